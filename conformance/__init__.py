@@ -1,0 +1,1 @@
+"""An executable specification and conformance suite for five Linux-virtualization subsystems."""

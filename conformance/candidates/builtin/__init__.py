@@ -1,0 +1,1 @@
+"""The shipped candidates, one module per subsystem."""

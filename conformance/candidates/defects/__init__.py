@@ -1,0 +1,1 @@
+"""The zoo: one deliberately wrong candidate per known defect."""

@@ -1,0 +1,1 @@
+"""The simulated world around a candidate: one door for its calls, and fakes behind it."""

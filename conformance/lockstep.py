@@ -1,0 +1,473 @@
+"""The only code that judges: candidate and model take the same steps and must agree.
+
+One step: perform the operation on the candidate with the planned faults; ask the model for
+the allowed outcomes, with the refusals that were *really given*; match result and view
+against them; cite the clause of the branch or of the view field that disagrees; run the
+checks; count what was exercised.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+from conformance.environment.door import Call, Environment, Frame
+from conformance.environment.scheduler import Deadlock, Scheduler
+from conformance.subsystem import Record, Subsystem
+from conformance.trace import Trace
+from conformance.verdict import Breach, Failure, Hang, HarnessError, Tally
+from model.step import Outcome, Parallel, Step
+from specs.clause import Clause
+
+MAX_STATES = 64
+"""Model states kept at once while the observations do not tell them apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """One operation that really happened: what the candidate returned, and the refusals it met."""
+
+    step: Step
+    result: Any
+    frame: Frame
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """What one step of a replay did, for people."""
+
+    step: Step
+    result: Any
+    calls: tuple[Call, ...]
+    inner: tuple[Done, ...]
+    """Operations that happened during it, in order."""
+    expected: Any
+    """View of the first allowed outcome."""
+    got: Any
+    """View observed; None when the step did not end."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What one trace showed."""
+
+    failure: Failure | None = None
+    warnings: list[Failure] = field(default_factory=list)
+    """Breaches of SHOULD clauses that the run went on from."""
+    steps: list[StepReport] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+
+
+class Lockstep:
+    """A candidate and the model side by side, taking one step at a time."""
+
+    __slots__ = (
+        "_checks",
+        "_model",
+        "_now",
+        "_view",
+        "answers",
+        "counts",
+        "env",
+        "failure",
+        "history",
+        "inner",
+        "profile",
+        "record",
+        "reports",
+        "states",
+        "steps",
+        "subsystem",
+        "trace",
+        "warnings",
+    )
+
+    def __init__(
+        self,
+        subsystem: Subsystem,
+        trace: Trace,
+        factory: Callable[[Any], Any],
+        *,
+        environment: Callable[..., Environment] | None = None,
+        record: bool = False,
+        counts: dict[Clause, int] | None = None,
+    ) -> None:
+        """Start a candidate in a fresh world; `trace` gives the header, its steps are ignored."""
+        self.subsystem = subsystem
+        self.trace = trace
+        self.profile = subsystem.profiles[trace.profile]
+        self._model = subsystem.step
+        self._view = subsystem.view
+        self._checks = subsystem.checks
+        self.answers = subsystem.answers()
+        self.counts: dict[Clause, int] = {} if counts is None else counts
+        self.history: list[Step] = []
+        self.failure: Failure | None = None
+        self.warnings: list[Failure] = []
+        self.record = record
+        self.reports: list[StepReport] = []
+        self.inner: list[Done] = []
+        self._now: Step | None = None
+        self.steps = 0
+        self.states: tuple[Any, ...] = (subsystem.initial(trace.config, self.profile),)
+        self.env = (environment or subsystem.environment)(trace.config, self.profile)
+        try:
+            self.env.start(factory)
+        except Breach as breach:
+            self._breached(Step(_Start()), breach)
+
+    @property
+    def state(self) -> Any:
+        """The model's state; one of several while observations leave it open."""
+        return self.states[0]
+
+    def legal(self, op: Any) -> bool:
+        """Whether the world can do `op` now."""
+        if type(op) is Parallel:
+            return all(self.subsystem.legal(self.states[0], side.op) for side in (op.left, op.right))
+        return self.subsystem.legal(self.states[0], op)
+
+    def step(self, step: Step) -> Failure | None:
+        """Take one step; returns the failure that ends the run, if this is it."""
+        self.history.append(step)
+        self.steps += 1
+        env = self.env
+        env.frame = frame = Frame(step.faults)
+        op = step.op
+        if step.during or type(op) is Parallel:
+            return self._step_with_company(step)
+        try:
+            result = env.perform(op)
+        except Breach as breach:
+            return self._breached(step, env.remember(breach))
+        if env.breach is not None:
+            return self._breached(step, env.breach)
+        observed = env.view()
+        answers = self.answers if not frame.given else self._answers(frame.given)
+        before = self.states
+        matched: list[Outcome] = []
+        model, view, profile = self._model, self._view, self.profile
+        for state in before:
+            outcomes = model(state, op, answers, profile)
+            for outcome in (outcomes,) if type(outcomes) is Outcome else outcomes:
+                if outcome.result == result and view(outcome.state) == observed:
+                    matched.append(outcome)
+        if not matched:
+            return self._mismatch(step, result, observed, answers)
+        outcome = self._settle(step, matched)
+        counts = self.counts
+        counts[outcome.because] = counts.get(outcome.because, 0) + 1
+        if outcome.effect is not None:
+            counts[outcome.effect] = counts.get(outcome.effect, 0) + 1
+        for clause in outcome.also:
+            counts[clause] = counts.get(clause, 0) + 1
+        self._count_calls(frame)
+        if self.record:
+            self.reports.append(StepReport(step, result, tuple(frame.log), (), view(outcome.state), observed))
+        checks = self._checks.get(type(op))
+        if checks:
+            return self._check(step, before[0], outcome, result, frame)
+        return None
+
+    def run(self, steps: Sequence[Step]) -> Failure | None:
+        """Take steps until one fails."""
+        for step in steps:
+            if self.failure is not None or self.step(step) is not None:
+                break
+        return self.failure
+
+    def close(self) -> None:
+        """Give back what the environment holds, and add its own counts."""
+        for clause, n in self.env.held.items():
+            self.counts[clause] = self.counts.get(clause, 0) + n
+        self.env.held = {}
+        self.env.close()
+
+    # -- company: steps that happen in the middle, and two threads
+
+    def _step_with_company(self, step: Step) -> Failure | None:
+        """Judge a step with others during it: some order of them must explain what was seen."""
+        env = self.env
+        self.inner = inner = []
+        groups: list[list[Done]]
+        try:
+            if type(step.op) is Parallel:
+                groups = self._perform_parallel(step.op)
+            else:
+                groups = [[self._perform_interrupted(step)], inner]
+        except Breach as breach:
+            return self._breached(step, env.remember(breach))
+        finally:
+            env.preempt = None
+        if env.breach is not None:
+            return self._breached(step, env.breach)
+        observed = env.view()
+        first = groups[0][0]
+        best: tuple[Any, Done, Outcome] | None = None
+        for order in _orders(groups):
+            for path in self._paths(order):
+                end = path[-1].state
+                if all(o.result == d.result for o, d in zip(path, order, strict=True)):
+                    if self._view(end) == observed:
+                        self._accept(step, order, path, observed, first)
+                        return None
+                    best = best or (self._view(end), order[-1], path[-1])
+        if best is not None:
+            expected, _, outcome = best
+            return self._view_mismatch(step, outcome, expected, observed, "during." if step.during else "parallel.")
+        main = groups[0][0]
+        outcomes = [o for path in self._paths(main_order(groups)) for o in path[:1]]
+        because = outcomes[0].because if outcomes else self.subsystem.robustness
+        got = " and ".join(f"{_call(d.step)} -> {d.result!r}" for group in groups for d in group)
+        return self._fail(
+            step, because, "result", "no order of the operations explains the results", "", got, main.frame.log
+        )
+
+    def _perform_interrupted(self, step: Step) -> Done:
+        """Perform a step's operation, and at its points the steps planned there."""
+        env = self.env
+        frame = env.frame
+        planned: dict[int, list[Step]] = {}
+        for k, other in step.during:
+            planned.setdefault(k, []).append(other)
+
+        def preempt(_call: str) -> None:
+            if env.frame is not frame:
+                return
+            k = frame.points
+            frame.points = k + 1
+            for other in planned.get(k, ()):
+                if env.breach is None and env.can_interrupt(other.op) and self.subsystem.legal(self.states[0], other.op):
+                    self.inner.append(self._perform_inner(other))
+
+        env.preempt = preempt
+        return Done(step, env.perform(step.op), frame)
+
+    def _perform_inner(self, step: Step) -> Done:
+        env = self.env
+        outer, env.frame = env.frame, Frame(step.faults)
+        try:
+            return Done(step, env.perform(step.op), env.frame)
+        finally:
+            env.frame = outer
+
+    def _perform_parallel(self, op: Parallel) -> list[list[Done]]:
+        """Perform two operations on two threads; each becomes a group of one."""
+        env = self.env
+        scheduler = Scheduler(env, op.schedule)
+        frames = (Frame(op.left.faults), Frame(op.right.faults))
+        try:
+            results = scheduler.run(
+                [(lambda: env.perform(op.left.op), frames[0]), (lambda: env.perform(op.right.op), frames[1])]
+            )
+        except Deadlock as deadlock:
+            raise Hang(str(deadlock)) from None
+        sides = (op.left, op.right)
+        return [[Done(side, result, frame)] for side, result, frame in zip(sides, results, frames, strict=True)]
+
+    def _paths(self, order: Sequence[Done]) -> Iterator[list[Outcome]]:
+        """Every way the specification allows these operations one after the other."""
+
+        def extend(state: Any, at: int, path: list[Outcome]) -> Iterator[list[Outcome]]:
+            if at == len(order):
+                yield path
+                return
+            done = order[at]
+            if not self.subsystem.legal(state, done.step.op):
+                return
+            outcomes = self._model(state, done.step.op, self._answers(done.frame.given), self.profile)
+            for outcome in (outcomes,) if type(outcomes) is Outcome else outcomes:
+                yield from extend(outcome.state, at + 1, [*path, outcome])
+
+        for state in self.states:
+            yield from extend(state, 0, [])
+
+    def _accept(self, step: Step, order: Sequence[Done], path: list[Outcome], observed: Any, first: Done) -> None:
+        self.states = (path[-1].state,)
+        for outcome in path:
+            for clause in (outcome.because, outcome.effect, *outcome.also):
+                if clause is not None:
+                    self.counts[clause] = self.counts.get(clause, 0) + 1
+            for clause in outcome.breaches:
+                self._warn(step, clause)
+        for done in order:
+            self._count_calls(done.frame)
+        if self.record:
+            inner = tuple(d for d in order if d is not first)
+            self.reports.append(StepReport(step, first.result, tuple(first.frame.log), inner, observed, observed))
+
+    # -- verdicts
+
+    def _settle(self, step: Step, matched: list[Outcome]) -> Outcome:
+        """Keep the states that explain the step, and note the SHOULD clauses it broke."""
+        outcome = matched[0]
+        if len(matched) == 1:
+            self.states = (outcome.state,)
+        else:
+            outcome = min(matched, key=lambda o: len(o.breaches))
+            self.states = tuple(dict.fromkeys(o.state for o in matched if len(o.breaches) == len(outcome.breaches)))
+            if len(self.states) > MAX_STATES:
+                raise HarnessError(f"{len(self.states)} model states explain the same trace")
+        for clause in outcome.breaches:
+            self._warn(step, clause)
+        return outcome
+
+    def _mismatch(self, step: Step, result: Any, observed: Any, answers: Any) -> Failure:
+        """Name the clause of the outcome that came closest."""
+        allowed: list[Outcome] = []
+        for state in self.states:
+            outcomes = self._model(state, step.op, answers, self.profile)
+            allowed += (outcomes,) if type(outcomes) is Outcome else outcomes
+        for outcome in allowed:
+            if outcome.result == result:
+                return self._view_mismatch(step, outcome, self._view(outcome.state), observed, "", result)
+        outcome = next((o for o in allowed if self._view(o.state) == observed), allowed[0])
+        self._report(step, result, outcome, observed)
+        expected = " or ".join(dict.fromkeys(_value(o.result) for o in allowed))
+        return self._fail(step, outcome.because, "result", "", f"{expected}", _value(result), self.env.frame.log)
+
+    def _view_mismatch(
+        self, step: Step, outcome: Outcome, expected: Any, observed: Any, prefix: str, result: Any = None
+    ) -> Failure:
+        fields = [f for f in self.subsystem.view_clauses if getattr(expected, f) != getattr(observed, f)]
+        if not fields:
+            names = [f.name for f in dataclasses.fields(expected)]
+            different = [f for f in names if getattr(expected, f) != getattr(observed, f)]
+            raise HarnessError(f"view fields without a clause: {', '.join(different)}")
+        name = fields[0]
+        op = step.op
+        clause = None
+        if self.subsystem.cite is not None and type(op) is not Parallel:
+            clause = self.subsystem.cite(self.states[0], op, name, expected, observed)
+        clause = clause or outcome.effect or self.subsystem.view_clauses[name]
+        self._report(step, result, outcome, observed)
+        want = "\n".join(f"{f} = {getattr(expected, f)!r}" for f in fields)
+        got = "\n".join(f"{f} = {getattr(observed, f)!r}" for f in fields)
+        return self._fail(step, clause, f"{prefix}view.{name}", "", want, got, self.env.frame.log)
+
+    def _check(self, step: Step, before: Any, outcome: Outcome, result: Any, frame: Frame) -> Failure | None:
+        record = Record(
+            before, outcome.state, step.op, result, tuple(frame.log), frame.given, self.env, self.profile
+        )
+        for check in self._checks[type(step.op)]:
+            verdict = check.holds(record)
+            if verdict is False:
+                continue
+            self.counts[check.clause] = self.counts.get(check.clause, 0) + 1
+            if verdict is True:
+                continue
+            if check.clause.level.is_binding:
+                return self._fail(step, check.clause, "check", str(verdict), "", "", frame.log)
+            self._warn(step, check.clause, str(verdict))
+        return None
+
+    def _breached(self, step: Step, breach: Breach) -> Failure:
+        self._report(step, None, None, None)
+        clause = breach.clause or self.subsystem.robustness
+        if not clause.level.is_binding and clause is not self.subsystem.robustness:
+            return self._fail(step, clause, breach.kind, breach.detail, "", "", self.env.frame.log)
+        return self._fail(step, clause, breach.kind, breach.detail, "", "", self.env.frame.log)
+
+    def _report(self, step: Step, result: Any, outcome: Outcome | None, observed: Any) -> None:
+        if self.record:
+            expected = None if outcome is None else self._view(outcome.state)
+            self.reports.append(
+                StepReport(step, result, tuple(self.env.frame.log), tuple(self.inner), expected, observed)
+            )
+
+    def _fail(
+        self, step: Step, clause: Clause, kind: str, detail: str, expected: str, got: str, _log: Sequence[Call]
+    ) -> Failure:
+        self.counts[clause] = self.counts.get(clause, 0) + 1
+        self.failure = Failure(
+            clause=clause,
+            operation=_operation(step.op),
+            kind=kind,
+            detail=detail,
+            step=len(self.history) - 1,
+            expected=expected,
+            got=got,
+            trace=self.trace.with_steps(tuple(self.history)),
+        )
+        return self.failure
+
+    def _warn(self, step: Step, clause: Clause, detail: str = "") -> None:
+        self.warnings.append(
+            Failure(
+                clause=clause,
+                operation=_operation(step.op),
+                kind="should",
+                detail=detail,
+                step=len(self.history) - 1,
+                trace=self.trace.with_steps(tuple(self.history)),
+            )
+        )
+
+    def _answers(self, given: dict[str, int]) -> Any:
+        return self.subsystem.answers(**given) if given else self.answers
+
+    def _count_calls(self, frame: Frame) -> None:
+        clauses = self.subsystem.clauses_of_calls()
+        for name, n in frame.made.items():
+            for clause in clauses.get(name, ()):
+                self.counts[clause] = self.counts.get(clause, 0) + n
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """Stands for the creation of the candidate in a failure's trace."""
+
+
+def run_trace(
+    subsystem: Subsystem,
+    trace: Trace,
+    factory: Callable[[Any], Any],
+    *,
+    environment: Callable[..., Environment] | None = None,
+    record: bool = False,
+) -> Report:
+    """Judge one trace on a fresh candidate. Steps that the world cannot do are left out."""
+    lockstep = Lockstep(subsystem, trace, factory, environment=environment, record=record)
+    try:
+        for step in trace.steps:
+            if lockstep.failure is not None:
+                break
+            if lockstep.legal(step.op):
+                lockstep.step(step)
+    finally:
+        lockstep.close()
+    return Report(
+        lockstep.failure, lockstep.warnings, lockstep.reports, Tally(lockstep.counts, lockstep.steps, 1)
+    )
+
+
+def main_order(groups: Sequence[Sequence[Done]]) -> list[Done]:
+    """The order in which the groups follow one another."""
+    return [done for group in groups for done in group]
+
+
+def _orders(groups: Sequence[Sequence[Done]]) -> Iterator[list[Done]]:
+    """Every interleaving of two groups that keeps each group's own order."""
+    left, right = groups
+    total = len(left) + len(right)
+    for places in combinations(range(total), len(left)):
+        lefts, rights = iter(left), iter(right)
+        taken = set(places)
+        yield [next(lefts) if i in taken else next(rights) for i in range(total)]
+
+
+def _operation(op: Any) -> str:
+    if type(op) is Parallel:
+        return f"{_operation(op.left.op)}|{_operation(op.right.op)}"
+    return type(op).__name__.lstrip("_")
+
+
+def _call(step: Step) -> str:
+    return repr(step.op)
+
+
+def _value(value: Any) -> str:
+    return repr(value)

@@ -1,0 +1,1 @@
+"""Hypothesis state machines: thin rules over the lockstep, one module per subsystem."""

@@ -1,0 +1,95 @@
+"""What the five Hypothesis machines share: a lockstep that each rule takes one step of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from hypothesis.stateful import RuleBasedStateMachine
+
+from conformance.lockstep import Lockstep
+from conformance.subsystem import Subsystem, subsystem
+from conformance.trace import Trace
+from conformance.verdict import Failure, Tally
+from model.step import Fault, Step
+
+
+class Disagreement(AssertionError):
+    """The candidate and the model disagree; Hypothesis shrinks what led here."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.signature)
+        self.failure = failure
+
+
+class Machine(RuleBasedStateMachine):
+    """Drive a candidate and the model with the same operations.
+
+    The engine makes a subclass with `factory`, `profile` and the rest filled in. A rule calls
+    `self.take(op, …)`; an operation the world cannot do now, or after a known failure, is passed over.
+    """
+
+    SUBSYSTEM: ClassVar[str]
+    factory: ClassVar[Callable[[Any], Any]]
+    profile: ClassVar[str]
+    capabilities: ClassVar[frozenset[str]] = frozenset()
+    environment: ClassVar[Callable[..., Any] | None] = None
+    known: ClassVar[set[str]]
+    """Signatures already reported: an example that hits one ends quietly."""
+    found: ClassVar[list[Failure]]
+    """Failures in the order in which examples met them; the last one of a signature is minimal."""
+    warned: ClassVar[dict[str, Failure]]
+    tally: ClassVar[Tally]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lockstep: Lockstep | None = None
+
+    @property
+    def of(self) -> Subsystem:
+        """The subsystem this machine drives."""
+        return subsystem(self.SUBSYSTEM)
+
+    @property
+    def state(self) -> Any:
+        """The model's state; None before `begin`."""
+        return None if self.lockstep is None else self.lockstep.state
+
+    def begin(self, config: Any) -> None:
+        """Start a candidate in the world that `config` describes."""
+        cls = type(self)
+        header = Trace(self.SUBSYSTEM, cls.profile, config, ())
+        self.lockstep = Lockstep(
+            self.of, header, cls.factory, environment=cls.environment, counts=cls.tally.clauses
+        )
+        cls.tally.traces += 1
+        self._judge()
+
+    def take(
+        self, op: Any, faults: tuple[Fault, ...] = (), during: tuple[tuple[int, Step], ...] = ()
+    ) -> None:
+        """Take one step, if the world can do it now."""
+        lockstep = self.lockstep
+        if lockstep is None or lockstep.failure is not None or not lockstep.legal(op):
+            return
+        if not self.of.needs.get(type(op), frozenset()) <= type(self).capabilities:
+            return
+        lockstep.step(Step(op, faults, during))
+        type(self).tally.steps += 1
+        self._judge()
+
+    def teardown(self) -> None:
+        """Give back what the example held."""
+        if self.lockstep is not None:
+            for warning in self.lockstep.warnings:
+                type(self).warned.setdefault(warning.signature, warning)
+            self.lockstep.close()
+
+    def _judge(self) -> None:
+        lockstep = self.lockstep
+        assert lockstep is not None
+        failure = lockstep.failure
+        if failure is None or failure.signature in type(self).known:
+            return
+        type(self).found.append(failure)
+        raise Disagreement(failure)

@@ -1,0 +1,170 @@
+"""One record that ties the rooms of a subsystem together; engines and reports know only it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from random import Random
+from typing import Any
+
+from conformance.environment.door import Environment
+from conformance.verdict import UsageError
+from model.step import Outcomes, Step
+from specs.clause import Clause, Profile
+from strategies.domain import Domain, Scope, Shape
+
+NAMES = ("uio_msi", "cet", "avic", "snp_guest_request", "tdp_mirror")
+"""The five subsystems; each is one file name in every folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One judged step, as checks see it."""
+
+    before: Any
+    """The model's state before the step."""
+    after: Any
+    """The model's state after it."""
+    op: Any
+    result: Any
+    calls: tuple[tuple[str, tuple[Any, ...], Any], ...]
+    """Environment calls of the operation in the order made: name, arguments, result."""
+    given: Mapping[str, int]
+    """Refusals really met, by call."""
+    env: Environment
+    profile: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A clause that neither result nor view shows: a predicate over one judged step.
+
+    `holds` returns True where the clause holds, False where it does not apply, and one line
+    of detail where it is broken.
+    """
+
+    clause: Clause
+    holds: Callable[[Record], bool | str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Subsystem:
+    """What the engines need of a subsystem, gathered from its modules."""
+
+    name: str
+    title: str
+    clauses: tuple[Clause, ...]
+    profiles: Mapping[str, Profile]
+    """By name; the first is the default."""
+    capabilities: Mapping[str, str]
+    """Capability -> one sentence."""
+    robustness: Clause
+    """Cited for crashes, hangs and values of a wrong type."""
+    candidate: type
+    """The Protocol a candidate class provides."""
+    port: type
+    """The Protocol of the environment calls it may make."""
+    config: type
+    operations: Mapping[str, type]
+    answers: type
+    initial: Callable[[Any, Any], Any]
+    """(config, profile) -> state."""
+    legal: Callable[[Any, Any], bool]
+    """(state, op): what the world can do at all."""
+    step: Callable[[Any, Any, Any, Any], Outcomes]
+    """(state, op, answers, profile) -> the allowed outcomes."""
+    view: Callable[[Any], Any]
+    view_clauses: Mapping[str, Clause]
+    cite: Callable[[Any, Any, str, Any, Any], Clause | None] | None
+    """(state before, op, view field, expected view, got view): a better clause than the field's, or None."""
+    requires: Callable[[Any], frozenset[str]]
+    """Capabilities that a configuration needs."""
+    needs: Mapping[type, frozenset[str]]
+    """Capabilities that an operation needs."""
+    configs: tuple[Any, ...]
+    """Configurations that random runs draw from, plainest first."""
+    shapes: Mapping[type, Shape]
+    scopes: Mapping[str, Scope]
+    suggest: Callable[[Any, Random], Step | None] | None
+    """A step that fits the state better than a blind draw, or None."""
+    opening: Callable[[Any, Any], tuple[Step, ...]] | None
+    """(config, profile): steps that random runs usually begin with."""
+    environment: Callable[..., Environment]
+    """(config, profile) -> Environment."""
+    checks: Mapping[type, tuple[Check, ...]]
+    """By operation type."""
+
+    @property
+    def default_profile(self) -> str:
+        """Name of the profile that holds unless another is asked for."""
+        return next(iter(self.profiles))
+
+    def clause(self, identifier: str) -> Clause:
+        """The clause of that id; UsageError with the nearest one when there is none."""
+        for clause in self.clauses:
+            if clause.id == identifier:
+                return clause
+        raise UsageError(f"{self.name} has no clause {identifier!r}")
+
+    def domain(self, op: type, field: str) -> Domain[Any]:
+        """The domain of one field of one operation."""
+        return self.shapes[op].fields[field]
+
+    def clauses_of_calls(self) -> Mapping[str, tuple[Clause, ...]]:
+        """Clauses that each environment call exercises."""
+        return getattr(self.environment, "CALL_CLAUSES", {})
+
+
+def available() -> tuple[str, ...]:
+    """Subsystems whose modules are all there."""
+    return tuple(name for name in NAMES if importlib.util.find_spec(f"conformance.environment.{name}") is not None)
+
+
+@cache
+def subsystem(name: str) -> Subsystem:
+    """Load a subsystem by name; UsageError when there is no such subsystem."""
+    if name not in available():
+        import difflib
+
+        near = difflib.get_close_matches(name, available(), 1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(available())}"
+        raise UsageError(f"unknown subsystem {name!r}{hint}")
+    specs = importlib.import_module(f"specs.{name}")
+    model = importlib.import_module(f"model.{name}")
+    strategies = importlib.import_module(f"strategies.{name}")
+    environment = importlib.import_module(f"conformance.environment.{name}")
+    return Subsystem(
+        name=name,
+        title=(specs.__doc__ or "").strip().splitlines()[0],
+        clauses=specs.CLAUSES,
+        profiles=specs.PROFILES,
+        capabilities=specs.CAPABILITIES,
+        robustness=specs.ROBUSTNESS,
+        candidate=specs.Candidate,
+        port=specs.Port,
+        config=model.Config,
+        operations={op.__name__: op for op in model.OPERATIONS},
+        answers=model.Answers,
+        initial=model.initial,
+        legal=model.legal,
+        step=model.step,
+        view=model.view,
+        view_clauses=model.VIEW_CLAUSES,
+        cite=getattr(model, "cite", None),
+        requires=getattr(model, "requires", _nothing),
+        needs=getattr(model, "NEEDS", {}),
+        configs=strategies.CONFIGS,
+        shapes=strategies.SHAPES,
+        scopes=strategies.SCOPES,
+        suggest=getattr(strategies, "suggest", None),
+        opening=getattr(strategies, "opening", None),
+        environment=environment.ENVIRONMENT,
+        checks=environment.CHECKS,
+    )
+
+
+def _nothing(_config: Any) -> frozenset[str]:
+    return frozenset()

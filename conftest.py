@@ -1,0 +1,3 @@
+"""pytest's root: names the plugin; the options live there."""
+
+pytest_plugins = ["conformance.plugin"]

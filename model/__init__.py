@@ -1,0 +1,1 @@
+"""What the specification allows: immutable states and one pure function per operation."""

@@ -1,0 +1,79 @@
+"""What the specification is asked, and what it answers: steps in, outcomes out.
+
+A trace is plain data. Nothing here knows a subsystem: operations, answers, states and
+results are each subsystem's own frozen records.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from specs.clause import Clause
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One planned refusal: the `nth` time the candidate makes `call` within the step, it gets `value`.
+
+    Faults are named by call, not by position, so one trace means the same for every candidate.
+    """
+
+    call: str
+    """Name of the environment call, as in the port: `request_irq`."""
+    value: int
+    """What the call returns instead: usually a negative errno. Never 0."""
+    nth: int = 1
+    """Which call of that name within the step, counted from 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One operation, the faults planned for it, and what happens in the middle of it."""
+
+    op: Any
+    """An operation of the subsystem, or `Parallel`."""
+    faults: tuple[Fault, ...] = ()
+    during: tuple[tuple[int, Step], ...] = ()
+    """(k, step): at the k-th point of preemption, from 0, that step happens in full.
+
+    Every environment call has two points, before its effect and after it; those at which
+    the environment cannot be interrupted (atomic context) are not counted. Steps whose point
+    is never reached do not happen.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Parallel:
+    """Two operations on two threads that switch at environment calls.
+
+    `left` starts. `schedule` lists the points of preemption, counted from 0 over both threads,
+    at which the running thread yields to the other one. A thread that blocks or ends yields
+    anyway. Correct if one of the two orders explains both results and the view.
+    """
+
+    left: Step
+    right: Step
+    schedule: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One thing the specification allows an operation to do."""
+
+    state: Any
+    """The next state."""
+    result: Any
+    """What the caller gets: compared with what the candidate returned."""
+    because: Clause
+    """Decides this branch; cited when the result disagrees, counted when it is taken."""
+    effect: Clause | None = None
+    """Cited when the view disagrees after this branch; the view field's own clause when None."""
+    also: tuple[Clause, ...] = ()
+    """Further clauses that taking this branch exercises."""
+    breaches: tuple[Clause, ...] = ()
+    """SHOULD clauses that this outcome breaks: tolerated, reported, and the run goes on."""
+
+
+Outcomes = Outcome | tuple[Outcome, ...]
+"""What a model function returns; the plain Outcome where it leaves no freedom."""

@@ -1,0 +1,1 @@
+"""What the five subsystems must do: clauses, profiles and the ports candidates implement."""
