@@ -240,7 +240,11 @@ class Lockstep:
             k = frame.points
             frame.points = k + 1
             for other in planned.get(k, ()):
-                if env.breach is None and env.can_interrupt(other.op) and self.subsystem.legal(self.states[0], other.op):
+                if (
+                    env.breach is None
+                    and env.can_interrupt(other.op)
+                    and self.subsystem.legal(self.states[0], other.op)
+                ):
                     self.inner.append(self._perform_inner(other))
 
         env.preempt = preempt
@@ -349,9 +353,7 @@ class Lockstep:
         return self._fail(step, clause, f"{prefix}view.{name}", "", want, got, self.env.frame.log)
 
     def _check(self, step: Step, before: Any, outcome: Outcome, result: Any, frame: Frame) -> Failure | None:
-        record = Record(
-            before, outcome.state, step.op, result, tuple(frame.log), frame.given, self.env, self.profile
-        )
+        record = Record(before, outcome.state, step.op, result, tuple(frame.log), frame.given, self.env, self.profile)
         for check in self._checks[type(step.op)]:
             verdict = check.holds(record)
             if verdict is False:
@@ -439,9 +441,7 @@ def run_trace(
                 lockstep.step(step)
     finally:
         lockstep.close()
-    return Report(
-        lockstep.failure, lockstep.warnings, lockstep.reports, Tally(lockstep.counts, lockstep.steps, 1)
-    )
+    return Report(lockstep.failure, lockstep.warnings, lockstep.reports, Tally(lockstep.counts, lockstep.steps, 1))
 
 
 def main_order(groups: Sequence[Sequence[Done]]) -> list[Done]:

@@ -94,6 +94,8 @@ class Subsystem:
     """(config, profile): steps that random runs usually begin with."""
     environment: Callable[..., Environment]
     """(config, profile) -> Environment."""
+    fast: Callable[..., Environment] | None
+    """The same with quick stand-ins for what is slow (system calls, ciphers), or None."""
     checks: Mapping[type, tuple[Check, ...]]
     """By operation type."""
 
@@ -162,6 +164,7 @@ def subsystem(name: str) -> Subsystem:
         suggest=getattr(strategies, "suggest", None),
         opening=getattr(strategies, "opening", None),
         environment=environment.ENVIRONMENT,
+        fast=getattr(environment, "FAST", None),
         checks=environment.CHECKS,
     )
 

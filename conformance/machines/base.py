@@ -59,15 +59,11 @@ class Machine(RuleBasedStateMachine):
         """Start a candidate in the world that `config` describes."""
         cls = type(self)
         header = Trace(self.SUBSYSTEM, cls.profile, config, ())
-        self.lockstep = Lockstep(
-            self.of, header, cls.factory, environment=cls.environment, counts=cls.tally.clauses
-        )
+        self.lockstep = Lockstep(self.of, header, cls.factory, environment=cls.environment, counts=cls.tally.clauses)
         cls.tally.traces += 1
         self._judge()
 
-    def take(
-        self, op: Any, faults: tuple[Fault, ...] = (), during: tuple[tuple[int, Step], ...] = ()
-    ) -> None:
+    def take(self, op: Any, faults: tuple[Fault, ...] = (), during: tuple[tuple[int, Step], ...] = ()) -> None:
         """Take one step, if the world can do it now."""
         lockstep = self.lockstep
         if lockstep is None or lockstep.failure is not None or not lockstep.legal(op):

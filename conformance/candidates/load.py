@@ -1,0 +1,202 @@
+"""The candidate mini-language: what `--candidate` may say, and one clear sentence when it cannot be had.
+
+| spec | meaning |
+|---|---|
+| `builtin:NAME` | shipped: `builtin:upstream`, `builtin:as-posted`, or a defect of the zoo by id |
+| `pkg.mod:Class`, `path/file.py:Class` | a Python class, in process |
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from conformance.candidates.defect import Defect
+from conformance.subsystem import Subsystem, subsystem
+from conformance.verdict import UsageError
+
+SCHEMES = ("builtin", "lib", "cmd", "real")
+"""Words before the colon that are not a module or a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An implementation under test, ready to be started any number of times."""
+
+    spec: str
+    factory: Callable[[Any], Any]
+    """Takes the port, returns the candidate's object."""
+    profile: str
+    capabilities: frozenset[str]
+
+    def supports(self, of: Subsystem, needed: frozenset[str]) -> bool:
+        """Whether it declares all of these capabilities."""
+        return needed <= self.capabilities
+
+
+def load(spec: str, of: Subsystem) -> Candidate:
+    """Load a candidate of a subsystem.
+
+    Raises:
+        UsageError  unknown scheme or name, not importable, class or method missing, wrong arity
+    """
+    scheme, colon, name = spec.partition(":")
+    if not colon or not name:
+        raise UsageError(f"--candidate={spec}: expected builtin:NAME, MODULE:CLASS or FILE.py:CLASS")
+    if scheme == "builtin":
+        factory: type = _builtin(spec, name, of)
+    elif scheme in SCHEMES:
+        raise UsageError(f"--candidate={spec}: candidates by {scheme}: are not supported by this version")
+    else:
+        module, _, attribute = spec.rpartition(":")
+        factory = _attribute(spec, _module(spec, module), attribute)
+    _check_methods(spec, factory, of)
+    return Candidate(spec, factory, _profile(spec, factory, of), _capabilities(spec, factory, of))
+
+
+def builtin_names(of: Subsystem) -> tuple[str, ...]:
+    """Names of the shipped candidates, zoo excluded."""
+    return tuple(_builtins(of.name))
+
+
+def defects(name: str) -> tuple[Defect, ...]:
+    """The zoo of a subsystem."""
+    module = importlib.import_module(f"conformance.candidates.defects.{name}")
+    zoo: tuple[Defect, ...] = module.DEFECTS
+    return zoo
+
+
+def _builtins(name: str) -> dict[str, type]:
+    module = importlib.import_module(f"conformance.candidates.builtin.{name}")
+    candidates: dict[str, type] = module.CANDIDATES
+    return candidates
+
+
+def _builtin(spec: str, name: str, of: Subsystem) -> type:
+    shipped = _builtins(of.name)
+    if name in shipped:
+        return shipped[name]
+    zoo = {defect.id: defect for defect in defects(of.name)}
+    if name in zoo:
+        candidate = zoo[name].candidate
+        if candidate is None:
+            raise UsageError(f"--candidate={spec}: {name} has no candidate: {zoo[name].why_not}")
+        return candidate
+    raise UsageError(f"--candidate={spec}: {of.name} ships no {name!r}{_nearest(name, [*shipped, *zoo])}")
+
+
+def _module(spec: str, name: str) -> ModuleType:
+    if name.endswith(".py"):
+        return _file(spec, Path(name))
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
+            raise UsageError(f"--candidate={spec}: no module named {name!r} is importable from {here}") from None
+        raise UsageError(f"--candidate={spec}: importing {name} failed: no module named {error.name!r}") from None
+    except Exception as error:
+        raise UsageError(f"--candidate={spec}: importing {name} raised {type(error).__name__}: {error}") from None
+
+
+def _file(spec: str, path: Path) -> ModuleType:
+    if not path.is_file():
+        raise UsageError(f"--candidate={spec}: there is no file {path}")
+    name = f"candidate_{path.stem}"
+    found = importlib.util.spec_from_file_location(name, path)
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    sys.modules[name] = module
+    try:
+        found.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        line = f" at line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        message = error.msg if isinstance(error, SyntaxError) else error
+        raise UsageError(f"--candidate={spec}: loading {path} raised {type(error).__name__}{line}: {message}") from None
+    return module
+
+
+def _attribute(spec: str, module: ModuleType, name: str) -> type:
+    found = getattr(module, name, None)
+    if found is None:
+        classes = [n for n, value in vars(module).items() if inspect.isclass(value)]
+        near = _nearest(name, classes)
+        raise UsageError(f"--candidate={spec}: {module.__name__.removeprefix('candidate_')} defines no {name!r}{near}")
+    if not inspect.isclass(found):
+        raise UsageError(f"--candidate={spec}: {name} is a {type(found).__name__}, expected a class")
+    return found
+
+
+def _check_methods(spec: str, candidate: type, of: Subsystem) -> None:
+    """Every entry point is there and takes what the port's Protocol says."""
+    capabilities = _capabilities(spec, candidate, of)
+    optional: dict[str, str] = getattr(importlib.import_module(f"specs.{of.name}"), "OPTIONAL", {})
+    for name, wanted in vars(of.candidate).items():
+        if name.startswith("_") or not inspect.isfunction(wanted):
+            continue
+        if name in optional and optional[name] not in capabilities:
+            continue
+        method = getattr(candidate, name, None)
+        if method is None:
+            own = [n for n in dir(candidate) if not n.startswith("_")]
+            raise UsageError(f"--candidate={spec}: {candidate.__name__} has no method {name!r}{_nearest(name, own)}")
+        arguments = [None for _ in list(inspect.signature(wanted).parameters)[1:]]
+        try:
+            inspect.signature(method).bind(None, *arguments)
+        except TypeError:
+            asked = str(inspect.signature(wanted)).replace("'", "")
+            raise UsageError(
+                f"--candidate={spec}: {candidate.__name__}.{name}{inspect.signature(method)} must accept {name}{asked}"
+            ) from None
+    try:
+        inspect.signature(candidate).bind(None)
+    except TypeError:
+        raise UsageError(f"--candidate={spec}: {candidate.__name__}(…) must take one argument, the port") from None
+
+
+def _profile(spec: str, candidate: type, of: Subsystem) -> str:
+    name = getattr(candidate, "profile", of.default_profile)
+    check_profile(f"--candidate={spec}: profile", name, of)
+    return str(name)
+
+
+def check_profile(what: str, name: str, of: Subsystem) -> None:
+    """UsageError when the subsystem has no such profile."""
+    if name not in of.profiles:
+        raise UsageError(f"{what}: {of.name} has no profile {name!r}{_nearest(str(name), list(of.profiles))}")
+
+
+def _capabilities(spec: str, candidate: type, of: Subsystem) -> frozenset[str]:
+    declared = getattr(candidate, "capabilities", None)
+    if declared is None:
+        return frozenset(of.capabilities)
+    unknown = sorted(set(declared) - set(of.capabilities))
+    if unknown:
+        near = _nearest(unknown[0], list(of.capabilities))
+        raise UsageError(f"--candidate={spec}: {of.name} knows no capability {unknown[0]!r}{near}")
+    return frozenset(declared)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    listed = list(known)
+    near = difflib.get_close_matches(name, listed, 1, 0.5)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; it has {', '.join(listed[:8])}{', …' if len(listed) > 8 else ''}" if listed else ""
+
+
+def resolve(spec: str, name: str) -> Candidate:
+    """Load a candidate by subsystem name."""
+    return load(spec, subsystem(name))

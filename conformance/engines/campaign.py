@@ -1,0 +1,159 @@
+"""The fast campaign: seeded random walks over swarm subsets of the operations.
+
+Steps are drawn from pools that are sampled once per batch of walks, so a draw costs two
+random numbers; each walk uses a random subset of the operations (swarm testing), since what
+one operation hides another shows.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from conformance.engines.context import Context
+from conformance.engines.minimise import minimiser
+from conformance.lockstep import Lockstep
+from conformance.trace import Trace
+from model.step import Fault, Parallel, Step
+from strategies.domain import Shape
+
+WALK = 60
+"""Steps of one walk."""
+BATCH = 200
+"""Walks between two samplings of the pools."""
+POOL = 256
+"""Steps sampled of each operation."""
+KEPT = 0.7
+"""Share of the operations that one walk uses."""
+FAULTY = 0.15
+"""Share of a pool's steps with a planned fault, for operations that can have one."""
+INTERRUPTED = 0.1
+"""Share with another step during them."""
+CONCURRENT = 0.06
+"""Share with another operation beside them on a second thread."""
+
+
+def run(context: Context) -> None:
+    """Walk until the steps or the time are used up."""
+    seed = f"{context.subsystem.name}:{context.profile}:{context.seed}:{context.part}"
+    walker = _Walker(context, Random(seed))
+    if not walker.configs or not walker.operations:
+        return
+    limit = None if context.steps is None else context.steps // context.parts
+    walks = 0
+    while limit is None or context.tally.steps < limit:
+        if context.expired():
+            return
+        if walks % BATCH == 0:
+            walker.sample_pools()
+        walks += 1
+        walker.walk()
+
+
+class _Walker:
+    """Draws steps and takes them."""
+
+    def __init__(self, context: Context, random: Random) -> None:
+        of = context.subsystem
+        self.context = context
+        self.random = random
+        self.configs = [config for config in of.configs if context.allows(config)]
+        self.operations = [op for op, shape in of.shapes.items() if context.can(op) and shape.weight > 0]
+        self.pools: dict[type, list[Step]] = {}
+        self.minimise = minimiser(context)
+
+    def sample_pools(self) -> None:
+        """Draw the steps that the next walks choose from."""
+        self.pools = {op: [self._step(op) for _ in range(POOL)] for op in self.operations}
+
+    def walk(self) -> None:
+        """One walk on a fresh candidate."""
+        context, random = self.context, self.random
+        of = context.subsystem
+        config = random.choice(self.configs) if random.random() < 0.6 else self.configs[0]
+        trace = Trace(of.name, context.profile, config, ())
+        lockstep = Lockstep(
+            of, trace, context.candidate.factory, environment=context.fast, counts=context.tally.clauses
+        )
+        try:
+            if of.opening is not None and random.random() < 0.8:
+                for step in of.opening(config, lockstep.profile):
+                    if lockstep.failure is None and lockstep.legal(step.op):
+                        lockstep.step(step)
+            self._wander(lockstep)
+        finally:
+            lockstep.close()
+        context.tally.steps += lockstep.steps
+        context.tally.traces += 1
+        if lockstep.warnings:
+            context.note_warnings(lockstep.warnings, self.minimise)
+        if lockstep.failure is not None:
+            context.note_failure(lockstep.failure, self.minimise)
+
+    def _wander(self, lockstep: Lockstep) -> None:
+        """Take random legal steps until the walk is over."""
+        number = self.random.random
+        legal, take, suggest = self.context.subsystem.legal, lockstep.step, self.context.subsystem.suggest
+        table = self._swarm()
+        size, failure = len(table), lockstep.failure
+        for _ in range(WALK if failure is None else 0):
+            step = None
+            if suggest is not None and number() < 0.3:
+                step = suggest(lockstep.states[0], self.random)
+                if step is not None and not self.context.can(type(step.op)):
+                    step = None
+            for _attempt in range(12):
+                if step is None:
+                    step = table[int(number() * size)][int(number() * POOL)]
+                op = step.op
+                if lockstep.legal(op) if type(op) is Parallel else legal(lockstep.states[0], op):
+                    if take(step) is not None:
+                        return
+                    break
+                step = None
+
+    def _swarm(self) -> list[list[Step]]:
+        """Pools of a random subset of the operations, repeated by weight."""
+        random, shapes = self.random, self.context.subsystem.shapes
+        kept = [op for op in self.operations if random.random() < KEPT] or [random.choice(self.operations)]
+        heaviest = max(shapes[op].weight for op in kept)
+        table: list[list[Step]] = []
+        for op in kept:
+            table += [self.pools[op]] * max(1, round(16 * shapes[op].weight / heaviest))
+        return table
+
+    def _step(self, kind: type) -> Step:
+        """One step of an operation with whatever may accompany it."""
+        random = self.random
+        shape = self.context.subsystem.shapes[kind]
+        step = Step(self._operation(kind, shape), self._faults(shape))
+        if shape.beside and random.random() < CONCURRENT:
+            other = random.choice(shape.beside)
+            if self.context.can(other):
+                other_shape = self.context.subsystem.shapes[other]
+                right = Step(self._operation(other, other_shape), self._faults(other_shape))
+                points = sorted(random.sample(range(2 * shape.points), random.randint(1, 3)))
+                return Step(Parallel(step, right, tuple(points)))
+        if shape.interrupts and random.random() < INTERRUPTED:
+            return Step(step.op, step.faults, self._during(shape))
+        return step
+
+    def _operation(self, kind: type, shape: Shape) -> Any:
+        return kind(**{name: domain.sample(self.random) for name, domain in shape.fields.items()})
+
+    def _faults(self, shape: Shape) -> tuple[Fault, ...]:
+        random = self.random
+        if not shape.faults or random.random() >= FAULTY:
+            return ()
+        call, values = random.choice(shape.faults)
+        return (Fault(call, random.choice(values), random.randint(1, shape.deepest)),)
+
+    def _during(self, shape: Shape) -> tuple[tuple[int, Step], ...]:
+        random = self.random
+        inner = []
+        for _ in range(1 if random.random() < 0.8 else 2):
+            kind = random.choice(shape.interrupts)
+            if self.context.can(kind):
+                other = Step(self._operation(kind, self.context.subsystem.shapes[kind]))
+                inner.append((random.randrange(shape.points), other))
+        return tuple(sorted(inner, key=lambda pair: pair[0]))

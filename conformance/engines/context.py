@@ -1,0 +1,99 @@
+"""What every engine is given: what to test, how long, and where to put what it finds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from conformance.candidates.load import Candidate
+from conformance.environment.door import Environment
+from conformance.subsystem import Subsystem
+from conformance.verdict import Failure, Tally
+
+
+@dataclass(slots=True)
+class Context:
+    """One engine's run over one candidate.
+
+    Engines stop by themselves: at `steps` in the gate, when `expired()` in the hunt.
+    """
+
+    subsystem: Subsystem
+    candidate: Candidate
+    profile: str
+    seed: int = 0
+    """Seeds all of the engine's choices; the gate's is fixed."""
+    steps: int | None = None
+    """Steps to take, for engines that could go on for ever; None: until expired."""
+    deadline: float | None = None
+    """Monotonic clock at which to stop; None: never."""
+    part: int = 0
+    """This is part `part` of `parts` of the engine's work."""
+    parts: int = 1
+    hunting: bool = False
+    """Whether a budget was given: larger scopes are explored too."""
+    stop_at_first: bool = False
+    """Whether one failure is enough (`strength`)."""
+    engine: str = ""
+    known: set[str] = field(default_factory=set)
+    """Signatures found so far, by any engine of this run."""
+    failures: list[Failure] = field(default_factory=list)
+    """Minimal failures of binding clauses, one of each signature."""
+    warnings: list[Failure] = field(default_factory=list)
+    """Minimal breaches of SHOULD clauses, one of each signature."""
+    tally: Tally = field(default_factory=Tally)
+    progress: Callable[[Context], None] | None = None
+    wanted: frozenset[str] = frozenset()
+    """Ids of SHOULD clauses whose breach is enough for `stop_at_first`."""
+    notes: dict[str, int] = field(default_factory=dict)
+    """Figures worth printing: states and transitions explored."""
+    started: float = field(default_factory=time.monotonic)
+    _reported: float = 0.0
+
+    def expired(self) -> bool:
+        """Whether to stop now; also reports progress every now and then."""
+        now = time.monotonic()
+        if self.progress is not None and now - self._reported > 0.2:
+            self._reported = now
+            self.progress(self)
+        return (self.deadline is not None and now >= self.deadline) or (
+            self.stop_at_first and (bool(self.failures) or any(w.clause.id in self.wanted for w in self.warnings))
+        )
+
+    @property
+    def fast(self) -> Callable[..., Environment]:
+        """The environment for engines that take many steps: the subsystem's quick stand-ins where it has some."""
+        return self.subsystem.fast or self.subsystem.environment
+
+    def note_failure(self, failure: Failure, minimise: Callable[[Failure], Failure]) -> bool:
+        """Record a failure the first time its signature shows; True if it was new."""
+        if failure.signature in self.known:
+            return False
+        smallest = minimise(failure)
+        self.known.add(failure.signature)
+        known_now = replace(smallest, engine=self.engine, seconds=round(time.monotonic() - self.started, 3))
+        (self.failures if is_binding(smallest) else self.warnings).append(known_now)
+        return True
+
+    def note_warnings(self, warnings: list[Failure], minimise: Callable[[Failure], Failure]) -> None:
+        """Record each warning whose signature is new."""
+        for warning in warnings:
+            self.note_failure(warning, minimise)
+
+    def allows(self, config: Any) -> bool:
+        """Whether the candidate has what a configuration needs."""
+        return self.subsystem.requires(config) <= self.candidate.capabilities
+
+    def can(self, op: type) -> bool:
+        """Whether the candidate has what an operation needs."""
+        return self.subsystem.needs.get(op, frozenset()) <= self.candidate.capabilities
+
+
+def is_binding(failure: Failure) -> bool:
+    """Whether a failure means that the candidate does not conform.
+
+    A breach of a SHOULD clause does not, unless the candidate crashed or hung on the way.
+    """
+    return failure.clause.level.is_binding or failure.kind in ("crash", "hang", "type")

@@ -1,0 +1,58 @@
+"""Saved traces first: what failed once is tried before anything is searched for."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from conformance.engines.context import Context
+from conformance.engines.minimise import minimiser
+from conformance.lockstep import run_trace
+from conformance.subsystem import available, subsystem
+from conformance.trace import Trace, TraceError, decode, encode, write_atomically
+from conformance.verdict import Failure, UsageError
+
+
+def read(path: Path) -> Trace:
+    """Read a trace file; UsageError with the path of the offending value when it is not one."""
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}") from None
+    known = {name: subsystem(name) for name in available()}
+    try:
+        return decode(text, {n: s.config for n, s in known.items()}, {n: s.operations for n, s in known.items()})
+    except TraceError as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def files(folder: Path) -> list[Path]:
+    """Trace files below a corpus folder, in a fixed order."""
+    return sorted(folder.rglob("*.json")) if folder.is_dir() else []
+
+
+def run(context: Context, folder: Path) -> None:
+    """Judge every saved trace of the subsystem under the candidate's profile."""
+    for number, path in enumerate(files(folder)):
+        trace = read(path)
+        if trace.subsystem != context.subsystem.name or trace.profile != context.profile:
+            continue
+        if number % context.parts != context.part or not context.allows(trace.config):
+            continue
+        if context.expired():
+            return
+        report = run_trace(context.subsystem, trace, context.candidate.factory)
+        context.tally.add(report.tally)
+        for failure in [*report.warnings, *([report.failure] if report.failure else [])]:
+            context.note_failure(failure, minimiser(context))
+
+
+def save(folder: Path, failure: Failure) -> Path:
+    """Keep a failure's trace in the corpus; its name is its signature and a digest of its text."""
+    assert failure.trace is not None
+    text = encode(failure.trace)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    name = failure.signature.replace(":", "-").replace("|", "+")
+    path = folder / failure.trace.subsystem / f"{name}-{digest}.json"
+    write_atomically(path, text)
+    return path

@@ -1,0 +1,146 @@
+"""Make a failing trace small: drop steps, drop faults and company, simplify values.
+
+A smaller trace counts only if it fails with the same signature, so a minimal trace shows the
+same failure and not another one that happens to be shorter.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from conformance.engines.context import Context
+from conformance.environment.door import Environment
+from conformance.lockstep import run_trace
+from conformance.trace import Trace
+from conformance.verdict import Failure
+from model.step import Parallel, Step
+
+RUNS = 2_000
+"""Traces tried at most for one failure; what is smallest by then is reported."""
+
+
+def minimise(context: Context, failure: Failure, environment: Callable[..., Environment] | None = None) -> Failure:
+    """The same failure with the smallest trace found, confirmed on the default environment."""
+    if failure.trace is None:
+        return failure
+    probe = _Probe(context, failure.signature, environment or context.fast)
+    smallest = probe(failure.trace)
+    if smallest is None:
+        return failure
+    while probe.runs < RUNS:
+        smaller = _smaller(context, smallest, probe)
+        if smaller is None:
+            break
+        smallest = smaller
+    confirmed = _Probe(context, failure.signature, context.subsystem.environment)(_trace(smallest))
+    return confirmed or smallest
+
+
+class _Probe:
+    """Does this trace still fail with that signature?"""
+
+    def __init__(self, context: Context, signature: str, environment: Callable[..., Environment]) -> None:
+        self.context = context
+        self.signature = signature
+        self.environment = environment
+        self.runs = 0
+
+    def __call__(self, trace: Trace) -> Failure | None:
+        """The failure with its trace cut after the failing step, or None."""
+        self.runs += 1
+        report = run_trace(self.context.subsystem, trace, self.context.candidate.factory, environment=self.environment)
+        for found in [*report.warnings, *([report.failure] if report.failure else [])]:
+            if found.signature == self.signature:
+                return found
+        return None
+
+
+def _trace(failure: Failure) -> Trace:
+    assert failure.trace is not None
+    return failure.trace
+
+
+def _smaller(context: Context, failure: Failure, probe: _Probe) -> Failure | None:
+    """The first simplification that still fails, greatest first."""
+    trace = _trace(failure)
+    for steps in _candidates(context, trace.steps):
+        if probe.runs >= RUNS:
+            return None
+        found = probe(trace.with_steps(steps))
+        if found is not None and _size(_trace(found)) < _size(trace):
+            return found
+        if found is not None and len(_trace(found).steps) == len(trace.steps) and steps == _trace(found).steps:
+            return found
+    return None
+
+
+def _size(trace: Trace) -> tuple[int, int]:
+    company = sum(len(s.faults) + 2 * len(s.during) + 3 * (type(s.op) is Parallel) for s in trace.steps)
+    return len(trace.steps), company
+
+
+def _candidates(context: Context, steps: tuple[Step, ...]) -> Iterator[tuple[Step, ...]]:
+    n = len(steps)
+    chunk = n // 2
+    while chunk >= 1:
+        for start in range(n - chunk, -1, -1 if chunk == 1 else -chunk):
+            yield steps[:start] + steps[start + chunk :]
+        chunk //= 2
+    for i, step in enumerate(steps):
+        for plainer in plainer_steps(context, step):
+            yield (*steps[:i], *plainer, *steps[i + 1 :])
+
+
+def plainer_steps(context: Context, step: Step) -> Iterator[tuple[Step, ...]]:
+    """What may stand in place of one step: without company, without faults, with plainer values."""
+    op = step.op
+    if type(op) is Parallel:
+        yield (op.left, op.right)
+        yield (op.right, op.left)
+        for i in range(len(op.schedule)):
+            yield (replace(step, op=replace(op, schedule=op.schedule[:i] + op.schedule[i + 1 :])),)
+        for i, point in enumerate(op.schedule):
+            if point > 0 and point - 1 not in op.schedule:
+                moved = op.schedule[:i] + (point - 1,) + op.schedule[i + 1 :]
+                yield (replace(step, op=replace(op, schedule=moved)),)
+        for left in plainer_steps(context, op.left):
+            if len(left) == 1:
+                yield (replace(step, op=replace(op, left=left[0])),)
+        for right in plainer_steps(context, op.right):
+            if len(right) == 1:
+                yield (replace(step, op=replace(op, right=right[0])),)
+        return
+    for i, (k, inner) in enumerate(step.during):
+        rest = step.during[:i] + step.during[i + 1 :]
+        yield (replace(step, during=rest),)
+        yield (inner, replace(step, during=rest))
+        yield (replace(step, during=rest), inner)
+        if k > 0:
+            yield (replace(step, during=(*rest, (k - 1, inner))),)
+        for plainer in plainer_steps(context, inner):
+            if len(plainer) == 1:
+                yield (replace(step, during=(*rest, (k, plainer[0]))),)
+    for i, fault in enumerate(step.faults):
+        rest_faults = step.faults[:i] + step.faults[i + 1 :]
+        yield (replace(step, faults=rest_faults),)
+        if fault.nth > 1:
+            yield (replace(step, faults=(*rest_faults, replace(fault, nth=fault.nth - 1))),)
+    for field in dataclasses.fields(op):
+        for value in _plainer_values(context, op, field.name):
+            yield (replace(step, op=replace(op, **{field.name: value})),)
+
+
+def _plainer_values(context: Context, op: Any, field: str) -> Iterator[Any]:
+    shape = context.subsystem.shapes.get(type(op))
+    domain = shape.fields.get(field) if shape is not None else None
+    if domain is not None:
+        yield from domain.simpler(getattr(op, field))
+
+
+def minimiser(context: Context) -> Callable[[Failure], Failure]:
+    """`minimise` for this context, as `note_failure` wants it."""
+    return partial(minimise, context)

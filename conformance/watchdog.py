@@ -1,0 +1,58 @@
+"""A candidate that loops without calling the environment is stopped by a timer."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from conformance.environment.door import Environment
+from conformance.verdict import Hang
+
+PATIENCE = 5.0
+"""Seconds one entry into the candidate may take."""
+TICK = 0.5
+"""Seconds between two looks."""
+
+
+class Watchdog:
+    """Looks every `TICK` seconds whether the candidate is still in the same entry.
+
+    A SIGALRM handler runs between two bytecodes of the main thread, so it can raise out of an
+    endless loop in Python code. It never raises while the harness itself is running.
+    """
+
+    def __init__(self, patience: float) -> None:
+        self.patience = patience
+        self.last = -1
+        self.waited = 0.0
+
+    def look(self, _signal: int, _frame: FrameType | None) -> None:
+        """Count a tick; raise Hang once the same entry has lasted too long."""
+        now = Environment.entries
+        if not Environment.inside or now != self.last:
+            self.last, self.waited = now, 0.0
+            return
+        self.waited += TICK
+        if self.waited >= self.patience:
+            self.waited = 0.0
+            raise Hang(f"did not return within {self.patience:g} s")
+
+
+@contextmanager
+def watching(patience: float = PATIENCE) -> Iterator[None]:
+    """Guard what runs inside against endless loops, where the platform and thread allow it."""
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    dog = Watchdog(patience)
+    before: Any = signal.signal(signal.SIGALRM, dog.look)
+    signal.setitimer(signal.ITIMER_REAL, TICK, TICK)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
