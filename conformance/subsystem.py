@@ -98,6 +98,8 @@ class Subsystem:
     """The same with quick stand-ins for what is slow (system calls, ciphers), or None."""
     checks: Mapping[type, tuple[Check, ...]]
     """By operation type."""
+    machine: Callable[[], Any]
+    """Loads the Hypothesis machine: it is not needed by most commands."""
 
     @property
     def default_profile(self) -> str:
@@ -166,6 +168,7 @@ def subsystem(name: str) -> Subsystem:
         environment=environment.ENVIRONMENT,
         fast=getattr(environment, "FAST", None),
         checks=environment.CHECKS,
+        machine=lambda: importlib.import_module(f"conformance.machines.{name}").MACHINE,
     )
 
 

@@ -73,6 +73,10 @@ class Context:
             return False
         smallest = minimise(failure)
         self.known.add(failure.signature)
+        if smallest.signature != failure.signature:
+            if smallest.signature in self.known:
+                return False
+            self.known.add(smallest.signature)
         known_now = replace(smallest, engine=self.engine, seconds=round(time.monotonic() - self.started, 3))
         (self.failures if is_binding(smallest) else self.warnings).append(known_now)
         return True

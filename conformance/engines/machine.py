@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import random
 from typing import Any
 
@@ -29,7 +28,7 @@ def run(context: Context) -> None:
     """Run the machine until a round finds nothing new; in the hunt, with fresh seeds until the time is up."""
     if context.part != 0 and not context.hunting:
         return
-    machine = importlib.import_module(f"conformance.machines.{context.subsystem.name}").MACHINE
+    machine = context.subsystem.machine()
     source = random.Random(f"machine:{context.seed}:{context.part}")
     quiet = 0
     for _ in range(ROUNDS if not context.hunting else 1_000_000):
@@ -53,6 +52,7 @@ def _round(context: Context, machine: type[Machine], value: int) -> bool:
         {
             "__doc__": machine.__doc__,
             "__module__": machine.__module__,
+            "of": context.subsystem,
             "factory": staticmethod(context.candidate.factory),
             "profile": context.profile,
             "capabilities": context.candidate.capabilities,

@@ -21,23 +21,54 @@ from model.step import Parallel, Step
 
 RUNS = 2_000
 """Traces tried at most for one failure; what is smallest by then is reported."""
+RUNS_HANGING = 12
+"""The same for a candidate that hangs, since each try costs the watchdog's patience."""
 
 
 def minimise(context: Context, failure: Failure, environment: Callable[..., Environment] | None = None) -> Failure:
-    """The same failure with the smallest trace found, confirmed on the default environment."""
+    """The same failure with the smallest trace found, confirmed on the default environment.
+
+    A failure that needs no company, though it was met in company, is reported as the plain
+    failure it is; its signature is then another one.
+    """
     if failure.trace is None:
         return failure
+    failure = _without_company(context, failure, environment or context.fast)
     probe = _Probe(context, failure.signature, environment or context.fast)
+    assert failure.trace is not None
     smallest = probe(failure.trace)
     if smallest is None:
         return failure
-    while probe.runs < RUNS:
+    limit = RUNS_HANGING if failure.kind == "hang" else RUNS
+    while probe.runs < limit:
         smaller = _smaller(context, smallest, probe)
         if smaller is None:
             break
         smallest = smaller
     confirmed = _Probe(context, failure.signature, context.subsystem.environment)(_trace(smallest))
     return confirmed or smallest
+
+
+def _without_company(context: Context, failure: Failure, environment: Callable[..., Environment]) -> Failure:
+    """What fails when the last step's operations follow one another, if anything does."""
+    steps = _trace(failure).steps
+    for plain in _plain(steps[-1]):
+        trace = _trace(failure).with_steps(steps[:-1] + plain)
+        report = run_trace(context.subsystem, trace, context.candidate.factory, environment=environment)
+        if report.failure is not None:
+            return report.failure
+    return failure
+
+
+def _plain(step: Step) -> Iterator[tuple[Step, ...]]:
+    """The orders in which the operations of a step with company may follow one another."""
+    if type(step.op) is Parallel:
+        yield (step.op.left, step.op.right)
+        yield (step.op.right, step.op.left)
+    elif step.during:
+        inner = tuple(other for _, other in step.during)
+        yield (replace(step, during=()), *inner)
+        yield (*inner, replace(step, during=()))
 
 
 class _Probe:
@@ -68,7 +99,7 @@ def _smaller(context: Context, failure: Failure, probe: _Probe) -> Failure | Non
     """The first simplification that still fails, greatest first."""
     trace = _trace(failure)
     for steps in _candidates(context, trace.steps):
-        if probe.runs >= RUNS:
+        if probe.runs >= (RUNS_HANGING if failure.kind == "hang" else RUNS):
             return None
         found = probe(trace.with_steps(steps))
         if found is not None and _size(_trace(found)) < _size(trace):

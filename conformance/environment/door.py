@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from conformance.verdict import Breach, Crash, HarnessError, Hang, Violation
+from conformance.verdict import Breach, Crash, Hang, HarnessError, UsageError, Violation
 from model.step import Fault
 from specs.clause import Clause
 
@@ -51,6 +51,11 @@ class Environment:
     """Operation type -> unbound method that performs it and returns its result."""
     CALL_CLAUSES: ClassVar[Mapping[str, tuple[Clause, ...]]] = {}
     """Clauses that each environment call exercises, because the door checks them there."""
+
+    entries: ClassVar[int] = 0
+    """Entries into any candidate so far; the watchdog looks at it."""
+    inside: ClassVar[int] = 0
+    """How deep the harness is inside a candidate."""
 
     _handlers: ClassVar[dict[str, Callable[..., Any]]]
     _port: ClassVar[type]
@@ -110,9 +115,14 @@ class Environment:
         try:
             result = self._handlers[name](self, *args)
         except Breach as breach:
-            raise self.remember(breach) from None
+            raise self.remember(self._wrong_type(name, args) or breach) from None
+        except (HarnessError, UsageError):
+            raise
         except Exception as error:
-            raise self._misuse(name, args, error) from error
+            wrong = self._wrong_type(name, args)
+            if wrong is None:
+                raise HarnessError(f"the simulator of {name}{args!r} failed: {_describe(error)}") from error
+            raise self.remember(wrong) from error
         log[at] = (name, args, result)
         if self.preempt is not None and not self.atomic:
             self.preempt(name)
@@ -156,10 +166,16 @@ class Environment:
 
     def enter(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call into the candidate; an exception it raises is a Crash, not ours."""
+        Environment.entries += 1
+        Environment.inside += 1
         try:
             return function(*args)
+        except (HarnessError, UsageError):
+            raise
         except Exception as error:
             raise self.remember(Crash(f"{_name(function)} raised {_describe(error)}")) from error
+        finally:
+            Environment.inside -= 1
 
     def enter_int(self, function: Callable[..., Any], *args: Any) -> int:
         """Call into the candidate where an int must come back: a result, an errno."""
@@ -185,24 +201,19 @@ class Environment:
     def close(self) -> None:
         """Give back what the operating system lent (descriptors, processes)."""
 
-    def _misuse(self, name: str, args: tuple[Any, ...], error: Exception) -> BaseException:
-        """Tell a candidate's wrong argument from a mistake of ours."""
+    def _wrong_type(self, name: str, args: tuple[Any, ...]) -> Crash | None:
+        """A breach when the arguments are not what the port asks for; asked only once something failed."""
         signature = inspect.signature(self._handlers[name])
         try:
             bound = signature.bind(self, *args)
         except TypeError as wrong:
-            return self.remember(Crash(f"{name}{args!r}: {wrong}", "type"))
+            return Crash(f"{name}{args!r}: {wrong}", "type")
         for parameter, value in list(bound.arguments.items())[1:]:
             wanted = signature.parameters[parameter].annotation
-            if wanted in ("int", int) and type(value) is not int:
-                return self.remember(
-                    Crash(f"{name}: {parameter} is {value!r} ({type(value).__name__}), expected int", "type")
-                )
-            if wanted in ("str", "bytes") and type(value).__name__ != wanted:
-                return self.remember(
-                    Crash(f"{name}: {parameter} is {value!r} ({type(value).__name__}), expected {wanted}", "type")
-                )
-        return HarnessError(f"the simulator of {name}{args!r} failed: {_describe(error)}")
+            wanted = wanted if isinstance(wanted, str) else getattr(wanted, "__name__", "")
+            if wanted in ("int", "str", "bytes", "bool") and type(value).__name__ != wanted:
+                return Crash(f"{name}: {parameter} is {value!r} ({type(value).__name__}), expected {wanted}", "type")
+        return None
 
 
 def _port_class(title: str, names: list[str]) -> type:

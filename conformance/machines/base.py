@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from hypothesis.stateful import RuleBasedStateMachine
 
 from conformance.lockstep import Lockstep
-from conformance.subsystem import Subsystem, subsystem
+from conformance.subsystem import Subsystem
 from conformance.trace import Trace
 from conformance.verdict import Failure, Tally
 from model.step import Fault, Step
@@ -29,7 +29,8 @@ class Machine(RuleBasedStateMachine):
     `self.take(op, …)`; an operation the world cannot do now, or after a known failure, is passed over.
     """
 
-    SUBSYSTEM: ClassVar[str]
+    of: ClassVar[Subsystem]
+    """The subsystem this machine drives; set by the engine, like all below."""
     factory: ClassVar[Callable[[Any], Any]]
     profile: ClassVar[str]
     capabilities: ClassVar[frozenset[str]] = frozenset()
@@ -46,11 +47,6 @@ class Machine(RuleBasedStateMachine):
         self.lockstep: Lockstep | None = None
 
     @property
-    def of(self) -> Subsystem:
-        """The subsystem this machine drives."""
-        return subsystem(self.SUBSYSTEM)
-
-    @property
     def state(self) -> Any:
         """The model's state; None before `begin`."""
         return None if self.lockstep is None else self.lockstep.state
@@ -58,7 +54,7 @@ class Machine(RuleBasedStateMachine):
     def begin(self, config: Any) -> None:
         """Start a candidate in the world that `config` describes."""
         cls = type(self)
-        header = Trace(self.SUBSYSTEM, cls.profile, config, ())
+        header = Trace(cls.of.name, cls.profile, config, ())
         self.lockstep = Lockstep(self.of, header, cls.factory, environment=cls.environment, counts=cls.tally.clauses)
         cls.tally.traces += 1
         self._judge()

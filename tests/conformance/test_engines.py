@@ -1,0 +1,187 @@
+"""Sources of traces: each finds what it is for, minimal, once, and goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conformance.engines import campaign, corpus, explore, machine
+from conformance.engines.minimise import minimise
+from conformance.lockstep import run_trace
+from conformance.watchdog import watching
+from model.step import Fault, Parallel, Step
+from tests.toy import TOY, Clear, Put, Shelf, Take, context, trace
+
+
+class Leaky(Shelf):
+    """Forgets to free what Take returned when it was put second."""
+
+    def take(self) -> int:
+        """Skip the free for the last slot."""
+        if len(self.items) == 2:
+            value, _ = self.items.pop()
+            self._show()
+            return value
+        return super().take()
+
+
+class Doubly(Leaky):
+    """Has a second, independent defect."""
+
+    def clear(self) -> int:
+        """Return a wrong result."""
+        super().clear()
+        return 1
+
+
+class Racy(Shelf):
+    """Puts without the lock."""
+
+    def put(self, value: int) -> int:
+        """No lock."""
+        return self._put(value)
+
+
+ENGINES: list[Any] = [explore.run, campaign.run, machine.run]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_correct_candidate_is_never_accused(engine: Any) -> None:
+    """No engine finds anything, and all of them do take steps."""
+    given = context(steps=5_000)
+
+    engine(given)
+
+    assert given.failures == given.warnings == []
+    assert given.tally.steps > 100
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_engine_finds_a_leak_with_the_shortest_trace(engine: Any) -> None:
+    """Two puts and a take, plainest values."""
+    given = context(Leaky, steps=5_000)
+
+    engine(given)
+
+    leak = next(f for f in given.failures if f.operation == "Take")
+    assert leak.signature == "TOY-007:Take:view.held"
+    assert leak.trace == trace(Put(), Put(), Take())
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_run_goes_on_after_a_failure(engine: Any) -> None:
+    """Two defects are two signatures, each reported once."""
+    given = context(Doubly, steps=10_000)
+
+    engine(given)
+
+    signatures = [f.signature for f in given.failures]
+    assert {"TOY-007:Take:view.held", "TOY-012:Clear:result"} <= set(signatures)
+    assert len(signatures) == len(set(signatures))
+
+
+def test_exploration_counts_states_and_transitions() -> None:
+    """Seven states of two slots and two values, five steps in each."""
+    given = context()
+
+    explore.run(given)
+
+    assert given.notes == {"all: states": 7, "all: transitions": 35}
+
+
+def test_parts_of_an_exploration_see_the_same_world() -> None:
+    """Each part reports all states; together they take every transition."""
+    parts = [context(part=part, parts=2) for part in range(2)]
+
+    for part in parts:
+        explore.run(part)
+
+    assert all(part.notes["all: states"] == 7 for part in parts)
+    assert any(part.tally.steps < 140 for part in parts)
+
+
+def test_the_campaign_repeats_itself() -> None:
+    """The same seed takes the same steps."""
+    first, second = context(Doubly, steps=3_000), context(Doubly, steps=3_000)
+
+    campaign.run(first)
+    campaign.run(second)
+
+    assert first.tally.clauses == second.tally.clauses
+    assert [f.trace for f in first.failures] == [f.trace for f in second.failures]
+
+
+def test_the_campaign_finds_a_race() -> None:
+    """Only two threads show it, so the trace keeps them."""
+    given = context(Racy, steps=20_000)
+
+    campaign.run(given)
+
+    assert given.failures
+    assert all(type(f.trace.steps[-1].op) is Parallel for f in given.failures if f.trace)
+
+
+def test_minimising_drops_what_is_not_needed() -> None:
+    """Steps, faults, values and company go; the signature stays."""
+    given = context(Leaky)
+    long = trace(
+        Put(7),
+        Take(),
+        Step(Put(255), (Fault("alloc", -12),)),
+        Put(255),
+        Clear(),
+        Put(7),
+        Put(7),
+        Step(Take(), (Fault("alloc", -12),)),
+        Put(1),
+    )
+    failure = run_trace(TOY, long, Leaky).failure
+    assert failure is not None
+
+    smallest = minimise(given, failure)
+
+    assert smallest.trace == trace(Put(), Put(), Take())
+    assert smallest.signature == failure.signature
+
+
+def test_a_failure_met_in_company_is_reported_plain() -> None:
+    """Two threads are not part of a failure that one thread shows."""
+    given = context(Leaky)
+    failure = run_trace(TOY, trace(Put(), Put(), Step(Parallel(Step(Take()), Step(Put()), (1,)))), Leaky).failure
+    assert failure is not None
+
+    smallest = minimise(given, failure)
+
+    assert smallest.signature == "TOY-007:Take:view.held"
+
+
+def test_an_endless_loop_is_stopped_by_the_watchdog() -> None:
+    """A loop that never calls the environment is a hang, not a hanging run."""
+
+    class Loop(Shelf):
+        def clear(self) -> int:
+            while True:
+                pass
+
+    with watching(patience=0.5):
+        failure = run_trace(TOY, trace(Clear()), Loop).failure
+
+    assert failure is not None
+    assert failure.signature == "TOY-008:Clear:hang"
+
+
+def test_a_saved_failure_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The corpus keeps the trace under its signature, and replays it first."""
+    failure = run_trace(TOY, trace(Put(), Put(), Take()), Leaky).failure
+    assert failure is not None
+    monkeypatch.setattr(corpus, "available", lambda: ("toy",))
+    monkeypatch.setattr(corpus, "subsystem", lambda _name: TOY)
+
+    path = corpus.save(tmp_path, failure)
+    given = context(Leaky)
+    corpus.run(given, tmp_path)
+
+    assert path.name.startswith("TOY-007-Take-view.held-")
+    assert [f.signature for f in given.failures] == ["TOY-007:Take:view.held"]
