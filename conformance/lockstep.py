@@ -65,6 +65,7 @@ class Lockstep:
     """A candidate and the model side by side, taking one step at a time."""
 
     __slots__ = (
+        "_call_clauses",
         "_checks",
         "_model",
         "_now",
@@ -75,6 +76,7 @@ class Lockstep:
         "failure",
         "history",
         "inner",
+        "made",
         "profile",
         "record",
         "reports",
@@ -102,6 +104,9 @@ class Lockstep:
         self._model = subsystem.step
         self._view = subsystem.view
         self._checks = subsystem.checks
+        self._call_clauses = subsystem.clauses_of_calls()
+        self.made: dict[str, int] = {}
+        """How often each environment call was made, for counting clauses."""
         self.answers = subsystem.answers()
         self.counts: dict[Clause, int] = {} if counts is None else counts
         self.history: list[Step] = []
@@ -135,7 +140,7 @@ class Lockstep:
         self.history.append(step)
         self.steps += 1
         env = self.env
-        env.frame = frame = Frame(step.faults)
+        env.frame = frame = Frame(step.faults, self.made)
         op = step.op
         if step.during or type(op) is Parallel:
             return self._step_with_company(step)
@@ -164,7 +169,8 @@ class Lockstep:
             counts[outcome.effect] = counts.get(outcome.effect, 0) + 1
         for clause in outcome.also:
             counts[clause] = counts.get(clause, 0) + 1
-        self._count_calls(frame)
+        if step.faults:
+            self._count_calls(frame.made)
         if self.record:
             self.reports.append(StepReport(step, result, tuple(frame.log), (), view(outcome.state), observed))
         checks = self._checks.get(type(op))
@@ -181,6 +187,8 @@ class Lockstep:
 
     def close(self) -> None:
         """Give back what the environment holds, and add its own counts."""
+        self._count_calls(self.made)
+        self.made = {}
         for clause, n in self.env.held.items():
             self.counts[clause] = self.counts.get(clause, 0) + n
         self.env.held = {}
@@ -298,7 +306,8 @@ class Lockstep:
             for clause in outcome.breaches:
                 self._warn(step, clause)
         for done in order:
-            self._count_calls(done.frame)
+            if done.frame.made is not self.made:
+                self._count_calls(done.frame.made)
         if self.record:
             inner = tuple(d for d in order if d is not first)
             self.reports.append(StepReport(step, first.result, tuple(first.frame.log), inner, observed, observed))
@@ -411,10 +420,9 @@ class Lockstep:
     def _answers(self, given: dict[str, int]) -> Any:
         return self.subsystem.answers(**given) if given else self.answers
 
-    def _count_calls(self, frame: Frame) -> None:
-        clauses = self.subsystem.clauses_of_calls()
-        for name, n in frame.made.items():
-            for clause in clauses.get(name, ()):
+    def _count_calls(self, made: dict[str, int]) -> None:
+        for name, n in made.items():
+            for clause in self._call_clauses.get(name, ()):
                 self.counts[clause] = self.counts.get(clause, 0) + n
 
 

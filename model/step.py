@@ -57,9 +57,13 @@ class Parallel:
     schedule: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Outcome:
-    """One thing the specification allows an operation to do."""
+    """One thing the specification allows an operation to do.
+
+    Never changed once made. Not frozen, because one is made for every step taken and a frozen
+    record takes three times as long to make (0.85 against 0.29 microseconds).
+    """
 
     state: Any
     """The next state."""

@@ -36,7 +36,7 @@ CONCURRENT = 0.06
 def run(context: Context) -> None:
     """Walk until the steps or the time are used up."""
     seed = f"{context.subsystem.name}:{context.profile}:{context.seed}:{context.part}"
-    walker = _Walker(context, Random(seed))
+    walker = Walker(context, Random(seed))
     if not walker.configs or not walker.operations:
         return
     limit = None if context.steps is None else context.steps // context.parts
@@ -50,7 +50,7 @@ def run(context: Context) -> None:
         walker.walk()
 
 
-class _Walker:
+class Walker:
     """Draws steps and takes them."""
 
     def __init__(self, context: Context, random: Random) -> None:
@@ -66,8 +66,8 @@ class _Walker:
         """Draw the steps that the next walks choose from."""
         self.pools = {op: [self._step(op) for _ in range(POOL)] for op in self.operations}
 
-    def walk(self) -> None:
-        """One walk on a fresh candidate."""
+    def walk(self) -> Trace:
+        """One walk on a fresh candidate; the trace taken."""
         context, random = self.context, self.random
         of = context.subsystem
         config = random.choice(self.configs) if random.random() < 0.6 else self.configs[0]
@@ -89,6 +89,7 @@ class _Walker:
             context.note_warnings(lockstep.warnings, self.minimise)
         if lockstep.failure is not None:
             context.note_failure(lockstep.failure, self.minimise)
+        return trace.with_steps(tuple(lockstep.history))
 
     def _wander(self, lockstep: Lockstep) -> None:
         """Take random legal steps until the walk is over."""

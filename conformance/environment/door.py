@@ -27,13 +27,13 @@ class Frame:
 
     __slots__ = ("given", "log", "made", "plan", "points")
 
-    def __init__(self, faults: tuple[Fault, ...] = ()) -> None:
+    def __init__(self, faults: tuple[Fault, ...] = (), made: dict[str, int] | None = None) -> None:
         self.plan: dict[tuple[str, int], int] = {(f.call, f.nth): f.value for f in faults} if faults else {}
         self.given: dict[str, int] = {}
         """Refusals that the candidate really met, by call; the first one of each call."""
         self.log: list[Call] = []
-        self.made: dict[str, int] = {}
-        """How often each call was made."""
+        self.made: dict[str, int] = {} if faults or made is None else made
+        """How often each call was made: in this operation when faults are planned, else in the whole trace."""
         self.points = 0
         """Points of preemption passed so far."""
 
