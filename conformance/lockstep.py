@@ -157,7 +157,7 @@ class Lockstep:
         model, view, profile = self._model, self._view, self.profile
         for state in before:
             outcomes = model(state, op, answers, profile)
-            for outcome in (outcomes,) if type(outcomes) is Outcome else outcomes:
+            for outcome in (outcomes,) if isinstance(outcomes, Outcome) else outcomes:
                 if outcome.result == result and view(outcome.state) == observed:
                     matched.append(outcome)
         if not matched:
@@ -199,7 +199,7 @@ class Lockstep:
     def _step_with_company(self, step: Step) -> Failure | None:
         """Judge a step with others during it: some order of them must explain what was seen."""
         env = self.env
-        self.inner = inner = []
+        self.inner = inner = list[Done]()
         groups: list[list[Done]]
         try:
             if type(step.op) is Parallel:
@@ -291,7 +291,7 @@ class Lockstep:
             if not self.subsystem.legal(state, done.step.op):
                 return
             outcomes = self._model(state, done.step.op, self._answers(done.frame.given), self.profile)
-            for outcome in (outcomes,) if type(outcomes) is Outcome else outcomes:
+            for outcome in (outcomes,) if isinstance(outcomes, Outcome) else outcomes:
                 yield from extend(outcome.state, at + 1, [*path, outcome])
 
         for state in self.states:
@@ -333,7 +333,7 @@ class Lockstep:
         allowed: list[Outcome] = []
         for state in self.states:
             outcomes = self._model(state, step.op, answers, self.profile)
-            allowed += (outcomes,) if type(outcomes) is Outcome else outcomes
+            allowed += (outcomes,) if isinstance(outcomes, Outcome) else outcomes
         for outcome in allowed:
             if outcome.result == result:
                 return self._view_mismatch(step, outcome, self._view(outcome.state), observed, "", result)

@@ -7,10 +7,10 @@ CrossHair. `simpler(value)` is what the minimiser tries in place of a value, pla
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from hypothesis import strategies as st
 
@@ -52,7 +52,7 @@ class Domain(Generic[T]):
         listed = st.sampled_from(self.values)
         if self.bounds is None:
             return listed
-        return st.one_of(listed, st.integers(*self.bounds))  # type: ignore[return-value]  # as in sample()
+        return st.one_of(listed, st.integers(*self.bounds))
 
     def simpler(self, value: T) -> Sequence[T]:
         """Values to try in place of `value`, plainest first; empty when it is the plainest."""
@@ -77,7 +77,7 @@ BOOLEAN: Domain[bool] = Domain((False, True))
 class Shape:
     """How often one kind of operation happens, what its fields hold, and what may go wrong during it."""
 
-    fields: dict[str, Domain[object]]
+    fields: Mapping[str, Domain[Any]]
     """One domain per field of the operation, by field name."""
     weight: float = 1.0
     """Relative frequency in the campaign."""

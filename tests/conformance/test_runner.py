@@ -9,6 +9,7 @@ import pytest
 
 from conformance import runner
 from conformance.candidates.load import Candidate
+from conformance.engines import campaign, explore
 from conformance.runner import Request, Result, Unit, conclude, run_unit, units, worst
 from conformance.verdict import Exit, HarnessError, UsageError, Verdict
 from tests import toy
@@ -111,7 +112,7 @@ def test_a_harness_error_is_neither_pass_nor_failure(monkeypatch: pytest.MonkeyP
     def broken(_context: Any) -> None:
         raise HarnessError("the simulator is out of paper")
 
-    monkeypatch.setattr(runner.explore, "run", broken)
+    monkeypatch.setattr(explore, "run", broken)
 
     conclusion = conclude(run("good", "explore"))
 
@@ -126,7 +127,7 @@ def test_an_interrupted_unit_keeps_what_it_found(monkeypatch: pytest.MonkeyPatch
         raise KeyboardInterrupt
 
     results = run("good", "explore")
-    monkeypatch.setattr(runner.campaign, "run", interrupted)
+    monkeypatch.setattr(campaign, "run", interrupted)
     results += run("good", "campaign")
 
     conclusion = conclude(results, complete=False)
