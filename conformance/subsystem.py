@@ -65,6 +65,8 @@ class Subsystem:
     """Cited for crashes, hangs and values of a wrong type."""
     candidate: type
     """The Protocol a candidate class provides."""
+    optional: Mapping[str, str]
+    """Entry points that only a candidate with a capability needs: method -> capability."""
     port: type
     """The Protocol of the environment calls it may make."""
     config: type
@@ -148,6 +150,7 @@ def subsystem(name: str) -> Subsystem:
         capabilities=specs.CAPABILITIES,
         robustness=specs.ROBUSTNESS,
         candidate=specs.Candidate,
+        optional=getattr(specs, "OPTIONAL", {}),
         port=specs.Port,
         config=model.Config,
         operations={op.__name__: op for op in model.OPERATIONS},

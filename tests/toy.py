@@ -306,6 +306,7 @@ TOY = Subsystem(
     capabilities={},
     robustness=ROBUST,
     candidate=ShelfProtocol,
+    optional={},
     port=Port,
     config=Config,
     operations={"Put": Put, "Take": Take, "Clear": Clear},

@@ -142,11 +142,10 @@ def _attribute(spec: str, module: ModuleType, name: str) -> type:
 def _check_methods(spec: str, candidate: type, of: Subsystem) -> None:
     """Every entry point is there and takes what the port's Protocol says."""
     capabilities = _capabilities(spec, candidate, of)
-    optional: dict[str, str] = getattr(importlib.import_module(f"specs.{of.name}"), "OPTIONAL", {})
     for name, wanted in vars(of.candidate).items():
         if name.startswith("_") or not inspect.isfunction(wanted):
             continue
-        if name in optional and optional[name] not in capabilities:
+        if name in of.optional and of.optional[name] not in capabilities:
             continue
         method = getattr(candidate, name, None)
         if method is None:
