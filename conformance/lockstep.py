@@ -22,6 +22,8 @@ from conformance.verdict import Breach, Failure, Hang, HarnessError, Tally
 from model.step import Outcome, Parallel, Step
 from specs.clause import Clause
 
+COUNTED = 1_000
+"""How often the clause of a view field is counted; beyond that only the branches are."""
 MAX_STATES = 64
 """Model states kept at once while the observations do not tell them apart."""
 
@@ -67,6 +69,8 @@ class Lockstep:
     __slots__ = (
         "_call_clauses",
         "_checks",
+        "_fields",
+        "_last",
         "_model",
         "_now",
         "_view",
@@ -118,6 +122,8 @@ class Lockstep:
         self._now: Step | None = None
         self.steps = 0
         self.states: tuple[Any, ...] = (subsystem.initial(trace.config, self.profile),)
+        self._last = self._view(self.states[0])
+        self._fields = [(f, c) for f, c in subsystem.view_clauses.items() if self.counts.get(c, 0) < COUNTED]
         self.env = (environment or subsystem.environment)(trace.config, self.profile)
         try:
             self.env.start(factory)
@@ -171,6 +177,8 @@ class Lockstep:
             counts[clause] = counts.get(clause, 0) + 1
         if step.faults:
             self._count_calls(frame.made)
+        if self._fields and observed != self._last:
+            self._count_fields(observed)
         if self.record:
             self.reports.append(StepReport(step, result, tuple(frame.log), (), view(outcome.state), observed))
         checks = self._checks.get(type(op))
@@ -299,6 +307,7 @@ class Lockstep:
 
     def _accept(self, step: Step, order: Sequence[Done], path: list[Outcome], observed: Any, first: Done) -> None:
         self.states = (path[-1].state,)
+        self._count_fields(observed)
         for outcome in path:
             for clause in (outcome.because, outcome.effect, *outcome.also):
                 if clause is not None:
@@ -419,6 +428,13 @@ class Lockstep:
 
     def _answers(self, given: dict[str, int]) -> Any:
         return self.subsystem.answers(**given) if given else self.answers
+
+    def _count_fields(self, observed: Any) -> None:
+        """A view field's clause is exercised by each step that changes the field."""
+        last, self._last = self._last, observed
+        for name, clause in self._fields:
+            if getattr(observed, name) != getattr(last, name):
+                self.counts[clause] = self.counts.get(clause, 0) + 1
 
     def _count_calls(self, made: dict[str, int]) -> None:
         for name, n in made.items():
