@@ -124,9 +124,24 @@ class Subsystem:
         return getattr(self.environment, "CALL_CLAUSES", {})
 
 
+ROOMS = (
+    "specs",
+    "model",
+    "strategies",
+    "conformance.environment",
+    "conformance.machines",
+    "conformance.candidates.builtin",
+    "conformance.candidates.defects",
+)
+"""Packages in which every subsystem has a module of its name."""
+
+
+@cache
 def available() -> tuple[str, ...]:
-    """Subsystems whose modules are all there."""
-    return tuple(name for name in NAMES if importlib.util.find_spec(f"conformance.environment.{name}") is not None)
+    """Subsystems that have a module in every room."""
+    return tuple(
+        name for name in NAMES if all(importlib.util.find_spec(f"{room}.{name}") is not None for room in ROOMS)
+    )
 
 
 @cache
