@@ -16,6 +16,7 @@ from typing import Any
 
 from conformance.environment.door import Call, Environment, Frame
 from conformance.environment.scheduler import Deadlock, Scheduler
+from conformance.reports import values
 from conformance.subsystem import Record, Subsystem
 from conformance.trace import Trace
 from conformance.verdict import Breach, Failure, Hang, HarnessError, Tally
@@ -42,14 +43,25 @@ class StepReport:
     """What one step of a replay did, for people."""
 
     step: Step
-    result: Any
-    calls: tuple[Call, ...]
-    inner: tuple[Done, ...]
-    """Operations that happened during it, in order."""
+    done: tuple[Done, ...]
+    """Operations that happened: the step's own and then those during it, or both threads'. A result of None
+    belongs to an operation that returns nothing, or did not return."""
+    calls: tuple[tuple[int, Call], ...]
+    """(which of `done`, environment call), in the order in which the calls took effect."""
     expected: Any
-    """View of the first allowed outcome."""
+    """View of the outcome that came closest; None when the step did not end."""
     got: Any
     """View observed; None when the step did not end."""
+
+    @property
+    def result(self) -> Any:
+        """What the step's own operation returned."""
+        return self.done[0].result
+
+    @property
+    def inner(self) -> tuple[Done, ...]:
+        """Operations that happened during the step's own."""
+        return self.done[1:]
 
 
 @dataclass(slots=True)
@@ -75,12 +87,14 @@ class Lockstep:
         "_now",
         "_view",
         "answers",
+        "company",
         "counts",
         "env",
         "failure",
         "history",
         "inner",
         "made",
+        "order",
         "profile",
         "record",
         "reports",
@@ -118,13 +132,17 @@ class Lockstep:
         self.warnings: list[Failure] = []
         self.record = record
         self.reports: list[StepReport] = []
+        self.order: list[tuple[list[Call], int]] = []
         self.inner: list[Done] = []
+        self.company: list[Done] = []
         self._now: Step | None = None
         self.steps = 0
         self.states: tuple[Any, ...] = (subsystem.initial(trace.config, self.profile),)
         self._last = self._view(self.states[0])
         self._fields = [(f, c) for f, c in subsystem.view_clauses.items() if self.counts.get(c, 0) < COUNTED]
         self.env = (environment or subsystem.environment)(trace.config, self.profile)
+        if record:
+            _note_order(self.env, self.order)
         try:
             self.env.start(factory)
         except Breach as breach:
@@ -180,7 +198,7 @@ class Lockstep:
         if self._fields and observed != self._last:
             self._count_fields(observed)
         if self.record:
-            self.reports.append(StepReport(step, result, tuple(frame.log), (), view(outcome.state), observed))
+            self._report(step, [Done(step, result, frame)], view(outcome.state), observed)
         checks = self._checks.get(type(op))
         if checks:
             return self._check(step, before[0], outcome, result, frame)
@@ -208,6 +226,7 @@ class Lockstep:
         """Judge a step with others during it: some order of them must explain what was seen."""
         env = self.env
         self.inner = inner = list[Done]()
+        self.company = []
         groups: list[list[Done]]
         try:
             if type(step.op) is Parallel:
@@ -221,14 +240,14 @@ class Lockstep:
         if env.breach is not None:
             return self._breached(step, env.breach)
         observed = env.view()
-        first = groups[0][0]
+        self.company = main_order(groups)
         best: tuple[Any, Done, Outcome] | None = None
         for order in _orders(groups):
             for path in self._paths(order):
                 end = path[-1].state
                 if all(o.result == d.result for o, d in zip(path, order, strict=True)):
                     if self._view(end) == observed:
-                        self._accept(step, order, path, observed, first)
+                        self._accept(step, order, path, observed)
                         return None
                     best = best or (self._view(end), order[-1], path[-1])
         if best is not None:
@@ -237,10 +256,23 @@ class Lockstep:
         main = groups[0][0]
         outcomes = [o for path in self._paths(main_order(groups)) for o in path[:1]]
         because = outcomes[0].because if outcomes else self.subsystem.robustness
-        got = " and ".join(f"{_call(d.step)} -> {d.result!r}" for group in groups for d in group)
+        self._report(step, self.company, None, observed)
         return self._fail(
-            step, because, "result", "no order of the operations explains the results", "", got, main.frame.log
+            step,
+            because,
+            "result",
+            "no order of the operations explains the results",
+            " or ".join(dict.fromkeys(self._allowed_together(groups))),
+            _together(self.company, [d.result for d in self.company]),
+            main.frame.log,
         )
+
+    def _allowed_together(self, groups: Sequence[Sequence[Done]]) -> Iterator[str]:
+        """The results that the orders of the operations allow, written in the order of the groups."""
+        for order in _orders(groups):
+            for path in self._paths(order):
+                results = {id(done): outcome.result for done, outcome in zip(order, path, strict=True)}
+                yield _together(self.company, [results[id(done)] for done in self.company])
 
     def _perform_interrupted(self, step: Step) -> Done:
         """Perform a step's operation, and at its points the steps planned there."""
@@ -264,13 +296,17 @@ class Lockstep:
                     self.inner.append(self._perform_inner(other))
 
         env.preempt = preempt
+        self.company = [Done(step, None, frame)]
         return Done(step, env.perform(step.op), frame)
 
     def _perform_inner(self, step: Step) -> Done:
         env = self.env
-        outer, env.frame = env.frame, Frame(step.faults)
+        outer = env.frame
+        env.frame = frame = Frame(step.faults)
+        self.company.append(Done(step, None, frame))
         try:
-            return Done(step, env.perform(step.op), env.frame)
+            done = self.company[-1] = Done(step, env.perform(step.op), frame)
+            return done
         finally:
             env.frame = outer
 
@@ -279,6 +315,7 @@ class Lockstep:
         env = self.env
         scheduler = Scheduler(env, op.schedule)
         frames = (Frame(op.left.faults), Frame(op.right.faults))
+        self.company = [Done(op.left, None, frames[0]), Done(op.right, None, frames[1])]
         try:
             results = scheduler.run(
                 [(lambda: env.perform(op.left.op), frames[0]), (lambda: env.perform(op.right.op), frames[1])]
@@ -305,7 +342,7 @@ class Lockstep:
         for state in self.states:
             yield from extend(state, 0, [])
 
-    def _accept(self, step: Step, order: Sequence[Done], path: list[Outcome], observed: Any, first: Done) -> None:
+    def _accept(self, step: Step, order: Sequence[Done], path: list[Outcome], observed: Any) -> None:
         self.states = (path[-1].state,)
         self._count_fields(observed)
         for outcome in path:
@@ -317,9 +354,7 @@ class Lockstep:
         for done in order:
             if done.frame.made is not self.made:
                 self._count_calls(done.frame.made)
-        if self.record:
-            inner = tuple(d for d in order if d is not first)
-            self.reports.append(StepReport(step, first.result, tuple(first.frame.log), inner, observed, observed))
+        self._report(step, self.company, observed, observed)
 
     # -- verdicts
 
@@ -347,9 +382,9 @@ class Lockstep:
             if outcome.result == result:
                 return self._view_mismatch(step, outcome, self._view(outcome.state), observed, "", result)
         outcome = next((o for o in allowed if self._view(o.state) == observed), allowed[0])
-        self._report(step, result, outcome, observed)
-        expected = " or ".join(dict.fromkeys(_value(o.result) for o in allowed))
-        return self._fail(step, outcome.because, "result", "", f"{expected}", _value(result), self.env.frame.log)
+        self._report(step, [Done(step, result, self.env.frame)], self._view(outcome.state), observed)
+        expected = " or ".join(dict.fromkeys(values.result(o.result) for o in allowed))
+        return self._fail(step, outcome.because, "result", "", expected, values.result(result), self.env.frame.log)
 
     def _view_mismatch(
         self, step: Step, outcome: Outcome, expected: Any, observed: Any, prefix: str, result: Any = None
@@ -365,9 +400,9 @@ class Lockstep:
         if self.subsystem.cite is not None and type(op) is not Parallel:
             clause = self.subsystem.cite(self.states[0], op, name, expected, observed)
         clause = clause or outcome.effect or self.subsystem.view_clauses[name]
-        self._report(step, result, outcome, observed)
-        want = "\n".join(f"{f} = {getattr(expected, f)!r}" for f in fields)
-        got = "\n".join(f"{f} = {getattr(observed, f)!r}" for f in fields)
+        done = self.company if prefix else [Done(step, result, self.env.frame)]
+        self._report(step, done, expected, observed)
+        want, got = values.differences(expected, observed, fields)
         return self._fail(step, clause, f"{prefix}view.{name}", "", want, got, self.env.frame.log)
 
     def _check(self, step: Step, before: Any, outcome: Outcome, result: Any, frame: Frame) -> Failure | None:
@@ -385,18 +420,20 @@ class Lockstep:
         return None
 
     def _breached(self, step: Step, breach: Breach) -> Failure:
-        self._report(step, None, None, None)
+        has_company = bool(step.during) or type(step.op) is Parallel
+        self._report(step, self.company if has_company else [Done(step, None, self.env.frame)], None, None)
         clause = breach.clause or self.subsystem.robustness
         if not clause.level.is_binding and clause is not self.subsystem.robustness:
             return self._fail(step, clause, breach.kind, breach.detail, "", "", self.env.frame.log)
         return self._fail(step, clause, breach.kind, breach.detail, "", "", self.env.frame.log)
 
-    def _report(self, step: Step, result: Any, outcome: Outcome | None, observed: Any) -> None:
-        if self.record:
-            expected = None if outcome is None else self._view(outcome.state)
-            self.reports.append(
-                StepReport(step, result, tuple(self.env.frame.log), tuple(self.inner), expected, observed)
-            )
+    def _report(self, step: Step, done: Sequence[Done], expected: Any, observed: Any) -> None:
+        if not self.record:
+            return
+        logs = {id(d.frame.log): i for i, d in enumerate(done)}
+        calls = tuple((logs[id(log)], log[at]) for log, at in self.order if id(log) in logs)
+        self.order.clear()
+        self.reports.append(StepReport(step, tuple(done), calls, expected, observed))
 
     def _fail(
         self, step: Step, clause: Clause, kind: str, detail: str, expected: str, got: str, _log: Sequence[Call]
@@ -468,6 +505,32 @@ def run_trace(
     return Report(lockstep.failure, lockstep.warnings, lockstep.reports, Tally(lockstep.counts, lockstep.steps, 1))
 
 
+class _Log(list[Call]):
+    """A frame's log that also notes, across operations, the order in which calls take effect."""
+
+    __slots__ = ("order",)
+
+    def __init__(self, order: list[tuple[list[Call], int]]) -> None:
+        super().__init__()
+        self.order = order
+
+    def append(self, item: Call) -> None:
+        self.order.append((self, len(self)))
+        super().append(item)
+
+
+def _note_order(env: Environment, order: list[tuple[list[Call], int]]) -> None:
+    """Keep the order of calls in `order`; must come before the candidate is given its port."""
+    call = env.call
+
+    def noted(name: str, *args: Any) -> Any:
+        if type(env.frame.log) is list:
+            env.frame.log = _Log(order)
+        return call(name, *args)
+
+    env.call = noted  # type: ignore[method-assign]  # for the recorded run of one trace only
+
+
 def main_order(groups: Sequence[Sequence[Done]]) -> list[Done]:
     """The order in which the groups follow one another."""
     return [done for group in groups for done in group]
@@ -489,9 +552,7 @@ def _operation(op: Any) -> str:
     return type(op).__name__.lstrip("_")
 
 
-def _call(step: Step) -> str:
-    return repr(step.op)
-
-
-def _value(value: Any) -> str:
-    return repr(value)
+def _together(done: Sequence[Done], results: Sequence[Any]) -> str:
+    return " and ".join(
+        f"{values.operation(d.step.op)} -> {values.result(r)}" for d, r in zip(done, results, strict=True)
+    )

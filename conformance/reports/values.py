@@ -1,0 +1,185 @@
+"""How values are written: errno names, hex for registers and addresses, decimal for counts.
+
+Failures, reports and replays all use these, so the same value looks the same everywhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import re
+from collections import Counter
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any
+
+HEX_FROM = 0x1000
+"""Integers of this size and above are addresses or registers more often than counts."""
+LONG = 76
+"""A field whose text is longer than this is taken apart where it differs."""
+MOST = 8
+"""Lines at most for the parts of one field."""
+
+ERRNO = {
+    **errno.errorcode,
+    11: "EAGAIN",
+    35: "EDEADLK",
+    95: "EOPNOTSUPP",
+    512: "ERESTARTSYS",
+    517: "EPROBE_DEFER",
+    524: "ENOTSUPP",
+}
+"""The kernel's names; where two share a number, the one the kernel's sources use."""
+
+_HEX_NAME = re.compile(
+    r"(^|_)(addr|address|gpa|hpa|gva|gfn|pfn|msr|spte|pte|ssp|rip|rsp|mask|cr[0348]|efer|xcr0|xss|root|page)(_|$)"
+)
+
+
+def number(value: int, name: str = "") -> str:
+    """An integer: hex when it is large or its field is an address or a register."""
+    if isinstance(value, bool):
+        return repr(value)
+    if abs(value) >= HEX_FROM or (value > 9 and _HEX_NAME.search(name)):
+        return hex(value)
+    return repr(value)
+
+
+def errno_name(value: int) -> str:
+    """`EBUSY` for -16; the number itself where it is no errno."""
+    return ERRNO.get(-value) or number(value)
+
+
+def value(what: Any, name: str = "") -> str:
+    """Any plain value, as people want to read it; `name` is its field's."""
+    match what:
+        case Enum():
+            return str(what.name)
+        case int():
+            return number(what, name)
+        case bytes() | bytearray():
+            return _bytes(bytes(what))
+        case tuple():
+            inner = ", ".join(value(item, name) for item in what)
+            return f"({inner},)" if len(what) == 1 else f"({inner})"
+        case frozenset():
+            return "{" + ", ".join(value(item, name) for item in _ordered(what)) + "}"
+        case _ if dataclasses.is_dataclass(what) and not isinstance(what, type):
+            return f"{type(what).__name__}({_fields(what)})"
+    return repr(what)
+
+
+def result(what: Any) -> str:
+    """What an operation or an environment call returned: negative errno by name."""
+    if type(what) is int and what < 0:
+        return f"-{ERRNO[-what]}" if -what in ERRNO else number(what)
+    if type(what) is tuple and what:
+        inner = ", ".join(result(item) for item in what)
+        return f"({inner},)" if len(what) == 1 else f"({inner})"
+    return value(what)
+
+
+def operation(op: Any) -> str:
+    """`irq_set(vector=0, fd=1)`; fields that hold their default are left out."""
+    return f"{snake(type(op).__name__)}({_fields(op)})"
+
+
+def call(name: str, arguments: Sequence[Any], returned: Any) -> str:
+    """One environment call: `request_irq(73, 1) -> -EBUSY`."""
+    text = f"{name}({', '.join(value(item) for item in arguments)})"
+    return text if returned is None else f"{text} -> {result(returned)}"
+
+
+def snake(name: str) -> str:
+    """`IrqSet` as `irq_set`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name.lstrip("_")).lower()
+
+
+def difference(want: Any, got: Any, name: str) -> tuple[list[str], list[str]]:
+    """Lines `name = value` for what differs between two values; nothing where they agree.
+
+    A long field is taken apart, so that one entry of a table does not hide among its neighbours.
+    """
+    if want == got:
+        return [], []
+    left, right = value(want, name), value(got, name)
+    if len(left) <= LONG and len(right) <= LONG:
+        return [f"{name} = {left}"], [f"{name} = {right}"]
+    if dataclasses.is_dataclass(want) and type(want) is type(got):
+        names = [f.name for f in dataclasses.fields(want)]
+        return _parts((getattr(want, f), getattr(got, f), f"{name}.{f}") for f in names)
+    if isinstance(want, tuple) and isinstance(got, tuple) and len(want) == len(got):
+        return _parts((w, g, f"{name}[{i}]") for i, (w, g) in enumerate(zip(want, got, strict=True)))
+    if isinstance(want, tuple | frozenset) and isinstance(got, tuple | frozenset):
+        return _members(want, got, name)
+    if isinstance(want, bytes) and isinstance(got, bytes):
+        return _first_bytes(want, got, name)
+    return [f"{name} = {left}"], [f"{name} = {right}"]
+
+
+def differences(want: Any, got: Any, fields: Sequence[str]) -> tuple[str, str]:
+    """The fields of two views that differ, each on lines of its own: expected, got."""
+    left: list[str] = []
+    right: list[str] = []
+    for name in fields:
+        wanted, gotten = difference(getattr(want, name), getattr(got, name), name)
+        left += wanted
+        right += gotten
+    return "\n".join(left), "\n".join(right)
+
+
+def _parts(parts: Any) -> tuple[list[str], list[str]]:
+    left: list[str] = []
+    right: list[str] = []
+    for want, got, name in parts:
+        wanted, gotten = difference(want, got, name)
+        left += wanted
+        right += gotten
+    return _cut(left), _cut(right)
+
+
+def _members(want: Any, got: Any, name: str) -> tuple[list[str], list[str]]:
+    """Two collections of different length: what only one of them has."""
+    wanted, gotten = Counter(map(value, want)), Counter(map(value, got))
+    left = [f"{name} has {item}" for item in (wanted - gotten).elements()]
+    right = [f"{name} has {item}" for item in (gotten - wanted).elements()]
+    if not left and not right:
+        left, right = [f"{name} in another order"], [f"{name} in another order"]
+    none = f"{name} has none of the other's" if want and got else f"{name} is empty"
+    return _cut(left or [none]), _cut(right or [none])
+
+
+def _first_bytes(want: bytes, got: bytes, name: str) -> tuple[list[str], list[str]]:
+    """The eight bytes around the first difference."""
+    pairs = zip(want, got, strict=False)
+    at = next((i for i, (w, g) in enumerate(pairs) if w != g), min(len(want), len(got))) & ~7
+    label = f"{name}[{at}:{at + 8}]"
+    return [f"{label} = {want[at : at + 8].hex()}"], [f"{label} = {got[at : at + 8].hex()}"]
+
+
+def _cut(lines: list[str]) -> list[str]:
+    return lines if len(lines) <= MOST else [*lines[: MOST - 1], f"… and {len(lines) - MOST + 1} more"]
+
+
+def _fields(record: Any) -> str:
+    shown = []
+    for field in dataclasses.fields(record):
+        item = getattr(record, field.name)
+        if field.default is dataclasses.MISSING or item != field.default:
+            shown.append(f"{field.name}={value(item, field.name)}")
+    return ", ".join(shown)
+
+
+def _bytes(data: bytes) -> str:
+    if not data:
+        return "no bytes"
+    if not any(data):
+        return f"{len(data)} zero bytes"
+    return data.hex() if len(data) <= 16 else f"{data[:16].hex()}… ({len(data)} bytes)"
+
+
+def _ordered(items: frozenset[Any]) -> list[Any]:
+    try:
+        return sorted(items)
+    except TypeError:
+        return sorted(items, key=repr)
