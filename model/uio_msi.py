@@ -1,0 +1,981 @@
+"""What a UIO driver that binds MSI-X vectors to eventfds may do, step by step.
+
+The state is what the specification must remember: who has the device open, which eventfd each
+vector signals, which events the hardware holds back, and what user space did to its own fds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, assert_never
+
+from model.step import Outcome, Outcomes
+from specs import uio_msi as specs
+from specs.clause import Clause
+from specs.uio_msi import EAGAIN, EBADF, EFAULT, EINVAL, EIO, ENODEV, ENOMEM, ENOSPC, ENOSYS, EPERM, Profile
+
+Errno = int
+"""0, or the negative errno a Linux entry point returns."""
+
+# -- The world
+
+
+@dataclass(frozen=True, slots=True)
+class Eventfd:
+    """An eventfd that user space has open when a trace starts."""
+
+    count: int = 0
+    """Initial counter, up to 2**64 - 2."""
+    semaphore: bool = False
+    """EFD_SEMAPHORE: a read takes 1."""
+    nonblock: bool = True
+    """EFD_NONBLOCK."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A base address register; size 0 stands for none, as in the upper half of a 64-bit one."""
+
+    start: int = 0
+    size: int = 0
+    io: bool = False
+    """Port space rather than memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A PCI function, and the eventfds of the process that uses it."""
+
+    vectors: int = 2
+    """Size of the MSI-X table, 1 to 2048; 0 without MSI-X."""
+    eventfds: tuple[Eventfd, ...] = (Eventfd(0x10), Eventfd(0x20))
+    """User fds FIRST_FD, FIRST_FD + 1, …; another one, the decoy, is behind them."""
+    bars: tuple[Bar, ...] = (Bar(0xF000_0000, 0x1000), Bar(0xF001_0000, 0x1000))
+    table_bar: int = 1
+    table_offset: int = 0
+    pba_bar: int = 1
+    pba_offset: int = 0x800
+    intx: bool = True
+    """Whether the function has INTx with a working disable bit."""
+    bridge: bool = False
+    virtfn: bool = False
+    msix_broken: bool = False
+    """The capability is there, and every attempt to enable MSI-X gives -EINVAL."""
+    remapping: bool = False
+    """Interrupt remapping protects the host from forged messages."""
+    left_masked: bool = False
+    """The disable bit is set when the driver first sees the function."""
+    core_41: bool = False
+    """UIO core of Linux 4.1, whatever the profile says."""
+    ceiling: int = 0
+    """For exhaustive runs: counters above this are out of scope; 0 for no limit."""
+
+
+FIRST_FD = 256
+"""User fd of the first eventfd; the process keeps its own below."""
+DUP_FD = 484
+"""A second descriptor of the first eventfd."""
+NOT_EVENTFDS = (480, 481, 482, 483)
+"""A pipe, /dev/null, an epoll, /dev/uioN itself."""
+O_PATH_FD = 485
+"""An O_PATH descriptor of the first eventfd."""
+NEVER_OPENED_FD = 500
+"""A number that is never in use."""
+DECOY_COUNT = 0x5000
+"""Counter of the decoy at the start."""
+
+CLOSED = -1
+"""In `State.fds`: the number is not in use."""
+PIPE = -2
+"""In `State.fds`: the number names a pipe."""
+
+PAGE = 0x1_0000
+"""The one page of user memory that is mapped."""
+PAGE_END = PAGE + specs.PAGE_SIZE
+
+
+# -- Operations
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Bind the driver to the device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Unbind the driver, or unplug the device; handles may be open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Open /dev/uioN."""
+
+    rawio: bool = True
+    """Whether the process has CAP_SYS_RAWIO."""
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close one handle of /dev/uioN."""
+
+
+@dataclass(frozen=True, slots=True)
+class IrqSet:
+    """UIO_MSI_IRQ_SET: signal `fd` whenever `vector` fires."""
+
+    vector: int = 0
+    """Vector number, u32."""
+    fd: int = FIRST_FD
+    """Eventfd to signal, s32; negative unmaps the vector."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompatIrqSet:
+    """UIO_MSI_IRQ_SET by a 32-bit process."""
+
+    vector: int = 0
+    fd: int = FIRST_FD
+
+
+@dataclass(frozen=True, slots=True)
+class RawIoctl:
+    """An ioctl with any command and any pointer; `vector` and `fd` lie there as far as memory is mapped."""
+
+    cmd: int = specs.UIO_MSI_IRQ_SET
+    """The system call keeps the low 32 bits."""
+    pointer: int = PAGE
+    vector: int = 0
+    fd: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class RaiseVector:
+    """The function has an event for an MSI-X vector."""
+
+    vector: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SetIntx:
+    """The function asserts or deasserts INTx."""
+
+    level: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class OtherInterrupt:
+    """Another device on the INTx line interrupts; its own handler serves it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigIntx:
+    """User space writes the disable bit of the command register through sysfs."""
+
+    disable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """User space writes the number 1 to /dev/uioN: irqcontrol(1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseFd:
+    """User space closes the fd of an eventfd."""
+
+    fd: int = FIRST_FD
+
+
+@dataclass(frozen=True, slots=True)
+class ReuseFd:
+    """User space opens something else under a number of its eventfds: the decoy, or a pipe."""
+
+    fd: int = FIRST_FD
+    pipe: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReadEventfd:
+    """User space reads an eventfd without blocking."""
+
+    fd: int = FIRST_FD
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceReset:
+    """The function is reset behind the driver's back: its MSI-X table loses the messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListInterrupts:
+    """Somebody reads /proc/interrupts, and so the name of every action."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flood:
+    """User space repeats the same bad UIO_MSI_IRQ_SET a thousand times."""
+
+    vector: int = 2**32 - 1
+    fd: int = FIRST_FD
+
+
+OPERATIONS = (
+    Probe,
+    Remove,
+    Open,
+    Close,
+    IrqSet,
+    CompatIrqSet,
+    RawIoctl,
+    RaiseVector,
+    SetIntx,
+    OtherInterrupt,
+    ConfigIntx,
+    Write,
+    CloseFd,
+    ReuseFd,
+    ReadEventfd,
+    DeviceReset,
+    ListInterrupts,
+    Flood,
+)
+
+Operation = (
+    Probe
+    | Remove
+    | Open
+    | Close
+    | IrqSet
+    | CompatIrqSet
+    | RawIoctl
+    | RaiseVector
+    | SetIntx
+    | OtherInterrupt
+    | ConfigIntx
+    | Write
+    | CloseFd
+    | ReuseFd
+    | ReadEventfd
+    | DeviceReset
+    | ListInterrupts
+    | Flood
+)
+
+NEEDS = {CompatIrqSet: frozenset({"compat"}), Write: frozenset({"irqcontrol", "intx"})}
+
+
+def requires(config: Config) -> frozenset[str]:
+    """Capabilities without which a driver cannot be held to this world."""
+    intx = {"intx"} if not config.vectors and config.intx else set()
+    return frozenset(intx | ({"core-4.1"} if config.core_41 else set()))
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the environment refused; 0 where it did not."""
+
+    pci_enable_device: int = 0
+    pci_request_regions: int = 0
+    pci_enable_msix: int = 0
+    """Negative errno, or k > 0 when only k vectors could be had."""
+    ioremap: int = 0
+    kzalloc: int = 0
+    kcalloc: int = 0
+    kasprintf: int = 0
+    uio_register_device: int = 0
+    copy_from_user: int = 0
+    """Number of bytes that could not be copied."""
+    eventfd_ctx_fdget: int = 0
+    request_irq: int = 0
+
+
+NOTHING_REFUSED = Answers()
+
+
+# -- State and view
+
+Life = Literal["unbound", "bound", "gone"]
+"""`gone`: removed while handles are open."""
+
+
+class State(NamedTuple):
+    """The device as driver, hardware and user space left it."""
+
+    config: Config
+    life: Life
+    used: bool
+    """Unbound after a binding, or bound and closed after an open; False otherwise."""
+    opens: int
+    """Handles open."""
+    msix: bool | None
+    """MSI-X mode, else INTx; None while it is open whether the driver fell back."""
+    limit: int
+    """max_vectors."""
+    wired: tuple[int | None, ...]
+    """The eventfd each vector signals, by vector number; None while unmapped."""
+    pending: tuple[bool, ...]
+    """Events the function holds back, by vector number."""
+    lost: frozenset[int]
+    """Vectors whose message a reset cleared."""
+    counters: tuple[int, ...]
+    """Of each eventfd, the decoy last."""
+    fds: tuple[int, ...]
+    """What user fd FIRST_FD + i names: an eventfd's index, CLOSED or PIPE."""
+    asserted: bool
+    """The function asserts INTx."""
+    masked: bool
+    """The disable bit, as far as it matters; False where the driver may leave it either way."""
+
+
+class View(NamedTuple):
+    """What can be observed from outside."""
+
+    leftovers: tuple[str, ...]
+    """Resources the driver holds while it is not bound."""
+    registered: bool
+    """/dev/uioN exists."""
+    enabled: int
+    """Number of MSI-X vectors enabled."""
+    actions: tuple[int, ...]
+    """Handlers installed, by vector."""
+    references: tuple[int, ...]
+    """eventfd references the driver holds, by eventfd."""
+    counters: tuple[int, ...]
+    """By eventfd, the decoy last."""
+    pending: tuple[bool, ...]
+    """Pending bits, by vector."""
+    masked: bool
+    """INTx is mapped and its disable bit is set."""
+    lost: frozenset[int]
+    """Mapped vectors whose message in the MSI-X table is cleared."""
+
+
+VIEW_CLAUSES: dict[str, Clause] = {
+    "leftovers": specs.FAILED_PROBE_LEAVES_NOTHING,
+    "registered": specs.PROBE_MEANS_REGISTERED,
+    "enabled": specs.FIRST_OPEN_ENABLES,
+    "actions": specs.NEVER_HALF_MAPPED,
+    "references": specs.ONE_REFERENCE_EACH,
+    "counters": specs.ONE_EVENT_ONE_SIGNAL,
+    "pending": specs.UNMAPPED_EVENT_HELD,
+    "masked": specs.INTX_MASKED_AND_SIGNALLED,
+    "lost": specs.MESSAGE_REWRITTEN,
+}
+
+NONE_LOST: frozenset[int] = frozenset()
+
+
+def number_of_vectors(config: Config) -> int:
+    """max_vectors in the mode that the function's capabilities ask for (UIO-065)."""
+    return min(config.vectors, specs.MAX_MSIX_VECTORS) if config.vectors and not config.msix_broken else 1
+
+
+def initial(config: Config, profile: Profile) -> State:
+    """Before the first probe."""
+    vectors = number_of_vectors(config)
+    return State(
+        config=config,
+        life="unbound",
+        used=False,
+        opens=0,
+        msix=None if config.msix_broken else bool(config.vectors),
+        limit=vectors,
+        wired=(None,) * vectors,
+        pending=(False,) * vectors,
+        lost=NONE_LOST,
+        counters=(*(eventfd.count for eventfd in config.eventfds), DECOY_COUNT),
+        fds=tuple(range(len(config.eventfds))),
+        asserted=False,
+        masked=config.left_masked and profile.intx_unmask == "user",
+    )
+
+
+def view(state: State) -> View:
+    """What can be observed of this state."""
+    wired = state.wired
+    bound = state.life == "bound"
+    return View(
+        (),
+        bound,
+        state.limit if state.msix and bound and state.opens else 0,
+        tuple([0 if w is None else 1 for w in wired]),
+        tuple([wired.count(o) for o in range(len(state.counters))]),
+        state.counters,
+        state.pending,
+        state.masked and wired[0] is not None,
+        frozenset([v for v in state.lost if wired[v] is not None]) if state.lost else NONE_LOST,
+    )
+
+
+# -- What the world can do
+
+
+def legal(state: State, op: Operation) -> bool:
+    """Whether the world can do `op` at all; bad arguments are fair."""
+    match op:
+        case IrqSet() | CompatIrqSet() | RawIoctl() | Flood():
+            return state.opens > 0 and (not state.config.ceiling or _set_within_ceiling(state, op))
+        case RaiseVector(vector):
+            return vector < state.limit and state.config.vectors > 0 and _gain_within_ceiling(state, vector)
+        case Open():
+            return True
+        case Close():
+            return state.opens > 0
+        case Probe():
+            return state.life == "unbound"
+        case Remove():
+            return state.life == "bound"
+        case SetIntx(level):
+            return not state.config.vectors and (not level or state.asserted or _gain_within_ceiling(state, 0))
+        case OtherInterrupt():
+            return not state.config.vectors
+        case ConfigIntx():
+            return bool(state.msix) or state.opens == 0
+        case Write():
+            return state.msix is False and state.wired[0] is not None and _gain_within_ceiling(state, 0)
+        case CloseFd(fd):
+            return state.fds[fd - FIRST_FD] != CLOSED
+        case ReuseFd():
+            return True
+        case ReadEventfd(fd):
+            return state.fds[fd - FIRST_FD] >= 0
+        case DeviceReset():
+            return bool(state.msix) and state.opens > 0 and state.life == "bound"
+        case ListInterrupts():
+            return True
+        case _:
+            assert_never(op)
+
+
+def _gain_within_ceiling(state: State, vector: int) -> bool:
+    wired, ceiling = state.wired[vector], state.config.ceiling
+    return not ceiling or wired is None or state.counters[wired] < ceiling
+
+
+def _set_within_ceiling(state: State, op: IrqSet | CompatIrqSet | RawIoctl | Flood) -> bool:
+    if op.vector >= len(state.wired):
+        return True
+    found = eventfd_of(state, op.fd)
+    return (
+        found < 0 or not (state.pending[op.vector] or state.asserted) or (state.counters[found] < state.config.ceiling)
+    )
+
+
+def eventfd_of(state: State, fd: int) -> int:
+    """The eventfd that `fd` names in the process, or the errno of looking it up (UIO-015)."""
+    slot = fd - FIRST_FD
+    if 0 <= slot < len(state.fds):
+        found = state.fds[slot]
+        return found if found >= 0 else -EBADF if found == CLOSED else -EINVAL
+    if fd == DUP_FD:
+        return 0
+    return -EINVAL if fd in NOT_EVENTFDS else -EBADF
+
+
+def is_readable(pointer: int) -> bool:
+    """Whether all 8 bytes at a user pointer are mapped."""
+    return PAGE <= pointer <= PAGE_END - specs.IRQ_SET_SIZE
+
+
+# -- The operations
+
+
+def step(state: State, op: Operation, answers: Answers, profile: Profile) -> Outcomes:
+    """What the specification allows `op` to do here."""
+    match op:
+        case IrqSet(vector, fd):
+            return irq_set(state, vector, fd, answers, profile)
+        case RaiseVector():
+            return raise_vector(state, op)
+        case RawIoctl():
+            return raw_ioctl(state, op, answers, profile)
+        case CompatIrqSet(vector, fd):
+            return _because(irq_set(state, vector, fd, answers, profile), specs.COMPAT_IDENTICAL)
+        case Open():
+            return open_device(state, op, answers)
+        case Close():
+            return close_device(state, profile)
+        case Probe():
+            return probe(state, answers, profile)
+        case Remove():
+            return remove(state, profile)
+        case SetIntx():
+            return set_intx(state, op)
+        case OtherInterrupt():
+            return other_interrupt(state)
+        case ConfigIntx():
+            return config_intx(state, op, profile)
+        case Write():
+            return write(state, profile)
+        case CloseFd():
+            return Outcome(_with_fd(state, op.fd, CLOSED), 0, specs.CLOSED_FD_STILL_SIGNALLED)
+        case ReuseFd():
+            named = PIPE if op.pipe else len(state.config.eventfds)
+            return Outcome(_with_fd(state, op.fd, named), 0, specs.FD_NAMES_OBJECT)
+        case ReadEventfd():
+            return read_eventfd(state, op)
+        case DeviceReset():
+            return Outcome(state._replace(lost=frozenset(range(state.limit))), 0, specs.MESSAGE_REWRITTEN)
+        case ListInterrupts():
+            return Outcome(state, 0, specs.MEMORY_SAFE)
+        case Flood(vector, fd):
+            return _because(irq_set(state, vector, fd, answers, profile), specs.NO_SUCH_VECTOR)
+        case _:
+            assert_never(op)
+
+
+def probe(state: State, answers: Answers, profile: Profile) -> Outcomes:
+    """Bind the device.
+
+    What the environment refused       its errno, -ENOMEM for NULL; nothing is left (UIO-060, UIO-061)
+    no MSI-X, and INTx not maskable    -EINVAL or -ENODEV (UIO-066)
+    a bridge                           -ENODEV; 0 breaks UIO-073
+    otherwise                          0, registered (UIO-059); afresh if bound before (UIO-077)
+
+    Source: uio_msi as posted, uio_msi_probe.
+    """
+    config = state.config
+    refusals: dict[int, Clause] = {}
+    for errno in _probe_refusals(answers, profile):
+        refusals.setdefault(errno, specs.PROBE_FORWARDS_ERRNO)
+    if not config.vectors and not config.intx:
+        refusals.setdefault(-EINVAL, specs.NO_USABLE_INTERRUPT)
+        refusals.setdefault(-ENODEV, specs.NO_USABLE_INTERRUPT)
+    if config.bridge:
+        refusals.setdefault(-ENODEV, specs.BRIDGES_REFUSED)
+    if config.msix_broken and answers == NOTHING_REFUSED:
+        return _probe_of_broken_msix(state)
+    refused = tuple(
+        Outcome(state, errno, because, effect=specs.FAILED_PROBE_LEAVES_NOTHING) for errno, because in refusals.items()
+    )
+    if not refused:
+        return _bound(state)
+    if list(refusals.values()) == [specs.BRIDGES_REFUSED]:
+        return (*refused, replace(_bound(state), breaches=(specs.BRIDGES_REFUSED,)))
+    return refused
+
+
+def _probe_refusals(answers: Answers, profile: Profile) -> tuple[Errno, ...]:
+    """What probe may answer to what it met."""
+    memory = answers.kzalloc or answers.kcalloc or answers.kasprintf or answers.ioremap
+    found = [answers.pci_enable_device, answers.pci_request_regions, answers.uio_register_device]
+    found.append(-ENOMEM if memory else 0)
+    found.append(-EINVAL if answers.ioremap and profile.ioremap_einval else 0)
+    return tuple(errno for errno in found if errno)
+
+
+def _probe_of_broken_msix(state: State) -> Outcomes:
+    """MSI-X is there and cannot be enabled: fall back, or fail; which of the two the first open shows."""
+    refused = tuple(
+        Outcome(state, errno, specs.UNUSABLE_MSIX, effect=specs.FAILED_PROBE_LEAVES_NOTHING)
+        for errno in (-EINVAL, -ENODEV, -ENOSPC)
+    )
+    return (replace(_bound(state), also=(specs.UNUSABLE_MSIX,)), *refused)
+
+
+def _bound(state: State) -> Outcome:
+    config = state.config
+    because = specs.PROBED_AGAIN if state.used else specs.PROBE_MEANS_REGISTERED
+    also = [specs.INTX_FALLBACK] if not config.vectors else []
+    if all(bar.io for bar in config.bars if bar.size):
+        also.append(specs.PORT_ONLY_DEVICES)
+    bound = state._replace(life="bound", used=False)
+    return Outcome(bound, 0, because, effect=specs.PROBED_AGAIN if state.used else None, also=tuple(also))
+
+
+def remove(state: State, profile: Profile) -> Outcome:
+    """Unbind: nothing is left, with or without open handles (UIO-074, UIO-075)."""
+    torn = _torn_down(state, profile)
+    msix = None if state.config.msix_broken else state.msix
+    if state.opens:
+        gone = torn._replace(life="gone", msix=msix, used=False)
+        return Outcome(gone, 0, specs.REMOVE_WHILE_OPEN, effect=specs.REMOVE_WHILE_OPEN)
+    gone = torn._replace(life="unbound", msix=msix, used=True)
+    return Outcome(gone, 0, specs.REMOVE_LEAVES_NOTHING, effect=specs.REMOVE_LEAVES_NOTHING)
+
+
+def open_device(state: State, op: Open, answers: Answers) -> Outcomes:
+    """Open a handle.
+
+    no device                          -ENODEV, by the core
+    enabling MSI-X refused             its errno; not counted (UIO-048, UIO-051)
+    only k vectors to be had           -ENOSPC, or 0 with max_vectors = k (UIO-050)
+    without CAP_SYS_RAWIO              -EPERM; 0 breaks UIO-089
+    otherwise                          0; the first open enables all vectors (UIO-047)
+
+    Source: uio_msi as posted, uio_msi_open; drivers/uio/uio.c uio_open.
+    """
+    if state.life != "bound":
+        return _refusals(state, (-ENODEV, -EINVAL), specs.PROBE_MEANS_REGISTERED)
+    opened = _opened(state, answers)
+    if op.rawio:
+        return opened
+    denied = Outcome(state, -EPERM, specs.OPEN_IS_PRIVILEGED, effect=specs.FAILED_OPEN_NOT_COUNTED)
+    tolerated = (
+        replace(o, breaches=(*o.breaches, specs.OPEN_IS_PRIVILEGED)) if o.result == 0 else o for o in _outcomes(opened)
+    )
+    return (denied, *tolerated)
+
+
+def _opened(state: State, answers: Answers) -> Outcomes:
+    more = state._replace(opens=state.opens + 1, used=False)
+    if answers.kzalloc or answers.kcalloc or answers.kasprintf:
+        return Outcome(state, -ENOMEM, specs.FAILED_OPEN_NOT_COUNTED, effect=specs.FAILED_OPEN_NOT_COUNTED)
+    if state.msix is None:
+        fallen = Outcome(more._replace(msix=False), 0, specs.UNUSABLE_MSIX)
+        useless = Outcome(state, -EINVAL, specs.UNUSABLE_MSIX, breaches=(specs.UNUSABLE_MSIX,))
+        return (fallen, useless)
+    because = specs.REOPEN_STARTS_CLEAN if state.used else specs.FIRST_OPEN_ENABLES
+    if not state.msix:
+        return Outcome(more, 0, specs.REOPEN_STARTS_CLEAN if state.used else specs.INTX_FALLBACK)
+    if state.opens:
+        return Outcome(more, 0, because, effect=specs.FIRST_OPEN_ENABLES)
+    had = answers.pci_enable_msix
+    if had < 0:
+        effect = specs.FAILED_OPEN_NOT_COUNTED
+        return Outcome(state, had, specs.ENABLE_ERRNO_FORWARDED, effect, also=(specs.OPEN_NEVER_POSITIVE, effect))
+    if had > 0:
+        return _short_of_vectors(state, more, had)
+    full = number_of_vectors(state.config)
+    if state.limit < full:
+        return (
+            Outcome(_resized(more, full), 0, because, effect=because),
+            Outcome(more, 0, because, effect=because),
+        )
+    return Outcome(more, 0, because, effect=because)
+
+
+def _short_of_vectors(state: State, more: State, had: int) -> Outcomes:
+    """-ENOSPC, or fewer vectors; a positive result is the one thing that cannot be (UIO-049)."""
+    refused = Outcome(
+        state, -ENOSPC, specs.OPEN_NEVER_POSITIVE, specs.FAILED_OPEN_NOT_COUNTED, also=(specs.SHORT_OF_VECTORS,)
+    )
+    fewer = Outcome(_resized(more, had), 0, specs.OPEN_NEVER_POSITIVE, specs.SHORT_OF_VECTORS)
+    return (refused, fewer)
+
+
+def _resized(state: State, limit: int) -> State:
+    """Another max_vectors; nothing is mapped beyond it."""
+    return state._replace(limit=limit)
+
+
+def close_device(state: State, profile: Profile) -> Outcome:
+    """Close a handle: the last one tears everything down (UIO-053), others nothing (UIO-052).
+
+    After remove nothing is left to tear down (UIO-076).
+    """
+    opens = state.opens - 1
+    if state.life == "gone":
+        life: Life = "gone" if opens else "unbound"
+        old_core = profile.core == "4.1" or state.config.core_41
+        because = specs.CLOSE_AFTER_REMOVE if old_core else specs.RELEASE_RETURNS_ZERO
+        return Outcome(state._replace(opens=opens, life=life, used=not opens), 0, because, because)
+    if opens:
+        return Outcome(state._replace(opens=opens), 0, specs.RELEASE_RETURNS_ZERO, specs.RELEASE_WITH_OTHERS)
+    closed = _torn_down(state, profile)._replace(opens=0, used=True)
+    return Outcome(closed, 0, specs.RELEASE_RETURNS_ZERO, specs.LAST_RELEASE_TEARS_DOWN)
+
+
+def _torn_down(state: State, profile: Profile) -> State:
+    """Nothing mapped, MSI-X off."""
+    vectors = len(state.wired)
+    return state._replace(
+        wired=(None,) * vectors,
+        pending=(False,) * vectors,
+        lost=NONE_LOST,
+        masked=state.masked and profile.intx_unmask == "user",
+    )
+
+
+def raw_ioctl(state: State, op: RawIoctl, answers: Answers, profile: Profile) -> Outcomes:
+    """Decode a command.
+
+    not UIO_MSI_IRQ_SET                unknown_cmd, whatever the pointer (UIO-001 to UIO-003)
+    8 bytes not all mapped             -EFAULT (UIO-004)
+    """
+    if state.life == "gone":
+        return _after_remove(state)
+    cmd = op.cmd & specs.COMMAND_MASK
+    if cmd != specs.UIO_MSI_IRQ_SET:
+        clause = specs.UNKNOWN_COMMAND
+        if not is_readable(op.pointer):
+            clause = specs.UNKNOWN_IGNORES_ARGUMENT
+        elif cmd & 0xFFFF == specs.UIO_MSI_IRQ_SET & 0xFFFF:
+            clause = specs.WHOLE_COMMAND_COMPARED
+        return Outcome(state, profile.unknown_cmd, clause, clause, also=(specs.UNKNOWN_COMMAND, specs.ORDER_OF_CHECKS))
+    if not is_readable(op.pointer):
+        return Outcome(state, -EFAULT, specs.BAD_POINTER, specs.BAD_POINTER, also=(specs.ORDER_OF_CHECKS,))
+    outcomes = irq_set(state, op.vector, op.fd, answers, profile)
+    if op.pointer == PAGE:
+        return outcomes
+    return _because(outcomes, specs.ARGUMENT_IS_EIGHT_BYTES)
+
+
+def irq_set(state: State, vector: int, fd: int, answers: Answers, profile: Profile) -> Outcomes:
+    """UIO_MSI_IRQ_SET with its argument in place.
+
+    argument vanished                  -EFAULT (UIO-004)
+    vector >= max_vectors              vec_oob; nothing touched (UIO-009, UIO-010)
+    fd < 0                             0; unmapped (UIO-012 to UIO-014)
+    fd refused                         its errno; old mapping kept, or lost (UIO-015, UIO-020)
+    request_irq refused                its errno; old mapping kept or lost, whole (UIO-021, UIO-022)
+    otherwise                          0; mapped to the eventfd (UIO-016, UIO-018)
+
+    Source: uio_msi as posted, uio_msi_ioctl and set_irq_eventfd.
+    """
+    if state.life == "gone":
+        return _after_remove(state)
+    if answers.copy_from_user:
+        return Outcome(state, -EFAULT, specs.BAD_POINTER, specs.BAD_POINTER)
+    if vector >= state.limit:
+        clause = specs.NO_SUCH_VECTOR
+        return Outcome(state, profile.vec_oob, clause, specs.NO_SUCH_VECTOR_TOUCHES_NOTHING, _ORDER if fd < 0 else ())
+    old = state.wired[vector]
+    if fd < 0:
+        if old is None:
+            return Outcome(state, 0, specs.DETACHING_TWICE_IS_FINE, specs.DETACHING_TWICE_IS_FINE)
+        because = specs.MINUS_ONE_DETACHES if fd == -1 else specs.ANY_NEGATIVE_DETACHES
+        return Outcome(_unmapped(state, vector, profile), 0, because, specs.SILENT_AFTER_DETACH)
+    found = eventfd_of(state, fd)
+    refusal = found if found < 0 else answers.eventfd_ctx_fdget
+    if refusal:
+        return _bad_fd(state, vector, refusal, profile)
+    refusal = answers.request_irq
+    if refusal:
+        return _request_refused(state, vector, refusal, specs.REQUEST_ERRNO_FORWARDED, profile)
+    if answers.kzalloc or answers.kcalloc or answers.kasprintf:
+        return _request_refused(state, vector, -ENOMEM, specs.NEVER_HALF_MAPPED, profile)
+    return _mapped(state, vector, found, profile)
+
+
+_ORDER = (specs.ORDER_OF_CHECKS,)
+
+
+def _bad_fd(state: State, vector: int, refusal: Errno, profile: Profile) -> Outcomes:
+    if state.wired[vector] is None:
+        return Outcome(state, refusal, specs.BAD_FD, specs.OTHER_VECTORS_UNTOUCHED)
+    if profile.bad_fd_replace == "lose":
+        return Outcome(_unmapped(state, vector, profile), refusal, specs.BAD_FD)
+    kept = Outcome(state, refusal, specs.BAD_FD, also=(specs.BAD_FD_KEEPS_OLD, specs.OTHER_VECTORS_UNTOUCHED))
+    lost = Outcome(_unmapped(state, vector, profile), refusal, specs.BAD_FD, breaches=(specs.BAD_FD_KEEPS_OLD,))
+    return (kept, lost)
+
+
+def _request_refused(state: State, vector: int, refusal: Errno, because: Clause, profile: Profile) -> Outcomes:
+    also = (specs.OTHER_VECTORS_UNTOUCHED,)
+    lost = Outcome(_unmapped(state, vector, profile), refusal, because, specs.NEVER_HALF_MAPPED, also)
+    if state.wired[vector] is None or profile.irq_fail_replace == "lose":
+        return lost
+    return (Outcome(state, refusal, because, specs.NEVER_HALF_MAPPED, also), lost)
+
+
+def _mapped(state: State, vector: int, eventfd: int, profile: Profile) -> Outcomes:
+    """The set succeeded: what the hardware held back reaches the new eventfd at once."""
+    wired = state.wired
+    old = wired[vector]
+    effect = specs.FD_NAMES_OBJECT if old is None else specs.SAME_AGAIN if old == eventfd else specs.REPLACING
+    also: tuple[Clause, ...] = ()
+    if eventfd in wired and old != eventfd:
+        also = (specs.SHARED_EVENTFD,)
+    if old is not None and state.opens > 1:
+        also = (*also, specs.SHARED_TABLE)
+    now = (*wired[:vector], eventfd, *wired[vector + 1 :])
+    if not state.msix:
+        return _mapped_intx(state, now, eventfd, also, effect, profile)
+    counters, pending = state.counters, state.pending
+    if pending[vector]:
+        effect = specs.HELD_EVENT_DELIVERED_ONCE
+        pending = (*pending[:vector], False, *pending[vector + 1 :])
+        if vector not in state.lost:
+            counters = _signalled(counters, eventfd)
+    mapped = State(*state[:6], now, pending, state.lost, counters, *state[10:])
+    if vector not in state.lost:
+        return Outcome(mapped, 0, specs.SET_RETURNS_ZERO, effect, also)
+    return _mapped_after_reset(state, mapped, vector, eventfd, effect)
+
+
+def _mapped_after_reset(state: State, mapped: State, vector: int, eventfd: int, effect: Clause) -> Outcomes:
+    """A driver that writes the message again repairs the vector; one that does not leaves it deaf (UIO-032)."""
+    repaired = mapped._replace(lost=state.lost - {vector})
+    if state.pending[vector]:
+        repaired = repaired._replace(counters=_signalled(mapped.counters, eventfd))
+    breaches = (specs.MESSAGE_REWRITTEN,) if state.wired[vector] is None else ()
+    return (
+        Outcome(repaired, 0, specs.SET_RETURNS_ZERO, effect, also=(specs.MESSAGE_REWRITTEN,)),
+        Outcome(mapped, 0, specs.SET_RETURNS_ZERO, effect, breaches=breaches),
+    )
+
+
+def _mapped_intx(
+    state: State, now: tuple[int | None, ...], eventfd: int, also: tuple[Clause, ...], effect: Clause, profile: Profile
+) -> Outcome:
+    """A set unmasks INTx (UIO-083); a level still asserted signals at once and masks again (UIO-081)."""
+    policy = profile.intx_unmask
+    if policy == "set" or (policy == "explicit" and state.wired[0] is None):
+        masked = False
+        also = (*also, specs.INTX_UNMASK, specs.INTX_LEFT_AS_FOUND)
+    else:
+        masked = state.masked
+    counters = state.counters
+    if state.asserted and not masked:
+        masked, effect, counters = True, specs.INTX_UNMASK, _signalled(counters, eventfd)
+    return Outcome(state._replace(wired=now, masked=masked, counters=counters), 0, specs.SET_RETURNS_ZERO, effect, also)
+
+
+def _unmapped(state: State, vector: int, profile: Profile) -> State:
+    wired = state.wired
+    now = (*wired[:vector], None, *wired[vector + 1 :])
+    if state.msix:
+        return State(*state[:6], now, *state[7:])
+    return state._replace(wired=now, masked=state.masked and profile.intx_unmask == "user")
+
+
+def _after_remove(state: State) -> Outcomes:
+    """The core answers; which of its errnos depends on its version."""
+    return _refusals(state, (-ENODEV, -EIO, -EINVAL), specs.MEMORY_SAFE)
+
+
+def raise_vector(state: State, op: RaiseVector) -> Outcome:
+    """An event of the function.
+
+    MSI-X off                          nothing (UIO-040)
+    vector unmapped                    held in the pending bit (UIO-041)
+    vector mapped                      1 more in exactly its eventfd (UIO-033)
+
+    Source: uio_msi as posted, uio_msi_irqhandler; PCI Local Bus 3.0, 6.8.2.
+    """
+    vector = op.vector
+    if not state.msix or not state.opens or state.life != "bound":
+        return Outcome(state, 0, specs.SILENT_AFTER_RELEASE, specs.SILENT_AFTER_RELEASE)
+    eventfd = state.wired[vector]
+    if eventfd is None:
+        pending = state.pending
+        held = (*pending[:vector], True, *pending[vector + 1 :])
+        return Outcome(State(*state[:7], held, *state[8:]), 0, specs.UNMAPPED_EVENT_HELD, specs.UNMAPPED_EVENT_HELD)
+    if vector in state.lost:
+        return Outcome(state, 0, specs.MESSAGE_REWRITTEN)
+    counters = state.counters
+    after = State(*state[:9], _signalled(counters, eventfd), *state[10:])
+    return Outcome(after, 0, specs.ONE_EVENT_ONE_SIGNAL, None, _delivered(state, eventfd))
+
+
+_DELIVERED = (specs.MSIX_HANDLED, specs.EVENTS_ADD_UP, specs.HANDLERS_DO_NOT_SLEEP)
+
+
+def _delivered(state: State, eventfd: int) -> tuple[Clause, ...]:
+    """What one more signal to this eventfd shows besides the signal."""
+    also: tuple[Clause, ...] = _DELIVERED
+    before = state.counters[eventfd]
+    if before:
+        also = (*also, specs.SATURATION_DROPS if before == specs.EVENTFD_MAX else specs.COUNTER_PRESERVED)
+    if eventfd not in state.fds:
+        also = (*also, specs.CLOSED_FD_STILL_SIGNALLED)
+    if eventfd < len(state.config.eventfds):
+        kind = state.config.eventfds[eventfd]
+        if kind.semaphore or not kind.nonblock:
+            also = (*also, specs.FLAGS_DO_NOT_MATTER)
+    return also
+
+
+def _signalled(counters: tuple[int, ...], eventfd: int) -> tuple[int, ...]:
+    """Counters after one signal, saturating."""
+    count = counters[eventfd]
+    if count == specs.EVENTFD_MAX:
+        return counters
+    return (*counters[:eventfd], count + 1, *counters[eventfd + 1 :])
+
+
+def set_intx(state: State, op: SetIntx) -> Outcome:
+    """The function's INTx level: with a handler and unmasked, an assertion signals once and masks (UIO-081)."""
+    now = state._replace(asserted=op.level)
+    wired = state.wired[0]
+    if not op.level or state.asserted or state.masked or wired is None:
+        silent = specs.INTX_NO_SECOND_SIGNAL if state.masked and wired is not None else specs.SILENT_AFTER_RELEASE
+        return Outcome(now, 0, silent, silent)
+    now = now._replace(counters=_signalled(state.counters, wired), masked=True)
+    return Outcome(
+        now, 0, specs.INTX_MASKED_AND_SIGNALLED, specs.INTX_MASKED_AND_SIGNALLED, _delivered(state, wired)[1:]
+    )
+
+
+def other_interrupt(state: State) -> Outcome:
+    """Our handler is called for another device's interrupt: never a signal (UIO-080, UIO-082)."""
+    if state.wired[0] is None:
+        return Outcome(state, 0, specs.SILENT_AFTER_DETACH, specs.SILENT_AFTER_DETACH)
+    clause = specs.INTX_NO_SECOND_SIGNAL if state.asserted else specs.INTX_NOT_OURS
+    return Outcome(state, 0, clause, clause)
+
+
+def config_intx(state: State, op: ConfigIntx, profile: Profile) -> Outcome:
+    """User space writes the disable bit: nothing to MSI-X; with INTx it stays until somebody unmasks."""
+    if state.msix or profile.intx_unmask != "user":
+        return Outcome(state, 0, specs.INTX_LEFT_AS_FOUND)
+    return Outcome(state._replace(masked=op.disable), 0, specs.INTX_UNMASK)
+
+
+def write(state: State, profile: Profile) -> Outcome:
+    """irqcontrol(1): unmask; a level still asserted signals at once and masks again (UIO-083)."""
+    wired = state.wired[0]
+    if profile.intx_unmask == "user":
+        return Outcome(state, -ENOSYS, specs.INTX_UNMASK)
+    if wired is None:
+        return Outcome(state, 0, specs.INTX_UNMASK)
+    counters = _signalled(state.counters, wired) if state.asserted else state.counters
+    now = state._replace(masked=state.asserted, counters=counters)
+    return Outcome(now, 0, specs.INTX_UNMASK, specs.INTX_UNMASK)
+
+
+def read_eventfd(state: State, op: ReadEventfd) -> Outcome:
+    """Take the counter, or 1 of it with EFD_SEMAPHORE. What was signalled is there to be read."""
+    eventfd = state.fds[op.fd - FIRST_FD]
+    count = state.counters[eventfd]
+    if not count:
+        return Outcome(state, -EAGAIN, specs.EVENTS_ADD_UP)
+    eventfds = state.config.eventfds
+    taken = 1 if eventfd < len(eventfds) and eventfds[eventfd].semaphore else count
+    counters = (*state.counters[:eventfd], count - taken, *state.counters[eventfd + 1 :])
+    return Outcome(state._replace(counters=counters), taken, specs.EVENTS_ADD_UP)
+
+
+def _with_fd(state: State, fd: int, named: int) -> State:
+    slot = fd - FIRST_FD
+    return state._replace(fds=(*state.fds[:slot], named, *state.fds[slot + 1 :]))
+
+
+# -- Blame
+
+
+def cite(state: State, op: Operation, field: str, expected: View, got: View) -> Clause | None:
+    """A clause that names the disagreement better than the outcome's or the field's own."""
+    match op:
+        case IrqSet(vector) | CompatIrqSet(vector) | RawIoctl(_, _, vector):
+            return _cite_set(state, vector, field, expected, got)
+        case Close():
+            return specs.REMOVE_WHILE_OPEN if state.life == "gone" and field == "leftovers" else None
+        case _:
+            return None
+
+
+def _cite_set(state: State, vector: int, field: str, expected: View, got: View) -> Clause | None:
+    if field in ("actions", "pending"):
+        want, have = getattr(expected, field), getattr(got, field)
+        if any(i != vector and a != b for i, (a, b) in enumerate(zip(want, have, strict=False))):
+            return specs.OTHER_VECTORS_UNTOUCHED
+    if field == "references" and vector < state.limit:
+        return specs.ONE_REFERENCE_EACH
+    return None
+
+
+def _outcomes(outcomes: Outcomes) -> tuple[Outcome, ...]:
+    return (outcomes,) if isinstance(outcomes, Outcome) else outcomes
+
+
+def _because(outcomes: Outcomes, clause: Clause) -> Outcomes:
+    """The same outcomes, decided by another clause."""
+    return tuple(replace(o, because=clause, also=(o.because, *o.also), effect=o.effect) for o in _outcomes(outcomes))
+
+
+def _refusals(state: State, errnos: tuple[Errno, ...], because: Clause) -> Outcomes:
+    """Nothing happens, and any of these is the answer."""
+    return tuple(Outcome(state, errno, because) for errno in errnos)
