@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -252,12 +253,18 @@ def failure_from_data(data: dict[str, Any], of: Subsystem) -> Failure:
 
 
 def conclude(
-    results: Sequence[Result], *, strict: bool = False, known: Iterable[str] = (), complete: bool = True
+    results: Sequence[Result],
+    *,
+    strict: bool = False,
+    known: Iterable[str] = (),
+    complete: bool = True,
+    only: str = "*",
 ) -> Conclusion:
     """The verdict on one candidate from the results of its units.
 
     `known` are signatures that the baseline accepts. Not `complete` (a shard, a selection of
-    engines) means that clauses left unexercised say nothing.
+    engines) means that clauses left unexercised say nothing. `only` is a pattern of the clause
+    ids that are judged: `UIO-03*`.
     """
     of = subsystem(results[0].subsystem)
     tally = Tally()
@@ -275,6 +282,7 @@ def conclude(
     verdicts = {
         clause: _verdict(clause, profile, capabilities, tally, failures, warnings, accepted, strict)
         for clause in of.clauses
+        if fnmatchcase(clause.id, only)
     }
     notes: dict[str, int] = {}
     for result in results:
@@ -286,8 +294,8 @@ def conclude(
         capabilities=capabilities,
         verdicts=verdicts,
         exercised=tally.clauses,
-        failures=list(failures.values()),
-        warnings=list(warnings.values()),
+        failures=[failure for failure in failures.values() if failure.clause in verdicts],
+        warnings=[warning for warning in warnings.values() if warning.clause in verdicts],
         steps=tally.steps,
         seconds=sum(result.seconds for result in results),
         notes=notes,

@@ -147,3 +147,13 @@ def test_the_worst_exit_decides() -> None:
     assert worst([Exit.CONFORMS, Exit.INCONCLUSIVE, Exit.DOES_NOT_CONFORM]) is Exit.DOES_NOT_CONFORM
     assert worst([Exit.HARNESS, Exit.DOES_NOT_CONFORM]) is Exit.HARNESS
     assert worst([]) is Exit.NOTHING_RAN
+
+
+def test_a_pattern_restricts_what_is_judged() -> None:
+    """Clauses outside it have no verdict, and failures of theirs do not count."""
+    results = run("leaky", "explore", "campaign")
+
+    judged = conclude(results, complete=False, only="TOY-00[2-6]")
+
+    assert [clause.id for clause in judged.verdicts] == [f"TOY-{n:03d}" for n in range(2, 7)]
+    assert (judged.exit, judged.failures) == (Exit.CONFORMS, [])
