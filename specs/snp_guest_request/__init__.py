@@ -1,0 +1,12 @@
+"""SEV-SNP guest requests: a hypervisor's handler, or a guest's driver, around the secure processor.
+
+A guest encrypts a message for the secure processor, leaves it in a shared page and does VMGEXIT; the
+hypervisor forwards the page and hands back the encrypted answer, with certificates for the extended form.
+A candidate is the handler (capability `hypervisor`, kind H) or the guest's driver (capability `guest`, kind G).
+"""
+
+from __future__ import annotations
+
+from specs.snp_guest_request.clauses import *  # noqa: F403 - the three files are one catalogue
+from specs.snp_guest_request.constants import *  # noqa: F403
+from specs.snp_guest_request.port import *  # noqa: F403
