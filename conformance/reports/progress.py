@@ -1,0 +1,94 @@
+"""How far a long run is: live lines on a terminal, a plain line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+EVERY = 5.0
+"""Seconds between two plain lines."""
+ROWS = 8
+"""Running jobs shown at most."""
+
+
+@dataclass(slots=True)
+class _Row:
+    steps: int = 0
+    clauses: int = 0
+    failures: int = 0
+    started: float = 0.0
+
+
+class Progress:
+    """Shows the jobs that run and what they have found together. Use as a context manager."""
+
+    def __init__(self, names: list[str], *, quiet: bool = False) -> None:
+        self.names = names
+        self.console = Console(stderr=True)
+        self.rows: dict[int, _Row] = {}
+        self.finished = _Row()
+        self.ended = 0
+        self.started = self.said = time.monotonic()
+        self.quiet = quiet
+        is_live = self.console.is_terminal and "NO_COLOR" not in os.environ and not quiet
+        self.live = Live(console=self.console, transient=True, refresh_per_second=5) if is_live else None
+
+    def __enter__(self) -> Self:
+        if self.live is not None:
+            self.live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _tb: TracebackType | None
+    ) -> None:
+        if self.live is not None:
+            self.live.stop()
+
+    def tell(self, number: int, steps: int, clauses: int, failures: int) -> None:
+        """Job `number` has got this far."""
+        row = self.rows.get(number)
+        if row is None:
+            row = self.rows[number] = _Row(started=time.monotonic())
+        row.steps, row.clauses, row.failures = steps, clauses, failures
+        self._show()
+
+    def end(self, number: int, steps: int, clauses: int, failures: int) -> None:
+        """Job `number` is done."""
+        self.rows.pop(number, None)
+        self.ended += 1
+        self.finished.steps += steps
+        self.finished.failures += failures
+        self.finished.clauses = max(self.finished.clauses, clauses)
+        self._show()
+
+    def _show(self) -> None:
+        if self.live is not None:
+            lines = [self._total(), *(self._line(number) for number in list(self.rows)[:ROWS])]
+            self.live.update(Text("\n".join(lines)))
+        elif not self.quiet and time.monotonic() - self.said >= EVERY:
+            self.said = time.monotonic()
+            running = ", ".join(self.names[number] for number in list(self.rows)[:ROWS])
+            self.console.print(self._total() + (f"; running {running}" if running else ""), soft_wrap=True)
+
+    def _total(self) -> str:
+        rows = [self.finished, *self.rows.values()]
+        steps, failures = sum(r.steps for r in rows), sum(r.failures for r in rows)
+        clauses = max(r.clauses for r in rows)
+        elapsed = time.monotonic() - self.started
+        speed = steps / max(elapsed, 0.1)
+        return (
+            f"{elapsed:4.0f} s  {self.ended}/{len(self.names)} done  {steps:,} steps  {speed:,.0f}/s"
+            f"  {clauses} clauses exercised  {failures} failures"
+        )
+
+    def _line(self, number: int) -> str:
+        row = self.rows[number]
+        speed = row.steps / max(time.monotonic() - row.started, 0.1)
+        return f"        {self.names[number]:<28} {row.steps:>12,} steps {speed:>10,.0f}/s  {row.failures} failures"
