@@ -1,0 +1,208 @@
+"""Kind G: what a guest's driver may answer its caller, whatever the host does to it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from model.snp_guest_request.hypervisor import ERRNO
+from model.snp_guest_request.state import (
+    Answers,
+    Close,
+    GetDerivedKey,
+    GetExtReport,
+    GetReport,
+    Guest,
+    Kexec,
+    Open,
+    ParseCerts,
+    State,
+)
+from model.step import Outcome, Outcomes
+from specs.clause import Clause
+from specs.snp_guest_request import (
+    EBADMSG,
+    EINVAL,
+    EIO,
+    ENOTTY,
+    ETIMEDOUT,
+    FW_BLOB_MAX_SIZE,
+    PAGE_SIZE,
+    TOO_SMALL_INFO2,
+)
+from specs.snp_guest_request import clauses as c
+
+Call = GetReport | GetDerivedKey | GetExtReport
+
+HONEST_PAGES = 2
+"""Pages that the honest host's certificates need."""
+
+BUSY_FOREVER = 40
+"""How often the host says BUSY for `busy-forever`."""
+
+REPLAYS = ("drop", "replay")
+"""Success is reported, but firmware was not asked."""
+
+TAMPERED = ("wrong-number", "wrong-type", "wrong-version", "size-huge", "size-0", "corrupt", "tag")
+"""Firmware was asked, and its answer changed on the way."""
+
+REFUSALS = {"status": 0x16, "generic": 0xFFFFFFFF << 32, "both-halves": (5 << 32) | 0x16, "malformed": 0}
+"""Answers that are no success, without firmware being asked; `malformed` has SW_EXITINFO1 2."""
+
+HOSTS = ("ok", "busy", "too-small", "too-small-lie", "busy-forever", "lost", *REPLAYS, *TAMPERED, *REFUSALS)
+"""What a host may do with one exit. `lost`: firmware was asked, and the generic error reported."""
+
+BUSY_SURELY_TAKEN = 30
+"""After so many BUSY, 2 s apart, the driver still tries; with two more it must have given up."""
+
+TABLES = {
+    "two": (0, ("VCEK", "ASK")),
+    "empty": (0, ()),
+    "zero-length": (0, ("VCEK",)),
+    "duplicate": (0, ("VCEK", "VCEK")),
+    "overlap": (0, ("VCEK", "ASK")),
+    "end-terminator": (0, ("VCEK",)),
+    "stops-at-zero": (0, ("VCEK",)),
+    "no-terminator": None,
+    "beyond": None,
+    "wraps": None,
+    "short": None,
+    "nothing": None,
+}
+"""Certificate tables by name, and what parsing them gives; None where only an error or the sound entries will do."""
+
+
+def sanctioned(table: str) -> tuple[str, ...]:
+    """Certificates of a bad table that a lenient parser may still give."""
+    return ("VCEK",) if table in ("beyond", "wraps") else ()
+
+
+def call(state: State, op: Call, env: Answers) -> Outcomes:
+    """One request of the caller: result, exitinfo2, answer, certificates, length needed.
+
+    Returns:
+        -EINVAL     certs_len is not acceptable; nothing was sent (SNP-091)
+        -ENOTTY     the key was wiped (SNP-088)
+        -EIO        the number would overflow, nothing was sent (SNP-085); or too small (SNP-086)
+        -ETIMEDOUT  BUSY for more than 60 s (SNP-087)
+        -EBADMSG    the response is not the answer to the request (SNP-089)
+        0           the answer
+
+    Source: sev-guest, handle_guest_request.
+    """
+    guest = state.guest
+    assert guest is not None
+    refused: list[Outcome] = []
+    if type(op) is GetExtReport and op.buffer and (op.certs_len % PAGE_SIZE or op.certs_len > FW_BLOB_MAX_SIZE):
+        refused.append(_result(state, -EINVAL, c.CERTS_LENGTH))
+    if guest.wiped[guest.vmpck]:
+        refused.append(_result(state, -ENOTTY, c.WIPE))
+    elif guest.counts[guest.vmpck] + 1 >= 2**32 - 1:
+        refused.append(_result(state, -EIO, c.SEQUENCE))
+    if env.alloc_pages or env.set_decrypted:
+        refused.append(_result(state, ERRNO, c.SHARED_PAGES_BACK))
+    return tuple(refused) or _exchange(state, guest, op)
+
+
+def _exchange(state: State, guest: Guest, op: Call) -> Outcomes:
+    """Follow the host's treatment of each exit to the end."""
+    extended = type(op) is GetExtReport
+    pages = op.certs_len // PAGE_SIZE if type(op) is GetExtReport and op.buffer else 0
+    script = [step for name in op.host for step in ((name,) if name != "busy-forever" else ("busy",) * BUSY_FOREVER)]
+    busy, needed, host = 0, 0, script.pop(0) if script else "ok"
+    while host == "busy":
+        busy += 1
+        if busy > BUSY_SURELY_TAKEN + 1:
+            return _wiped(state, guest, -ETIMEDOUT, c.BUSY_RESEND)
+        host = script.pop(0) if script else "ok"
+    also: tuple[Clause, ...] = (c.BUSY_RESEND,) if busy else ()
+    timeout: tuple[Outcome, ...] = ()
+    if busy > BUSY_SURELY_TAKEN:
+        timeout = (_wiped(state, guest, -ETIMEDOUT, c.BUSY_RESEND),)
+    if extended and (host.startswith("too-small") or (host == "ok" and pages < HONEST_PAGES)):
+        needed = 1 if host == "too-small-lie" else HONEST_PAGES
+        host = script.pop(0) if script else "ok"
+        while host == "busy":
+            busy += 1
+            if busy > BUSY_SURELY_TAKEN + 1:
+                return _wiped(state, guest, -ETIMEDOUT, c.BUSY_RESEND)
+            host = script.pop(0) if script else "ok"
+    return (_end(state, guest, op, host, needed, also), *timeout)
+
+
+def _end(state: State, guest: Guest, op: Call, host: str, needed: int, also: tuple[Clause, ...]) -> Outcome:
+    """What the last exit of the exchange leads to."""
+    if host == "ok":
+        after = replace(state, guest=_counted(guest)._replace(answered=True))
+        if needed:
+            result = (-EIO, TOO_SMALL_INFO2, None, None, needed * PAGE_SIZE)
+            return Outcome(after, result, c.TOO_SMALL_RESEND, c.TOO_SMALL_RESEND, (c.COUNTERS, c.SEQUENCE, *also))
+        kind = "key" if type(op) is GetDerivedKey else "report"
+        certs = "certs" if type(op) is GetExtReport else None
+        clauses = (c.NO_IV_REUSE, c.RESPONSE_CHECKED, c.COUNTERS, c.RESPONSE_HEADER, c.PRIVATE_ENCRYPTION, *also)
+        clauses += () if type(op) is GetDerivedKey else (c.SIGNATURE,)
+        return Outcome(after, (0, 0, kind, certs, 0), c.SEQUENCE, c.COUNTERS, clauses)
+    if host in REPLAYS or host in TAMPERED:
+        processed = _counted(guest) if host in TAMPERED else guest
+        clause = c.PRIVATE_ENCRYPTION if host in REPLAYS else c.RESPONSE_CHECKED
+        return _wiped(state, processed, -EBADMSG, clause, (c.RESPONSE_CHECKED,))
+    return _wiped(state, _counted(guest) if host == "lost" else guest, ERRNO, c.WIPE)
+
+
+def _counted(guest: Guest) -> Guest:
+    counts = list(guest.counts)
+    counts[guest.vmpck] += 2
+    return guest._replace(counts=tuple(counts))
+
+
+def _wiped(state: State, guest: Guest, result: object, clause: Clause, also: tuple[Clause, ...] = ()) -> Outcome:
+    wiped = list(guest.wiped)
+    wiped[guest.vmpck] = True
+    after = replace(state, guest=guest._replace(wiped=tuple(wiped)))
+    return Outcome(after, (result, None, None, None, 0), clause, c.WIPE, also)
+
+
+def _result(state: State, errno: object, clause: Clause) -> Outcome:
+    return Outcome(state, (errno, None, None, None, 0), clause, clause)
+
+
+def open_(state: State, op: Open | Kexec, env: Answers) -> Outcome:
+    """The driver starts, unless the key is disabled, does not exist, or pages cannot be had."""
+    guest = state.guest
+    assert guest is not None
+    if op.vmpck > 3 or guest.wiped[op.vmpck] or env.alloc_pages or env.set_decrypted:
+        return Outcome(replace(state, guest=guest._replace(opened=False)), ERRNO, c.WIPE)
+    return Outcome(replace(state, guest=guest._replace(opened=True, vmpck=op.vmpck)), 0, c.SEQUENCE)
+
+
+def close(state: State) -> Outcome:
+    """The driver stops; its pages are the guest's again, or leaked."""
+    guest = state.guest
+    assert guest is not None
+    return Outcome(replace(state, guest=guest._replace(opened=False)), 0, c.SHARED_PAGES_BACK)
+
+
+def parse_certs(state: State, op: ParseCerts) -> Outcomes:
+    """The certificates up to the zero entry; a table that is not sound gives an error or what is sound of it."""
+    expected = TABLES[op.table]
+    if expected is not None:
+        return Outcome(state, expected, c.TABLE_BOUNDS)
+    lenient = dict.fromkeys(((), sanctioned(op.table)))
+    return (
+        Outcome(state, (ERRNO, ()), c.TABLE_BOUNDS),
+        *(Outcome(state, (0, some), c.TABLE_BOUNDS) for some in lenient),
+    )
+
+
+def legal(state: State, op: object) -> bool:
+    """What the world can do at all, kind G."""
+    guest = state.guest
+    assert guest is not None
+    match op:
+        case GetReport() | GetDerivedKey() | GetExtReport() | Close():
+            return guest.opened
+        case Open():
+            return not guest.opened
+        case Kexec() | ParseCerts():
+            return True
+        case _:
+            return False
