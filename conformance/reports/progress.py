@@ -82,6 +82,8 @@ class Progress:
         steps, failures = sum(r.steps for r in rows), sum(r.failures for r in rows)
         clauses = max(r.clauses for r in rows)
         elapsed = time.monotonic() - self.started
+        if not steps:
+            return f"{elapsed:4.0f} s  {self.ended}/{len(self.names)} done"
         speed = steps / max(elapsed, 0.1)
         return (
             f"{elapsed:4.0f} s  {self.ended}/{len(self.names)} done  {steps:,} steps  {speed:,.0f}/s"

@@ -80,8 +80,10 @@ def result(what: Any) -> str:
 
 
 def operation(op: Any) -> str:
-    """`irq_set(vector=0, fd=1)`; fields that hold their default are left out."""
-    return f"{snake(type(op).__name__)}({_fields(op)})"
+    """`irq_set(vector=0, fd=1)`; when that gets long, without the fields that hold their default."""
+    name = snake(type(op).__name__)
+    whole = ", ".join(f"{f.name}={value(getattr(op, f.name), f.name)}" for f in dataclasses.fields(op))
+    return f"{name}({whole if len(whole) <= LONG else _fields(op)})"
 
 
 def call(name: str, arguments: Sequence[Any], returned: Any) -> str:

@@ -54,9 +54,11 @@ def test_arguments_are_not_taken_for_errno() -> None:
 
 
 def test_operations_are_written_like_calls() -> None:
-    """In snake case, addresses in hex, fields at their default left out."""
-    assert values.operation(Entry(0x40)) == "entry(gpa=0x40)"
-    assert values.operation(Entry(1, owner=b"\xff")) == "entry(gpa=1, owner=ff)"
+    """In snake case, addresses in hex; a long one leaves out the fields at their default."""
+    assert values.operation(Entry(0x40)) == "entry(gpa=0x40, size=0x1000, owner=no bytes)"
+    assert values.operation(Entry(1, 2**64, b"\xff" * 99)) == (
+        "entry(gpa=1, size=0x10000000000000000, owner=ffffffffffffffffffffffffffffffff… (99 bytes))"
+    )
     assert [values.snake(n) for n in ("IrqSet", "VMRun", "_Start", "SetMSR")] == [
         "irq_set",
         "vm_run",
