@@ -111,6 +111,8 @@ class Tally:
     clauses: dict[Clause, int] = field(default_factory=dict)
     steps: int = 0
     traces: int = 0
+    hangs: int = 0
+    """How often the candidate had to be stopped; each time costs a second."""
 
     def add(self, other: Tally) -> None:
         """Count what `other` counted as well."""
@@ -118,3 +120,4 @@ class Tally:
             self.clauses[clause] = self.clauses.get(clause, 0) + n
         self.steps += other.steps
         self.traces += other.traces
+        self.hangs += other.hangs

@@ -12,6 +12,9 @@ from conformance.environment.door import Environment
 from conformance.subsystem import Subsystem
 from conformance.verdict import Failure, Tally
 
+HANGS = 4
+"""Hangs after which an engine gives up on a candidate: the finding is made, and each costs a second."""
+
 
 @dataclass(slots=True)
 class Context:
@@ -58,6 +61,8 @@ class Context:
         if self.progress is not None and now - self._reported > 0.2:
             self._reported = now
             self.progress(self)
+        if self.tally.hangs >= HANGS:
+            return True
         return (self.deadline is not None and now >= self.deadline) or (
             self.stop_at_first and (bool(self.failures) or any(w.clause.id in self.wanted for w in self.warnings))
         )
@@ -69,6 +74,7 @@ class Context:
 
     def note_failure(self, failure: Failure, minimise: Callable[[Failure], Failure]) -> bool:
         """Record a failure the first time its signature shows; True if it was new."""
+        self.tally.hangs += failure.kind == "hang"
         if failure.signature in self.known:
             return False
         smallest = minimise(failure)

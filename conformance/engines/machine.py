@@ -78,6 +78,7 @@ def _round(context: Context, machine: type[Machine], value: int) -> bool:
     finally:
         context.tally.steps += driven.tally.steps
         context.tally.traces += driven.tally.traces
+        context.tally.hangs += driven.tally.hangs
     context.note_warnings(list(warned.values()), minimiser(context))
     last: dict[str, Failure] = {failure.signature: failure for failure in found}
     for failure in last.values():

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from hypothesis.stateful import RuleBasedStateMachine
 
+from conformance.engines.context import HANGS
 from conformance.lockstep import Lockstep
 from conformance.subsystem import Subsystem
 from conformance.trace import Trace
@@ -54,6 +55,8 @@ class Machine(RuleBasedStateMachine):
     def begin(self, config: Any) -> None:
         """Start a candidate in the world that `config` describes."""
         cls = type(self)
+        if cls.tally.hangs >= HANGS:
+            return
         header = Trace(cls.of.name, cls.profile, config, ())
         self.lockstep = Lockstep(self.of, header, cls.factory, environment=cls.environment, counts=cls.tally.clauses)
         cls.tally.traces += 1
@@ -81,6 +84,8 @@ class Machine(RuleBasedStateMachine):
         lockstep = self.lockstep
         assert lockstep is not None
         failure = lockstep.failure
+        if failure is not None:
+            type(self).tally.hangs += failure.kind == "hang"
         if failure is None or failure.signature in type(self).known:
             return
         type(self).found.append(failure)

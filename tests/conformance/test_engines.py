@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from conformance import watchdog
 from conformance.engines import campaign, corpus, explore, machine
 from conformance.engines.minimise import minimise
 from conformance.lockstep import run_trace
@@ -185,3 +186,24 @@ def test_a_saved_failure_is_found_again(tmp_path: Path, monkeypatch: pytest.Monk
 
     assert path.name.startswith("TOY-007-Take-view.held-")
     assert [f.signature for f in given.failures] == ["TOY-007:Take:view.held"]
+
+
+@pytest.mark.parametrize("engine", [explore, campaign, machine])
+def test_an_engine_gives_up_on_a_candidate_that_keeps_hanging(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hang is found, and not waited for a thousand times."""
+    monkeypatch.setattr(watchdog, "TICK", 0.01)
+    monkeypatch.setattr(watchdog, "IMPATIENCE", 0.02)
+    entered = []
+
+    class Looping(Shelf):
+        def take(self) -> int:
+            entered.append(1)
+            while True:
+                pass
+
+    looping = context(Looping, steps=4_000)
+    with watching(0.05):
+        engine.run(looping)
+
+    assert [failure.signature for failure in looping.failures] == ["TOY-008:Take:hang"]
+    assert len(entered) < 60
