@@ -1,0 +1,326 @@
+"""IPIs: what hardware does with the tables as they must be, and what the handler adds."""
+
+from __future__ import annotations
+
+from itertools import product
+
+from model.avic.apic import (
+    DFR,
+    ICR,
+    ICR2,
+    LDR,
+    SPIV,
+    is_active,
+    is_running,
+    logical_index,
+    mode_of,
+    pend,
+    put,
+    seen_by_routing,
+    settled,
+    with_events,
+    with_regs,
+    with_run,
+    with_vcpu,
+    with_vcpus,
+)
+from model.avic.routing import DISABLED, X2APIC, XAPIC, Message, route
+from model.avic.state import GuestIpi, GuestSelfIpi, HandleExit, RawIpiExit, State, Vcpu
+from model.step import Outcome, Outcomes
+from specs.avic import clauses as c
+from specs.avic.registers import (
+    ALL,
+    BROADCAST,
+    FIXED,
+    FLAT,
+    ICR_ASSERT,
+    ICR_BUSY,
+    ICR_LEVEL,
+    ICR_LOGICAL,
+    ICR_SHORTHAND,
+    IPI_INVALID_TARGET,
+    IPI_INVALID_TYPE,
+    LOWEST,
+    OTHERS,
+    SELF,
+    SPIV_ENABLE,
+    X2_BROADCAST,
+    X2_ICR_RESERVED,
+)
+from specs.clause import Clause
+
+GP = 1
+"""Result of an access that the guest sees fail with #GP."""
+
+
+def icr_low(op: GuestIpi) -> int:
+    """ICR low half that this IPI writes."""
+    return (
+        op.vector
+        | op.mode << 8
+        | int(op.logical) << ICR_LOGICAL
+        | int(op.asserted) << ICR_ASSERT
+        | int(op.level) << ICR_LEVEL
+        | op.shorthand << ICR_SHORTHAND
+        | op.extra
+    )
+
+
+def icr_high(sender: Vcpu, dest: int) -> int:
+    """ICR high half for a destination, in the sender's mode."""
+    return dest & 0xFFFFFFFF if mode_of(sender.base) == X2APIC else (dest & 0xFF) << 24
+
+
+def decoded(state: State, sender: Vcpu, low: int, high: int) -> Message:
+    """The message that these ICR halves mean, sent by this vCPU."""
+    x2 = mode_of(sender.base) == X2APIC
+    position = next(n for n, v in enumerate(_of_vm(state)) if v.id == sender.id)
+    return Message(
+        dest=high if x2 else high >> 24,
+        sender=position,
+        logical=low >> ICR_LOGICAL & 1 == 1,
+        shorthand=low >> ICR_SHORTHAND & 3,
+        mode=low >> 8 & 7,
+        vector=low & 0xFF,
+        level=low >> ICR_LEVEL & 1 == 1,
+        asserted=low >> ICR_ASSERT & 1 == 1,
+    )
+
+
+def _of_vm(state: State) -> list[Vcpu]:
+    return [v for v in state.vcpus if v.vm == 0]
+
+
+def _accepted(state: State, positions: tuple[int, ...], message: Message, level: bool | None) -> State:
+    """The state after these vCPUs accepted the message."""
+    if not positions:
+        return state
+    vcpus = list(state.vcpus)
+    vm = [n for n, v in enumerate(vcpus) if v.vm == 0]
+    for position in positions:
+        n = vm[position]
+        if mode_of(vcpus[n].base) == DISABLED:
+            continue  # what its registers hold is nobody's business until RESET
+        if message.mode in (FIXED, LOWEST):
+            vcpus[n] = pend(vcpus[n], message.vector, level)
+        else:
+            v = with_events(vcpus[n], vcpus[n].events | 1 << message.mode)
+            vcpus[n] = with_run(v, v.core, False, v.in_guest, v.pending)
+    return with_vcpus(state, tuple(vcpus))
+
+
+def by_software(state: State, message: Message) -> list[State]:
+    """Every way in which software may route the message."""
+    sets, _, _ = route([seen_by_routing(v) for v in _of_vm(state)], message)
+    return [_accepted(state, positions, message, message.level) for positions in sets]
+
+
+def hardware_targets(state: State, sender: Vcpu, message: Message) -> list[tuple[int, ...]]:
+    """Positions whose IRR hardware sets, walking tables as they must be; empty where it gives up.
+
+    Two software-disabled vCPUs may claim one logical entry; then either may own it.
+    """
+    vcpus = _of_vm(state)
+    x2 = mode_of(sender.base) == X2APIC
+    if message.mode != FIXED or message.level or message.vector < 16 or not is_active(state, sender):
+        return []
+    if x2 and not state.host.x2avic:
+        return []
+    if message.shorthand == SELF:
+        return [(message.sender,)]
+    limit = state.host.max_id if x2 else BROADCAST - 1
+    everybody = [n for n, v in enumerate(vcpus) if v.id <= limit]
+    if message.shorthand == OTHERS:
+        return [tuple(n for n in everybody if n != message.sender)]
+    if message.shorthand == ALL or message.dest == (X2_BROADCAST if x2 else BROADCAST):
+        return [tuple(everybody)]
+    owners: list[list[int]]
+    if not message.logical:
+        owners = [[n for n in everybody if vcpus[n].id == message.dest]]
+    elif x2:
+        first = message.dest >> 16 << 4
+        owners = [[n for n in everybody if vcpus[n].id == first + b] for b in range(16) if message.dest >> b & 1]
+    else:
+        owners = [_owners(vcpus, i) for i in _indices(message.dest, sender.regs[DFR])]
+    return [tuple(dict.fromkeys(choice)) for choice in product(*owners)]
+
+
+def _indices(dest: int, dfr: int) -> list[int]:
+    """Logical-table indices that a destination names under the sender's DFR."""
+    if dfr | 0x0FFFFFFF == FLAT:
+        return [b for b in range(8) if dest >> b & 1]
+    return [4 * (dest >> 4) + b for b in range(4) if dest >> b & 1]
+
+
+def _owners(vcpus: list[Vcpu], index: int) -> list[int]:
+    return [
+        n
+        for n, v in enumerate(vcpus)
+        if mode_of(v.base) == XAPIC and logical_index(v.regs[LDR] >> 24, v.regs[DFR]) == index
+    ]
+
+
+def by_hardware(state: State, sender: Vcpu, message: Message) -> list[tuple[tuple[int, ...], State]]:
+    """Every way in which hardware may deliver the message without help: who is hit, and the state after."""
+    config = state.config
+    vcpus = _of_vm(state)
+    results = []
+    for positions in hardware_targets(state, sender, message):
+        hit = positions
+        if config.checks_spiv:
+            hit = tuple(n for n in positions if vcpus[n].regs[SPIV] >> SPIV_ENABLE & 1)
+        results.append((hit, _accepted(state, hit, message, False if config.clears_tmr else None)))
+    return results
+
+
+def _effect(state: State, sender: Vcpu, message: Message, after: State) -> Clause:
+    """The clause to cite when something else than routing's IRR bits is seen."""
+    if not is_active(state, sender):
+        return c.ACCEPTANCE_SETS_IRR_AND_TMR
+    if message.mode != FIXED or message.level:
+        return c.UNACCELERATED_IPI_SENT_ONCE
+    if message.vector < 16:
+        return c.OTHER_IPI_EXITS_RESUME
+    hit = [v for v, old in zip(after.vcpus, state.vcpus, strict=True) if v.regs != old.regs]
+    if not hardware_targets(state, sender, message):
+        return c.PARTLY_INVALID_IPI_SENT
+    sleepers = sum(v.asleep for v in hit)
+    if sleepers > 1 or (sleepers and len(hit) > 1):
+        return c.ALL_TARGETS_WOKEN
+    if any(not is_running(state, v) for v in hit):
+        return c.SENDERS_MODE_DECODES if message.logical else c.NOT_RUNNING_TARGETS_WOKEN_ONLY
+    return c.HARDWARE_AND_HANDLER_MATCH_ROUTING
+
+
+def _also(state: State, sender: Vcpu) -> tuple[Clause, ...]:
+    also: tuple[Clause, ...] = (c.ACCEPTANCE_SETS_IRR_AND_TMR,)
+    if mode_of(sender.base) == X2APIC:
+        also += (c.X2_ICR_STORED_IN_HALVES,)
+    if any(v.asleep for v in state.vcpus):
+        also += (c.NO_LOST_WAKE_UP,)
+    return also
+
+
+def guest_ipi(state: State, op: GuestIpi) -> Outcomes:
+    """Send an IPI: hardware as far as it goes, then the handler.
+
+    Where hardware does the work it does not know of software-disabled targets, nor of targets
+    whose DFR is not the sender's, and TMR is its own business; where it gives up, software routes
+    as layer R says. Both are allowed, as long as one of them explains everything.
+
+    Returns:
+        0  sent
+        1  #GP: reserved bits in an x2APIC's ICR (AVIC-105); nothing changed
+
+    Source: APM 15.29.6.1; avic_incomplete_ipi_interception.
+    """
+    sender = next(v for v in state.vcpus if v.id == op.id and v.vm == 0)
+    x2 = mode_of(sender.base) == X2APIC
+    low, high = icr_low(op), icr_high(sender, op.dest)
+    if x2 and low & X2_ICR_RESERVED:
+        return Outcome(state, GP, because=c.ENTRY_POINTS_RETURN, effect=c.HARDWARE_AND_HANDLER_MATCH_ROUTING)
+    busy = low >> ICR_BUSY & 1
+    low &= ~(1 << ICR_BUSY)
+    message = decoded(state, sender, low, high)
+    written = with_regs(sender, put(put(sender.regs, ICR, low), ICR2, high))
+    base = with_vcpu(state, written)
+    if op.defer:
+        return _deferred(base, written, message, low)
+    hardware = [after for _, after in by_hardware(base, written, message)]
+    ways = dict.fromkeys([*by_software(base, message), *hardware])
+    also = _also(state, sender)
+    outcomes = tuple(
+        Outcome(
+            settled(after),
+            0,
+            because=c.HARDWARE_AND_HANDLER_MATCH_ROUTING,
+            effect=_effect(base, written, message, after),
+            also=also,
+        )
+        for after in ways
+    )
+    if busy and x2:
+        outcomes += (Outcome(state, GP, because=c.ENTRY_POINTS_RETURN),)
+    return outcomes if len(outcomes) > 1 else outcomes[0]
+
+
+def _deferred(base: State, sender: Vcpu, message: Message, low: int) -> Outcomes:
+    """Hardware's half alone: what it did, and what it left to the handler."""
+    outcomes = []
+    vcpus = _of_vm(base)
+    for hit, after in by_hardware(base, sender, message):
+        exits = message.shorthand != SELF and any(not is_running(base, vcpus[n]) for n in hit)
+        pending: tuple[int, ...] = (1,) if exits else ()
+        outcomes.append((after, pending))
+    if not outcomes or (message.logical and mode_of(sender.base) == XAPIC):
+        outcomes.append((base, (0, low, message.dest) if is_active(base, sender) else ()))
+    results = []
+    for after, pending in outcomes:
+        state = after
+        if pending:
+            v = next(v for v in after.vcpus if v.id == sender.id and v.vm == 0)
+            state = with_vcpu(after, with_run(v, v.core, False, False, pending))
+        results.append(Outcome(settled(state, frozenset()), 0, because=c.HARDWARE_AND_HANDLER_MATCH_ROUTING))
+    return tuple(results)
+
+
+def handle_exit(state: State, op: HandleExit) -> Outcomes:
+    """The deferred exit is handled, and the guest resumes.
+
+    Hardware had set the IRR bits of targets that were not running (exit id 1), so the handler only
+    wakes them: what they took meanwhile does not come back (AVIC-070). An IPI that hardware gave up
+    is sent now, to whom it names now.
+    """
+    sender = next(v for v in state.vcpus if v.id == op.id and v.vm == 0)
+    resumed = with_vcpu(state, with_run(sender, sender.core, False, True))
+    if sender.pending[0] == 1:
+        return Outcome(
+            settled(resumed),
+            0,
+            because=c.NOT_RUNNING_TARGETS_WOKEN_ONLY,
+            effect=c.NOT_RUNNING_TARGETS_WOKEN_ONLY,
+            also=(c.NO_LOST_WAKE_UP,),
+        )
+    _, low, dest = sender.pending
+    message = decoded(state, sender, low, icr_high(sender, dest))
+    effect = c.PARTLY_INVALID_IPI_SENT
+    if message.mode != FIXED or message.level:
+        effect = c.UNACCELERATED_IPI_SENT_ONCE
+    elif message.vector < 16:
+        effect = c.OTHER_IPI_EXITS_RESUME
+    return tuple(Outcome(settled(s), 0, because=effect, effect=effect) for s in by_software(resumed, message))
+
+
+def guest_self_ipi(state: State, op: GuestSelfIpi) -> Outcomes:
+    """SELF_IPI of an x2APIC: a fixed edge interrupt to itself; bits 63:8 must be 0."""
+    sender = next(v for v in state.vcpus if v.id == op.id and v.vm == 0)
+    if op.value >> 8:
+        return Outcome(state, GP, because=c.ENTRY_POINTS_RETURN)
+    position = next(n for n, v in enumerate(_of_vm(state)) if v.id == op.id)
+    message = Message(dest=0, sender=position, shorthand=SELF, vector=op.value)
+    hardware = [after for _, after in by_hardware(state, sender, message)]
+    ways = dict.fromkeys([*by_software(state, message), *hardware])
+    return tuple(Outcome(settled(after), 0, because=c.HARDWARE_AND_HANDLER_MATCH_ROUTING) for after in ways)
+
+
+def raw_ipi_exit(state: State, op: RawIpiExit) -> Outcomes:
+    """An exit with any content resumes the guest; ids 0 and 2 send what EXITINFO1 says (AVIC-075).
+
+    The ICR in the page may be left alone or be made to agree with EXITINFO1.
+    """
+    identifier = op.info2 >> 32 & 0xFFFFFFFF
+    if identifier not in (IPI_INVALID_TYPE, IPI_INVALID_TARGET):
+        because = c.OTHER_IPI_EXITS_RESUME if identifier > 2 else c.ANY_EXITINFO_TOLERATED
+        return Outcome(settled(state), 1, because=because, effect=because, also=(c.ANY_EXITINFO_TOLERATED,))
+    sender = next(v for v in state.vcpus if v.id == op.id and v.vm == 0)
+    low, high = op.info1 & 0xFFFFFFFF & ~(1 << ICR_BUSY), op.info1 >> 32
+    if mode_of(sender.base) != X2APIC:
+        high_kept = high & 0xFF000000
+    else:
+        high_kept = high
+    message = decoded(state, sender, low, high)
+    rewritten = with_vcpu(state, with_regs(sender, put(put(sender.regs, ICR, low), ICR2, high_kept)))
+    because = c.UNACCELERATED_IPI_SENT_ONCE if identifier == IPI_INVALID_TYPE else c.PARTLY_INVALID_IPI_SENT
+    ways = [s for base in (state, rewritten) for s in by_software(base, message)]
+    also = (c.ANY_EXITINFO_TOLERATED,)
+    return tuple(Outcome(settled(s), 1, because=because, effect=because, also=also) for s in dict.fromkeys(ways))
