@@ -434,9 +434,7 @@ def legal(state: State, op: Operation) -> bool:
             return bool(state.msix) or state.opens == 0
         case Write():
             return state.msix is False and state.wired[0] is not None and _gain_within_ceiling(state, 0)
-        case CloseFd(fd):
-            return state.fds[fd - FIRST_FD] != CLOSED
-        case ReuseFd():
+        case CloseFd() | ReuseFd():
             return True
         case ReadEventfd(fd):
             return state.fds[fd - FIRST_FD] >= 0
@@ -508,8 +506,9 @@ def step(state: State, op: Operation, answers: Answers, profile: Profile) -> Out
             return config_intx(state, op, profile)
         case Write():
             return write(state, profile)
-        case CloseFd():
-            return Outcome(_with_fd(state, op.fd, CLOSED), 0, specs.CLOSED_FD_STILL_SIGNALLED)
+        case CloseFd(fd):
+            was_open = state.fds[fd - FIRST_FD] != CLOSED
+            return Outcome(_with_fd(state, fd, CLOSED), 0 if was_open else -EBADF, specs.CLOSED_FD_STILL_SIGNALLED)
         case ReuseFd():
             named = PIPE if op.pipe else len(state.config.eventfds)
             return Outcome(_with_fd(state, op.fd, named), 0, specs.FD_NAMES_OBJECT)
@@ -729,8 +728,14 @@ def irq_set(state: State, vector: int, fd: int, answers: Answers, profile: Profi
     if answers.copy_from_user:
         return Outcome(state, -EFAULT, specs.BAD_POINTER, specs.BAD_POINTER)
     if vector >= state.limit:
-        clause = specs.NO_SUCH_VECTOR
-        return Outcome(state, profile.vec_oob, clause, specs.NO_SUCH_VECTOR_TOUCHES_NOTHING, _ORDER if fd < 0 else ())
+        also = _ORDER if fd < 0 or eventfd_of(state, fd) < 0 else ()
+        return Outcome(
+            state,
+            profile.vec_oob,
+            specs.NUMBER_OF_VECTORS if vector <= state.config.vectors else specs.NO_SUCH_VECTOR,
+            specs.NO_SUCH_VECTOR_TOUCHES_NOTHING,
+            (specs.NO_SUCH_VECTOR, *also),
+        )
     old = state.wired[vector]
     if fd < 0:
         if old is None:
@@ -763,11 +768,16 @@ def _bad_fd(state: State, vector: int, refusal: Errno, profile: Profile) -> Outc
 
 
 def _request_refused(state: State, vector: int, refusal: Errno, because: Clause, profile: Profile) -> Outcomes:
-    also = (specs.OTHER_VECTORS_UNTOUCHED,)
-    lost = Outcome(_unmapped(state, vector, profile), refusal, because, specs.NEVER_HALF_MAPPED, also)
+    also, effect = (specs.OTHER_VECTORS_UNTOUCHED,), specs.NEVER_HALF_MAPPED
+    lost = Outcome(_unmapped(state, vector, profile), refusal, because, effect, also)
     if state.wired[vector] is None or profile.irq_fail_replace == "lose":
         return lost
-    return (Outcome(state, refusal, because, specs.NEVER_HALF_MAPPED, also), lost)
+    kept = Outcome(state, refusal, because, effect, also)
+    if vector not in state.lost:
+        return (kept, lost)
+    # The message may have been written again on the way.
+    repaired = state._replace(lost=state.lost - {vector})
+    return (kept, Outcome(repaired, refusal, because, effect, also), lost)
 
 
 def _mapped(state: State, vector: int, eventfd: int, profile: Profile) -> Outcomes:
@@ -809,7 +819,7 @@ def _mapped_after_reset(state: State, mapped: State, vector: int, eventfd: int, 
 
 def _mapped_intx(
     state: State, now: tuple[int | None, ...], eventfd: int, also: tuple[Clause, ...], effect: Clause, profile: Profile
-) -> Outcome:
+) -> Outcomes:
     """A set unmasks INTx (UIO-083); a level still asserted signals at once and masks again (UIO-081)."""
     policy = profile.intx_unmask
     if policy == "set" or (policy == "explicit" and state.wired[0] is None):
@@ -817,10 +827,22 @@ def _mapped_intx(
         also = (*also, specs.INTX_UNMASK, specs.INTX_LEFT_AS_FOUND)
     else:
         masked = state.masked
-    counters = state.counters
-    if state.asserted and not masked:
-        masked, effect, counters = True, specs.INTX_UNMASK, _signalled(counters, eventfd)
-    return Outcome(state._replace(wired=now, masked=masked, counters=counters), 0, specs.SET_RETURNS_ZERO, effect, also)
+    if not state.asserted or masked:
+        return Outcome(state._replace(wired=now, masked=masked), 0, specs.SET_RETURNS_ZERO, effect, also)
+    once = state._replace(wired=now, masked=True, counters=_signalled(state.counters, eventfd))
+    signalled = Outcome(once, 0, specs.SET_RETURNS_ZERO, specs.INTX_UNMASK, also)
+    old = state.wired[0]
+    if policy == "user" or old == eventfd:
+        return signalled
+    if old is not None:
+        # An assertion that raced with this set may have reached the new eventfd instead of the old one. Counters
+        # never go down, so this explains nothing where the assertion came before.
+        moved = (*once.counters[:old], max(once.counters[old] - 1, 0), *once.counters[old + 1 :])
+        raced = once._replace(counters=_signalled(moved, eventfd))
+        return (signalled, Outcome(raced, 0, specs.SET_RETURNS_ZERO, specs.INTX_UNMASK, also))
+    # A driver that unmasks after request_irq, inside which the handler has already signalled, is told again.
+    twice = once._replace(counters=_signalled(once.counters, eventfd))
+    return (signalled, Outcome(twice, 0, specs.SET_RETURNS_ZERO, specs.INTX_UNMASK, also))
 
 
 def _unmapped(state: State, vector: int, profile: Profile) -> State:
@@ -951,6 +973,8 @@ def cite(state: State, op: Operation, field: str, expected: View, got: View) -> 
     match op:
         case IrqSet(vector) | CompatIrqSet(vector) | RawIoctl(_, _, vector):
             return _cite_set(state, vector, field, expected, got)
+        case Open():
+            return specs.NUMBER_OF_VECTORS if field == "enabled" and got.enabled and not state.opens else None
         case Close():
             return specs.REMOVE_WHILE_OPEN if state.life == "gone" and field == "leftovers" else None
         case _:

@@ -1,0 +1,357 @@
+"""What may happen to a UIO MSI-X driver: values of the fields, faults, company, and the small scopes."""
+
+from __future__ import annotations
+
+from random import Random
+
+from hypothesis import strategies as st
+
+from model.step import Fault, Step
+from model.uio_msi import (
+    DUP_FD,
+    FIRST_FD,
+    NEVER_OPENED_FD,
+    NOT_EVENTFDS,
+    O_PATH_FD,
+    PAGE,
+    PAGE_END,
+    Bar,
+    Close,
+    CloseFd,
+    CompatIrqSet,
+    Config,
+    ConfigIntx,
+    DeviceReset,
+    Eventfd,
+    Flood,
+    IrqSet,
+    ListInterrupts,
+    Open,
+    OtherInterrupt,
+    Probe,
+    RaiseVector,
+    RawIoctl,
+    ReadEventfd,
+    Remove,
+    ReuseFd,
+    SetIntx,
+    State,
+    Write,
+)
+from specs import uio_msi as specs
+from specs.uio_msi import EBADF, EBUSY, EINVAL, EIO, ENOMEM, ENOSPC, ENOTCONN, EPROBE_DEFER
+from strategies.domain import BOOLEAN, Domain, Scope, Shape, just
+
+INT_MIN, INT_MAX = -(2**31), 2**31 - 1
+
+VECTOR: Domain[object] = Domain((0, 1), (2, 3, 63, 64, 65, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 1), usual=0.9)
+"""Vectors on both sides of every limit, as u32."""
+EVENT_VECTOR: Domain[object] = Domain((0, 1), (2, 62, 63), usual=0.95)
+"""Vectors that the function may raise."""
+FD: Domain[object] = Domain(
+    (FIRST_FD, FIRST_FD + 1, -1),
+    (FIRST_FD + 2, DUP_FD, NEVER_OPENED_FD, *NOT_EVENTFDS, O_PATH_FD, -2, INT_MIN, INT_MAX, 511, 2**20),
+    usual=0.8,
+)
+"""Eventfds, fds that are none, and fds that unmap."""
+USER_FD: Domain[object] = Domain((FIRST_FD, FIRST_FD + 1))
+"""Numbers of the process's first eventfds: every configuration has two."""
+BAD_VECTOR: Domain[object] = Domain((2**32 - 1,))
+
+COMMAND: Domain[object] = Domain(
+    (specs.UIO_MSI_IRQ_SET, 0),
+    (
+        0x8008_4987,  # direction read; also the write direction of alpha, mips, powerpc and sparc
+        0xC008_4987,
+        0x0000_4987,
+        0x4004_4987,
+        0x4010_4987,
+        0x4008_4986,
+        0x4008_4988,
+        0x4008_4187,
+        0x4009_4987,
+        0xFFFF_FFFF,
+        specs.UIO_MSI_IRQ_SET | 1 << 32,
+        1 << 32,
+    ),
+    bounds=(0, 2**32 - 1),
+    usual=0.5,
+)
+"""The command, and what differs from it in one of its parts."""
+POINTER: Domain[object] = Domain(
+    (PAGE, 0),
+    (
+        PAGE + 1,
+        PAGE_END - 8,
+        PAGE_END - 7,
+        PAGE_END - 4,
+        PAGE_END - 1,
+        PAGE_END,
+        PAGE - 1,
+        PAGE + 4,
+        1,
+        0x7FFF_FFFF_F000,
+        0xFFFF_8000_0000_0000,
+        2**64 - 8,
+    ),
+    bounds=(PAGE - 16, PAGE_END + 16),
+    usual=0.5,
+)
+"""Pointers to the argument: mapped, not mapped, on the edge, unaligned, in the kernel's half."""
+
+# -- Worlds
+
+_MEMORY = Bar(0xF000_0000, 0x1000)
+_TABLE = Bar(0xF001_0000, 0x1000)
+_PORT = Bar(0xE000, 0x20, io=True)
+_NONE = Bar()
+_ODD = (Eventfd(0x10, semaphore=True), Eventfd(2**64 - 4, nonblock=False), Eventfd())
+
+PLAIN = Config()
+INTX = Config(vectors=0)
+CONFIGS = (
+    PLAIN,
+    INTX,
+    Config(eventfds=_ODD),
+    Config(vectors=1, bars=(_TABLE,), table_bar=0, pba_bar=0),
+    Config(vectors=3, bars=(_TABLE, _MEMORY, _PORT), table_bar=0, pba_bar=0, eventfds=(Eventfd(1), Eventfd(2**32))),
+    Config(vectors=0, eventfds=_ODD, left_masked=True, bars=(_PORT,)),
+    Config(core_41=True),
+    Config(vectors=0, core_41=True),
+    Config(vectors=64),
+    Config(
+        vectors=65,
+        bars=(Bar(0xF000_0000, 0x4000), _NONE, Bar(0xF100_0000, 0x200), Bar(0xF200_0800, 0x1000), _PORT),
+        table_bar=0,
+        table_offset=0x2000,
+        pba_bar=0,
+        pba_offset=0x3000,
+    ),
+    Config(
+        vectors=128,
+        bars=tuple(Bar(0xF000_0000 + i * 0x10_0000, 0x1000) for i in range(6)),
+        table_bar=5,
+        pba_bar=4,
+        pba_offset=0,
+    ),
+    Config(
+        vectors=2048,
+        bars=(_MEMORY, Bar(0x4_0000_0000, 16 << 30), _NONE, Bar(0xF010_0000, 0x8000), Bar(0xF020_0000, 0x1000)),
+        table_bar=3,
+        pba_bar=4,
+        pba_offset=0,
+        virtfn=True,
+    ),
+    Config(
+        vectors=0,
+        bars=(*(Bar(0xF000_0000 + i * 0x10_0000, 0x1000) for i in range(5)), _PORT),
+    ),
+    Config(vectors=0, bars=(_PORT, Bar(0, 0x1000), Bar(0xF000_0000, 0), Bar(0xF000_0100, 0x80))),
+    Config(vectors=0, bars=()),
+    Config(vectors=2, remapping=True, bars=(_TABLE,), table_bar=0, pba_bar=0),
+    Config(vectors=0, intx=False),
+    Config(bridge=True),
+    Config(msix_broken=True),
+    Config(msix_broken=True, intx=False),
+)
+"""Plainest first; the odd ones are for probe."""
+
+# -- Refusals
+
+_ENABLE_DEVICE = ("pci_enable_device", (-EIO, -ENOMEM, -EINVAL, -EBUSY))
+_REGIONS = ("pci_request_regions", (-EBUSY,))
+_MSIX = ("pci_enable_msix", (-ENOMEM, -EINVAL, -ENOSPC, -EIO, 1, 2))
+_IOREMAP = ("ioremap", (-ENOMEM,))
+_ALLOCATIONS = (("kzalloc", (-ENOMEM,)), ("kcalloc", (-ENOMEM,)), ("kasprintf", (-ENOMEM,)))
+_REGISTER = ("uio_register_device", (-EINVAL, -ENOMEM, -EPROBE_DEFER))
+_COPY = ("copy_from_user", (8, 1))
+_FDGET = ("eventfd_ctx_fdget", (-EBADF, -EINVAL, -ENOMEM))
+_REQUEST = ("request_irq", (-EBUSY, -ENOMEM, -EINVAL, -ENOTCONN))
+
+_HARDWARE = (RaiseVector, SetIntx, OtherInterrupt)
+_BYSTANDERS = (RaiseVector, SetIntx, OtherInterrupt, CloseFd, ReuseFd, ListInterrupts)
+
+SHAPES: dict[type, Shape] = {
+    Probe: Shape(
+        {},
+        weight=2,
+        faults=(_ENABLE_DEVICE, _REGIONS, _IOREMAP, *_ALLOCATIONS, _REGISTER),
+        deepest=4,
+        interrupts=(Open, ListInterrupts),
+        points=64,
+    ),
+    Remove: Shape(
+        {},
+        weight=0.4,
+        interrupts=_BYSTANDERS,
+        beside=(IrqSet, Open, Close, RaiseVector),
+        points=24,
+    ),
+    Open: Shape(
+        {"rawio": Domain((True,), (False,), usual=0.9)},
+        weight=1.5,
+        faults=(_MSIX, _MSIX, *_ALLOCATIONS),
+        interrupts=(RaiseVector, SetIntx, CloseFd),
+        beside=(Open, Close),
+        points=12,
+    ),
+    Close: Shape(
+        {},
+        weight=0.8,
+        interrupts=_BYSTANDERS,
+        beside=(RaiseVector, SetIntx, OtherInterrupt, Open),
+        points=16,
+    ),
+    IrqSet: Shape(
+        {"vector": VECTOR, "fd": FD},
+        weight=6,
+        faults=(_COPY, _FDGET, _REQUEST, _REQUEST, *_ALLOCATIONS),
+        interrupts=_BYSTANDERS,
+        beside=(RaiseVector, IrqSet, CloseFd, ReuseFd, Open, SetIntx, OtherInterrupt),
+        points=24,
+    ),
+    CompatIrqSet: Shape({"vector": VECTOR, "fd": FD}, weight=0.4, faults=(_COPY, _REQUEST)),
+    RawIoctl: Shape(
+        {
+            "cmd": COMMAND,
+            "pointer": POINTER,
+            "vector": Domain((0, 1), (2**32 - 1,)),
+            "fd": Domain((-1, FIRST_FD), (NEVER_OPENED_FD,)),
+        },
+        weight=1,
+        faults=(_COPY,),
+    ),
+    RaiseVector: Shape({"vector": EVENT_VECTOR}, weight=5, interrupts=(CloseFd, ReuseFd)),
+    SetIntx: Shape({"level": Domain((True, False))}, weight=3, beside=(OtherInterrupt,)),
+    OtherInterrupt: Shape({}, weight=1.5),
+    ConfigIntx: Shape({"disable": Domain((True, False))}, weight=0.3),
+    Write: Shape({}, weight=1, interrupts=(SetIntx, OtherInterrupt), beside=(SetIntx, OtherInterrupt)),
+    CloseFd: Shape({"fd": USER_FD}, weight=0.3),
+    ReuseFd: Shape({"fd": USER_FD, "pipe": BOOLEAN}, weight=0.3),
+    ReadEventfd: Shape({"fd": USER_FD}, weight=1),
+    DeviceReset: Shape({}, weight=0.15),
+    ListInterrupts: Shape({}, weight=0.2),
+    Flood: Shape({"vector": BAD_VECTOR, "fd": just(FIRST_FD)}, weight=0.004),
+}
+
+
+def opening(_config: Config, _profile: specs.Profile) -> tuple[Step, ...]:
+    """Bind and open the device: without that little can happen."""
+    return (Step(Probe()), Step(Open()))
+
+
+def suggest(state: State, random: Random) -> Step | None:
+    """Sets of mapped vectors, and events of the vectors that exist."""
+    if state.life == "unbound":
+        return Step(Probe())
+    if not state.opens:
+        return Step(Open())
+    vector = random.randrange(min(state.limit, 3))
+    if random.random() < 0.5:
+        return Step(RaiseVector(vector) if state.msix else SetIntx(not state.asserted))
+    fd = FIRST_FD + random.randrange(2)
+    return Step(IrqSet(vector, fd if state.wired[vector] is None or random.random() < 0.7 else -1))
+
+
+# -- Worlds explored without gaps
+
+
+def _steps(vectors: int, eventfds: int) -> tuple[Step, ...]:
+    """What can happen with so many vectors and eventfds, plain before faulty."""
+    fds = [FIRST_FD + i for i in range(eventfds)]
+    plain: list[object] = [Probe(), Remove(), Open(), Close()]
+    plain += [IrqSet(vector, fd) for vector in range(vectors) for fd in (*fds, -1)]
+    plain += [RaiseVector(vector) for vector in range(vectors)]
+    plain += [CloseFd(fd) for fd in fds]
+    plain += [ReadEventfd(fd) for fd in fds]
+    plain += [IrqSet(vectors, fds[0])]
+    return tuple(Step(op) for op in plain)
+
+
+def _refusals(vectors: int) -> tuple[Step, ...]:
+    """Each call refused once, in the operations that make it."""
+    probes = [
+        Step(Probe(), (Fault(call, values[0], nth),))
+        for call, values in (_ENABLE_DEVICE, _REGIONS, _IOREMAP, *_ALLOCATIONS, _REGISTER)
+        for nth in (1, 2, 3)
+    ]
+    opens = [Step(Open(), (Fault("pci_enable_msix", value),)) for value in (-ENOMEM, 1)]
+    sets = [
+        Step(IrqSet(vector, FIRST_FD), (Fault(call, values[0]),))
+        for vector in range(vectors)
+        for call, values in (_COPY, _FDGET, _REQUEST)
+    ]
+    return (*probes, *opens, *sets)
+
+
+def _events_inside(vectors: int, points: int) -> tuple[Step, ...]:
+    """An event at each point of a set, a detaching set, a close and a remove."""
+    outer = [IrqSet(0, FIRST_FD), IrqSet(0, FIRST_FD + 1), IrqSet(0, -1), Close(), Remove()]
+    return tuple(
+        Step(op, during=((k, Step(RaiseVector(vector))),))
+        for op in outer
+        for vector in range(vectors)
+        for k in range(points)
+    )
+
+
+_ZERO = (Eventfd(), Eventfd())
+_ODD_INPUTS = (
+    *(Step(IrqSet(0, fd)) for fd in (NEVER_OPENED_FD, O_PATH_FD, *NOT_EVENTFDS, DUP_FD, -2, INT_MIN, INT_MAX)),
+    *(Step(IrqSet(vector, fd)) for vector in (2, 2**31, 2**32 - 1) for fd in (FIRST_FD, -1, NEVER_OPENED_FD)),
+    *(Step(RawIoctl(cmd)) for cmd in (0, *COMMAND.edges) if isinstance(cmd, int)),
+    *(Step(RawIoctl(pointer=pointer)) for pointer in POINTER.values if isinstance(pointer, int)),
+    *(Step(RawIoctl(cmd=0, pointer=pointer)) for pointer in (0, PAGE_END - 7)),
+    Step(CompatIrqSet(0, FIRST_FD)),
+    Step(CompatIrqSet(0, -1)),
+    Step(Open(rawio=False)),
+    Step(ListInterrupts()),
+    Step(DeviceReset()),
+    Step(ReuseFd(FIRST_FD)),
+    Step(ReuseFd(FIRST_FD, pipe=True)),
+)
+
+_INTX_STEPS = (
+    *(Step(op) for op in (Probe(), Remove(), Open(), Close())),
+    *(Step(IrqSet(0, fd)) for fd in (FIRST_FD, FIRST_FD + 1, -1)),
+    Step(SetIntx(True)),
+    Step(SetIntx(False)),
+    Step(OtherInterrupt()),
+    *(Step(op) for fd in (FIRST_FD, FIRST_FD + 1) for op in (CloseFd(fd), ReadEventfd(fd))),
+    Step(IrqSet(1, FIRST_FD)),
+)
+
+SCOPES: dict[str, Scope] = {
+    "2,2,2": Scope(Config(eventfds=_ZERO, ceiling=2), _steps(2, 2), depth=None),
+}
+
+
+# -- For Hypothesis
+
+
+def configs() -> st.SearchStrategy[Config]:
+    """Worlds, the plain one first."""
+    return st.sampled_from(CONFIGS)
+
+
+def operations(kind: type) -> st.SearchStrategy[object]:
+    """Operations of one kind, each field from its domain."""
+    return st.builds(kind, **{name: domain.strategy() for name, domain in SHAPES[kind].fields.items()})
+
+
+def faults(kind: type) -> st.SearchStrategy[tuple[Fault, ...]]:
+    """No refusal, or one that the operation may meet."""
+    planned = [
+        st.builds(Fault, st.just(call), st.sampled_from(values), st.integers(1, SHAPES[kind].deepest))
+        for call, values in SHAPES[kind].faults
+    ]
+    return st.one_of(st.just(()), st.tuples(st.one_of(planned))) if planned else st.just(())
+
+
+def during(kind: type) -> st.SearchStrategy[tuple[tuple[int, Step], ...]]:
+    """Nothing, or one other operation in the middle."""
+    shape = SHAPES[kind]
+    if not shape.interrupts:
+        return st.just(())
+    others = st.one_of([st.builds(Step, operations(other)) for other in shape.interrupts])
+    return st.one_of(st.just(()), st.tuples(st.tuples(st.integers(0, shape.points - 1), others)))
