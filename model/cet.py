@@ -168,7 +168,7 @@ class Area:
 
 @dataclass(frozen=True, slots=True)
 class VendorInit:
-    """Load the module on this host; only while there is no vCPU."""
+    """Load the module anew, on this host; once in a trace, while there is no vCPU."""
 
     host: Host
 
@@ -733,6 +733,8 @@ class State:
     ignore_msrs: bool
     exact: bool
     """Interception is prescribed, since the FPU code swaps everything."""
+    reloaded: bool = False
+    """The module was loaded anew; a trace does that once."""
 
 
 SLOTS = 2
@@ -794,7 +796,7 @@ def legal(state: State, op: Operation) -> bool:
     """What the world can do at all."""
     match op:
         case VendorInit():
-            return not any(state.vcpus)
+            return not state.reloaded and not any(state.vcpus)
         case SupportedXss() | MsrIndexList() | NestedCapabilities():
             return state.ready
         case HostTask(cpu) | KernelFpu(cpu):
@@ -809,16 +811,18 @@ def legal(state: State, op: Operation) -> bool:
 def _legal_of(state: State, v: Vcpu, op: Operation) -> bool:
     """Legality of an operation on a vCPU that exists."""
     kind = type(op)
-    if kind is Preempt or kind is Destroy or kind is Leave:
-        return kind is Preempt or v.live == (kind is Leave)
+    if kind is Preempt:
+        return True
+    if kind is Destroy or kind is Leave:
+        return v.live == (kind is Leave)
     if v.dead:
         return kind is Reset and not v.live
-    if kind in _WHILE_LIVE:
+    if kind in WHILE_LIVE:
         return v.live and _legal_live(state, v, op)
     return not v.live and _legal_idle(state, v, op)
 
 
-_WHILE_LIVE = frozenset(
+WHILE_LIVE = frozenset(
     {
         Wrmsr,
         Rdmsr,
@@ -838,8 +842,10 @@ _WHILE_LIVE = frozenset(
         NestedEnter,
         NestedExit,
         Vmread,
+        Leave,
     }
 )
+"""Operations of a vCPU in KVM_RUN; all others need one that is in no ioctl."""
 
 
 def _legal_live(state: State, v: Vcpu, op: Operation) -> bool:
@@ -1080,7 +1086,9 @@ def _vcpu(state: State, slot: int) -> Vcpu:
 def _with(state: State, slot: int, vcpu: Vcpu | None) -> State:
     vcpus = state.vcpus
     new = (*vcpus[:slot], vcpu, *vcpus[slot + 1 :])
-    return State(state.host, state.shstk, state.ibt, state.xss, state.ready, new, state.ignore_msrs, state.exact)
+    return State(
+        state.host, state.shstk, state.ibt, state.xss, state.ready, new, state.ignore_msrs, state.exact, state.reloaded
+    )
 
 
 def _crossed(state: State, slot: int) -> State:
@@ -1102,10 +1110,10 @@ def vendor_init(state: State, op: VendorInit) -> Outcome:
     """Load the module: (result, SHSTK, IBT)."""
     host = op.host
     if host.s_cet >> c.SH_STK_EN & 1:
-        new = State(host, False, False, 0, False, state.vcpus, state.ignore_msrs, state.exact)
+        new = State(host, False, False, 0, False, state.vcpus, state.ignore_msrs, state.exact, True)
         return Outcome(new, (-c.EIO, False, False), because=c.HOST_SHADOW_STACK_REFUSED)
     shstk, ibt, xss, because = capabilities(host)
-    new = State(host, shstk, ibt, xss, True, state.vcpus, state.ignore_msrs, state.exact)
+    new = State(host, shstk, ibt, xss, True, state.vcpus, state.ignore_msrs, state.exact, True)
     return Outcome(new, (0, shstk, ibt), because=because)
 
 

@@ -1,0 +1,5 @@
+"""The zoo."""
+
+from conformance.candidates.defect import Defect
+
+DEFECTS: tuple[Defect, ...] = ()

@@ -1,0 +1,552 @@
+"""What happens to a hypervisor's CET state: values, interleavings and worlds.
+
+Values are tagged with the vCPU and the register they are meant for, so a value that turns up in the
+wrong place shows where it came from. Preemption is an operation of its own, and may strike in the
+middle of most others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+from random import Random
+
+from hypothesis import strategies as st
+
+from model import cet as m
+from model.step import Step
+from specs import cet as c
+from strategies.domain import BOOLEAN, Domain, Scope, Shape
+
+
+def tag(vcpu: int, msr: int, n: int = 0) -> int:
+    """A canonical, aligned value that says which vCPU and register it was made for."""
+    return 0x1000_0000_0000 | vcpu << 32 | (msr & 0xF) << 16 | n << 3
+
+
+# -- values
+
+POINTER_EDGES = (
+    4,
+    8,
+    1,
+    2,
+    3,
+    0x7FFF_FFFF_FFFC,
+    0x8000_0000_0000,
+    0x00FF_FFFF_FFFF_FFFC,
+    0x0100_0000_0000_0000,
+    0xFFFF_8000_0000_0000,
+    0xFF00_0000_0000_0000,
+    0xFFFE_0000_0000_0000,
+    0xAAAA_AAAA_AAAA_AAA8,
+    0xFFFF_FFFF_FFFF_FFFC,
+    0xFFFF_FFFF_FFFF_FFFF,
+    1 << 32,
+)
+"""Both ends of the canonical halves at 48 and 57 bits, and each kind of misalignment."""
+
+CONTROL_EDGES = (
+    0x3,
+    0x2,
+    0x4,
+    0x3C,
+    0x40,
+    0x80,
+    0x100,
+    0x200,
+    0x400,
+    0x800,
+    0xC00,
+    0x1000,
+    0x2000,
+    0x3000,
+    0x4000,
+    0x4004,
+    0x7FFF_FFFF_C000,
+    0x8000_0000_0004,
+    0x8000_0000_0000_0004,
+    0xFFFF_8000_0000_0005,
+)
+"""Each field of U_CET and S_CET by itself, and bases on both sides of canonical."""
+
+XSS_EDGES = (0x800, 0x1000, 0x1801, 1 << 8, (1 << 64) - 1)
+
+MSR: Domain[int] = Domain(
+    (c.PL0_SSP, c.PL1_SSP, c.XSS, c.U_CET, c.S_CET, c.PL2_SSP, c.PL3_SSP, c.INT_SSP_TAB),
+    (c.INTERNAL_GUEST_SSP, 0x6A9),
+    usual=0.95,
+)
+VALUE: Domain[int] = Domain(
+    (tag(0, c.PL0_SSP), 0, tag(1, c.PL0_SSP), tag(0, c.PL1_SSP), 1, 0x1800, 5),
+    POINTER_EDGES + CONTROL_EDGES + XSS_EDGES,
+    (0, (1 << 64) - 1),
+)
+POINTER: Domain[int] = Domain((tag(0, c.PL0_SSP), 0, tag(1, c.PL1_SSP)), POINTER_EDGES)
+SSP: Domain[int] = Domain((tag(0, 0xF), 0, tag(1, 0xF), 1 << 32, 0x1000))
+VCPU: Domain[int] = Domain((0, 1), usual=1.0)
+CPU: Domain[int] = Domain((0, 1), usual=1.0)
+
+WORDS: Domain[tuple[int, ...]] = Domain(
+    (
+        (tag(0, c.PL0_SSP, 1), tag(0, c.PL1_SSP, 1), tag(0, c.PL2_SSP, 1)),
+        (),
+        (1, tag(0, c.PL3_SSP, 1)),
+        (tag(1, c.PL0_SSP, 1), 0, tag(1, c.PL2_SSP, 1)),
+        (0, tag(1, c.PL3_SSP, 1)),
+    )
+)
+"""Component 12 has three words, component 11 two; no words stand for the initial state."""
+
+ENTRIES: Domain[tuple[tuple[int, int], ...]] = Domain(
+    (
+        ((c.PL0_SSP, tag(0, c.PL0_SSP, 2)),),
+        ((c.PL1_SSP, tag(0, c.PL1_SSP, 2)),),
+        ((c.S_CET, 1),),
+        ((c.U_CET, 1), (c.PL3_SSP, tag(0, c.PL3_SSP, 2))),
+        ((c.INT_SSP_TAB, tag(0, c.INT_SSP_TAB, 2) | 1),),
+        ((c.XSS, 0x1800),),
+        ((c.PL0_SSP, 0),),
+        ((c.PL2_SSP, tag(1, c.PL2_SSP, 2)),),
+    ),
+    (
+        ((c.PL0_SSP, tag(0, c.PL0_SSP, 3)), (c.PL1_SSP, 1), (c.PL2_SSP, tag(0, c.PL2_SSP, 3))),
+        ((c.S_CET, 1), (c.PL1_SSP, tag(0, c.PL1_SSP, 3))),
+        ((c.S_CET, 0x40), (c.PL0_SSP, 8)),
+        ((c.PL0_SSP, 8), (c.PL0_SSP, 16)),
+        ((0x6A9, 0), (c.PL0_SSP, 8)),
+        ((c.XSS, 1 << 8),),
+        (),
+        *((((msr, value),)) for msr in c.CONTROL_MSRS for value in CONTROL_EDGES),
+        *((((msr, value),)) for msr in (c.PL0_SSP, c.PL3_SSP, c.INT_SSP_TAB) for value in POINTER_EDGES),
+        ((c.PL0_SSP, 0),) * 255,
+        ((c.PL0_SSP, 8),) * 256,
+    ),
+)
+INDICES: Domain[tuple[int, ...]] = Domain(
+    (
+        (c.PL0_SSP,),
+        (c.PL1_SSP,),
+        (c.S_CET,),
+        (c.U_CET, c.PL3_SSP),
+        (c.INT_SSP_TAB,),
+        (c.XSS,),
+        c.MSRS,
+        (c.PL2_SSP,),
+    ),
+    (
+        (c.S_CET, c.PL1_SSP),
+        (c.PL0_SSP, 0x6A9, c.PL1_SSP),
+        (0x6A9,),
+        (),
+        c.MSRS[::-1],
+        (c.S_CET,) * 255,
+        (c.S_CET,) * 256,
+    ),
+)
+
+BAD_REGS = (
+    c.ONE_REG_GUEST_SSP | 1,
+    c.ONE_REG_GUEST_SSP ^ 0x60 << 56,
+    c.ONE_REG_GUEST_SSP | 1 << 40,
+    c.ONE_REG_GUEST_SSP | 1 << 48,
+    c.ONE_REG_GUEST_SSP ^ 1 << 52,
+    (c.ONE_REG_MSR | c.PL0_SSP) ^ 1 << 52,
+    (c.ONE_REG_MSR | c.PL0_SSP) ^ 3 << 32,
+    (c.ONE_REG_MSR | c.PL0_SSP) ^ 2 << 32,
+    (c.ONE_REG_MSR | c.PL0_SSP) | 1 << 47,
+    (c.ONE_REG_MSR | c.PL0_SSP) | 1 << 51,
+    (c.ONE_REG_MSR | c.PL0_SSP) ^ 1 << 63,
+    c.ONE_REG_MSR | 0x6A9,
+)
+REG: Domain[int] = Domain(
+    (c.ONE_REG_GUEST_SSP, c.ONE_REG_MSR | c.PL0_SSP, c.ONE_REG_MSR | c.S_CET, c.ONE_REG_MSR | c.U_CET),
+    (*(c.ONE_REG_MSR | msr for msr in c.MSRS), *BAD_REGS),
+    usual=0.6,
+)
+
+CPUIDS = tuple(
+    m.Cpuid(shstk, ibt, lm, xsaves, 0x1800 if xsaves else 0)
+    for lm, xsaves, shstk, ibt in product((True, False), (True, False), (True, False), (True, False))
+)
+CPUID: Domain[m.Cpuid] = Domain(CPUIDS[:4], (*CPUIDS[4:], m.Cpuid(xss=0x800), m.Cpuid(xss=0)))
+DENIED: Domain[tuple[int, ...]] = Domain(((), (c.PL0_SSP,), (c.S_CET, c.PL3_SSP)), ((c.U_CET,), (c.XSS,)))
+
+
+def areas() -> tuple[m.Area, ...]:
+    """The plain area, the four combinations of the controls, and each field by itself at each of its edges."""
+    plain = m.Area(
+        s_cet=1, ssp=tag(0, 0xE), table=tag(0, 0xD), host_s_cet=2, host_ssp=tag(0, 0xC), host_table=tag(0, 0xB)
+    )
+    listed = [replace(plain, load=load, load_host=load_host) for load, load_host in product((True, False), repeat=2)]
+    listed += [replace(plain, cet=cet, wp=wp) for cet, wp in product((True, False), repeat=2)]
+    listed += [replace(plain, host_cet=cet, host_wp=wp) for cet, wp in product((True, False), repeat=2)]
+    listed += [replace(plain, intercepts=(msr,)) for msr in (c.PL0_SSP, c.PL3_SSP, c.U_CET, c.S_CET)]
+    listed += [replace(plain, clean=True), m.Area(clean=True, load=False, load_host=False, cet=False)]
+    listed += [m.Area(cet=False, load=False, load_host=False)]
+    listed += [replace(plain, s_cet=value) for value in (*CONTROL_EDGES, 0)]
+    listed += [replace(plain, ssp=value) for value in (*POINTER_EDGES, 0, 1 << 47, 1 << 56)]
+    listed += [replace(plain, table=value) for value in (*POINTER_EDGES, 0)]
+    small = replace(plain, host_64=False, host_ssp=0x1000)
+    listed += [
+        small,
+        replace(small, host_ssp=1 << 32),
+        replace(small, host_s_cet=1 << 32 | 4),
+        replace(small, host_table=1 << 40),
+    ]
+    listed += [replace(plain, host_s_cet=value) for value in (*CONTROL_EDGES, 0)]
+    listed += [replace(plain, host_ssp=value) for value in (*POINTER_EDGES, 0, 1 << 47, 1 << 56)]
+    listed += [replace(plain, host_table=value) for value in (*POINTER_EDGES, 0)]
+    return tuple(dict.fromkeys(listed))
+
+
+AREAS = areas()
+AREA: Domain[m.Area] = Domain(AREAS[:10], AREAS[10:])
+
+# -- worlds
+
+INTEL = m.Host()
+AMD = m.Host(vendor="amd", ibt=False)
+SHSTK_ONLY = m.Cpuid(ibt=False)
+IBT_ONLY = m.Cpuid(shstk=False)
+NEITHER = m.Cpuid(shstk=False, ibt=False)
+
+CONFIGS = (
+    m.Config(vcpus=(m.Cpuid(), m.Cpuid())),
+    m.Config(vcpus=(m.Cpuid(),)),
+    m.Config(vcpus=(m.Cpuid(), NEITHER)),
+    m.Config(vcpus=(IBT_ONLY, SHSTK_ONLY)),
+    m.Config(AMD, (SHSTK_ONLY, SHSTK_ONLY)),
+    m.Config(AMD, (SHSTK_ONLY, NEITHER)),
+    m.Config(m.Host(la57=True, s_cet=4), (m.Cpuid(), m.Cpuid(xsaves=False, xss=0))),
+    m.Config(vcpus=(m.Cpuid(lm=False), m.Cpuid(xss=0x800))),
+    m.Config(vcpus=(NEITHER, m.Cpuid(shstk=False, ibt=False, xsaves=False, xss=0)), ignore_msrs=True),
+    m.Config(m.Host(ibt=False), (m.Cpuid(), SHSTK_ONLY)),
+    m.Config(m.Host(vendor="amd", sev_es=True), (m.Cpuid(),)),
+    m.Config(m.Host(tdp=False, lm=False), (m.Cpuid(), IBT_ONLY)),
+    m.Config(m.Host(xss=0x800), (m.Cpuid(),)),
+    m.Config(m.Host(shstk=False, ibt=False, load_cet_entry=False, load_cet_exit=False, xss=0), (m.Cpuid(),)),
+    m.Config(vcpus=()),
+)
+
+
+def hosts() -> tuple[m.Host, ...]:
+    """Every combination of what the capabilities depend on, plainest first, and hosts with shadow stacks."""
+    on, masks = (True, False), (0x1800, 0x800, 0x1000, 0)
+    intel = [
+        m.Host("intel", shstk, ibt, xsaves, lm, xss, entry, exit_, basic, unrestricted, tdp, not larger)
+        for xss in masks
+        for shstk, ibt, xsaves, lm, entry, exit_, basic, unrestricted, tdp, larger in product(on, repeat=10)
+        if entry == exit_ or (lm and xsaves and tdp and larger)
+    ]
+    amd = [
+        m.Host("amd", shstk, ibt, xsaves, lm, xss, False, False, False, False, tdp, not larger)
+        for xss in masks
+        for shstk, ibt, xsaves, lm, tdp, larger in product(on, repeat=6)
+    ]
+    return (*intel, *amd, m.Host(s_cet=1), m.Host(vendor="amd", ibt=False, s_cet=3), m.Host(s_cet=4))
+
+
+HOSTS = hosts()
+HOST: Domain[m.Host] = Domain((INTEL, m.Host(s_cet=1), AMD), HOSTS)
+
+_PREEMPTIONS = (m.Preempt, m.HostTask, m.KernelFpu)
+_OTHERS = (
+    m.Preempt,
+    m.Preempt,
+    m.HostTask,
+    m.KernelFpu,
+    m.Wrmsr,
+    m.Rdmsr,
+    m.Run,
+    m.Leave,
+    m.GetMsrs,
+    m.SetMsrs,
+    m.Xrstors,
+)
+_FAULT_IN = (("copy_from_user", (-c.EFAULT,)),)
+_FAULT_OUT = (("copy_from_user", (-c.EFAULT,)), ("copy_to_user", (-c.EFAULT,)))
+
+
+SHAPES: dict[type, Shape] = {
+    m.Run: Shape({"vcpu": VCPU, "cpu": CPU}, 3, interrupts=_OTHERS, points=4),
+    m.Leave: Shape({"vcpu": VCPU}, 2, interrupts=_OTHERS, points=12),
+    m.Wrmsr: Shape({"vcpu": VCPU, "msr": MSR, "value": VALUE, "emulated": BOOLEAN}, 5, interrupts=_OTHERS, points=8),
+    m.Rdmsr: Shape({"vcpu": VCPU, "msr": MSR, "emulated": BOOLEAN}, 5, interrupts=_OTHERS, points=6),
+    m.Xrstors: Shape({"vcpu": VCPU, "component": Domain((c.CET_S, c.CET_U)), "words": WORDS}, 2),
+    m.Xsaves: Shape({"vcpu": VCPU, "component": Domain((c.CET_S, c.CET_U))}, 1),
+    m.WriteSsp: Shape({"vcpu": VCPU, "value": SSP}, 1),
+    m.ReadSsp: Shape({"vcpu": VCPU}, 1),
+    m.CpuidSize: Shape({"vcpu": VCPU}, 0.5),
+    m.MovCr0: Shape({"vcpu": VCPU, "wp": BOOLEAN}, 1, interrupts=_PREEMPTIONS, points=4),
+    m.MovCr4: Shape({"vcpu": VCPU, "cet": BOOLEAN, "owned": BOOLEAN}, 1.5, interrupts=_PREEMPTIONS, points=4),
+    m.Exit: Shape({"vcpu": VCPU}, 0.5),
+    m.Halt: Shape({"vcpu": VCPU, "cpu": CPU}, 0.5),
+    m.Preempt: Shape({"vcpu": VCPU, "cpu": CPU}, 2),
+    m.HostTask: Shape({"cpu": CPU}, 0.7),
+    m.KernelFpu: Shape({"cpu": CPU}, 0.5),
+    m.SetMsrs: Shape(
+        {"vcpu": VCPU, "entries": ENTRIES, "cpu": CPU}, 2, _FAULT_IN, deepest=2, interrupts=_OTHERS, points=12
+    ),
+    m.GetMsrs: Shape(
+        {"vcpu": VCPU, "indices": INDICES, "cpu": CPU}, 2, _FAULT_OUT, deepest=2, interrupts=_OTHERS, points=12
+    ),
+    m.SetOneReg: Shape(
+        {"vcpu": VCPU, "reg": REG, "value": POINTER, "cpu": CPU}, 1, _FAULT_IN, interrupts=_PREEMPTIONS, points=8
+    ),
+    m.GetOneReg: Shape({"vcpu": VCPU, "reg": REG, "cpu": CPU}, 1, _FAULT_OUT, interrupts=_PREEMPTIONS, points=8),
+    m.GetRegList: Shape(
+        {"vcpu": VCPU, "n": Domain((1, 0), (2, (1 << 64) - 1)), "cpu": CPU}, 0.4, _FAULT_OUT, deepest=2
+    ),
+    m.SetSregs: Shape(
+        {"vcpu": VCPU, "wp": BOOLEAN, "cet": BOOLEAN, "cpu": CPU}, 0.7, interrupts=_PREEMPTIONS, points=4
+    ),
+    m.Init: Shape({"vcpu": VCPU}, 0.5, interrupts=_PREEMPTIONS, points=10),
+    m.Reset: Shape({"vcpu": VCPU, "cpu": CPU}, 0.5, interrupts=_PREEMPTIONS, points=10),
+    m.GetMpState: Shape({"vcpu": VCPU, "init": Domain((True, False)), "cpu": CPU}, 0.5, interrupts=_PREEMPTIONS),
+    m.GetXsave: Shape({"vcpu": VCPU, "cpu": CPU}, 0.2),
+    m.SetXsave: Shape({"vcpu": VCPU, "component": Domain((c.CET_S, c.CET_U, 2)), "words": WORDS, "cpu": CPU}, 0.3),
+    m.Emulate: Shape({"vcpu": VCPU, "instruction": Domain(m.EMULATED), "user": BOOLEAN}, 1),
+    m.Smi: Shape({"vcpu": VCPU}, 0.4, interrupts=_PREEMPTIONS, points=4),
+    m.Rsm: Shape({"vcpu": VCPU, "ssp": Domain((None,), (tag(0, 0xA), 1, 0xAAAA_AAAA_AAAA_AAA8))}, 0.8),
+    m.NestedEnter: Shape({"vcpu": VCPU, "area": AREA}, 1, interrupts=_PREEMPTIONS, points=12),
+    m.NestedExit: Shape({"vcpu": VCPU}, 0.7, interrupts=_PREEMPTIONS, points=12),
+    m.SetNestedState: Shape({"vcpu": VCPU, "area": AREA, "cpu": CPU}, 0.4),
+    m.Vmread: Shape({"vcpu": VCPU, "field": Domain((c.GUEST_S_CET, c.GUEST_SSP, c.GUEST_INTR_SSP_TABLE))}, 0.3),
+    m.Migrate: Shape({"vcpu": VCPU, "order": Domain((0, 1, 2)), "cpu": CPU}, 0.5),
+    m.SetCpuid: Shape({"vcpu": VCPU, "cpuid": CPUID, "cpu": CPU}, 0.5, interrupts=_PREEMPTIONS, points=4),
+    m.SetFilter: Shape({"vcpu": VCPU, "denied": DENIED}, 0.3),
+    m.Create: Shape({"vcpu": VCPU, "cpuid": CPUID}, 0.7, (("alloc_guest_fpstate", (-c.ENOMEM,)),)),
+    m.Destroy: Shape({"vcpu": VCPU}, 0.2),
+    m.VendorInit: Shape({"host": HOST}, 1),
+    m.SupportedXss: Shape({}, 0.1),
+    m.MsrIndexList: Shape({}, 0.1),
+    m.NestedCapabilities: Shape({}, 0.1),
+}
+
+
+# -- steps that fit the state
+
+
+def suggest(state: m.State, random: Random) -> Step | None:
+    """Tagged writes, reads, swaps and preemption windows of the vCPUs there are."""
+    present = [slot for slot, v in enumerate(state.vcpus) if v is not None and not v.dead]
+    if not present:
+        return None
+    slot = random.choice(present)
+    v = state.vcpus[slot]
+    assert v is not None
+    cpu = int(random.random() < 0.25)
+    if not v.live:
+        return _suggest_idle(slot, cpu, random)
+    return _suggest_live(v, slot, cpu, random)
+
+
+def _suggest_idle(slot: int, cpu: int, random: Random) -> Step:
+    during = _preempted(slot, cpu, random, 10)
+    msr = random.choice(c.POINTER_MSRS)
+    chance = random.random()
+    if chance < 0.5:
+        return Step(m.Run(slot, cpu), during=during)
+    if chance < 0.7:
+        value = 0 if random.random() < 0.25 else tag(slot, msr, random.randrange(1, 4))
+        return Step(m.SetMsrs(slot, ((msr, value),), cpu), during=during)
+    indices = (msr,) if chance < 0.85 else c.MSRS
+    return Step(m.GetMsrs(slot, indices, cpu), during=during)
+
+
+def _suggest_live(v: m.Vcpu, slot: int, cpu: int, random: Random) -> Step:
+    msr = random.choice((*c.POINTER_MSRS, c.S_CET, c.U_CET, c.INT_SSP_TAB))
+    emulated = random.random() < 0.3
+    chance = random.random()
+    if chance < 0.1:
+        return Step(m.Leave(slot), during=_preempted(slot, cpu, random, 12))
+    if chance < 0.18:
+        return Step(m.Preempt(slot, cpu))
+    if chance < 0.5:
+        value = tag(slot, msr, random.randrange(1, 4))
+        if msr in c.CONTROL_MSRS:
+            value = random.choice((1, 3, 5, 0x4001))
+        return Step(m.Wrmsr(slot, msr, 0 if random.random() < 0.2 else value, emulated))
+    if chance < 0.6 and v.xss:
+        if not v.regs[m.XSS]:
+            return Step(m.Wrmsr(slot, c.XSS, v.xss))
+        words = tuple(tag(slot, pointer, random.randrange(4, 7)) for pointer in c.POINTER_MSRS[:3])
+        return Step(m.Xrstors(slot, c.CET_S, words if random.random() < 0.8 else ()))
+    if chance < 0.65:
+        return Step(m.WriteSsp(slot, tag(slot, 0xF, random.randrange(1, 4)))) if v.shstk else Step(m.Exit(slot))
+    if chance < 0.7 and v.shstk:
+        return Step(m.ReadSsp(slot))
+    return Step(m.Rdmsr(slot, msr, emulated))
+
+
+def _preempted(slot: int, cpu: int, random: Random, points: int) -> tuple[tuple[int, Step], ...]:
+    """Now and then a preemption of the vCPU itself, somewhere in the middle."""
+    if random.random() < 0.6:
+        return ()
+    return ((random.randrange(points), Step(m.Preempt(slot, cpu))),)
+
+
+# -- small worlds
+
+A0, A1 = tag(0, c.PL0_SSP), tag(0, c.PL1_SSP)
+B0, B1 = tag(1, c.PL0_SSP), tag(1, c.PL1_SSP)
+
+
+def _windows(op: object, points: range, slot: int = 0) -> tuple[Step, ...]:
+    """The operation by itself, and with a preemption of its own vCPU at each of these points."""
+    return (Step(op), *(Step(op, during=((k, Step(m.Preempt(slot))),)) for k in points))
+
+
+def _core() -> tuple[Step, ...]:
+    """One vCPU with two pointers: every path by which they are written, read, saved and lost."""
+    return (
+        *_windows(m.Run(0), range(4)),
+        *_windows(m.Leave(0), range(12)),
+        Step(m.Wrmsr(0, c.PL0_SSP, A0)),
+        Step(m.Wrmsr(0, c.PL0_SSP, 0)),
+        *_windows(m.Wrmsr(0, c.PL0_SSP, A0, emulated=True), range(1, 8)),
+        Step(m.Wrmsr(0, c.PL0_SSP, 0, emulated=True)),
+        Step(m.Wrmsr(0, c.XSS, 0x1000)),
+        Step(m.Xrstors(0, c.CET_S, (A0, A1, 0))),
+        Step(m.Rdmsr(0, c.PL0_SSP)),
+        Step(m.Rdmsr(0, c.PL0_SSP, emulated=True)),
+        Step(m.Rdmsr(0, c.PL1_SSP)),
+        Step(m.Preempt(0)),
+        Step(m.Preempt(0, 1)),
+        Step(m.HostTask(0)),
+        Step(m.Init(0)),
+        Step(m.SetMsrs(0, ((c.PL0_SSP, A0),))),
+        Step(m.SetMsrs(0, ((c.PL1_SSP, A1),))),
+        *_windows(m.GetMsrs(0, (c.PL0_SSP,)), range(8)),
+        Step(m.GetMsrs(0, (c.PL1_SSP,))),
+        Step(m.GetMpState(0, True)),
+    )
+
+
+def _pair() -> tuple[Step, ...]:
+    """Two vCPUs that share a physical CPU."""
+    steps: list[Step] = [Step(m.HostTask(0))]
+    for slot, value, other in ((0, A0, A1), (1, B0, B1)):
+        steps += [
+            Step(m.Run(slot)),
+            *_windows(m.Leave(slot), range(0, 12, 3), slot),
+            Step(m.Wrmsr(slot, c.PL0_SSP, value)),
+            Step(m.Wrmsr(slot, c.PL1_SSP, other)),
+            Step(m.Wrmsr(slot, c.XSS, 0x1000)),
+            Step(m.Xrstors(slot, c.CET_S, (value, 0, 0))),
+            Step(m.Rdmsr(slot, c.PL0_SSP)),
+            Step(m.Rdmsr(slot, c.PL1_SSP)),
+            *_windows(m.GetMsrs(slot, (c.PL1_SSP,)), range(0, 8, 2), slot),
+            Step(m.SetMsrs(slot, ((c.PL0_SSP, value),))),
+        ]
+    return tuple(steps)
+
+
+VALUES = tuple(dict.fromkeys((0, *(1 << bit for bit in range(64)), *POINTER_EDGES, *CONTROL_EDGES, *XSS_EDGES)))
+"""Each bit by itself, and the edges of every kind of register."""
+
+
+def _host_values() -> Iterator[Step]:
+    for msr, value in product(c.MSRS, VALUES):
+        yield Step(m.SetMsrs(0, ((msr, value),)))
+        yield Step(m.SetOneReg(0, c.ONE_REG_MSR | msr, value))
+    for value in VALUES:
+        yield Step(m.SetOneReg(0, c.ONE_REG_GUEST_SSP, value))
+
+
+def _guest_values() -> Iterator[Step]:
+    yield Step(m.Run(0))
+    for msr, value in product((*c.MSRS, c.INTERNAL_GUEST_SSP), VALUES):
+        yield Step(m.Wrmsr(0, msr, value, emulated=True))
+        yield Step(m.Wrmsr(0, msr, value))
+    for msr in (*c.MSRS, c.INTERNAL_GUEST_SSP):
+        yield Step(m.Rdmsr(0, msr))
+
+
+def _nested() -> tuple[Step, ...]:
+    reads = (m.Rdmsr(0, c.S_CET), m.Rdmsr(0, c.INT_SSP_TAB), m.ReadSsp(0), m.Rdmsr(0, c.PL3_SSP))
+    return (Step(m.Run(0)), *(Step(m.NestedEnter(0, area)) for area in AREAS), Step(m.NestedExit(0)), *map(Step, reads))
+
+
+def _smm() -> tuple[Step, ...]:
+    return (
+        Step(m.Run(0)),
+        Step(m.Leave(0)),
+        *(Step(m.MovCr0(0, wp)) for wp in (True, False)),
+        *(Step(m.MovCr4(0, cet, owned)) for cet, owned in product((True, False), repeat=2)),
+        *(Step(m.SetSregs(0, wp, cet)) for wp, cet in product((True, False), repeat=2)),
+        Step(m.WriteSsp(0, A0)),
+        Step(m.ReadSsp(0)),
+        Step(m.Smi(0)),
+        *(Step(m.Rsm(0, ssp)) for ssp in (None, A1, 1, 0xAAAA_AAAA_AAAA_AAA8)),
+        Step(m.Rdmsr(0, c.S_CET)),
+        Step(m.Wrmsr(0, c.S_CET, 1)),
+        Step(m.Rdmsr(0, c.INTERNAL_GUEST_SSP)),
+        Step(m.Reset(0)),
+    )
+
+
+def _userspace() -> tuple[Step, ...]:
+    """Every id, list capacity and batch shape, with no state but one pointer."""
+    return (
+        Step(m.SetMsrs(0, ((c.PL0_SSP, A0),))),
+        *(Step(m.GetOneReg(0, reg)) for reg in REG.values),
+        *(Step(m.SetOneReg(0, reg, 0)) for reg in REG.values),
+        *(Step(m.GetRegList(0, n)) for n in (0, 1, 2, (1 << 64) - 1)),
+        *(Step(m.GetMsrs(0, indices)) for indices in INDICES.values),
+        *(Step(m.SetMsrs(0, entries)) for entries in ENTRIES.values if len(entries) != 1),
+        *(Step(m.Migrate(0, order)) for order in (0, 1, 2)),
+        Step(m.GetXsave(0)),
+        Step(m.SetXsave(0, c.CET_S, (A0, A1, 0))),
+        Step(m.SetXsave(0, c.CET_U, (1, A0))),
+    )
+
+
+def _scopes() -> dict[str, Scope]:
+    bare = m.Config(vcpus=())
+    loading = (
+        *(Step(m.VendorInit(host)) for host in HOSTS),
+        *map(Step, (m.SupportedXss(), m.MsrIndexList(), m.NestedCapabilities())),
+    )
+    one = m.Config(vcpus=(m.Cpuid(),))
+    scopes = {
+        "core": Scope(one, _core()),
+        "capabilities": Scope(bare, loading, depth=2),
+        "smm": Scope(one, _smm(), needs=frozenset({"smm"})),
+        "nested-vmx": Scope(one, _nested(), depth=4, needs=frozenset({"nested"})),
+        "nested-svm": Scope(m.Config(AMD, (SHSTK_ONLY,)), _nested(), depth=4, needs=frozenset({"nested"})),
+        "pair": Scope(m.Config(vcpus=(m.Cpuid(), m.Cpuid())), _pair(), depth=6, in_gate=False),
+    }
+    features = {"both": m.Cpuid(), "shstk": SHSTK_ONLY, "ibt": IBT_ONLY, "neither": NEITHER, "no-lm": m.Cpuid(lm=False)}
+    for name, cpuid in features.items():
+        config = m.Config(vcpus=(cpuid,))
+        scopes[f"host-values-{name}"] = Scope(config, tuple(_host_values()), depth=1, needs=frozenset({"one-reg"}))
+        scopes[f"guest-values-{name}"] = Scope(config, tuple(_guest_values()), depth=2)
+        scopes[f"userspace-{name}"] = Scope(config, _userspace(), depth=2, needs=frozenset({"one-reg"}))
+    return scopes
+
+
+SCOPES = _scopes()
+
+
+# -- Hypothesis strategies, for the machine
+
+
+def configs() -> st.SearchStrategy[m.Config]:
+    """Worlds, plainest first."""
+    return st.sampled_from(CONFIGS)
+
+
+def operations(kind: type) -> st.SearchStrategy[object]:
+    """One kind of operation with fields from their domains; shrinks towards the plainest values."""
+    return st.builds(kind, **{name: domain.strategy() for name, domain in SHAPES[kind].fields.items()})
+
+
+def preemptions() -> st.SearchStrategy[tuple[tuple[int, Step], ...]]:
+    """Nothing in the middle of an operation, or one preemption at one of its points."""
+    inner = st.builds(
+        lambda k, vcpu, cpu: ((k, Step(m.Preempt(vcpu, cpu))),), st.integers(0, 11), VCPU.strategy(), CPU.strategy()
+    )
+    return st.one_of(st.just(()), inner)
