@@ -1,0 +1,80 @@
+"""Which folder may import which: specs, then model, then strategies, then conformance; nothing looks down."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROWS = ("specs", "model", "strategies", "conformance")
+"""Each folder may import the ones before it."""
+OUTSIDE = {
+    "specs": set[str](),
+    "model": set[str](),
+    "strategies": {"hypothesis"},
+}
+"""What else, beside the standard library, may be imported; conformance may import what pyproject asks for."""
+STANDARD = {
+    "__future__", "abc", "bisect", "collections", "dataclasses", "enum", "errno", "functools", "hashlib", "hmac",
+    "itertools", "math", "operator", "random", "re", "struct", "types", "typing",
+}  # fmt: skip
+"""The part of the standard library that pure code may use: nothing that has a clock, files or a network.
+
+`random` is there for `random.Random` as a type: the campaign passes its own, seeded.
+"""
+
+
+def files(folder: str) -> list[Path]:
+    """Python files of one row."""
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def imported(path: Path) -> Iterator[tuple[str, int]]:
+    """(top-level package, line) of every import; relative ones stay inside the folder and are left out."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name.partition(".")[0], node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module is not None:
+            yield node.module.partition(".")[0], node.lineno
+
+
+@pytest.mark.parametrize("folder", ROWS)
+def test_nothing_imports_a_folder_below_its_own(folder: str) -> None:
+    """The direction holds, imports inside functions included; nobody imports the tests."""
+    forbidden = {*ROWS[ROWS.index(folder) + 1 :], "tests", "benchmarks", "examples"}
+
+    wrong = [
+        f"{p.relative_to(ROOT)}:{line} imports {n}" for p in files(folder) for n, line in imported(p) if n in forbidden
+    ]
+
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("folder", list(OUTSIDE))
+def test_the_pure_folders_import_little(folder: str) -> None:
+    """A model that cannot reach a clock or a file has none."""
+    allowed = {*ROWS[: ROWS.index(folder) + 1], *OUTSIDE[folder], *STANDARD}
+
+    wrong = [
+        f"{p.relative_to(ROOT)}:{line} imports {n}"
+        for p in files(folder)
+        for n, line in imported(p)
+        if n not in allowed
+    ]
+
+    assert not wrong, "\n".join(wrong)
+
+
+def test_candidates_do_not_know_the_model() -> None:
+    """A candidate that shared code with the model would share its mistakes."""
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line}"
+        for path in (ROOT / "conformance" / "candidates" / "builtin").rglob("*.py")
+        for name, line in imported(path)
+        if name in ("model", "strategies")
+    ]
+
+    assert not wrong, "\n".join(wrong)
