@@ -1,28 +1,44 @@
 """Small worlds without gaps: every transition of every reachable model state, on the candidate.
 
-Breadth first, each transition on a fresh candidate that first replays the shortest path to
-its state; so the first counterexample is a shortest one. A candidate may remember more than
-the model, so scopes can also ask for all sequences up to a length without merging states.
+One candidate walks on from transition to transition as long as there is an untried one at hand,
+and is replaced by a fresh one that replays the shortest path to the nearest untried transition
+when there is none. States nearest to the start come first. A transition that fails is tried
+again on a fresh candidate by the shortest path, so the counterexample is a shortest one unless
+the candidate needed the longer walk; then the walk is minimised.
+
+A candidate may remember more than the model, so scopes can also ask for all sequences up to a
+length without merging states.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
+from heapq import heappop, heappush
 from typing import Any
 
 from conformance.engines.context import Context
 from conformance.engines.minimise import minimiser
 from conformance.lockstep import Lockstep
 from conformance.trace import Trace
+from conformance.verdict import Failure
 from model.step import Parallel, Step
 from strategies.domain import Scope
 
+LONGEST_WALK = 400
+"""Steps after which a walk ends, so that what must be minimised stays short."""
+AHEAD = 2
+"""How far beyond the nearest untried transition a walk may go on."""
+
+States = tuple[Any, ...]
+"""The model states that explain what was seen: one, unless the observations leave it open."""
+
 
 def run(context: Context) -> None:
-    """Explore every scope that applies to the candidate; the parts divide the scopes' transitions."""
-    for name, scope in scopes(context):
-        explore(context, name, scope)
+    """Explore every scope that applies to the candidate."""
+    for number, (name, scope) in enumerate(scopes(context)):
+        if number % context.parts != context.part:
+            continue
+        _Exploration(context, name, scope).run()
         if scope.sequences:
             sequences(context, scope)
 
@@ -38,39 +54,172 @@ def scopes(context: Context) -> Iterator[tuple[str, Scope]]:
             yield name, scope
 
 
-def explore(context: Context, name: str, scope: Scope) -> None:
-    """Take every step of the scope in every state reached."""
-    trace = Trace(context.subsystem.name, context.profile, scope.config, ())
-    steps = _usable(context, scope)
-    start = _replay(context, trace, ())
-    if start.failure is not None:
-        context.note_failure(start.failure, minimiser(context))
-        return
-    seen: set[tuple[Any, ...]] = {start.states}
-    queue: deque[tuple[tuple[Step, ...], tuple[Any, ...]]] = deque([((), start.states)])
-    transitions = 0
-    while queue:
-        path, states = queue.popleft()
-        if scope.depth is not None and len(path) >= scope.depth:
-            continue
-        for step in steps:
-            if not _legal(context, states[0], step):
+class _Place:
+    """One explored state: how it is reached, and what has been tried there."""
+
+    __slots__ = ("depth", "edges", "path", "states", "untried")
+
+    def __init__(self, states: States, path: tuple[Step, ...], untried: list[Step]) -> None:
+        self.states = states
+        self.path = path
+        """The shortest known way there."""
+        self.depth = len(path)
+        self.untried = untried
+        """Legal steps not yet taken here, last first."""
+        self.edges: dict[States, Step] = {}
+        """Places reached in one step, and by which."""
+
+
+class _Exploration:
+    """The state graph of one scope, as far as it is known."""
+
+    def __init__(self, context: Context, name: str, scope: Scope) -> None:
+        self.context = context
+        self.name = name
+        self.scope = scope
+        self.trace = Trace(context.subsystem.name, context.profile, scope.config, ())
+        self.steps = _usable(context, scope)
+        self.places: dict[States, _Place] = {}
+        self.queue: list[tuple[int, int, States]] = []
+        """Places with untried steps, nearest first; outdated entries are passed over."""
+        self.queued = 0
+        self.transitions = 0
+        self.lockstep: Lockstep | None = None
+
+    def run(self) -> None:
+        """Walk until no reachable transition is untried, or the time is up."""
+        first = self._restart(())
+        if first.failure is None:
+            self._reach(first.states, None, None)
+            while not self.context.expired():
+                place = self._nearest()
+                if place is None:
+                    break
+                if self._restart(place.path).failure is None:
+                    self._walk(place)
+                else:
+                    place.untried.clear()
+        self._finish()
+        self.context.notes[f"{self.name}: states"] = len(self.places)
+        self.context.notes[f"{self.name}: transitions"] = self.transitions
+
+    def _nearest(self) -> _Place | None:
+        """The place nearest to the start that has something untried."""
+        while self.queue:
+            depth, _, states = self.queue[0]
+            place = self.places[states]
+            if place.untried and place.depth == depth:
+                return place
+            heappop(self.queue)
+        return None
+
+    def _walk(self, place: _Place) -> None:
+        """Go on from place to place while untried transitions are at hand."""
+        assert self.lockstep is not None
+        lockstep = self.lockstep
+        while lockstep.steps < LONGEST_WALK and not self.context.expired():
+            if place.untried and self._may_go_on(place):
+                step = place.untried.pop()
+                self.transitions += 1
+                if lockstep.step(step) is not None:
+                    self._failed(place, step)
+                    return
+                place = self._reach(lockstep.states, place, step)
                 continue
-            if context.expired():
+            onward = self._onward(place)
+            if onward is None or lockstep.step(onward) is not None or lockstep.states not in self.places:
+                if lockstep.failure is not None:
+                    self._failed(place, onward)
                 return
-            transitions += 1
-            if (
-                transitions % context.parts != context.part
-                and context.parts > 1
-                and not _is_new(context, states, step, seen)
-            ):
+            place = self.places[lockstep.states]
+
+    def _may_go_on(self, place: _Place) -> bool:
+        """Keep to the neighbourhood of the nearest untried transition, so that short traces come first."""
+        return place.depth <= self.queue[0][0] + AHEAD if self.queue else True
+
+    def _onward(self, place: _Place) -> Step | None:
+        """A known step towards a place with something untried, one or two steps away."""
+        for states, step in place.edges.items():
+            if self.places[states].untried and self._may_go_on(self.places[states]):
+                return step
+        for states, step in place.edges.items():
+            if any(self.places[beyond].untried for beyond in self.places[states].edges):
+                return step
+        return None
+
+    def _reach(self, states: States, origin: _Place | None, step: Step | None) -> _Place:
+        """Note where a step led; a shorter way to a known place shortens all ways through it."""
+        path = () if origin is None or step is None else (*origin.path, step)
+        place = self.places.get(states)
+        if place is None:
+            untried = [s for s in reversed(self.steps) if _legal(self.context, states[0], s)]
+            if self.scope.depth is not None and len(path) >= self.scope.depth:
+                untried = []
+            place = self.places[states] = _Place(states, path, untried)
+            self._enqueue(place)
+        elif len(path) < place.depth:
+            self._shorten(place, path)
+        if origin is not None and step is not None and place is not origin:
+            origin.edges.setdefault(states, step)
+        return place
+
+    def _shorten(self, place: _Place, path: tuple[Step, ...]) -> None:
+        """Propagate a shorter path along the known edges."""
+        waiting = [(place, path)]
+        while waiting:
+            place, path = waiting.pop()
+            if len(path) >= place.depth:
                 continue
-            lockstep = _replay(context, trace, (*path, step))
-            if lockstep.failure is None and lockstep.states not in seen:
-                seen.add(lockstep.states)
-                queue.append(((*path, step), lockstep.states))
-    context.notes[f"{name}: states"] = len(seen)
-    context.notes[f"{name}: transitions"] = transitions
+            limit = self.scope.depth
+            if limit is not None and place.depth >= limit > len(path):
+                place.untried = [s for s in reversed(self.steps) if _legal(self.context, place.states[0], s)]
+            place.path, place.depth = path, len(path)
+            self._enqueue(place)
+            waiting += [(self.places[states], (*path, step)) for states, step in place.edges.items()]
+
+    def _enqueue(self, place: _Place) -> None:
+        if place.untried:
+            self.queued += 1
+            heappush(self.queue, (place.depth, self.queued, place.states))
+
+    def _failed(self, place: _Place, step: Step | None) -> None:
+        """Report a failing transition: by the shortest path if that shows it, else by the walk."""
+        assert self.lockstep is not None
+        walked = self.lockstep.failure
+        assert walked is not None
+        short: Failure | None = None
+        if step is not None and walked.signature not in self.context.known:
+            short = self._restart((*place.path, step), note=False).failure
+        self.context.note_failure(short or walked, minimiser(self.context))
+        if short is not None and short.signature != walked.signature:
+            self.context.note_failure(walked, minimiser(self.context))
+
+    def _restart(self, path: tuple[Step, ...], *, note: bool = True) -> Lockstep:
+        """A fresh candidate that has taken these steps."""
+        self._finish()
+        context = self.context
+        self.lockstep = Lockstep(
+            context.subsystem,
+            self.trace,
+            context.candidate.factory,
+            environment=context.fast,
+            counts=context.tally.clauses,
+        )
+        self.lockstep.run(path)
+        if note and self.lockstep.failure is not None:
+            context.note_failure(self.lockstep.failure, minimiser(context))
+        return self.lockstep
+
+    def _finish(self) -> None:
+        """Close the candidate at hand and count what it did."""
+        lockstep, self.lockstep = self.lockstep, None
+        if lockstep is None:
+            return
+        lockstep.close()
+        self.context.tally.steps += lockstep.steps
+        self.context.tally.traces += 1
+        if lockstep.warnings:
+            self.context.note_warnings(lockstep.warnings, minimiser(self.context))
 
 
 def sequences(context: Context, scope: Scope) -> None:
@@ -104,17 +253,6 @@ def _legal(context: Context, state: Any, step: Step) -> bool:
     if type(step.op) is Parallel:
         return all(context.subsystem.legal(state, side.op) for side in (step.op.left, step.op.right))
     return context.subsystem.legal(state, step.op)
-
-
-def _is_new(context: Context, states: tuple[Any, ...], step: Step, seen: set[tuple[Any, ...]]) -> bool:
-    """Whether the model alone says that the step leads somewhere unexplored (or is not sure)."""
-    if step.faults or step.during or type(step.op) is Parallel or len(states) > 1:
-        return True
-    of = context.subsystem
-    outcomes = of.step(states[0], step.op, of.answers(), of.profiles[context.profile])
-    if isinstance(outcomes, tuple):
-        return True
-    return (outcomes.state,) not in seen
 
 
 def _replay(context: Context, trace: Trace, path: tuple[Step, ...]) -> Lockstep:
