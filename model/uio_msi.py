@@ -69,6 +69,8 @@ class Config:
     """UIO core of Linux 4.1, whatever the profile says."""
     ceiling: int = 0
     """For exhaustive runs: counters above this are out of scope; 0 for no limit."""
+    handles: int = 0
+    """For exhaustive runs: more open handles are out of scope; 0 for no limit."""
 
 
 FIRST_FD = 256
@@ -299,13 +301,17 @@ Life = Literal["unbound", "bound", "gone"]
 """`gone`: removed while handles are open."""
 
 
+Past = Literal["new", "used", "refused"]
+"""`used`: bound or opened before; `refused`: the last open failed; `new` otherwise, and while open."""
+
+
 class State(NamedTuple):
     """The device as driver, hardware and user space left it."""
 
     config: Config
     life: Life
-    used: bool
-    """Unbound after a binding, or bound and closed after an open; False otherwise."""
+    past: Past
+    """While unbound or closed, what happened before."""
     opens: int
     """Handles open."""
     msix: bool | None
@@ -377,7 +383,7 @@ def initial(config: Config, profile: Profile) -> State:
     return State(
         config=config,
         life="unbound",
-        used=False,
+        past="new",
         opens=0,
         msix=None if config.msix_broken else bool(config.vectors),
         limit=vectors,
@@ -419,7 +425,7 @@ def legal(state: State, op: Operation) -> bool:
         case RaiseVector(vector):
             return vector < state.limit and state.config.vectors > 0 and _gain_within_ceiling(state, vector)
         case Open():
-            return True
+            return not state.config.handles or state.opens < state.config.handles
         case Close():
             return state.opens > 0
         case Probe():
@@ -575,12 +581,14 @@ def _probe_of_broken_msix(state: State) -> Outcomes:
 
 def _bound(state: State) -> Outcome:
     config = state.config
-    because = specs.PROBED_AGAIN if state.used else specs.PROBE_MEANS_REGISTERED
+    because = specs.PROBED_AGAIN if state.past == "used" else specs.PROBE_MEANS_REGISTERED
     also = [specs.INTX_FALLBACK] if not config.vectors else []
     if all(bar.io for bar in config.bars if bar.size):
         also.append(specs.PORT_ONLY_DEVICES)
-    bound = state._replace(life="bound", used=False)
-    return Outcome(bound, 0, because, effect=specs.PROBED_AGAIN if state.used else None, also=tuple(also))
+    bound = state._replace(life="bound", past="new")
+    return Outcome(
+        bound, 0, because, effect=specs.PROBED_AGAIN if because is specs.PROBED_AGAIN else None, also=tuple(also)
+    )
 
 
 def remove(state: State, profile: Profile) -> Outcome:
@@ -588,9 +596,9 @@ def remove(state: State, profile: Profile) -> Outcome:
     torn = _torn_down(state, profile)
     msix = None if state.config.msix_broken else state.msix
     if state.opens:
-        gone = torn._replace(life="gone", msix=msix, used=False)
+        gone = torn._replace(life="gone", msix=msix, past="new")
         return Outcome(gone, 0, specs.REMOVE_WHILE_OPEN, effect=specs.REMOVE_WHILE_OPEN)
-    gone = torn._replace(life="unbound", msix=msix, used=True)
+    gone = torn._replace(life="unbound", msix=msix, past="used")
     return Outcome(gone, 0, specs.REMOVE_LEAVES_NOTHING, effect=specs.REMOVE_LEAVES_NOTHING)
 
 
@@ -618,24 +626,25 @@ def open_device(state: State, op: Open, answers: Answers) -> Outcomes:
 
 
 def _opened(state: State, answers: Answers) -> Outcomes:
-    more = state._replace(opens=state.opens + 1, used=False)
+    more = state._replace(opens=state.opens + 1, past="new")
+    refused = state if state.opens else state._replace(past="refused")
     if answers.kzalloc or answers.kcalloc or answers.kasprintf:
-        return Outcome(state, -ENOMEM, specs.FAILED_OPEN_NOT_COUNTED, effect=specs.FAILED_OPEN_NOT_COUNTED)
-    if state.msix is None:
+        return Outcome(refused, -ENOMEM, specs.FAILED_OPEN_NOT_COUNTED, effect=specs.FAILED_OPEN_NOT_COUNTED)
+    if state.config.msix_broken and state.msix is not False:
+        useless = Outcome(refused._replace(msix=True), -EINVAL, specs.UNUSABLE_MSIX, breaches=(specs.UNUSABLE_MSIX,))
         fallen = Outcome(more._replace(msix=False), 0, specs.UNUSABLE_MSIX)
-        useless = Outcome(state, -EINVAL, specs.UNUSABLE_MSIX, breaches=(specs.UNUSABLE_MSIX,))
-        return (fallen, useless)
-    because = specs.REOPEN_STARTS_CLEAN if state.used else specs.FIRST_OPEN_ENABLES
+        return useless if state.msix else (fallen, useless)
+    because = _OPENED_AFTER[state.past]
     if not state.msix:
-        return Outcome(more, 0, specs.REOPEN_STARTS_CLEAN if state.used else specs.INTX_FALLBACK)
+        return Outcome(more, 0, specs.INTX_FALLBACK if because is specs.FIRST_OPEN_ENABLES else because)
     if state.opens:
         return Outcome(more, 0, because, effect=specs.FIRST_OPEN_ENABLES)
     had = answers.pci_enable_msix
     if had < 0:
         effect = specs.FAILED_OPEN_NOT_COUNTED
-        return Outcome(state, had, specs.ENABLE_ERRNO_FORWARDED, effect, also=(specs.OPEN_NEVER_POSITIVE, effect))
+        return Outcome(refused, had, specs.ENABLE_ERRNO_FORWARDED, effect, also=(specs.OPEN_NEVER_POSITIVE, effect))
     if had > 0:
-        return _short_of_vectors(state, more, had)
+        return _short_of_vectors(refused, more, had)
     full = number_of_vectors(state.config)
     if state.limit < full:
         return (
@@ -643,6 +652,14 @@ def _opened(state: State, answers: Answers) -> Outcomes:
             Outcome(more, 0, because, effect=because),
         )
     return Outcome(more, 0, because, effect=because)
+
+
+_OPENED_AFTER: dict[Past, Clause] = {
+    "new": specs.FIRST_OPEN_ENABLES,
+    "used": specs.REOPEN_STARTS_CLEAN,
+    "refused": specs.FAILED_OPEN_NOT_COUNTED,
+}
+"""What an open that succeeds shows, by what came before it."""
 
 
 def _short_of_vectors(state: State, more: State, had: int) -> Outcomes:
@@ -669,10 +686,10 @@ def close_device(state: State, profile: Profile) -> Outcome:
         life: Life = "gone" if opens else "unbound"
         old_core = profile.core == "4.1" or state.config.core_41
         because = specs.CLOSE_AFTER_REMOVE if old_core else specs.RELEASE_RETURNS_ZERO
-        return Outcome(state._replace(opens=opens, life=life, used=not opens), 0, because, because)
+        return Outcome(state._replace(opens=opens, life=life, past="new" if opens else "used"), 0, because, because)
     if opens:
         return Outcome(state._replace(opens=opens), 0, specs.RELEASE_RETURNS_ZERO, specs.RELEASE_WITH_OTHERS)
-    closed = _torn_down(state, profile)._replace(opens=0, used=True)
+    closed = _torn_down(state, profile)._replace(opens=0, past="used")
     return Outcome(closed, 0, specs.RELEASE_RETURNS_ZERO, specs.LAST_RELEASE_TEARS_DOWN)
 
 
@@ -982,6 +999,8 @@ def cite(state: State, op: Operation, field: str, expected: View, got: View) -> 
 
 
 def _cite_set(state: State, vector: int, field: str, expected: View, got: View) -> Clause | None:
+    if field == "masked":
+        return specs.INTX_UNMASK
     if field in ("actions", "pending"):
         want, have = getattr(expected, field), getattr(got, field)
         if any(i != vector and a != b for i, (a, b) in enumerate(zip(want, have, strict=False))):

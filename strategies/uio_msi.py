@@ -178,12 +178,12 @@ SHAPES: dict[type, Shape] = {
         faults=(_ENABLE_DEVICE, _REGIONS, _IOREMAP, *_ALLOCATIONS, _REGISTER),
         deepest=4,
         interrupts=(Open, ListInterrupts),
-        points=64,
+        points=128,
     ),
     Remove: Shape(
         {},
         weight=0.4,
-        interrupts=_BYSTANDERS,
+        interrupts=(*_BYSTANDERS, IrqSet, Open, Close),
         beside=(IrqSet, Open, Close, RaiseVector),
         points=24,
     ),
@@ -231,7 +231,7 @@ SHAPES: dict[type, Shape] = {
     ReadEventfd: Shape({"fd": USER_FD}, weight=1),
     DeviceReset: Shape({}, weight=0.15),
     ListInterrupts: Shape({}, weight=0.2),
-    Flood: Shape({"vector": BAD_VECTOR, "fd": just(FIRST_FD)}, weight=0.004),
+    Flood: Shape({"vector": BAD_VECTOR, "fd": just(FIRST_FD)}, weight=0),
 }
 
 
@@ -255,75 +255,105 @@ def suggest(state: State, random: Random) -> Step | None:
 
 # -- Worlds explored without gaps
 
+_ZERO = (Eventfd(), Eventfd(), Eventfd())
 
-def _steps(vectors: int, eventfds: int) -> tuple[Step, ...]:
-    """What can happen with so many vectors and eventfds, plain before faulty."""
+
+def _world(vectors: int, eventfds: int, handles: int) -> Config:
+    """A world small enough to explore to its end: counters up to 2, the eventfds empty at the start."""
+    return Config(vectors=vectors, eventfds=_ZERO[:eventfds], ceiling=2, handles=handles)
+
+
+def _plain(vectors: int, eventfds: int) -> tuple[Step, ...]:
+    """What happens when nobody refuses anything, with so many vectors (0: INTx) and eventfds."""
     fds = [FIRST_FD + i for i in range(eventfds)]
-    plain: list[object] = [Probe(), Remove(), Open(), Close()]
-    plain += [IrqSet(vector, fd) for vector in range(vectors) for fd in (*fds, -1)]
-    plain += [RaiseVector(vector) for vector in range(vectors)]
-    plain += [CloseFd(fd) for fd in fds]
-    plain += [ReadEventfd(fd) for fd in fds]
-    plain += [IrqSet(vectors, fds[0])]
-    return tuple(Step(op) for op in plain)
+    return (
+        *(Step(op) for op in (Probe(), Remove(), Open(), Close())),
+        *(Step(IrqSet(vector, fd)) for vector in range(vectors or 1) for fd in (*fds, -1)),
+        *(Step(RaiseVector(vector)) for vector in range(vectors)),
+        *(Step(op) for op in (SetIntx(True), SetIntx(False), OtherInterrupt()) if not vectors),
+        *(Step(op) for fd in fds for op in (CloseFd(fd), ReadEventfd(fd))),
+    )
 
 
-def _refusals(vectors: int) -> tuple[Step, ...]:
+def _walk_through(vectors: int) -> tuple[Step, ...]:
+    """The shortest way to each kind of state, for scopes whose point is something else."""
+    return (
+        *(Step(op) for op in (Probe(), Open(), IrqSet(0, FIRST_FD), IrqSet(0, FIRST_FD + 1), IrqSet(0, -1))),
+        *(
+            Step(op)
+            for op in ((RaiseVector(0), IrqSet(1, FIRST_FD + 1)) if vectors else (SetIntx(True), SetIntx(False)))
+        ),
+        *(Step(op) for op in (Close(), Remove())),
+    )
+
+
+def _refusals() -> tuple[Step, ...]:
     """Each call refused once, in the operations that make it."""
     probes = [
-        Step(Probe(), (Fault(call, values[0], nth),))
+        Step(Probe(), (Fault(call, value, nth),))
         for call, values in (_ENABLE_DEVICE, _REGIONS, _IOREMAP, *_ALLOCATIONS, _REGISTER)
+        for value in values
         for nth in (1, 2, 3)
     ]
-    opens = [Step(Open(), (Fault("pci_enable_msix", value),)) for value in (-ENOMEM, 1)]
+    opens = [Step(Open(), (Fault("pci_enable_msix", value),)) for value in (-ENOMEM, -ENOSPC, 1)]
     sets = [
-        Step(IrqSet(vector, FIRST_FD), (Fault(call, values[0]),))
-        for vector in range(vectors)
+        Step(IrqSet(0, fd), (Fault(call, value),))
+        for fd in (FIRST_FD, FIRST_FD + 1)
         for call, values in (_COPY, _FDGET, _REQUEST)
+        for value in values
     ]
     return (*probes, *opens, *sets)
 
 
-def _events_inside(vectors: int, points: int) -> tuple[Step, ...]:
-    """An event at each point of a set, a detaching set, a close and a remove."""
-    outer = [IrqSet(0, FIRST_FD), IrqSet(0, FIRST_FD + 1), IrqSet(0, -1), Close(), Remove()]
-    return tuple(
-        Step(op, during=((k, Step(RaiseVector(vector))),))
-        for op in outer
-        for vector in range(vectors)
-        for k in range(points)
-    )
+def _inside(outer: tuple[object, ...], inner: tuple[object, ...], points: int) -> tuple[Step, ...]:
+    """Each of `inner` at each point of each of `outer`."""
+    return tuple(Step(op, during=((k, Step(event)),)) for op in outer for event in inner for k in range(points))
 
 
-_ZERO = (Eventfd(), Eventfd())
-_ODD_INPUTS = (
-    *(Step(IrqSet(0, fd)) for fd in (NEVER_OPENED_FD, O_PATH_FD, *NOT_EVENTFDS, DUP_FD, -2, INT_MIN, INT_MAX)),
+_BAD_FDS = (NEVER_OPENED_FD, O_PATH_FD, *NOT_EVENTFDS, INT_MAX)
+_INPUTS = (
+    *(Step(IrqSet(0, fd)) for fd in (*_BAD_FDS, DUP_FD, -2, INT_MIN)),
     *(Step(IrqSet(vector, fd)) for vector in (2, 2**31, 2**32 - 1) for fd in (FIRST_FD, -1, NEVER_OPENED_FD)),
     *(Step(RawIoctl(cmd)) for cmd in (0, *COMMAND.edges) if isinstance(cmd, int)),
     *(Step(RawIoctl(pointer=pointer)) for pointer in POINTER.values if isinstance(pointer, int)),
-    *(Step(RawIoctl(cmd=0, pointer=pointer)) for pointer in (0, PAGE_END - 7)),
-    Step(CompatIrqSet(0, FIRST_FD)),
-    Step(CompatIrqSet(0, -1)),
-    Step(Open(rawio=False)),
-    Step(ListInterrupts()),
-    Step(DeviceReset()),
-    Step(ReuseFd(FIRST_FD)),
-    Step(ReuseFd(FIRST_FD, pipe=True)),
+    *(Step(RawIoctl(cmd, pointer)) for cmd in (0, 0x4010_4987) for pointer in (0, PAGE_END - 7)),
+    *(Step(CompatIrqSet(vector, fd)) for vector in (0, 2) for fd in (FIRST_FD, -1, NEVER_OPENED_FD)),
+    *(Step(op) for op in (Open(rawio=False), ListInterrupts(), DeviceReset())),
+    *(Step(op) for pipe in (False, True) for op in (ReuseFd(FIRST_FD, pipe), CloseFd(FIRST_FD))),
 )
-
-_INTX_STEPS = (
-    *(Step(op) for op in (Probe(), Remove(), Open(), Close())),
-    *(Step(IrqSet(0, fd)) for fd in (FIRST_FD, FIRST_FD + 1, -1)),
-    Step(SetIntx(True)),
-    Step(SetIntx(False)),
-    Step(OtherInterrupt()),
-    *(Step(op) for fd in (FIRST_FD, FIRST_FD + 1) for op in (CloseFd(fd), ReadEventfd(fd))),
-    Step(IrqSet(1, FIRST_FD)),
-)
+_SETS = (IrqSet(0, FIRST_FD), IrqSet(0, FIRST_FD + 1), IrqSet(0, -1))
 
 SCOPES: dict[str, Scope] = {
-    "2,2,2": Scope(Config(eventfds=_ZERO, ceiling=2), _steps(2, 2), depth=None),
+    "1,1,1": Scope(_world(1, 1, 1), _plain(1, 1)),
+    "1,2,2": Scope(_world(1, 2, 2), _plain(1, 2)),
+    "2,2,2": Scope(_world(2, 2, 2), _plain(2, 2)),
+    "intx": Scope(_world(0, 2, 2), _plain(0, 2)),
+    "probes": Scope(PLAIN, (*_refusals(), *_walk_through(2)), depth=5),
+    "intx-probes": Scope(INTX, (*_refusals(), *_walk_through(0)), depth=5),
+    "inputs": Scope(PLAIN, (*_walk_through(2), *_INPUTS), depth=4),
+    "inside": Scope(
+        PLAIN,
+        (*_walk_through(2), *_inside((*_SETS, Close(), Remove()), (RaiseVector(0), CloseFd(FIRST_FD)), 24)),
+        depth=4,
+    ),
+    "intx-inside": Scope(
+        INTX,
+        (*_walk_through(0), *_inside((*_SETS, Close(), Remove()), (SetIntx(True), OtherInterrupt()), 24)),
+        depth=4,
+    ),
+    "remove-inside": Scope(
+        PLAIN, (*_walk_through(2), *_inside((Remove(),), (IrqSet(0, FIRST_FD), Open(), Close()), 32)), depth=4
+    ),
+    "open-inside-probe": Scope(PLAIN, (*_inside((Probe(),), (Open(),), 128), Step(Close())), depth=2),
+    "flood": Scope(PLAIN, tuple(Step(op) for op in (Probe(), Open(), Flood())), depth=3),
+    **{
+        f"world-{i}": Scope(config, tuple(Step(op) for op in (Probe(), Open(), Close(), Remove())), depth=5)
+        for i, config in enumerate(CONFIGS)
+    },
+    "3,2,2": Scope(_world(3, 2, 2), _plain(3, 2), in_gate=False),
+    "2,3,2": Scope(_world(2, 3, 2), _plain(2, 3), in_gate=False),
 }
+"""By vectors, eventfds and handles where everything is explored; else by what they are about."""
 
 
 # -- For Hypothesis

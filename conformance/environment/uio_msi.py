@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NoReturn, Protocol
 
 from conformance.environment import eventfd
 from conformance.environment.door import Environment, Frame
 from conformance.environment.irq import Action, IrqCore
 from conformance.environment.memory import UserMemory
 from conformance.subsystem import Check, Record
-from conformance.verdict import Crash, HarnessError, Violation
+from conformance.verdict import Breach, Crash, HarnessError, Violation
 from model import uio_msi as model
 from model.uio_msi import View
 from specs import uio_msi as specs
@@ -234,9 +234,8 @@ class UioMsi(Environment):
         """An open right after registration: all it needs must be there (UIO-064)."""
         try:
             result = self.enter_int(self.driver.open)
-        except Crash as crash:
-            self.breach = None
-            raise self.remember(Violation(specs.REGISTERED_LAST, f"open during probe: {crash.detail}")) from None
+        except (Crash, Violation) as breach:
+            self._blame(breach, specs.REGISTERED_LAST, "open during probe")
         self.hold(specs.REGISTERED_LAST)
         return result
 
@@ -246,8 +245,13 @@ class UioMsi(Environment):
             return 0
         self._take_info_lock()
         result = 0
-        if self.registered or self.old_core:
+        if self.registered:
             result = self.enter_int(self.driver.release)
+        elif self.old_core:
+            try:
+                result = self.enter_int(self.driver.release)
+            except (Crash, Violation) as breach:
+                self._blame(breach, specs.CLOSE_AFTER_REMOVE, "release after remove")
         self.opens -= 1
         self._drop_info_lock()
         self._at_exit(specs.MEMORY_SAFE)
@@ -433,11 +437,16 @@ class UioMsi(Environment):
         """The handler runs before request_irq returns: all it needs must be there (UIO-028)."""
         try:
             run()
-        except Crash as crash:
-            self.breach = None
-            detail = f"handler inside request_irq: {crash.detail}"
-            raise self.remember(Violation(specs.READY_BEFORE_REQUEST, detail)) from None
+        except (Crash, Violation) as breach:
+            self._blame(breach, specs.READY_BEFORE_REQUEST, "handler inside request_irq")
         self.hold(specs.READY_BEFORE_REQUEST)
+
+    def _blame(self, breach: Breach, clause: Clause, where: str) -> NoReturn:
+        """Raise what broke memory safety as a breach of the clause that says why it was unsafe there."""
+        if breach.clause not in (None, specs.MEMORY_SAFE, specs.REFERENCE_OUTLIVES_HANDLER):
+            raise breach
+        self.breach = None
+        raise self.remember(Violation(clause, f"{where}: {breach.detail}", breach.kind)) from None
 
     def _evaluate_line(self) -> None:
         """Run the line's handlers while the function drives it."""
