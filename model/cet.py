@@ -331,7 +331,15 @@ class Halt:
 
 @dataclass(frozen=True, slots=True)
 class Preempt:
-    """The vCPU's thread is scheduled out wherever it is, and in again on `cpu`."""
+    """The thread of a vCPU in KVM_RUN's loop is scheduled out, and in again on `cpu`."""
+
+    vcpu: int
+    cpu: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The same wherever the thread is in an ioctl; happens only during another operation of the vCPU."""
 
     vcpu: int
     cpu: int = 0
@@ -542,6 +550,7 @@ Operation = (
     | Exit
     | Halt
     | Preempt
+    | Window
     | HostTask
     | KernelFpu
     | SetMsrs
@@ -588,6 +597,7 @@ OPERATIONS: tuple[type, ...] = (
     Exit,
     Halt,
     Preempt,
+    Window,
     HostTask,
     KernelFpu,
     SetMsrs,
@@ -811,7 +821,7 @@ def legal(state: State, op: Operation) -> bool:
 def _legal_of(state: State, v: Vcpu, op: Operation) -> bool:
     """Legality of an operation on a vCPU that exists."""
     kind = type(op)
-    if kind is Preempt:
+    if kind is Window:
         return True
     if kind is Destroy or kind is Leave:
         return v.live == (kind is Leave)
@@ -843,6 +853,7 @@ WHILE_LIVE = frozenset(
         NestedExit,
         Vmread,
         Leave,
+        Preempt,
     }
 )
 """Operations of a vCPU in KVM_RUN; all others need one that is in no ioctl."""
@@ -1017,7 +1028,7 @@ def step(state: State, op: Operation, env: Answers, profile: c.Profile) -> Outco
             return run(state, op)
         case Leave():
             return leave(state, op)
-        case Preempt() | Halt():
+        case Preempt() | Window() | Halt():
             return preempt(state, op)
         case HostTask():
             return Outcome(state, None, because=c.USER_STATE_IS_THE_TASKS)
@@ -1165,7 +1176,7 @@ def leave(state: State, op: Leave) -> Outcome:
     return Outcome(_with(state, op.vcpu, new), None, because=c.NO_LOST_UPDATE)
 
 
-def preempt(state: State, op: Preempt | Halt) -> Outcome:
+def preempt(state: State, op: Preempt | Window | Halt) -> Outcome:
     """Being scheduled out and in changes nothing."""
     v = _vcpu(state, op.vcpu)
     if not v.live:

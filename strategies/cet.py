@@ -251,20 +251,8 @@ def hosts() -> tuple[m.Host, ...]:
 HOSTS = hosts()
 HOST: Domain[m.Host] = Domain((INTEL, m.Host(s_cet=1), AMD), HOSTS)
 
-_PREEMPTIONS = (m.Preempt, m.HostTask, m.KernelFpu)
-_OTHERS = (
-    m.Preempt,
-    m.Preempt,
-    m.HostTask,
-    m.KernelFpu,
-    m.Wrmsr,
-    m.Rdmsr,
-    m.Run,
-    m.Leave,
-    m.GetMsrs,
-    m.SetMsrs,
-    m.Xrstors,
-)
+_PREEMPTIONS = (m.Window, m.HostTask, m.KernelFpu)
+_OTHERS = (m.Window, m.Window, *_PREEMPTIONS, m.Wrmsr, m.Rdmsr, m.Run, m.Leave, m.GetMsrs, m.SetMsrs, m.Xrstors)
 _FAULT_IN = (("copy_from_user", (-c.EFAULT,)),)
 _FAULT_OUT = (("copy_from_user", (-c.EFAULT,)), ("copy_to_user", (-c.EFAULT,)))
 
@@ -284,6 +272,7 @@ SHAPES: dict[type, Shape] = {
     m.Exit: Shape({"vcpu": VCPU}, 0.5),
     m.Halt: Shape({"vcpu": VCPU, "cpu": CPU}, 0.5),
     m.Preempt: Shape({"vcpu": VCPU, "cpu": CPU}, 2),
+    m.Window: Shape({"vcpu": VCPU, "cpu": CPU}, 0),
     m.HostTask: Shape({"cpu": CPU}, 0.7),
     m.KernelFpu: Shape({"cpu": CPU}, 0.5),
     m.SetMsrs: Shape(
@@ -385,7 +374,7 @@ def _preempted(slot: int, cpu: int, random: Random, points: int) -> tuple[tuple[
     """Now and then a preemption of the vCPU itself, somewhere in the middle."""
     if random.random() < 0.6:
         return ()
-    return ((random.randrange(points), Step(m.Preempt(slot, cpu))),)
+    return ((random.randrange(points), Step(m.Window(slot, cpu))),)
 
 
 # -- small worlds
@@ -547,6 +536,6 @@ def operations(kind: type) -> st.SearchStrategy[object]:
 def preemptions() -> st.SearchStrategy[tuple[tuple[int, Step], ...]]:
     """Nothing in the middle of an operation, or one preemption at one of its points."""
     inner = st.builds(
-        lambda k, vcpu, cpu: ((k, Step(m.Preempt(vcpu, cpu))),), st.integers(0, 11), VCPU.strategy(), CPU.strategy()
+        lambda k, vcpu, cpu: ((k, Step(m.Window(vcpu, cpu))),), st.integers(0, 11), VCPU.strategy(), CPU.strategy()
     )
     return st.one_of(st.just(()), inner)

@@ -144,6 +144,8 @@ class Cet(Environment):
         self.ghosts: set[int] = set()
         """Values of vCPUs that were destroyed."""
         self.caps = (False, False)
+        self.deferred: Violation | None = None
+        """What was wrong before the first step; the first step reports it."""
         self.traffic = 0
         """Accesses to shadow-stack MSRs during the last exit handled in the kernel."""
 
@@ -156,13 +158,19 @@ class Cet(Environment):
         shstk, ibt, _, because = m.capabilities(self.host)
         result = self._load_module(self.host)
         wanted = (0, shstk, ibt) if ready else (-c.EIO, False, False)
-        self.require(because if ready else c.HOST_SHADOW_STACK_REFUSED, result == wanted, f"loaded with {result}")
+        if result != wanted:
+            clause = because if ready else c.HOST_SHADOW_STACK_REFUSED
+            self.deferred = Violation(clause, f"vendor_init and kvm_caps gave {result}, expected {wanted}")
+            return
         for slot, cpuid in enumerate(self.config.vcpus if ready else ()):
-            self.require(c.ANSWERS, self.create(m.Create(slot, cpuid)) == 0, "a vCPU could not be created")
+            if self.create(m.Create(slot, cpuid)):
+                self.deferred = Violation(c.ANSWERS, "a vCPU could not be created")
         self.vm = None
 
     def perform(self, op: Any) -> Any:
         """Perform one operation; afterwards the thread it interrupted runs again."""
+        if self.deferred is not None:
+            raise self.remember(self.deferred)
         outer, atomic = self.vm, self.atomic
         result = self.OPERATIONS[type(op)](self, op)
         if self.atomic != atomic:
@@ -179,8 +187,10 @@ class Cet(Environment):
         vm = self.slots[op.vcpu] if 0 <= op.vcpu < m.SLOTS else None
         if vm is None:
             return False
+        if isinstance(op, m.Window):
+            return vm is self.vm and vm.loaded
         if isinstance(op, m.Preempt):
-            return vm.loaded
+            return vm.live
         return vm is not self.vm and vm.live == vm.loaded == (type(op) in m.WHILE_LIVE)
 
     def view(self) -> m.View:
@@ -576,7 +586,7 @@ class Cet(Environment):
 
     # -- other threads
 
-    def preempted(self, op: m.Preempt) -> None:
+    def preempted(self, op: m.Preempt | m.Window) -> None:
         """Off and on again, wherever the thread is in the kernel."""
         vm = self._thread(op.vcpu)
         if not vm.loaded:
@@ -1230,6 +1240,7 @@ class Cet(Environment):
         m.Exit: kernel_exit,
         m.Halt: halt,
         m.Preempt: preempted,
+        m.Window: preempted,
         m.HostTask: host_task,
         m.KernelFpu: kernel_fpu,
         m.SetMsrs: set_msrs,

@@ -16,7 +16,7 @@ INVALID = 1
 UNSUPPORTED = 2
 """An MSR handler does not know the MSR, or the vCPU does not have it."""
 
-INIT_CR_FIELDS = (c.GUEST_S_CET, c.GUEST_SSP, c.GUEST_INTR_SSP_TABLE)
+SWITCHED_FIELDS = (c.GUEST_S_CET, c.GUEST_SSP, c.GUEST_INTR_SSP_TABLE)
 VMCB_OF = {
     c.GUEST_S_CET: c.VMCB_S_CET,
     c.GUEST_SSP: c.VMCB_SSP,
@@ -445,6 +445,9 @@ class Upstream:
             return None
         return index
 
+    def one_reg_needs_fpu(self, v: Vcpu, msr: int) -> bool:
+        return self.is_xstate_msr(v, msr)
+
     def set_one_reg(self, vcpu: int, reg: int, value: int) -> int:
         v = self.vcpus[vcpu]
         msr = self.resolve_reg(v, reg)
@@ -452,7 +455,7 @@ class Upstream:
             return -c.EINVAL
         if self.port.copy_from_user(8):
             return -c.EFAULT
-        loaded = self.is_xstate_msr(v, msr)
+        loaded = self.one_reg_needs_fpu(v, msr)
         if loaded:
             self.port.load_guest_fpu(vcpu)
         result = self.do_set_msr(v, msr, value, True)
@@ -465,7 +468,7 @@ class Upstream:
         msr = self.resolve_reg(v, reg)
         if msr is None:
             return -c.EINVAL, 0
-        loaded = self.is_xstate_msr(v, msr)
+        loaded = self.one_reg_needs_fpu(v, msr)
         if loaded:
             self.port.load_guest_fpu(vcpu)
         result, value = self.do_get_msr(v, msr, True)
@@ -523,7 +526,7 @@ class Upstream:
     def vcpu_reset(self, vcpu: int, init: bool) -> None:
         v = self.vcpus[vcpu]
         self.reset_xstate(v)
-        for field in INIT_CR_FIELDS:
+        for field in SWITCHED_FIELDS:
             self.field_write(v, field, 0)
         if not init and v.xss:
             v.xss = 0
@@ -618,14 +621,13 @@ class Upstream:
         return not self.noncanonical(self.port.vmcs12_read(v.number, c.GUEST_INTR_SSP_TABLE))
 
     def enter_vmcs02(self, v: Vcpu, run_pending: bool) -> None:
-        before = [self.field_read(v, field) for field in INIT_CR_FIELDS]
+        before = [self.field_read(v, field) for field in SWITCHED_FIELDS]
         loads = self.port.vmcs12_read(v.number, c.VM_ENTRY_CONTROLS) >> c.VM_ENTRY_LOAD_CET & 1
         v.l2 = True
         self.port.vmcs_load(v.number, 2)
-        for field, value in zip(INIT_CR_FIELDS, before, strict=True):
-            if run_pending and loads and self.has_field(v, field):
-                value = self.port.vmcs12_read(v.number, field)
-            self.field_write(v, field, value)
+        for field, value in zip(SWITCHED_FIELDS, before, strict=True):
+            taken = run_pending and loads and self.has_field(v, field)
+            self.field_write(v, field, self.port.vmcs12_read(v.number, field) if taken else value)
         if run_pending:
             self.port.write_cr(v.number, 0, self.port.vmcs12_read(v.number, c.GUEST_CR0))
             self.port.write_cr(v.number, 4, self.port.vmcs12_read(v.number, c.GUEST_CR4))
@@ -662,19 +664,19 @@ class Upstream:
 
     def leave_vmcs02(self, v: Vcpu) -> None:
         port, vcpu = self.port, v.number
-        values = [self.field_read(v, field) for field in INIT_CR_FIELDS]
-        for field, value in zip(INIT_CR_FIELDS, values, strict=True):
+        values = [self.field_read(v, field) for field in SWITCHED_FIELDS]
+        for field, value in zip(SWITCHED_FIELDS, values, strict=True):
             if self.has_field(v, field):
                 port.vmcs12_write(vcpu, field, value)
         if port.vmcs12_read(vcpu, c.VM_EXIT_CONTROLS) >> c.VM_EXIT_LOAD_CET & 1:
             host = (c.HOST_S_CET, c.HOST_SSP, c.HOST_INTR_SSP_TABLE)
             values = [
                 port.vmcs12_read(vcpu, area) if self.has_field(v, field) else value
-                for area, field, value in zip(host, INIT_CR_FIELDS, values, strict=True)
+                for area, field, value in zip(host, SWITCHED_FIELDS, values, strict=True)
             ]
         v.l2 = False
         port.vmcs_load(vcpu, 1)
-        for field, value in zip(INIT_CR_FIELDS, values, strict=True):
+        for field, value in zip(SWITCHED_FIELDS, values, strict=True):
             self.field_write(v, field, value)
         port.write_cr(vcpu, 0, port.vmcs12_read(vcpu, c.HOST_CR0))
         port.write_cr(vcpu, 4, port.vmcs12_read(vcpu, c.HOST_CR4))
@@ -765,6 +767,9 @@ class Repaired(Upstream):
             self.swap_in(v)
         self.recalc_intercepts(v)
 
+    def activates(self, value: int, host: bool) -> bool:
+        return value != 0
+
     def passes(self, v: Vcpu, msr: int) -> bool:
         if msr in SUPERVISOR_POINTERS and not v.active:
             return False
@@ -802,7 +807,7 @@ class Repaired(Upstream):
         if v.in_hardware:
             self.port.wrmsr(msr, value)
         self.port.preempt_enable()
-        if value:
+        if self.activates(value, host):
             self.activate(v)
 
     def fetch_msr(self, v: Vcpu, msr: int) -> int:
