@@ -85,6 +85,7 @@ class Lockstep:
         "_last",
         "_model",
         "_now",
+        "_seen",
         "_view",
         "answers",
         "company",
@@ -139,6 +140,7 @@ class Lockstep:
         self.steps = 0
         self.states: tuple[Any, ...] = (subsystem.initial(trace.config, self.profile),)
         self._last = self._view(self.states[0])
+        self._seen = (self.states[0], self._last)
         self._fields = [(f, c) for f, c in subsystem.view_clauses.items() if self.counts.get(c, 0) < COUNTED]
         self.env = (environment or subsystem.environment)(trace.config, self.profile)
         if record:
@@ -178,15 +180,20 @@ class Lockstep:
         answers = self.answers if not frame.given else self._answers(frame.given)
         before = self.states
         matched: list[Outcome] = []
+        seen_state, seen = self._seen
         model, view, profile = self._model, self._view, self.profile
         for state in before:
             outcomes = model(state, op, answers, profile)
             for outcome in (outcomes,) if isinstance(outcomes, Outcome) else outcomes:
-                if outcome.result == result and view(outcome.state) == observed:
+                if outcome.result != result:
+                    continue
+                if (seen if outcome.state is seen_state else view(outcome.state)) == observed:
                     matched.append(outcome)
         if not matched:
             return self._mismatch(step, result, observed, answers)
         outcome = self._settle(step, matched)
+        if outcome.state is not seen_state:
+            self._seen = (outcome.state, observed)
         counts = self.counts
         counts[outcome.because] = counts.get(outcome.because, 0) + 1
         if outcome.effect is not None:

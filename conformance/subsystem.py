@@ -20,9 +20,9 @@ NAMES = ("uio_msi", "cet", "avic", "snp_guest_request", "tdp_mirror")
 """The five subsystems; each is one file name in every folder."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Record:
-    """One judged step, as checks see it."""
+    """One judged step, as checks see it; never changed. (Not frozen for the reason given at `Outcome`.)"""
 
     before: Any
     """The model's state before the step."""

@@ -19,17 +19,17 @@ from strategies.domain import Shape
 
 WALK = 60
 """Steps of one walk."""
-BATCH = 200
+BATCH = 400
 """Walks between two samplings of the pools."""
-POOL = 256
+POOL = 192
 """Steps sampled of each operation."""
 KEPT = 0.7
 """Share of the operations that one walk uses."""
 FAULTY = 0.15
 """Share of a pool's steps with a planned fault, for operations that can have one."""
-INTERRUPTED = 0.1
+INTERRUPTED = 0.08
 """Share with another step during them."""
-CONCURRENT = 0.06
+CONCURRENT = 0.04
 """Share with another operation beside them on a second thread."""
 
 

@@ -110,8 +110,20 @@ def _smaller(context: Context, failure: Failure, probe: _Probe) -> Failure | Non
 
 
 def _size(trace: Trace) -> tuple[int, int]:
-    company = sum(len(s.faults) + 2 * len(s.during) + 3 * (type(s.op) is Parallel) for s in trace.steps)
-    return len(trace.steps), company
+    """Operations, then what accompanies them: two operations one after the other beat two at once."""
+    return sum(map(_operations, trace.steps)), sum(map(_company, trace.steps))
+
+
+def _operations(step: Step) -> int:
+    if type(step.op) is Parallel:
+        return _operations(step.op.left) + _operations(step.op.right)
+    return 1 + sum(_operations(inner) for _, inner in step.during)
+
+
+def _company(step: Step) -> int:
+    if type(step.op) is Parallel:
+        return 3 + len(step.op.schedule) + _company(step.op.left) + _company(step.op.right)
+    return len(step.faults) + sum(2 + _company(inner) for _, inner in step.during)
 
 
 def _candidates(context: Context, steps: tuple[Step, ...]) -> Iterator[tuple[Step, ...]]:

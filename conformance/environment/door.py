@@ -21,6 +21,8 @@ CALL_BUDGET = 100_000
 Call = tuple[str, tuple[Any, ...], Any]
 """Name, arguments and result of one environment call; the result is None while it lasts."""
 
+_BUILTIN_TYPES = ("int", "str", "bytes", "bool")
+
 
 class Frame:
     """What belongs to one operation in progress: its planned faults, its calls, its log."""
@@ -69,7 +71,8 @@ class Environment:
         if missing:
             raise TypeError(f"{cls.__name__} lacks the environment calls {', '.join(missing)} of {cls.PORT.__name__}")
         cls._handlers = {name: getattr(cls, name) for name in names}
-        cls._port = _port_class(cls.PORT.__name__, names)
+        ways = {name: _doorway(name, handler) for name, handler in cls._handlers.items()}
+        cls._port = type(cls.PORT.__name__, (_Port,), {"__slots__": (), "__doc__": cls.PORT.__doc__, **ways})
 
     def __init__(self) -> None:
         self.frame = Frame()
@@ -92,41 +95,15 @@ class Environment:
     @property
     def port(self) -> Any:
         """What a Python candidate is given: an object with one method per environment call."""
-        return self._port(self.call)
+        return self._port(self)
 
     def call(self, name: str, *args: Any) -> Any:
-        """Make one environment call on behalf of the candidate, and return its result.
+        """Make one environment call by name on behalf of the candidate, and return its result.
 
         Raises:
             Breach  the call breaks the protocol, or an earlier one did
         """
-        if self.breach is not None:
-            raise self.breach
-        frame = self.frame
-        made = frame.made
-        made[name] = made.get(name, 0) + 1
-        log = frame.log
-        if len(log) >= self.calls:
-            raise self.remember(Hang(f"more than {self.calls} environment calls in one operation, the last one {name}"))
-        if self.preempt is not None and not self.atomic:
-            self.preempt(name)
-        at = len(log)
-        log.append((name, args, None))
-        try:
-            result = self._handlers[name](self, *args)
-        except Breach as breach:
-            raise self.remember(self._wrong_type(name, args) or breach) from None
-        except (HarnessError, UsageError):
-            raise
-        except Exception as error:
-            wrong = self._wrong_type(name, args)
-            if wrong is None:
-                raise HarnessError(f"the simulator of {name}{args!r} failed: {_describe(error)}") from error
-            raise self.remember(wrong) from error
-        log[at] = (name, args, result)
-        if self.preempt is not None and not self.atomic:
-            self.preempt(name)
-        return result
+        return getattr(self._port, name)(self.port, *args)
 
     def refused(self, call: str) -> int:
         """The refusal planned for this call, 0 when none is; marks it as given.
@@ -201,6 +178,17 @@ class Environment:
     def close(self) -> None:
         """Give back what the operating system lent (descriptors, processes)."""
 
+    def _failed(self, name: str, args: tuple[Any, ...], error: BaseException) -> BaseException:
+        """What an exception inside a simulator means: a breach of the candidate's, or a mistake of ours."""
+        if isinstance(error, HarnessError | UsageError):
+            return error
+        wrong = self._wrong_type(name, args)
+        if wrong is not None:
+            return self.remember(wrong)
+        if isinstance(error, Breach):
+            return self.remember(error)
+        return HarnessError(f"the simulator of {name}{args!r} failed: {_describe(error)}")
+
     def _wrong_type(self, name: str, args: tuple[Any, ...]) -> Crash | None:
         """A breach when the arguments are not what the port asks for; asked only once something failed."""
         signature = inspect.signature(self._handlers[name])
@@ -211,26 +199,49 @@ class Environment:
         for parameter, value in list(bound.arguments.items())[1:]:
             wanted = signature.parameters[parameter].annotation
             wanted = wanted if isinstance(wanted, str) else getattr(wanted, "__name__", "")
-            if wanted in ("int", "str", "bytes", "bool") and type(value).__name__ != wanted:
+            if wanted in _BUILTIN_TYPES and type(value).__name__ != wanted:
                 return Crash(f"{name}: {parameter} is {value!r} ({type(value).__name__}), expected {wanted}", "type")
         return None
 
 
-def _port_class(title: str, names: list[str]) -> type:
-    """A class with one method per environment call, each of which goes through the door."""
+class _Port:
+    """What a candidate holds: one method per environment call, made by `_doorway`."""
 
-    def __init__(self: Any, call: Callable[..., Any]) -> None:
-        self._call = call
+    __slots__ = ("_env",)
 
-    members: dict[str, Any] = {"__slots__": ("_call",), "__init__": __init__, "__doc__": f"The port {title}."}
-    for name in names:
+    def __init__(self, env: Environment) -> None:
+        self._env = env
 
-        def method(self: Any, *args: Any, _name: str = name) -> Any:
-            return self._call(_name, *args)
 
-        method.__name__ = name
-        members[name] = method
-    return type(title, (), members)
+def _doorway(name: str, handler: Callable[..., Any]) -> Callable[..., Any]:
+    """The one way to the simulator of `name`; a single Python call, since candidates make several in each step."""
+
+    def call(port: _Port, *args: Any) -> Any:
+        env = port._env  # the two are one thing in two classes
+        if env.breach is not None:
+            raise env.breach
+        frame = env.frame
+        made = frame.made
+        made[name] = made.get(name, 0) + 1
+        log = frame.log
+        at = len(log)
+        if at >= env.calls:
+            raise env.remember(Hang(f"more than {env.calls} environment calls in one operation, the last one {name}"))
+        if env.preempt is not None and not env.atomic:
+            env.preempt(name)
+            at = len(log)
+        log.append((name, args, None))
+        try:
+            result = handler(env, *args)
+        except (Breach, Exception) as error:
+            raise env._failed(name, args, error) from error  # as above
+        log[at] = (name, args, result)
+        if env.preempt is not None and not env.atomic:
+            env.preempt(name)
+        return result
+
+    call.__name__ = name
+    return call
 
 
 def _name(function: Callable[..., Any]) -> str:
