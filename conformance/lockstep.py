@@ -144,7 +144,7 @@ class Lockstep:
         self._fields = [(f, c) for f, c in subsystem.view_clauses.items() if self.counts.get(c, 0) < COUNTED]
         self.env = (environment or subsystem.environment)(trace.config, self.profile)
         if record:
-            _note_order(self.env, self.order)
+            self.env.frame.log = _Log(self.order)
         try:
             self.env.start(factory)
         except Breach as breach:
@@ -167,6 +167,8 @@ class Lockstep:
         self.steps += 1
         env = self.env
         env.frame = frame = Frame(step.faults, self.made)
+        if self.record:
+            frame.log = _Log(self.order)
         op = step.op
         if step.during or type(op) is Parallel:
             return self._step_with_company(step)
@@ -306,10 +308,17 @@ class Lockstep:
         self.company = [Done(step, None, frame)]
         return Done(step, env.perform(step.op), frame)
 
+    def _frame(self, step: Step) -> Frame:
+        """What belongs to one operation in company, which counts its own calls."""
+        frame = Frame(step.faults)
+        if self.record:
+            frame.log = _Log(self.order)
+        return frame
+
     def _perform_inner(self, step: Step) -> Done:
         env = self.env
         outer = env.frame
-        env.frame = frame = Frame(step.faults)
+        env.frame = frame = self._frame(step)
         self.company.append(Done(step, None, frame))
         try:
             done = self.company[-1] = Done(step, env.perform(step.op), frame)
@@ -321,7 +330,7 @@ class Lockstep:
         """Perform two operations on two threads; each becomes a group of one."""
         env = self.env
         scheduler = Scheduler(env, op.schedule)
-        frames = (Frame(op.left.faults), Frame(op.right.faults))
+        frames = (self._frame(op.left), self._frame(op.right))
         self.company = [Done(op.left, None, frames[0]), Done(op.right, None, frames[1])]
         try:
             results = scheduler.run(
@@ -524,18 +533,6 @@ class _Log(list[Call]):
     def append(self, item: Call) -> None:
         self.order.append((self, len(self)))
         super().append(item)
-
-
-def _note_order(env: Environment, order: list[tuple[list[Call], int]]) -> None:
-    """Keep the order of calls in `order`; must come before the candidate is given its port."""
-    call = env.call
-
-    def noted(name: str, *args: Any) -> Any:
-        if type(env.frame.log) is list:
-            env.frame.log = _Log(order)
-        return call(name, *args)
-
-    env.call = noted  # type: ignore[method-assign]  # for the recorded run of one trace only
 
 
 def main_order(groups: Sequence[Sequence[Done]]) -> list[Done]:
