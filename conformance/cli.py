@@ -158,7 +158,10 @@ def say(text: str) -> None:
     """Print on standard output; headlines in colour where that is wanted."""
     if sys.stdout.isatty() and "NO_COLOR" not in os.environ:
         text = "\n".join(_coloured(line) for line in text.split("\n"))
-    print(text, flush=True)
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise SystemExit(_closed_pipe()) from None
 
 
 def complain(text: str) -> None:
@@ -175,10 +178,9 @@ def _coloured(line: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Entry point of the console script."""
-    code = invoke(arguments)
-    _flush()
-    sys.exit(code)
+    """Entry point of the console script. SIGTERM, which a cancelled CI job gets, ends a run like Ctrl-C does."""
+    signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
+    sys.exit(invoke(arguments))
 
 
 def invoke(arguments: Sequence[str] | None = None) -> int:
@@ -201,8 +203,6 @@ def invoke(arguments: Sequence[str] | None = None) -> int:
         return _refused(Exit.USAGE, str(error))
     except (KeyboardInterrupt, click.Abort):
         return _refused(Exit.INCONCLUSIVE, "interrupted")
-    except BrokenPipeError:
-        return _closed_pipe()
     except HarnessError as error:
         return _failed(error, str(error))
     except OSError as error:
@@ -237,10 +237,3 @@ def _closed_pipe() -> int:
     """Nobody reads on: end like a program that SIGPIPE ended."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 128 + signal.SIGPIPE
-
-
-def _flush() -> None:
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _closed_pipe()

@@ -282,7 +282,7 @@ class Strength:
         listed = [(name, d.id, self.seed) for name, ds in zoo.items() for d in ds if d.candidate is not None]
         by_id = {(name, d.id): d for name, ds in zoo.items() for d in ds}
         found: dict[tuple[str, str], Kill] = {}
-        with Progress([identifier for _, identifier, _ in listed]) as progress:
+        with Progress([identifier for _, identifier, _ in listed], has_steps=False) as progress:
             jobs = Jobs(kill_job, listed, self.workers, progress.tell)
             for number, answer in jobs.run():
                 name, identifier, _ = listed[number]

@@ -14,6 +14,8 @@ from rich.text import Text
 
 EVERY = 5.0
 """Seconds between two plain lines."""
+FIRST = 1.0
+"""Seconds until the first one."""
 ROWS = 8
 """Running jobs shown at most."""
 
@@ -29,15 +31,16 @@ class _Row:
 class Progress:
     """Shows the jobs that run and what they have found together. Use as a context manager."""
 
-    def __init__(self, names: list[str], *, quiet: bool = False) -> None:
+    def __init__(self, names: list[str], *, has_steps: bool = True) -> None:
         self.names = names
         self.console = Console(stderr=True)
         self.rows: dict[int, _Row] = {}
         self.finished = _Row()
         self.ended = 0
-        self.started = self.said = time.monotonic()
-        self.quiet = quiet
-        is_live = self.console.is_terminal and "NO_COLOR" not in os.environ and not quiet
+        self.started = time.monotonic()
+        self.said = self.started - max(EVERY - FIRST, 0.0)
+        self.has_steps = has_steps
+        is_live = self.console.is_terminal and "NO_COLOR" not in os.environ
         self.live = Live(console=self.console, transient=True, refresh_per_second=5) if is_live else None
 
     def __enter__(self) -> Self:
@@ -72,17 +75,20 @@ class Progress:
         if self.live is not None:
             lines = [self._total(), *(self._line(number) for number in list(self.rows)[:ROWS])]
             self.live.update(Text("\n".join(lines)))
-        elif not self.quiet and time.monotonic() - self.said >= EVERY:
+        elif time.monotonic() - self.said >= EVERY and (self._steps() or not self.has_steps):
             self.said = time.monotonic()
             running = ", ".join(self.names[number] for number in list(self.rows)[:ROWS])
             self.console.print(self._total() + (f"; running {running}" if running else ""), soft_wrap=True)
 
+    def _steps(self) -> int:
+        return self.finished.steps + sum(row.steps for row in self.rows.values())
+
     def _total(self) -> str:
         rows = [self.finished, *self.rows.values()]
-        steps, failures = sum(r.steps for r in rows), sum(r.failures for r in rows)
+        steps, failures = self._steps(), sum(r.failures for r in rows)
         clauses = max(r.clauses for r in rows)
         elapsed = time.monotonic() - self.started
-        if not steps:
+        if not self.has_steps:
             return f"{elapsed:4.0f} s  {self.ended}/{len(self.names)} done"
         speed = steps / max(elapsed, 0.1)
         return (

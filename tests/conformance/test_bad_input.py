@@ -1,0 +1,273 @@
+"""Asking wrongly costs one line, the right exit code, and no traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conformance import cli, runner
+from tests.toyland import shipped
+
+ROOT = Path(__file__).parent.parent.parent
+
+GOOD = """\
+class Shelf:
+    def __init__(self, port):
+        self.port = port
+
+    def put(self, value):
+        return 0
+
+    def take(self):
+        return 0
+
+    def clear(self):
+        return 0
+"""
+
+
+@pytest.fixture(autouse=True)
+def _toyland(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    with shipped(monkeypatch):
+        monkeypatch.setitem(runner.GATE_STEPS, "campaign", 4_000)
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "good.py").write_text(GOOD)
+        yield
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line of a usage error."""
+    code = cli.invoke(arguments)
+    out, err = capsys.readouterr()
+    assert code == 2, (code, out, err)
+    assert out == ""
+    (line,) = err.splitlines()
+    return line.removeprefix("conformance: ")
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("nowhere:Shelf", r"--candidate=nowhere:Shelf: no module named 'nowhere' is importable from "),
+        ("nowhere.py:Shelf", r"there is no file nowhere\.py"),
+        ("good.py:Shelv", r"good defines no 'Shelv'; did you mean 'Shelf'\?"),
+        ("good.py", r"expected builtin:NAME, MODULE:CLASS or FILE\.py:CLASS"),
+        ("builtin:upstraem", r"toy ships no 'upstraem'; did you mean 'upstream'\?"),
+        ("builtin:TOY-D03", r"TOY-D03 has no candidate: Nothing observes that\."),
+        ("lib:driver.so", r"candidates by lib: are not supported"),
+        ("tyo=good.py:Shelf", r"unknown subsystem 'tyo'; did you mean 'toy'\?"),
+    ],
+)
+def test_a_candidate_that_is_not_there(capsys: pytest.CaptureFixture[str], spec: str, says: str) -> None:
+    """What was asked for, what was wanted, and the nearest thing that would work."""
+    assert re.search(says, refused(capsys, "run", "toy", "--candidate", spec))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("def take(self)", "def tak(self)"), r"Shelf has no method 'take'; did you mean 'tak'\?"),
+        (("def put(self, value)", "def put(self)"), r"Shelf\.put\(self\) must accept put\(self, value: int\)"),
+        (("def __init__(self, port)", "def __init__(self)"), r"Shelf\(…\) must take one argument, the port"),
+        (("class Shelf:", "class Shelf:\n    profile = 'upsteam'"), r"no profile 'upsteam'; did you mean 'upstream'\?"),
+        (("class Shelf:", "class Shelf:\n    capabilities = {'color'}"), r"'color'; did you mean 'colour'\?"),
+        (("class Shelf:", "class Shelf"), r"raised SyntaxError at line 1: "),
+        (("class Shelf:", "import nothing_like_it\nclass Shelf:"), r"raised ModuleNotFoundError: "),
+    ],
+)
+def test_a_candidate_that_cannot_be_one(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, change: tuple[str, str], says: str
+) -> None:
+    """Found out before anything runs."""
+    (tmp_path / "bad.py").write_text(GOOD.replace(*change))
+
+    assert re.search(says, refused(capsys, "run", "toy", "--candidate", "bad.py:Shelf"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), r"run needs --candidate SPEC"),
+        (
+            ("--candidate", "builtin:upstream", "--profile", "upsteam"),
+            r"no profile 'upsteam'; did you mean 'upstream'\?",
+        ),
+        (("--candidate", "builtin:upstream", "--engine", "campain"), r"engine 'campain'; did you mean 'campaign'\?"),
+        (("--candidate", "builtin:upstream", "--engine", ","), r"names no engine; known: corpus, "),
+        (("--candidate", "builtin:upstream", "--budget", "soon"), r"expected a time above 0, such as 90s"),
+        (("--candidate", "builtin:upstream", "--shard", "3/2"), r"expected I/N with I from 1 to N"),
+        (("--candidate", "builtin:upstream", "-k", "TOI-*"), r"-k TOI-\*: matches no clause"),
+        (("--candidate", "builtin:upstream", "-n", "0"), r"'-n': 0 is not in the range x>=1"),
+        (("--candidate", "builtin:upstream", "--seed", "x"), r"'--seed': 'x' is not a valid integer"),
+        (("--candidate", "builtin:upstream", "--report", "xml:a"), r"--report=xml:a: expected json:PATH"),
+        (("--candidate", "builtin:upstream", "--report", "json:no/a"), r"there is no directory no"),
+        (("--candidate", "builtin:upstream", "--report", "json:/proc/a"), r"--report=json:/proc/a: "),
+        (("--candidate", "builtin:upstream", "--verbos"), r"No such option.*--verbos"),
+        (
+            ("--candidate", "builtin:upstream", "--candidate", "builtin:as-posted"),
+            r"is given already, builtin:upstream",
+        ),
+    ],
+)
+def test_a_run_that_cannot_be(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], says: str) -> None:
+    """Options are checked before anything runs."""
+    assert re.search(says, refused(capsys, "run", "toy", *arguments))
+
+
+def test_an_unknown_subsystem(capsys: pytest.CaptureFixture[str]) -> None:
+    """The nearest one is offered."""
+    assert "did you mean 'toy'?" in refused(capsys, "run", "tyo", "--candidate", "builtin:upstream")
+
+
+def test_an_unknown_clause(capsys: pytest.CaptureFixture[str]) -> None:
+    """The nearest one is offered."""
+    assert refused(capsys, "explain", "TOY-01").startswith("there is no clause 'TOY-01'; did you mean 'TOY-01")
+
+
+def test_an_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not a traceback either."""
+    assert "No such command 'rnu'" in refused(capsys, "rnu")
+
+
+TRACE = {"schema": 1, "subsystem": "toy", "profile": "upstream", "config": {}, "steps": [{"op": "Put", "value": 1}]}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"schema": 2}, r"\$\.schema: this version reads schema 1, not 2"),
+        ({"subsystem": "tyo"}, r"\$\.subsystem: unknown subsystem 'tyo'; known: toy"),
+        ({"profile": "upsteam"}, r"\$\.profile: toy has no profile 'upsteam'; did you mean 'upstream'\?"),
+        ({"steps": [{"op": "Put", "value": "1"}]}, r"\$\.steps\[0\]\.value: Expected `int`, got `str`"),
+        ({"steps": [{"op": "Putt"}]}, r"\$\.steps\[0\]\.op: unknown operation 'Putt'"),
+        ({"config": {"size": 1, "colour": 1}}, r"\$\.config\.colour: unknown field"),
+        ({"more": 1}, r"\$\.more: unknown field"),
+    ],
+)
+def test_a_trace_that_is_none(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, change: dict[str, Any], says: str
+) -> None:
+    """The offending value is named by its path."""
+    path = tmp_path / "trace.json"
+    path.write_text(json.dumps({**TRACE, **change}))
+
+    assert re.search(says, refused(capsys, "replay", str(path), "--candidate", "builtin:upstream"))
+
+
+def test_a_trace_that_is_not_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Not a parser's traceback."""
+    path = tmp_path / "trace.json"
+    path.write_text('{"schema": 1, "steps"')
+
+    assert "not a trace file" in refused(capsys, "replay", str(path), "--candidate", "builtin:upstream")
+
+
+def test_a_trace_of_another_subsystem(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A candidate that says what it is cannot replay another subsystem's trace."""
+    path = tmp_path / "trace.json"
+    path.write_text(json.dumps(TRACE))
+
+    line = refused(capsys, "replay", str(path), "--candidate", "shop=builtin:upstream")
+
+    assert line.endswith("trace.json is a trace of toy, and the candidate is one of shop")
+
+
+def test_a_trace_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    """The path and the reason."""
+    line = refused(capsys, "replay", "gone.json", "--candidate", "builtin:upstream")
+
+    assert line == "gone.json: No such file or directory"
+
+
+def test_a_candidate_that_swallows_what_the_harness_raises(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The first breach stays the first breach."""
+    body = "try:\n            self.port.free(99)\n        except BaseException:\n            pass\n        return 0"
+    (tmp_path / "sly.py").write_text(GOOD.replace("return 0", body, 1))
+
+    code = cli.invoke(["run", "toy", "--candidate", "sly.py:Shelf", "--engine", "explore"])
+
+    assert (code, "TOY-006 violated" in capsys.readouterr().out) == (1, True)
+
+
+def test_a_candidate_that_does_nothing_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    """Returning 0 to everything is not conformance."""
+    code = cli.invoke(["run", "toy", "--candidate", "good.py:Shelf", "--engine", "explore"])
+
+    assert code == 1
+    assert "TOY-001 violated by good.py:Shelf" in capsys.readouterr().out
+
+
+def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+    """The command in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "conformance", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+        **options,
+    )
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_leaves_a_partial_report(tmp_path: Path, workers: str, ending: signal.Signals) -> None:
+    """In the middle of a hunt: the footer says so, the exit code is 4, and the report is whole."""
+    path = tmp_path / "report.jsonl"
+    process = start(
+        *("run", "uio_msi", "--candidate", "builtin:upstream", "--engine", "campaign", "--budget", "5m"),
+        *("-n", workers, "--report", f"json:{path}"),
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    progress = process.stderr.readline()
+
+    os.killpg(process.pid, ending) if ending is signal.SIGINT else process.send_signal(ending)
+    out, err = process.communicate(timeout=60)
+
+    assert "steps" in progress
+    assert process.returncode == 4, (out, err)
+    assert out.splitlines()[-1] == "exit 4: uio_msi: inconclusive: interrupted before the end"
+    footer = json.loads(path.read_text().splitlines()[-1])
+    assert (footer["kind"], footer["interrupted"], footer["steps"] > 0) == ("footer", True, True)
+    assert "Traceback" not in err
+
+
+def test_nobody_reading_on_is_no_error() -> None:
+    """`conformance list | head -1` ends quietly."""
+    process = start("list", "uio_msi")
+    assert process.stdout is not None
+    process.stdout.close()
+
+    with process:
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
+
+
+def test_a_candidate_that_ends_its_process_takes_one_unit_with_it(tmp_path: Path) -> None:
+    """The harness cannot tell what happened, and says so."""
+    path = tmp_path / "exiting.py"
+    path.write_text(
+        "import os\n\nfrom conformance.candidates.builtin.uio_msi import Upstream\n\n\n"
+        "class Exiting(Upstream):\n"
+        "    def open(self):\n"
+        "        os._exit(7)\n"
+    )
+    process = start(
+        *("run", "uio_msi", "--candidate", f"{path}:Exiting", "--engine", "explore,interleave", "-n", "2"), cwd=tmp_path
+    )
+
+    out, err = process.communicate(timeout=120)
+
+    assert process.returncode == 3, err
+    assert "its process ended with exit code 7" in out.splitlines()[-1]

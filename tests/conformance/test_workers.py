@@ -1,0 +1,86 @@
+"""Jobs side by side: their results, their ends, and what happens when somebody interrupts."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from conformance.verdict import HarnessError, UsageError
+from conformance.workers import Died, Jobs
+from tests import jobs
+
+
+def run(function: Callable[..., Any], workers: int, count: int = 4) -> dict[int, Any]:
+    """The result of each job by number."""
+    return dict(Jobs(function, list(range(count)), workers, lambda *_: None).run())
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_job_is_done_once(workers: int) -> None:
+    """The same results, however many work."""
+    assert run(jobs.square, workers) == {0: 0, 1: 1, 2: 4, 3: 9}
+
+
+def test_jobs_say_how_far_they_are() -> None:
+    """Number of the job, steps, clauses, failures."""
+    told: list[tuple[int, ...]] = []
+
+    list(Jobs(jobs.square, [0, 5], 2, lambda *progress: told.append(progress)).run())
+
+    assert (1, 5, 10, 15) in told
+
+
+def test_a_worker_that_dies_takes_only_its_job_with_it() -> None:
+    """The others are done by a new worker."""
+    done = run(jobs.die, 2)
+
+    assert done[1] == Died("its process was killed by SIGKILL")
+    assert {n: v for n, v in done.items() if n != 1} == {0: 0, 2: 4, 3: 9}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_usage_error_crosses_the_border(workers: int) -> None:
+    """It means the same from a worker."""
+    with pytest.raises(UsageError, match="not like that"):
+        run(jobs.refuse, workers)
+
+
+def test_a_mistake_of_ours_becomes_a_harness_error() -> None:
+    """With its type and message."""
+    with pytest.raises(HarnessError, match="ZeroDivisionError"):
+        run(jobs.break_down, 2)
+
+
+def test_the_watchdog_works_in_workers() -> None:
+    """Their main thread gets the alarm."""
+    assert set(run(jobs.loop, 2, 2).values()) == {"did not return in time"}
+
+
+def test_the_first_interrupt_stops_the_jobs() -> None:
+    """They end with what they have; those that never began do not begin."""
+    told = 0
+
+    def interrupt_once(*_progress: int) -> None:
+        nonlocal told
+        told += 1
+        if told == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    side_by_side = Jobs(jobs.until_told, list(range(9)), 2, interrupt_once)
+
+    assert list(side_by_side.run()) == []
+    assert side_by_side.interrupted
+
+
+def test_the_second_interrupt_ends_at_once() -> None:
+    """Whoever presses twice does not want to wait."""
+
+    def interrupt_twice(*_progress: int) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        list(Jobs(jobs.until_told, list(range(9)), 2, interrupt_twice).run())
