@@ -406,6 +406,11 @@ class InjectHuge:
 
 
 @dataclass(frozen=True, slots=True)
+class StealReference:
+    """Corruption: the MMU's own reference to the valid direct root is lost."""
+
+
+@dataclass(frozen=True, slots=True)
 class HkidRelease:
     """The TD loses its key: the beginning of its end."""
 
@@ -460,8 +465,8 @@ Op = (
     | Prefault | EptViolation | FastFault | GetWalk | GpaIsMapped | ZapLeafs | Unmap | Age | TestAge | WrprotSlot
     | ClearDirtySlot | ClearDirtyMasked | WriteProtectGfn | SplitHuge | RecoverHuge | ZapSp | InvalidateRoots
     | ZapInvalidated | ZapAllFast | ZapAll | VmUninit | SetAttributes | HvaInvalidate | GmemInvalidate | SlotCreate
-    | SlotDelete | SlotMove | InjectHuge | HkidRelease | Access | InitRegion | Finalize | SeptSet | SeptRemove
-    | SeptFree
+    | SlotDelete | SlotMove | InjectHuge | StealReference | HkidRelease | Access | InitRegion | Finalize | SeptSet
+    | SeptRemove | SeptFree
 )  # fmt: skip
 
 OPERATIONS: tuple[type, ...] = (
@@ -469,8 +474,8 @@ OPERATIONS: tuple[type, ...] = (
     GfnIsAlias, SelectRoot, PageFault, TdpMap, Faultin, Prefault, EptViolation, FastFault, GetWalk, GpaIsMapped,
     ZapLeafs, Unmap, Age, TestAge, WrprotSlot, ClearDirtySlot, ClearDirtyMasked, WriteProtectGfn, SplitHuge,
     RecoverHuge, ZapSp, InvalidateRoots, ZapInvalidated, ZapAllFast, ZapAll, VmUninit, SetAttributes, HvaInvalidate,
-    GmemInvalidate, SlotCreate, SlotDelete, SlotMove, InjectHuge, HkidRelease, Access, InitRegion, Finalize,
-    SeptSet, SeptRemove, SeptFree,
+    GmemInvalidate, SlotCreate, SlotDelete, SlotMove, InjectHuge, StealReference, HkidRelease, Access, InitRegion,
+    Finalize, SeptSet, SeptRemove, SeptFree,
 )  # fmt: skip
 
 NEEDS: dict[type, frozenset[str]] = {
@@ -558,6 +563,8 @@ class State:
     bugged: bool = False
     corrupt: bool = False
     gone: bool = False
+    stolen: bool = False
+    """Whether the valid direct root lacks the MMU's reference."""
 
 
 def initial(config: Config, _profile: Profile) -> State:
@@ -585,10 +592,12 @@ def legal(state: State, op: Op) -> bool:
     if vcpu is not None:
         if vcpu >= len(state.vcpus) or (state.vcpus[vcpu] is None) != (kind is VcpuCreate):
             return False
+    if state.stolen and not state.bugged:
+        return kind is MmuUnload
     if state.corrupt:
         return kind in (PageFault, TdpMap, Prefault, EptViolation) and _reaches_corruption(state, op)
     if state.bugged:
-        return kind in (Prefault, EptViolation, VcpuDestroy) + _END and _legal_end(state, op)
+        return kind in (Prefault, EptViolation, VcpuDestroy, GmemInvalidate, *_END) and _legal_end(state, op)
     if kind in _END:
         return _legal_end(state, op)
     if not state.hkid:
@@ -602,9 +611,11 @@ _END = (HkidRelease, VmUninit, ZapAll)
 def _legal_end(state: State, op: Op) -> bool:
     match op:
         case HkidRelease():
-            return state.hkid and state.config.mirror and (state.bugged or not any(_private(state)))
+            return state.hkid and state.config.mirror and not _private(state)
         case VmUninit():
             return all(v is None for v in state.vcpus) and not (state.hkid and state.config.mirror)
+        case GmemInvalidate():
+            return state.hkid and state.config.private
         case Prefault() | EptViolation():
             return state.hkid and _is_loaded(state, op.vcpu) and not _alias(state.config, op.gpa >> 12)
     return True
@@ -642,6 +653,13 @@ def _legal_alive(state: State, op: Op) -> bool:
             return slot is not None and config.mirror and not slot[3] & spec.SLOT_INVALID
         case GmemInvalidate():
             return config.private
+        case SetAttributes():
+            start, end = op.address >> 12, op.address + op.size >> 12
+            within = end <= config.max_gfn + 1 and not (start < end and _has_alias(config, start, end - 1))
+            return op.address + op.size > 2**64 or within
+        case StealReference():
+            index = _valid(state, False)
+            return index != NONE and _references(state, index) == 2 and not state.roots[index].tables
         case InjectHuge():
             return _can_corrupt(state, op.gfn)
         case InitRegion():
@@ -789,7 +807,7 @@ def _huge_fits(state: State, gfn: int) -> bool:
 
 def _references(state: State, index: int) -> int:
     root = state.roots[index]
-    own = 1 if not root.invalid or root.scheduled else 0
+    own = 1 if (not root.invalid and not (state.stolen and not root.mirror)) or root.scheduled else 0
     return own + sum(index in pair for pair in state.vcpus if pair is not None)
 
 
@@ -832,7 +850,8 @@ def _zap(state: State, start: int, end: int, mirror: bool, direct: bool, invalid
     config = state.config
     roots = []
     gone: set[int] = set()
-    for root in state.roots:
+    for listed in state.roots:
+        root = listed
         if (mirror if root.mirror else direct) and (invalid or not root.invalid):
             hit = frozenset(leaf for leaf in root.leaves if leaf[0] < end and start < leaf[0] + config.cover(leaf[1]))
             if hit:
@@ -864,17 +883,11 @@ def _failed_removals(state: State, after: State, answers: Answers) -> Outcomes |
     if not answers.ext_remove and not answers.sept_failed:
         return None
     bugged = replace(after, bugged=True)
-    lost = sorted(state.ext_leaves - after.ext_leaves)
-    return tuple(
-        Outcome(
-            replace(bugged, ext_leaves=bugged.ext_leaves | {leaf}),
-            0,
-            because=spec.FAILED_REMOVE_KEEPS_PAGE,
-            effect=spec.FAILED_REMOVE_KEEPS_PAGE,
-            also=(spec.BUSY_RETRY_ONCE,) if answers.sept_failed else (),
-        )
-        for leaf in lost
-    )
+    also = (spec.BUSY_RETRY_ONCE,) if answers.sept_failed else ()
+    kept = [replace(bugged, ext_leaves=bugged.ext_leaves | {leaf}) for leaf in state.ext_leaves - after.ext_leaves]
+    kept += [replace(bugged, premapped=bugged.premapped | {gfn}) for gfn in state.premapped - after.premapped]
+    clause = spec.FAILED_REMOVE_KEEPS_PAGE
+    return tuple(Outcome(s, 0, because=clause, effect=clause, also=also) for s in kept)
 
 
 def _zapped(state: State, after: State, answers: Answers, because: Clause, *also: Clause) -> Outcomes:
@@ -903,11 +916,27 @@ def vcpu_destroy(state: State, op: VcpuDestroy, _answers: Answers) -> Outcomes:
 
 def mmu_unload(state: State, op: MmuUnload, _answers: Answers) -> Outcomes:
     """The direct root goes, the mirror root stays (TDP-027)."""
+    if state.stolen and state.vcpus[op.vcpu] is not None and _is_loaded(state, op.vcpu):
+        return _final_put(state, op.vcpu)
     return Outcome(
         _drop_direct(state, op.vcpu, False),
         0,
         because=spec.MIRROR_SURVIVES_UNLOAD,
         also=(spec.ROOT_REFERENCES,),
+    )
+
+
+def _final_put(state: State, vcpu: int) -> Outcomes:
+    """The last reference of a root that is still valid: a VM bug, whatever becomes of the root (TDP-033)."""
+    dropped = replace(_drop_direct(state, vcpu, False), bugged=True, stolen=False)
+    index = _valid(dropped, False)
+    freed = replace(dropped, roots=tuple(r for i, r in enumerate(dropped.roots) if i != index))
+    freed = replace(
+        freed, vcpus=tuple(None if pair is None else (pair[0], pair[1] - (pair[1] > index)) for pair in freed.vcpus)
+    )
+    kept = replace(dropped, stolen=True)
+    return tuple(
+        Outcome(after, 0, because=spec.FINAL_PUT_OF_VALID, effect=spec.FINAL_PUT_OF_VALID) for after in (freed, kept)
     )
 
 
@@ -1091,8 +1120,17 @@ def _fault(
     resolved = _resolve(state, gfn, private, prefetch, answers)
     if resolved is not None:
         return resolved
+    stale = Outcome(state, (spec.RET_PF_RETRY, ()), because=spec.STALE_FAULT, effect=spec.STALE_FAULT)
+    if _unmappable(config, gfn):
+        refused = Outcome(
+            state,
+            (-EFAULT, _exit(config, gfn, private)),
+            because=spec.UNMAPPABLE_ADDRESS,
+            effect=spec.UNMAPPABLE_ADDRESS,
+        )
+        return (refused, stale) if _is_obsolete(state, vcpu) or answers.mmu_invalidate_retry else refused
     if _is_obsolete(state, vcpu) or answers.mmu_invalidate_retry:
-        return Outcome(state, (spec.RET_PF_RETRY, ()), because=spec.STALE_FAULT, effect=spec.STALE_FAULT)
+        return stale
     pair = state.vcpus[vcpu]
     assert pair is not None
     mirror = config.mirror and (private if profile.root_by_access else not _is_direct(config, gpa))
@@ -1151,11 +1189,6 @@ def _map(
     """Install the leaf of a gfn under a root, or find it there."""
     config = state.config
     root = state.roots[index]
-    if _unmappable(config, gfn):
-        return Outcome(
-            state, (-EFAULT, _exit(config, gfn, private)), because=spec.UNMAPPABLE_ADDRESS,
-            effect=spec.UNMAPPABLE_ADDRESS,
-        )  # fmt: skip
     leaf = _covering(config, root, gfn)
     if root.mirror and leaf is not None and leaf[1] > 1:
         return _refused(state, spec.MIRROR_NO_HUGE)
@@ -1287,6 +1320,13 @@ def faultin(state: State, op: Faultin, answers: Answers) -> Outcomes:
     resolved = _resolve(state, op.gfn, op.private, False, answers)
     if resolved is not None:
         return resolved
+    if _unmappable(state.config, op.gfn):
+        results = (
+            (-EFAULT, _exit(state.config, op.gfn, op.private)),
+            (spec.RET_PF_CONTINUE, ()),
+            (spec.RET_PF_RETRY, ()),
+        )
+        return tuple(Outcome(state, result, because=spec.UNMAPPABLE_ADDRESS) for result in results)
     result = spec.RET_PF_RETRY if answers.mmu_invalidate_retry else spec.RET_PF_CONTINUE
     return Outcome(state, (result, ()), because=spec.SNAPSHOT_FIRST)
 
@@ -1341,6 +1381,8 @@ def prefault(state: State, op: Prefault, answers: Answers, profile: Profile) -> 
         failed = (freed, _loaded(freed, op.vcpu))
         return early + tuple(Outcome(s, -ENOMEM, because=spec.ALLOCATION_BEFORE_LOCK) for s in failed)
     loaded = _loaded(freed, op.vcpu)
+    if state.bugged:
+        return tuple(Outcome(s, -EIO, because=spec.BUSY_IS_NO_BUG) for s in dict.fromkeys((state, freed, loaded)))
     gfn = op.gpa >> 12
     private = gfn in state.attributes
     gpa = op.gpa if private else op.gpa | config.direct_bits << 12
@@ -1402,6 +1444,8 @@ def _fast(state: State, vcpu: int, gpa: int, write: bool) -> Outcome | None:
     assert pair is not None
     root = state.roots[pair[0]]
     leaf = _covering(state.config, root, gpa >> 12 & ~state.config.direct_bits)
+    if gpa >> 12 & ~state.config.direct_bits in state.attributes:
+        return None
     if leaf is None or _unmappable(state.config, gpa >> 12):
         return None
     if not write or leaf[3]:
@@ -1589,17 +1633,17 @@ def split_huge(state: State, op: SplitHuge, answers: Answers) -> Outcomes:
 
 
 def recover_huge(state: State, op: RecoverHuge) -> Outcomes:
-    """Tables of 4K leaves that could be one huge leaf may go, all of them or none."""
+    """Tables of 4K leaves that could be one huge leaf may go."""
     index = _valid(state, False)
     same = Outcome(state, 0, because=spec.MIRROR_UNTOUCHED, effect=spec.MIRROR_UNTOUCHED)
     if index == NONE or not state.config.huge:
         return same
     gfns = _slot_range(state, op.slot)
-    after = state
-    for table in state.roots[index].tables:
+    outcomes: tuple[Outcome, ...] = (same,)
+    for table in sorted(state.roots[index].tables):
         if table[0] == 1 and table[1] in gfns and _huge_fits(state, table[1]):
-            after = _without_table(after, index, table)
-    return same if after is state else (replace(same, state=after), same)
+            outcomes += tuple(replace(o, state=_without_table(o.state, index, table)) for o in outcomes)
+    return outcomes
 
 
 def _without_table(state: State, index: int, table: Table) -> State:
@@ -1742,7 +1786,7 @@ def _added(outcome: Outcome, gfn: int, answers: Answers, profile: Profile) -> tu
     if result not in (spec.RET_PF_FIXED, spec.RET_PF_SPURIOUS):
         return tuple(Outcome(state, r, because=outcome.because) for r in _advanced(result, True))
     if profile.premapped and answers.tdh_mem_page_add:
-        errno = EBUSY if answers.tdh_mem_page_add == spec.TDX_OPERAND_BUSY else EIO
+        errno = EBUSY if answers.tdh_mem_page_add & spec.TDX_STATUS_MASK == spec.TDX_OPERAND_BUSY else EIO
         return (Outcome(state, -errno, because=spec.PREMAPPED_COUNT, effect=spec.PREMAPPED_COUNT),)
     page = source(state, gfn, True)
     added = replace(state, premapped=state.premapped - {gfn}, ext_leaves=state.ext_leaves | {(gfn, page)})
@@ -1889,6 +1933,8 @@ def step(state: State, op: Op, answers: Answers, profile: Profile) -> Outcomes:
             return slot_move(state, op, answers)
         case InjectHuge():
             return inject_huge(state, op)
+        case StealReference():
+            return Outcome(replace(state, stolen=True), 0, because=spec.ROOT_REFERENCES)
         case HkidRelease():
             return Outcome(replace(state, hkid=False), 0, because=spec.HKID_ORDER)
         case InitRegion():

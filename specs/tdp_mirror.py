@@ -1597,6 +1597,9 @@ class Port(Protocol):
     def resched(self) -> int:
         """Whether mmu_lock should be dropped for others. 0 or 1."""
 
+    def cond_resched(self) -> None:
+        """Let others run; called in loops that wait for them."""
+
     # -- the external tree
 
     def ext_link(self, gfn: int, level: int, page: int) -> int:
@@ -1625,10 +1628,16 @@ class Port(Protocol):
     def check_request(self, vcpu: int, request: int) -> int:
         """Test and clear a request. 0 or 1."""
 
+    def vcpu_has_events(self, vcpu: int) -> int:
+        """Whether a request waits for the vCPU, so that it should go back to its run loop. 0 or 1."""
+
     # -- slots, attributes, invalidation, pages
 
     def memslot(self, gfn: int) -> tuple[int, ...]:
         """(slot, base, npages, flags) of the slot that holds `gfn`, or ()."""
+
+    def memslots(self, start: int, end: int) -> tuple[tuple[int, ...], ...]:
+        """The slots that overlap [start, end), by base gfn."""
 
     def memslot_by_id(self, slot: int) -> tuple[int, ...]:
         """(slot, base, npages, flags), or ()."""
@@ -1664,7 +1673,10 @@ class Port(Protocol):
         """Page of guest memory, with a reference; or a negative errno. May sleep."""
 
     def hva_get_pfn(self, slot: int, gfn: int, write: int) -> tuple[int, int, int]:
-        """(pfn, writable, largest level) behind the shared half, with a reference. May sleep."""
+        """(pfn, writable, largest level) behind the shared half, with a reference. May sleep.
+
+        `writable`: whether the leaf is to be writable, even for a read.
+        """
 
     def pfn_release(self, pfn: int) -> None:
         """Put the reference taken by gmem_get_pfn or hva_get_pfn."""

@@ -1,0 +1,2071 @@
+"""The world of a TDP MMU: page-table memory, locks, RCU, TLBs, the external tree, slots and the TD.
+
+Page-table words live here. Every change of a word is judged where it happens: who holds which
+lock, who froze the entry, what the external tree was told. What the words mean is the view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, NoReturn
+
+from conformance.environment.door import Environment
+from conformance.subsystem import Check
+from conformance.verdict import Crash, Violation
+from model import tdp_mirror as model
+from model.tdp_mirror import Config, Leaf, Table, View
+from specs import tdp_mirror as spec
+from specs.clause import Clause
+from specs.tdp_mirror import EBUSY, EEXIST, EIO, FROZEN, INVALID_PAGE, NONPRESENT, Profile
+
+CALLS = 30_000
+"""Environment calls within one operation after which a candidate hangs."""
+
+_PFN_MASK = ((1 << spec.PFN_BITS) - 1) << spec.PAGE_SHIFT
+_PLACE = 37
+"""Pages of one source are 2**37 frames apart, so a frame number tells its gfn and its source."""
+_SOURCES = {i + 1: name for i, name in enumerate(model.HVA_SOURCES + model.GMEM_SOURCES)}
+_ORIGIN = {name: i << _PLACE for i, name in _SOURCES.items()}
+_KIND_NAMES = {spec.HEADER: "header", spec.TABLE: "table", spec.EXTERNAL: "external page"}
+
+
+def _present(entry: int) -> int:
+    return entry >> spec.PRESENT & 1
+
+
+def _is_leaf(entry: int, level: int) -> bool:
+    return bool(entry >> spec.PRESENT & 1) and (level == 1 or bool(entry >> spec.HUGE & 1))
+
+
+class Page:
+    """A page-table page, and what its header says."""
+
+    __slots__ = (
+        "entries", "external", "gfn", "grace", "header", "init", "invalid", "level", "linked", "listed", "pa", "raw",
+        "refs", "removed", "role", "root",
+    )  # fmt: skip
+
+    def __init__(self, pa: int, init: int) -> None:
+        self.pa = pa
+        self.init = init
+        """Value of entries that were never written."""
+        self.entries: dict[int, int] = {}
+        self.header = 0
+        self.external = 0
+        self.role = -1
+        self.gfn = 0
+        """Base gfn as the header says."""
+        self.level = 0
+        self.raw = 0
+        """First gfn of the table with alias bits, once it is linked."""
+        self.root: Page | None = None
+        self.linked = False
+        self.removed = False
+        """Whether it was linked and is not any more."""
+        self.grace = False
+        """Whether call_rcu was made."""
+        self.listed = False
+        self.invalid = False
+        self.refs = 0
+
+    @property
+    def is_mirror(self) -> bool:
+        """As the role word says."""
+        return bool(self.role >> spec.ROLE_MIRROR & 1)
+
+    def read(self, index: int) -> int:
+        """An entry."""
+        return self.entries.get(index, self.init)
+
+
+class Vcpu:
+    """What hardware and the kernel hold of a vCPU."""
+
+    __slots__ = ("cached", "epoch", "init", "mirror", "pgd", "requests", "root", "tlb")
+
+    def __init__(self) -> None:
+        self.root = INVALID_PAGE
+        self.mirror = INVALID_PAGE
+        self.pgd: Page | None = None
+        """The direct root that hardware walks."""
+        self.tlb: dict[int, tuple[Page, int]] = {}
+        """Shared translations: gfn to root and page frame."""
+        self.cached = [0, 0, 0]
+        self.init = 0
+        self.requests: set[int] = set()
+        self.epoch = -1
+        """TLB epoch in which it entered the guest, -1 outside."""
+
+
+class Thread:
+    """What one thread of the candidate holds within an operation."""
+
+    __slots__ = (
+        "exit", "failed", "flush", "grabbed", "invalidating", "may_block", "op", "phase", "rcu", "slots", "srcu",
+        "stale",
+    )  # fmt: skip
+
+    def __init__(self, op: Any) -> None:
+        self.op = op
+        self.rcu = 0
+        self.srcu = 0
+        self.grabbed = 0
+        """References to guest pages."""
+        self.phase = 0
+        """1 after a snapshot of the invalidation sequence, 2 after attributes were read then."""
+        self.may_block = True
+        self.invalidating = 0
+        self.exit: tuple[int, ...] = ()
+        self.failed = False
+        """Whether an external operation failed."""
+        self.flush = False
+        """Whether the caller came with a flush pending."""
+        self.slots = 0
+        self.stale: tuple[int, int, int, int] | None = None
+        """The last failed exchange: page, index, expected, found."""
+
+
+class TdpMirror(Environment):
+    """The kernel around the TDP MMU, the hardware and the firmware below it."""
+
+    PORT = spec.Port
+    CALL_CLAUSES: ClassVar[dict[str, tuple[Clause, ...]]] = {
+        "pt_read": (spec.RCU_PROTECTED,),
+        "pt_cmpxchg": (spec.ATOMIC_UPDATES, spec.NONPRESENT_ENCODING),
+        "pt_store": (spec.ATOMIC_UPDATES, spec.NONPRESENT_ENCODING),
+        "memslot": (spec.NO_ALIAS_IN_CALLS,),
+        "gmem_get_pfn": (spec.SNAPSHOT_FIRST, spec.NO_ALIAS_IN_CALLS),
+        "hva_get_pfn": (spec.SNAPSHOT_FIRST, spec.NO_ALIAS_IN_CALLS),
+        "cache_topup": (spec.ALLOCATION_BEFORE_LOCK,),
+        "role_invalidate": (spec.INVALIDATE_WRITE_LOCK,),
+        "roots_del": (spec.FREED_AFTER_GRACE,),
+        "roots_add": (spec.ROOT_KIND_FIXED, spec.ONE_ROOT_PER_ROLE, spec.ROOT_WITHOUT_EXTERNAL),
+        "ext_link": (spec.BUILD_TOP_DOWN, spec.LINK_ARGUMENTS, spec.PRESENT_NOT_SET_AGAIN, spec.LOST_FREEZE),
+        "ext_set": (spec.BUILD_TOP_DOWN, spec.SET_ARGUMENTS, spec.PRESENT_NOT_SET_AGAIN, spec.LOST_FREEZE),
+        "ext_remove": (spec.REMOVE_WRITE_LOCKED, spec.REMOVE_ARGUMENTS, spec.HKID_ORDER),
+        "ext_free": (spec.FREE_BOTTOM_UP, spec.FREE_ARGUMENTS, spec.HKID_ORDER),
+    }
+
+    def __init__(self, config: Config, profile: Profile) -> None:
+        super().__init__()
+        self.config = config
+        self.profile = profile
+        self.calls = CALLS
+        self.bits = config.direct_bits
+        self.entries_per_table = 1 << config.index_bits
+        self.threads = [Thread(None), Thread(None)]
+        self.active = 0
+        self.next_page = 0x1000
+        self.pages: dict[int, Page] = {}
+        self.objects: dict[int, int] = {}
+        """Address to kind of every object that is allocated."""
+        self.loose: dict[int, int] = {}
+        """Objects in nobody's structure yet, or any more: address to the thread that has them."""
+        self.freed: set[int] = set()
+        self.owned: set[int] = set()
+        """External pages that the TD owns."""
+        self.leaked = 0
+        self.roots: list[Page] = []
+        self.vcpus: list[Vcpu | None] = [None] * config.vcpus
+        self.readers = [0, 0]
+        self.writer = -1
+        self.pages_holder = -1
+        self.slots_holder = -1
+        self.waiting_rcu: list[tuple[int, set[int]]] = []
+        self.barrier = False
+        self.frozen: dict[tuple[int, int], tuple[int, int]] = {}
+        """(page, index) to the thread that froze the entry, and what was there."""
+        self.agreed: dict[tuple[int, int], int] = {}
+        """(page, index) to what the external tree agreed to: a page frame, or 0 for a table."""
+        self.cleared: dict[int, tuple[int, int]] = {}
+        """gfn of a mirror leaf that was cleared to its page frame and thread; the external tree does not know yet."""
+        self.unflushed: set[int] = set()
+        self.pgtables = 0
+        self.linked_tables = 0
+        self.stats: dict[int, int] = {}
+        self.leaf_counts: dict[int, int] = {}
+        self.slots: dict[int, model.Slot] = {slot[0]: slot for slot in config.slots}
+        self.private_gfns = set(config.private_gfns)
+        self.moved: set[tuple[str, int]] = set()
+        self.ext_tables: dict[Table, int] = {}
+        self.ext_leaves: dict[int, int] = {}
+        self.ext_states: dict[tuple[int, int], tuple[str, int]] = {}
+        """Deep: (gfn, level) to "blocked" and the epoch of blocking."""
+        self.premaps: set[int] = set()
+        self.premap_count = 0
+        self.pins: dict[int, int] = {}
+        self.unclean: dict[int, set[str]] = {}
+        self.td = spec.TD_INIT if config.deep else spec.TD_RUNNABLE
+        self.finalized = not config.deep
+        self.allowed = not config.deep or config.early
+        self.hkid = True
+        self.sept_wait = False
+        self.kicked = False
+        self.refusals: dict[str, int] = {}
+        self.epoch = 1
+        self.bugged = False
+        self.warned: set[type] = set()
+        self.sequence = 0
+        self.invalidations: list[tuple[int, int]] = []
+        self.version = 0
+        self._seen: tuple[int, Any] = (-1, None)
+
+    def start(self, factory: Callable[[Any], Any]) -> None:
+        """Create the candidate and let it initialise the VM."""
+        super().start(factory)
+        config = self.config
+        self.enter_int(
+            self.driver.vm_init, int(config.mirror), self.bits, config.levels, config.index_bits, config.max_gfn,
+            int(config.private),
+        )  # fmt: skip
+
+    # -- threads and the borders of an operation
+
+    @property
+    def me(self) -> int:
+        """Number of the running thread."""
+        return self.scheduler.running if self.scheduler is not None else 0
+
+    @property
+    def thread(self) -> Thread:
+        """What the running thread holds."""
+        return self.threads[self.scheduler.running if self.scheduler is not None else 0]
+
+    def can_interrupt(self, op: Any) -> bool:
+        """Guest accesses always; anything else only while nobody holds a lock."""
+        thread = self.thread
+        if not self.can_run_beside(thread.op, op):
+            return False
+        if type(op) is model.Access:
+            return True
+        free = self.writer < 0 and not any(self.readers) and self.pages_holder < 0 and self.slots_holder < 0
+        return free and not thread.rcu and not (thread.srcu and type(op) in (model.SlotDelete, model.SlotMove))
+
+    def can_run_beside(self, left: Any, right: Any) -> bool:
+        """A vCPU does one thing at a time."""
+        vcpu = getattr(left, "vcpu", None)
+        return vcpu is None or vcpu != getattr(right, "vcpu", None)
+
+    def perform(self, op: Any) -> Any:
+        """One operation, and what must be true when it returns."""
+        me = self.me
+        outer = self.threads[me]
+        self.threads[me] = thread = Thread(op)
+        self.active += 1
+        try:
+            vcpu = getattr(op, "vcpu", -1)
+            if self.config.deep and vcpu >= 0 and type(op) is not model.Access:
+                self._leave_guest(self.vcpus[vcpu])
+            result = self.OPERATIONS[type(op)](self, op)
+            self._leave(me, thread, nested=outer.op is not None)
+        finally:
+            self.active -= 1
+            self.threads[me] = outer
+        if not self.active:
+            self._settle()
+        return result
+
+    def _leave(self, me: int, thread: Thread, *, nested: bool) -> None:
+        """Nothing the thread took may be left; what it interrupted may hold a few things."""
+        if nested:
+            return
+        held = [
+            name
+            for name, value in (
+                ("the RCU read lock", thread.rcu),
+                ("SRCU", thread.srcu),
+                ("a reference to a guest page", thread.grabbed),
+                ("mmu_lock", self.readers[me] or self.writer == me),
+                ("pages_lock", self.pages_holder == me),
+                ("slots_lock", self.slots_holder == me),
+                ("an invalidation", thread.invalidating),
+            )
+            if value
+        ]
+        if held:
+            self._violate(spec.BALANCED, f"the call returns with {', '.join(held)} held")
+        for (pa, index), (owner, _) in self.frozen.items():
+            if owner == me:
+                self._violate(spec.NOTHING_LEFT_FROZEN, f"entry {index} of table {pa:#x} is left frozen")
+        self.hold(spec.NOTHING_LEFT_FROZEN)
+        for gfn, (pfn, owner) in self.cleared.items():
+            if owner == me:
+                self._violate(
+                    spec.REMOVE_ARGUMENTS, f"mirror leaf of gfn {gfn:#x} cleared, page {pfn:#x} not removed outside"
+                )
+        for pa, owner in self.loose.items():
+            if owner == me:
+                clause = spec.FAILED_EXTERNAL_RESTORES if thread.failed else spec.BALANCED
+                self._violate(clause, f"{_KIND_NAMES[self.objects[pa]]} {pa:#x} is neither linked nor given back")
+        self.hold(spec.BALANCED)
+        if self.sept_wait:
+            self._violate(spec.BUSY_RETRY_ONCE, "wait_for_sept_zap is left set")
+
+    def _settle(self) -> None:
+        """Sums that hold while no operation is in progress."""
+        if self.pgtables != self.linked_tables:
+            self._violate(spec.STATISTICS, f"{self.linked_tables} tables are linked, {self.pgtables} are accounted")
+        for level in self.stats.keys() | self.leaf_counts.keys():
+            counted, real = self.stats.get(level, 0), self.leaf_counts.get(level, 0)
+            if counted != real:
+                self._violate(spec.STATISTICS, f"{real} leaves of level {level}, statistics say {counted}")
+        self.hold(spec.STATISTICS)
+        if self.config.deep and not self.bugged:
+            pages = [*self.ext_leaves.values(), *(self._page(gfn, True) for gfn in self.premaps)]
+            wanted = dict.fromkeys(pages, 1)
+            pins = {pfn: n for pfn, n in self.pins.items() if n}
+            if pins != wanted:
+                self._violate(spec.BALANCED, f"pages pinned {_hex(pins)}, pages of the TD {_hex(wanted)}")
+
+    def _violate(self, clause: Clause, detail: str) -> NoReturn:
+        raise self.remember(Violation(clause, detail))
+
+    def _natural(self, gfn: int, what: str) -> None:
+        """No gfn that leaves the MMU has an alias bit (TDP-012)."""
+        if gfn & self.bits:
+            self._violate(spec.NO_ALIAS_IN_CALLS, f"{what}: gfn {gfn:#x} has the alias bit")
+
+    # -- memory
+
+    def _new(self, kind: int, init: int) -> int:
+        self.next_page += 1
+        pa = self.next_page << spec.PAGE_SHIFT
+        self.objects[pa] = kind
+        self.loose[pa] = self.me
+        if kind == spec.TABLE:
+            self.pages[pa] = Page(pa, init)
+        return pa
+
+    def cache_topup(self, vcpu: int, kind: int, count: int, init: int) -> int:
+        """Fill a cache; sleeps, so never under mmu_lock (TDP-071)."""
+        me = self.me
+        if self.readers[me] or self.writer == me:
+            self._violate(spec.ALLOCATION_BEFORE_LOCK, "cache_topup under mmu_lock")
+        refusal = self.refused("cache_topup")
+        if refusal:
+            return refusal
+        v = self._vcpu(vcpu)
+        v.cached[kind] = max(v.cached[kind], count)
+        if kind == spec.TABLE:
+            v.init = init
+        return 0
+
+    def cache_alloc(self, vcpu: int, kind: int) -> int:
+        """Take an object; the cache must hold one (TDP-071)."""
+        v = self._vcpu(vcpu)
+        if v.cached[kind] <= 0:
+            self._violate(spec.ALLOCATION_BEFORE_LOCK, f"cache of {_KIND_NAMES[kind]}s is empty")
+        v.cached[kind] -= 1
+        return self._new(kind, v.init)
+
+    def cache_free(self, vcpu: int) -> None:
+        """Empty the caches of a vCPU."""
+        self._vcpu(vcpu).cached = [0, 0, 0]
+
+    def page_alloc(self, kind: int, init: int) -> int:
+        """Allocate; sleeps."""
+        me = self.me
+        if self.readers[me] or self.writer == me:
+            self._violate(spec.ALLOCATION_BEFORE_LOCK, "page_alloc under mmu_lock")
+        return 0 if self.refused("page_alloc") else self._new(kind, init)
+
+    def page_free(self, page: int) -> None:
+        """Free an object that nobody can reach (TDP-085) and the TD does not own (TDP-078)."""
+        kind = self.objects.get(page)
+        if kind is None:
+            self._violate(spec.BALANCED, f"page_free({page:#x}): not allocated, or freed twice")
+        if page in self.owned:
+            self._violate(spec.FAILED_FREE_LEAKS, f"page_free({page:#x}): the external tree owns that page")
+        if page not in self.loose:
+            self._violate(spec.TABLE_GRACE_PERIOD, f"page_free({page:#x}): still reachable, or no grace period")
+        del self.objects[page], self.loose[page]
+        if self.pages.pop(page, None) is not None:
+            self.freed.add(page)
+
+    def page_leak(self, page: int) -> None:
+        """Give up a page that the firmware did not give back."""
+        if page not in self.owned:
+            self._violate(spec.BALANCED, f"page_leak({page:#x}): nothing forbids to free that page")
+        self.leaked += 1
+        self.owned.discard(page)
+        self.objects.pop(page, None)
+        self.loose.pop(page, None)
+
+    def sp_init(self, page: int, header: int, role: int, gfn: int, external: int) -> None:
+        """Fill in a header."""
+        table = self._table(page)
+        if table.linked or table.removed:
+            self._violate(spec.ROOT_KIND_FIXED, f"sp_init({page:#x}): the table is in use")
+        self._natural(gfn, "sp_init")
+        table.header, table.role, table.gfn, table.external = header, role, gfn, external
+
+    def account_pgtable(self, change: int) -> None:
+        """Count a table."""
+        self.pgtables += change
+
+    def update_page_stats(self, level: int, change: int) -> None:
+        """Count leaves."""
+        self.stats[level] = self.stats.get(level, 0) + change
+
+    # -- entries
+
+    def _table(self, page: int) -> Page:
+        table = self.pages.get(page)
+        if table is None:
+            if page in self.freed:
+                self._violate(spec.TABLE_GRACE_PERIOD, f"table {page:#x} is used after it was freed")
+            self._violate(spec.MIRROR_BEFORE_DIRECT, f"{page:#x} is no page table")
+        return table
+
+    def _access(self, page: int, index: int) -> Page:
+        """The table, if this thread may touch it now (TDP-050)."""
+        table = self.pages.get(page) or self._table(page)
+        if table.linked:
+            me = self.scheduler.running if self.scheduler is not None else 0
+            if not self.threads[me].rcu and self.writer != me:
+                self._violate(spec.RCU_PROTECTED, f"table {page:#x} is accessed outside an RCU read section")
+        if not 0 <= index < self.entries_per_table:
+            raise self.remember(Crash(f"entry {index} of a table of {self.entries_per_table}"))
+        return table
+
+    def pt_read(self, page: int, index: int) -> int:
+        """Read an entry."""
+        table = self._access(page, index)
+        value = table.entries.get(index, table.init)
+        if value == FROZEN and self.scheduler is not None and table.linked:
+            self._contended()
+        return value
+
+    def _contended(self) -> None:
+        if self.scheduler is not None:
+            self.frame.given.setdefault("contended", 1)
+
+    def pt_store(self, page: int, index: int, value: int) -> None:
+        """Plain store."""
+        table = self._access(page, index)
+        self._change(table, index, table.read(index), value, True)
+
+    def pt_cmpxchg(self, page: int, index: int, old: int, new: int) -> int:
+        """Compare and exchange; hardware may set bits just before."""
+        table = self._access(page, index)
+        found = table.read(index)
+        if found == old and self.frame.plan and self._by_hardware(table, index, found):
+            found = table.read(index)
+        thread = self.thread
+        if found != old:
+            now = (page, index, old, found)
+            if thread.stale == now:
+                self._violate(
+                    spec.REFRESH_AFTER_FAILURE, f"exchange of entry {index} repeated with the stale value {old:#x}"
+                )
+            thread.stale = now
+            self._contended()
+            return found
+        if thread.stale is not None:
+            thread.stale = None
+            self.hold(spec.REFRESH_AFTER_FAILURE)
+        self._change(table, index, old, new, False)
+        return found
+
+    def _by_hardware(self, table: Page, index: int, entry: int) -> bool:
+        """Set accessed and dirty as hardware may at any time, if that is planned and possible."""
+        root = table.root
+        if root is None or root.is_mirror or not _is_leaf(entry, table.level):
+            return False
+        marked = entry | 1 << spec.ACCESSED | (entry >> spec.WRITE & 1) << spec.DIRTY
+        if marked == entry or not self.refused("pt_cmpxchg"):
+            return False
+        table.entries[index] = marked
+        return True
+
+    def pt_xchg(self, page: int, index: int, new: int) -> int:
+        """Exchange."""
+        table = self._access(page, index)
+        old = table.read(index)
+        self._change(table, index, old, new, False)
+        return old
+
+    def pt_and(self, page: int, index: int, mask: int) -> int:
+        """Atomic and."""
+        table = self._access(page, index)
+        old = table.read(index)
+        self._change(table, index, old, old & mask, False)
+        return old
+
+    def _change(self, table: Page, index: int, old: int, new: int, plain: bool) -> None:
+        """Judge one change of one entry, and make it."""
+        me = self.me
+        root = table.root
+        where = f"entry {index} of the level {table.level} table {table.pa:#x}"
+        if not table.linked:
+            if root is not None:
+                self._count(table, index, old, new)
+                if root.is_mirror and _is_leaf(old, table.level) and not _present(new):
+                    self.cleared[self._gfn(table, index)] = ((old & _PFN_MASK) >> spec.PAGE_SHIFT, me)
+            table.entries[index] = new
+            return
+        assert root is not None
+        key = (table.pa, index)
+        self._judge_owner(key, old, new, plain, where)
+        if not _present(new):
+            self._judge_nonpresent(table, index, new, where)
+        elif not new >> spec.SUPPRESS_VE & 1:
+            self._violate(spec.NONPRESENT_ENCODING, f"{where}: {new:#x} is present without bit 63")
+        if plain and self.writer != me and old != FROZEN:
+            self._violate(spec.ATOMIC_UPDATES, f"{where}: plain store of {new:#x} over {old:#x} without the write lock")
+        if not plain and self.writer != me and not self.readers[me] and not (_present(old) and _present(new)):
+            self._violate(spec.ATOMIC_UPDATES, f"{where}: {old:#x} becomes {new:#x} without mmu_lock")
+        if _present(new) and not _present(old) and root.invalid:
+            self._violate(spec.NO_MAP_UNDER_INVALID, f"{where}: {new:#x} installed under an invalid root")
+        if root.is_mirror:
+            self._judge_mirror(table, index, old, new, where)
+        elif plain and self._is_volatile(old, table.level):
+            self._violate(spec.ATOMIC_UPDATES, f"{where}: plain store over {old:#x}, which hardware may change")
+        self._judge_leaf(table, index, old, new, where)
+        if new == FROZEN:
+            self.frozen[key] = (me, old)
+        else:
+            self.frozen.pop(key, None)
+            self.agreed.pop(key, None)
+        self._count(table, index, old, new)
+        table.entries[index] = new
+        self.version += 1
+        self._relink(table, index, old, new)
+
+    def _judge_owner(self, key: tuple[int, int], old: int, new: int, plain: bool, where: str) -> None:
+        if old == FROZEN:
+            owner = self.frozen.get(key, (-1, 0))[0]
+            if owner not in (self.me, -1):
+                self._violate(spec.FROZEN_IS_OWNED, f"{where}: frozen by thread {owner}, changed by thread {self.me}")
+            if new == FROZEN:
+                self._violate(spec.FROZEN_IS_OWNED, f"{where}: frozen twice")
+            self.hold(spec.FROZEN_IS_OWNED)
+        if new == FROZEN and plain:
+            self._violate(spec.EXCLUSIVE_SETTER_NOT_FROZEN, f"{where}: FROZEN stored in a linked table")
+
+    def _judge_nonpresent(self, table: Page, index: int, new: int, where: str) -> None:
+        if new in (NONPRESENT, FROZEN):
+            return
+        assert table.root is not None
+        gfn = self._gfn(table, index)
+        mmio = not table.root.is_mirror and new >> spec.SUPPRESS_VE & 1 == 0 and self._slot(gfn) is None
+        if not mmio:
+            self._violate(spec.NONPRESENT_ENCODING, f"{where}: {new:#x} is neither present, NONPRESENT nor FROZEN")
+
+    @staticmethod
+    def _is_volatile(entry: int, level: int) -> bool:
+        """Whether hardware may change the entry at this moment."""
+        if not _is_leaf(entry, level):
+            return False
+        return not entry >> spec.ACCESSED & 1 or bool(entry >> spec.WRITE & 1 and not entry >> spec.DIRTY & 1)
+
+    def _judge_mirror(self, table: Page, index: int, old: int, new: int, where: str) -> None:
+        me = self.me
+        key = (table.pa, index)
+        if _present(old):
+            if _present(new):
+                self._violate(spec.MIRROR_UNTOUCHED, f"{where} of a mirror: {old:#x} becomes {new:#x}")
+            if self.writer != me:
+                self._violate(spec.ATOMIC_ZAP_REFUSED, f"{where} of a mirror: zapped without the write lock")
+            if _is_leaf(old, table.level):
+                self.cleared[self._gfn(table, index)] = ((old & _PFN_MASK) >> spec.PAGE_SHIFT, me)
+            return
+        if _present(new):
+            if old != FROZEN or key not in self.agreed:
+                self._violate(
+                    spec.FREEZE_EXTERNAL_PUBLISH, f"{where} of a mirror: {new:#x} before the external tree agreed"
+                )
+            agreed = self.agreed[key]
+            if agreed and agreed != (new & _PFN_MASK) >> spec.PAGE_SHIFT:
+                self._violate(spec.SET_ARGUMENTS, f"{where}: {new:#x} published, page {agreed:#x} set outside")
+            if _is_leaf(new, table.level):
+                if table.level > 1:
+                    self._violate(spec.MIRROR_4K_ONLY, f"{where}: huge leaf {new:#x} in a mirror")
+                if new & spec.RWX != spec.RWX:
+                    self._violate(spec.MIRROR_LEAF_RWX, f"{where}: mirror leaf {new:#x} lacks R, W or X")
+                self.hold(spec.MIRROR_LEAF_RWX)
+            self.hold(spec.FREEZE_EXTERNAL_PUBLISH)
+        elif old == FROZEN:
+            before = self.frozen.get(key, (me, new))[1]
+            if new != before:
+                self._violate(spec.FAILED_EXTERNAL_RESTORES, f"{where}: {before:#x} restored as {new:#x}")
+            if key in self.agreed:
+                self._violate(spec.FREEZE_EXTERNAL_PUBLISH, f"{where}: the external tree agreed, nothing published")
+            self.hold(spec.FAILED_EXTERNAL_RESTORES)
+
+    def _judge_leaf(self, table: Page, index: int, old: int, new: int, where: str) -> None:
+        """Pages do not change under a leaf; each half is where it belongs."""
+        assert table.root is not None
+        if not _present(new):
+            return
+        if _is_leaf(old, table.level) and _is_leaf(new, table.level) and (old ^ new) & _PFN_MASK:
+            self._violate(spec.LEAF_PFN_FIXED, f"{where}: {old:#x} becomes {new:#x}, another page")
+        if _present(old) and _is_leaf(new, table.level):
+            self.hold(spec.LEAF_PFN_FIXED)
+        if self.bits:
+            raw = table.raw + index * self.config.cover(table.level)
+            below = self.config.cover(table.level) <= self.bits
+            if below and bool(raw & self.bits) == table.root.is_mirror:
+                self._violate(spec.WALK_INDEX, f"{where}: gfn {raw:#x} is in the other half of this root")
+        if _present(old) and not _is_leaf(old, table.level) and table.root.is_mirror:
+            self._violate(spec.MIRROR_NO_HUGE, f"{where}: a table of a mirror is replaced by {new:#x}")
+
+    def _gfn(self, table: Page, index: int) -> int:
+        """Natural gfn of an entry."""
+        return table.raw + index * self.config.cover(table.level) & ~self.bits
+
+    def _count(self, table: Page, index: int, old: int, new: int) -> None:
+        """Leaves that come and go; leaves of valid roots that go need a flush."""
+        level = table.level
+        was, now = _is_leaf(old, level), _is_leaf(new, level)
+        if was == now:
+            return
+        self.leaf_counts[level] = self.leaf_counts.get(level, 0) + (1 if now else -1)
+        root = table.root
+        assert root is not None
+        if was and not root.invalid and not _present(new):
+            self.unflushed.add(self._gfn(table, index))
+
+    def _relink(self, table: Page, index: int, old: int, new: int) -> None:
+        """Tables that an entry points to come into reach, or go out of it."""
+        level = table.level
+        if _present(old) and not _is_leaf(old, level):
+            self._unlink(self.pages[old & _PFN_MASK])
+        if _present(new) and not _is_leaf(new, level):
+            self._link(table, index, new, _is_leaf(old, level))
+
+    def _link(self, parent: Page, index: int, entry: int, split: bool) -> None:
+        child = self._table(entry & _PFN_MASK)
+        if child.linked or child.removed:
+            self._violate(spec.CHILD_ROLE, f"table {child.pa:#x} is linked twice")
+        assert parent.root is not None
+        child.level = parent.level - 1
+        child.raw = parent.raw + index * self.config.cover(parent.level)
+        child.root = parent.root
+        gfn = child.raw & ~self.bits
+        if child.role >> spec.ROLE_MIRROR & 1 != parent.role >> spec.ROLE_MIRROR & 1:
+            self._violate(spec.ROOT_KIND_FIXED, f"a child of table {parent.pa:#x} has another mirror flag")
+        wanted = parent.role - 1 & ~(1 << spec.ROLE_INVALID)
+        if child.role & ~(1 << spec.ROLE_INVALID) != wanted or child.gfn != gfn:
+            self._violate(
+                spec.CHILD_ROLE,
+                f"table {child.pa:#x}: role {child.role:#x}, gfn {child.gfn:#x}, expected {wanted:#x}, {gfn:#x}",
+            )
+        if not split:
+            self._fresh(child)
+        else:
+            for i, value in child.entries.items():
+                if _present(value):
+                    self._count(child, i, NONPRESENT, value)
+        child.linked = True
+        self.linked_tables += 1
+        for pa in (child.pa, child.header, child.external):
+            self.loose.pop(pa, None)
+        self.hold(spec.CHILD_ROLE)
+
+    def _fresh(self, table: Page) -> None:
+        """All entries NONPRESENT before anybody can reach them (TDP-041)."""
+        values = set(table.entries.values())
+        if len(table.entries) < self.entries_per_table:
+            values.add(table.init)
+        if values - {NONPRESENT}:
+            wrong = min(values - {NONPRESENT})
+            self._violate(spec.NEW_TABLE_NONPRESENT, f"new table {table.pa:#x} holds {wrong:#x}")
+        self.hold(spec.NEW_TABLE_NONPRESENT)
+
+    def _unlink(self, table: Page) -> None:
+        """A table and all below it are out of reach for new walks."""
+        table.linked, table.removed = False, True
+        self.linked_tables -= 1
+        root = table.root
+        assert root is not None
+        for index, value in table.entries.items():
+            if _is_leaf(value, table.level):
+                if not root.invalid:
+                    self.unflushed.add(self._gfn(table, index))
+            elif _present(value):
+                self._unlink(self.pages[value & _PFN_MASK])
+
+    # -- roots
+
+    def refcount_set(self, page: int, count: int) -> None:
+        """Set a count."""
+        self._table(page).refs = count
+
+    def refcount_inc_not_zero(self, page: int) -> int:
+        """Take a reference unless there is none."""
+        table = self._table(page)
+        if table.refs <= 0:
+            return 0
+        table.refs += 1
+        return 1
+
+    def refcount_dec_and_test(self, page: int) -> int:
+        """Put a reference."""
+        table = self._table(page)
+        if table.refs <= 0:
+            self._violate(spec.ROOT_REFERENCES, f"reference of root {page:#x} put once too often")
+        table.refs -= 1
+        return int(table.refs == 0)
+
+    def roots_add(self, page: int) -> None:
+        """List a root (TDP-023, 037, 041)."""
+        table = self._table(page)
+        if self.pages_holder != self.me:
+            self._violate(spec.ONE_ROOT_PER_ROLE, "a root is listed without pages_lock")
+        if table.external:
+            self._violate(spec.ROOT_WITHOUT_EXTERNAL, f"root {page:#x} has the external page {table.external:#x}")
+        if table.role < 0 or table.role & spec.ROLE_LEVEL_MASK != self.config.levels:
+            self._violate(spec.ROOT_KIND_FIXED, f"root {page:#x} has role {table.role:#x}")
+        if table.is_mirror and not self.config.mirror:
+            self._violate(spec.MIRROR_BEFORE_DIRECT, "a mirror root on a VM without mirrors")
+        for other in self.roots:
+            if not other.invalid and other.role == table.role:
+                self._violate(spec.ONE_ROOT_PER_ROLE, f"two valid roots of role {table.role:#x}")
+        self._fresh(table)
+        table.level, table.root, table.raw = self.config.levels, table, 0
+        table.linked = table.listed = True
+        self.roots.append(table)
+        self.version += 1
+        for pa in (table.pa, table.header):
+            self.loose.pop(pa, None)
+
+    def roots_del(self, page: int) -> None:
+        """Unlist a root (TDP-034)."""
+        table = self._table(page)
+        if self.pages_holder != self.me or not table.listed or table.refs:
+            self._violate(
+                spec.FREED_AFTER_GRACE,
+                f"root {page:#x} unlisted with {table.refs} references, pages_lock held by {self.pages_holder}",
+            )
+        self.roots.remove(table)
+        table.listed = table.linked = False
+        table.removed = True
+        self.version += 1
+
+    def role_invalidate(self, page: int) -> None:
+        """Mark a root invalid (TDP-029, 031)."""
+        table = self._table(page)
+        ending = type(self.thread.op) is model.VmUninit
+        if self.writer != self.me and not ending:
+            self._violate(spec.INVALIDATE_WRITE_LOCK, f"root {page:#x} invalidated without the write lock")
+        if table.is_mirror and not ending:
+            self._violate(spec.ONE_MIRROR_ROOT, f"mirror root {page:#x} invalidated")
+        table.invalid = True
+        table.role |= 1 << spec.ROLE_INVALID
+        self.version += 1
+
+    def vcpu_root(self, vcpu: int, mirror: int, page: int) -> None:
+        """Store a root of a vCPU (TDP-024)."""
+        v = self._vcpu(vcpu)
+        if mirror:
+            v.mirror = page
+        else:
+            v.root = page
+            v.pgd = None
+        if self.config.mirror and v.mirror == INVALID_PAGE and v.root != INVALID_PAGE:
+            self._violate(spec.MIRROR_BEFORE_DIRECT, f"vCPU {vcpu} has a direct root and no mirror root")
+        if not self.config.mirror and v.mirror != INVALID_PAGE:
+            self._violate(spec.MIRROR_BEFORE_DIRECT, f"vCPU {vcpu} of a VM without mirrors has a mirror root")
+
+    def load_pgd(self, vcpu: int, page: int, level: int) -> None:
+        """Load the direct root."""
+        table = self._table(page)
+        v = self._vcpu(vcpu)
+        if not table.listed or table.is_mirror or level != self.config.levels:
+            self._violate(spec.ROOT_BY_ADDRESS, f"load_pgd({page:#x}, level {level}): not the direct root of this VM")
+        v.pgd = table
+        v.tlb.clear()
+
+    def _vcpu(self, vcpu: int) -> Vcpu:
+        v = self.vcpus[vcpu] if 0 <= vcpu < len(self.vcpus) else None
+        if v is None:
+            raise self.remember(Crash(f"there is no vCPU {vcpu}"))
+        return v
+
+    # -- locks
+
+    def _acquire(self, what: str, free: Callable[[], bool]) -> None:
+        if free():
+            return
+        if self.scheduler is None:
+            self._violate(spec.BALANCED, f"{what} taken while it is held")
+        self.scheduler.block(what, free)
+
+    def read_lock(self) -> None:
+        """mmu_lock for read."""
+        me = self.me
+        if self.readers[me] or self.writer == me:
+            self._violate(spec.BALANCED, "mmu_lock taken for read while held")
+        self._acquire("mmu_lock for read", lambda: self.writer < 0)
+        self.readers[me] = 1
+
+    def read_unlock(self) -> None:
+        """Release it."""
+        me = self.me
+        if not self.readers[me]:
+            self._violate(spec.BALANCED, "mmu_lock released for read, not held")
+        self._check_tlbs()
+        self.readers[me] = 0
+        self.threads[me].phase = 0
+
+    def write_lock(self) -> None:
+        """mmu_lock for write."""
+        me = self.me
+        if self.readers[me] or self.writer == me:
+            self._violate(spec.BALANCED, "mmu_lock taken for write while held")
+        self._acquire("mmu_lock for write", lambda: self.writer < 0 and not any(self.readers))
+        self.writer = me
+
+    def write_unlock(self) -> None:
+        """Release it: no TLB may hold what was zapped (TDP-084)."""
+        if self.writer != self.me:
+            self._violate(spec.BALANCED, "mmu_lock released for write, not held")
+        if not self.thread.may_block:
+            self._violate(spec.NO_BLOCK_NO_YIELD, "mmu_lock is dropped though the call may not block")
+        self._check_tlbs()
+        self.writer = -1
+
+    def lock_yield(self) -> None:
+        """Let others in between (TDP-082, 083)."""
+        me = self.me
+        thread = self.thread
+        if not thread.may_block:
+            self._violate(spec.NO_BLOCK_NO_YIELD, "mmu_lock is dropped though the call may not block")
+        if (self.unflushed or thread.flush) and type(thread.op) is not model.ZapAll:
+            self._violate(spec.FLUSH_BEFORE_YIELD, "mmu_lock is dropped with a flush pending")
+        self.hold(spec.FLUSH_BEFORE_YIELD)
+        writing = self.writer == me
+        (self.write_unlock if writing else self.read_unlock)()
+        if self.preempt is not None and not self.atomic:
+            self.preempt("lock_yield")
+        (self.write_lock if writing else self.read_lock)()
+
+    def _check_tlbs(self) -> None:
+        """No TLB holds what was zapped; when the VM's memory goes away nobody runs any more."""
+        if type(self.thread.op) is model.ZapAll:
+            return
+        for number, v in enumerate(self.vcpus):
+            if v is None or not v.tlb:
+                continue
+            for gfn, (root, pfn) in v.tlb.items():
+                if root.listed and not root.invalid and self._lookup(root, gfn) != pfn:
+                    self._violate(
+                        spec.NO_STALE_TLB, f"the TLB of vCPU {number} maps gfn {gfn:#x} to {pfn:#x}, which was zapped"
+                    )
+            self.hold(spec.NO_STALE_TLB)
+
+    def pages_lock(self) -> None:
+        """The spinlock of the lists."""
+        me = self.me
+        if self.pages_holder == me:
+            self._violate(spec.BALANCED, "pages_lock taken twice")
+        self._acquire("pages_lock", lambda: self.pages_holder < 0)
+        self.pages_holder = me
+
+    def pages_unlock(self) -> None:
+        """Release it."""
+        if self.pages_holder != self.me:
+            self._violate(spec.BALANCED, "pages_lock released, not held")
+        self.pages_holder = -1
+
+    def slots_lock(self) -> None:
+        """The mutex of slots and attributes."""
+        me = self.me
+        if self.slots_holder == me or self.readers[me] or self.writer == me:
+            self._violate(spec.BALANCED, "slots_lock taken twice, or under mmu_lock")
+        self._acquire("slots_lock", lambda: self.slots_holder < 0)
+        self.slots_holder = me
+
+    def slots_unlock(self) -> None:
+        """Release it."""
+        if self.slots_holder != self.me:
+            self._violate(spec.BALANCED, "slots_lock released, not held")
+        self.slots_holder = -1
+
+    def srcu_read_lock(self) -> None:
+        """Enter a section."""
+        self.thread.srcu += 1
+
+    def srcu_read_unlock(self) -> None:
+        """Leave it."""
+        thread = self.thread
+        if not thread.srcu:
+            self._violate(spec.BALANCED, "SRCU left, not entered")
+        thread.srcu -= 1
+
+    def synchronize_srcu(self) -> None:
+        """Wait for readers of the old slots."""
+        others = [t for t in self.threads if t is not self.thread and t.srcu]
+        if others:
+            self._acquire("readers of the old slots", lambda: not any(t.srcu for t in others))
+
+    def rcu_read_lock(self) -> None:
+        """Enter a section."""
+        self.thread.rcu += 1
+
+    def rcu_read_unlock(self) -> None:
+        """Leave it; grace periods may end here."""
+        me = self.me
+        thread = self.threads[me]
+        if not thread.rcu:
+            self._violate(spec.BALANCED, "RCU left, not entered")
+        thread.rcu -= 1
+        if not thread.rcu and self.waiting_rcu:
+            for _, readers in self.waiting_rcu:
+                readers.discard(me)
+            self._end_grace_periods()
+
+    def call_rcu(self, page: int) -> None:
+        """Ask for a grace period before a table is freed (TDP-034, 085, 086)."""
+        table = self._table(page)
+        if table.linked or not table.removed or table.grace:
+            clause = spec.FREED_AFTER_GRACE if table.root is table else spec.TABLE_GRACE_PERIOD
+            self._violate(clause, f"call_rcu({page:#x}): the table is still linked, or was given up before")
+        if table.root is not table:
+            entries = table.entries
+            if len(entries) < self.entries_per_table or set(entries.values()) != {FROZEN}:
+                self._violate(spec.REMOVED_FROZEN, f"removed table {page:#x} still takes new entries")
+            self.hold(spec.REMOVED_FROZEN)
+        self.hold(spec.TABLE_GRACE_PERIOD)
+        table.grace = True
+        self.waiting_rcu.append((page, {i for i, t in enumerate(self.threads) if t.rcu}))
+        self._end_grace_periods()
+
+    def _end_grace_periods(self) -> None:
+        """Run the callbacks for which no reader is left, at the earliest moment."""
+        ready = [page for page, readers in self.waiting_rcu if not readers]
+        if not ready:
+            return
+        self.waiting_rcu = [item for item in self.waiting_rcu if item[1]]
+        me = self.me
+        for page in ready:
+            table = self.pages[page]
+            for pa in (table.pa, table.header, table.external):
+                if pa in self.objects and pa not in self.owned:
+                    self.loose[pa] = me
+            self.atomic += 1
+            try:
+                self.enter(self.driver.rcu_callback, page)
+            finally:
+                self.atomic -= 1
+
+    def rcu_barrier(self) -> None:
+        """Wait for all callbacks."""
+        if self.waiting_rcu and self.scheduler is not None:
+            self.scheduler.block("RCU callbacks", lambda: not self.waiting_rcu)
+        self.barrier = True
+
+    def resched(self) -> int:
+        """Planned: once, or from then on."""
+        plan = self.frame.plan
+        if not plan:
+            return 0
+        made = self.frame.made["resched"]
+        for (call, nth), value in plan.items():
+            if call == "resched" and (made == nth or (value == 2 and made > nth)):
+                self.frame.given["resched"] = value
+                return 1
+        return 0
+
+    def cond_resched(self) -> None:
+        """Let the other thread run."""
+        if self.scheduler is not None:
+            self.scheduler.give_way()
+
+    # -- the external tree
+
+    def _mirror_root(self) -> Page | None:
+        return next((root for root in self.roots if root.is_mirror), None)
+
+    def _find(self, gfn: int, level: int) -> tuple[Page, int] | None:
+        """The mirror entry of this level that covers `gfn`."""
+        table = self._mirror_root()
+        while table is not None:
+            index = gfn >> self.config.index_bits * (table.level - 1) & (self.entries_per_table - 1)
+            if table.level == level:
+                return table, index
+            entry = table.read(index)
+            if not _present(entry) or _is_leaf(entry, table.level):
+                return None
+            table = self.pages[entry & _PFN_MASK]
+        return None
+
+    def _judge_external(self, what: str, gfn: int, level: int) -> tuple[int, int]:
+        """What must hold before the external tree is told anything new: the key of the frozen entry."""
+        me = self.me
+        self._natural(gfn, what)
+        if not self.readers[me] and self.writer != me:
+            self._violate(spec.FREEZE_EXTERNAL_PUBLISH, f"{what}({gfn:#x}, level {level}) without mmu_lock")
+        place = self._find(gfn, level)
+        if place is None:
+            self._violate(spec.BUILD_TOP_DOWN, f"{what}({gfn:#x}, level {level}): the mirror has no such entry")
+        key = (place[0].pa, place[1])
+        owner, before = self.frozen.get(key, (-1, place[0].read(place[1])))
+        if _present(before):
+            self._violate(spec.PRESENT_NOT_SET_AGAIN, f"{what}({gfn:#x}, level {level}): the entry is present")
+        if owner != me:
+            self._violate(spec.FREEZE_EXTERNAL_PUBLISH, f"{what}({gfn:#x}, level {level}): the entry is not frozen")
+        if key in self.agreed:
+            self._violate(spec.FREEZE_EXTERNAL_PUBLISH, f"{what}({gfn:#x}, level {level}) twice for one entry")
+        for table in self.config.path(gfn, level):
+            if table not in self.ext_tables:
+                self._violate(
+                    spec.BUILD_TOP_DOWN, f"{what}({gfn:#x}, level {level}): the external tree lacks table {table}"
+                )
+        return key
+
+    def ext_link(self, gfn: int, level: int, page: int) -> int:
+        """Link an external page (TDP-060, 061, 065, 067)."""
+        config = self.config
+        if not 2 <= level <= config.levels or gfn & (config.cover(level) - 1):
+            self._violate(spec.LINK_ARGUMENTS, f"ext_link({gfn:#x}, level {level}): not an entry of a table")
+        if self.objects.get(page) != spec.EXTERNAL or page not in self.loose:
+            self._violate(spec.LINK_ARGUMENTS, f"ext_link({gfn:#x}, level {level}): {page:#x} is no external page")
+        key = self._judge_external("ext_link", gfn, level)
+        child = next((t for t in self.pages.values() if t.external == page), None)
+        if child is None or (child.gfn, child.role & spec.ROLE_LEVEL_MASK) != (gfn, level - 1):
+            self._violate(spec.LINK_ARGUMENTS, f"ext_link({gfn:#x}, level {level}): the page belongs to another table")
+        refusal = self._hook("ext_link", gfn, level, page)
+        if refusal:
+            return refusal
+        self.ext_tables[level - 1, gfn] = page
+        self.owned.add(page)
+        self.agreed[key] = 0
+        return 0
+
+    def ext_set(self, gfn: int, level: int, pfn: int) -> int:
+        """Map an external page (TDP-057, 060, 061, 066, 067)."""
+        if level != 1:
+            self._violate(spec.MIRROR_4K_ONLY, f"ext_set({gfn:#x}) at level {level}")
+        key = self._judge_external("ext_set", gfn, level)
+        if pfn != self._page(gfn, True):
+            self._violate(spec.SET_ARGUMENTS, f"ext_set({gfn:#x}): page {pfn:#x}, gfn has {self._page(gfn, True):#x}")
+        refusal = self._hook("ext_set", gfn, level, pfn)
+        if refusal:
+            return refusal
+        if not self.config.deep:
+            self.ext_leaves[gfn] = pfn
+        self.agreed[key] = pfn
+        return 0
+
+    def ext_remove(self, gfn: int, level: int, pfn: int) -> int:
+        """Unmap an external page (TDP-073, 075, 100)."""
+        self._natural(gfn, "ext_remove")
+        if self.writer != self.me:
+            self._violate(spec.REMOVE_WRITE_LOCKED, f"ext_remove({gfn:#x}) without the write lock")
+        cleared = self.cleared.pop(gfn, None)
+        if level != 1 or cleared is None or cleared[0] != pfn:
+            self._violate(spec.REMOVE_ARGUMENTS, f"ext_remove({gfn:#x}, level {level}, {pfn:#x}): no such leaf cleared")
+        if not self.hkid:
+            self._violate(spec.HKID_ORDER, f"ext_remove({gfn:#x}) after the HKID was released")
+        refusal = self._hook("ext_remove", gfn, level, pfn)
+        if not refusal and not self.config.deep:
+            self.ext_leaves.pop(gfn, None)
+        return refusal
+
+    def ext_free(self, gfn: int, level: int, page: int) -> int:
+        """Take back an external table (TDP-076, 077, 078, 100)."""
+        self._natural(gfn, "ext_free")
+        if self.hkid:
+            self._violate(spec.HKID_ORDER, f"ext_free({gfn:#x}, level {level}) while the HKID is assigned")
+        if self.writer != self.me:
+            self._violate(spec.REMOVE_WRITE_LOCKED, f"ext_free({gfn:#x}) without the write lock")
+        if self.ext_tables.get((level, gfn)) != page:
+            self._violate(spec.FREE_ARGUMENTS, f"ext_free({gfn:#x}, level {level}, {page:#x}): no such table")
+        end = gfn + self.config.cover(level + 1)
+        children = [t for t in self.ext_tables if t[0] < level and gfn <= t[1] < end]
+        if children or (not self.bugged and any(gfn <= leaf < end for leaf in self.ext_leaves)):
+            self._violate(spec.FREE_BOTTOM_UP, f"ext_free({gfn:#x}, level {level}): the table is not empty")
+        for leaf in [leaf for leaf in self.ext_leaves if gfn <= leaf < end]:
+            del self.ext_leaves[leaf]
+        del self.ext_tables[level, gfn]
+        refusal = self._hook("ext_free", gfn, level, page)
+        if refusal:
+            self.bugged = True
+            return refusal
+        self.owned.discard(page)
+        return 0
+
+    def _hook(self, name: str, gfn: int, level: int, page: int) -> int:
+        """The module behind the external tree: ours, or the candidate's own hooks."""
+        if not self.config.deep:
+            refusal = self.refused(name)
+        else:
+            hook = getattr(self.driver, name.replace("ext_", "sept_"))
+            self.kicked, self.refusals = False, {}
+            refusal = self.enter_int(hook, gfn, level, page)
+            self._judge_hook(name, gfn, refusal)
+            if refusal:
+                self.frame.given.setdefault(name, refusal)
+        if refusal:
+            self.thread.failed = True
+            if refusal != -EBUSY:
+                self.bugged = True
+        return refusal
+
+    def _judge_hook(self, name: str, gfn: int, result: int) -> None:
+        """What a candidate's hook made of the firmware's answers (TDP-097, 098, 099)."""
+        if name in ("ext_link", "ext_set") and self.refusals:
+            busy = all(_is_busy(status) for status in self.refusals.values())
+            wanted = -EBUSY if busy else -EIO
+            self.require(spec.BUSY_TO_EBUSY, result == wanted, f"{name}({gfn:#x}): {result}, expected {wanted}")
+            self.require(spec.BUSY_TO_EBUSY, not (busy and self.kicked), f"{name}({gfn:#x}): vCPUs kicked on BUSY")
+        if name == "ext_remove":
+            if "sept_failed" in self.frame.given:
+                self.require(spec.BUSY_RETRY_ONCE, result == -EIO and self.bugged, f"ext_remove({gfn:#x}) -> {result}")
+            elif not self.bugged:
+                gone = gfn not in self.ext_leaves and gfn not in self.premaps
+                self.require(spec.REMOVAL_SEQUENCE, gone, f"ext_remove({gfn:#x}) -> {result}, the page is still there")
+            dirty = {pfn: missing for pfn, missing in self.unclean.items() if missing}
+            self.require(spec.REMOVAL_SEQUENCE, not dirty, f"ext_remove({gfn:#x}): pages not cleaned: {_hex(dirty)}")
+
+    # -- TLBs and requests
+
+    def flush_remote_tlbs(self) -> None:
+        """Flush every TLB."""
+        for v in self.vcpus:
+            if v is not None:
+                v.tlb.clear()
+        self.unflushed.clear()
+        self.thread.flush = False
+
+    def flush_range(self, gfn: int, count: int) -> int:
+        """Flush a range of gfns and their aliases."""
+        self._natural(gfn, "flush_range")
+        refusal = self.refused("flush_range")
+        if refusal:
+            return refusal
+        for v in self.vcpus:
+            if v is not None:
+                v.tlb = {g: entry for g, entry in v.tlb.items() if not gfn <= g < gfn + count}
+        self.unflushed = {g for g in self.unflushed if not gfn <= g < gfn + count}
+        return 0
+
+    def make_all_cpus_request(self, request: int) -> None:
+        """Raise a request, or kick vCPUs out of the guest."""
+        if request == spec.REQ_OUTSIDE_GUEST:
+            self.kicked = True
+            for v in self.vcpus:
+                self._leave_guest(v)
+            return
+        if self.writer != self.me:
+            self._violate(spec.FAST_ZAP_DIRECT, "roots are declared obsolete outside the write lock")
+        for v in self.vcpus:
+            if v is not None:
+                v.requests.add(request)
+
+    def check_request(self, vcpu: int, request: int) -> int:
+        """Test and clear."""
+        v = self._vcpu(vcpu)
+        if request in v.requests:
+            v.requests.discard(request)
+            return 1
+        return 0
+
+    def vcpu_has_events(self, vcpu: int) -> int:
+        """Whether a request waits for the vCPU."""
+        return int(bool(self._vcpu(vcpu).requests))
+
+    # -- slots, attributes, invalidation, guest pages
+
+    def _slot(self, gfn: int) -> model.Slot | None:
+        return next((s for s in self.slots.values() if s[1] <= gfn < s[1] + s[2]), None)
+
+    def memslot(self, gfn: int) -> tuple[int, ...]:
+        """Slot of a gfn."""
+        self._natural(gfn, "memslot")
+        slot = self._slot(gfn)
+        if slot is not None and slot[3] & spec.SLOT_INVALID and self.scheduler is not None:
+            self.frame.given.setdefault("slot_invalid", 1)
+        return slot or ()
+
+    def memslots(self, start: int, end: int) -> tuple[tuple[int, ...], ...]:
+        """Slots of a range, in the order of their bases."""
+        self._natural(start, "memslots")
+        return tuple(sorted((s for s in self.slots.values() if s[1] < end and start < s[1] + s[2]), key=_base))
+
+    def memslot_by_id(self, slot: int) -> tuple[int, ...]:
+        """Slot of an id."""
+        return self.slots.get(slot, ())
+
+    def memslot_install(self, slot: int, base: int, npages: int, flags: int) -> int:
+        """Add or replace."""
+        self._holds_slots_lock("memslot_install")
+        for other, start, count, _ in self.slots.values():
+            if other != slot and base < start + count and start < base + npages:
+                return -EEXIST
+        self.slots[slot] = (slot, base, npages, flags)
+        return 0
+
+    def memslot_remove(self, slot: int) -> None:
+        """Remove."""
+        self._holds_slots_lock("memslot_remove")
+        self.slots.pop(slot, None)
+
+    def _holds_slots_lock(self, what: str) -> None:
+        if self.slots_holder != self.me:
+            self._violate(spec.CONVERSION_ZAPS_OLD, f"{what} without slots_lock")
+
+    def attributes(self, gfn: int) -> int:
+        """Attributes of a gfn."""
+        self._natural(gfn, "attributes")
+        thread = self.thread
+        if thread.phase == 1:
+            thread.phase = 2
+        return spec.ATTRIBUTE_PRIVATE if gfn in self.private_gfns else 0
+
+    def reserve_attributes(self, start: int, end: int) -> int:
+        """Reserve; start and end only matter to a real tree."""
+        self._natural(start, "reserve_attributes")
+        return self.refused("reserve_attributes")
+
+    def store_attributes(self, start: int, end: int, value: int) -> None:
+        """Store: inside an invalidation, after the other half was zapped (TDP-089)."""
+        self._holds_slots_lock("store_attributes")
+        if not any(lo <= start and end <= hi for lo, hi in self.invalidations):
+            self._violate(spec.CONVERSION_ZAPS_OLD, "attributes change outside an invalidation of their range")
+        gfns = range(start, min(end, self.config.max_gfn + 1))
+        for root in self.roots if self.config.mirror and not self.bugged else ():
+            if root.is_mirror == (not value):
+                for leaf in self._leaves(root):
+                    if leaf[0] < gfns.stop and start < leaf[0] + self.config.cover(leaf[1]):
+                        self._violate(spec.CONVERSION_ZAPS_OLD, f"gfn {leaf[0]:#x} is still mapped in its old half")
+        self.hold(spec.CONVERSION_ZAPS_OLD)
+        gfns = range(start, min(end, start + 1024))
+        (self.private_gfns.update if value else self.private_gfns.difference_update)(gfns)
+
+    def mmu_invalidate_begin(self, start: int, end: int) -> None:
+        """Begin."""
+        if self.writer != self.me:
+            self._violate(spec.STALE_FAULT, "mmu_invalidate_begin without the write lock")
+        self.invalidations.append((start, end))
+        self.thread.invalidating += 1
+
+    def mmu_invalidate_end(self) -> None:
+        """End."""
+        if self.writer != self.me or not self.thread.invalidating:
+            self._violate(spec.STALE_FAULT, "mmu_invalidate_end without the write lock, or without a beginning")
+        self.invalidations.pop()
+        self.sequence += 1
+        self.thread.invalidating -= 1
+
+    def mmu_invalidate_seq(self) -> int:
+        """Snapshot."""
+        self.thread.phase = 1
+        return self.sequence
+
+    def mmu_invalidate_retry(self, seq: int, gfn: int) -> int:
+        """Stale, really or as planned."""
+        self._natural(gfn, "mmu_invalidate_retry")
+        if seq != self.sequence or any(start <= gfn < end for start, end in self.invalidations):
+            self.frame.given.setdefault("mmu_invalidate_retry", 1)
+            return 1
+        return int(bool(self.refused("mmu_invalidate_retry")))
+
+    def _page(self, gfn: int, private: bool) -> int:
+        kind = "gmem" if private else "hva"
+        return _ORIGIN[kind + "'" * ((kind, gfn) in self.moved)] + gfn
+
+    def _grab(self, what: str, gfn: int) -> None:
+        """Pages are resolved outside mmu_lock, after a snapshot and the attributes (TDP-051)."""
+        self._natural(gfn, what)
+        me = self.me
+        thread = self.threads[me]
+        if self.readers[me] or self.writer == me:
+            self._violate(spec.SNAPSHOT_FIRST, f"{what} under mmu_lock")
+        if thread.phase < (2 if self.config.private else 1):
+            self._violate(spec.SNAPSHOT_FIRST, f"{what} before the invalidation sequence and the attributes are read")
+
+    def gmem_get_pfn(self, slot: int, gfn: int) -> int:
+        """A page of guest memory."""
+        self._grab("gmem_get_pfn", gfn)
+        refusal = self.refused("gmem_get_pfn")
+        if refusal:
+            return refusal
+        self.thread.grabbed += 1
+        return self._page(gfn, True)
+
+    def hva_get_pfn(self, slot: int, gfn: int, write: int) -> tuple[int, int, int]:
+        """A page of the host."""
+        self._grab("hva_get_pfn", gfn)
+        self.thread.grabbed += 1
+        config = self.config
+        level = 1
+        if config.huge:
+            block = range(config.base(gfn, 2), config.base(gfn, 2) + config.cover(2))
+            if len({("hva", g) in self.moved for g in block}) == 1:
+                level = 2
+        return self._page(gfn, False), 1, level
+
+    def pfn_release(self, pfn: int) -> None:
+        """Put the reference."""
+        thread = self.thread
+        if not thread.grabbed:
+            self._violate(spec.BALANCED, f"pfn_release({pfn:#x}): no reference is held")
+        thread.grabbed -= 1
+
+    def memory_fault_exit(self, gpa: int, size: int, flags: int) -> None:
+        """Note the exit."""
+        self.thread.exit = (gpa, size, flags)
+
+    def pre_fault_allowed(self) -> int:
+        """The flag."""
+        return int(self.allowed)
+
+    def signal_pending(self) -> int:
+        """Planned."""
+        return int(bool(self.refused("signal_pending")))
+
+    def vm_is_dead(self) -> int:
+        """After a VM bug."""
+        return int(self.bugged)
+
+    def vm_bug(self, what: str) -> None:
+        """Note it, and go on."""
+        self.bugged = True
+
+    def warn_once(self, what: str) -> None:
+        """Note it."""
+        self.warned.add(type(self.thread.op))
+
+    def _warns(self, clause: Clause, detail: str) -> None:
+        """A warning was due, now or in an earlier operation of this kind."""
+        self.require(clause, type(self.thread.op) in self.warned, f"no warning: {detail}")
+
+    # -- SEAMCALLs
+
+    def _busy(self, name: str) -> int:
+        """A planned status of a SEAMCALL, with what must hold when it is tried again (TDP-098)."""
+        again = name in self.refusals
+        if again:
+            self.require(
+                spec.BUSY_RETRY_ONCE, self.sept_wait and self.kicked, f"{name} tried again without keeping vCPUs out"
+            )
+        status = self.refused(name)
+        if status:
+            if again or not _is_busy(status):
+                self.frame.given.setdefault("sept_failed", 1)
+            self.refusals[name] = status
+        return status
+
+    def _gpa(self, gpa: int) -> int:
+        gfn = gpa >> spec.PAGE_SHIFT
+        self._natural(gfn, "SEAMCALL")
+        return gfn
+
+    def tdh_mem_sept_add(self, gpa: int, level: int, page: int) -> int:
+        """Link an external page; the entry's table must be there and the entry free."""
+        gfn = self._gpa(gpa)
+        if any(table not in self.ext_tables for table in self.config.path(gfn, level + 1)):
+            return spec.TDX_EPT_WALK_FAILED
+        if (level, gfn) in self.ext_tables:
+            return spec.TDX_EPT_ENTRY_STATE_INCORRECT | spec.TDX_OPERAND_ID_RCX
+        status = self.refused("tdh_mem_sept_add")
+        if status:
+            self.refusals["tdh_mem_sept_add"] = status
+        return status
+
+    def _add_page(self, name: str, gfn: int, pfn: int) -> int:
+        if any(table not in self.ext_tables for table in self.config.path(gfn, 1)):
+            return spec.TDX_EPT_WALK_FAILED
+        if gfn in self.ext_leaves:
+            return spec.TDX_EPT_ENTRY_STATE_INCORRECT | spec.TDX_OPERAND_ID_RCX
+        status = self.refused(name)
+        if status:
+            self.refusals[name] = status
+            return status
+        self.ext_leaves[gfn] = pfn
+        return 0
+
+    def tdh_mem_page_add(self, gpa: int, pfn: int) -> int:
+        """Add a page before finalize."""
+        gfn = self._gpa(gpa)
+        if self.finalized:
+            return spec.TDX_OPERAND_INVALID
+        if not self.pins.get(pfn):
+            self._violate(spec.FAILED_REMOVE_KEEPS_PAGE, f"page {pfn:#x} given to the TD without a reference")
+        status = self._add_page("tdh_mem_page_add", gfn, pfn)
+        if not status:
+            self.premaps.discard(gfn)
+        return status
+
+    def tdh_mem_page_aug(self, gpa: int, level: int, pfn: int) -> int:
+        """Add a page to a runnable TD."""
+        gfn = self._gpa(gpa)
+        if not self.finalized or level:
+            return spec.TDX_OPERAND_INVALID
+        if not self.pins.get(pfn):
+            self._violate(spec.FAILED_REMOVE_KEEPS_PAGE, f"page {pfn:#x} given to the TD without a reference")
+        return self._add_page("tdh_mem_page_aug", gfn, pfn)
+
+    def tdh_mem_range_block(self, gpa: int, level: int) -> int:
+        """Block an entry; records the epoch."""
+        gfn = self._gpa(gpa)
+        status = self._busy("tdh_mem_range_block")
+        if status:
+            return status
+        if gfn not in self.ext_leaves:
+            return spec.TDX_EPT_ENTRY_STATE_INCORRECT | spec.TDX_OPERAND_ID_RCX
+        self.ext_states[gfn, level] = ("blocked", self.epoch)
+        return 0
+
+    def tdh_mem_track(self) -> int:
+        """A new epoch, unless a vCPU is still in the one before the last."""
+        if not self.finalized:
+            self._violate(spec.REMOVAL_SEQUENCE, "TDH.MEM.TRACK before the TD is finalized")
+        status = self._busy("tdh_mem_track")
+        if status:
+            return status
+        if any(v is not None and 0 <= v.epoch < self.epoch for v in self.vcpus):
+            return spec.TDX_PREVIOUS_TLB_EPOCH_BUSY
+        self.epoch += 1
+        self.kicked = False
+        return 0
+
+    def tdh_mem_page_remove(self, gpa: int, level: int) -> int:
+        """Remove a page: blocked, and tracked if the TD runs (TDP-097)."""
+        gfn = self._gpa(gpa)
+        state = self.ext_states.get((gfn, level))
+        if self.finalized:
+            if state is None:
+                self._violate(spec.REMOVAL_SEQUENCE, f"TDH.MEM.PAGE.REMOVE of gfn {gfn:#x}, which is not blocked")
+            inside = any(v is not None and 0 <= v.epoch <= state[1] for v in self.vcpus)
+            if state[1] >= self.epoch or inside:
+                self._violate(
+                    spec.REMOVAL_SEQUENCE, f"TDH.MEM.PAGE.REMOVE of gfn {gfn:#x} before its TLB epoch is over"
+                )
+            if not self.kicked:
+                self._violate(spec.REMOVAL_SEQUENCE, f"TDH.MEM.PAGE.REMOVE of gfn {gfn:#x} without kicking vCPUs out")
+        status = self._busy("tdh_mem_page_remove")
+        if status:
+            return status
+        pfn = self.ext_leaves.pop(gfn, 0)
+        self.ext_states.pop((gfn, level), None)
+        self.unclean[pfn] = {"wbinvd", "clear"}
+        return 0
+
+    def tdh_phymem_page_wbinvd(self, pfn: int) -> int:
+        """Write back."""
+        self.unclean.get(pfn, set()).discard("wbinvd")
+        return 0
+
+    def clear_page(self, pfn: int) -> None:
+        """Overwrite; only after the caches were written back (TDP-097)."""
+        missing = self.unclean.get(pfn)
+        if missing and "wbinvd" in missing:
+            self._violate(spec.REMOVAL_SEQUENCE, f"page {pfn:#x} cleared before its cache lines were written back")
+        if missing:
+            missing.discard("clear")
+
+    def tdh_phymem_page_reclaim(self, page: int) -> int:
+        """Reclaim a page of a TD without its key."""
+        if self.hkid:
+            return spec.TDX_OPERAND_INVALID
+        return self.refused("tdh_phymem_page_reclaim")
+
+    def tdh_mr_finalize(self) -> int:
+        """The TD may run."""
+        status = self.refused("tdh_mr_finalize")
+        if not status:
+            self.finalized = True
+        return status
+
+    def page_pin(self, pfn: int) -> None:
+        """Take a reference."""
+        self.pins[pfn] = self.pins.get(pfn, 0) + 1
+
+    def page_unpin(self, pfn: int) -> None:
+        """Put it; not while the TD may still use the page (TDP-079)."""
+        if self.pins.get(pfn, 0) <= 0:
+            self._violate(spec.BALANCED, f"page_unpin({pfn:#x}): no reference is held")
+        if pfn in self.ext_leaves.values():
+            self._violate(spec.FAILED_REMOVE_KEEPS_PAGE, f"page {pfn:#x} is let go while the external tree maps it")
+        self.pins[pfn] -= 1
+
+    def wait_for_sept_zap(self, value: int) -> None:
+        """Keep vCPUs out."""
+        if self.writer != self.me:
+            self._violate(spec.BUSY_RETRY_ONCE, "wait_for_sept_zap stored without the write lock")
+        self.sept_wait = bool(value)
+
+    def hkid_assigned(self) -> int:
+        """The key."""
+        return int(self.hkid)
+
+    def td_state(self) -> int:
+        """As stored."""
+        return self.td
+
+    def set_td_state(self, state: int) -> None:
+        """Store."""
+        self.td = state
+
+    def allow_pre_fault(self) -> None:
+        """Allow prefault: only once the TD is seen to run (TDP-101)."""
+        self.require(
+            spec.PREFAULT_AFTER_FINALIZE, self.td == spec.TD_RUNNABLE, "prefault allowed before the TD is RUNNABLE"
+        )
+        self.allowed = True
+
+    def premapped(self, change: int) -> int:
+        """nr_premapped."""
+        self.premap_count += change
+        if change > 0 and type(self.thread.op) is not model.SeptSet:
+            gpa = getattr(self.thread.op, "gpa", 0)
+            self.premaps.add(gpa >> spec.PAGE_SHIFT)
+        if change < 0:
+            self.premaps = {gfn for gfn in self.premaps if gfn not in self.ext_leaves and self._is_mapped(gfn)}
+        return self.premap_count
+
+    def _is_mapped(self, gfn: int) -> bool:
+        root = self._mirror_root()
+        return root is not None and self._lookup(root, gfn) >= 0
+
+    def _leave_guest(self, v: Vcpu | None) -> None:
+        if v is not None:
+            v.epoch = -1
+
+    # -- what the page tables mean
+
+    def _walk(self, table: Page) -> Iterator[tuple[Page, int, int]]:
+        """Every present entry reachable from a table."""
+        for index, entry in table.entries.items():
+            if _present(entry):
+                yield table, index, entry
+                if not _is_leaf(entry, table.level):
+                    yield from self._walk(self.pages[entry & _PFN_MASK])
+
+    def _leaves(self, root: Page) -> Iterator[Leaf]:
+        for table, index, entry in self._walk(root):
+            if _is_leaf(entry, table.level):
+                gfn = self._gfn(table, index)
+                yield gfn, table.level, _source(entry, gfn), bool(entry >> spec.WRITE & 1)
+
+    def _lookup(self, root: Page, gfn: int) -> int:
+        """Page frame that a root maps a gfn to, as hardware finds it; -1 for none."""
+        raw = gfn if root.is_mirror else gfn | self.bits
+        table = root
+        while True:
+            shift = self.config.index_bits * (table.level - 1)
+            entry = table.read(raw >> shift & (self.entries_per_table - 1))
+            if not _present(entry):
+                return -1
+            if _is_leaf(entry, table.level):
+                return ((entry & _PFN_MASK) >> spec.PAGE_SHIFT) + (gfn & (self.config.cover(table.level) - 1))
+            table = self.pages[entry & _PFN_MASK]
+
+    def _tables(self, root: Page) -> frozenset[Table]:
+        return frozenset(
+            (table.level - 1, self._gfn(table, index))
+            for table, index, entry in self._walk(root)
+            if not _is_leaf(entry, table.level)
+        )
+
+    def _meaning(self) -> tuple[Any, ...]:
+        """Leaves and tables of all roots; kept until an entry changes."""
+        if self._seen[0] == self.version:
+            return self._seen[1]  # type: ignore[no-any-return]  # what is stored below
+        private: frozenset[tuple[int, int, str]] = frozenset()
+        shared: frozenset[Leaf] = frozenset()
+        mirror_tables = direct_tables = frozenset[Table]()
+        old = []
+        for root in self.roots:
+            if root.invalid:
+                old.append(frozenset(self._leaves(root)))
+            elif root.is_mirror:
+                private, mirror_tables = frozenset(leaf[:3] for leaf in self._leaves(root)), self._tables(root)
+            else:
+                shared, direct_tables = frozenset(self._leaves(root)), self._tables(root)
+        meaning = private, shared, tuple(old), (mirror_tables, direct_tables)
+        self._seen = (self.version, meaning)
+        return meaning
+
+    def view(self) -> View:
+        """What can be seen from outside."""
+        private, shared, old, tables = self._meaning()
+        places = {root.pa: i for i, root in enumerate(self.roots)}
+        return View(
+            private,
+            shared,
+            old,
+            (
+                frozenset(self.ext_tables),
+                frozenset((gfn, _source_of(pfn, gfn)) for gfn, pfn in self.ext_leaves.items()),
+            ),
+            tables,
+            tuple((root.is_mirror, root.invalid, root.refs) for root in self.roots),
+            tuple(
+                None if v is None else (places.get(v.root, model.NONE), places.get(v.mirror, model.NONE))
+                for v in self.vcpus
+            ),
+            frozenset(self.private_gfns),
+            frozenset(self.slots.values()),
+            (self.td, self.premap_count),
+            self.leaked,
+            self.bugged,
+        )
+
+    # -- operations
+
+    def _vcpu_create(self, op: model.VcpuCreate) -> int:
+        self.vcpus[op.vcpu] = Vcpu()
+        return self.enter_int(self.driver.vcpu_create, op.vcpu)
+
+    def _vcpu_destroy(self, op: model.VcpuDestroy) -> int:
+        self.enter(self.driver.vcpu_destroy, op.vcpu)
+        v = self._vcpu(op.vcpu)
+        if any(v.cached):
+            self._violate(spec.BALANCED, f"the caches of vCPU {op.vcpu} still hold objects")
+        if (v.root, v.mirror) != (INVALID_PAGE, INVALID_PAGE):
+            self._violate(spec.DESTROY_PUTS_MIRROR, f"vCPU {op.vcpu} is destroyed with a root installed")
+        self.vcpus[op.vcpu] = None
+        return 0
+
+    def _mmu_reload(self, op: model.MmuReload) -> int:
+        result = self.enter_int(self.driver.mmu_reload, op.vcpu)
+        v = self._vcpu(op.vcpu)
+        if result == 0 and (v.pgd is None or v.pgd.pa != v.root):
+            self._violate(spec.RELOAD_FREES_OBSOLETE, f"vCPU {op.vcpu}: hardware walks another root than was loaded")
+        return result
+
+    def _mmu_unload(self, op: model.MmuUnload) -> int:
+        self.enter(self.driver.mmu_unload, op.vcpu)
+        return 0
+
+    def _free_obsolete_roots(self, op: model.FreeObsoleteRoots) -> int:
+        self.enter(self.driver.free_obsolete_roots, op.vcpu)
+        return 0
+
+    def _root_match(self, op: model.RootMatch) -> int:
+        result = self.enter_int(self.driver.root_match, int(op.mirror), int(op.invalid), op.types)
+        if not op.types & (spec.DIRECT_ROOTS | spec.MIRROR_ROOTS):
+            self._warns(spec.MATCH_NEEDS_KIND, f"root_match with types {op.types}")
+        return result
+
+    def _filter_to_types(self, op: model.FilterToTypes) -> int:
+        result = self.enter_int(self.driver.filter_to_types, op.attr_filter)
+        if op.attr_filter == 0 and (self.config.mirror or self.profile.warns_on_empty_filter):
+            self._warns(spec.FILTER_TO_TYPES, "filter_to_types(0)")
+        return result
+
+    def _addr_is_direct(self, op: model.AddrIsDirect) -> int:
+        return self.enter_int(self.driver.addr_is_direct, op.gpa)
+
+    def _gfn_is_alias(self, op: model.GfnIsAlias) -> int:
+        return self.enter_int(self.driver.gfn_is_alias, op.gfn)
+
+    def _select_root(self, op: model.SelectRoot) -> int:
+        page = self.enter_int(self.driver.select_root, op.vcpu, op.types)
+        return next((i for i, root in enumerate(self.roots) if root.pa == page), model.NONE)
+
+    def _with_srcu(self, function: Callable[..., Any], *args: Any) -> tuple[int, tuple[int, ...]]:
+        """A fault, as the run loop calls it: SRCU held. Its result and its memory-fault exit."""
+        thread = self.thread
+        thread.srcu += 1
+        result = self.enter_int(function, *args)
+        thread.srcu -= 1
+        return result, thread.exit
+
+    def _page_fault(self, op: model.PageFault) -> tuple[int, tuple[int, ...]]:
+        code = (
+            op.write << spec.PFERR_WRITE
+            | op.present << spec.PFERR_PRESENT
+            | op.private << spec.PFERR_PRIVATE_ACCESS
+            | 1 << spec.PFERR_GUEST_FINAL
+        )
+        return self._with_srcu(self.driver.page_fault, op.vcpu, op.gpa, code, int(op.prefetch))
+
+    def _tdp_map(self, op: model.TdpMap) -> tuple[int, tuple[int, ...]]:
+        gfn = op.gpa >> spec.PAGE_SHIFT & ~self.bits
+        if self._vcpu(op.vcpu).root != INVALID_PAGE:
+            refusal = 0
+            for kind in (spec.HEADER, spec.TABLE, spec.EXTERNAL):
+                refusal = refusal or self.cache_topup(op.vcpu, kind, 5, NONPRESENT)
+            if refusal:
+                return refusal, ()
+        self.read_lock()
+        base = gfn & ~(self.config.cover(op.level) - 1)
+        result = self.enter_int(
+            self.driver.tdp_map, op.vcpu, op.gpa, self._page(base, op.private), int(op.private), 1, op.level
+        )
+        self.read_unlock()
+        return result, ()
+
+    def _faultin(self, op: model.Faultin) -> tuple[int, tuple[int, ...]]:
+        return self._with_srcu(self.driver.faultin_pfn, op.vcpu, op.gfn, int(op.private))
+
+    def _prefault(self, op: model.Prefault) -> int:
+        return self.enter_int(self.driver.prefault, op.vcpu, op.gpa, op.size, op.flags)
+
+    def _ept_violation(self, op: model.EptViolation) -> tuple[int, tuple[int, ...]]:
+        return self._with_srcu(self.driver.ept_violation, op.vcpu, op.gpa)
+
+    def _fast_fault(self, op: model.FastFault) -> int:
+        code = op.write << spec.PFERR_WRITE | 1 << spec.PFERR_PRESENT | op.private << spec.PFERR_PRIVATE_ACCESS
+        return self.enter_int(self.driver.fast_pf, op.vcpu, op.gpa, code)
+
+    def _get_walk(self, op: model.GetWalk) -> tuple[int, ...]:
+        walk = self.enter(self.driver.get_walk, op.vcpu, op.gpa)
+        if type(walk) is not tuple or any(type(entry) is not int for entry in walk):
+            raise self.remember(Crash(f"get_walk returned {walk!r}, expected a tuple of int", "type"))
+        return tuple(_present(entry) for entry in walk)
+
+    def _gpa_is_mapped(self, op: model.GpaIsMapped) -> int:
+        self.read_lock()
+        result = self.enter_int(self.driver.gpa_is_mapped, op.vcpu, op.gpa)
+        self.read_unlock()
+        return result
+
+    def _flushing(self, function: Callable[..., Any], *args: Any, flush: bool = False) -> None:
+        """Call with the write lock held, and flush as it says; what it says must be exact (TDP-081)."""
+        thread = self.thread
+        thread.flush = flush
+        result = self.enter_int(function, *args)
+        if self.scheduler is None:
+            wanted = thread.flush or bool(self.unflushed)
+            self.require(
+                spec.FLUSH_STICKY, bool(result) == wanted, f"the call asks for a flush: {bool(result)}, due: {wanted}"
+            )
+        if result:
+            self.flush_remote_tlbs()
+        thread.flush = False
+
+    def _bounded(self, start: int, direct: bool) -> None:
+        """A walk of direct roots from beyond the split warns (TDP-016)."""
+        if self.bits and start >= self.bits and direct and any(not root.is_mirror for root in self.roots):
+            self._warns(spec.WALK_START_BOUND, f"a walk of direct roots from {start:#x}")
+
+    def _zap_leafs(self, op: model.ZapLeafs) -> int:
+        self.write_lock()
+        self._flushing(self.driver.zap_leafs, op.start, op.end, int(op.flush), flush=op.flush)
+        self._bounded(op.start, any(not r.is_mirror and not r.invalid for r in self.roots))
+        self.write_unlock()
+        return 0
+
+    def _unmap(self, op: model.Unmap) -> int:
+        thread = self.thread
+        thread.may_block = op.may_block
+        self.write_lock()
+        self.mmu_invalidate_begin(op.start, op.end)
+        before = self.version
+        self._flushing(
+            self.driver.unmap_gfn_range, op.start, op.end, op.attr_filter, int(op.may_block), int(op.flush),
+            flush=op.flush,
+        )  # fmt: skip
+        if self.config.mirror and not op.attr_filter and not self.bugged and before == self.version:
+            self._warns(spec.EMPTY_FILTER_NOT_SILENT, "an unmap without a filter")
+        self._bounded(op.start, bool(op.attr_filter & spec.FILTER_SHARED))
+        if not op.may_block:
+            self.hold(spec.NO_BLOCK_NO_YIELD)
+        thread.may_block = True
+        self.mmu_invalidate_end()
+        self.write_unlock()
+        return 0
+
+    def _bits_of(self, bit: int, start: int, end: int) -> tuple[bool, frozenset[tuple[int, int]]]:
+        """Whether a leaf of the valid direct root in range has the bit; and who else has it."""
+        mine, others = False, set()
+        for root in self.roots:
+            for table, index, entry in self._walk(root):
+                if _is_leaf(entry, table.level) and entry >> bit & 1:
+                    gfn = self._gfn(table, index)
+                    inside = gfn < end and start < gfn + self.config.cover(table.level)
+                    if inside and not root.is_mirror and not root.invalid:
+                        mine = True
+                    else:
+                        others.add((table.pa, index))
+        return mine, frozenset(others)
+
+    def _age(self, op: model.Age) -> int:
+        young, others = self._bits_of(spec.ACCESSED, op.start, op.end)
+        result = self.enter_int(self.driver.age_gfn_range, op.start, op.end)
+        if self.scheduler is None and self.config.direct_bits > op.start:
+            after, still = self._bits_of(spec.ACCESSED, op.start, op.end)
+            self.require(spec.AGE_VALID_ONLY, bool(result) == young, f"age: {bool(result)}, accessed: {young}")
+            self.require(spec.AGE_VALID_ONLY, not after, "age leaves accessed bits in the range")
+            self.require(spec.AGE_VALID_ONLY, others <= still, "age clears bits of an invalid or mirror root")
+        return 0
+
+    def _test_age(self, op: model.TestAge) -> int:
+        young, _ = self._bits_of(spec.ACCESSED, op.start, op.end)
+        result = self.enter_int(self.driver.test_age_gfn, op.start, op.end)
+        if self.scheduler is None and self.config.direct_bits > op.start:
+            self.require(spec.AGE_VALID_ONLY, bool(result) == young, f"test_age: {bool(result)}, accessed: {young}")
+        return 0
+
+    def _wrprot_slot(self, op: model.WrprotSlot) -> int:
+        self.read_lock()
+        self.enter_int(self.driver.wrprot_slot, op.slot, 1)
+        self.read_unlock()
+        self.flush_remote_tlbs()
+        return 0
+
+    def _clear_dirty_slot(self, op: model.ClearDirtySlot) -> int:
+        self.read_lock()
+        self.enter(self.driver.clear_dirty_slot, op.slot)
+        self.read_unlock()
+        self.flush_remote_tlbs()
+        return 0
+
+    def _clear_dirty_masked(self, op: model.ClearDirtyMasked) -> int:
+        self.write_lock()
+        self.enter(self.driver.clear_dirty_masked, op.slot, op.gfn, op.mask, int(op.wrprot))
+        self.flush_remote_tlbs()
+        self.write_unlock()
+        return 0
+
+    def _write_protect_gfn(self, op: model.WriteProtectGfn) -> int:
+        self.write_lock()
+        self.enter_int(self.driver.write_protect_gfn, op.slot, op.gfn, 1)
+        self.flush_remote_tlbs()
+        self.write_unlock()
+        return 0
+
+    def _split_huge(self, op: model.SplitHuge) -> int:
+        self.read_lock()
+        self.enter(self.driver.split_huge, op.slot, op.start, op.end, 1)
+        self.read_unlock()
+        self.flush_remote_tlbs()
+        return 0
+
+    def _recover_huge(self, op: model.RecoverHuge) -> int:
+        self.write_lock()
+        self._flushing(self.driver.recover_huge, op.slot)
+        self.write_unlock()
+        return 0
+
+    def _zap_sp(self, op: model.ZapSp) -> int:
+        root = next(r for r in self.roots if r.is_mirror == op.mirror and not r.invalid)
+        page = next(
+            entry & _PFN_MASK
+            for table, index, entry in self._walk(root)
+            if not _is_leaf(entry, table.level) and (table.level - 1, self._gfn(table, index)) == (op.level, op.gfn)
+        )
+        self.write_lock()
+        result = self.enter_int(self.driver.zap_sp, page)
+        self.flush_remote_tlbs()
+        self.write_unlock()
+        return result
+
+    def _invalidate_roots(self, op: model.InvalidateRoots) -> int:
+        self.write_lock()
+        self.enter(self.driver.invalidate_roots, op.types)
+        self.make_all_cpus_request(spec.REQ_FREE_OBSOLETE_ROOTS)
+        self.write_unlock()
+        if op.types & spec.TYPE_VALIDITY and not self.profile.bit0_is_valid:
+            self._warns(spec.INVALIDATE_IGNORES_INVALID_BIT, f"invalidate_roots({op.types})")
+        return 0
+
+    def _zap_invalidated(self, _op: model.ZapInvalidated) -> int:
+        self.enter(self.driver.zap_invalidated_roots)
+        return 0
+
+    def _zap_all_fast(self, _op: model.ZapAllFast) -> int:
+        self.slots_lock()
+        self.enter(self.driver.zap_all_fast)
+        self.slots_unlock()
+        return 0
+
+    def _zap_all(self, _op: model.ZapAll) -> int:
+        self.enter(self.driver.zap_all)
+        self.flush_remote_tlbs()
+        return 0
+
+    def _vm_uninit(self, _op: model.VmUninit) -> int:
+        self.barrier = False
+        self.enter(self.driver.vm_uninit)
+        left = [name for name, value in (("roots", self.roots), ("tables", self.pages)) if value]
+        self.require(spec.UNINIT_COMPLETE, not left, f"vm_uninit leaves {' and '.join(left)}")
+        self.require(spec.UNINIT_COMPLETE, self.pgtables == 0, f"vm_uninit leaves {self.pgtables} accounted tables")
+        self.require(spec.UNINIT_COMPLETE, self.barrier, "vm_uninit does not wait for RCU callbacks")
+        self.ext_leaves.clear()
+        self.premap_count = 0
+        return 0
+
+    def _set_attributes(self, op: model.SetAttributes) -> int:
+        return self.enter_int(self.driver.set_attributes, op.address, op.size, op.attributes, op.flags)
+
+    def _hva_invalidate(self, op: model.HvaInvalidate) -> int:
+        self.enter(self.driver.hva_invalidate, op.start, op.end, int(op.may_block))
+        self._move("hva", op.start, op.end)
+        return 0
+
+    def _gmem_invalidate(self, op: model.GmemInvalidate) -> int:
+        self.enter(self.driver.gmem_invalidate, op.start, op.end)
+        for gfn in self._gfns_of("gmem", op.start, op.end):
+            pfn = self._page(gfn, True)
+            if self.config.deep and pfn in self.ext_leaves.values() and not self.pins.get(pfn):
+                self._violate(
+                    spec.FAILED_REMOVE_KEEPS_PAGE, f"page {pfn:#x} goes back to the host while the TD may map it"
+                )
+        self._move("gmem", op.start, op.end)
+        return 0
+
+    def _gfns_of(self, kind: str, start: int, end: int) -> set[int]:
+        return {
+            gfn
+            for _, base, npages, flags in self.slots.values()
+            if kind == "hva" or flags & spec.MEM_GUEST_MEMFD
+            for gfn in range(max(start, base), min(end, base + npages))
+        }
+
+    def _move(self, kind: str, start: int, end: int) -> None:
+        self.moved ^= {(kind, gfn) for gfn in self._gfns_of(kind, start, end)}
+
+    def _slot_create(self, op: model.SlotCreate) -> int:
+        return self.enter_int(self.driver.slot_create, op.slot, op.base, op.npages, op.flags)
+
+    def _slot_delete(self, op: model.SlotDelete) -> int:
+        return self.enter_int(self.driver.slot_delete, op.slot)
+
+    def _slot_move(self, op: model.SlotMove) -> int:
+        return self.enter_int(self.driver.slot_move, op.slot, op.base)
+
+    def _inject_huge(self, op: model.InjectHuge) -> int:
+        place = self._find(op.gfn, 2)
+        assert place is not None
+        pfn = _ORIGIN["gmem"] + op.gfn
+        place[0].entries[place[1]] = NONPRESENT | 1 << spec.PRESENT | spec.RWX | 1 << spec.HUGE | pfn << spec.PAGE_SHIFT
+        self.version += 1
+        return 0
+
+    def _steal_reference(self, _op: model.StealReference) -> int:
+        next(root for root in self.roots if not root.is_mirror and not root.invalid).refs -= 1
+        return 0
+
+    def _hkid_release(self, _op: model.HkidRelease) -> int:
+        self.hkid = False
+        return 0
+
+    def _guest_access(self, op: model.Access) -> int:
+        """Hardware: fill the TLB from the loaded root, set accessed and dirty."""
+        v = self._vcpu(op.vcpu)
+        if self.config.deep and v.epoch < 0 and not self.sept_wait:
+            v.epoch = self.epoch
+        gfn = op.gpa >> spec.PAGE_SHIFT
+        if v.pgd is None or (self.bits and not gfn & self.bits) or gfn >= self.config.cover(self.config.levels + 1):
+            return 0
+        table = v.pgd
+        while True:
+            index = gfn >> self.config.index_bits * (table.level - 1) & (self.entries_per_table - 1)
+            entry = table.read(index)
+            if not _present(entry):
+                return 0
+            if _is_leaf(entry, table.level):
+                break
+            table = self.pages[entry & _PFN_MASK]
+        writable = bool(entry >> spec.WRITE & 1)
+        if op.write and not writable:
+            return 0
+        table.entries[index] = entry | 1 << spec.ACCESSED | (op.write << spec.DIRTY)
+        offset = gfn & (self.config.cover(table.level) - 1)
+        v.tlb[gfn & ~self.bits] = (v.pgd, ((entry & _PFN_MASK) >> spec.PAGE_SHIFT) + offset)
+        return 0
+
+    def _init_region(self, op: model.InitRegion) -> int:
+        return self.enter_int(self.driver.init_mem_region, op.vcpu, op.gpa)
+
+    def _finalize(self, _op: model.Finalize) -> int:
+        return self.enter_int(self.driver.td_finalize)
+
+    def _sept_set(self, op: model.SeptSet) -> int:
+        before = dict(self.pins)
+        self.write_lock()
+        result = self.enter_int(self.driver.sept_set, op.gfn, op.level, self._page(op.gfn, True))
+        self.write_unlock()
+        after = {pfn: n for pfn, n in self.pins.items() if n != before.get(pfn, 0)}
+        self.require(spec.BALANCED, not after, f"a refused page stays pinned: {_hex(after)}")
+        return result
+
+    def _sept_remove(self, op: model.SeptRemove) -> int:
+        self.write_lock()
+        result = self.enter_int(self.driver.sept_remove, op.gfn, 1, self._page(op.gfn, True))
+        self.write_unlock()
+        return result
+
+    def _sept_free(self, op: model.SeptFree) -> int:
+        self.write_lock()
+        result = self.enter_int(self.driver.sept_free, op.gfn, 1, 0x1000)
+        self.write_unlock()
+        return result
+
+    OPERATIONS: ClassVar[dict[type, Callable[[Any, Any], Any]]] = {
+        model.VcpuCreate: _vcpu_create,
+        model.VcpuDestroy: _vcpu_destroy,
+        model.MmuReload: _mmu_reload,
+        model.MmuUnload: _mmu_unload,
+        model.FreeObsoleteRoots: _free_obsolete_roots,
+        model.RootMatch: _root_match,
+        model.FilterToTypes: _filter_to_types,
+        model.AddrIsDirect: _addr_is_direct,
+        model.GfnIsAlias: _gfn_is_alias,
+        model.SelectRoot: _select_root,
+        model.PageFault: _page_fault,
+        model.TdpMap: _tdp_map,
+        model.Faultin: _faultin,
+        model.Prefault: _prefault,
+        model.EptViolation: _ept_violation,
+        model.FastFault: _fast_fault,
+        model.GetWalk: _get_walk,
+        model.GpaIsMapped: _gpa_is_mapped,
+        model.ZapLeafs: _zap_leafs,
+        model.Unmap: _unmap,
+        model.Age: _age,
+        model.TestAge: _test_age,
+        model.WrprotSlot: _wrprot_slot,
+        model.ClearDirtySlot: _clear_dirty_slot,
+        model.ClearDirtyMasked: _clear_dirty_masked,
+        model.WriteProtectGfn: _write_protect_gfn,
+        model.SplitHuge: _split_huge,
+        model.RecoverHuge: _recover_huge,
+        model.ZapSp: _zap_sp,
+        model.InvalidateRoots: _invalidate_roots,
+        model.ZapInvalidated: _zap_invalidated,
+        model.ZapAllFast: _zap_all_fast,
+        model.ZapAll: _zap_all,
+        model.VmUninit: _vm_uninit,
+        model.SetAttributes: _set_attributes,
+        model.HvaInvalidate: _hva_invalidate,
+        model.GmemInvalidate: _gmem_invalidate,
+        model.SlotCreate: _slot_create,
+        model.SlotDelete: _slot_delete,
+        model.SlotMove: _slot_move,
+        model.InjectHuge: _inject_huge,
+        model.StealReference: _steal_reference,
+        model.HkidRelease: _hkid_release,
+        model.Access: _guest_access,
+        model.InitRegion: _init_region,
+        model.Finalize: _finalize,
+        model.SeptSet: _sept_set,
+        model.SeptRemove: _sept_remove,
+        model.SeptFree: _sept_free,
+    }
+
+
+def _source(entry: int, gfn: int) -> str:
+    return _source_of((entry & _PFN_MASK) >> spec.PAGE_SHIFT, gfn)
+
+
+def _source_of(pfn: int, gfn: int) -> str:
+    """Name of the place a page comes from; with its gfn where that is another one."""
+    name = _SOURCES.get(pfn >> _PLACE, "?")
+    other = pfn & ((1 << _PLACE) - 1)
+    return name if other == gfn else f"{name} of {other:#x}"
+
+
+def _is_busy(status: int) -> bool:
+    return status & spec.TDX_STATUS_MASK == spec.TDX_OPERAND_BUSY
+
+
+def _base(slot: model.Slot) -> int:
+    return slot[1]
+
+
+def _hex(values: dict[int, Any]) -> str:
+    return "{" + ", ".join(f"{key:#x}: {value}" for key, value in values.items()) + "}"
+
+
+ENVIRONMENT = TdpMirror
+
+CHECKS: dict[type, tuple[Check, ...]] = {}
