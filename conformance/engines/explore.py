@@ -12,6 +12,7 @@ length without merging states.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from heapq import heappop, heappush
 from typing import Any
@@ -24,8 +25,8 @@ from conformance.verdict import Failure
 from model.step import Parallel, Step
 from strategies.domain import Scope
 
-LONGEST_WALK = 400
-"""Steps after which a walk ends, so that what must be minimised stays short."""
+LONGEST_WALK = 200
+"""Steps after which a walk ends, so that what must be minimised stays short and every scope has its turn."""
 AHEAD = 2
 """How far beyond the nearest untried transition a walk may go on."""
 
@@ -34,11 +35,19 @@ States = tuple[Any, ...]
 
 
 def run(context: Context) -> None:
-    """Explore every scope that applies to the candidate."""
-    for number, (name, scope) in enumerate(scopes(context)):
-        if number % context.parts != context.part:
-            continue
-        _Exploration(context, name, scope).run()
+    """Explore every scope that applies to the candidate, a walk in each in turn.
+
+    So what shows near the start of any scope is found before one of them is seen through.
+    """
+    mine = [(name, scope) for n, (name, scope) in enumerate(scopes(context)) if n % context.parts == context.part]
+    waiting = deque(_Exploration(context, name, scope) for name, scope in mine)
+    while waiting and not context.expired():
+        exploration = waiting.popleft()
+        if exploration.go_on():
+            waiting.append(exploration)
+    for exploration in waiting:
+        exploration.end()
+    for _, scope in mine:
         if scope.sequences:
             sequences(context, scope)
 
@@ -86,19 +95,26 @@ class _Exploration:
         self.transitions = 0
         self.lockstep: Lockstep | None = None
 
-    def run(self) -> None:
-        """Walk until no reachable transition is untried, or the time is up."""
-        first = self._restart(())
-        if first.failure is None:
+    def go_on(self) -> bool:
+        """Take one more walk; False when no reachable transition is untried any more."""
+        if not self.places:
+            first = self._restart(())
+            if first.failure is not None:
+                self._finish()
+                return False
             self._reach(first.states, None, None)
-            while not self.context.expired():
-                place = self._nearest()
-                if place is None:
-                    break
-                if self._restart(place.path).failure is None:
-                    self._walk(place)
-                else:
-                    place.untried.clear()
+        place = self._nearest()
+        if place is None:
+            self.end()
+            return False
+        if self._restart(place.path).failure is None:
+            self._walk(place)
+        else:
+            place.untried.clear()
+        return True
+
+    def end(self) -> None:
+        """Close the last candidate and note how far the exploration came."""
         self._finish()
         self.context.notes[f"{self.name}: states"] = len(self.places)
         self.context.notes[f"{self.name}: transitions"] = self.transitions
