@@ -57,6 +57,9 @@ def _without_company(context: Context, failure: Failure, environment: Callable[.
         report = run_trace(context.subsystem, trace, context.candidate.factory, environment=environment)
         if report.failure is not None:
             return report.failure
+        for warning in report.warnings:
+            if failure.kind == "should" and warning.clause is failure.clause:
+                return warning
     return failure
 
 

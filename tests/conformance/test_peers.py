@@ -1,0 +1,30 @@
+"""Correct implementations that are built in another way than the shipped ones are not accused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from conformance.candidates.load import load
+from conformance.engines import campaign, explore
+from conformance.engines.context import Context
+from conformance.subsystem import subsystem
+
+PEERS = Path(__file__).parent / "peers"
+
+
+@pytest.mark.parametrize(
+    ("name", "spec"),
+    [("uio_msi", f"{PEERS / 'uio_msi.py'}:SwappingDriver")],
+)
+def test_a_peer_conforms(name: str, spec: str) -> None:
+    """No clause that binds is broken in the small scopes or at random."""
+    of = subsystem(name)
+    candidate = load(spec, of)
+    context = Context(subsystem=of, candidate=candidate, profile=candidate.profile, steps=15_000)
+
+    explore.run(context)
+    campaign.run(context)
+
+    assert [failure.signature for failure in context.failures] == []
