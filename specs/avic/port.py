@@ -319,7 +319,7 @@ class Port(Protocol):
         """Make the vCPU leave guest mode, or wake it, so that it sees its requests and pending events."""
 
     def request_refresh(self, vcpu: int) -> None:
-        """Make the vCPU call `refresh` before it enters the guest again; kick it as well if it may be inside."""
+        """Make the vCPU call `refresh` before it enters the guest again; it is not kicked for it."""
 
     def inject(self, vcpu: int, vector: int) -> None:
         """Inject an interrupt at the coming VMRUN; software has moved it to ISR."""

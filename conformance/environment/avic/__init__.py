@@ -1,0 +1,8 @@
+"""The world of AVIC: host memory, hardware that walks the driver's tables, scheduler, IOMMU."""
+
+from conformance.environment.avic.checks import CHECKS
+from conformance.environment.avic.world import World
+
+ENVIRONMENT = World
+
+__all__ = ["CHECKS", "ENVIRONMENT", "World"]

@@ -1,0 +1,241 @@
+"""Clauses that neither a result nor the view shows: predicates over the calls of one step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from conformance.environment.avic.inspect import logical_table
+from conformance.environment.avic.world import World
+from conformance.subsystem import Check, Record
+from model.avic import state as s
+from model.avic.apic import DFR, ISR, LDR, TMR, find, has_bit, highest, is_active, logical_index, mode_of
+from model.avic.routing import X2APIC, XAPIC
+from specs.avic import clauses as c
+from specs.avic.registers import APIC_DFR, APIC_IRR, APIC_LDR, APIC_RRR, APIC_TMR, LOGICAL_VALID, TRAP_WRITES
+
+
+def _world(record: Record) -> World:
+    env = record.env
+    assert isinstance(env, World)
+    return env
+
+
+def _count(record: Record, name: str) -> int:
+    return sum(call[0] == name for call in record.calls)
+
+
+def eoi_broadcast_once(record: Record) -> bool | str:
+    """A level EOI is broadcast once, an edge EOI not at all."""
+    vcpu = find(record.before, record.op.id)
+    vector = -1 if vcpu is None else highest(vcpu.regs, ISR)
+    wanted = int(vcpu is not None and vector >= 0 and has_bit(vcpu.regs, TMR, vector))
+    sent = [call[1][1] for call in record.calls if call[0] == "ioapic_eoi"]
+    if sent == [vector] * wanted:
+        return bool(wanted)
+    return f"EOI of vector {vector:#x}: broadcast {[hex(v) for v in sent]}, expected {wanted} broadcast"
+
+
+def emulated_once(record: Record) -> bool | str:
+    """A fault-class access is emulated once, a trapped one never."""
+    vcpu = find(record.before, record.op.id)
+    if vcpu is None or not is_active(record.before, vcpu) or mode_of(vcpu.base) == X2APIC:
+        return False
+    op = record.op
+    write = isinstance(op, s.GuestWrite)
+    if write:
+        faulting = op.offset not in (*TRAP_WRITES, 0x80)
+    else:
+        faulting = op.offset in (0x90, 0x390) or op.offset >= 0x400
+    done = _count(record, "emulate_instruction")
+    if done == int(faulting):
+        return True
+    return f"emulated {done} times, expected {int(faulting)}"
+
+
+def remote_read_ignored(record: Record) -> bool | str:
+    """A write of the remote read register is not applied, so nobody is told that it cannot be."""
+    if record.op.offset != APIC_RRR:
+        return False
+    texts = [call[1][0] for call in record.calls if call[0] == "warn"]
+    return f"warned {texts[0]!r}" if texts else True
+
+
+def quiet(record: Record) -> bool | str:
+    """A guest cannot cause a warning, except by the driver's own mistake (exit id 3)."""
+    if isinstance(record.op, s.RawIpiExit) and record.op.info2 >> 32 == 3:
+        return False
+    texts = [call[1][0] for call in record.calls if call[0] == "warn"]
+    return f"warned {texts[0]!r}" if texts else True
+
+
+def own_entries_only(record: Record) -> bool | str:
+    """An LDR or DFR write touches only the entries of the vCPU's old and new logical id."""
+    before, after = record.before, record.after
+    old, new = find(before, record.op.id), find(after, record.op.id)
+    if record.op.offset not in (APIC_LDR, APIC_DFR) or old is None or new is None:
+        return False
+    same = before.vms[0].inhibits == after.vms[0].inhibits == 0
+    if not same or mode_of(old.base) != XAPIC:
+        return False
+    env = _world(record)
+    own = {logical_index(v.regs[LDR] >> 24, v.regs[DFR]) for v in (old, new)}
+    own.add(logical_index(new.regs[LDR] >> 24, old.regs[DFR]))
+    then = {e >> 32: e & 0xFFFFFFFF for e in env.before}
+    now = {e >> 32: e & 0xFFFFFFFF for e in env.logical_entries()}
+    for index in then.keys() | now.keys():
+        if index not in own and then.get(index, 0) != now.get(index, 0):
+            return f"logical entry {index} changed from {then.get(index, 0):#x} to {now.get(index, 0):#x}"
+    return True
+
+
+def old_entry_gone(record: Record) -> bool | str:
+    """After a DFR change the entry of the old model is not this vCPU's any more."""
+    old, new = find(record.before, record.op.id), find(record.after, record.op.id)
+    if record.op.offset != APIC_DFR or old is None or new is None or old.regs[DFR] == new.regs[DFR]:
+        return False
+    if not is_active(record.before, old) or not is_active(record.after, new) or mode_of(old.base) != XAPIC:
+        return False
+    index = logical_index(old.regs[LDR] >> 24, old.regs[DFR])
+    if index < 0 or index == logical_index(new.regs[LDR] >> 24, new.regs[DFR]):
+        return False
+    page = logical_table(_world(record), 0)
+    entry = 0 if page is None else page.words[index]
+    if entry >> LOGICAL_VALID & 1 and entry & 0xFF == old.id:
+        return f"entry {index} of the old DFR is still {entry:#x}"
+    return True
+
+
+def entries_complete(record: Record) -> bool | str:
+    """Each xAPIC vCPU with an index owns its entry, unless another one claims it too."""
+    after = record.after
+    vm = after.vms[0]
+    if vm is None or vm.inhibits or not after.host.avic or not vm.irqchip:
+        return False
+    page = logical_table(_world(record), 0)
+    claims: dict[int, list[int]] = {}
+    for v in after.vcpus:
+        if v.vm == 0 and mode_of(v.base) == XAPIC:
+            if v.core < 0 or v.asleep:
+                return False  # what it will install when it runs is not due yet
+            index = logical_index(v.regs[LDR] >> 24, v.regs[DFR])
+            if index >= 0:
+                claims.setdefault(index, []).append(v.id)
+    for index, owners in claims.items():
+        entry = 0 if page is None else page.words[index]
+        if len(owners) == 1 and not (entry >> LOGICAL_VALID & 1 and entry & 0xFF == owners[0]):
+            return f"vCPU {owners[0]} has logical index {index}, where the entry is {entry:#x}"
+    return bool(claims)
+
+
+def host_id_kept(record: Record) -> bool | str:
+    """After put or block the entry still names the core that ran the vCPU last."""
+    old = find(record.before, record.op.id)
+    env = _world(record)
+    if old is None or not is_active(record.before, old) or not record.before.host.ipiv or old.asleep:
+        return False
+    cpu = env.listed[0, record.op.id]
+    page = env.memory.pages.get(cpu.vmcb.get(0xF8) & 0x000F_FFFF_FFFF_F000) if cpu.vmcb else None
+    if page is None or not 0 <= old.core <= 0xFFF or 8 * old.id >= 4 * len(page.words):
+        return False
+    entry = page.read64(8 * old.id)
+    if entry & 0xFFF == old.core:
+        return True
+    return f"entry {old.id} is {entry:#018x} after core {old.core:#x}"
+
+
+def irr_before_mode(record: Record) -> bool | str:
+    """IRR is set before the target's mode is read."""
+    names = [
+        n
+        for n, call in enumerate(record.calls)
+        if call[0] in ("or32", "write32", "write64") and APIC_IRR <= call[1][1] < APIC_IRR + 0x80
+    ]
+    modes = [n for n, call in enumerate(record.calls) if call[0] in ("vcpu_mode", "wake", "kick", "wrmsr")]
+    if names and modes and modes[0] < names[0]:
+        return f"{record.calls[modes[0]][0]} comes before the IRR bit is set"
+    return bool(names)
+
+
+def tmr_before_irr(record: Record) -> bool | str:
+    """TMR is settled before IRR is set."""
+    irr = tmr = -1
+    for n, call in enumerate(record.calls):
+        if call[0] in ("or32", "and32"):
+            if APIC_IRR <= call[1][1] < APIC_IRR + 0x80 and irr < 0:
+                irr = n
+            elif APIC_TMR <= call[1][1] < APIC_TMR + 0x80:
+                tmr = n
+    if irr < 0 or tmr < 0:
+        return False
+    return "TMR changes after IRR is set" if tmr > irr else True
+
+
+def galog_wakes_its_vcpu(record: Record) -> bool | str:
+    """A logged interrupt wakes its vCPU and nobody else; IRR is not written by the driver."""
+    irte = next((i for i in record.before.irtes if i.irq == record.op.irq), None)
+    vcpu = None if irte is None else find(record.before, irte.id)
+    env = _world(record)
+    if vcpu is None or not env.irtes[record.op.irq].posted:
+        return False
+    woken = {call[1][0] for call in record.calls if call[0] in ("wake", "kick")}
+    own = env.listed[0, vcpu.id].handle
+    if woken - {own}:
+        return f"woke {sorted(woken)}, the tag is that of {own}"
+    if any(call[0] in ("or32", "write32") and 0x200 <= call[1][1] < 0x280 for call in record.calls):
+        return "the driver changed IRR"
+    return bool(woken)
+
+
+def nobody_woken(record: Record) -> bool | str:
+    """An unknown tag wakes nobody."""
+    woken = [call[1][0] for call in record.calls if call[0] in ("wake", "kick")]
+    return f"woke {woken}" if woken else True
+
+
+def returned_to_host(record: Record) -> bool | str:
+    """An interrupt that is routed nowhere, or cannot be posted, is in host mode."""
+    if any(i.irq == record.op.irq for i in record.after.irtes):
+        return False
+    irte = _world(record).irtes.get(record.op.irq)
+    return f"irq {record.op.irq} is still posted" if irte is not None and irte.posted else True
+
+
+def logged_while_blocking(record: Record) -> bool | str:
+    """GALogIntr is set while the vCPU blocks, and clear once it runs."""
+    vcpu = find(record.after, record.op.id)
+    env = _world(record)
+    if vcpu is None or not is_active(record.after, vcpu):
+        return False
+    mine = [i.irq for i in record.after.irtes if i.irq in env.irtes and env.irtes[i.irq].posted and i.id == vcpu.id]
+    for irq in mine:
+        if vcpu.core >= 0 and bool(env.irtes[irq].log) != vcpu.asleep:
+            return f"irq {irq}: GALogIntr is {env.irtes[irq].log}, asleep {vcpu.asleep}"
+    return bool(mine)
+
+
+def _checks(*pairs: tuple[object, Callable[[Record], bool | str]]) -> tuple[Check, ...]:
+    return tuple(Check(clause, holds) for clause, holds in pairs)  # type: ignore[arg-type]  # pairs of Clause
+
+
+CHECKS: dict[type, tuple[Check, ...]] = {
+    s.GuestEoi: _checks((c.LEVEL_EOI_BROADCAST_ONCE, eoi_broadcast_once)),
+    s.GuestWrite: _checks(
+        (c.TRAPS_AND_FAULTS_TOLD_APART, emulated_once),
+        (c.REMOTE_READ_IGNORED, remote_read_ignored),
+        (c.LDR_WRITE_MOVES_OWN_ENTRY, own_entries_only),
+        (c.DFR_CHANGE_INVALIDATES_OLD_ENTRY, old_entry_gone),
+        (c.LOGICAL_ENTRIES_COMPLETE, entries_complete),
+    ),
+    s.GuestRead: _checks((c.TRAPS_AND_FAULTS_TOLD_APART, emulated_once)),
+    s.GuestIpi: _checks((c.ANY_EXITINFO_TOLERATED, quiet)),
+    s.RawIpiExit: _checks((c.ANY_EXITINFO_TOLERATED, quiet)),
+    s.Put: _checks((c.HOST_ID_KEPT_AFTER_PUT, host_id_kept)),
+    s.Block: _checks((c.HOST_ID_KEPT_AFTER_PUT, host_id_kept), (c.IRTE_FOLLOWS_VCPU, logged_while_blocking)),
+    s.Unblock: _checks((c.IRTE_FOLLOWS_VCPU, logged_while_blocking)),
+    s.Load: _checks((c.IRTE_FOLLOWS_VCPU, logged_while_blocking)),
+    s.SetLapic: _checks((c.LOGICAL_ENTRIES_COMPLETE, entries_complete)),
+    s.Deliver: _checks((c.DELIVERY_SETS_IRR_FIRST, irr_before_mode), (c.TMR_BEFORE_IRR, tmr_before_irr)),
+    s.UpdateIrte: _checks((c.OLD_VCPU_FORGETS_IRTE, returned_to_host), (c.IRTE_FOLLOWS_VCPU, logged_while_blocking)),
+    s.IommuPost: _checks((c.GALOG_WAKES_EXACTLY_ONE, galog_wakes_its_vcpu)),
+    s.GaLogNotify: _checks((c.TAG_ROUND_TRIP, nobody_woken)),
+}

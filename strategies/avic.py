@@ -1,0 +1,773 @@
+"""What may happen to an AVIC driver and to a router, simplest first."""
+
+from __future__ import annotations
+
+from itertools import product
+from random import Random
+from typing import Any
+
+from hypothesis import strategies as st
+
+from model.avic import Config, State
+from model.avic import state as s
+from model.avic.routing import DISABLED, X2APIC, XAPIC, Apic, Message, x2_ldr
+from model.step import Fault, Parallel, Step
+from specs.avic import Profile
+from specs.avic.registers import (
+    APIC_BASE,
+    APIC_DFR,
+    APIC_ID,
+    APIC_LDR,
+    APIC_LVT0,
+    APIC_LVTT,
+    APIC_RRR,
+    APIC_SPIV,
+    APIC_TDCR,
+    APIC_TPR,
+    BASE_AE,
+    BASE_EXTD,
+    CLUSTER,
+    CPUID_AVIC,
+    CPUID_NP,
+    CPUID_X2AVIC,
+    CPUID_X2AVIC_EXT,
+    EEXIST,
+    ENOMEM,
+    FLAT,
+    INHIBIT_BLOCKIRQ,
+    INHIBIT_IRQWIN,
+    NO_METADATA,
+    TOLD_INHIBITS,
+)
+from strategies.domain import BOOLEAN, Domain, Scope, Shape
+
+XAVIC_HOST = 1 << CPUID_NP | 1 << CPUID_AVIC
+X2AVIC_HOST = XAVIC_HOST | 1 << CPUID_X2AVIC
+ON = APIC_BASE | 1 << BASE_AE
+X2_ON = ON | 1 << BASE_EXTD
+
+RUNNING = Config(vcpus=(0, 1), running=True, enabled=True)
+THREE = Config(vcpus=(0, 1, 2), running=True, enabled=True)
+RESET = Config(vcpus=(0, 1), running=True)
+"""Two running vCPUs with reset values: software-disabled, without logical ids."""
+X2 = Config(vcpus=(0, 1, 17), running=True, enabled=True, x2apic=True, edx=X2AVIC_HOST)
+
+CONFIGS = (
+    RUNNING,
+    Config(),
+    Config(vcpus=(0, 1)),
+    THREE,
+    RESET,
+    X2,
+    Config(vcpus=(0, 1, 17), running=True, enabled=True, x2apic=True),
+    Config(vcpus=(0, 1), running=True, enabled=True, edx=X2AVIC_HOST),
+    Config(vcpus=(0, 1, 2), running=True, enabled=True, family=0x17, stale_running=True),
+    Config(vcpus=(0, 1), running=True, enabled=True, ipiv=False),
+    Config(vcpus=(0, 1), tagged=True),
+    Config(vcpus=(0, 1), running=True, enabled=True, tagged=True),
+    Config(vcpus=(0, 1, 2), running=True, enabled=True, busy_sticky=True, eoi_cleared=True, last_index=True),
+    Config(vcpus=(0, 1), running=True, checks_spiv=True, clears_tmr=True, nonfixed_is_invalid_target=True),
+    Config(vcpus=(0, 1), running=True, enabled=True, narrow_host_ids=True),
+    Config(vcpus=(0,)),
+    Config(avic=0),
+    Config(vcpus=(0, 1), irqchip=False),
+    Config(vcpus=(0, 1), avic=0),
+    Config(next_tag=0xFFFFF),
+    Config(next_tag=0xFFFFFFFF),
+    Config(edx=X2AVIC_HOST, ecx=1 << CPUID_X2AVIC_EXT),
+    Config(vcpus=(0, 255, 256), edx=X2AVIC_HOST),
+    Config(vcpus=(0, 1, 300), running=True, enabled=True, x2apic=True, edx=X2AVIC_HOST, ecx=1 << CPUID_X2AVIC_EXT),
+)
+
+IDS = Domain((0, 1, 2), (17, 255, 256, 300), usual=0.93)
+NEW_IDS = Domain((0, 1, 2), (255, 254, 17, 256, 300, 511, 512, 4095, 4096, 7), usual=0.75)
+VECTORS = Domain((0x41, 0x52, 0x30), (0, 15, 16, 31, 32, 0xF0, 0xFE, 0xFF), usual=0.85)
+DELIVERED = Domain((0x41, 0x52, 0x30), (16, 32, 0xF0, 0xFF))
+LDRS = Domain((0, 1, 2, 4, 3, 0x11, 0x12), (8, 0x80, 0xFF, 0x10, 0x18, 0x1F, 0xE8, 0xF0, 0xF1))
+DESTINATIONS = Domain(
+    (1, 0, 2, 3, 0xFF),
+    (4, 0x11, 0x12, 0x13, 0x80, 0xFE, 0x100, 0xFFFF, 0x10000, 0x10002, 0xF8000, 0x100001, 0xFFFFFFFF, 0x20002, 17),
+    usual=0.75,
+)
+HOST_IDS = Domain((0x20, 0x21, 0x22, 0x123), (0, 0xFE, 0xFF, 0x100, 0xFFE, 0xFFF, 0x1000), usual=0.7)
+TPRS = Domain((0, 0x40, 0x50, 0xFF), (0x0F, 0x10, 0x3F, 0x4F, 0x51))
+SPIVS = Domain((0x1FF, 0xFF), (0x13F, 0x3FF))
+
+WRITES: dict[int, tuple[int, ...]] = {
+    APIC_TPR: (0, 0x40, 0x50, 0xFF),
+    APIC_SPIV: (0x1FF, 0xFF, 0x7FF),
+    APIC_LDR: (0, 0x01000000, 0x02000000, 0x03000000, 0x11000000, 0x12000000, 0xF1000000, 0x04ABCDEF, 0x10000000),
+    APIC_DFR: (FLAT, CLUSTER, 0, 0xF0000000),
+    APIC_ID: (0, 0x01000000, 0x02000000, 0x05ABCDEF),
+    APIC_LVTT: (0x10000, 0x100EF),
+    APIC_LVT0: (0x10000,),
+    APIC_TDCR: (0, 0xB, 0xFFFFFFFF),
+    APIC_RRR: (0, 0xFFFFFFFF),
+    0x280: (0, 1),
+    0x330: (0x100FE,),
+    0x380: (0, 1000),
+    0x030: (0,),
+    0x0A0: (0xFF,),
+    0x100: (0xFFFFFFFF,),
+    0x210: (0xFFFFFFFF,),
+    0x390: (5,),
+    0x400: (1,),
+    0x480: (0,),
+    0x500: (0,),
+}
+"""What guests write, by offset."""
+
+
+def guest_writes() -> st.SearchStrategy[s.GuestWrite]:
+    """Registers of every class with the values that matter to them."""
+    pairs = [(offset, value) for offset, values in WRITES.items() for value in values]
+    return st.builds(
+        lambda apic_id, pair: s.GuestWrite(apic_id, *pair), st.sampled_from(IDS.values), st.sampled_from(pairs)
+    )
+
+
+APICS: tuple[tuple[Apic, ...], ...] = (
+    (Apic(0, ldr=1 << 24), Apic(1, ldr=2 << 24)),
+    (Apic(0, ldr=1 << 24), Apic(1, ldr=2 << 24), Apic(2, spiv=0xFF, ldr=4 << 24)),
+    (Apic(0, ldr=0x11 << 24, dfr=CLUSTER), Apic(1, ldr=0x12 << 24, dfr=CLUSTER), Apic(2, ldr=0x21 << 24, dfr=CLUSTER)),
+    tuple(Apic(i, X2APIC, ldr=x2_ldr(i)) for i in (0, 1, 17)),
+    (Apic(0, ldr=1 << 24), Apic(1, X2APIC, ldr=x2_ldr(1)), Apic(16, X2APIC, ldr=x2_ldr(16)), Apic(3)),
+    (Apic(0, ldr=1 << 24), Apic(1, DISABLED), Apic(2, ldr=3 << 24), Apic(3, spiv=0xFF, ldr=1 << 24)),
+    (Apic(0, ldr=1 << 24), Apic(1, ldr=0x11 << 24, dfr=CLUSTER), Apic(2), Apic(255, X2APIC, ldr=x2_ldr(255))),
+    (Apic(0), Apic(256), Apic(300, ldr=8 << 24), Apic(44, ldr=4 << 24)),
+    (Apic(0), Apic(256, X2APIC, ldr=x2_ldr(256)), Apic(300, X2APIC, ldr=x2_ldr(300)), Apic(2, ldr=0)),
+    (Apic(0, ldr=1 << 24, xid=1), Apic(1, ldr=2 << 24), Apic(2, ldr=4 << 24, dfr=0x5FFFFFFF)),
+    (Apic(1, X2APIC, ldr=x2_ldr(1)), Apic(2, xid=2), Apic(3, X2APIC, spiv=0xFF, ldr=x2_ldr(3))),
+    (Apic(0, ldr=0xF1 << 24, dfr=CLUSTER), Apic(1, ldr=0xF2 << 24, dfr=CLUSTER)),
+)
+"""Sets of APICs: flat, cluster, x2APIC, mixed, aliased, disabled in hardware or software, changed ids."""
+
+
+def apics() -> st.SearchStrategy[tuple[Apic, ...]]:
+    """One to five APICs of any modes with different ids; the x2APIC ones have their derived LDR."""
+    one = st.builds(
+        _apic,
+        st.sampled_from((0, 1, 2, 3, 15, 16, 17, 31, 127, 255, 256, 300, 511)),
+        st.sampled_from((XAPIC, X2APIC, DISABLED)),
+        st.sampled_from((0x1FF, 0xFF)),
+        st.sampled_from(LDRS.values),
+        st.sampled_from((FLAT, CLUSTER, 0x5FFFFFFF)),
+        st.sampled_from((-1, -1, -1, 0, 1, 44)),
+    )
+    return st.lists(one, min_size=1, max_size=5, unique_by=lambda a: a.id).map(tuple)
+
+
+def _apic(apic_id: int, mode: int, spiv: int, ldr: int, dfr: int, xid: int) -> Apic:
+    if mode == X2APIC:
+        return Apic(apic_id, mode, spiv, x2_ldr(apic_id))
+    return Apic(apic_id, mode, spiv, ldr << 24, dfr, xid if mode == XAPIC else -1)
+
+
+def messages() -> st.SearchStrategy[Message]:
+    """MSIs and IPIs of every mode and shorthand; some are not legal for the APICs they meet."""
+    return st.builds(
+        Message,
+        dest=st.sampled_from(DESTINATIONS.values),
+        sender=st.sampled_from((-1, 0, 1)),
+        logical=st.booleans(),
+        shorthand=st.sampled_from((0, 0, 1, 2, 3)),
+        mode=st.sampled_from((0, 1, 4, 5, 6, 2, 3, 7)),
+        vector=st.sampled_from(VECTORS.values),
+        level=st.booleans(),
+        asserted=st.booleans(),
+        hint=st.booleans(),
+        wide=st.booleans(),
+        no_quirk=st.booleans(),
+        reserved=st.sampled_from((0, 0, 1 << 13, 1 << 16, 1 << 20, 1 << 31)),
+    )
+
+
+def random_apics(random: Random) -> tuple[Apic, ...]:
+    """The same as `apics`, quickly."""
+    choice = random.choice
+    ids = random.sample((0, 1, 2, 3, 15, 16, 17, 31, 127, 255, 256, 300, 511), random.randint(1, 5))
+    kinds = choice(((XAPIC,), (XAPIC,), (X2APIC,), (XAPIC, X2APIC), (XAPIC, X2APIC, DISABLED)))
+    dfrs = choice(((FLAT,), (FLAT,), (CLUSTER,), (FLAT, CLUSTER), (FLAT, 0x5FFFFFFF)))
+    xids = choice(((-1,), (-1,), (-1,), (-1, 0, 1, 44)))
+    return tuple(
+        _apic(i, choice(kinds), choice((0x1FF, 0x1FF, 0xFF)), choice(LDRS.values), choice(dfrs), choice(xids))
+        for i in ids
+    )
+
+
+def random_message(random: Random, count: int) -> Message:
+    """The same as `messages`, quickly, and mostly legal."""
+    choice = random.choice
+    sender = choice((-1, random.randrange(count)))
+    ipi = sender >= 0
+    rare = random.random() < 0.1
+    return Message(
+        dest=DESTINATIONS.sample(random),
+        sender=sender,
+        logical=random.random() < 0.5,
+        shorthand=choice((0, 0, 0, 1, 2, 3)) if ipi else 0,
+        mode=choice((0, 0, 0, 1, 4, 5, 6, 2, 3, 7)),
+        vector=VECTORS.sample(random),
+        level=random.random() < 0.1,
+        asserted=random.random() < 0.8,
+        hint=not ipi and rare,
+        wide=random.random() < 0.3,
+        no_quirk=random.random() < 0.3,
+        reserved=choice((1 << 13, 1 << 16, 1 << 20, 1 << 31)) if ipi and random.random() < 0.05 else 0,
+    )
+
+
+def _samples(make: Any, count: int) -> tuple[Any, ...]:
+    random = Random("avic")
+    return tuple(make(random) for _ in range(count))
+
+
+ROUTED = Domain(APICS, _samples(random_apics, 400), usual=0.3)
+MESSAGES = Domain((Message(0), Message(1)), _samples(lambda r: random_message(r, 4), 3000), usual=0.02)
+
+_NO_MEMORY = ("alloc_page", (-ENOMEM,))
+_CREATION = (
+    _NO_MEMORY,
+    ("kzalloc", (-ENOMEM,)),
+    ("alloc_vmcb", (-ENOMEM,)),
+    ("set_memory_region", (-ENOMEM, -EEXIST)),
+    ("gfn_to_page", (-ENOMEM,)),
+)
+_SENDERS = (s.GuestIpi, s.Deliver)
+_EVENTS = (s.GuestIpi, s.Deliver, s.GuestEoi, s.Inhibit, s.Put, s.VmRun)
+
+
+def _all(**fields: Domain[Any]) -> dict[str, Domain[object]]:
+    return dict(fields)
+
+
+SHAPES: dict[type, Shape] = {
+    s.Route: Shape(_all(apics=ROUTED, message=MESSAGES), weight=2),
+    s.SignalMsi: Shape(_all(apics=ROUTED, message=MESSAGES), weight=2),
+    s.HwSetup: Shape(
+        _all(
+            edx=Domain((XAVIC_HOST, X2AVIC_HOST), (1 << CPUID_NP, 1 << CPUID_NP | 1 << CPUID_X2AVIC, 0)),
+            ecx=Domain((0,), (1 << CPUID_X2AVIC_EXT,)),
+            npt=Domain((True,), (False,)),
+            family=Domain((0x19,), (0x17, 0x18, 0x1A)),
+            zen4=BOOLEAN,
+            snp=Domain((False,), (True,)),
+            hv_inuse_wr=BOOLEAN,
+            avic=Domain((1, -1, 0), (7,)),
+            force=Domain((False,), (True,)),
+            ipiv=Domain((True,), (False,)),
+        ),
+        weight=0.5,
+    ),
+    s.HwUnsetup: Shape({}, weight=0.2),
+    s.VmCreate: Shape(
+        _all(
+            vm=Domain((0, 1)),
+            irqchip=Domain((True,), (False,), usual=0.9),
+            max_vcpu_ids=Domain((4096,), (2, 255, 256), usual=0.9),
+            abandoned=Domain((False,), (True,), usual=0.9),
+        ),
+        faults=(_NO_MEMORY, ("kzalloc", (-ENOMEM,))),
+        deepest=3,
+        weight=0.6,
+    ),
+    s.VmDestroy: Shape(_all(vm=Domain((0, 1))), weight=0.15, interrupts=(s.GaLogNotify, s.IommuPost)),
+    s.VmTag: Shape(_all(vm=Domain((0, 1))), weight=0.4),
+    s.VcpuCreate: Shape(
+        _all(id=NEW_IDS, vm=Domain((0,), (1,)), abandoned=Domain((False,), (True,), usual=0.9)),
+        faults=_CREATION,
+        deepest=3,
+        weight=1,
+        beside=(s.VcpuCreate, s.GuestIpi),
+    ),
+    s.VcpuReset: Shape(_all(id=IDS, init=BOOLEAN), weight=0.6),
+    s.VmcbReinit: Shape(_all(id=IDS), weight=0.3),
+    s.Enter: Shape(_all(id=IDS, tpr=Domain((-1, 0x20, 0), (0x40, 0xFF))), weight=0.6),
+    s.SetLapic: Shape(
+        _all(id=IDS, tpr=TPRS, ldr=LDRS, cluster=Domain((False,), (True,)), spiv=SPIVS, irr=Domain((0, 0x41), (0x20,))),
+        weight=0.6,
+    ),
+    s.GetLapic: Shape(
+        _all(id=IDS, offset=Domain((APIC_TPR, APIC_LDR, APIC_SPIV, 0x220), (APIC_ID, APIC_DFR, 0x120, 0x300, 0x320))),
+        weight=0.4,
+    ),
+    s.HwapicUpdate: Shape(_all(id=IDS, irr=VECTORS, isr=VECTORS), weight=0.2),
+    s.MemoryPressure: Shape({}, weight=0.2),
+    s.GuestStore: Shape(_all(page=Domain((1, 2), (255,))), weight=0.2),
+    s.UserStore: Shape(_all(page=Domain((0, 1), (2,))), weight=0.2),
+    s.SetApicBase: Shape(
+        _all(
+            id=IDS,
+            value=Domain(
+                (ON, X2_ON), (APIC_BASE, APIC_BASE | 1 << BASE_EXTD, ON | 0x1000, ON | 1, ON | 0x100, ON | 1 << 50)
+            ),
+            host=BOOLEAN,
+        ),
+        weight=0.25,
+    ),
+    s.Load: Shape(_all(id=IDS, host_id=HOST_IDS), weight=1.5, interrupts=_SENDERS, points=8),
+    s.Put: Shape(_all(id=IDS), weight=1, interrupts=_SENDERS, points=8),
+    s.Block: Shape(_all(id=IDS), weight=1.5, interrupts=_SENDERS, points=24, beside=(s.GuestIpi,)),
+    s.Unblock: Shape(_all(id=IDS), weight=0.4, interrupts=_SENDERS, points=8),
+    s.VmRun: Shape(_all(id=IDS), weight=2.5),
+    s.GuestIpi: Shape(
+        _all(
+            id=IDS,
+            dest=DESTINATIONS,
+            logical=BOOLEAN,
+            shorthand=Domain((0, 0, 2, 3), (1,)),
+            mode=Domain((0,), (4, 1, 5, 6, 2, 3, 7), usual=0.85),
+            vector=VECTORS,
+            level=Domain((False,), (True,), usual=0.93),
+            asserted=Domain((True,), (False,), usual=0.9),
+            extra=Domain((0,), (1 << 12, 1 << 13, 1 << 16, 1 << 31), usual=0.95),
+            defer=Domain((False,), (True,), usual=0.85),
+        ),
+        weight=5,
+        interrupts=_EVENTS,
+        points=40,
+    ),
+    s.GuestSelfIpi: Shape(_all(id=IDS, value=Domain((0x41, 0x52), (0, 15, 0x100, 0x141))), weight=0.3),
+    s.GuestWrite: Shape(
+        _all(
+            id=IDS,
+            offset=Domain((APIC_LDR, APIC_TPR, APIC_DFR, APIC_SPIV, APIC_ID), tuple(WRITES), usual=0.75),
+            value=Domain((0, 0x01000000, 0x02000000, 0x1FF, FLAT), (0x11000000, CLUSTER, 0x50, 0x03000000, 0x10000, 5)),
+        ),
+        weight=2,
+    ),
+    s.GuestRead: Shape(_all(id=IDS, offset=Domain((0x90, 0x390, 0x80), (0x400, 0x480, 0x20))), weight=0.2),
+    s.GuestEoi: Shape(_all(id=IDS), weight=2),
+    s.HandleExit: Shape(_all(id=IDS), weight=2),
+    s.RawIpiExit: Shape(
+        _all(
+            id=IDS,
+            info1=Domain((0x41, 1 << 56 | 0x41), (0xC0041, 0x01000841, 0xFF00000000000041, 0x80041, 2**64 - 1, 0)),
+            info2=Domain(
+                (1 << 32, 3 << 32), (0, 2 << 32, 4 << 32, 5 << 32, 6 << 32, 1 << 32 | 0xFFF, 1 << 32 | 255, 2**64 - 1)
+            ),
+        ),
+        weight=0.4,
+    ),
+    s.RawNoaccel: Shape(
+        _all(
+            id=IDS,
+            info1=Domain((1 << 32 | 0xD0, 0x90), (1 << 32 | 0xFF0, 0x540, 0xD0, 1 << 32 | 0x540, 1 << 32 | 0x20)),
+            info2=Domain((0,), (0xFF, 2**64 - 1)),
+        ),
+        weight=0.3,
+    ),
+    s.Deliver: Shape(
+        _all(id=IDS, vector=DELIVERED, level=BOOLEAN), weight=2.5, interrupts=(s.Block, s.VmRun, s.Inhibit), points=16
+    ),
+    s.Inhibit: Shape(
+        _all(reason=Domain((INHIBIT_BLOCKIRQ, INHIBIT_IRQWIN), TOLD_INHIBITS), on=BOOLEAN),
+        weight=0.8,
+        interrupts=_SENDERS,
+        points=8,
+    ),
+    s.UpdateIrte: Shape(
+        _all(irq=Domain((0, 1)), id=Domain((0, 1, -1), (2,)), vector=Domain((0x51, 0x61))),
+        weight=0.8,
+        faults=(("set_vcpu_affinity", (NO_METADATA,)),),
+    ),
+    s.IommuPost: Shape(_all(irq=Domain((0, 1))), weight=0.8),
+    s.GaLogNotify: Shape(_all(tag=Domain((0, 0xFFFFFFFF))), weight=0.2),
+    s.HpaField: Shape(
+        _all(address=Domain((0x12345000, 0x8010000012345ABC), (0, 0xFFF, 2**52 - 1, 2**64 - 1), (0, 2**64 - 1))),
+        weight=0.2,
+    ),
+    s.LogicalIndex: Shape(
+        _all(ldr=Domain((1, 2, 0x11), (0, 3, 0x80, 0xF1), (0, 255)), dfr=Domain((FLAT, CLUSTER))), weight=0.3
+    ),
+    s.PhysIndex: Shape(_all(index=Domain((0, 1, 254, 255, -1), (256, 511, -(2**31)), (-512, 4096))), weight=0.2),
+    s.TagRoundTrip: Shape(
+        _all(
+            vm_tag=Domain((1, 2), (0xFFFFF, 0x80000), (1, 0xFFFFF)),
+            index=Domain((0, 1), (255, 256, 511, 4095), (0, 4095)),
+        ),
+        weight=0.2,
+    ),
+    s.X2Ldr: Shape(_all(id=Domain((0, 1, 17), (15, 16, 255, 256, 4095), (0, 4095))), weight=0.2),
+    s.Ppr: Shape(
+        _all(tpr=Domain((0, 0x10, 0x4F), (0xFF,), (0, 255)), isrv=Domain((0, 0x41, 0x10), (0xFF,), (0, 255))),
+        weight=0.2,
+    ),
+}
+
+SEEN_FIELDS = (s.Load, s.Put, s.Block, s.Unblock, s.VmRun, s.HandleExit, s.GuestEoi)
+
+
+def suggest(state: State, random: Random) -> Step | None:
+    """Something that gets a vCPU going, or an access with a value that means something to its register."""
+    mine = [v for v in state.vcpus if v.vm == 0]
+    if not mine:
+        return None
+    v = random.choice(mine)
+    if v.pending:
+        return Step(s.HandleExit(v.id))
+    if v.core < 0:
+        return Step(s.Load(v.id, HOST_IDS.sample(random)))
+    if v.asleep:
+        return Step(s.Unblock(v.id)) if random.random() < 0.2 else Step(s.Deliver(v.id))
+    if not v.in_guest:
+        return Step(s.VmRun(v.id))
+    draw = random.random()
+    if draw < 0.45:
+        offset = random.choice(tuple(WRITES)[:5]) if random.random() < 0.7 else random.choice(tuple(WRITES))
+        return Step(s.GuestWrite(v.id, offset, random.choice(WRITES[offset])))
+    if draw < 0.7:
+        other = random.choice(mine)
+        if random.random() < 0.5:
+            return Step(s.GuestIpi(v.id, other.id, vector=VECTORS.sample(random), defer=random.random() < 0.1))
+        ldr = other.regs[0x0D]
+        dest = ldr if other.base >> BASE_EXTD & 1 else ldr >> 24 or 3
+        return Step(s.GuestIpi(v.id, dest, logical=True, vector=VECTORS.sample(random)))
+    return Step(s.GuestEoi(v.id))
+
+
+def opening(config: Config, _profile: Profile) -> tuple[Step, ...]:
+    """A VM with two vCPUs, where the configuration brings none."""
+    if config.vcpus:
+        return ()
+    return (Step(s.VmCreate()), Step(s.VcpuCreate(0)), Step(s.VcpuCreate(1)))
+
+
+# -- small worlds
+
+
+def _steps(*ops: Any) -> tuple[Step, ...]:
+    return tuple(Step(op) for op in ops)
+
+
+def _faulty(op: Any, *calls: tuple[str, int, int]) -> tuple[Step, ...]:
+    return tuple(Step(op, (Fault(call, value, nth),)) for call, value, nth in calls)
+
+
+_FAILURES = (
+    ("alloc_page", -ENOMEM, 1),
+    ("alloc_page", -ENOMEM, 2),
+    ("alloc_page", -ENOMEM, 3),
+    ("kzalloc", -ENOMEM, 1),
+    ("alloc_vmcb", -ENOMEM, 1),
+    ("set_memory_region", -ENOMEM, 1),
+    ("set_memory_region", -ENOMEM, 2),
+    ("gfn_to_page", -ENOMEM, 1),
+    ("gfn_to_page", -ENOMEM, 2),
+)
+
+_LIFECYCLE = (
+    *_steps(
+        s.VmCreate(),
+        s.VmCreate(abandoned=True),
+        s.VcpuCreate(0),
+        s.VcpuCreate(1),
+        s.VcpuCreate(255),
+        s.VcpuCreate(1, abandoned=True),
+        s.VcpuReset(0),
+        s.VcpuReset(0, init=True),
+        s.VmcbReinit(0),
+        s.Enter(0),
+        s.Enter(0, tpr=0x20),
+        s.Enter(1),
+        s.GetLapic(0, APIC_TPR),
+        s.MemoryPressure(),
+        s.GuestStore(1),
+        s.UserStore(0),
+        s.HwapicUpdate(0),
+        s.VmDestroy(),
+    ),
+    *_faulty(s.VmCreate(), *_FAILURES[:4]),
+    *_faulty(s.VcpuCreate(0), *_FAILURES),
+    *_faulty(s.VcpuCreate(1), *_FAILURES),
+)
+
+_LOGICAL = (
+    *_steps(
+        *(s.GuestWrite(i, APIC_LDR, ldr << 24) for i in (0, 1) for ldr in (0, 1, 2, 3, 0x11, 0x12, 0xF1)),
+        *(s.GuestWrite(i, APIC_DFR, dfr) for i in (0, 1) for dfr in (FLAT, CLUSTER)),
+        *(s.GuestWrite(i, APIC_ID, other << 24) for i in (0, 1) for other in (0, 1)),
+        *(s.GuestWrite(i, APIC_SPIV, 0x1FF) for i in (0, 1)),
+        s.VcpuReset(0),
+    ),
+)
+_LOGICAL_IPIS = _steps(*(s.GuestIpi(1, dest, logical=True) for dest in (0, 1, 2, 3, 0x11, 0x13, 0xFF)))
+
+_IPI = _steps(
+    *(s.GuestIpi(0, dest) for dest in (0, 1, 2, 5, 0xFF)),
+    *(s.GuestIpi(0, dest, logical=True) for dest in (1, 2, 3, 6, 0xA, 0xFF)),
+    *(s.GuestIpi(0, 1, shorthand=kind) for kind in (1, 2, 3)),
+    s.GuestIpi(0, 1, defer=True),
+    s.GuestIpi(0, 6, logical=True, defer=True),
+    s.GuestIpi(0, 1, mode=4),
+    s.GuestIpi(0, 1, vector=15),
+    s.GuestIpi(0, 1, level=True),
+    s.HandleExit(0),
+    *(op(i) for i in (1, 2) for op in (s.Block, s.Put, s.VmRun)),
+    *(s.Load(i, 0x20 + i) for i in (1, 2)),
+    s.GuestEoi(1),
+    s.GuestEoi(2),
+)
+
+_MODES = _steps(
+    s.Inhibit(INHIBIT_BLOCKIRQ, True),
+    s.Inhibit(INHIBIT_BLOCKIRQ, False),
+    s.Inhibit(INHIBIT_IRQWIN, True),
+    s.VcpuReset(0),
+    s.VcpuReset(0, init=True),
+    s.VmcbReinit(0),
+    s.SetApicBase(0, X2_ON, host=True),
+    s.SetApicBase(0, X2_ON),
+    s.SetApicBase(0, ON | 0x1000),
+    s.SetApicBase(0, APIC_BASE),
+    s.Load(0, 0x123),
+    s.Load(0, 0x1000),
+    s.Put(0),
+    s.Block(0),
+    s.Unblock(0),
+    s.SetLapic(0, tpr=0xF0, ldr=1),
+    s.SetLapic(0, irr=0x41),
+    s.VmRun(0),
+    s.Deliver(0, 0x52),
+    s.GuestEoi(0),
+    s.GuestIpi(1, 0),
+    s.GuestWrite(0, APIC_TPR, 0x50),
+)
+
+_X2 = _steps(
+    *(s.GuestIpi(0, dest) for dest in (1, 17, 0xFF, 0xFFFFFFFF, 5)),
+    *(s.GuestIpi(0, dest, logical=True) for dest in (2, 3, 0x10002, 0x10003, 0x8)),
+    s.GuestIpi(0, 1, extra=1 << 13),
+    s.GuestIpi(0, 1, extra=1 << 31),
+    s.GuestIpi(0, 3, logical=True, defer=True),
+    s.GuestIpi(0, 1, shorthand=3),
+    s.GuestSelfIpi(0, 0x41),
+    s.GuestSelfIpi(0, 0x141),
+    s.GuestWrite(0, APIC_LDR, 1),
+    s.GuestWrite(0, APIC_TPR, 0x50),
+    s.HandleExit(0),
+    s.VcpuReset(1),
+    s.VcpuReset(1, init=True),
+    *(op(1) for op in (s.Block, s.Put, s.VmRun, s.GuestEoi)),
+    s.Load(1, 0x21),
+    s.Block(17),
+    s.VmRun(17),
+    s.Inhibit(INHIBIT_BLOCKIRQ, True),
+    s.Inhibit(INHIBIT_BLOCKIRQ, False),
+)
+
+_POSTED = (
+    *_steps(
+        s.UpdateIrte(0, 0),
+        s.UpdateIrte(0, 1),
+        s.UpdateIrte(0, -1),
+        s.IommuPost(0),
+        s.GaLogNotify(0),
+        s.GaLogNotify(0xFFFFFFFF),
+        s.Load(0, 0x123),
+        s.VmRun(0),
+        s.Put(0),
+        s.Block(0),
+        s.Unblock(0),
+        s.GuestEoi(0),
+        s.Block(1),
+        s.Put(1),
+        s.Load(1, 0x21),
+        s.VmRun(1),
+        s.VmDestroy(),
+    ),
+    *_faulty(s.UpdateIrte(0, 0), ("set_vcpu_affinity", NO_METADATA, 1)),
+)
+
+_LEVEL = _steps(
+    s.Deliver(0, 0x41, level=True),
+    s.Deliver(0, 0x41),
+    s.Deliver(0, 0x52),
+    s.Deliver(1, 0x41),
+    s.GuestEoi(0),
+    s.GuestWrite(0, APIC_TPR, 0x40),
+    s.GuestWrite(0, APIC_TPR, 0x50),
+    s.GuestWrite(0, APIC_TPR, 0),
+    s.GuestIpi(1, 0, level=True),
+    s.GuestIpi(1, 0),
+    s.Inhibit(INHIBIT_BLOCKIRQ, True),
+    s.Inhibit(INHIBIT_BLOCKIRQ, False),
+    s.Put(0),
+    s.Load(0, 0x20),
+    s.VmRun(0),
+)
+
+_ACCESSES = (
+    *_steps(*(s.GuestWrite(0, offset, value) for offset, values in WRITES.items() for value in values)),
+    *_steps(*(s.GuestRead(0, offset) for offset in (0x80, 0x90, 0x390, 0x400, 0x480))),
+    *_steps(
+        *(
+            s.RawIpiExit(0, info1, identifier << 32 | index)
+            for identifier in (0, 1, 2, 3, 4, 5, 6)
+            for info1 in (0x41, 1 << 56 | 0x41, 0xFF00000000000841, 0xC0041, 2**64 - 1)
+            for index in (0, 255, 4095)
+        ),
+        *(
+            s.RawNoaccel(0, write << 32 | offset, 0xFF)
+            for write in (0, 1)
+            for offset in (0x20, 0xD0, 0x40, 0x540, 0xFF0)
+        ),
+    ),
+)
+
+_SETUPS = tuple(
+    Step(s.HwSetup(edx, ecx, npt, family, zen4, snp, wr, avic, force, ipiv))
+    for edx in (XAVIC_HOST, X2AVIC_HOST, 1 << CPUID_NP, 1 << CPUID_NP | 1 << CPUID_X2AVIC)
+    for ecx in (0, 1 << CPUID_X2AVIC_EXT)
+    for npt in (True, False)
+    for family, zen4 in ((0x19, False), (0x19, True), (0x17, False), (0x18, True), (0x1A, False))
+    for snp, wr in ((False, False), (True, False), (True, True))
+    for avic in (1, 0, -1, 7)
+    for force in (False, True)
+    for ipiv in (True, False)
+)
+
+_HELPED = _steps(
+    *(s.LogicalIndex(ldr, dfr) for ldr in range(256) for dfr in (FLAT, CLUSTER)),
+    *(s.PhysIndex(i) for i in (*range(-2, 260), 511, 512, 4095, 2**31 - 1, -(2**31))),
+    *(s.X2Ldr(i) for i in (0, 1, 7, 8, 15, 16, 17, 31, 127, 254, 255, 256, 300, 511, 512, 4094, 4095)),
+    *(s.HpaField(a) for a in (0x12345000, 0x8010000012345ABC, 0x1000, 0xFFF, 2**47 | 0x1000, 2**52 - 1, 2**64 - 1, 0)),
+    *(
+        s.Ppr(t, i)
+        for t in (0, 0x0F, 0x10, 0x3F, 0x40, 0x4F, 0x50, 0xFF)
+        for i in (0, 0x10, 0x3F, 0x40, 0x41, 0x50, 0xFF)
+    ),
+    *(s.TagRoundTrip(vm, i) for vm in (1, 2, 0x80000, 0xFFFFF) for i in (0, 1, 255, 256, 511, 512, 4095)),
+)
+
+
+def _routed() -> tuple[Step, ...]:
+    dests = (0, 1, 2, 3, 0x11, 0x13, 0xFF, 0x100, 0x10003, 0xFFFFFFFF, 300, 44)
+    steps = []
+    for group, dest, logical in product(APICS, dests, (False, True)):
+        for mode, vector, hint in ((0, 0x41, False), (1, 0x42, False), (0, 0x43, True), (4, 2, False), (0, 15, False)):
+            steps.append(s.Route(group, Message(dest, -1, logical, 0, mode, vector, hint=hint)))
+            if group[0].mode != DISABLED and not hint:
+                steps.append(s.Route(group, Message(dest, 0, logical, 0, mode, vector)))
+        steps += [
+            s.Route(group, Message(dest, -1, logical, wide=w, no_quirk=q)) for w in (False, True) for q in (False, True)
+        ]
+        steps += [s.Route(group, Message(dest, 0, logical, kind)) for kind in (1, 2, 3)]
+        steps += [s.Route(group, Message(dest, -1, logical, level=True, asserted=a)) for a in (False, True)]
+        steps += [s.Route(group, Message(dest, 0, logical, mode=m)) for m in (2, 3, 5, 6, 7)]
+    for group in APICS:
+        steps += [s.Route(group, Message(1, 0, reserved=1 << bit)) for bit in (13, 16, 17, 20, 31)]
+    return _steps(*steps)
+
+
+def _signalled() -> tuple[Step, ...]:
+    flags = tuple(product((False, True), (False, True)))
+    return _steps(
+        *(
+            s.SignalMsi(group, Message(dest, -1, logical, 0, mode, 0x41 + n, hint=hint, wide=wide, no_quirk=quirk))
+            for group in APICS
+            for n, (dest, logical) in enumerate(product((0, 1, 3, 0x13, 0xFF, 44, 300, 0xFFFFFFFF), (False, True)))
+            for mode, hint in ((0, False), (1, False), (0, True))
+            for wide, quirk in flags
+        )
+    )
+
+
+_HALVES = tuple(range(0, 40, 3))
+_BLOCKED = tuple(
+    Step(s.Block(1), during=((k, Step(inner)),))
+    for k in range(16)
+    for inner in (s.GuestIpi(0, 1), s.Deliver(1, 0x52), s.GuestIpi(0, 1, shorthand=3))
+)
+_RACES = (
+    *_BLOCKED,
+    *(
+        Step(op, during=((k, Step(inner)),))
+        for op in (s.Put(1), s.Load(1, 0x31), s.Unblock(1), s.Inhibit(INHIBIT_BLOCKIRQ, True))
+        for k in range(8)
+        for inner in (s.GuestIpi(0, 1), s.Deliver(1, 0x52))
+    ),
+    *(Step(s.Deliver(1, 0x52), during=((k, Step(s.Inhibit(INHIBIT_BLOCKIRQ, True))),)) for k in range(10)),
+    *(Step(s.Deliver(1, 0x52), during=((k, Step(s.Block(1))),)) for k in range(10)),
+    *_steps(s.VmRun(1), s.Put(1), s.Load(1, 0x21), s.Block(1)),
+)
+_PARALLEL = tuple(
+    Step(Parallel(Step(left), Step(right), (a, b)))
+    for left, right in (
+        (s.VcpuCreate(0), s.VcpuCreate(1)),
+        (s.VcpuCreate(1), s.VcpuCreate(1)),
+        (s.VcpuCreate(0, abandoned=True), s.VcpuCreate(1, abandoned=True)),
+    )
+    for a in _HALVES
+    for b in _HALVES
+    if a < b
+)
+_CREATING = (*_steps(s.VmCreate(), s.VmDestroy(), s.VcpuCreate(2)), *_PARALLEL)
+_TAGS = (
+    *_steps(*(op(vm) for vm in (0, 1) for op in (s.VmCreate, s.VmTag, s.VmDestroy))),
+    *_steps(s.VcpuCreate(0, 0), s.VcpuCreate(0, 1)),
+    *(
+        Step(Parallel(Step(s.VmCreate(0)), Step(s.VmCreate(1)), (a, b)))
+        for a in range(0, 16, 2)
+        for b in range(16, 24, 4)
+    ),
+    *(
+        Step(Parallel(Step(s.VcpuCreate(0, 0)), Step(s.VcpuCreate(0, 1)), (a, b)))
+        for a in range(0, 24, 2)
+        for b in range(24, 40, 8)
+    ),
+)
+_BIG = _steps(
+    s.VmCreate(),
+    s.VmCreate(max_vcpu_ids=256),
+    *(s.VcpuCreate(i) for i in (0, 254, 255, 256, 300, 511, 512, 4095, 4096)),
+    s.Enter(0),
+    s.Enter(256),
+    s.VmDestroy(),
+)
+
+_T = frozenset({"layer-t"})
+_E = frozenset({"layer-t", "exits"})
+
+SCOPES: dict[str, Scope] = {
+    "helpers": Scope(Config(), _HELPED, depth=1, needs=frozenset({"helpers"})),
+    "setup": Scope(Config(), _SETUPS, depth=1, needs=_T),
+    "routing": Scope(Config(), _routed(), depth=1, needs=frozenset({"layer-r"})),
+    "return values": Scope(Config(), _signalled(), depth=1, needs=frozenset({"kvm-return"})),
+    "lifecycle": Scope(Config(), _LIFECYCLE, depth=4, needs=_T, sequences=0),
+    "tagged addresses": Scope(
+        Config(tagged=True), _steps(s.VmCreate(), s.VcpuCreate(0), s.Enter(0)), depth=3, needs=_T
+    ),
+    "off": Scope(Config(avic=0), _LIFECYCLE, depth=3, needs=_T),
+    "no irqchip": Scope(
+        Config(),
+        _steps(s.VmCreate(irqchip=False), s.VcpuCreate(0), s.Enter(0), s.VcpuReset(0), s.VmDestroy()),
+        depth=4,
+        needs=_T,
+    ),
+    "ids": Scope(Config(), _BIG, depth=4, needs=_T),
+    "wide ids": Scope(Config(edx=X2AVIC_HOST, ecx=1 << CPUID_X2AVIC_EXT), _BIG, depth=3, needs=_T),
+    "tags": Scope(Config(next_tag=0xFFFFF), _TAGS, depth=4, needs=_T),
+    "wrapping tags": Scope(Config(next_tag=0xFFFFFFFF), _TAGS, depth=4, needs=_T),
+    "creation beside creation": Scope(Config(), _CREATING, depth=3, needs=_T),
+    "logical table": Scope(RESET, (*_LOGICAL, *_LOGICAL_IPIS), depth=3, needs=_E),
+    "interrupts to three": Scope(THREE, _IPI, depth=4, needs=_E),
+    "modes and inhibits": Scope(RUNNING, _MODES, depth=4, needs=_E),
+    "x2avic": Scope(X2, _X2, depth=3, needs=_E),
+    "x2apic without x2avic": Scope(
+        Config(vcpus=(0, 1, 17), running=True, enabled=True, x2apic=True), _X2, depth=3, needs=_E
+    ),
+    "levels and priorities": Scope(RUNNING, _LEVEL, depth=4, needs=_E),
+    "eoi cleared by hardware": Scope(
+        Config(vcpus=(0, 1), running=True, enabled=True, eoi_cleared=True, busy_sticky=True), _LEVEL, depth=3, needs=_E
+    ),
+    "accesses": Scope(RUNNING, _ACCESSES, depth=2, needs=_E),
+    "posted": Scope(RUNNING, _POSTED, depth=5, needs=frozenset({"layer-t", "exits", "posted"})),
+    "races": Scope(RUNNING, _RACES, depth=3, needs=_E),
+    "erratum 1235": Scope(
+        Config(vcpus=(0, 1, 2), running=True, enabled=True, family=0x17, stale_running=True), _IPI, depth=3, needs=_E
+    ),
+    "logical table, deep": Scope(RESET, (*_LOGICAL, *_LOGICAL_IPIS), depth=5, needs=_E, in_gate=False),
+    "modes and inhibits, deep": Scope(RUNNING, _MODES, depth=6, needs=_E, in_gate=False),
+    "interrupts to three, deep": Scope(THREE, _IPI, depth=6, needs=_E, in_gate=False),
+}
