@@ -581,14 +581,15 @@ def _probe_of_broken_msix(state: State) -> Outcomes:
 
 def _bound(state: State) -> Outcome:
     config = state.config
-    because = specs.PROBED_AGAIN if state.past == "used" else specs.PROBE_MEANS_REGISTERED
-    also = [specs.INTX_FALLBACK] if not config.vectors else []
-    if all(bar.io for bar in config.bars if bar.size):
-        also.append(specs.PORT_ONLY_DEVICES)
+    also: tuple[Clause, ...] = (specs.PROBE_MEANS_REGISTERED,)
+    if not config.vectors:
+        also = (*also, specs.INTX_FALLBACK)
+    if not any(bar.start and bar.size and not bar.io for bar in config.bars):
+        also = (*also, specs.PORT_ONLY_DEVICES)
+    if state.past == "used":
+        also = (*also, specs.PROBED_AGAIN)
     bound = state._replace(life="bound", past="new")
-    return Outcome(
-        bound, 0, because, effect=specs.PROBED_AGAIN if because is specs.PROBED_AGAIN else None, also=tuple(also)
-    )
+    return Outcome(bound, 0, also[-1], specs.PROBED_AGAIN if state.past == "used" else None, also[:-1])
 
 
 def remove(state: State, profile: Profile) -> Outcome:

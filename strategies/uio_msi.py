@@ -6,7 +6,7 @@ from random import Random
 
 from hypothesis import strategies as st
 
-from model.step import Fault, Step
+from model.step import Fault, Parallel, Step
 from model.uio_msi import (
     DUP_FD,
     FIRST_FD,
@@ -221,8 +221,10 @@ SHAPES: dict[type, Shape] = {
         weight=1,
         faults=(_COPY,),
     ),
-    RaiseVector: Shape({"vector": EVENT_VECTOR}, weight=5, interrupts=(CloseFd, ReuseFd)),
-    SetIntx: Shape({"level": Domain((True, False))}, weight=3, beside=(OtherInterrupt,)),
+    RaiseVector: Shape(
+        {"vector": EVENT_VECTOR}, weight=5, interrupts=(CloseFd, ReuseFd), beside=(IrqSet, Close, Remove)
+    ),
+    SetIntx: Shape({"level": Domain((True, False))}, weight=3, beside=(OtherInterrupt, IrqSet, Close, Remove)),
     OtherInterrupt: Shape({}, weight=1.5),
     ConfigIntx: Shape({"disable": Domain((True, False))}, weight=0.3),
     Write: Shape({}, weight=1, interrupts=(SetIntx, OtherInterrupt), beside=(SetIntx, OtherInterrupt)),
@@ -323,14 +325,51 @@ _INPUTS = (
 )
 _SETS = (IrqSet(0, FIRST_FD), IrqSet(0, FIRST_FD + 1), IrqSet(0, -1))
 
+
+def _beside(pairs: tuple[tuple[object, object], ...], points: int) -> tuple[Step, ...]:
+    """Each pair side by side, with one switch at each point (locks and ends switch anyway)."""
+    return tuple(Step(Parallel(Step(left), Step(right), (k,))) for left, right in pairs for k in range(points))
+
+
+_SET_A, _SET_B, _UNSET = _SETS
+_HARDWARE_PAIRS: tuple[tuple[object, object], ...] = (
+    *((op, RaiseVector(0)) for op in (*_SETS, Close(), Remove())),
+    *((RaiseVector(0), op) for op in (*_SETS, Close(), Remove())),
+    *((op, CloseFd(FIRST_FD)) for op in (_SET_A, _SET_B)),
+)
+_CALLBACK_PAIRS: tuple[tuple[object, object], ...] = (
+    *((left, right) for left in (_SET_A, _UNSET) for right in _SETS),
+    *((op, Remove()) for op in (_SET_A, Open(), Close())),
+    *((Remove(), op) for op in (_SET_A, Open(), Close())),
+    *((Open(), op) for op in (Open(), Close())),
+    (Close(), Open()),
+)
+_INTX_PAIRS: tuple[tuple[object, object], ...] = (
+    *((SetIntx(True), op) for op in (*_SETS, Close(), Remove(), Write(), OtherInterrupt())),
+    *((op, SetIntx(True)) for op in (*_SETS, Close(), Remove(), Write())),
+    *((op, OtherInterrupt()) for op in (*_SETS, Close())),
+)
+_BRIEF = tuple(Step(op) for op in (Probe(), Open(), _SET_A))
+
 SCOPES: dict[str, Scope] = {
+    **{
+        f"world-{i}": Scope(config, tuple(Step(op) for op in (Probe(), Open(), Close(), Remove())), depth=5)
+        for i, config in enumerate(CONFIGS)
+    },
     "1,1,1": Scope(_world(1, 1, 1), _plain(1, 1)),
-    "1,2,2": Scope(_world(1, 2, 2), _plain(1, 2)),
-    "2,2,2": Scope(_world(2, 2, 2), _plain(2, 2)),
-    "intx": Scope(_world(0, 2, 2), _plain(0, 2)),
+    "intx-1,1": Scope(_world(0, 1, 1), _plain(0, 1)),
+    "inputs": Scope(PLAIN, (*_walk_through(2), *_INPUTS), depth=4),
+    "flood": Scope(PLAIN, tuple(Step(op) for op in (Probe(), Open(), Flood())), depth=3),
     "probes": Scope(PLAIN, (*_refusals(), *_walk_through(2)), depth=5),
     "intx-probes": Scope(INTX, (*_refusals(), *_walk_through(0)), depth=5),
-    "inputs": Scope(PLAIN, (*_walk_through(2), *_INPUTS), depth=4),
+    "open-inside-probe": Scope(PLAIN, (*_inside((Probe(),), (Open(),), 128), Step(Close())), depth=2),
+    "remove-inside": Scope(
+        PLAIN, (*_walk_through(2), *_inside((Remove(),), (IrqSet(0, FIRST_FD), Open(), Close()), 32)), depth=4
+    ),
+    "races": Scope(PLAIN, (*_BRIEF, *_beside(_HARDWARE_PAIRS, 16)), depth=4),
+    "races-6.x": Scope(PLAIN, (*_BRIEF, *_beside(_CALLBACK_PAIRS, 16)), depth=4),
+    "races-4.1": Scope(Config(core_41=True), (*_BRIEF, *_beside(_CALLBACK_PAIRS, 16)), depth=4),
+    "intx-races": Scope(INTX, (*_BRIEF, Step(SetIntx(True)), *_beside(_INTX_PAIRS, 16)), depth=4),
     "inside": Scope(
         PLAIN,
         (*_walk_through(2), *_inside((*_SETS, Close(), Remove()), (RaiseVector(0), CloseFd(FIRST_FD)), 24)),
@@ -341,15 +380,9 @@ SCOPES: dict[str, Scope] = {
         (*_walk_through(0), *_inside((*_SETS, Close(), Remove()), (SetIntx(True), OtherInterrupt()), 24)),
         depth=4,
     ),
-    "remove-inside": Scope(
-        PLAIN, (*_walk_through(2), *_inside((Remove(),), (IrqSet(0, FIRST_FD), Open(), Close()), 32)), depth=4
-    ),
-    "open-inside-probe": Scope(PLAIN, (*_inside((Probe(),), (Open(),), 128), Step(Close())), depth=2),
-    "flood": Scope(PLAIN, tuple(Step(op) for op in (Probe(), Open(), Flood())), depth=3),
-    **{
-        f"world-{i}": Scope(config, tuple(Step(op) for op in (Probe(), Open(), Close(), Remove())), depth=5)
-        for i, config in enumerate(CONFIGS)
-    },
+    "1,2,2": Scope(_world(1, 2, 2), _plain(1, 2)),
+    "intx-2,2": Scope(_world(0, 2, 2), _plain(0, 2)),
+    "2,2,2": Scope(_world(2, 2, 2), _plain(2, 2)),
     "3,2,2": Scope(_world(3, 2, 2), _plain(3, 2), in_gate=False),
     "2,3,2": Scope(_world(2, 3, 2), _plain(2, 3), in_gate=False),
 }

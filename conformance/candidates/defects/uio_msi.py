@@ -412,13 +412,14 @@ class ReleaseTearsDownAgain(Upstream):
     def remove(self) -> None:
         opens = self.open_count
         super().remove()
-        self.open_count = opens
+        self.late = opens
 
     def release(self) -> int:
-        self.open_count -= 1
-        if self.bound and self.open_count:
-            return 0
-        self._shut_down()
+        if self.bound:
+            return super().release()
+        self.late -= 1
+        if not self.late:
+            self._shut_down()
         return 0
 
 
@@ -597,7 +598,7 @@ DEFECTS: tuple[Defect, ...] = (
     Defect("UIO-D16", "The mutex is freed under a callback.", MutexFreedWithDevice, ("UIO-078",), 3),
     Defect("UIO-D17", "Bus mastering is on from probe and never off.", MasterFromProbe, ("UIO-057",), 3),
     Defect("UIO-D18", "The MSI-X table is exported.", ExportsTable, ("UIO-085",), 1),
-    Defect("UIO-D19", "A bad fd loses the old mapping.", BadFdLosesMapping, ("UIO-020",), 4),
+    Defect("UIO-D19", "A bad fd loses the old mapping.", BadFdLosesMapping, ("UIO-020",), 5),
     Defect(
         "UIO-D20",
         "A refused request_irq loses the old mapping.",
