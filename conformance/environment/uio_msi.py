@@ -102,7 +102,8 @@ class UioMsi(Environment):
         self.has_irqcontrol = False
         self.info_lock: Frame | None = None
         """Who is inside a callback of the driver; the 6.x core excludes others."""
-        self.rawio = True
+        self.unprivileged: set[Frame] = set()
+        """Opens in progress by a process without CAP_SYS_RAWIO."""
         # -- the function
         self.irqs = IrqCore()
         self.irqs.add_line(PDEV_IRQ)
@@ -220,12 +221,12 @@ class UioMsi(Environment):
         if not self.registered:
             self._drop_info_lock()
             return -EINVAL
-        self.rawio = op.rawio
+        if not op.rawio:
+            self.unprivileged.add(self.frame)
         if self.probing:
             result = self._open_while_probing()
         else:
             result = self.enter_int(self.driver.open)
-        self.rawio = True
         if result == 0:
             self.opens += 1
         self._drop_info_lock()
@@ -855,7 +856,7 @@ class UioMsi(Environment):
 
     def capable(self, cap: int) -> int:
         """As the port says."""
-        return int(self.rawio or cap != specs.CAP_SYS_RAWIO)
+        return int(self.frame not in self.unprivileged or cap != specs.CAP_SYS_RAWIO)
 
     # -- irqs
 
