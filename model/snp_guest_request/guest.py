@@ -39,6 +39,9 @@ HONEST_PAGES = 2
 BUSY_FOREVER = 40
 """How often the host says BUSY for `busy-forever`."""
 
+HONEST = ("ok", "toctou", "lost", "wrong-number", "wrong-type", "wrong-version", "size-huge", "size-0", "corrupt", "tag")
+"""Treatments in which the request reaches firmware, unless its certificates need more pages."""
+
 REPLAYS = ("drop", "replay")
 """Success is reported, but firmware was not asked."""
 
@@ -48,32 +51,32 @@ TAMPERED = ("wrong-number", "wrong-type", "wrong-version", "size-huge", "size-0"
 REFUSALS = {"status": 0x16, "generic": 0xFFFFFFFF << 32, "both-halves": (5 << 32) | 0x16, "malformed": 0}
 """Answers that are no success, without firmware being asked; `malformed` has SW_EXITINFO1 2."""
 
-HOSTS = ("ok", "busy", "too-small", "too-small-lie", "busy-forever", "lost", *REPLAYS, *TAMPERED, *REFUSALS)
-"""What a host may do with one exit. `lost`: firmware was asked, and the generic error reported."""
+HOSTS = ("ok", "toctou", "busy", "too-small", "too-small-lie", "busy-forever", "lost", *REPLAYS, *TAMPERED, *REFUSALS)
+"""What a host may do with one exit. `lost`: firmware was asked, and the generic error reported.
+`toctou`: the response is good until it was read once."""
 
 BUSY_SURELY_TAKEN = 30
 """After so many BUSY, 2 s apart, the driver still tries; with two more it must have given up."""
 
-TABLES = {
-    "two": (0, ("VCEK", "ASK")),
-    "empty": (0, ()),
-    "zero-length": (0, ("VCEK",)),
-    "duplicate": (0, ("VCEK", "VCEK")),
-    "overlap": (0, ("VCEK", "ASK")),
-    "end-terminator": (0, ("VCEK",)),
-    "stops-at-zero": (0, ("VCEK",)),
-    "no-terminator": None,
-    "beyond": None,
-    "wraps": None,
-    "short": None,
-    "nothing": None,
+TABLES: dict[str, tuple[str, ...]] = {
+    "two": ("VCEK", "ASK"),
+    "empty": (),
+    "end-terminator": (),
+    "stops-at-zero": ("VCEK",),
+    "zero-length": ("VCEK",),
+    "duplicate": ("VCEK", "VCEK"),
+    "overlap": ("VCEK", "ASK"),
+    "in-header": ("VCEK",),
+    "no-terminator": ("VCEK",),
+    "beyond": ("VCEK",),
+    "wraps": ("VCEK",),
+    "short": (),
+    "nothing": (),
 }
-"""Certificate tables by name, and what parsing them gives; None where only an error or the sound entries will do."""
+"""Certificate tables by name, and the certificates in them that lie within the table."""
 
-
-def sanctioned(table: str) -> tuple[str, ...]:
-    """Certificates of a bad table that a lenient parser may still give."""
-    return ("VCEK",) if table in ("beyond", "wraps") else ()
+SOUND_TABLES = ("two", "empty", "end-terminator", "stops-at-zero")
+"""Tables that must be parsed; of the others a parser may give the certificates named, fewer, or an error."""
 
 
 def call(state: State, op: Call, env: Answers) -> Outcomes:
@@ -118,7 +121,7 @@ def _exchange(state: State, guest: Guest, op: Call) -> Outcomes:
     timeout: tuple[Outcome, ...] = ()
     if busy > BUSY_SURELY_TAKEN:
         timeout = (_wiped(state, guest, -ETIMEDOUT, c.BUSY_RESEND),)
-    if extended and (host.startswith("too-small") or (host == "ok" and pages < HONEST_PAGES)):
+    if extended and (host.startswith("too-small") or (host in HONEST and pages < HONEST_PAGES)):
         needed = 1 if host == "too-small-lie" else HONEST_PAGES
         host = script.pop(0) if script else "ok"
         while host == "busy":
@@ -126,6 +129,9 @@ def _exchange(state: State, guest: Guest, op: Call) -> Outcomes:
             if busy > BUSY_SURELY_TAKEN + 1:
                 return _wiped(state, guest, -ETIMEDOUT, c.BUSY_RESEND)
             host = script.pop(0) if script else "ok"
+    if host == "toctou":
+        good = _end(state, guest, op, "ok", needed, (*also, c.RESPONSE_CHECKED))
+        return (good, _end(state, guest, op, "corrupt", needed, also), *timeout)
     return (_end(state, guest, op, host, needed, also), *timeout)
 
 
@@ -183,14 +189,12 @@ def close(state: State) -> Outcome:
 
 def parse_certs(state: State, op: ParseCerts) -> Outcomes:
     """The certificates up to the zero entry; a table that is not sound gives an error or what is sound of it."""
-    expected = TABLES[op.table]
-    if expected is not None:
-        return Outcome(state, expected, c.TABLE_BOUNDS)
-    lenient = dict.fromkeys(((), sanctioned(op.table)))
-    return (
-        Outcome(state, (ERRNO, ()), c.TABLE_BOUNDS),
-        *(Outcome(state, (0, some), c.TABLE_BOUNDS) for some in lenient),
-    )
+    names = TABLES[op.table]
+    plain = Outcome(state, (0, names), c.TABLE_BOUNDS)
+    if op.table in SOUND_TABLES:
+        return plain
+    fewer = tuple(Outcome(state, (0, names[:n]), c.TABLE_BOUNDS) for n in range(len(names)))
+    return (Outcome(state, (ERRNO, ()), c.TABLE_BOUNDS), plain, *fewer)
 
 
 def legal(state: State, op: object) -> bool:

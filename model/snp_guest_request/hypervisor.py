@@ -155,6 +155,8 @@ def request(state: State, op: Request, env: Answers, profile: Profile) -> Outcom
         return refused
     if env.ratelimit:
         return Outcome(state, answer(BUSY_INFO2), c.RATE, also=(c.NO_ACTION, c.HALVES))
+    if env.mutex_lock_killable:
+        return Outcome(state, ERRNO, c.NOT_DELIVERED, c.NOT_DELIVERED)
     if not extended:
         return _forwarded(state, op, env, profile, also=(c.NO_OTHER_EXIT,) if profile.certs == "userspace" else ())
     assert type(op) is ExtGuestRequest
@@ -167,12 +169,12 @@ _INERT = (c.MALFORMED_IS_INERT, c.CHECK_ORDER)
 def _entered(state: State, op: Request | UnknownExit, env: Answers) -> Outcome | None:
     """What is decided before the exit code is looked at: registration, usage, valid bits."""
     vm = state.vms[VM_OF[op.vcpu]]
+    if env.ghcb_map:
+        return Outcome(state, REFUSAL, c.NOT_DELIVERED)
     if not isinstance(op, UnknownExit) and op.ghcb == "spare" and vm.kind == SNP and vm.life != "mirror":
         return Outcome(state, -EINVAL, c.REGISTERED_GHCB)
     if not state.vcpus[op.vcpu].registered and vm.kind == SNP and vm.life != "mirror":
         return Outcome(state, -EINVAL, c.REGISTERED_GHCB)
-    if env.ghcb_map:
-        return Outcome(state, REFUSAL, c.NOT_DELIVERED)
     if op.usage:
         return Outcome(state, malformed(INVALID_USAGE), c.USAGE, also=_INERT)
     if any(letter in op.missing for letter in "c12"):
@@ -243,14 +245,14 @@ def _with_certs(state: State, op: ExtGuestRequest, env: Answers, profile: Profil
         result = (EXIT, EXIT_SNP_REQ_CERTS, _data(op), op.npages, 0)
         return Outcome(_with_vcpu(state, op.vcpu, pending=op), result, c.CERTS_EXIT, also=(c.NO_LOCK_IN_USERSPACE,))
     if blob is None:
-        return _with_data(state, op, env, profile, ("empty",) if npages else (), c.EMPTY_TABLE)
+        return _with_data(state, op, env, profile, ("zero",) if npages else (), c.EMPTY_TABLE)
     needed = -(-blob.length // PAGE_SIZE)
     if npages < needed:
         small = Outcome(state, answer(TOO_SMALL_INFO2, needed), c.TOO_SMALL, c.TOO_SMALL, (c.PAGES_NEEDED, c.NO_ACTION))
         return (small, *_refusals(state, op, env, profile))
     also: tuple[Clause, ...] = (c.INSTANCE_WINS,) if vm.instance and state.host_certs else ()
     also += (c.LARGER_BUFFER,) if npages > needed else ()
-    labels = tuple((blob.name, blob.length, i) for i in range(needed))
+    labels = tuple((blob.name, i, min(PAGE_SIZE, blob.length - i * PAGE_SIZE)) for i in range(needed))
     return _with_data(state, op, env, profile, labels, c.BLOB_COPIED, (*also, c.NO_STALE_BLOB, c.BLOB_ATOMIC))
 
 
@@ -358,7 +360,8 @@ def _forwarded(
         if inplace:
             return Outcome(_leaked(dead, op, FIRMWARE), ERRNO, c.TIMEOUT, c.RECLAIM_FAILED)
         return Outcome(dead, -ETIMEDOUT, c.TIMEOUT, c.TIMEOUT)
-    outcomes = _answered(state, op, env, profile, (*also, c.NO_ACTION), effect)
+    also += (c.NO_ACTION,) if profile.errors == "posted" else (c.NO_ACTION, c.HALVES)
+    outcomes = _answered(state, op, env, profile, also, effect)
     return _cleaned(state, op, env, outcomes) if inplace else outcomes
 
 
@@ -374,7 +377,8 @@ def _answered(
     status = given if given > 0 else firmware_status(message, vm.gstate, count)
     outcomes: tuple[Outcome, ...]
     if status:
-        plain = Outcome(state, answer(status), c.FIRMWARE_STATUS, effect, (*also, c.STATUS_ORDER))
+        also = (*also, c.STATUS_ORDER, c.NO_OLD_RESPONSE) if vm.last != "zero" else (*also, c.STATUS_ORDER)
+        plain = Outcome(state, answer(status), c.FIRMWARE_STATUS, effect, also)
         outcomes = (plain, *_stale(state, op, env, profile, plain))
     elif given == LATE_EFAULT:
         return (_late(state, op, profile),)
@@ -429,6 +433,7 @@ def _succeeded(
     resp = address(op.resp, cpu)
     counted = _with_vm(_counted(state, number, cpu, op.message), number, last=label)
     also = (*also, c.COUNTERS, c.CONTEXT_DROPPED) if op.message == "export" else (*also, c.COUNTERS)
+    also = (*also, c.GUEST_PAGES_STAY) if profile.pages == "bounce" else also
     if profile.pages == "bounce" and (not _writable(vm, resp) or env.write_guest):
         return (Outcome(counted, -EIO, c.GUEST_PAGE_FAULT),)
     return (Outcome(_with_page(counted, number, resp, label), SUCCESS, c.SUCCESS, effect, also),)
@@ -550,7 +555,9 @@ def continue_(state: State, op: Continue, env: Answers, profile: Profile) -> Out
         filled = state
         if op.npages and _writable(state.vms[VM_OF[op.vcpu]], _data(pending)):
             filled = _with_page(state, VM_OF[op.vcpu], _data(pending), "user")
-        return _forwarded(filled, pending, env, profile, (c.CERTS_ANSWER, c.GHCB_SNAPSHOT))
+        outcomes = _tuple(_forwarded(filled, pending, env, profile, (c.CERTS_ANSWER, c.GHCB_SNAPSHOT)))
+        # The lock was free in between: the request page may have to be read again.
+        return tuple(replace(o, breaches=tuple(b for b in o.breaches if b is not c.TYPE_OF_SNAPSHOT)) for o in outcomes)
     if op.ret == ENOSPC:
         result = answer(TOO_SMALL_INFO2, op.npages)
         return Outcome(state, result, c.CERTS_ANSWER, c.TOO_SMALL, (c.TOO_SMALL, c.NO_ACTION, c.HALVES))
@@ -646,6 +653,7 @@ def decommission(state: State, op: Decommission, env: Answers) -> Outcomes:
         return Outcome(state, 0, c.DECOMMISSION)
     gone = _with_vm(state, op.vm, life="dropped", gstate="none", counts=(), fd="none", instance=None)
     if state.dead or env.snp_decommission or vm.gstate == "gone":
+        state = _timed_out(state, env)
         because = c.CONTEXT_DROPPED if vm.gstate == "gone" else c.DECOMMISSION_FAILED
         return Outcome(_with_vm(state, op.vm, life="stuck", gstate="none", counts=(), instance=None), ERRNO, because)
     plain = Outcome(gone, 0, c.DECOMMISSION, c.DECOMMISSION)
@@ -654,10 +662,16 @@ def decommission(state: State, op: Decommission, env: Answers) -> Outcomes:
     return plain
 
 
+def _timed_out(state: State, env: Answers) -> State:
+    """The secure processor is dead once it did not answer."""
+    return replace(state, dead=True) if env.snp_decommission == -ETIMEDOUT else state
+
+
 def vm_destroy(state: State, op: VmDestroy, env: Answers) -> Outcome:
     """The VM goes, whatever firmware says."""
     vm = state.vms[op.vm]
     because = c.DESTROY_ORDER
+    state = _timed_out(state, env)
     if state.dead or env.snp_decommission or vm.life == "stuck":
         because = c.DECOMMISSION_FAILED
     elif vm.gstate == "gone":

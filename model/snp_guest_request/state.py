@@ -17,7 +17,8 @@ CPU_OF = (0, 1, 0)
 """Number of each vCPU within its VM; the guest uses that VMPCK."""
 
 Label = object
-"""What a page holds: "start", "zero", "empty", ("rsp", guest, vmpck, seqno) or (name of a blob, page of it)."""
+"""What a page holds: "start" when untouched, "zero" when its first 24 bytes were zeroed, "user" for userspace's
+table, ("rsp", guest, vmpck, seqno), or (name of a blob, page of it, bytes of it)."""
 START: Label = "start"
 
 

@@ -75,6 +75,8 @@ SNP: Final = 3
 C_BIT: Final = 51
 """Number of the bit that marks an encrypted address; addresses given to firmware carry it."""
 FW_BLOB_MAX_SIZE: Final = 0x4000
+SEV_CMD_MUTEX: Final = "sev_cmd_mutex"
+"""The lock that every firmware command takes; there from the start."""
 NO_FD: Final = -1
 """In place of a file descriptor: the caller is the kernel itself, and no file is checked."""
 UNINITIALISED: Final = 0xAAAAAAAAAAAAAAAA

@@ -1,0 +1,7 @@
+"""The zoo."""
+
+from __future__ import annotations
+
+from conformance.candidates.defect import Defect
+
+DEFECTS: tuple[Defect, ...] = ()

@@ -1,0 +1,168 @@
+"""Clauses that neither result nor view shows: predicates over one judged step."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from conformance.environment.snp_guest_request.crypto import Suite
+from conformance.environment.snp_guest_request.firmware import vmpck
+from conformance.environment.snp_guest_request.report import SIGNED_SIZE, Header, unseal
+from conformance.environment.snp_guest_request.verifier import REPORT_AT
+from conformance.subsystem import Check, Record
+from model.snp_guest_request import Continue, ExtGuestRequest, GuestRequest, UnknownExit
+from specs.snp_guest_request import (
+    BUSY_INFO2,
+    HEADER_SIZE,
+    MALFORMED,
+    REPORT_REQ,
+    REPORT_SIZE,
+    RESUME,
+    TOO_SMALL_INFO2,
+)
+from specs.snp_guest_request import clauses as c
+
+FIRMWARE_CALLS = frozenset({"snp_guest_request", "snp_page_reclaim", "snp_config", "snp_gctx_create"})
+RMP_CALLS = frozenset({"rmp_make_private", "rmp_make_shared"})
+GUEST_WRITES = frozenset({"write_guest", "clear_guest"})
+
+
+def _made(record: Record, names: frozenset[str]) -> str:
+    """The first call of those names, empty when none was made."""
+    return next((name for name, _, _ in record.calls if name in names), "")
+
+
+def _resumed(record: Record) -> tuple[int, int] | None:
+    """SW_EXITINFO1 and SW_EXITINFO2 where the guest goes on."""
+    result = record.result
+    return (result[1], result[2]) if type(result) is tuple and result[0] == RESUME else None
+
+
+def malformed_is_inert(record: Record) -> bool | str:
+    """A malformed answer comes with no command, no RMP change and no write to guest memory."""
+    told = _resumed(record)
+    if told is None or told[0] != MALFORMED:
+        return False
+    made = _made(record, FIRMWARE_CALLS | RMP_CALLS | GUEST_WRITES)
+    return f"{made} was called though the answer is malformed" if made else True
+
+
+def too_small_is_inert(record: Record) -> bool | str:
+    """No firmware command runs for a request whose data buffer is too small."""
+    if _resumed(record) != (0, TOO_SMALL_INFO2):
+        return False
+    made = _made(record, FIRMWARE_CALLS)
+    return f"{made} was called though the data buffer was too small" if made else True
+
+
+def cheap_checks_first(record: Record) -> bool | str:
+    """The RMP is not touched for a request whose data buffer is too small."""
+    if _resumed(record) != (0, TOO_SMALL_INFO2):
+        return False
+    made = _made(record, RMP_CALLS)
+    return f"{made} was called before the size was checked" if made else True
+
+
+def busy_is_inert(record: Record) -> bool | str:
+    """BUSY is only answered when no command ran."""
+    if _resumed(record) != (0, BUSY_INFO2):
+        return False
+    return "BUSY was answered after a firmware command" if record.env.last.issued else True
+
+
+def ran_or_not(record: Record) -> bool | str:
+    """A high half means that no command ran, a firmware status that one did."""
+    told = _resumed(record)
+    if told is None or told[0] or record.profile.errors == "posted":
+        return False
+    ran = record.env.last.ran
+    if told[1] >> 32 and ran:
+        return f"SW_EXITINFO2 {told[1]:#x} says not processed, but a command ran"
+    if not told[1] >> 32 and not ran:
+        return f"SW_EXITINFO2 {told[1]:#x} is firmware's, but no command ran"
+    return True
+
+
+def one_command(record: Record) -> bool | str:
+    """A request that firmware answered was put to it exactly once."""
+    told = _resumed(record)
+    if told is None or told[0] or told[1] >> 32 or record.profile.errors == "posted":
+        return False
+    issued = record.env.last.issued
+    return True if issued == 1 else f"{issued} commands were issued for one request"
+
+
+def exits_before_command(record: Record) -> bool | str:
+    """No firmware command runs before userspace was asked."""
+    if type(record.result) is not tuple or record.result[0] == RESUME:
+        return False
+    made = _made(record, FIRMWARE_CALLS)
+    return f"{made} was called before userspace supplied certificates" if made else True
+
+
+def is_killable(record: Record) -> bool | str:
+    """A request waits for its lock so that it can be killed."""
+    names = {name for name, _, _ in record.calls}
+    if "mutex_lock" in names:
+        return "a request waits uninterruptibly for a lock"
+    return "mutex_lock_killable" in names
+
+
+def response_header(record: Record) -> bool | str:
+    """What a guest that takes the answer apart finds: its own key, the next type and number, a payload that opens."""
+    told = record.env.last.answered
+    if told is None or _resumed(record) != (0, 0):
+        return False
+    return header_refused(*told) or True
+
+
+def signature(record: Record) -> bool | str:
+    """A report that came back verifies with the chip's key."""
+    told = record.env.last.answered
+    if told is None or _resumed(record) != (0, 0):
+        return False
+    suite, guest, _, message = told
+    return signature_refused(suite, guest, message)
+
+
+@lru_cache(maxsize=4096)
+def header_refused(suite: Suite, guest: int, request: bytes, message: bytes) -> str:
+    """Why a response is not the answer to a request, as its guest finds; empty when it is."""
+    asked, answer = Header.decode(request), Header.decode(message)
+    if (answer.vmpck, answer.type, answer.number) != (asked.vmpck, asked.type + 1, asked.number + 1):
+        return f"response {answer} to request {asked}"
+    if (answer.algo, answer.header_version, answer.header_size, answer.version) != (1, 1, HEADER_SIZE, 1):
+        return f"response header {answer}"
+    payload = unseal(suite, vmpck(guest, asked.vmpck), message)
+    return "the response does not open with the guest's key" if payload is None else ""
+
+
+@lru_cache(maxsize=4096)
+def signature_refused(suite: Suite, guest: int, message: bytes) -> bool | str:
+    """False for what is no report or one that was refused inside; else whether the signature verifies."""
+    answer = Header.decode(message)
+    payload = unseal(suite, vmpck(guest, answer.vmpck), message)
+    if payload is None or answer.type != REPORT_REQ + 1 or any(payload[:4]):
+        return False
+    report = payload[REPORT_AT : REPORT_AT + REPORT_SIZE]
+    verifies = suite.verify(report[:SIGNED_SIZE], report[SIGNED_SIZE:])
+    return True if verifies else "the signature does not verify over bytes 0..0x29F"
+
+
+_COMPLETION = (
+    Check(c.RESPONSE_HEADER, response_header),
+    Check(c.SIGNATURE, signature),
+    Check(c.ONE_COMMAND, one_command),
+    Check(c.RAN_OR_NOT, ran_or_not),
+    Check(c.BUSY_IS_INERT, busy_is_inert),
+    Check(c.TOO_SMALL, too_small_is_inert),
+    Check(c.CHEAP_CHECKS_FIRST, cheap_checks_first),
+    Check(c.KILLABLE, is_killable),
+)
+_MALFORMED = Check(c.MALFORMED_IS_INERT, malformed_is_inert)
+
+CHECKS = {
+    GuestRequest: (_MALFORMED, *_COMPLETION),
+    ExtGuestRequest: (_MALFORMED, Check(c.CERTS_EXIT, exits_before_command), *_COMPLETION),
+    UnknownExit: (_MALFORMED,),
+    Continue: _COMPLETION,
+}

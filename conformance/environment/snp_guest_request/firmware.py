@@ -1,0 +1,290 @@
+"""The secure processor's part in guest requests: contexts, counters, checks in its order, and its answers."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import struct
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from conformance.environment.snp_guest_request.crypto import Suite
+from conformance.environment.snp_guest_request.report import (
+    LAUNCH,
+    PLATFORM,
+    Header,
+    Launch,
+    report_body,
+    seal,
+    signed_report,
+    unseal,
+)
+from specs.snp_guest_request import (
+    AEAD_OFLOW,
+    BAD_MEASUREMENT,
+    HEADER_SIZE,
+    INVALID_GUEST_STATE,
+    INVALID_KEY,
+    INVALID_PARAM,
+    KEY_RSP_SIZE,
+    PAGE_SIZE,
+    REPORT_RSP_SIZE,
+    REPORT_SIZE,
+)
+
+LAST_COUNT = 2**64 - 2
+KNOWN_FIELDS = 6
+"""Bits of guest_field_select that this firmware knows."""
+COMMITTED_TCB = PLATFORM.current_tcb
+
+
+@lru_cache(maxsize=64)
+def vmpck(guest: int, index: int) -> bytes:
+    """Key `index` of guest number `guest`, as firmware puts it in the secrets page."""
+    return hashlib.sha256(b"vmpck %d of guest %d" % (index, guest)).digest()
+
+
+@dataclass(slots=True)
+class Context:
+    """What firmware keeps in a guest context page."""
+
+    guest: int
+    state: str = "init"
+    """init, launch, running; `gone` when firmware itself gave the page up."""
+    counts: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
+    launch: Launch = LAUNCH
+    asid: int = 0
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """VMPCK0 to VMPCK3."""
+        return tuple(vmpck(self.guest, i) for i in range(4))
+
+
+@dataclass(slots=True)
+class Firmware:
+    """Answers guest messages; pages and their states are the caller's business."""
+
+    suite: Suite
+    reported_tcb: int = PLATFORM.current_tcb
+    vlek: bool = False
+    """Whether a VLEK is installed."""
+    milan: bool = False
+    """Older firmware refuses a bad tag with INVALID_PARAM."""
+    memo: dict[tuple[object, ...], bytes] = field(default_factory=dict)
+    """Answers given, where the suite's answer to a message never changes."""
+
+    def guest_request(self, context: Context, page: bytes, offset: int = 0) -> tuple[int, bytes]:
+        """Status, and the response message when it is 0.
+
+        The checks stand in firmware's order: a tampered number fails its tag before it is compared, and
+        the message's version and type are looked at only once it is authentic.
+
+        Source: section order of AMD's published Genoa firmware source, by behaviour.
+        """
+        if context.state != "running":
+            return INVALID_GUEST_STATE, b""
+        if offset + HEADER_SIZE > PAGE_SIZE:
+            return INVALID_PARAM, b""
+        header = Header.decode(page[offset : offset + HEADER_SIZE])
+        if header.header_version != 1 or header.header_size != HEADER_SIZE or header.algo != 1:
+            return INVALID_PARAM, b""
+        if header.size == 0 or header.size % 16 or offset + HEADER_SIZE + header.size > PAGE_SIZE:
+            return INVALID_PARAM, b""
+        if header.vmpck > 3:
+            return INVALID_PARAM, b""
+        message = page[offset : offset + HEADER_SIZE + header.size]
+        key = vmpck(context.guest, header.vmpck)
+        payload = unseal(self.suite, key, message)
+        if payload is None:
+            return (INVALID_PARAM if self.milan else BAD_MEASUREMENT), b""
+        count = context.counts[header.vmpck]
+        if count == LAST_COUNT or header.number != count + 1:
+            return AEAD_OFLOW, b""
+        if header.version != 1:
+            return INVALID_PARAM, b""
+        handler = _HANDLERS.get(header.type)
+        if handler is None:
+            return INVALID_PARAM, b""
+        response = self._answer(context, header, payload, handler, key, message)
+        context.counts[header.vmpck] = count + 2
+        return 0, response
+
+    def _answer(
+        self, context: Context, header: Header, payload: bytes, handler: object, key: bytes, message: bytes
+    ) -> bytes:
+        memo = None if self.suite.real else (context.guest, self.reported_tcb, message)
+        known = self.memo.get(memo) if memo else None
+        if known is None or header.type == EXPORT:
+            body = handler(self, context, payload, header.vmpck)  # type: ignore[operator]  # from _HANDLERS
+            answer = Header(header.number + 1, header.type + 1, len(body), header.vmpck)
+            known = seal(self.suite, key, answer, body)
+            if memo:
+                self.memo[memo] = known
+        return known
+
+    def report(self, context: Context, payload: bytes, key: int) -> bytes:
+        """MSG_REPORT: the size is set even where the status is not 0."""
+        status, report = 0, bytes(REPORT_SIZE)
+        if len(payload) != 0x60:
+            status = INVALID_PARAM
+        else:
+            data, vmpl, select = struct.unpack_from("<64sII", payload)
+            if select >> 2 or any(payload[0x48:]) or vmpl < key:
+                status = INVALID_PARAM
+            elif select == 3 or (select == 2 and not self.vlek):
+                status = INVALID_KEY
+            else:
+                body = report_body(PLATFORM, context.launch, data, vmpl, self.reported_tcb)
+                report = signed_report(self.suite, body)
+        answer = struct.pack("<II24x", status, REPORT_SIZE) + report
+        assert len(answer) == REPORT_RSP_SIZE
+        return answer
+
+    def derived_key(self, context: Context, payload: bytes, key: int) -> bytes:
+        """MSG_KEY: deterministic, and sensitive to each selected field."""
+        status, derived = INVALID_PARAM, bytes(32)
+        if len(payload) == 0x20:
+            root, reserved, fields, vmpl, svn, tcb = struct.unpack("<IIQIIQ", payload)
+            launch = context.launch
+            if not (root >> 3 or reserved or fields >> KNOWN_FIELDS or vmpl < key or svn > launch.guest_svn) and (
+                _is_within(tcb, COMMITTED_TCB)
+            ):
+                status = INVALID_KEY if root >> 1 == 3 or (root >> 1 == 2 and not self.vlek) else 0
+            if not status:
+                values = (
+                    launch.policy.to_bytes(8, "little"),
+                    launch.image_id,
+                    launch.family_id,
+                    launch.measurement,
+                    svn.to_bytes(4, "little"),
+                    tcb.to_bytes(8, "little"),
+                )
+                mixed = b"".join(v if fields >> i & 1 else bytes(len(v)) for i, v in enumerate(values))
+                mixed += struct.pack("<IQI", root, fields, vmpl)
+                derived = hmac.digest(b"the simulated chip", b"\1gmsg-keyreq\0" + mixed, "sha256")
+        answer = struct.pack("<I28x", status) + derived
+        assert len(answer) == KEY_RSP_SIZE
+        return answer
+
+    def tsc_info(self, context: Context, payload: bytes, key: int) -> bytes:
+        """MSG_TSC_INFO: scale, offset and factor."""
+        bad = len(payload) != 0x80 or any(payload)
+        return struct.pack("<IIQQI100x", INVALID_PARAM if bad else 0, 0, 1 << 32, 0, 100)
+
+    def cpuid(self, context: Context, payload: bytes, key: int) -> bytes:
+        """MSG_CPUID: at most 64 functions, given back as they are."""
+        count = int.from_bytes(payload[:4], "little")
+        bad = len(payload) != 0xC10 or count > 64
+        return struct.pack("<I", INVALID_PARAM if bad else 0) + payload[:12].ljust(12, b"\0")[:12] + (
+            payload[16:].ljust(0xC00, b"\0")[:0xC00]
+        )
+
+    def export(self, context: Context, payload: bytes, key: int) -> bytes:
+        """MSG_EXPORT of the guest itself: firmware gives the context page up as a side effect."""
+        context.state = "gone"
+        return struct.pack("<I", 0).ljust(0xFA0, b"\0")
+
+    def migration(self, context: Context, payload: bytes, key: int) -> bytes:
+        """Messages of a migration agent, which the simulated guests are not: refused inside the response."""
+        return struct.pack("<I12x", INVALID_PARAM)
+
+
+EXPORT = 7
+
+_HANDLERS = {
+    1: Firmware.cpuid,
+    3: Firmware.derived_key,
+    5: Firmware.report,
+    EXPORT: Firmware.export,
+    9: Firmware.migration,
+    11: Firmware.migration,
+    13: Firmware.migration,
+    15: Firmware.migration,
+    17: Firmware.tsc_info,
+}
+"""By MSG_TYPE of the request."""
+
+
+def _is_within(tcb: int, committed: int) -> bool:
+    """Whether no component of a TCB version is newer."""
+    return all(tcb >> shift & 0xFF <= committed >> shift & 0xFF for shift in range(0, 64, 8))
+
+
+# -- the guest's side of messages
+
+
+def request_payload(name: str, key: int) -> tuple[int, bytes]:
+    """Type and payload of the guest's request of that name, VMPCK `key`."""
+    vmpl = key
+    data = bytes(range(64))
+    match name:
+        case "key" | "key-bad-tag":
+            return 3, struct.pack("<IIQIIQ", 0, 0, 0b001001, vmpl, 0, 0)
+        case "key-unknown-field":
+            return 3, struct.pack("<IIQIIQ", 0, 0, 1 << 40, vmpl, 0, 0)
+        case "key-svn-too-high":
+            return 3, struct.pack("<IIQIIQ", 0, 0, 0, vmpl, 7, 0)
+        case "tsc":
+            return 17, bytes(0x80)
+        case "cpuid":
+            return 1, struct.pack("<I", 2).ljust(0xC10, b"\0")
+        case "cpuid-too-many":
+            return 1, struct.pack("<I", 65).ljust(0xC10, b"\0")
+        case "export":
+            return EXPORT, bytes(0x60)
+        case "import" | "absorb" | "vmrk" | "absorb-noma":
+            return {"import": 9, "absorb": 11, "vmrk": 13, "absorb-noma": 15}[name], bytes(0x40)
+        case "report-reserved-payload":
+            return 5, struct.pack("<64sII24s", data, vmpl, 0, b"\1".ljust(24, b"\0"))
+        case "report-key-sel-3":
+            return 5, struct.pack("<64sII24x", data, vmpl, 3)
+        case "report-vlek":
+            return 5, struct.pack("<64sII24x", data, vmpl, 2)
+        case _:
+            return 5, struct.pack("<64sII24x", data, vmpl, 0)
+
+
+_TYPES = {"type-0": 0, "type-6": 6, "type-19": 19, "type-255": 255}
+_SIZES = {"size-0": 0, "size-8": 8, "size-0xfb0": 0xFB0, "size-0xfff0": 0xFFF0}
+_PATCHES = {
+    "reserved-0x28": (0x28, b"\1"),
+    "reserved-0x38": (0x38, b"\1"),
+    "bad-tag": (0x00, b"\xff\xfe"),
+    "key-bad-tag": (0x00, b"\xff\xfe"),
+    "hdr-version": (0x31, b"\2"),
+    "hdr-size": (0x32, b"\x50\0"),
+    "algo": (0x30, b"\0"),
+    "vmpck-4": (0x3C, b"\4"),
+}
+
+
+@lru_cache(maxsize=4096)
+def request_page(suite: Suite, name: str, guest: int, key: int, count: int) -> bytes:
+    """The 4096 bytes of a request page with the message of that name, when firmware has counted `count`."""
+    kind, payload = request_payload(name, key)
+    number = count + 1
+    if name == "replay":
+        number = max(count - 1, 1) if count else 3
+    elif name in ("number-same", "number-ahead", "number-huge"):
+        number = {"number-same": count, "number-ahead": count + 3, "number-huge": 2**64 - 1}[name]
+    number = min(number, 2**64 - 1)
+    header = Header(
+        number,
+        _TYPES.get(name, kind),
+        len(payload),
+        key,
+        version={"version-0": 0, "version-2": 2}.get(name, 1),
+    )
+    secret = vmpck(guest + 7 if name == "foreign-key" else guest, key)
+    message = bytearray(seal(suite, secret, header, payload))
+    if name in _PATCHES:
+        at, data = _PATCHES[name]
+        message[at : at + len(data)] = bytes(a ^ b for a, b in zip(message[at:], data, strict=False)) if at == 0 else data
+    elif name in _SIZES:
+        message[0x36:0x38] = _SIZES[name].to_bytes(2, "little")
+    elif name == "number-tampered":
+        message[0x20:0x28] = (count + 1 ^ 0x100).to_bytes(8, "little")
+    elif name == "zero":
+        message = bytearray()
+    return bytes(message).ljust(PAGE_SIZE, b"\0")

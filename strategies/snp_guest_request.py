@@ -1,0 +1,326 @@
+"""What a guest, its host's userspace and an adversary may do, simplest first."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from random import Random
+from typing import Any
+
+from hypothesis import strategies as st
+
+from model.snp_guest_request import (
+    LATE_EFAULT,
+    MESSAGES,
+    OPERATIONS,
+    Boot,
+    Close,
+    CloseFd,
+    Config,
+    Continue,
+    Decommission,
+    EnableReqCerts,
+    ExtGuestRequest,
+    GetDerivedKey,
+    GetExtReport,
+    GetInstanceCerts,
+    GetReport,
+    GuestRequest,
+    HostGetExtConfig,
+    HostSetExtConfig,
+    Kexec,
+    LaunchFinish,
+    LaunchStart,
+    MirrorFrom,
+    MoveFrom,
+    Open,
+    ParseCerts,
+    RegisterGhcb,
+    RemoveSlot,
+    SetInstanceCerts,
+    SevInit,
+    SnpShutdown,
+    State,
+    UnknownExit,
+    VcpuCreate,
+    VmCreate,
+    VmDestroy,
+    Wait,
+)
+from model.snp_guest_request.guest import HOSTS, TABLES
+from model.step import Fault, Parallel, Step
+from specs.snp_guest_request import (
+    EAGAIN,
+    EBADF,
+    EBUSY,
+    EFAULT,
+    EINTR,
+    EIO,
+    ENODEV,
+    ENOMEM,
+    ENOSPC,
+    ETIMEDOUT,
+    SEV,
+    SEV_ES,
+    SNP,
+)
+from strategies.domain import Domain, Scope, Shape, just
+
+CONFIGS = (
+    Config(),
+    Config(certs=True),
+    Config(vcpus=2),
+    Config(vcpus=2, certs=True),
+    Config(second=SNP),
+    Config(second=SEV_ES),
+    Config(started=False),
+    Config(count=2**64 - 4),
+    Config(count=2**64 - 2),
+    Config(throttle=True, second=SNP),
+    Config(side="guest"),
+    Config(side="guest", host="hypervisor"),
+    Config(side="guest", count=2**32 - 6),
+    Config(side="guest", open=False),
+)
+
+_VMS = Domain((0, 1))
+_VCPUS = Domain((0, 1, 2))
+_MESSAGES = Domain(("report", "key", "bad-tag", "replay"), tuple(m for m in MESSAGES if m not in ("report", "key")), usual=0.6)
+_REQUESTS = Domain(("R",), ("hole", "P", "R+8", "private", "readonly", "0", "2^51", "2^52-4096", "2^63", "-4096", "R+4095"), usual=0.85)
+_RESPONSES = Domain(
+    ("P",),
+    ("P'", "hole", "R", "private", "readonly", "G", "G'", "D", "P+8", "P+1", "0", "2^51", "2^63", "-4096", "R'"),
+    usual=0.7,
+)
+_DATA = Domain(("D", "D3"), ("D+8", "hole", "P", "G", "private", "readonly", "D1", "D+1", "0", "2^63", "-4096"), usual=0.75)
+_NPAGES = Domain((4, 0, 1, 2), (3, 5, 2**20, 2**51, 2**52 - 1, 2**52, 2**52 + 1, 2**63, 2**64 - 1), usual=0.75)
+_MISSING = Domain(("",), ("a", "b", "ab", "1", "2", "c", "12", "c12ab"), usual=0.88)
+_USAGE = Domain((0,), (1, 0xFFFFFFFF), usual=0.95)
+_GHCB = Domain(("own",), ("spare",), usual=0.95)
+
+_COMMAND = (
+    0x16,
+    0x1D,
+    0x27,
+    0x01,
+    -EBADF,
+    -ENODEV,
+    -EFAULT,
+    -ETIMEDOUT,
+    LATE_EFAULT,
+)
+_REQUEST_FAULTS = (
+    ("snp_guest_request", _COMMAND),
+    ("snp_page_reclaim", (-EIO,)),
+    ("rmp_make_shared", (-EFAULT,)),
+    ("rmp_make_private", (-EFAULT,)),
+    ("read_guest", (-EFAULT,)),
+    ("write_guest", (-EFAULT,)),
+    ("clear_guest", (-EFAULT,)),
+    ("gfn_to_pfn", (-EFAULT,)),
+    ("ghcb_map", (-EFAULT,)),
+    ("mutex_lock_killable", (-EINTR,)),
+    ("kzalloc", (-ENOMEM,)),
+)
+_LAUNCH_FAULTS = (
+    ("alloc_fw_page", (-ENOMEM,)),
+    ("kzalloc", (-ENOMEM,)),
+    ("snp_gctx_create", (0x1A, -EBUSY)),
+    ("snp_launch_start", (0x07, -EBUSY)),
+    ("snp_activate", (0x0D, -EBUSY)),
+    ("snp_decommission", (0x10, -EBUSY)),
+    ("snp_page_reclaim", (-EIO,)),
+)
+_TEARDOWN_FAULTS = (
+    ("snp_decommission", (0x10, -EBUSY, -ETIMEDOUT)),
+    ("snp_page_reclaim", (-EIO,)),
+    ("rmp_make_shared", (-EFAULT,)),
+)
+_STORE_FAULTS = (("copy_from_user", (-EFAULT,)), ("kzalloc", (-ENOMEM,)), ("kmalloc", (-ENOMEM,)))
+_LENGTHS = Domain((4096, 8192), (1, 20, 24, 0, 4095, 4097, 8191, 0x3FFF, 0x4000, 0x4001, 0x5000, 2**64 - 1), usual=0.5)
+_ROOM = Domain((0x4000,), (0, 1, 20, 4095, 4096, 4097, 8191, 8192), usual=0.5)
+
+SHAPES: dict[type, Shape] = {
+    GuestRequest: Shape(
+        {
+            "vcpu": _VCPUS,
+            "message": _MESSAGES,
+            "req": _REQUESTS,
+            "resp": _RESPONSES,
+            "missing": _MISSING,
+            "usage": _USAGE,
+            "ghcb": _GHCB,
+            "race": Domain(("",), ("type", "info1", "info2"), usual=0.92),
+        },
+        weight=6,
+        faults=_REQUEST_FAULTS,
+        deepest=2,
+        interrupts=(GuestRequest, RemoveSlot, CloseFd),
+        beside=(GuestRequest, ExtGuestRequest, RemoveSlot),
+        points=40,
+    ),
+    ExtGuestRequest: Shape(
+        {
+            "vcpu": _VCPUS,
+            "message": _MESSAGES,
+            "req": _REQUESTS,
+            "resp": _RESPONSES,
+            "data": _DATA,
+            "npages": _NPAGES,
+            "missing": _MISSING,
+            "usage": _USAGE,
+            "ghcb": _GHCB,
+            "race": Domain(("",), ("type", "rax", "rbx", "info1", "info2"), usual=0.88),
+        },
+        weight=6,
+        faults=_REQUEST_FAULTS,
+        deepest=2,
+        interrupts=(GuestRequest, RemoveSlot, CloseFd),
+        beside=(GuestRequest, ExtGuestRequest, SetInstanceCerts, HostSetExtConfig),
+        points=40,
+    ),
+    UnknownExit: Shape({"vcpu": _VCPUS, "missing": _MISSING, "usage": _USAGE}, weight=0.2),
+    Continue: Shape(
+        {
+            "vcpu": _VCPUS,
+            "ret": Domain((0, ENOSPC, EAGAIN, EIO), (1, 22, 2**64 - ENOSPC, 2**32 + ENOSPC, 2**64 - 1), usual=0.8),
+            "npages": Domain((1, 2, 0), (5, 2**52, 2**64 - 1), usual=0.9),
+            "race": Domain(("",), ("ret", "rax", "rbx", "info1", "info2"), usual=0.8),
+        },
+        weight=6,
+        faults=_REQUEST_FAULTS[:6],
+    ),
+    Boot: Shape({"vm": _VMS, "kind": Domain((SNP,), (SEV_ES, SEV)), "certs": Domain((False, True))}, weight=1),
+    VmCreate: Shape({"vm": just(0), "kind": Domain((SNP,), (SEV_ES, SEV))}, weight=1),
+    SevInit: Shape(
+        {"vm": just(0)},
+        weight=1,
+        faults=(("alloc_page", (-ENOMEM,)), ("alloc_fw_page", (-ENOMEM,)), ("alloc_asid", (-EBUSY,))),
+    ),
+    LaunchStart: Shape(
+        {"vm": _VMS, "fd": Domain(("open",), ("closed", "foreign")), "valid": Domain((True,), (False,))},
+        weight=1,
+        faults=_LAUNCH_FAULTS,
+    ),
+    LaunchFinish: Shape({"vm": _VMS}, weight=1),
+    EnableReqCerts: Shape({"vm": _VMS}, weight=0.5),
+    VcpuCreate: Shape({"vcpu": _VCPUS}, weight=1),
+    RegisterGhcb: Shape({"vcpu": _VCPUS}, weight=1),
+    Decommission: Shape({"vm": _VMS}, weight=0.3, faults=_TEARDOWN_FAULTS, deepest=2),
+    VmDestroy: Shape({"vm": _VMS}, weight=0.5, faults=_TEARDOWN_FAULTS, deepest=2),
+    MoveFrom: Shape({}, weight=0.4),
+    MirrorFrom: Shape({}, weight=0.2),
+    SnpShutdown: Shape({}, weight=0.3),
+    SetInstanceCerts: Shape({"vm": _VMS, "blob": Domain(("A", "B")), "length": _LENGTHS}, weight=2, faults=_STORE_FAULTS),
+    GetInstanceCerts: Shape({"vm": _VMS, "length": _ROOM}, weight=1, faults=(("copy_to_user", (-EFAULT,)),)),
+    HostSetExtConfig: Shape(
+        {
+            "blob": Domain(("H", "I"), ("",)),
+            "length": Domain((4096, 8192), (0, 1, 4097, 0x4000)),
+            "tcb": Domain((0,), (1, 2)),
+            "writable": Domain((True,), (False,), usual=0.95),
+        },
+        weight=1.5,
+        faults=(*_STORE_FAULTS, ("snp_config", (-EIO,))),
+        beside=(ExtGuestRequest,),
+    ),
+    HostGetExtConfig: Shape({"length": _ROOM}, weight=0.5, faults=(("copy_to_user", (-EFAULT,)),)),
+    CloseFd: Shape({"vm": _VMS, "foreign": Domain((False, True))}, weight=0.2),
+    RemoveSlot: Shape({"vm": _VMS, "page": Domain(("P0", "R0", "D0"), ("D1", "P1", "R1"))}, weight=0.2),
+    Wait: Shape({"seconds": Domain((2, 1))}, weight=0.3),
+    Open: Shape({"vmpck": Domain((0, 1), (2, 3, 4))}, weight=1, faults=(("alloc_pages", (-ENOMEM,)), ("set_decrypted", (-EIO,)))),
+    GetReport: Shape(
+        {"host": Domain(((), ("busy",)), tuple((h,) for h in HOSTS), usual=0.5), "vmpl": just(0)},
+        weight=4,
+        beside=(GetReport, GetDerivedKey, GetExtReport),
+    ),
+    GetDerivedKey: Shape(
+        {"host": Domain(((), ("busy",)), tuple((h,) for h in HOSTS), usual=0.5), "fields": Domain((0, 9), (63,))},
+        weight=2,
+        beside=(GetReport, GetDerivedKey),
+    ),
+    GetExtReport: Shape(
+        {
+            "host": Domain(
+                ((), ("too-small",), ("busy",)),
+                (
+                    *((h,) for h in HOSTS),
+                    ("too-small", "too-small"),
+                    ("too-small", "busy"),
+                    ("busy", "too-small"),
+                    ("too-small", "drop"),
+                    ("busy", "status"),
+                ),
+                usual=0.5,
+            ),
+            "certs_len": Domain((0x4000, 0), (4096, 8192, 1, 4095, 0x4001, 0x5000), usual=0.6),
+            "buffer": Domain((True,), (False,)),
+        },
+        weight=4,
+        beside=(GetReport, GetExtReport),
+    ),
+    Close: Shape({}, weight=0.3, faults=(("set_encrypted", (-EIO,)),), deepest=3),
+    Kexec: Shape({"vmpck": Domain((0, 1))}, weight=0.5),
+    ParseCerts: Shape({"table": Domain(tuple(TABLES))}, weight=1),
+}
+
+
+def suggest(state: State, random: Random) -> Step | None:
+    """A step that leads on: continue what is pending, use what is there, start what is not."""
+    if state.guest is not None:
+        return None if state.guest.opened or random.random() < 0.3 else Step(Open(random.randrange(4)))
+    pending = [v for v, vcpu in enumerate(state.vcpus) if vcpu.pending is not None]
+    if pending and random.random() < 0.7:
+        return Step(Continue(pending[0], random.choice((0, 0, ENOSPC, EAGAIN, EIO, 22)), random.choice((1, 2, 4))))
+    roll = random.random()
+    if roll < 0.15:
+        second = [v for v, vcpu in enumerate(state.vcpus) if vcpu.created]
+        if second:
+            return Step(GuestRequest(random.choice(second), random.choice(tuple(MESSAGES))))
+    elif roll < 0.22 and state.vms[0].life == "running" and state.vcpus[1].registered:
+        points = tuple(sorted(random.sample(range(40), random.randrange(1, 4))))
+        right: Any = random.choice((GuestRequest(1), GuestRequest(1, resp="P'"), ExtGuestRequest(1, data="D")))
+        left: Any = random.choice((GuestRequest(0), GuestRequest(0, "key"), ExtGuestRequest(0)))
+        return Step(Parallel(Step(left), Step(right), points))
+    elif roll < 0.27 and state.certs == "kernel" and state.vms[0].life == "running":
+        points = tuple(sorted(random.sample(range(40), random.randrange(1, 3))))
+        other: Any = random.choice(
+            (SetInstanceCerts(0, "B", 8192), HostSetExtConfig("I", 8192, 2), SetInstanceCerts(0, "A", 0))
+        )
+        return Step(Parallel(Step(ExtGuestRequest(0)), Step(other), points))
+    return None
+
+
+# -- Hypothesis
+
+
+def operations(kind: type) -> st.SearchStrategy[Any]:
+    """One kind of operation with each field from its domain; shrinks to the plainest values."""
+    shape = SHAPES[kind]
+    return st.builds(kind, **{f.name: shape.fields[f.name].strategy() for f in fields(kind)})
+
+
+def faults(kind: type) -> st.SearchStrategy[tuple[Fault, ...]]:
+    """None, one, or two planned refusals of the calls that this operation makes."""
+    shape = SHAPES[kind]
+    if not shape.faults:
+        return st.just(())
+    one = st.one_of(
+        *(
+            st.builds(Fault, st.just(call), st.sampled_from(values), st.integers(1, shape.deepest))
+            for call, values in shape.faults
+        )
+    )
+    return st.one_of(st.just(()), st.tuples(one), st.tuples(one, one))
+
+
+def configs(capabilities: frozenset[str]) -> st.SearchStrategy[Config]:
+    """Worlds that a candidate of these capabilities can live in, plainest first."""
+    from model.snp_guest_request import requires
+
+    return st.sampled_from([config for config in CONFIGS if requires(config) <= capabilities])
+
+
+assert set(SHAPES) == set(OPERATIONS)
+
+SCOPES: dict[str, Scope] = {}
+_ = (EBUSY, Domain)
