@@ -24,7 +24,7 @@ from conformance.verdict import Exit, HarnessError, UsageError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.version_option(message=SUITE)
+@click.version_option(SUITE, message="%(version)s")
 @click.option("--traceback", "show_traceback", is_flag=True, help="Show the traceback when the suite itself fails.")
 def cli(show_traceback: bool) -> None:
     """Hold an implementation of a Linux-virtualization subsystem to its specification.

@@ -106,6 +106,8 @@ def _exercised(of: Subsystem, clause: Clause) -> Iterator[str]:
     operations = [op.__name__ for op, checks in of.checks.items() if any(check.clause is clause for check in checks)]
     if operations:
         yield f"a check after {', '.join(operations)}"
+    if not (fields or calls or operations or clause.untestable):
+        yield "results and views of the steps whose outcomes are cited below, or the simulators named there"
     if clause is of.robustness:
         yield "every step: a crash, a hang or a value of a wrong type breaks it"
 
