@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+import warnings
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
-from hypothesis.errors import Flaky, StopTest, Unsatisfiable
+from hypothesis.errors import Flaky, HypothesisWarning, StopTest, Unsatisfiable
 from hypothesis.stateful import run_state_machine_as_test
 
 from conformance.engines.context import Context
@@ -103,6 +104,9 @@ def _settings(context: Context) -> settings:
 
 def _run(driven: Any, chosen: settings) -> None:
     try:
-        run_state_machine_as_test(driven, settings=chosen)
+        with warnings.catch_warnings():
+            # Domains list many values, and a strategy's repr spells them out; nobody reads it here.
+            warnings.filterwarnings("ignore", "Generating overly large repr", HypothesisWarning)
+            run_state_machine_as_test(driven, settings=chosen)
     except StopTest as error:
         raise HarnessError(f"Hypothesis stopped the machine: {error}") from error
