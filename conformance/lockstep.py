@@ -11,15 +11,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations
 from typing import Any
 
 from conformance.environment.door import Call, Environment, Frame
-from conformance.environment.scheduler import Deadlock, Scheduler
+from conformance.environment.scheduler import Scheduler
 from conformance.reports import values
 from conformance.subsystem import Record, Subsystem
 from conformance.trace import Trace
-from conformance.verdict import Breach, Failure, Hang, HarnessError, Tally
+from conformance.verdict import Breach, Failure, HarnessError, Tally
 from model.step import Outcome, Parallel, Step
 from specs.clause import Clause
 
@@ -96,12 +97,14 @@ class Lockstep:
         "inner",
         "made",
         "order",
+        "points",
         "profile",
         "record",
         "reports",
         "states",
         "steps",
         "subsystem",
+        "switches",
         "trace",
         "warnings",
     )
@@ -138,6 +141,10 @@ class Lockstep:
         self.company: list[Done] = []
         self._now: Step | None = None
         self.steps = 0
+        self.points = 0
+        """Points of preemption that the last `Parallel` had, over both threads."""
+        self.switches = 0
+        """How often its threads were switched."""
         self.states: tuple[Any, ...] = (subsystem.initial(trace.config, self.profile),)
         self._last = self._view(self.states[0])
         self._seen = (self.states[0], self._last)
@@ -158,7 +165,9 @@ class Lockstep:
     def legal(self, op: Any) -> bool:
         """Whether the world can do `op` now."""
         if type(op) is Parallel:
-            return all(self.subsystem.legal(self.states[0], side.op) for side in (op.left, op.right))
+            left, right = op.left.op, op.right.op
+            both = all(self.subsystem.legal(self.states[0], side) for side in (left, right))
+            return both and self.env.can_run_beside(left, right)
         return self.subsystem.legal(self.states[0], op)
 
     def step(self, step: Step) -> Failure | None:
@@ -250,17 +259,20 @@ class Lockstep:
             return self._breached(step, env.breach)
         observed = env.view()
         self.company = main_order(groups)
-        best: tuple[Any, Done, Outcome] | None = None
+        best: tuple[Any, Outcome] | None = None
+        explained: list[list[Outcome]] = []
         for order in _orders(groups):
-            for path in self._paths(order):
-                end = path[-1].state
-                if all(o.result == d.result for o, d in zip(path, order, strict=True)):
-                    if self._view(end) == observed:
-                        self._accept(step, order, path, observed)
-                        return None
-                    best = best or (self._view(end), order[-1], path[-1])
+            for path in self._paths(order, observed_only=True):
+                end = self._view(path[-1].state)
+                if end == observed:
+                    explained.append(path)
+                else:
+                    best = best or (end, path[-1])
+        if explained:
+            self._accept(step, explained, observed)
+            return None
         if best is not None:
-            expected, _, outcome = best
+            expected, outcome = best
             return self._view_mismatch(step, outcome, expected, observed, "during." if step.during else "parallel.")
         main = groups[0][0]
         outcomes = [o for path in self._paths(main_order(groups)) for o in path[:1]]
@@ -329,45 +341,53 @@ class Lockstep:
     def _perform_parallel(self, op: Parallel) -> list[list[Done]]:
         """Perform two operations on two threads; each becomes a group of one."""
         env = self.env
-        scheduler = Scheduler(env, op.schedule)
-        frames = (self._frame(op.left), self._frame(op.right))
-        self.company = [Done(op.left, None, frames[0]), Done(op.right, None, frames[1])]
-        try:
-            results = scheduler.run(
-                [(lambda: env.perform(op.left.op), frames[0]), (lambda: env.perform(op.right.op), frames[1])]
-            )
-        except Deadlock as deadlock:
-            raise Hang(str(deadlock)) from None
         sides = (op.left, op.right)
+        frames = [self._frame(side) for side in sides]
+        self.company = [Done(side, None, frame) for side, frame in zip(sides, frames, strict=True)]
+        work = [(partial(env.perform, side.op), frame) for side, frame in zip(sides, frames, strict=True)]
+        scheduler = Scheduler(env, op.schedule)
+        try:
+            results = scheduler.run(work)
+        finally:
+            self.points, self.switches = scheduler.points, scheduler.switches
         return [[Done(side, result, frame)] for side, result, frame in zip(sides, results, frames, strict=True)]
 
-    def _paths(self, order: Sequence[Done]) -> Iterator[list[Outcome]]:
-        """Every way the specification allows these operations one after the other."""
+    def _paths(self, order: Sequence[Done], *, observed_only: bool = False) -> Iterator[list[Outcome]]:
+        """Every way the specification allows these operations one after the other; or those with the results seen."""
+        last = len(order) - 1
 
         def extend(state: Any, at: int, path: list[Outcome]) -> Iterator[list[Outcome]]:
-            if at == len(order):
-                yield path
-                return
             done = order[at]
             if not self.subsystem.legal(state, done.step.op):
                 return
             outcomes = self._model(state, done.step.op, self._answers(done.frame.given), self.profile)
             for outcome in (outcomes,) if isinstance(outcomes, Outcome) else outcomes:
-                yield from extend(outcome.state, at + 1, [*path, outcome])
+                if observed_only and outcome.result != done.result:
+                    continue
+                if at == last:
+                    yield [*path, outcome]
+                else:
+                    yield from extend(outcome.state, at + 1, [*path, outcome])
 
         for state in self.states:
             yield from extend(state, 0, [])
 
-    def _accept(self, step: Step, order: Sequence[Done], path: list[Outcome], observed: Any) -> None:
-        self.states = (path[-1].state,)
+    def _accept(self, step: Step, explained: Sequence[list[Outcome]], observed: Any) -> None:
+        """Keep every state that some order explains; count and warn by the one with the fewest breaches."""
+        breaches = [sum(len(outcome.breaches) for outcome in path) for path in explained]
+        least = min(breaches)
+        kept = [path for path, n in zip(explained, breaches, strict=True) if n == least]
+        self.states = tuple(dict.fromkeys(path[-1].state for path in kept))
+        if len(self.states) > MAX_STATES:
+            raise HarnessError(f"{len(self.states)} model states explain the same trace")
         self._count_fields(observed)
-        for outcome in path:
+        for outcome in kept[0]:
             for clause in (outcome.because, outcome.effect, *outcome.also):
                 if clause is not None:
                     self.counts[clause] = self.counts.get(clause, 0) + 1
             for clause in outcome.breaches:
                 self._warn(step, clause)
-        for done in order:
+        for done in self.company:
             if done.frame.made is not self.made:
                 self._count_calls(done.frame.made)
         self._report(step, self.company, observed, observed)

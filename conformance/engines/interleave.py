@@ -1,11 +1,276 @@
-"""Two operations at once: every schedule with few switches, from the states that matter."""
+"""Two operations at once: every schedule with few switches, from the states that matter.
+
+A start is a configuration and the steps that lead to the state; a subsystem names its own in
+`strategies/S.py` as `STARTS`, otherwise its openings serve. From each start, every pair of
+operations that the shapes allow beside one another is run with no switch, with one switch at
+each point of preemption, then with two. Of operations that do the same in a state one is enough.
+The hunt goes on with random starts, pairs and points.
+"""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain, combinations, product
+from random import Random
+from typing import Any
+
 from conformance.engines.context import Context
+from conformance.engines.minimise import minimiser
+from conformance.lockstep import Lockstep
+from conformance.trace import Trace
+from model.step import Outcome, Parallel, Step
+from strategies.domain import Shape
+
+GATE_SCHEDULES = 6_000
+"""Schedules that the gate tries."""
+INSTANCES = 400
+"""Operations of one kind that are looked at for something new to do."""
+KEPT = 4
+"""Operations of one kind that are paired."""
+DEPTHS = (1, 2, 3)
+"""Switches of a random schedule."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where two operations meet: a world, and the steps that lead to the state."""
+
+    config: Any
+    steps: tuple[Step, ...] = ()
 
 
 def run(context: Context) -> None:
     """Explore the interleavings of the operations that the shapes name as partners."""
     if not any(shape.beside for shape in context.subsystem.shapes.values()):
         return
+    search = _Search(context)
+    if search.exhaust() and context.hunting:
+        search.wander()
+    search.note()
+
+
+def starts(context: Context) -> list[Start]:
+    """The subsystem's own starts, or the opening of each configuration; those the candidate can do."""
+    of = context.subsystem
+    name = f"strategies.{of.name}"
+    own: tuple[Start, ...] = ()
+    if importlib.util.find_spec(name) is not None:
+        own = tuple(Start(*start) for start in getattr(importlib.import_module(name), "STARTS", ()))
+    if not own:
+        profile = of.profiles[context.profile]
+        own = tuple(Start(c, of.opening(c, profile) if of.opening is not None else ()) for c in of.configs)
+    return [
+        start
+        for start in own
+        if context.allows(start.config) and all(context.can(type(step.op)) for step in start.steps)
+    ]
+
+
+class _Search:
+    """The schedules tried so far, and how to try one more."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.random = Random(f"{context.subsystem.name}:{context.profile}:{context.seed}:{context.part}:interleave")
+        self.starts = starts(context)
+        self.minimise = minimiser(context)
+        self.pairs = 0
+        self.schedules = 0
+        self.switches = 0
+
+    @property
+    def over(self) -> bool:
+        """Whether to stop: time is up, or the gate has tried enough."""
+        return self.context.expired() or (not self.context.hunting and self.schedules >= GATE_SCHEDULES)
+
+    def exhaust(self) -> bool:
+        """No switch and one switch for every pair, then two; False when it was stopped."""
+        ready: list[tuple[Start, Step, Step, int]] = []
+        for number, (start, left, right) in enumerate(self._pairs()):
+            if number % self.context.parts != self.context.part:
+                continue
+            if self.over:
+                return False
+            points = self._try(start, left, right, ())
+            if points:
+                self.pairs += 1
+                ready.append((start, left, right, points))
+        for switches in (1, 2):
+            queues = [
+                (start, left, right, combinations(range(0, points, switches), switches))
+                for start, left, right, points in ready
+            ]
+            while queues:
+                left_over = []
+                for item in queues:
+                    start, left, right, schedules = item
+                    schedule = next(schedules, None)
+                    if schedule is None:
+                        continue
+                    if self.over:
+                        return False
+                    if self._try(start, left, right, schedule):
+                        left_over.append(item)
+                queues = left_over
+        return True
+
+    def wander(self) -> None:
+        """Random starts, a few random steps, a random pair, a few random points, until the time is up."""
+        random = self.random
+        while not self.over:
+            start = random.choice(self.starts)
+            lockstep = self._at(start, note=False)
+            try:
+                more = []
+                for _ in range(random.randrange(4)):
+                    step = self._random_step(lockstep)
+                    if step is None or lockstep.step(step) is not None:
+                        break
+                    more.append(step)
+                pair = None if lockstep.failure is not None else self._random_pair(lockstep)
+            finally:
+                lockstep.close()
+            if pair is not None:
+                here = Start(start.config, (*start.steps, *more))
+                reach = max(4, 2 * self.context.subsystem.shapes[type(pair[0].op)].points)
+                schedule = tuple(sorted(random.sample(range(reach), random.choice(DEPTHS))))
+                self._try(here, *pair, schedule)
+
+    def note(self) -> None:
+        """Figures worth printing."""
+        self.context.notes["interleave: pairs"] = self.pairs
+        self.context.notes["interleave: schedules"] = self.schedules
+        self.context.notes["interleave: switches"] = self.switches
+
+    # -- pairs
+
+    def _pairs(self) -> Iterator[tuple[Start, Step, Step]]:
+        """Every pair worth trying, in both orders of starting."""
+        for start in self.starts:
+            lockstep = self._at(start)
+            try:
+                if lockstep.failure is not None:
+                    continue
+                found = self._pairs_at(lockstep)
+            finally:
+                lockstep.close()
+            for left, right in found:
+                yield start, left, right
+
+    def _pairs_at(self, lockstep: Lockstep) -> list[tuple[Step, Step]]:
+        context = self.context
+        shapes = context.subsystem.shapes
+        kinds = [kind for kind, shape in shapes.items() if shape.beside and context.can(kind)]
+        partners = {kind: [k for k in shapes[kind].beside if context.can(k)] for kind in kinds}
+        instances = {
+            kind: self._instances(lockstep, kind) for kind in dict.fromkeys((*kinds, *chain(*partners.values())))
+        }
+        found: dict[tuple[Step, Step], None] = {}
+        for kind in kinds:
+            for other in partners[kind]:
+                for left, right in product(instances[kind], instances[other]):
+                    if lockstep.env.can_run_beside(left.op, right.op):
+                        found[left, right] = None
+                        found[right, left] = None
+        return list(found)
+
+    def _instances(self, lockstep: Lockstep, kind: type) -> list[Step]:
+        """Operations of a kind that are legal and do something of their own, those that change the state first."""
+        of = self.context.subsystem
+        state = lockstep.states[0]
+        changing: dict[Any, Step] = {}
+        idle: dict[Any, Step] = {}
+        for op in _operations(kind, of.shapes[kind]):
+            if not of.legal(state, op):
+                continue
+            outcomes = of.step(state, op, lockstep.answers, lockstep.profile)
+            outcome = outcomes if isinstance(outcomes, Outcome) else outcomes[0]
+            where = getattr(op, "vcpu", None)
+            (idle if outcome.state == state else changing).setdefault((outcome.state, outcome.result, where), Step(op))
+        return [*changing.values(), *list(idle.values())[:1]][:KEPT]
+
+    def _random_step(self, lockstep: Lockstep) -> Step | None:
+        of = self.context.subsystem
+        if of.suggest is not None and self.random.random() < 0.6:
+            step = of.suggest(lockstep.states[0], self.random)
+            if step is not None and self.context.can(type(step.op)) and lockstep.legal(step.op):
+                return step
+        kinds = [kind for kind, shape in of.shapes.items() if shape.weight > 0 and self.context.can(kind)]
+        for _ in range(8):
+            step = Step(self._random_operation(self.random.choice(kinds)))
+            if lockstep.legal(step.op):
+                return step
+        return None
+
+    def _random_pair(self, lockstep: Lockstep) -> tuple[Step, Step] | None:
+        shapes = self.context.subsystem.shapes
+        kinds = [kind for kind, shape in shapes.items() if shape.beside and self.context.can(kind)]
+        for _ in range(30):
+            kind = self.random.choice(kinds)
+            other = self.random.choice(shapes[kind].beside)
+            if not self.context.can(other):
+                continue
+            left, right = Step(self._random_operation(kind)), Step(self._random_operation(other))
+            if self.random.random() < 0.5:
+                left, right = right, left
+            if lockstep.legal(Parallel(left, right)):
+                return left, right
+        return None
+
+    def _random_operation(self, kind: type) -> Any:
+        fields = self.context.subsystem.shapes[kind].fields
+        return kind(**{name: domain.sample(self.random) for name, domain in fields.items()})
+
+    # -- one schedule
+
+    def _at(self, start: Start, *, note: bool = True) -> Lockstep:
+        """A fresh candidate that has taken the steps of a start."""
+        context = self.context
+        trace = Trace(context.subsystem.name, context.profile, start.config, ())
+        lockstep = Lockstep(
+            context.subsystem,
+            trace,
+            context.candidate.factory,
+            environment=context.fast,
+            counts=context.tally.clauses,
+        )
+        for step in start.steps:
+            if lockstep.failure is None and lockstep.legal(step.op):
+                lockstep.step(step)
+        context.tally.steps += lockstep.steps
+        context.tally.traces += 1
+        if note and lockstep.failure is not None:
+            context.note_failure(lockstep.failure, self.minimise)
+        return lockstep
+
+    def _try(self, start: Start, left: Step, right: Step, schedule: tuple[int, ...]) -> int:
+        """Run a pair with a schedule; how many points of preemption it has, 0 when it cannot run or failed."""
+        lockstep = self._at(start)
+        try:
+            step = Step(Parallel(left, right, schedule))
+            if lockstep.failure is not None or not lockstep.legal(step.op):
+                return 0
+            self.schedules += 1
+            self.context.tally.steps += 1
+            failure = lockstep.step(step)
+            self.switches += lockstep.switches
+        finally:
+            lockstep.close()
+        if lockstep.warnings:
+            self.context.note_warnings(lockstep.warnings, self.minimise)
+        if failure is not None:
+            self.context.note_failure(failure, self.minimise)
+            return 0
+        return lockstep.points
+
+
+def _operations(kind: type, shape: Shape) -> Iterator[Any]:
+    """Operations over the scopes of the fields, plainest first, no more than are looked at."""
+    names = list(shape.fields)
+    for number, values in enumerate(product(*(shape.fields[name].scope for name in names))):
+        if number >= INSTANCES:
+            return
+        yield kind(**dict(zip(names, values, strict=True)))

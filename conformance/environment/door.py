@@ -171,6 +171,10 @@ class Environment:
         """Whether `op` may happen right here, in the middle of another operation."""
         return True
 
+    def can_run_beside(self, left: Any, right: Any) -> bool:
+        """Whether the world can do both at once (`Parallel`)."""
+        return True
+
     def view(self) -> Any:
         """What can be observed from outside: the same record as the model's `view`."""
         raise NotImplementedError

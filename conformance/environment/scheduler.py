@@ -1,115 +1,141 @@
 """Two threads of a candidate, switched at environment calls as a schedule says.
 
 The threads are greenlets: only one runs at a time, and only this module switches. A schedule
-is a list of points; at each the running thread yields. A blocked thread yields until what it
-waits for is there; when all are blocked that is a deadlock, found by the scheduler itself.
+is a set of points of preemption; at each the running thread yields. A blocked thread yields
+until what it waits for is there; when all are blocked that is a deadlock, found by the
+scheduler itself. The same schedule always switches at the same places.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import greenlet
 
 from conformance.environment.door import Environment, Frame
+from conformance.verdict import Breach, Hang
 
-POINT_BUDGET = 20_000
+POINT_BUDGET = 100_000
 """Points of preemption within one parallel step after which it counts as a livelock."""
-
-
-class Deadlock(Exception):
-    """No thread can go on; the message says what each waits for."""
 
 
 class Scheduler:
     """Run operations side by side in one environment."""
+
+    __slots__ = ("_alive", "_main", "_waiting", "atomic", "env", "frames", "points", "running", "schedule", "switches",
+                 "threads")  # fmt: skip
 
     def __init__(self, env: Environment, schedule: Sequence[int]) -> None:
         self.env = env
         self.schedule = frozenset(schedule)
         self.threads: list[greenlet.greenlet] = []
         self.frames: list[Frame] = []
-        self.waiting: dict[int, tuple[str, Callable[[], bool]]] = {}
         self.atomic: list[int] = []
+        """Depth of atomic context of each thread that does not run."""
         self.running = 0
-        self.preferred = 0
+        """Number of the thread that runs."""
         self.points = 0
+        """Points of preemption passed, over all threads."""
         self.switches = 0
+        """How often another thread went on than the one before."""
+        self._alive: list[int] = []
+        self._waiting: dict[int, tuple[str, Callable[[], bool]]] = {}
+        self._main = greenlet.getcurrent()
 
     def run(self, work: Sequence[tuple[Callable[[], Any], Frame]]) -> list[Any]:
-        """Perform each piece of work on its own thread; the results in the same order.
+        """Perform each piece of work on its own thread; the results in the same order. The first one starts.
 
         Raises:
-            Deadlock  every unfinished thread waits, or they only yield to one another
-            Breach    what a thread raised, at once; the others are dropped
+            Hang    every unfinished thread waits, or they only yield to one another
+            Breach  what a thread raised, at once; the others are dropped
         """
         env = self.env
         results: list[Any] = [None] * len(work)
-        main = greenlet.getcurrent()
-
-        def body(index: int, function: Callable[[], Any]) -> Callable[[], None]:
-            def thread() -> None:
-                results[index] = function()
-
-            return thread
-
         for index, (function, frame) in enumerate(work):
-            self.threads.append(greenlet.greenlet(body(index, function), main))
+            self.threads.append(greenlet.greenlet(self._body(index, function, results), self._main))
             self.frames.append(frame)
             self.atomic.append(env.atomic)
+        self._alive = list(range(len(work)))
         env.preempt = self._point
         env.scheduler = self
         try:
-            while True:
-                alive = [i for i, thread in enumerate(self.threads) if not thread.dead]
-                if not alive:
-                    return results
-                self._resume(self._next(alive))
+            while self._alive:
+                self._enter(self._choose(self.running))
+                self.threads[self.running].switch()
+            return results
+        except Breach as breach:
+            env.remember(breach)
+            raise
         finally:
             env.preempt = None
             env.scheduler = None
-            for thread in self.threads:
-                if not thread.dead and thread:
-                    thread.throw()
+            self._drop()
 
     def block(self, what: str, ready: Callable[[], bool]) -> None:
-        """Stop the running thread until `ready()`; called by locks and waits of the environment."""
+        """Stop the running thread until `ready()`; called by locks and waits of the environment.
+
+        Raises:
+            Hang  no other thread can go on either
+        """
         me = self.running
+        self._waiting[me] = (what, ready)
         while not ready():
-            self.waiting[me] = (what, ready)
             self._yield()
-        self.waiting.pop(me, None)
+        del self._waiting[me]
 
-    def _next(self, alive: list[int]) -> int:
-        """The thread to resume: the running one, unless it is done, blocked or yielded."""
-        able = [i for i in alive if i not in self.waiting or self.waiting[i][1]()]
-        if not able:
-            waits = ", ".join(f"thread {i} waits for {self.waiting[i][0]}" for i in alive)
-            raise Deadlock(f"deadlock: {waits}")
-        return self.preferred if self.preferred in able else able[0]
+    def give_way(self) -> None:
+        """Let the other thread run, if it can: what a loop that waits for it must do."""
+        self._yield()
 
-    def _resume(self, index: int) -> None:
+    def _body(self, index: int, function: Callable[[], Any], results: list[Any]) -> Callable[[], None]:
+        def thread() -> None:
+            results[index] = function()
+            self._alive.remove(index)
+
+        return thread
+
+    def _choose(self, preferred: int) -> int:
+        """The preferred thread if it can run, else the next one that can."""
+        waiting = self._waiting
+        if preferred in self._alive and (preferred not in waiting or waiting[preferred][1]()):
+            return preferred
+        for index in self._alive:
+            if index not in waiting or waiting[index][1]():
+                return index
+        waits = ", ".join(f"thread {index} waits for {waiting[index][0]}" for index in self._alive)
+        raise self.env.remember(Hang(f"deadlock: {waits}"))
+
+    def _enter(self, index: int) -> None:
+        """From now on this thread runs: its frame and its atomic context are the environment's."""
         env = self.env
         if index != self.running:
             self.switches += 1
-        self.running = index
-        self.preferred = index
+            self.atomic[self.running] = env.atomic
+            self.running = index
         env.frame, env.atomic = self.frames[index], self.atomic[index]
-        self.threads[index].switch()
-        self.atomic[index] = env.atomic
 
     def _yield(self) -> None:
-        """Back to the loop, which picks the other thread if it can run."""
-        self.preferred = (self.running + 1) % len(self.threads)
-        main = self.threads[self.running].parent
-        assert main is not None
-        main.switch()
+        """On to the other thread, straight away, if it can run."""
+        me = self.running
+        chosen = self._choose((me + 1) % len(self.threads))
+        if chosen != me:
+            self._enter(chosen)
+            self.threads[chosen].switch()
 
     def _point(self, call: str) -> None:
         point = self.points
         self.points = point + 1
         if point >= POINT_BUDGET:
-            raise Deadlock(f"livelock: {POINT_BUDGET} points of preemption without an end, the last at {call}")
-        if point in self.schedule:
+            hang = Hang(f"livelock: {POINT_BUDGET} points of preemption without an end, the last at {call}")
+            raise self.env.remember(hang)
+        if point in self.schedule and len(self._alive) > 1:
             self._yield()
+
+    def _drop(self) -> None:
+        """End threads that were left in the middle; what they raise on the way out says nothing more."""
+        for thread in self.threads:
+            if thread and not thread.dead:
+                with contextlib.suppress(BaseException):
+                    thread.throw()
