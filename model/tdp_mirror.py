@@ -593,7 +593,7 @@ def legal(state: State, op: Op) -> bool:
         if vcpu >= len(state.vcpus) or (state.vcpus[vcpu] is None) != (kind is VcpuCreate):
             return False
     if state.stolen and not state.bugged:
-        return kind is MmuUnload
+        return isinstance(op, MmuUnload) and _holds_valid(state, op.vcpu)
     if state.corrupt:
         return kind in (PageFault, TdpMap, Prefault, EptViolation) and _reaches_corruption(state, op)
     if state.bugged:
@@ -627,7 +627,7 @@ def _legal_alive(state: State, op: Op) -> bool:
         case TdpMap():
             return _legal_map(state, op)
         case Faultin():
-            return _is_loaded(state, op.vcpu) and state.td == spec.TD_RUNNABLE
+            return _is_loaded(state, op.vcpu) and state.td == spec.TD_RUNNABLE and (config.private or not op.private)
         case EptViolation():
             return config.mirror and _is_loaded(state, op.vcpu) and not _is_direct(config, op.gpa) and _runs(state)
         case PageFault():
@@ -697,7 +697,7 @@ def _legal_map(state: State, op: TdpMap) -> bool:
     pair = state.vcpus[op.vcpu]
     assert pair is not None
     gfn = op.gpa >> 12 & ~config.direct_bits
-    if not _runs(state) or op.private != (config.mirror and not _is_direct(config, op.gpa)) or gfn > config.max_gfn:
+    if not _runs(state) or op.private != (config.mirror and not _is_direct(config, op.gpa)) or _unmappable(config, gfn):
         return False
     slot = _slot_of(state, gfn)
     if slot is None or slot[3] & spec.SLOT_INVALID or op.private != (gfn in state.attributes):
@@ -737,6 +737,11 @@ def _can_corrupt(state: State, gfn: int) -> bool:
     tables = state.roots[root].tables
     above = all(table in tables for table in config.path(gfn, 2))
     return above and (1, gfn) not in tables and _slot_of(state, gfn) is not None
+
+
+def _holds_valid(state: State, vcpu: int) -> bool:
+    pair = state.vcpus[vcpu]
+    return pair is not None and pair[0] != NONE and not state.roots[pair[0]].invalid
 
 
 def _is_loaded(state: State, vcpu: int) -> bool:
@@ -847,6 +852,8 @@ def _drop_direct(state: State, vcpu: int, only_invalid: bool) -> State:
 
 def _zap(state: State, start: int, end: int, mirror: bool, direct: bool, invalid: bool) -> State:
     """Remove the leaves that overlap [start, end) from the chosen roots, and from the external tree."""
+    if start >= end:
+        return state
     config = state.config
     roots = []
     gone: set[int] = set()
@@ -1109,10 +1116,10 @@ def _fault(
     config = state.config
     gfn = gpa >> 12 & ~config.direct_bits
     if config.mirror and private == _is_direct(config, gpa):
-        refused = (-EFAULT, ()), (-EFAULT, _exit(config, gfn, private))
+        refusals = (-EFAULT, ()), (-EFAULT, _exit(config, gfn, private))
         return tuple(
             Outcome(replace(state, bugged=bugged), result, because=spec.HALVES_DISAGREE, effect=spec.HALVES_DISAGREE)
-            for result in refused
+            for result in refusals
             for bugged in (False, True)
         )
     if answers.cache_topup:
@@ -1193,18 +1200,32 @@ def _map(
     if root.mirror and leaf is not None and leaf[1] > 1:
         return _refused(state, spec.MIRROR_NO_HUGE)
     outcomes: tuple[Outcome, ...] = ()
-    if leaf is None or (level < leaf[1] and not _huge_fits(state, gfn)):
+    if leaf is None:
         outcomes = _interrupted(state, index, gfn, answers)
         if not answers.ext_link and not answers.ext_set and not answers.pt_cmpxchg:
             outcomes += _installed(state, index, gfn, private, profile, level)
         return outcomes if len(outcomes) != 1 else outcomes[0]
-    if prefetch or not write or leaf[3]:
-        return Outcome(state, (spec.RET_PF_SPURIOUS, ()), because=spec.FAULT_RESULT, effect=spec.FAULT_RESULT)
-    if answers.contended or answers.pt_cmpxchg:
+    allowed = prefetch or not write or leaf[3]
+    if not allowed and (answers.contended or answers.pt_cmpxchg):
         outcomes += (Outcome(state, (spec.RET_PF_RETRY, ()), because=spec.FAULT_RESULT),)
-    after = _with_root(state, index, replace(root, leaves=root.leaves - {leaf} | {(*leaf[:3], True)}))
-    outcomes += (Outcome(after, (spec.RET_PF_FIXED, ()), because=spec.FAULT_RESULT, effect=spec.FAULT_RESULT),)
+    outcomes += (_permitted(state, index, leaf, allowed),)
+    if leaf[1] > level:
+        split = _split(state, index, gfn)
+        small = _covering(config, split.roots[index], gfn)
+        assert small is not None
+        outcomes += (_permitted(split, index, small, allowed),)
+    elif not root.mirror and not private and leaf[1] == 1 and _huge_fits(state, gfn):
+        outcomes += (_installed_huge(state, index, gfn),)
     return outcomes if len(outcomes) != 1 else outcomes[0]
+
+
+def _permitted(state: State, index: int, leaf: Leaf, allowed: bool) -> Outcome:
+    """A leaf that is there: SPURIOUS if it permits the access, FIXED when it is made to (TDP-068)."""
+    if allowed:
+        return Outcome(state, (spec.RET_PF_SPURIOUS, ()), because=spec.FAULT_RESULT, effect=spec.FAULT_RESULT)
+    root = state.roots[index]
+    after = _with_root(state, index, replace(root, leaves=root.leaves - {leaf} | {(*leaf[:3], True)}))
+    return Outcome(after, (spec.RET_PF_FIXED, ()), because=spec.FAULT_RESULT, effect=spec.FAULT_RESULT)
 
 
 def _interrupted(state: State, index: int, gfn: int, answers: Answers) -> tuple[Outcome, ...]:
@@ -1350,7 +1371,11 @@ def _repeated(
     for outcome in outcomes:
         if outcome.state.bugged and outcome.result[0] == spec.RET_PF_RETRY:
             settled += (replace(outcome, result=(-EIO, ())),)
-        elif outcome.result[0] != spec.RET_PF_RETRY or _is_stuck(state, vcpu, gpa, answers):
+        elif (
+            outcome.result[0] != spec.RET_PF_RETRY
+            or _is_stuck(state, vcpu, gpa, answers)
+            or (vcpu in state.obsolete and not prefetch)
+        ):
             settled += (outcome,)
         elif answers.signal_pending:
             settled += (replace(outcome, result=(-EINTR if prefetch else spec.RET_PF_RETRY, ())),)

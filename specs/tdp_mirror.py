@@ -1678,6 +1678,9 @@ class Port(Protocol):
         `writable`: whether the leaf is to be writable, even for a read.
         """
 
+    def max_mapping_level(self, slot: int, gfn: int) -> int:
+        """Largest level at which the host maps the page behind a shared gfn now."""
+
     def pfn_release(self, pfn: int) -> None:
         """Put the reference taken by gmem_get_pfn or hva_get_pfn."""
 

@@ -542,3 +542,29 @@ def parallels(kind: type) -> st.SearchStrategy[Parallel]:
 
 NOTHING = just(0)
 """The domain of a field that only has its default."""
+
+
+def _starts() -> tuple[tuple[Config, tuple[Step, ...]], ...]:
+    """Where races matter: one or two vCPUs, fresh or with something mapped, roots invalid or not."""
+    first = (Step(VcpuCreate(0)), Step(MmuReload(0)))
+    both = (*first, Step(VcpuCreate(1)), Step(MmuReload(1)))
+    private, shared = _fault(0, True), _fault(3, False)
+    deep = (*opening(DEEP, spec.PROFILES["upstream"]), Step(VcpuCreate(1)), Step(MmuReload(1)))
+    return (
+        (SMALL, both),
+        (SMALL, (*both, private, shared)),
+        (SMALL, (*both, shared, Step(Access(0, 0x3000 | SHARED, True)))),
+        (SMALL, (*first, Step(VcpuCreate(1)))),
+        (SMALL, (Step(VcpuCreate(0)), Step(VcpuCreate(1)))),
+        (SMALL, (*both, private, Step(InvalidateRoots()))),
+        (SMALL, (*both, shared, Step(InvalidateRoots()))),
+        (HUGE, both),
+        (HUGE, (*both, _fault(0, False))),
+        (HUGE, (*both, _fault(0, False), Step(WrprotSlot(0)))),
+        (DEEP, deep),
+        (PROTECTED, both),
+    )
+
+
+STARTS = _starts()
+"""(configuration, steps): states from which two operations are run at once."""

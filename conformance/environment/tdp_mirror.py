@@ -1290,13 +1290,15 @@ class TdpMirror(Environment):
         """A page of the host."""
         self._grab("hva_get_pfn", gfn)
         self.thread.grabbed += 1
+        return self._page(gfn, False), 1, self.max_mapping_level(slot, gfn)
+
+    def max_mapping_level(self, slot: int, gfn: int) -> int:
+        """2 where the pages of a block lie side by side."""
         config = self.config
-        level = 1
-        if config.huge:
-            block = range(config.base(gfn, 2), config.base(gfn, 2) + config.cover(2))
-            if len({("hva", g) in self.moved for g in block}) == 1:
-                level = 2
-        return self._page(gfn, False), 1, level
+        if not config.huge:
+            return 1
+        block = range(config.base(gfn, 2), config.base(gfn, 2) + config.cover(2))
+        return 2 if len({("hva", g) in self.moved for g in block}) == 1 else 1
 
     def pfn_release(self, pfn: int) -> None:
         """Put the reference."""

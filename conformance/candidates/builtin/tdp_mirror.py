@@ -1203,7 +1203,8 @@ class Upstream:
             for it in self.walk(root, start, end, 2):
                 if it.level == 2 and is_present(it.old_spte) and not is_last(it.old_spte, 2):
                     inside = start <= it.gfn and it.gfn + self.pages_per_entry(2) <= end
-                    if inside and self.is_contiguous(it.old_spte & PA_MASK):
+                    possible = inside and self.port.max_mapping_level(slot, it.gfn) > 1
+                    if possible and self.is_contiguous(it.old_spte & PA_MASK):
                         self.set_spte(self.sps[it.page], it.index, it.gfn, NONPRESENT)
                         flush = True
             self.port.rcu_read_unlock()
