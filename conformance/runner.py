@@ -231,6 +231,7 @@ def failure_to_data(failure: Failure) -> dict[str, Any]:
         "got": failure.got,
         "engine": failure.engine,
         "seconds": failure.seconds,
+        "flaky": failure.flaky,
         "trace": to_data(failure.trace),
     }
 
@@ -248,6 +249,7 @@ def failure_from_data(data: dict[str, Any], of: Subsystem) -> Failure:
         got=data["got"],
         engine=data["engine"],
         seconds=data["seconds"],
+        flaky=data["flaky"],
         trace=trace,
     )
 
@@ -310,7 +312,7 @@ def conclude(
 
 def _keep_smallest(kept: dict[str, Failure], failure: Failure) -> None:
     before = kept.get(failure.signature)
-    if before is None or _length(failure) < _length(before):
+    if before is None or (failure.flaky, _length(failure)) < (before.flaky, _length(before)):
         kept[failure.signature] = failure
 
 
@@ -344,13 +346,18 @@ def _verdict(
 
 def _exit(conclusion: Conclusion, complete: bool) -> tuple[Exit, str]:
     """The exit code and its reason, worst first."""
-    failing = [c for c, v in conclusion.verdicts.items() if v is Verdict.FAIL]
+    broken = [c for c, v in conclusion.verdicts.items() if v is Verdict.FAIL]
+    shown = {f.clause for f in [*conclusion.failures, *conclusion.warnings] if not f.flaky}
+    failing = [c for c in broken if c in shown]
     if conclusion.errors:
         return Exit.HARNESS, conclusion.errors[0]
     if failing:
         listed = ", ".join(c.id for c in failing[:6]) + (", …" if len(failing) > 6 else "")
         plural = "clause" if len(failing) == 1 else "clauses"
         return Exit.DOES_NOT_CONFORM, f"does not conform: {len(failing)} {plural} broken ({listed})"
+    if broken:
+        listed = ", ".join(c.id for c in broken[:6])
+        return Exit.INCONCLUSIVE, f"inconclusive: failures that did not show again when replayed ({listed})"
     if conclusion.interrupted:
         return Exit.INCONCLUSIVE, "inconclusive: interrupted before the end"
     if conclusion.steps == 0:

@@ -97,6 +97,8 @@ class Failure:
     engine: str = ""
     seconds: float = 0.0
     """When it was found, counted from the start of the engine's run."""
+    flaky: bool = False
+    """Whether its trace did not fail again on a fresh candidate, so that it proves nothing."""
 
     @property
     def signature(self) -> str:

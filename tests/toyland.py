@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -66,6 +66,18 @@ class Typed(Shelf):
         return "0"  # type: ignore[return-value]  # that is the point
 
 
+class Remembering(Shelf):
+    """Keeps state in its class, so that what it does depends on what other objects did."""
+
+    made: ClassVar[list[int]] = []
+
+    def take(self) -> int:
+        """Wrong once only."""
+        result = super().take()
+        self.made.append(result)
+        return 5 if len(self.made) == 20 else result
+
+
 CANDIDATES: dict[str, type] = {
     "upstream": Shelf,
     "as-posted": Leaky,
@@ -73,6 +85,7 @@ CANDIDATES: dict[str, type] = {
     "untidy": Untidy,
     "crashing": Crashing,
     "typed": Typed,
+    "remembering": Remembering,
 }
 ZOO = (
     Defect("TOY-D01", "Memory leaks.", Leaky, ("TOY-007",), 3),

@@ -38,7 +38,7 @@ def minimise(context: Context, failure: Failure, environment: Callable[..., Envi
     assert failure.trace is not None
     smallest = probe(failure.trace)
     if smallest is None:
-        return failure
+        return replace(failure, flaky=True)
     limit = RUNS_HANGING if failure.kind == "hang" else RUNS
     while probe.runs < limit:
         smaller = _smaller(context, smallest, probe)

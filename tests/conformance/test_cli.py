@@ -17,7 +17,7 @@ from conformance import cli, runner
 from conformance.engines import explore
 from conformance.reports import json as reports
 from conformance.verdict import Exit
-from tests.toyland import shipped
+from tests.toyland import Remembering, shipped
 
 SCHEMA = json.loads((files("conformance.reports") / "report.schema.json").read_text())
 
@@ -149,6 +149,17 @@ def test_a_crash_is_a_finding(capsys: pytest.CaptureFixture[str], candidate: str
     assert (code, err) == (1, "")
     assert "TOY-008 violated" in out
     assert f"because   {because}" in out
+
+
+def test_a_failure_that_does_not_show_again_is_inconclusive(capsys: pytest.CaptureFixture[str]) -> None:
+    """A candidate that keeps state between runs is not accused; it is told."""
+    Remembering.made.clear()
+
+    code, out, _ = conformance(capsys, "run", "toy", "--candidate", "builtin:remembering", "--engine", "campaign")
+
+    assert code == 4
+    assert "note      it did not fail again when its trace was replayed: the candidate is not deterministic" in out
+    assert "exit 4: toy: inconclusive: failures that did not show again when replayed (TOY-0" in out
 
 
 def test_a_report_follows_its_schema(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
