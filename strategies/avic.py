@@ -278,7 +278,7 @@ SHAPES: dict[type, Shape] = {
         faults=_CREATION,
         deepest=3,
         weight=1,
-        beside=(s.VcpuCreate, s.GuestIpi),
+        beside=(s.VcpuCreate,),
     ),
     s.VcpuReset: Shape(_all(id=IDS, init=BOOLEAN), weight=0.6),
     s.VmcbReinit: Shape(_all(id=IDS), weight=0.3),
@@ -307,7 +307,8 @@ SHAPES: dict[type, Shape] = {
     ),
     s.Load: Shape(_all(id=IDS, host_id=HOST_IDS), weight=1.5, interrupts=_SENDERS, points=8),
     s.Put: Shape(_all(id=IDS), weight=1, interrupts=_SENDERS, points=8),
-    s.Block: Shape(_all(id=IDS), weight=1.5, interrupts=_SENDERS, points=24, beside=(s.GuestIpi,)),
+    s.Exit: Shape(_all(id=IDS), weight=1.5),
+    s.Block: Shape(_all(id=IDS), weight=1.5, interrupts=_SENDERS, points=24),
     s.Unblock: Shape(_all(id=IDS), weight=0.4, interrupts=_SENDERS, points=8),
     s.VmRun: Shape(_all(id=IDS), weight=2.5),
     s.GuestIpi: Shape(
@@ -410,9 +411,9 @@ def suggest(state: State, random: Random) -> Step | None:
         return Step(s.Load(v.id, HOST_IDS.sample(random)))
     if v.asleep:
         return Step(s.Unblock(v.id)) if random.random() < 0.2 else Step(s.Deliver(v.id))
-    if not v.in_guest:
-        return Step(s.VmRun(v.id))
     draw = random.random()
+    if not v.in_guest:
+        return Step(s.VmRun(v.id) if draw < 0.7 else s.Block(v.id))
     if draw < 0.45:
         offset = random.choice(tuple(WRITES)[:5]) if random.random() < 0.7 else random.choice(tuple(WRITES))
         return Step(s.GuestWrite(v.id, offset, random.choice(WRITES[offset])))
@@ -503,7 +504,7 @@ _IPI = _steps(
     s.GuestIpi(0, 1, vector=15),
     s.GuestIpi(0, 1, level=True),
     s.HandleExit(0),
-    *(op(i) for i in (1, 2) for op in (s.Block, s.Put, s.VmRun)),
+    *(op(i) for i in (1, 2) for op in (s.Exit, s.Block, s.Put, s.VmRun)),
     *(s.Load(i, 0x20 + i) for i in (1, 2)),
     s.GuestEoi(1),
     s.GuestEoi(2),
@@ -523,6 +524,7 @@ _MODES = _steps(
     s.Load(0, 0x123),
     s.Load(0, 0x1000),
     s.Put(0),
+    s.Exit(0),
     s.Block(0),
     s.Unblock(0),
     s.SetLapic(0, tpr=0xF0, ldr=1),
@@ -548,8 +550,9 @@ _X2 = _steps(
     s.HandleExit(0),
     s.VcpuReset(1),
     s.VcpuReset(1, init=True),
-    *(op(1) for op in (s.Block, s.Put, s.VmRun, s.GuestEoi)),
+    *(op(1) for op in (s.Exit, s.Block, s.Put, s.VmRun, s.GuestEoi)),
     s.Load(1, 0x21),
+    s.Exit(17),
     s.Block(17),
     s.VmRun(17),
     s.Inhibit(INHIBIT_BLOCKIRQ, True),
@@ -567,9 +570,11 @@ _POSTED = (
         s.Load(0, 0x123),
         s.VmRun(0),
         s.Put(0),
+        s.Exit(0),
         s.Block(0),
         s.Unblock(0),
         s.GuestEoi(0),
+        s.Exit(1),
         s.Block(1),
         s.Put(1),
         s.Load(1, 0x21),
@@ -689,7 +694,7 @@ _RACES = (
     ),
     *(Step(s.Deliver(1, 0x52), during=((k, Step(s.Inhibit(INHIBIT_BLOCKIRQ, True))),)) for k in range(10)),
     *(Step(s.Deliver(1, 0x52), during=((k, Step(s.Block(1))),)) for k in range(10)),
-    *_steps(s.VmRun(1), s.Put(1), s.Load(1, 0x21), s.Block(1)),
+    *_steps(s.VmRun(1), s.Put(1), s.Load(1, 0x21), s.Exit(1)),
 )
 _PARALLEL = tuple(
     Step(Parallel(Step(left), Step(right), (a, b)))
@@ -771,3 +776,34 @@ SCOPES: dict[str, Scope] = {
     "modes and inhibits, deep": Scope(RUNNING, _MODES, depth=6, needs=_E, in_gate=False),
     "interrupts to three, deep": Scope(THREE, _IPI, depth=6, needs=_E, in_gate=False),
 }
+
+
+# -- Hypothesis
+
+
+def configs() -> st.SearchStrategy[Config]:
+    """The configurations of random runs, plainest first."""
+    return st.sampled_from(CONFIGS)
+
+
+def operations(kind: type) -> st.SearchStrategy[Any]:
+    """One kind of operation, with a value from each field's domain."""
+    return st.builds(kind, **{name: domain.strategy() for name, domain in SHAPES[kind].fields.items()})
+
+
+def faults(kind: type) -> st.SearchStrategy[tuple[Fault, ...]]:
+    """No refusal, or one of those that this operation may meet."""
+    planned = [
+        (Fault(call, value, nth),)
+        for call, values in SHAPES[kind].faults
+        for value in values
+        for nth in range(1, SHAPES[kind].deepest + 1)
+    ]
+    return st.sampled_from([(), *planned])
+
+
+def during(kind: type) -> st.SearchStrategy[tuple[tuple[int, Step], ...]]:
+    """Nothing, or one operation in the middle of this one."""
+    shape = SHAPES[kind]
+    inner = st.one_of([operations(other) for other in shape.interrupts])
+    return st.one_of(st.just(()), st.builds(lambda k, op: ((k, Step(op)),), st.integers(0, shape.points - 1), inner))

@@ -256,12 +256,19 @@ def _deferred(base: State, sender: Vcpu, message: Message, low: int) -> Outcomes
         outcomes.append((base, (0, low, message.dest) if is_active(base, sender) else ()))
     results = []
     for after, pending in outcomes:
-        state = after
-        if pending:
-            v = next(v for v in after.vcpus if v.id == sender.id and v.vm == 0)
-            state = with_vcpu(after, with_run(v, v.core, False, False, pending))
-        results.append(Outcome(settled(state, frozenset()), 0, because=c.HARDWARE_AND_HANDLER_MATCH_ROUTING))
+        ways = [settled(after, frozenset())]
+        if pending:  # whether a sender among the targets takes the vector before its own exit is not said
+            ways = [_left(after, sender, pending), _left(ways[0], sender, pending)]
+        for state in dict.fromkeys(ways):
+            done = settled(state, frozenset())
+            results.append(Outcome(done, 0, because=c.HARDWARE_AND_HANDLER_MATCH_ROUTING))
     return tuple(results)
+
+
+def _left(state: State, sender: Vcpu, pending: tuple[int, ...]) -> State:
+    """The state with the sender outside the guest and its exit pending."""
+    v = next(v for v in state.vcpus if v.id == sender.id and v.vm == 0)
+    return with_vcpu(state, with_run(v, v.core, False, False, pending))
 
 
 def handle_exit(state: State, op: HandleExit) -> Outcomes:

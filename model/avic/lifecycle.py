@@ -179,7 +179,13 @@ def vcpu_create(state: State, op: VcpuCreate, env: Answers, profile: Profile) ->
         because = c.NO_IRQCHIP_NO_AVIC
     if op.abandoned:
         outcome = Outcome(state, 0, because=c.OTHER_VCPUS_KEEP_REGISTERS)
-        return (outcome, Outcome(state, -EINVAL, because=because)) if big and not profile.inhibits_big_ids else outcome
+        if not big:
+            return outcome
+        if not profile.inhibits_big_ids:
+            return outcome, Outcome(state, -EINVAL, because=because)
+        mask = vm.inhibits | 1 << INHIBIT_PHYSICAL_ID_TOO_BIG  # whether the inhibit outlives the vCPU is not said
+        kept = with_vm(state, op.vm, Vm(vm.irqchip, vm.max_vcpu_ids, mask))
+        return outcome, Outcome(settled(kept), 0, because=because)
     new = Vcpu(op.vm, op.id, reset_registers(op.id, XAPIC), default_base(op.id))
     vcpus = tuple(sorted((*state.vcpus, new), key=lambda v: (v.vm, v.id)))
     after = with_vcpus(state, vcpus)

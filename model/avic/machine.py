@@ -112,6 +112,8 @@ def step(state: State, op: Any, env: Answers, profile: Profile) -> Outcomes:
             return running.load(state, op)
         case s.Put():
             return running.put_vcpu(state, op)
+        case s.Exit():
+            return running.leave_guest(state, op)
         case s.Block():
             return running.block(state, op)
         case s.Unblock():
@@ -255,7 +257,7 @@ def legal(state: State, op: Any) -> bool:
     if kind is s.GuestStore:
         return bool(op.page > 0)
     if kind is s.UpdateIrte:
-        return has_apic(state) and (op.id == -1 or find(state, op.id) is not None)
+        return has_apic(state) and (op.id == -1 or _is_settled(state, op.id))
     if kind is s.IommuPost:
         return _can_post(state, op)
     if kind is s.GaLogNotify:
@@ -264,6 +266,12 @@ def legal(state: State, op: Any) -> bool:
         return has_apic(state) and op.reason in TOLD_INHIBITS
     vcpu = find(state, op.id)
     return vcpu is not None and _legal_for(state, vcpu, op, kind)
+
+
+def _is_settled(state: State, apic_id: int) -> bool:
+    """Whether the vCPU runs, so that it knows whether AVIC is active for it."""
+    v = find(state, apic_id)
+    return v is not None and v.core >= 0 and not v.asleep
 
 
 def _has_pending(state: State) -> bool:
@@ -318,7 +326,7 @@ def _legal_for(state: State, v: Vcpu, op: Any, kind: type) -> bool:
         comes_back = not enabled and op.value >> BASE_AE & 1 == 1 and (op.host or not op.value >> BASE_EXTD & 1)
         return (outside if op.host else v.in_guest) and not comes_back
     if kind is s.Block:
-        return v.core >= 0 and outside | v.in_guest and enabled
+        return v.core >= 0 and outside and enabled
     if kind is s.Unblock:
         return v.asleep and v.core >= 0
     if kind is s.HandleExit:
@@ -340,6 +348,8 @@ def _legal_for(state: State, v: Vcpu, op: Any, kind: type) -> bool:
         return op.offset not in (APIC_ICR, APIC_ICR2, APIC_EOI)
     if kind is s.GuestRead:
         return not x2
+    if kind is s.Exit:
+        return True
     if kind is s.RawIpiExit:
         return is_active(state, v) and (not x2 or (state.host.x2avic and not op.info1 & (X2_ICR_RESERVED | 1 << 12)))
     if kind is s.RawNoaccel:
@@ -363,7 +373,9 @@ def _is_ipi(state: State, v: Vcpu, op: s.GuestIpi, x2: bool) -> bool:
         return False
     if not op.defer:
         return True
-    return is_active(state, v) and not op.extra and (not x2 or state.host.x2avic)
+    if op.extra or not is_active(state, v) or (x2 and not state.host.x2avic):
+        return False
+    return all(is_running(state, other) for other in state.vcpus if other.in_guest)
 
 
 # -- what can be seen

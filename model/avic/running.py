@@ -35,6 +35,7 @@ from model.avic.state import (
     Answers,
     Block,
     Deliver,
+    Exit,
     GuestEoi,
     GuestRead,
     GuestWrite,
@@ -58,6 +59,7 @@ from specs.avic.registers import (
     APIC_ESR,
     APIC_ID,
     APIC_LDR,
+    APIC_LVT0,
     APIC_LVTERR,
     APIC_LVTT,
     APIC_RRR,
@@ -66,6 +68,8 @@ from specs.avic.registers import (
     APIC_TMICT,
     APIC_TPR,
     EIO,
+    LVT_MASKED,
+    SPIV_ENABLE,
 )
 from specs.clause import Clause
 
@@ -94,6 +98,13 @@ def put_vcpu(state: State, op: Put) -> Outcome:
     because = c.LOAD_WHILE_BLOCKING_WAITS if vcpu.asleep else c.IS_RUNNING_TELLS_THE_TRUTH
     after = with_vcpu(state, with_run(vcpu, -1, vcpu.asleep, False, vcpu.pending))
     return Outcome(after, 0, because=because, effect=because)
+
+
+def leave_guest(state: State, op: Exit) -> Outcome:
+    """Outside the guest but still on its core, so IsRunning stays."""
+    vcpu = _found(state, op.id)
+    after = with_vcpu(state, with_run(vcpu, vcpu.core, False, False))
+    return Outcome(after, 0, because=c.IS_RUNNING_TELLS_THE_TRUTH)
 
 
 def block(state: State, op: Block) -> Outcome:
@@ -140,7 +151,7 @@ def written(regs: Registers, offset: int, value: int) -> Registers | None:
     if offset == APIC_SPIV:
         return put(regs, SPIV, value & 0x3FF)
     if offset >> 4 in LVTS and offset & 0xF == 0:
-        return put(regs, offset >> 4, value & 0x100FF)
+        return put(regs, offset >> 4, value & (0x107FF if offset == APIC_LVT0 else 0x100FF))
     if offset == APIC_TMICT:
         return put(regs, TMICT, value)
     if offset == APIC_TDCR:
@@ -170,7 +181,7 @@ def guest_write(state: State, op: GuestWrite) -> Outcomes:
     if regs is None:
         because = c.REMOTE_READ_IGNORED if op.offset == APIC_RRR else c.TRAPS_AND_FAULTS_TOLD_APART
         return Outcome(settled(state), 0, because=because, effect=because)
-    after = settled(recalculated(with_vcpu(state, with_regs(vcpu, regs)), 0))
+    ways = [settled(recalculated(with_vcpu(state, with_regs(vcpu, r)), 0)) for r in _masked(regs, op.offset)]
     because = c.TRAP_REAPPLIES_WITH_MASKS
     also: tuple[Clause, ...] = (c.INHIBITS_RECOMPUTED,)
     if op.offset == APIC_TPR:
@@ -179,10 +190,20 @@ def guest_write(state: State, op: GuestWrite) -> Outcomes:
         because = c.FOREIGN_APIC_ID_INHIBITS
     elif op.offset in (APIC_LDR, APIC_DFR):
         because = c.LOGICAL_WRITES_REACH_SOFTWARE_APIC
-    done = Outcome(after, 0, because=because, effect=because, also=also)
+    done = tuple(Outcome(after, 0, because=because, effect=because, also=also) for after in ways)
     if mode_of(vcpu.base) == X2APIC and op.value != regs[op.offset >> 4]:
-        return done, Outcome(state, 1, because=because)
-    return done
+        return *done, Outcome(state, 1, because=because)
+    return done if len(done) > 1 else done[0]
+
+
+def _masked(regs: Registers, offset: int) -> list[Registers]:
+    """The registers after a write; a software-disabled APIC may also mask its LVTs."""
+    if regs[SPIV] >> SPIV_ENABLE & 1 or (offset != APIC_SPIV and offset >> 4 not in LVTS):
+        return [regs]
+    masked = regs
+    for n in LVTS if offset == APIC_SPIV else (offset >> 4,):
+        masked = put(masked, n, masked[n] | LVT_MASKED)
+    return [regs, masked] if masked != regs else [regs]
 
 
 def guest_read(state: State, _op: GuestRead) -> Outcome:
@@ -231,8 +252,10 @@ def inhibit(state: State, op: Inhibit) -> Outcome:
     return Outcome(settled(after), 0, because=because, also=also)
 
 
-def update_irte(state: State, op: UpdateIrte, env: Answers) -> Outcome:
+def update_irte(state: State, op: UpdateIrte, env: Answers) -> Outcomes:
     """Route a device interrupt.
+
+    What cannot be posted now may or may not be once AVIC is active again.
 
     Returns:
         0     posted to the vCPU if AVIC is active for it, else in host mode
@@ -243,17 +266,21 @@ def update_irte(state: State, op: UpdateIrte, env: Answers) -> Outcome:
         left = State(state.config, state.host, state.vms, state.vcpus, others)
         return Outcome(left, -EIO, because=c.MISSING_METADATA_REVERTS, effect=c.MISSING_METADATA_REVERTS)
     because = c.OLD_VCPU_FORGETS_IRTE if len(others) < len(state.irtes) else c.IRTE_FOLLOWS_VCPU
-    irtes = others
+    host = Outcome(State(state.config, state.host, state.vms, state.vcpus, others), 0, because=because, effect=because)
     vcpu = find(state, op.id)
-    if vcpu is not None and is_active(state, vcpu):
-        irtes = tuple(sorted((*others, Irte(op.irq, op.id, op.vector)), key=lambda i: i.irq))
-    after = State(state.config, state.host, state.vms, state.vcpus, irtes)
-    return Outcome(after, 0, because=because, effect=because)
+    if vcpu is None:
+        return host
+    irtes = tuple(sorted((*others, Irte(op.irq, op.id, op.vector)), key=lambda i: i.irq))
+    posted = State(state.config, state.host, state.vms, state.vcpus, irtes)
+    outcome = Outcome(posted, 0, because=because, effect=because)
+    return outcome if is_active(state, vcpu) else (host, outcome)
 
 
 def iommu_post(state: State, op: IommuPost) -> Outcomes:
     """A posted interrupt sets IRR and rings, logs, or waits for the next VMRUN; TMR is hardware's business."""
-    irte = next(i for i in state.irtes if i.irq == op.irq)
+    irte = next((i for i in state.irtes if i.irq == op.irq), None)
+    if irte is None:
+        return ()  # in this one of the possible states it is in host mode
     vcpu = _found(state, irte.id)
     because = c.GALOG_WAKES_EXACTLY_ONE if vcpu.asleep else c.IRTE_FOLLOWS_VCPU
     ways = dict.fromkeys(settled(with_vcpu(state, pend(vcpu, irte.vector, level))) for level in (None, False))

@@ -237,8 +237,15 @@ class Put:
 
 
 @dataclass(frozen=True, slots=True)
+class Exit:
+    """The vCPU leaves the guest, by HLT or for the host's sake, and stays outside."""
+
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Block:
-    """The vCPU executed HLT."""
+    """A vCPU outside the guest has nothing to do."""
 
     id: int = 0
 
@@ -445,6 +452,7 @@ OPERATIONS = (
     SetApicBase,
     Load,
     Put,
+    Exit,
     Block,
     Unblock,
     VmRun,
@@ -485,7 +493,7 @@ _NEEDED = (
     (
         _EXITS,
         (
-            "SetApicBase Load Put Block Unblock VmRun GuestIpi GuestSelfIpi GuestWrite GuestRead GuestEoi "
+            "SetApicBase Load Put Exit Block Unblock VmRun GuestIpi GuestSelfIpi GuestWrite GuestRead GuestEoi "
             "HandleExit RawIpiExit RawNoaccel Deliver Inhibit"
         ),
     ),

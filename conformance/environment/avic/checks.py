@@ -10,6 +10,7 @@ from conformance.subsystem import Check, Record
 from model.avic import state as s
 from model.avic.apic import DFR, ISR, LDR, TMR, find, has_bit, highest, is_active, logical_index, mode_of
 from model.avic.routing import X2APIC, XAPIC
+from model.avic.state import Vcpu
 from specs.avic import clauses as c
 from specs.avic.registers import APIC_DFR, APIC_IRR, APIC_LDR, APIC_RRR, APIC_TMR, LOGICAL_VALID, TRAP_WRITES
 
@@ -106,25 +107,27 @@ def old_entry_gone(record: Record) -> bool | str:
 
 
 def entries_complete(record: Record) -> bool | str:
-    """Each xAPIC vCPU with an index owns its entry, unless another one claims it too."""
+    """The vCPU owns the entry of the logical id it was given, unless another vCPU claims the same."""
     after = record.after
-    vm = after.vms[0]
-    if vm is None or vm.inhibits or not after.host.avic or not vm.irqchip:
+    vm, own = after.vms[0], find(after, record.op.id)
+    if vm is None or own is None or vm.inhibits or own.core < 0 or own.asleep or not is_active(after, own):
+        return False
+    if isinstance(record.op, s.GuestWrite) and record.op.offset not in (APIC_LDR, APIC_DFR):
+        return False
+    claims = [v.id for v in after.vcpus if v.vm == 0 and _index(v) == _index(own)]
+    if _index(own) < 0 or len(claims) > 1:
         return False
     page = logical_table(_world(record), 0)
-    claims: dict[int, list[int]] = {}
-    for v in after.vcpus:
-        if v.vm == 0 and mode_of(v.base) == XAPIC:
-            if v.core < 0 or v.asleep:
-                return False  # what it will install when it runs is not due yet
-            index = logical_index(v.regs[LDR] >> 24, v.regs[DFR])
-            if index >= 0:
-                claims.setdefault(index, []).append(v.id)
-    for index, owners in claims.items():
-        entry = 0 if page is None else page.words[index]
-        if len(owners) == 1 and not (entry >> LOGICAL_VALID & 1 and entry & 0xFF == owners[0]):
-            return f"vCPU {owners[0]} has logical index {index}, where the entry is {entry:#x}"
-    return bool(claims)
+    entry = 0 if page is None else page.words[_index(own)]
+    if entry >> LOGICAL_VALID & 1 and entry & 0xFF == own.id:
+        return True
+    return f"vCPU {own.id} has logical index {_index(own)}, where the entry is {entry:#x}"
+
+
+def _index(v: Vcpu) -> int:
+    if mode_of(v.base) != XAPIC:
+        return -1
+    return logical_index(v.regs[LDR] >> 24, v.regs[DFR])
 
 
 def host_id_kept(record: Record) -> bool | str:

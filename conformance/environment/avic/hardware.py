@@ -213,6 +213,8 @@ def send(
     if vector < 16:
         return gives_up(IPI_INVALID_VECTOR)
     if shorthand == SELF:
+        if knobs.checks_spiv and not page.words[APIC_SPIV >> 2] >> SPIV_ENABLE & 1:
+            return Ipi([])
         change(page, APIC_IRR, vector, True)
         if knobs.clears_tmr:
             change(page, APIC_TMR, vector, False)

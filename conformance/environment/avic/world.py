@@ -15,7 +15,7 @@ from model.avic import state as s
 from model.avic.apic import default_base, mode_of
 from model.avic.ipi import icr_low
 from model.avic.lifecycle import detected
-from model.avic.machine import boot
+from model.avic.machine import boot, setup_of
 from model.avic.routing import X2APIC
 from model.step import Outcome
 from specs.avic import Candidate, Port, Profile
@@ -46,6 +46,7 @@ from specs.avic.registers import (
     EXIT_NOACCEL,
     FAULT_READS,
     FLAT,
+    ICR_BUSY,
     INT_CTL_INTR_MASKING,
     LVT_MASKED,
     TLB_FLUSH_ASID,
@@ -80,6 +81,8 @@ class World(Calls):
         self.order: list[Cpu] = []
         self.routes: dict[int, tuple[int, int]] = {}
         """Where each device interrupt was last sent to: vCPU id (-1 for none) and vector."""
+        self.loaded = setup_of(config)
+        """How the module was last loaded."""
         self.before: tuple[int, ...] = ()
         """Logical table entries before a write of LDR or DFR; see the check on it."""
 
@@ -90,19 +93,7 @@ class World(Calls):
         super().start(factory)
         if getattr(self.driver, "hw_setup", None) is None:
             return
-        config = self.config
-        operation = s.HwSetup(
-            config.edx,
-            config.ecx,
-            config.npt,
-            config.family,
-            config.zen4,
-            config.snp,
-            config.hv_inuse_wr,
-            config.avic,
-            config.force,
-            config.ipiv,
-        )
+        config, operation = self.config, self.loaded
         _, because = detected(operation, self.profile)
         wanted = model.step(model.State(config, s.Host()), operation, model.Answers(), self.profile)
         assert isinstance(wanted, Outcome)
@@ -136,10 +127,10 @@ class World(Calls):
             self.operation = outer
             if cpu is not None:
                 cpu.busy -= 1
-        if self.order:
-            self._drain()
-        if self.depth == 0:
+        if self.depth == 0:  # other vCPUs' threads go on once nothing is in the middle of something
             self.last = type(op).__name__
+            if self.order:
+                self._drain()
             if self.locks:
                 raise Violation(c.ACQUISITIONS_BALANCE, f"returned with {next(iter(self.locks))[0]} held")
             if self.changed:
@@ -148,11 +139,32 @@ class World(Calls):
         return result
 
     def can_interrupt(self, op: Any) -> bool:
-        """An operation of a vCPU that is in the middle of another one cannot happen."""
+        """Whether the vCPU is free and where it must be; its threads may have moved since the step began."""
         cpu = self._runs_on(op)
         if cpu is not None:
-            return not cpu.busy
+            return not cpu.busy and self._is_ready(cpu, op)
         return not isinstance(op, s.VmCreate | s.VmDestroy | s.HwSetup | s.HwUnsetup | s.VcpuCreate)
+
+    def _is_ready(self, cpu: Cpu, op: Any) -> bool:
+        if cpu.exit is not None or cpu.kicked or cpu.woken:
+            return isinstance(op, s.HandleExit) and not cpu.kicked and not cpu.woken
+        match op:
+            case s.Block():
+                return cpu.core >= 0 and not cpu.asleep and not cpu.in_guest
+            case s.Unblock():
+                return cpu.core >= 0 and cpu.asleep
+            case s.VmRun():
+                return cpu.core >= 0 and not cpu.asleep and not cpu.in_guest
+            case s.Put():
+                return cpu.core >= 0
+            case s.Load():
+                return cpu.core < 0 and all(other.core != op.host_id for other in self.order)
+            case s.GuestIpi(defer=True):
+                return False
+            case s.Exit() | s.GuestIpi() | s.GuestEoi() | s.GuestWrite() | s.GuestRead() | s.GuestSelfIpi():
+                return cpu.in_guest
+            case _:
+                return False
 
     def _runs_on(self, op: Any) -> Cpu | None:
         """The vCPU whose thread performs this operation."""
@@ -210,6 +222,10 @@ class World(Calls):
         isr = -1 if page is None else highest(page, APIC_ISR)
         cpu.injected = -1
         self.enter(self.driver.prepare_guest, cpu.handle)
+        while cpu.refresh:  # asked for while preparing: the last look before VMRUN finds it
+            self._refresh(cpu)
+            if cpu.injected < 0:
+                self.enter(self.driver.prepare_guest, cpu.handle)
         page = self.backing_page(cpu)
         if page is not None:
             taken = highest(page, APIC_ISR)
@@ -312,6 +328,9 @@ class World(Calls):
         self._resume(cpu)
 
     def _resume(self, cpu: Cpu) -> None:
+        if self.depth > 1 and cpu.refresh:  # who asked is still at it; the request is served when that is over
+            cpu.kicked = True
+            return
         cpu.kicked = False
         self._reenter(cpu)
 
@@ -339,6 +358,7 @@ class World(Calls):
     # -- operations: setup and lifecycle
 
     def _setup(self, op: s.HwSetup) -> int:
+        self.loaded = op
         self.known_host = detected(op, self.profile)[0]
         return self.enter_int(
             self.driver.hw_setup,
@@ -362,27 +382,9 @@ class World(Calls):
 
     def hw_unsetup(self, op: s.HwUnsetup) -> int:
         """Unload and load: no notifier may stay in between."""
-        host = self.known_host
         self.enter(self.driver.hw_unsetup)
         self.require(c.DESTROY_LEAVES_GALOG_FIRST, self.notifiers == 0, "a notifier is registered after module exit")
-        config = self.config
-        result = self._setup(
-            s.HwSetup(
-                config.edx,
-                config.ecx,
-                config.npt,
-                config.family,
-                config.zen4,
-                config.snp,
-                config.hv_inuse_wr,
-                config.avic,
-                config.force,
-                config.ipiv,
-            )
-        )
-        if host != self.known_host:  # the module was last loaded on another host than the configured one
-            result = host.avic | host.x2avic << 1 | host.ipiv << 2 | host.max_id << 16
-        return int(result)
+        return self._setup(self.loaded)
 
     def vm_create(self, op: s.VmCreate) -> int:
         """Create a VM; when something later fails it is destroyed at once."""
@@ -391,7 +393,8 @@ class World(Calls):
         if result == 0 and not op.abandoned:
             self.vms[op.vm] = Guest(op.irqchip)
             if not self.known_host.avic:
-                self.require(c.OFF_MEANS_UNTOUCHED, not self.memory.pages, "a page was allocated with AVIC off")
+                fresh = self.scheduler is not None or resources(self)[0] == before[0]
+                self.require(c.OFF_MEANS_UNTOUCHED, fresh, "a page was allocated with AVIC off")
             return 0
         if result == 0:
             self.enter(self.driver.vm_destroy, op.vm)
@@ -638,10 +641,14 @@ class World(Calls):
             self.enter(put, cpu.handle)
         cpu.last_core, cpu.core = cpu.core, -1
 
+    def leave_guest(self, op: s.Exit) -> int:
+        """Out of the guest."""
+        self._cpu(op.id).in_guest = False
+        return 0
+
     def block(self, op: s.Block) -> int:
-        """HLT: the vCPU sleeps unless the driver finds an interrupt."""
+        """The vCPU sleeps unless the driver finds an interrupt."""
         cpu = self._cpu(op.id)
-        cpu.in_guest = cpu.kicked = False
         cpu.blocking, cpu.woken = True, False
         result = self.enter_int(self.driver.vcpu_blocking, cpu.handle)
         cpu.blocking = False
@@ -889,6 +896,7 @@ class World(Calls):
         s.SetApicBase: set_apic_base,
         s.Load: load,
         s.Put: put,
+        s.Exit: leave_guest,
         s.Block: block,
         s.Unblock: unblock,
         s.VmRun: vm_run,
@@ -981,6 +989,8 @@ class World(Calls):
             words[n] &= 0x100FF if n != APIC_LVT0 >> 4 else 0x107FF
         if cpu.id == 0 and words[APIC_LVT0 >> 4] & 0x7FF == 0x700:
             words[APIC_LVT0 >> 4] = LVT_MASKED
+        if cpu.exit is not None:
+            words[APIC_ICR >> 4] &= ~(1 << ICR_BUSY)
         mode = mode_of(cpu.base)
         if mode == X2APIC:
             words[APIC_DFR >> 4] = 0

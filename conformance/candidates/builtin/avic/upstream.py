@@ -73,6 +73,8 @@ TAG_MASK = 0xFFFFF
 GA_LOG_INTR = 1 << 61
 """Software-only flag in the copy of an entry."""
 HOST_ID = 0xFFF
+DERIVED = 1 << INHIBIT_PHYSICAL_ID_ALIASED | 1 << INHIBIT_APIC_ID_MODIFIED | 1 << INHIBIT_LOGICAL_ID_ALIASED
+"""Reasons that are recomputed from the APICs."""
 
 TRAPS = frozenset(
     {APIC_ID, APIC_EOI, APIC_RRR, APIC_LDR, APIC_DFR, APIC_SPIV, APIC_ESR, APIC_ICR, APIC_TMICT, APIC_TDCR}
@@ -118,8 +120,10 @@ class Vcpu:
         self.dfr = FLAT
         """What the logical table was last told."""
         self.blocking = False
-        self.irqs: set[int] = set()
-        """Interrupts posted to this vCPU."""
+        self.irqs: dict[int, int] = {}
+        """Device interrupts routed to this vCPU, and their vectors."""
+        self.posting = False
+        """Whether their IRTEs are posted; they are in host mode while AVIC is inactive."""
 
     @property
     def enabled(self) -> bool:
@@ -436,12 +440,13 @@ class Upstream(Router):
         self._set_inhibit(self.vms[vm], reason, bool(on))
 
     def _set_inhibit(self, kvm: Kvm, reason: int, on: bool) -> None:
-        self._set_inhibits(kvm, kvm.inhibits | 1 << reason if on else kvm.inhibits & ~(1 << reason))
+        self._set_inhibits(kvm, 1 << reason, int(on) << reason)
 
-    def _set_inhibits(self, kvm: Kvm, mask: int) -> None:
-        """Everybody leaves the guest before the new mask is in force."""
+    def _set_inhibits(self, kvm: Kvm, reasons: int, value: int) -> None:
+        """Change these reasons; everybody leaves the guest before the new mask is in force."""
         port = self.port
         port.lock("inhibit", kvm.vm)
+        mask = kvm.inhibits & ~reasons | value
         if bool(mask) != bool(kvm.inhibits):
             for v in list(kvm.vcpus.values()):
                 port.request_refresh(v.handle)
@@ -464,10 +469,21 @@ class Upstream(Router):
         self._refresh_virtual_apic_mode(v)
         cpu = self.port.vcpu_cpu(v.handle)
         if v.apicv_active:
+            self._set_irte_mode(v, posted=True)
             if cpu >= 0 and not v.blocking:
                 self._load(v, cpu)
         else:
             self._put(v, log=False)
+            self._set_irte_mode(v, posted=False)
+
+    def _set_irte_mode(self, v: Vcpu, posted: bool) -> None:
+        """The IRTEs of a vCPU are posted while AVIC is active for it."""
+        v.posting = posted
+        for irq, vector in sorted(v.irqs.items()):
+            if posted:
+                self.port.set_vcpu_affinity(irq, self.hpa_field(v.regs), vector, self.vcpu_tag(v.handle))
+            else:
+                self.port.set_vcpu_affinity(irq, 0, 0, 0)
 
     def _refresh_virtual_apic_mode(self, v: Vcpu) -> None:
         if not self.avic or not v.regs:
@@ -482,9 +498,7 @@ class Upstream(Router):
         """Recompute the inhibits that follow from ids and logical ids."""
         if not self.avic:
             return
-        mask = kvm.inhibits
-        for reason in (INHIBIT_PHYSICAL_ID_ALIASED, INHIBIT_APIC_ID_MODIFIED, INHIBIT_LOGICAL_ID_ALIASED):
-            mask &= ~(1 << reason)
+        mask = 0
         ids: set[int] = set()
         slots: set[int] = set()
         kind = ""
@@ -511,7 +525,7 @@ class Upstream(Router):
                 aliased = not self._take_slot(slots, ldr >> 24, own)
         if aliased:
             mask |= 1 << INHIBIT_LOGICAL_ID_ALIASED
-        self._set_inhibits(kvm, mask)
+        self._set_inhibits(kvm, DERIVED, mask)
 
     @staticmethod
     def _take_slot(slots: set[int], ldr: int, kind: str) -> bool:
@@ -531,7 +545,7 @@ class Upstream(Router):
 
     def _invalidate_logical(self, v: Vcpu) -> None:
         offset = self._logical_entry(v, v.ldr, v.dfr)
-        if offset >= 0:
+        if offset >= 0 and self.port.read32(v.kvm.logical_table, offset) & 0xFF == v.id:
             self.port.write32(v.kvm.logical_table, offset, 0)
 
     def _handle_ldr_update(self, v: Vcpu) -> None:
@@ -544,8 +558,11 @@ class Upstream(Router):
 
     def _install_logical(self, v: Vcpu) -> None:
         offset = self._logical_entry(v, v.ldr, v.dfr)
-        if offset >= 0 and v.addressable and v.id < 0xFF:
-            self.port.write32(v.kvm.logical_table, offset, 1 << 31 | v.id)
+        if offset < 0 or not v.addressable or v.id >= 0xFF:
+            return
+        entry = 1 << 31 | v.id
+        if self.port.read32(v.kvm.logical_table, offset) != entry:
+            self.port.write32(v.kvm.logical_table, offset, entry)
 
     def _handle_dfr_update(self, v: Vcpu) -> None:
         if v.x2 or not v.enabled:
@@ -558,8 +575,13 @@ class Upstream(Router):
         self._install_logical(v)
 
     def _post_state_restore(self, v: Vcpu) -> None:
-        self._handle_dfr_update(v)
-        self._handle_ldr_update(v)
+        """Bring the table in line with whatever LDR and DFR became while writes were not trapped."""
+        ldr = 0 if v.x2 or not v.enabled else self._reg(v, APIC_LDR) >> 24
+        dfr = v.dfr if v.x2 or not v.enabled else self._reg(v, APIC_DFR) | 0x0FFFFFFF
+        if (ldr, dfr) != (v.ldr, v.dfr):
+            self._invalidate_logical(v)
+            v.ldr, v.dfr = ldr, dfr
+        self._install_logical(v)
 
     # -- the software APIC
 
@@ -866,14 +888,14 @@ class Upstream(Router):
         port.lock("ir_list", v.handle)
         v.entry = v.entry & ~(HOST_ID | GA_LOG_INTR) | cpu | 1 << ENTRY_RUNNING
         self._publish(v)
-        for irq in sorted(v.irqs):
+        for irq in sorted(v.irqs) if v.posting else ():
             port.iommu_update_ga(irq, cpu, 0)
         port.unlock("ir_list", v.handle)
 
     def _put(self, v: Vcpu, log: bool) -> None:
         port = self.port
         port.lock("ir_list", v.handle)
-        for irq in sorted(v.irqs):
+        for irq in sorted(v.irqs) if v.posting else ():
             port.iommu_update_ga(irq, -1, int(log))
         v.entry &= ~(1 << ENTRY_RUNNING | GA_LOG_INTR)
         if log:
@@ -915,8 +937,7 @@ class Upstream(Router):
         elif v.enabled and (old_x2 or not old_enabled) and not v.x2:
             self.port.write32(v.regs, APIC_ID, (v.id & 0xFF) << 24)
         if self.avic:
-            self._handle_dfr_update(v)
-            self._handle_ldr_update(v)
+            self._post_state_restore(v)
         self._recalculate_map(v.kvm)
         was = v.apicv_active
         self._update_apicv(v)
@@ -989,7 +1010,7 @@ class Upstream(Router):
         for old in self.vcpus.values():
             if irq in old.irqs:
                 port.lock("ir_list", old.handle)
-                old.irqs.discard(irq)
+                del old.irqs[irq]
                 port.unlock("ir_list", old.handle)
         v = self.vcpus.get(vcpu)
         if v is None or not v.apicv_active:
@@ -1002,7 +1023,8 @@ class Upstream(Router):
             port.set_vcpu_affinity(irq, 0, 0, 0)
             return -EIO
         port.lock("ir_list", v.handle)
-        v.irqs.add(irq)
+        v.irqs[irq] = vector
+        v.posting = True
         if v.entry >> ENTRY_RUNNING & 1:
             port.iommu_update_ga(irq, v.entry & HOST_ID, 0)
         else:
