@@ -86,10 +86,12 @@ def explain(identifier: str) -> str:
 
 def _find(identifier: str) -> tuple[Subsystem, Clause]:
     known = []
+    prefix, _, number = identifier.upper().partition("-")
+    wanted = f"{prefix}-{number:0>3}"
     for name in available():
         of = subsystem(name)
         for clause in of.clauses:
-            if clause.id == identifier.upper():
+            if clause.id == wanted:
                 return of, clause
             known.append(clause.id)
     raise UsageError(f"there is no clause {identifier!r}{nearest(identifier, known)}")

@@ -42,8 +42,9 @@ def failure(found: Failure, of: Subsystem, candidate: Candidate, saved: Path | s
     steps, note = _replayed(found, of, candidate)
     lines = [_headline(found, candidate.spec), *_wrapped(found.clause.text, "  ")]
     lines += _labelled("world", _world(found.trace, of))
+    unended = "" if found.kind == "type" else " did not end"
     for number, report in enumerate(steps, 1):
-        lines += step(number, report)
+        lines += step(number, report, unended)
     lines += _mismatch(found)
     if steps:
         lines += _labelled("calls", calls(steps[-1]))
@@ -62,19 +63,22 @@ def another(found: Failure, saved: Path | str | None) -> str:
     return f"  also      {found.signature}, {n} {'step' if n == 1 else 'steps'}{where}"
 
 
-def step(number: int, report: StepReport) -> list[str]:
-    """One step with its results, the refusals met, and what happened during it."""
+def step(number: int, report: StepReport, unended: str = " did not end") -> list[str]:
+    """One step with its results, the refusals met, and what happened during it.
+
+    `unended` stands in place of a result where the step was cut short.
+    """
     label = f"step {number}"
     if isinstance(report.step.op, Parallel):
         points = ", ".join(map(str, report.step.op.schedule))
         at = f", switching at points {points}" if points else ""
         first = _labelled(label, [f"two threads{at}"])
         sides = zip(("left", "right"), report.done, strict=False)
-        return first + [f"    {side:<{LABEL - 2}}{_done(done, report)}" for side, done in sides]
-    lines = _labelled(label, [_done(report.done[0], report)])
+        return first + [f"    {side:<{LABEL - 2}}{_done(done, report, unended)}" for side, done in sides]
+    lines = _labelled(label, [_done(report.done[0], report, unended)])
     for done in report.inner:
         point = next((k for k, planned in report.step.during if planned is done.step), None)
-        lines.append(f"    {f'at point {point}':<{LABEL + 2}}{_done(done, report)}")
+        lines.append(f"    {f'at point {point}':<{LABEL + 2}}{_done(done, report, unended)}")
     return lines
 
 
@@ -214,13 +218,13 @@ def _mismatch(found: Failure) -> list[str]:
     return lines
 
 
-def _done(done: Done, report: StepReport) -> str:
+def _done(done: Done, report: StepReport, unended: str) -> str:
     """An operation, its result, and the refusals it met."""
     text = values.operation(done.step.op)
     if done.result is not None:
         text += f" -> {values.result(done.result)}"
     elif report.got is None:
-        text += " did not end"
+        text += unended
     met = ", ".join(
         f"{name} refused: {values.errno_name(value)}" if value < 0 else f"{name} returned {values.number(value)}"
         for name, value in done.frame.given.items()

@@ -130,7 +130,7 @@ def test_an_unknown_subsystem(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_an_unknown_clause(capsys: pytest.CaptureFixture[str]) -> None:
     """The nearest one is offered."""
-    assert refused(capsys, "explain", "TOY-01").startswith("there is no clause 'TOY-01'; did you mean 'TOY-01")
+    assert refused(capsys, "explain", "TOI-002") == "there is no clause 'TOI-002'; did you mean 'TOY-002'?"
 
 
 def test_an_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
