@@ -1,8 +1,8 @@
 """What guests, userspace and hardware may show of CET state: one pure function per operation.
 
 The state is per vCPU and says nothing of physical CPUs or backing stores: preemption changes no
-value, which is the point of the subsystem. `Vcpu.event` remembers what last happened to a vCPU's
-values, so that a wrong value later cites the clause that says it should have survived that.
+value, which is the point of the subsystem. `Vcpu.origin` and `since` remember how a vCPU's values
+came about and what they survived, so that a wrong value later cites the clause that says it should have survived that.
 """
 
 from __future__ import annotations
@@ -661,24 +661,28 @@ COMPONENTS = {c.CET_U: (U, PL3), c.CET_S: (PL0, PL1, PL2)}
 """Registers of an XSAVES component."""
 ZEROS = (0,) * 9
 
-FRESH, HOST, GUEST, XRSTORS, SWITCHED, BYPASSED, MOVED, WINDOW = range(8)
-RESET, MIGRATED, NESTED, TOGGLED, SMM, HALTED, CROSSED = range(8, 15)
-"""What last happened to a vCPU's values."""
+FRESH, HOST, GUEST, EMULATED_WRITE, XRSTORS, RESET, MIGRATED, NESTED, SMM = range(9)
+"""How a vCPU's values came to be what they are: the last operation that was meant to change some."""
+UNTOUCHED, SWITCHED, MOVED, WINDOW, HALTED, CROSSED, TOGGLED = range(7)
+"""What they survived since then, that was not meant to change any."""
 
-SURVIVED = {
+ORIGINS = {
     FRESH: c.LAST_ACCEPTED_VALUE,
-    SWITCHED: c.NO_LOST_UPDATE,
-    BYPASSED: c.BYPASSING_WRITES_ARE_SAVED,
-    MOVED: c.PCPU_MIGRATION_TRANSPARENT,
-    WINDOW: c.SAVE_IS_IDEMPOTENT,
+    XRSTORS: c.INTERCEPTED_ACTS_ON_LIVE,
     RESET: c.RESET_CLEARS,
     MIGRATED: c.MIGRATION_ROUND_TRIP,
-    TOGGLED: c.TOGGLE_KEEPS_STATE,
     SMM: c.SSP_THROUGH_SMRAM,
+}
+"""The clause by which an operation gives registers their values."""
+SURVIVED = {
+    SWITCHED: c.NO_LOST_UPDATE,
+    MOVED: c.PCPU_MIGRATION_TRANSPARENT,
+    WINDOW: c.SAVE_IS_IDEMPOTENT,
     HALTED: c.HALT_IS_PREEMPTION,
     CROSSED: c.FAST_PATH_INVALIDATED,
+    TOGGLED: c.TOGGLE_KEEPS_STATE,
 }
-"""The clause by which values survive an event, or are what the event makes them."""
+"""The clause by which they keep them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -713,9 +717,12 @@ class Vcpu:
     ran: bool = False
     wp: bool = False
     cet: bool = False
-    event: int = FRESH
+    origin: int = FRESH
     place: int = 0
-    """The register that the event FRESH, HOST or GUEST is about."""
+    """The register last written, if it was one."""
+    over: bool = False
+    """What was written or cleared had another value before."""
+    since: int = UNTOUCHED
     denied: tuple[int, ...] = ()
     smm: tuple[bool, bool] | None = None
     """CR0.WP and CR4.CET before the SMI, while in SMM."""
@@ -1105,9 +1112,21 @@ def _with(state: State, slot: int, vcpu: Vcpu | None) -> State:
 def _crossed(state: State, slot: int) -> State:
     """The other vCPU's registers may have been displaced by this one's."""
     other = state.vcpus[1 - slot]
-    if other is None or not other.live or other.event in (CROSSED, FRESH, HOST):
+    if other is None or not other.live or other.since == CROSSED or other.origin in (FRESH, HOST):
         return state
-    return _with(state, 1 - slot, replace(other, event=CROSSED))
+    return _with(state, 1 - slot, replace(other, since=CROSSED))
+
+
+def _written(v: Vcpu, place: int, value: int, origin: int) -> Vcpu:
+    """One register has a new value."""
+    return replace(
+        v,
+        regs=_put(v.regs, place, value),
+        origin=origin,
+        place=place,
+        over=v.regs[place] != value,
+        since=UNTOUCHED,
+    )
 
 
 def _put(regs: tuple[int, ...], place: int, value: int) -> tuple[int, ...]:
@@ -1159,9 +1178,6 @@ def configure(state: State, op: Create | Destroy | SetCpuid | SetFilter, env: An
 # -- running
 
 
-_LEFT = {GUEST: SWITCHED, XRSTORS: BYPASSED}
-
-
 def run(state: State, op: Run) -> Outcome:
     """Begin to run; the values are those of before."""
     v = _vcpu(state, op.vcpu)
@@ -1172,25 +1188,24 @@ def run(state: State, op: Run) -> Outcome:
 def leave(state: State, op: Leave) -> Outcome:
     """Return to userspace; the values stay."""
     v = _vcpu(state, op.vcpu)
-    new = replace(v, live=False, event=_LEFT.get(v.event, v.event))
+    bypassed = v.origin == XRSTORS and v.since == UNTOUCHED
+    new = replace(v, live=False, since=SWITCHED if bypassed else v.since)
     return Outcome(_with(state, op.vcpu, new), None, because=c.NO_LOST_UPDATE)
 
 
 def preempt(state: State, op: Preempt | Window | Halt) -> Outcome:
     """Being scheduled out and in changes nothing."""
     v = _vcpu(state, op.vcpu)
-    if not v.live:
-        event = WINDOW
-    elif v.event in (XRSTORS, BYPASSED):
-        event = BYPASSED
-    elif op.cpu:
-        event = MOVED
-    else:
-        event = HALTED if isinstance(op, Halt) else SWITCHED
     because = c.HALT_IS_PREEMPTION if isinstance(op, Halt) else c.NO_LOST_UPDATE
-    if event == v.event:
+    if not v.live:
+        since = WINDOW
+    elif op.cpu:
+        since = MOVED
+    else:
+        since = HALTED if isinstance(op, Halt) else SWITCHED
+    if since == v.since:
         return Outcome(state, None, because=because)
-    return Outcome(_with(state, op.vcpu, replace(v, event=event)), None, because=because, also=_ATOMIC)
+    return Outcome(_with(state, op.vcpu, replace(v, since=since)), None, because=because, also=_ATOMIC)
 
 
 _ATOMIC = (c.SAVE_IS_ATOMIC,)
@@ -1225,24 +1240,26 @@ def _refusal(state: State, v: Vcpu, msr: int, value: int, base_aligned: bool) ->
     return pointer_refusal(value, state.host.width)
 
 
-def _survival(v: Vcpu, place: int, *, host: bool) -> Clause:
+def _survival(v: Vcpu, place: int, *, host: bool = False, emulated: bool = False) -> Clause:
     """The clause by which this register has its value now."""
-    event = v.event
-    if event == GUEST:
+    origin = v.origin
+    if v.since != UNTOUCHED:
+        return c.BYPASSING_WRITES_ARE_SAVED if origin == XRSTORS else SURVIVED[v.since]
+    if origin in (GUEST, EMULATED_WRITE, HOST):
         if place != v.place:
             return c.POINTERS_INDEPENDENT
+        if origin == HOST:
+            return c.LAST_ACCEPTED_VALUE if host else c.HOST_WRITE_REACHES_GUEST
         if host:
-            return c.HOST_READS_GUEST_VALUE
-        return c.INTERCEPTED_ACTS_ON_LIVE if v.regs[place] else c.ZERO_IS_A_VALUE
-    if event == HOST:
-        if place != v.place:
-            return c.POINTERS_INDEPENDENT
-        return c.LAST_ACCEPTED_VALUE if host else c.HOST_WRITE_REACHES_GUEST
-    if event == XRSTORS:
-        return c.HOST_READS_GUEST_VALUE if host else c.INTERCEPTED_ACTS_ON_LIVE
-    if event == NESTED:
+            return c.HOST_READS_GUEST_VALUE if v.regs[place] else c.ZERO_IS_A_VALUE
+        if emulated != (origin == EMULATED_WRITE):
+            return c.INTERCEPTED_ACTS_ON_LIVE
+        return c.LAST_ACCEPTED_VALUE if v.regs[place] else c.ZERO_IS_A_VALUE
+    if origin == XRSTORS and host:
+        return c.HOST_READS_GUEST_VALUE
+    if origin == NESTED:
         return _nested_survival(v, place)
-    return SURVIVED[event]
+    return ORIGINS[origin]
 
 
 def _nested_survival(v: Vcpu, place: int) -> Clause:
@@ -1271,7 +1288,7 @@ def rdmsr(state: State, op: Rdmsr) -> Outcome:
             return Outcome(state, (0, 0), because=c.IGNORED_MSRS_HAVE_NO_STATE)
         return Outcome(state, (1, 0), because=lacks)
     place = PLACE[msr]
-    because = _survival(v, place, host=False)
+    because = _survival(v, place, emulated=op.emulated)
     also = _CONTROL_READ if place < 2 else _READ
     return Outcome(state, (0, v.regs[place]), because=because, also=also)
 
@@ -1300,7 +1317,7 @@ def wrmsr(state: State, op: Wrmsr, profile: c.Profile) -> Outcomes:
     new = _with(
         _crossed(state, op.vcpu),
         op.vcpu,
-        replace(v, regs=_put(v.regs, PLACE[msr], value), event=GUEST, place=PLACE[msr]),
+        _written(v, PLACE[msr], value, EMULATED_WRITE if op.emulated else GUEST),
     )
     stored = Outcome(new, 0, because=_STORED[msr], also=_enabling(v, msr))
     if msr not in c.CONTROL_MSRS:
@@ -1350,7 +1367,7 @@ def xrstors(state: State, op: Xrstors) -> Outcome:
     places = COMPONENTS[op.component]
     for place, value in zip(places, op.words or (0,) * len(places), strict=True):
         regs = _put(regs, place, value)
-    new = _with(_crossed(state, op.vcpu), op.vcpu, replace(v, regs=regs, event=XRSTORS))
+    new = _with(_crossed(state, op.vcpu), op.vcpu, replace(v, regs=regs, origin=XRSTORS, since=UNTOUCHED))
     return Outcome(new, 0, because=c.XSS_WRITE)
 
 
@@ -1360,15 +1377,15 @@ def xsaves(state: State, op: Xsaves) -> Outcome:
     if not v.regs[XSS] >> op.component & 1:
         return Outcome(state, None, because=c.XSS_WRITE)
     words = tuple(v.regs[place] for place in COMPONENTS[op.component])
-    return Outcome(state, words, because=_survival(v, COMPONENTS[op.component][0], host=False), also=_READ)
+    return Outcome(state, words, because=_survival(v, COMPONENTS[op.component][0]), also=_READ)
 
 
 def ssp(state: State, op: WriteSsp | ReadSsp) -> Outcome:
     """The guest moves or reads SSP, without an exit."""
     v = _vcpu(state, op.vcpu)
     if isinstance(op, ReadSsp):
-        return Outcome(state, v.regs[SSP], because=_survival(v, SSP, host=False))
-    new = replace(v, regs=_put(v.regs, SSP, op.value), event=GUEST, place=SSP)
+        return Outcome(state, v.regs[SSP], because=_survival(v, SSP))
+    new = _written(v, SSP, op.value, GUEST)
     return Outcome(_with(state, op.vcpu, new), None, because=c.LAST_ACCEPTED_VALUE)
 
 
@@ -1399,7 +1416,7 @@ def _host_write(state: State, v: Vcpu, msr: int, value: int, base_aligned: bool)
     refusal = _refusal(state, v, msr, value, base_aligned)
     if refusal is not None:
         return None, refusal, False
-    new = replace(v, regs=_put(v.regs, PLACE[msr], value), event=HOST, place=PLACE[msr])
+    new = _written(v, PLACE[msr], value, HOST)
     bad_base = msr in c.CONTROL_MSRS and not is_canonical(base_of(value), state.host.width)
     return new, c.CET_BASE_CANONICAL if bad_base else c.HOST_WRITE_REACHES_GUEST, bad_base
 
@@ -1423,7 +1440,7 @@ def get_msrs(state: State, op: GetMsrs, env: Answers) -> Outcome:
     because = c.BATCH_STOPS_AT_FAILURE
     for msr in op.indices:
         succeeded, value, clause = _host_read(state, v, msr)
-        if not values:
+        if not values or PLACE.get(msr) == v.place:
             because = clause
         if not succeeded:
             return Outcome(state, (len(values), tuple(values)), because=clause, also=_STOPPED)
@@ -1509,7 +1526,7 @@ def get_one_reg(state: State, op: GetOneReg, env: Answers) -> Outcome:
         return Outcome(state, (-c.EINVAL, 0), because=c.ONE_REG_IS_HOST_ACCESS)
     if env.copy_to_user:
         return Outcome(state, (-c.EFAULT, 0), because=c.ONE_REG_ID)
-    if v.event in (FRESH, HOST):
+    if v.origin in (FRESH, HOST) and v.since == UNTOUCHED:
         clause = c.GUEST_SSP_REGISTER if msr == c.INTERNAL_GUEST_SSP else c.ONE_REG_IS_HOST_ACCESS
     also = (c.GUEST_SSP_REGISTER,) if msr == c.INTERNAL_GUEST_SSP else (c.ONE_REG_IS_HOST_ACCESS,)
     return Outcome(state, (0, value), because=clause, also=also)
@@ -1538,10 +1555,10 @@ def mov_cr(state: State, op: MovCr0 | MovCr4) -> Outcome:
     if cet and not wp:
         clause = c.WP_HELD_BY_CET if isinstance(op, MovCr0) else c.CET_NEEDS_WP
         return Outcome(state, 1, because=clause, effect=clause)
-    event = TOGGLED if cet != v.cet else v.event
+    since = TOGGLED if cet != v.cet else v.since
     clause = c.WP_HELD_BY_CET if isinstance(op, MovCr0) else c.CET_NEEDS_WP
     also = (c.CR4_CET_RESERVED,) if isinstance(op, MovCr4) else ()
-    new = replace(v, wp=wp, cet=cet, event=event)
+    new = replace(v, wp=wp, cet=cet, since=since)
     return Outcome(_with(state, op.vcpu, new), 0, because=clause, effect=clause, also=also)
 
 
@@ -1550,7 +1567,7 @@ def set_sregs(state: State, op: SetSregs) -> Outcomes:
     v = _vcpu(state, op.vcpu)
     if op.cet and not (v.shstk or v.ibt):
         return Outcome(state, -c.EINVAL, because=c.CR4_CET_RESERVED)
-    new = replace(v, wp=op.wp, cet=op.cet, event=TOGGLED if op.cet != v.cet else v.event)
+    new = replace(v, wp=op.wp, cet=op.cet, since=TOGGLED if op.cet != v.cet else v.since)
     stored = Outcome(_with(state, op.vcpu, new), 0, because=c.SREGS_PAIR)
     if op.cet and not op.wp:
         return (Outcome(state, -c.EINVAL, because=c.SREGS_PAIR), stored)
@@ -1564,7 +1581,16 @@ def reset(state: State, op: Init | Reset | GetMpState) -> Outcome:
     if isinstance(op, GetMpState) and not op.init:
         return Outcome(state, result, because=c.INIT_ANYWHERE)
     xss = 0 if isinstance(op, Reset) else v.regs[XSS]
-    new = replace(v, regs=_put(ZEROS, XSS, xss), wp=False, cet=False, event=RESET, dead=False)
+    new = replace(
+        v,
+        regs=_put(ZEROS, XSS, xss),
+        wp=False,
+        cet=False,
+        origin=RESET,
+        over=any(v.regs),
+        since=UNTOUCHED,
+        dead=False,
+    )
     because = c.RESET_CLEARS if isinstance(op, Reset) else c.INIT_ANYWHERE
     return Outcome(_with(state, op.vcpu, new), result, because=because, effect=c.RESET_CLEARS)
 
@@ -1618,7 +1644,7 @@ def smi(state: State, op: Smi) -> Outcome:
     """Enter SMM: SSP goes to SMRAM if the vCPU has one, CR4.CET is cleared."""
     v = _vcpu(state, op.vcpu)
     smram = v.regs[SSP] if v.shstk else v.smram
-    new = replace(v, smm=(v.wp, v.cet), smram=smram, cet=False, event=SMM)
+    new = replace(v, smm=(v.wp, v.cet), smram=smram, cet=False, origin=SMM, since=UNTOUCHED)
     return Outcome(_with(state, op.vcpu, new), None, because=c.SSP_THROUGH_SMRAM, also=(c.SMM_CLEARS_CR4,))
 
 
@@ -1632,7 +1658,7 @@ def rsm(state: State, op: Rsm) -> Outcome:
         dead = replace(v, smm=None, smram=slot, dead=True)
         return Outcome(_with(state, op.vcpu, dead), 1, because=c.SSP_THROUGH_SMRAM)
     regs = _put(v.regs, SSP, slot) if v.shstk else v.regs
-    new = replace(v, regs=regs, smm=None, smram=slot, wp=wp, cet=cet, event=SMM)
+    new = replace(v, regs=regs, smm=None, smram=slot, wp=wp, cet=cet, origin=SMM, since=UNTOUCHED)
     return Outcome(_with(state, op.vcpu, new), 0, because=c.SSP_THROUGH_SMRAM, effect=c.SMM_CLEARS_CR4)
 
 
@@ -1701,7 +1727,7 @@ def nested_enter(state: State, op: NestedEnter | SetNestedState, profile: c.Prof
         entered=entering,
     )
     cet, wp = (area.cet, area.wp) if entering else (v.cet, v.wp)
-    new = replace(written, regs=regs, wp=wp, cet=cet, l2=l2, event=NESTED)
+    new = replace(written, regs=regs, wp=wp, cet=cet, l2=l2, origin=NESTED, since=UNTOUCHED)
     because = c.VMRUN_SWITCHES if amd else c.L2_STARTS
     return Outcome(_with(state, op.vcpu, new), c.ENTERED, because=because, also=_ENTRY[amd])
 
@@ -1730,7 +1756,7 @@ def nested_exit(state: State, op: NestedExit) -> Outcome:
         v.regs[TABLE] if v.shstk else v.area[2],
     )
     regs = _switched(v, l2.regs) if l2.restores else v.regs
-    new = replace(v, regs=regs, area=stored, wp=l2.wp, cet=l2.cet, l2=None, event=NESTED)
+    new = replace(v, regs=regs, area=stored, wp=l2.wp, cet=l2.cet, l2=None, origin=NESTED, since=UNTOUCHED)
     because = c.VMRUN_SWITCHES if state.host.vendor == "amd" else c.L2_STORED
     return Outcome(_with(state, op.vcpu, new), None, because=because)
 
@@ -1751,7 +1777,7 @@ def migrate(state: State, op: Migrate) -> Outcome:
     """A fresh vCPU with everything that was saved and restored; True if every call succeeded."""
     v = _vcpu(state, op.vcpu)
     fresh = new_vcpu(state, v.asked)
-    new = replace(fresh, regs=v.regs, wp=v.wp, cet=v.cet, event=MIGRATED, area=v.area, smram=v.smram)
+    new = replace(fresh, regs=v.regs, wp=v.wp, cet=v.cet, origin=MIGRATED, since=UNTOUCHED, area=v.area, smram=v.smram)
     return Outcome(_with(state, op.vcpu, new), True, because=c.MIGRATION_ROUND_TRIP)
 
 

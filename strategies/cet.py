@@ -232,20 +232,23 @@ CONFIGS = (
 
 
 def hosts() -> tuple[m.Host, ...]:
-    """Every combination of what the capabilities depend on, plainest first, and hosts with shadow stacks."""
+    """Every combination of features, XSS bits and paging, with all VMX prerequisites or without one of them."""
     on, masks = (True, False), (0x1800, 0x800, 0x1000, 0)
-    intel = [
-        m.Host("intel", shstk, ibt, xsaves, lm, xss, entry, exit_, basic, unrestricted, tdp, not larger)
-        for xss in masks
-        for shstk, ibt, xsaves, lm, entry, exit_, basic, unrestricted, tdp, larger in product(on, repeat=10)
-        if entry == exit_ or (lm and xsaves and tdp and larger)
+    controls = [(True, True, True, True), (False, True, True, True), (True, False, True, True)]
+    controls += [(True, True, False, True), (True, True, True, False), (False, False, False, False)]
+    listed = [m.Host(xss=xss) for xss in masks] + [m.Host(smaller_maxphyaddr=True), m.Host(tdp=False)]
+    listed += [
+        m.Host("intel", shstk, ibt, xsaves, True, xss, *prerequisites, tdp, not larger)
+        for xss, prerequisites in product(masks, controls)
+        for shstk, ibt, xsaves, tdp, larger in product(on, repeat=5)
     ]
-    amd = [
-        m.Host("amd", shstk, ibt, xsaves, lm, xss, False, False, False, False, tdp, not larger)
+    listed += [
+        m.Host("amd", shstk, ibt, xsaves, True, xss, False, False, False, False, tdp, not larger)
         for xss in masks
-        for shstk, ibt, xsaves, lm, tdp, larger in product(on, repeat=6)
+        for shstk, ibt, xsaves, tdp, larger in product(on, repeat=5)
     ]
-    return (*intel, *amd, m.Host(s_cet=1), m.Host(vendor="amd", ibt=False, s_cet=3), m.Host(s_cet=4))
+    listed += [m.Host(vendor, lm=False, ibt=ibt) for vendor in ("intel", "amd") for ibt in on]
+    return (*dict.fromkeys(listed), m.Host(s_cet=1), m.Host(vendor="amd", ibt=False, s_cet=3), m.Host(s_cet=4))
 
 
 HOSTS = hosts()
@@ -385,81 +388,143 @@ B0, B1 = tag(1, c.PL0_SSP), tag(1, c.PL1_SSP)
 
 def _windows(op: object, points: range, slot: int = 0) -> tuple[Step, ...]:
     """The operation by itself, and with a preemption of its own vCPU at each of these points."""
-    return (Step(op), *(Step(op, during=((k, Step(m.Preempt(slot))),)) for k in points))
+    return (Step(op), *(Step(op, during=((k, Step(m.Window(slot))),)) for k in points))
 
 
 def _core() -> tuple[Step, ...]:
     """One vCPU with two pointers: every path by which they are written, read, saved and lost."""
     return (
-        *_windows(m.Run(0), range(4)),
-        *_windows(m.Leave(0), range(12)),
-        Step(m.Wrmsr(0, c.PL0_SSP, A0)),
-        Step(m.Wrmsr(0, c.PL0_SSP, 0)),
-        *_windows(m.Wrmsr(0, c.PL0_SSP, A0, emulated=True), range(1, 8)),
-        Step(m.Wrmsr(0, c.PL0_SSP, 0, emulated=True)),
-        Step(m.Wrmsr(0, c.XSS, 0x1000)),
-        Step(m.Xrstors(0, c.CET_S, (A0, A1, 0))),
         Step(m.Rdmsr(0, c.PL0_SSP)),
         Step(m.Rdmsr(0, c.PL0_SSP, emulated=True)),
         Step(m.Rdmsr(0, c.PL1_SSP)),
+        Step(m.GetMsrs(0, (c.PL0_SSP,))),
+        Step(m.GetMsrs(0, (c.PL1_SSP,))),
+        Step(m.Run(0)),
+        Step(m.Wrmsr(0, c.PL0_SSP, A0)),
+        Step(m.Wrmsr(0, c.PL0_SSP, 0)),
+        Step(m.Wrmsr(0, c.PL0_SSP, 0, emulated=True)),
+        Step(m.Leave(0)),
+        Step(m.Init(0)),
+        Step(m.SetMsrs(0, ((c.PL1_SSP, A1),))),
+        Step(m.SetMsrs(0, ((c.PL0_SSP, A0),))),
+        Step(m.Wrmsr(0, c.XSS, 0x1000)),
+        Step(m.Xrstors(0, c.CET_S, (A0, A1, 0))),
         Step(m.Preempt(0)),
         Step(m.Preempt(0, 1)),
         Step(m.HostTask(0)),
-        Step(m.Init(0)),
-        Step(m.SetMsrs(0, ((c.PL0_SSP, A0),))),
-        Step(m.SetMsrs(0, ((c.PL1_SSP, A1),))),
-        *_windows(m.GetMsrs(0, (c.PL0_SSP,)), range(8)),
-        Step(m.GetMsrs(0, (c.PL1_SSP,))),
+        Step(m.Exit(0)),
         Step(m.GetMpState(0, True)),
     )
 
 
-def _pair() -> tuple[Step, ...]:
+def _torn() -> tuple[Step, ...]:
+    """One vCPU with one pointer and a preemption at every point of every ioctl and intercepted write."""
+    return (
+        Step(m.Rdmsr(0, c.PL0_SSP)),
+        Step(m.GetMsrs(0, (c.PL1_SSP,))),
+        *_windows(m.GetMsrs(0, (c.PL0_SSP,)), range(9)),
+        *_windows(m.Run(0), range(4)),
+        *_windows(m.Leave(0), range(16)),
+        Step(m.Wrmsr(0, c.PL0_SSP, A0)),
+        *_windows(m.Wrmsr(0, c.PL0_SSP, A0, emulated=True), range(8)),
+        *_windows(m.SetMsrs(0, ((c.PL1_SSP, A1),)), range(9)),
+    )
+
+
+def _pair(windows: range) -> tuple[Step, ...]:
     """Two vCPUs that share a physical CPU."""
-    steps: list[Step] = [Step(m.HostTask(0))]
-    for slot, value, other in ((0, A0, A1), (1, B0, B1)):
+    steps: list[Step] = []
+    for slot, value in ((0, A1), (1, B1)):
         steps += [
             Step(m.Run(slot)),
-            *_windows(m.Leave(slot), range(0, 12, 3), slot),
-            Step(m.Wrmsr(slot, c.PL0_SSP, value)),
-            Step(m.Wrmsr(slot, c.PL1_SSP, other)),
-            Step(m.Wrmsr(slot, c.XSS, 0x1000)),
-            Step(m.Xrstors(slot, c.CET_S, (value, 0, 0))),
-            Step(m.Rdmsr(slot, c.PL0_SSP)),
+            *_windows(m.Leave(slot), windows, slot),
+            Step(m.Wrmsr(slot, c.PL1_SSP, value)),
             Step(m.Rdmsr(slot, c.PL1_SSP)),
-            *_windows(m.GetMsrs(slot, (c.PL1_SSP,)), range(0, 8, 2), slot),
-            Step(m.SetMsrs(slot, ((c.PL0_SSP, value),))),
+            *_windows(m.GetMsrs(slot, (c.PL1_SSP,)), windows, slot),
         ]
+        if len(windows) > 1:
+            steps += [
+                Step(m.HostTask(0)),
+                Step(m.Wrmsr(slot, c.XSS, 0x1000)),
+                Step(m.Xrstors(slot, c.CET_S, (0, value, 0))),
+                Step(m.SetMsrs(slot, ((c.PL1_SSP, value),))),
+                Step(m.Preempt(slot, 1)),
+                Step(m.Init(slot)),
+            ]
     return tuple(steps)
 
 
-VALUES = tuple(dict.fromkeys((0, *(1 << bit for bit in range(64)), *POINTER_EDGES, *CONTROL_EDGES, *XSS_EDGES)))
-"""Each bit by itself, and the edges of every kind of register."""
+BITS = (0, *(1 << bit for bit in range(64)))
+
+
+def _values(msr: int) -> tuple[int, ...]:
+    """Each bit by itself, and the edges that matter for this register."""
+    if msr in c.CONTROL_MSRS:
+        return (*BITS, *CONTROL_EDGES)
+    return (*BITS, *(XSS_EDGES if msr == c.XSS else POINTER_EDGES))
+
+
+TESTED = (c.U_CET, c.S_CET, c.PL0_SSP, c.PL3_SSP, c.INT_SSP_TAB, c.XSS)
+"""Registers whose values are tried without gaps; PL1_SSP and PL2_SSP get the edges."""
+PAIRS = tuple(1 << high | 1 << low for high in range(16) for low in range(high))
+"""Pairs of the low bits of U_CET and S_CET."""
 
 
 def _host_values() -> Iterator[Step]:
-    for msr, value in product(c.MSRS, VALUES):
-        yield Step(m.SetMsrs(0, ((msr, value),)))
-        yield Step(m.SetOneReg(0, c.ONE_REG_MSR | msr, value))
-    for value in VALUES:
+    for msr in c.MSRS:
+        for value in _values(msr) if msr in TESTED else POINTER_EDGES:
+            yield Step(m.SetMsrs(0, ((msr, value),)))
+    for value in PAIRS:
+        yield Step(m.SetMsrs(0, ((c.S_CET, value),)))
+    for value in (*BITS, *POINTER_EDGES):
         yield Step(m.SetOneReg(0, c.ONE_REG_GUEST_SSP, value))
+    for msr in (c.U_CET, c.PL0_SSP):
+        for value in CONTROL_EDGES if msr == c.U_CET else POINTER_EDGES:
+            yield Step(m.SetOneReg(0, c.ONE_REG_MSR | msr, value))
+    for msr in c.MSRS:
+        yield Step(m.GetMsrs(0, (msr,)))
 
 
 def _guest_values() -> Iterator[Step]:
     yield Step(m.Run(0))
-    for msr, value in product((*c.MSRS, c.INTERNAL_GUEST_SSP), VALUES):
-        yield Step(m.Wrmsr(0, msr, value, emulated=True))
-        yield Step(m.Wrmsr(0, msr, value))
     for msr in (*c.MSRS, c.INTERNAL_GUEST_SSP):
         yield Step(m.Rdmsr(0, msr))
+        yield Step(m.Rdmsr(0, msr, emulated=True))
+    for msr in (*c.MSRS, c.INTERNAL_GUEST_SSP):
+        for value in _values(msr) if msr in TESTED else POINTER_EDGES:
+            yield Step(m.Wrmsr(0, msr, value, emulated=True))
+        for value in CONTROL_EDGES if msr in c.CONTROL_MSRS else POINTER_EDGES:
+            yield Step(m.Wrmsr(0, msr, value))
+    for value in PAIRS:
+        yield Step(m.Wrmsr(0, c.U_CET, value, emulated=True))
 
 
 def _nested() -> tuple[Step, ...]:
-    reads = (m.Rdmsr(0, c.S_CET), m.Rdmsr(0, c.INT_SSP_TAB), m.ReadSsp(0), m.Rdmsr(0, c.PL3_SSP))
-    return (Step(m.Run(0)), *(Step(m.NestedEnter(0, area)) for area in AREAS), Step(m.NestedExit(0)), *map(Step, reads))
+    """Every area, accepted or refused."""
+    return (Step(m.Run(0)), *(Step(m.NestedEnter(0, area)) for area in AREAS))
 
 
-def _smm() -> tuple[Step, ...]:
+def _switches() -> tuple[Step, ...]:
+    """Few areas, and all that may happen before, in and after L2."""
+    return (
+        Step(m.Run(0)),
+        Step(m.Leave(0)),
+        *(Step(m.NestedEnter(0, area)) for area in AREAS[:4]),
+        Step(m.SetNestedState(0, AREAS[0])),
+        Step(m.NestedExit(0)),
+        Step(m.Rdmsr(0, c.S_CET)),
+        Step(m.Rdmsr(0, c.INT_SSP_TAB)),
+        Step(m.ReadSsp(0)),
+        Step(m.Rdmsr(0, c.PL3_SSP)),
+        Step(m.Wrmsr(0, c.S_CET, 3)),
+        Step(m.Wrmsr(0, c.INT_SSP_TAB, A1)),
+        Step(m.Wrmsr(0, c.PL3_SSP, A0)),
+        Step(m.SetMsrs(0, ((c.S_CET, 1),))),
+    )
+
+
+def _control() -> tuple[Step, ...]:
+    """CR0.WP and CR4.CET by every way there is."""
     return (
         Step(m.Run(0)),
         Step(m.Leave(0)),
@@ -467,13 +532,89 @@ def _smm() -> tuple[Step, ...]:
         *(Step(m.MovCr4(0, cet, owned)) for cet, owned in product((True, False), repeat=2)),
         *(Step(m.SetSregs(0, wp, cet)) for wp, cet in product((True, False), repeat=2)),
         Step(m.WriteSsp(0, A0)),
+        Step(m.Wrmsr(0, c.S_CET, 1)),
+        Step(m.Rdmsr(0, c.S_CET)),
+        Step(m.ReadSsp(0)),
+        Step(m.Reset(0)),
+    )
+
+
+def _smm() -> tuple[Step, ...]:
+    """SMM, with what the handler may do to the save area and to CR0.WP."""
+    return (
+        Step(m.Run(0)),
+        *(Step(m.MovCr0(0, wp)) for wp in (True, False)),
+        Step(m.MovCr4(0, True)),
+        Step(m.WriteSsp(0, A0)),
         Step(m.ReadSsp(0)),
         Step(m.Smi(0)),
         *(Step(m.Rsm(0, ssp)) for ssp in (None, A1, 1, 0xAAAA_AAAA_AAAA_AAA8)),
-        Step(m.Rdmsr(0, c.S_CET)),
-        Step(m.Wrmsr(0, c.S_CET, 1)),
         Step(m.Rdmsr(0, c.INTERNAL_GUEST_SSP)),
-        Step(m.Reset(0)),
+        Step(m.Rdmsr(0, c.PL3_SSP)),
+    )
+
+
+def _emulator() -> tuple[Step, ...]:
+    """Every instruction under every combination of what makes CET active."""
+    return (
+        *(Step(m.Emulate(0, name, user)) for name, user in product(m.EMULATED, (False, True))),
+        Step(m.Run(0)),
+        Step(m.MovCr0(0, True)),
+        Step(m.MovCr4(0, True)),
+        Step(m.WriteSsp(0, 1 << 32)),
+        *(Step(m.Wrmsr(0, c.S_CET, value)) for value in (1, 4, 0)),
+        *(Step(m.Wrmsr(0, c.U_CET, value)) for value in (1, 4)),
+    )
+
+
+def _setting_up() -> tuple[Step, ...]:
+    """CPUID, the filter, creation and destruction, and what the guest sees of them."""
+    return (
+        *(Step(m.Vmread(0, field)) for field in (c.GUEST_S_CET, c.GUEST_SSP, c.GUEST_INTR_SSP_TABLE)),
+        Step(m.CpuidSize(0)),
+        Step(m.Run(0)),
+        Step(m.Wrmsr(0, c.XSS, 0x1800)),
+        *(Step(m.Rdmsr(0, msr)) for msr in c.MSRS),
+        Step(m.Leave(0)),
+        *(Step(m.SetCpuid(0, cpuid)) for cpuid in CPUID.values),
+        *(Step(m.SetFilter(0, denied)) for denied in DENIED.values),
+        Step(m.Destroy(0)),
+        Step(m.Create(0)),
+    )
+
+
+def _bypass() -> tuple[Step, ...]:
+    """XRSTORS, which no intercept sees."""
+    return (
+        Step(m.Rdmsr(0, c.PL0_SSP)),
+        Step(m.Xsaves(0, c.CET_S)),
+        Step(m.GetMsrs(0, (c.PL0_SSP,))),
+        Step(m.Run(0)),
+        Step(m.Wrmsr(0, c.XSS, 0x1000)),
+        Step(m.Xrstors(0, c.CET_S, (A0, A1, 0))),
+        Step(m.Leave(0)),
+        Step(m.Preempt(0, 1)),
+        Step(m.Rdmsr(0, c.PL0_SSP, emulated=True)),
+    )
+
+
+def _torn_leave() -> tuple[Step, ...]:
+    """A value written and read back, with a preemption at each point of leaving KVM_RUN."""
+    return (
+        Step(m.GetMsrs(0, (c.PL0_SSP,))),
+        Step(m.Run(0)),
+        Step(m.Wrmsr(0, c.PL0_SSP, A0)),
+        *_windows(m.Leave(0), range(16)),
+    )
+
+
+def _torn_write() -> tuple[Step, ...]:
+    """A value that userspace set, with a preemption at each point of the guest's first write of another."""
+    return (
+        Step(m.Rdmsr(0, c.PL1_SSP)),
+        Step(m.SetMsrs(0, ((c.PL1_SSP, A1),))),
+        Step(m.Run(0)),
+        *_windows(m.Wrmsr(0, c.PL0_SSP, A0), range(8)),
     )
 
 
@@ -494,26 +635,43 @@ def _userspace() -> tuple[Step, ...]:
 
 
 def _scopes() -> dict[str, Scope]:
-    bare = m.Config(vcpus=())
-    loading = (
-        *(Step(m.VendorInit(host)) for host in HOSTS),
-        *map(Step, (m.SupportedXss(), m.MsrIndexList(), m.NestedCapabilities())),
+    probes = (m.SupportedXss(), m.MsrIndexList(), m.NestedCapabilities())
+    loading = (*(Step(m.VendorInit(host)) for host in HOSTS), *map(Step, probes))
+    one, svm = m.Config(vcpus=(m.Cpuid(),)), m.Config(AMD, (SHSTK_ONLY,))
+    two = m.Config(vcpus=(m.Cpuid(), m.Cpuid()))
+    ignoring = m.Config(vcpus=(NEITHER,), ignore_msrs=True)
+    without_cet = m.Config(
+        m.Host(shstk=False, ibt=False, load_cet_entry=False, load_cet_exit=False, xss=0), (m.Cpuid(),)
     )
-    one = m.Config(vcpus=(m.Cpuid(),))
+    nested, one_reg = frozenset({"nested"}), frozenset({"one-reg"})
     scopes = {
         "core": Scope(one, _core()),
-        "capabilities": Scope(bare, loading, depth=2),
+        "bypass": Scope(one, _bypass()),
+        "torn": Scope(one, _torn()),
+        "torn-leave": Scope(one, _torn_leave(), depth=1, sequences=4),
+        "torn-write": Scope(one, _torn_write(), depth=1, sequences=4),
+        "pair": Scope(two, _pair(range(4, 5)), depth=9),
+        "control": Scope(one, _control()),
         "smm": Scope(one, _smm(), needs=frozenset({"smm"})),
-        "nested-vmx": Scope(one, _nested(), depth=4, needs=frozenset({"nested"})),
-        "nested-svm": Scope(m.Config(AMD, (SHSTK_ONLY,)), _nested(), depth=4, needs=frozenset({"nested"})),
-        "pair": Scope(m.Config(vcpus=(m.Cpuid(), m.Cpuid())), _pair(), depth=6, in_gate=False),
+        "emulator": Scope(one, _emulator(), needs=frozenset({"emulator"})),
+        "setting-up": Scope(one, _setting_up(), depth=3),
+        "setting-up-sev-es": Scope(m.Config(m.Host(vendor="amd", sev_es=True), (m.Cpuid(),)), _setting_up(), depth=3),
+        "setting-up-without-cet": Scope(without_cet, _setting_up(), depth=2),
+        "capabilities": Scope(m.Config(vcpus=()), loading, depth=2),
+        "nested-vmx": Scope(one, _nested(), depth=2, needs=nested),
+        "nested-svm": Scope(svm, _nested(), depth=2, needs=nested),
+        "switches-vmx": Scope(one, _switches(), depth=5, needs=nested),
+        "switches-svm": Scope(svm, _switches(), depth=5, needs=nested),
+        "userspace-ignoring": Scope(ignoring, _userspace(), depth=1, needs=one_reg),
+        "guest-values-ignoring": Scope(ignoring, tuple(_guest_values()), depth=2),
+        "pair-wide": Scope(two, _pair(range(12)), depth=7, in_gate=False),
     }
     features = {"both": m.Cpuid(), "shstk": SHSTK_ONLY, "ibt": IBT_ONLY, "neither": NEITHER, "no-lm": m.Cpuid(lm=False)}
     for name, cpuid in features.items():
         config = m.Config(vcpus=(cpuid,))
-        scopes[f"host-values-{name}"] = Scope(config, tuple(_host_values()), depth=1, needs=frozenset({"one-reg"}))
+        scopes[f"userspace-{name}"] = Scope(config, _userspace(), depth=2, needs=one_reg)
+        scopes[f"host-values-{name}"] = Scope(config, tuple(_host_values()), depth=1, needs=one_reg)
         scopes[f"guest-values-{name}"] = Scope(config, tuple(_guest_values()), depth=2)
-        scopes[f"userspace-{name}"] = Scope(config, _userspace(), depth=2, needs=frozenset({"one-reg"}))
     return scopes
 
 

@@ -187,11 +187,9 @@ class Cet(Environment):
         vm = self.slots[op.vcpu] if 0 <= op.vcpu < m.SLOTS else None
         if vm is None:
             return False
-        if isinstance(op, m.Window):
-            return vm is self.vm and vm.loaded
-        if isinstance(op, m.Preempt):
-            return vm.live
-        return vm is not self.vm and vm.live == vm.loaded == (type(op) in m.WHILE_LIVE)
+        if type(op) is m.Window:
+            return vm.loaded and vm is self.vm
+        return (vm is not self.vm or type(op) is m.Preempt) and vm.live == vm.loaded == (type(op) in m.WHILE_LIVE)
 
     def view(self) -> m.View:
         """Registers of the host, and what memory and bitmaps hold for each vCPU."""

@@ -82,6 +82,7 @@ class Upstream:
     # -- module
 
     def vendor_init(self) -> int:
+        """Sample the host, derive what KVM offers, then what nested VMX and userspace are told."""
         cap = self.port.host_cap
         self.svm = cap("vendor") == 1
         self.width = cap("width")
@@ -98,6 +99,7 @@ class Upstream:
         return 0
 
     def set_caps(self) -> None:
+        """SHSTK, IBT and the XSS bits this host allows."""
         cap = self.port.host_cap
         self.xss = cap("xss") & 0x1800 if cap("xsaves") else 0
         self.shstk = cap("shstk") == 1
@@ -109,18 +111,21 @@ class Upstream:
         self.settle_xss()
 
     def vendor_can(self) -> bool:
+        """The prerequisites of VMX; SVM has none."""
         if self.svm:
             return True
         cap = self.port.host_cap
         return bool(cap("load_cet_entry") and cap("load_cet_exit") and cap("unrestricted") and cap("basic56"))
 
     def settle_xss(self) -> None:
+        """Features and XSS bits stand or fall together."""
         if self.xss & 0x1800 != 0x1800:
             self.shstk = self.ibt = False
         if not self.shstk and not self.ibt:
             self.xss &= ~0x1800
 
     def probe_msrs(self) -> tuple[int, ...]:
+        """The MSR index list."""
         msrs: list[int] = []
         if self.shstk or self.ibt:
             msrs += [c.U_CET, c.S_CET]
@@ -133,17 +138,21 @@ class Upstream:
         return tuple(msrs)
 
     def kvm_caps(self) -> tuple[bool, bool, int]:
+        """What was derived."""
         return self.shstk, self.ibt, self.xss
 
     def nested_load_cet(self) -> bool:
+        """What nested VMX was given."""
         return self.nested_cet
 
     def get_msr_index_list(self) -> tuple[int, ...]:
+        """What was probed."""
         return self.advertised
 
     # -- vCPUs
 
     def vcpu_create(self, vcpu: int) -> int:
+        """Allocate, and fill the constant VMCS fields."""
         refusal = self.port.alloc_guest_fpstate(vcpu)
         if refusal:
             return refusal
@@ -155,6 +164,7 @@ class Upstream:
         return 0
 
     def set_constant_fields(self, v: Vcpu) -> None:
+        """Host state and the load-CET controls, where the processor has them."""
         if not self.port.host_cap("load_cet_entry") or not self.port.host_cap("load_cet_exit"):
             return
         self.port.vmcs_write(v.number, c.HOST_S_CET, self.host_s_cet)
@@ -164,10 +174,12 @@ class Upstream:
         self.port.vmcs_write(v.number, c.VM_EXIT_CONTROLS, 1 << c.VM_EXIT_LOAD_CET)
 
     def vcpu_destroy(self, vcpu: int) -> None:
+        """Give the fpstate back."""
         self.port.free_guest_fpstate(vcpu)
         del self.vcpus[vcpu]
 
     def set_cpuid(self, vcpu: int, shstk: bool, ibt: bool, lm: bool, xsaves: bool, xss: int) -> int:
+        """Cut userspace's offer down to what KVM has; frozen after the first run."""
         v = self.vcpus[vcpu]
         offered = (shstk, ibt, lm, xsaves, xss)
         if v.ran:
@@ -182,6 +194,7 @@ class Upstream:
         return 0
 
     def set_msr_filter(self, vcpu: int, denied: tuple[int, ...]) -> None:
+        """Remember the denied MSRs, and intercept them."""
         v = self.vcpus[vcpu]
         v.denied = denied
         self.recalc_intercepts(v)
@@ -195,6 +208,7 @@ class Upstream:
         return v.shstk
 
     def recalc_intercepts(self, v: Vcpu) -> None:
+        """Set every bitmap bit that can be passed, in both bitmaps while L2 is active."""
         both = c.READ | c.WRITE
         for msr in PASSABLE:
             on = not self.passes(v, msr)
@@ -206,37 +220,42 @@ class Upstream:
     # -- context switches: all is in the FPU code's hands
 
     def vcpu_load(self, vcpu: int, cpu: int) -> None:
-        pass
+        """Nothing to do."""
 
     def vcpu_put(self, vcpu: int) -> None:
-        pass
+        """Nothing to do."""
 
     def run_begin(self, vcpu: int) -> None:
+        """KVM_RUN, before the loop."""
         v = self.vcpus[vcpu]
         v.ran = True
         self.port.load_guest_fpu(vcpu)
 
     def run_end(self, vcpu: int) -> None:
+        """KVM_RUN, after the loop."""
         self.port.put_guest_fpu(vcpu)
 
     def sched_out(self, vcpu: int) -> None:
-        pass
+        """Nothing to do: the FPU code saves."""
 
     def sched_in(self, vcpu: int, cpu: int) -> None:
-        pass
+        """Nothing to do: the FPU code reloads."""
 
     def enter_guest(self, vcpu: int) -> None:
+        """Load the guest's XSS."""
         xss = self.vcpus[vcpu].xss
         if xss:
             self.port.wrmsr(c.XSS, xss)
 
     def exit_guest(self, vcpu: int) -> None:
+        """Load the host's XSS."""
         if self.vcpus[vcpu].xss:
             self.port.wrmsr(c.XSS, 0)
 
     # -- MSRs
 
     def noncanonical(self, value: int) -> bool:
+        """Not a linear address of this host."""
         top = value >> (self.width - 1)
         return top != 0 and top != (1 << (65 - self.width)) - 1
 
@@ -245,6 +264,7 @@ class Upstream:
         return self.valid_cet_bits(v, value) and not self.noncanonical(value & ~0xFFF)
 
     def valid_cet_bits(self, v: Vcpu, value: int) -> bool:
+        """A value of U_CET or S_CET, whatever its base."""
         if value & 0x3C0:
             return False
         if value & 0x3 and not v.shstk:
@@ -262,12 +282,14 @@ class Upstream:
         return msr in c.POINTER_MSRS and v.shstk
 
     def xstate_read(self, v: Vcpu, msr: int) -> int:
+        """RDMSR with the guest FPU locked into hardware."""
         self.port.fpu_get()
         value = self.port.rdmsr(msr)
         self.port.fpu_put()
         return value
 
     def xstate_write(self, v: Vcpu, msr: int, value: int) -> None:
+        """WRMSR with the guest FPU locked into hardware."""
         self.port.fpu_get()
         self.port.wrmsr(msr, value)
         self.port.fpu_put()
@@ -279,6 +301,7 @@ class Upstream:
         return self.port.vmcs_read(v.number, field)
 
     def field_write(self, v: Vcpu, field: int, value: int) -> None:
+        """One of the three values that VM entries switch; SVM must be told."""
         if not self.svm:
             self.port.vmcs_write(v.number, field, value)
             return
@@ -287,6 +310,7 @@ class Upstream:
         self.port.vmcb_mark_dirty(v.number, level, c.VMCB_CET)
 
     def set_msr(self, v: Vcpu, msr: int, value: int, host: bool) -> int:
+        """Check a value and store it."""
         if msr in c.CONTROL_MSRS:
             if not v.shstk and not v.ibt:
                 return UNSUPPORTED
@@ -311,12 +335,14 @@ class Upstream:
         return 0
 
     def store_msr(self, v: Vcpu, msr: int, value: int, host: bool) -> None:
+        """Put a checked value where it lives."""
         if msr in FIELD_OF_MSR:
             self.field_write(v, FIELD_OF_MSR[msr], value)
         else:
             self.xstate_write(v, msr, value)
 
     def set_xss(self, v: Vcpu, value: int) -> int:
+        """Check XSS, store it, refresh CPUID."""
         if not v.xsaves:
             return UNSUPPORTED
         if value & ~v.supported_xss:
@@ -327,6 +353,7 @@ class Upstream:
         return 0
 
     def refresh_cpuid(self, v: Vcpu) -> None:
+        """The size of a compacted image follows XSS."""
         v.xsaves_size = c.XSAVE_BASE_SIZE
         if v.xss & 1 << c.CET_U:
             v.xsaves_size += 16
@@ -334,6 +361,7 @@ class Upstream:
             v.xsaves_size += 24
 
     def get_msr(self, v: Vcpu, msr: int, host: bool) -> tuple[int, int]:
+        """Read an MSR the vCPU has."""
         if msr in c.CONTROL_MSRS:
             if not v.shstk and not v.ibt:
                 return UNSUPPORTED, 0
@@ -353,11 +381,13 @@ class Upstream:
         return 0, self.fetch_msr(v, msr)
 
     def fetch_msr(self, v: Vcpu, msr: int) -> int:
+        """Get a value from where it lives."""
         if msr in FIELD_OF_MSR:
             return self.field_read(v, FIELD_OF_MSR[msr])
         return self.xstate_read(v, msr)
 
     def do_set_msr(self, v: Vcpu, msr: int, value: int, host: bool) -> int:
+        """What an unsupported MSR means to guest, userspace and ignore_msrs."""
         result = self.set_msr(v, msr, value, host)
         if result != UNSUPPORTED:
             return result
@@ -366,6 +396,7 @@ class Upstream:
         return 0 if self.ignore_msrs else INVALID
 
     def do_get_msr(self, v: Vcpu, msr: int, host: bool) -> tuple[int, int]:
+        """The same for reads."""
         result, value = self.get_msr(v, msr, host)
         if result != UNSUPPORTED:
             return result, value
@@ -374,12 +405,14 @@ class Upstream:
         return (0, 0) if self.ignore_msrs else (INVALID, 0)
 
     def guest_wrmsr(self, vcpu: int, msr: int, value: int) -> int:
+        """The filter, then the MSR."""
         v = self.vcpus[vcpu]
         if msr in v.denied:
             return INVALID
         return self.do_set_msr(v, msr, value, False)
 
     def guest_rdmsr(self, vcpu: int, msr: int) -> tuple[int, int]:
+        """The filter, then the MSR."""
         v = self.vcpus[vcpu]
         if msr in v.denied:
             return INVALID, 0
@@ -388,6 +421,7 @@ class Upstream:
     # -- ioctls
 
     def set_msrs(self, vcpu: int, entries: tuple[tuple[int, int], ...]) -> int:
+        """Load the guest FPU at the first MSR that needs it."""
         v = self.vcpus[vcpu]
         if self.port.copy_from_user(8):
             return -c.EFAULT
@@ -409,6 +443,7 @@ class Upstream:
         return done
 
     def get_msrs(self, vcpu: int, indices: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+        """Load the guest FPU at the first MSR that needs it."""
         v = self.vcpus[vcpu]
         if self.port.copy_from_user(8):
             return -c.EFAULT, ()
@@ -446,9 +481,11 @@ class Upstream:
         return index
 
     def one_reg_needs_fpu(self, v: Vcpu, msr: int) -> bool:
+        """Whether an access by id must load the guest FPU."""
         return self.is_xstate_msr(v, msr)
 
     def set_one_reg(self, vcpu: int, reg: int, value: int) -> int:
+        """Resolve the id, then set as userspace."""
         v = self.vcpus[vcpu]
         msr = self.resolve_reg(v, reg)
         if msr is None:
@@ -464,6 +501,7 @@ class Upstream:
         return -c.EINVAL if result else 0
 
     def get_one_reg(self, vcpu: int, reg: int) -> tuple[int, int]:
+        """Resolve the id, then get as userspace."""
         v = self.vcpus[vcpu]
         msr = self.resolve_reg(v, reg)
         if msr is None:
@@ -481,6 +519,7 @@ class Upstream:
         return 0, value
 
     def get_reg_list(self, vcpu: int, n: int) -> tuple[int, int, tuple[int, ...]]:
+        """GUEST_SSP, if the vCPU has SHSTK."""
         ids = (c.ONE_REG_GUEST_SSP,) if self.vcpus[vcpu].shstk else ()
         if self.port.copy_from_user(8):
             return -c.EFAULT, 0, ()
@@ -495,15 +534,18 @@ class Upstream:
     # -- control registers
 
     def bad_cet_cr4(self, v: Vcpu, cr4: int) -> bool:
+        """CR4.CET without either feature."""
         return bool(cr4 >> c.CR4_CET & 1) and not (v.shstk or v.ibt)
 
     def set_cr0(self, vcpu: int, value: int) -> int:
+        """CR0.WP must stay while CR4.CET is set."""
         if not value >> c.CR0_WP & 1 and self.port.read_cr(vcpu, 4) >> c.CR4_CET & 1:
             return INVALID
         self.port.write_cr(vcpu, 0, value)
         return 0
 
     def set_cr4(self, vcpu: int, value: int) -> int:
+        """CR4.CET needs a feature and CR0.WP."""
         v = self.vcpus[vcpu]
         if self.bad_cet_cr4(v, value):
             return INVALID
@@ -513,6 +555,7 @@ class Upstream:
         return 0
 
     def set_sregs(self, vcpu: int, cr0: int, cr4: int) -> int:
+        """Both at once: the final pair counts."""
         if self.bad_cet_cr4(self.vcpus[vcpu], cr4):
             return -c.EINVAL
         if cr4 >> c.CR4_CET & 1 and not cr0 >> c.CR0_WP & 1:
@@ -524,6 +567,7 @@ class Upstream:
     # -- reset
 
     def vcpu_reset(self, vcpu: int, init: bool) -> None:
+        """Clear everything; XSS only on RESET."""
         v = self.vcpus[vcpu]
         self.reset_xstate(v)
         for field in SWITCHED_FIELDS:
@@ -533,6 +577,7 @@ class Upstream:
             self.refresh_cpuid(v)
 
     def reset_xstate(self, v: Vcpu) -> None:
+        """Clear both CET components, out of hardware if they are there."""
         in_use = self.port.guest_fpu_in_use(v.number)
         if in_use:
             self.port.put_guest_fpu(v.number)
@@ -542,22 +587,27 @@ class Upstream:
             self.port.load_guest_fpu(v.number)
 
     def get_mp_state(self, vcpu: int) -> int:
+        """Process a pending INIT; the guest FPU is not in use here."""
         if self.port.take_init(vcpu):
             self.vcpu_reset(vcpu, True)
         return 0
 
     def cpuid_xsaves_size(self, vcpu: int) -> int:
+        """The size kept with XSS."""
         return self.vcpus[vcpu].xsaves_size
 
     def get_xsave(self, vcpu: int) -> tuple[int, ...]:
+        """AVX stands for all user components."""
         return (2,)
 
     def set_xsave(self, vcpu: int, component: int, words: tuple[int, ...]) -> int:
+        """The FPU code sorts out what userspace may set."""
         return self.port.copy_uabi_to_fpstate(vcpu, component, words)
 
     # -- SMM
 
     def smi(self, vcpu: int) -> None:
+        """Save SSP and the control registers, clear CR4.CET."""
         v = self.vcpus[vcpu]
         cr0, cr4 = self.port.read_cr(vcpu, 0), self.port.read_cr(vcpu, 4)
         self.port.smram_write(vcpu, c.SMRAM_CR0, cr0)
@@ -568,6 +618,7 @@ class Upstream:
         v.smm = True
 
     def rsm(self, vcpu: int) -> int:
+        """Restore CR0 before CR4, then SSP, which may be bad."""
         v = self.vcpus[vcpu]
         v.smm = False
         self.port.write_cr(vcpu, 4, self.port.read_cr(vcpu, 4) & ~(1 << c.CR4_CET))
@@ -580,6 +631,7 @@ class Upstream:
     # -- nesting
 
     def nested_enter(self, vcpu: int) -> int:
+        """Check, then switch."""
         v = self.vcpus[vcpu]
         failed = self.check_vmcb12(v) if self.svm else self.check_vmcs12(v)
         if failed:
@@ -591,6 +643,8 @@ class Upstream:
         return c.ENTERED
 
     def check_vmcs12(self, v: Vcpu) -> int:
+        """Host area first, then guest area."""
+
         def read(field: int) -> int:
             return self.port.vmcs12_read(v.number, field)
 
@@ -613,6 +667,7 @@ class Upstream:
         return 0
 
     def valid_guest_area(self, v: Vcpu) -> bool:
+        """Guest SSP may be one bit short of canonical."""
         ssp = self.port.vmcs12_read(v.number, c.GUEST_SSP)
         if not self.valid_cet_bits(v, self.port.vmcs12_read(v.number, c.GUEST_S_CET)) or ssp & 3:
             return False
@@ -621,6 +676,7 @@ class Upstream:
         return not self.noncanonical(self.port.vmcs12_read(v.number, c.GUEST_INTR_SSP_TABLE))
 
     def enter_vmcs02(self, v: Vcpu, run_pending: bool) -> None:
+        """Take L2's values from vmcs12, or carry L1's over."""
         before = [self.field_read(v, field) for field in SWITCHED_FIELDS]
         loads = self.port.vmcs12_read(v.number, c.VM_ENTRY_CONTROLS) >> c.VM_ENTRY_LOAD_CET & 1
         v.l2 = True
@@ -634,9 +690,11 @@ class Upstream:
         self.recalc_intercepts(v)
 
     def has_field(self, v: Vcpu, field: int) -> bool:
+        """Whether the vCPU has what a guest field holds."""
         return v.shstk or (v.ibt and field == c.GUEST_S_CET)
 
     def check_vmcb12(self, v: Vcpu) -> int:
+        """S_CET, and CR4.CET with CR0.WP."""
         if not self.valid_cet_bits(v, self.port.vmcs12_read(v.number, c.VMCB_S_CET)):
             return c.VMEXIT_INVALID
         cr0, cr4 = self.port.vmcs12_read(v.number, c.GUEST_CR0), self.port.vmcs12_read(v.number, c.GUEST_CR4)
@@ -645,6 +703,7 @@ class Upstream:
         return 0
 
     def enter_vmcb02(self, v: Vcpu) -> None:
+        """Take L2's values from vmcb12."""
         v.l1_state = (self.port.read_cr(v.number, 0), self.port.read_cr(v.number, 4))
         v.l2 = True
         self.port.vmcb_switch(v.number, 2)
@@ -656,6 +715,7 @@ class Upstream:
         self.recalc_intercepts(v)
 
     def nested_exit(self, vcpu: int) -> None:
+        """Store L2's values, bring L1's back."""
         v = self.vcpus[vcpu]
         if self.svm:
             self.leave_vmcb02(v)
@@ -663,6 +723,7 @@ class Upstream:
             self.leave_vmcs02(v)
 
     def leave_vmcs02(self, v: Vcpu) -> None:
+        """Store to vmcs12; L1 gets the host area or L2's values."""
         port, vcpu = self.port, v.number
         values = [self.field_read(v, field) for field in SWITCHED_FIELDS]
         for field, value in zip(SWITCHED_FIELDS, values, strict=True):
@@ -682,6 +743,7 @@ class Upstream:
         port.write_cr(vcpu, 4, port.vmcs12_read(vcpu, c.HOST_CR4))
 
     def leave_vmcb02(self, v: Vcpu) -> None:
+        """Store to vmcb12; vmcb01 still has L1's values."""
         if v.shstk:
             for field, offset in VMCB_OF.items():
                 self.port.vmcs12_write(v.number, offset, self.field_read(v, field))
@@ -691,6 +753,7 @@ class Upstream:
         self.port.write_cr(v.number, 4, v.l1_state[1])
 
     def set_nested_state(self, vcpu: int) -> int:
+        """As entering, with nothing pending."""
         v = self.vcpus[vcpu]
         if self.check_vmcs12(v):
             return -c.EINVAL
@@ -698,6 +761,7 @@ class Upstream:
         return 0
 
     def vmread(self, vcpu: int, field: int) -> tuple[int, int]:
+        """Only with CET at all."""
         if not self.shstk and not self.ibt:
             return 1, 0
         return 0, self.port.vmcs12_read(vcpu, field)
@@ -705,6 +769,7 @@ class Upstream:
     # -- the emulator
 
     def emulate(self, vcpu: int, instruction: str, user: bool) -> int:
+        """Refuse what active CET affects."""
         v = self.vcpus[vcpu]
         shstk, ibt = self.active_for(v, user)
         if instruction == "task_switch":
@@ -743,6 +808,7 @@ class Repaired(Upstream):
     profile: ClassVar[str] = "as-posted"
 
     def swap_in(self, v: Vcpu) -> None:
+        """Registers from the array, once."""
         self.port.preempt_disable()
         if v.active and not v.in_hardware:
             for index, msr in enumerate(SUPERVISOR_POINTERS):
@@ -751,6 +817,7 @@ class Repaired(Upstream):
         self.port.preempt_enable()
 
     def swap_out(self, v: Vcpu) -> None:
+        """Registers to the array, once, and cleared."""
         self.port.preempt_disable()
         if v.in_hardware:
             for index, msr in enumerate(SUPERVISOR_POINTERS):
@@ -760,6 +827,7 @@ class Repaired(Upstream):
         self.port.preempt_enable()
 
     def activate(self, v: Vcpu) -> None:
+        """From now on swapped, and passed through."""
         if v.active:
             return
         v.active = True
@@ -768,37 +836,45 @@ class Repaired(Upstream):
         self.recalc_intercepts(v)
 
     def activates(self, value: int, host: bool) -> bool:
+        """Whether a value starts the swapping."""
         return value != 0
 
     def passes(self, v: Vcpu, msr: int) -> bool:
+        """As upstream, once swapped."""
         if msr in SUPERVISOR_POINTERS and not v.active:
             return False
         return super().passes(v, msr)
 
     def run_begin(self, vcpu: int) -> None:
+        """KVM_RUN, before the loop."""
         super().run_begin(vcpu)
         v = self.vcpus[vcpu]
         v.running = True
         self.swap_in(v)
 
     def run_end(self, vcpu: int) -> None:
+        """KVM_RUN, after the loop."""
         v = self.vcpus[vcpu]
         v.running = False
         self.swap_out(v)
         super().run_end(vcpu)
 
     def sched_out(self, vcpu: int) -> None:
+        """The thread leaves its physical CPU."""
         self.swap_out(self.vcpus[vcpu])
 
     def sched_in(self, vcpu: int, cpu: int) -> None:
+        """The thread goes on."""
         v = self.vcpus[vcpu]
         if v.running:
             self.swap_in(v)
 
     def is_xstate_msr(self, v: Vcpu, msr: int) -> bool:
+        """As upstream, without the three that are swapped by hand."""
         return msr not in SUPERVISOR_POINTERS and super().is_xstate_msr(v, msr)
 
     def store_msr(self, v: Vcpu, msr: int, value: int, host: bool) -> None:
+        """Put a checked value where it lives."""
         if msr not in SUPERVISOR_POINTERS:
             super().store_msr(v, msr, value, host)
             return
@@ -811,6 +887,7 @@ class Repaired(Upstream):
             self.activate(v)
 
     def fetch_msr(self, v: Vcpu, msr: int) -> int:
+        """Get a value from where it lives."""
         if msr not in SUPERVISOR_POINTERS:
             return super().fetch_msr(v, msr)
         self.port.preempt_disable()
@@ -819,12 +896,14 @@ class Repaired(Upstream):
         return value
 
     def set_xss(self, v: Vcpu, value: int) -> int:
+        """Check XSS, store it, refresh CPUID."""
         result = super().set_xss(v, value)
         if v.xss >> c.CET_S & 1:
             self.activate(v)
         return result
 
     def reset_xstate(self, v: Vcpu) -> None:
+        """Clear both CET components, out of hardware if they are there."""
         super().reset_xstate(v)
         self.port.preempt_disable()
         v.ssp = [0, 0, 0]
@@ -840,6 +919,7 @@ class AsPosted(Upstream):
     profile: ClassVar[str] = "as-posted"
 
     def settle_xss(self) -> None:
+        """Features and XSS bits stand or fall together."""
         if not self.xss & 0x1800:
             self.shstk = self.ibt = False
         if not self.shstk and not self.ibt:
@@ -848,6 +928,7 @@ class AsPosted(Upstream):
             self.xss |= 1 << c.CET_S
 
     def save_ssp(self, v: Vcpu) -> None:
+        """Registers to the array, then cleared."""
         if not v.shstk or not v.active:
             return
         self.port.preempt_disable()
@@ -858,35 +939,43 @@ class AsPosted(Upstream):
         self.port.preempt_enable()
 
     def reload_ssp(self, v: Vcpu) -> None:
+        """Registers from the array."""
         if not v.shstk or not v.active:
             return
         for index, msr in enumerate(SUPERVISOR_POINTERS):
             self.port.wrmsr(msr, v.ssp[index])
 
     def run_begin(self, vcpu: int) -> None:
+        """KVM_RUN, before the loop."""
         super().run_begin(vcpu)
         self.reload_ssp(self.vcpus[vcpu])
 
     def run_end(self, vcpu: int) -> None:
+        """KVM_RUN, after the loop."""
         self.save_ssp(self.vcpus[vcpu])
         super().run_end(vcpu)
 
     def sched_out(self, vcpu: int) -> None:
+        """The thread leaves its physical CPU."""
         self.save_ssp(self.vcpus[vcpu])
 
     def sched_in(self, vcpu: int, cpu: int) -> None:
+        """The thread goes on."""
         self.reload_ssp(self.vcpus[vcpu])
 
     def recalc_intercepts(self, v: Vcpu) -> None:
+        """Set every bitmap bit that can be passed, in both bitmaps while L2 is active."""
         super().recalc_intercepts(v)
         if not v.active:
             for msr in SUPERVISOR_POINTERS:
                 self.port.set_intercept(v.number, 1, msr, c.WRITE, True)
 
     def is_xstate_msr(self, v: Vcpu, msr: int) -> bool:
+        """As upstream, without the three that are swapped by hand."""
         return msr not in SUPERVISOR_POINTERS and super().is_xstate_msr(v, msr)
 
     def store_msr(self, v: Vcpu, msr: int, value: int, host: bool) -> None:
+        """Put a checked value where it lives."""
         if msr not in SUPERVISOR_POINTERS:
             super().store_msr(v, msr, value, host)
             return
@@ -899,6 +988,7 @@ class AsPosted(Upstream):
             self.port.wrmsr(msr, value)
 
     def fetch_msr(self, v: Vcpu, msr: int) -> int:
+        """Get a value from where it lives."""
         if msr in SUPERVISOR_POINTERS:
             return v.ssp[msr - c.PL0_SSP]
         return super().fetch_msr(v, msr)
@@ -910,15 +1000,19 @@ class V5(AsPosted):
     profile: ClassVar[str] = "v5"
 
     def settle_xss(self) -> None:
+        """Features and XSS bits stand or fall together."""
         Upstream.settle_xss(self)
 
     def run_begin(self, vcpu: int) -> None:
+        """KVM_RUN, before the loop."""
         Upstream.run_begin(self, vcpu)
 
     def run_end(self, vcpu: int) -> None:
+        """KVM_RUN, after the loop."""
         Upstream.run_end(self, vcpu)
 
     def enter_guest(self, vcpu: int) -> None:
+        """Load the guest's XSS."""
         v = self.vcpus[vcpu]
         if v.active and not v.in_hardware:
             self.reload_ssp(v)
@@ -926,19 +1020,22 @@ class V5(AsPosted):
         super().enter_guest(vcpu)
 
     def put_guest_state(self, v: Vcpu) -> None:
+        """Registers to the array if they are loaded."""
         if v.in_hardware:
             for index, msr in enumerate(SUPERVISOR_POINTERS):
                 v.ssp[index] = self.port.rdmsr(msr)
             v.in_hardware = False
 
     def vcpu_put(self, vcpu: int) -> None:
+        """The ioctl ends."""
         self.put_guest_state(self.vcpus[vcpu])
 
     def sched_out(self, vcpu: int) -> None:
+        """The thread leaves its physical CPU."""
         self.put_guest_state(self.vcpus[vcpu])
 
     def sched_in(self, vcpu: int, cpu: int) -> None:
-        pass
+        """The thread goes on."""
 
 
 CANDIDATES: dict[str, type] = {

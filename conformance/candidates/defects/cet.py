@@ -114,14 +114,10 @@ class LoadsWrittenOnly(Repaired):
 
     def store_msr(self, v: Vcpu, msr: int, value: int, host: bool) -> None:
         first = msr in SUPERVISOR_POINTERS and v.running and not v.active and self.activates(value, host)
-        v.active = v.in_hardware = v.active or first
         if first:
+            v.active = v.in_hardware = True
             self.recalc_intercepts(v)
         super().store_msr(v, msr, value, host)
-
-    def run_end(self, vcpu: int) -> None:
-        super().run_end(vcpu)
-        self.vcpus[vcpu].in_hardware = False
 
 
 class FlagBeforeData(Repaired):
@@ -443,15 +439,17 @@ DEFECTS: tuple[Defect, ...] = (
         "CET-A-02",
         "A preemption between vcpu_load and the reload saves the host's zeros.",
         EntryWindowSave,
-        ("CET-043", "CET-044", "CET-025"),
+        ("CET-043", "CET-044", "CET-025", "CET-009"),
         8,
+        note="CET-009: the candidate cannot tell the entry of KVM_RUN from other ioctls, where a set value is lost.",
     ),
     Defect(
         "CET-A-03",
         "A preemption within any other ioctl saves the host's zeros.",
         IoctlSave,
-        ("CET-043", "CET-044", "CET-025"),
+        ("CET-043", "CET-044", "CET-025", "CET-009"),
         7,
+        note="CET-009: with a value that userspace set and reads back, no guest is needed.",
     ),
     Defect(
         "CET-A-04",
@@ -509,8 +507,9 @@ DEFECTS: tuple[Defect, ...] = (
         "CET-A-12",
         "An intercepted read returns the array instead of the live register.",
         ReadsArray,
-        ("CET-042", "CET-025"),
+        ("CET-042", "CET-025", "CET-017"),
         6,
+        note="CET-017: after a write of another pointer the stale value looks like that write's doing.",
     ),
     Defect(
         "CET-A-13",
@@ -551,9 +550,9 @@ DEFECTS: tuple[Defect, ...] = (
         "CET-V4-2",
         "Only PL0_SSP is cleared, so a save in another vCPU's ioctl takes PL1_SSP for its own.",
         ClearsFirstOnly,
-        ("CET-044", "CET-046", "CET-043", "CET-025"),
+        ("CET-044", "CET-046", "CET-043", "CET-025", "CET-009"),
         10,
-        note="CET-043, CET-025: with one vCPU the same save loses PL0_SSP.",
+        note="CET-043, CET-025, CET-009: with one vCPU the same save loses PL0_SSP.",
     ),
     Defect(
         "CET-V4-3",
@@ -573,8 +572,9 @@ DEFECTS: tuple[Defect, ...] = (
         "CET-V5-1",
         "XRSTORS bypasses activation, and intercepted accesses use the array while the registers are loaded.",
         LoadedStateBypassed,
-        ("CET-040", "CET-042", "CET-025"),
+        ("CET-040", "CET-042", "CET-025", "CET-017"),
         5,
+        note="CET-017: as for the array of the seed.",
     ),
     Defect(
         "CET-U-01",
