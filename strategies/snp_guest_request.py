@@ -12,6 +12,7 @@ from model.snp_guest_request import (
     LATE_EFAULT,
     MESSAGES,
     OPERATIONS,
+    VM_OF,
     Boot,
     Close,
     CloseFd,
@@ -229,7 +230,7 @@ SHAPES: dict[type, Shape] = {
     Wait: Shape({"seconds": Domain((2, 1))}, weight=0.3),
     Open: Shape({"vmpck": Domain((0, 1), (2, 3, 4))}, weight=1, faults=(("alloc_pages", (-ENOMEM,)), ("set_decrypted", (-EIO,)))),
     GetReport: Shape(
-        {"host": Domain(((), ("busy",)), tuple((h,) for h in HOSTS), usual=0.5), "vmpl": just(0)},
+        {"host": Domain(((), ("busy",)), tuple((h,) for h in HOSTS), usual=0.5)},
         weight=4,
         beside=(GetReport, GetDerivedKey, GetExtReport),
     ),
@@ -271,6 +272,9 @@ def suggest(state: State, random: Random) -> Step | None:
     pending = [v for v, vcpu in enumerate(state.vcpus) if vcpu.pending is not None]
     if pending and random.random() < 0.7:
         return Step(Continue(pending[0], random.choice((0, 0, ENOSPC, EAGAIN, EIO, 22)), random.choice((1, 2, 4))))
+    if state.dead and random.random() < 0.5:
+        alive = [v for v, vcpu in enumerate(state.vcpus) if vcpu.created and not state.vms[VM_OF[v]].bugged]
+        return Step(GuestRequest(random.choice(alive))) if alive else None
     roll = random.random()
     if roll < 0.15:
         second = [v for v, vcpu in enumerate(state.vcpus) if vcpu.created]

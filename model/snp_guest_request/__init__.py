@@ -88,6 +88,10 @@ _GUEST_OPERATIONS = (Open, GetReport, GetDerivedKey, GetExtReport, Close, Kexec)
 NEEDS: dict[type, frozenset[str]] = dict.fromkeys(OPERATIONS, _HYPERVISOR)  # noqa: F405
 NEEDS |= dict.fromkeys(_GUEST_OPERATIONS, _GUEST)
 NEEDS |= dict.fromkeys((MoveFrom, MirrorFrom), frozenset({"hypervisor", "move"}))
+NEEDS |= dict.fromkeys(
+    (SetInstanceCerts, GetInstanceCerts, HostSetExtConfig, HostGetExtConfig), frozenset({"hypervisor", "kernel-certs"})
+)
+NEEDS |= dict.fromkeys((EnableReqCerts, Continue), frozenset({"hypervisor", "userspace-certs"}))
 NEEDS[ParseCerts] = frozenset({"verifier"})
 
 VIEW_CLAUSES: dict[str, Clause] = {

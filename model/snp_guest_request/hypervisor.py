@@ -155,8 +155,8 @@ def request(state: State, op: Request, env: Answers, profile: Profile) -> Outcom
         return refused
     if env.ratelimit:
         return Outcome(state, answer(BUSY_INFO2), c.RATE, also=(c.NO_ACTION, c.HALVES))
-    if env.mutex_lock_killable:
-        return Outcome(state, ERRNO, c.NOT_DELIVERED, c.NOT_DELIVERED)
+    if env.mutex_lock_killable or env.alloc_page or env.alloc_fw_page or env.kmalloc or env.kzalloc:
+        return Outcome(state, REFUSAL, c.NOT_DELIVERED, c.NOT_DELIVERED)
     if not extended:
         return _forwarded(state, op, env, profile, also=(c.NO_OTHER_EXIT,) if profile.certs == "userspace" else ())
     assert type(op) is ExtGuestRequest
@@ -221,7 +221,7 @@ def _extended(state: State, op: ExtGuestRequest, env: Answers, profile: Profile)
     vm = state.vms[VM_OF[op.vcpu]]
     posted = profile.errors == "posted"
     if not posted:
-        if not _readable(vm, op) or (env.read_guest and profile.certs != "kernel"):
+        if not _readable(vm, op) or env.read_guest:
             return _forwarded(state, op, env, profile)
         message = MESSAGES[op.message] if _composed(op) else MESSAGES["zero"]
         if message.type != REPORT_REQ:
@@ -291,6 +291,9 @@ def _with_data(
     outcomes = _tuple(_forwarded(written, op, env, profile, (*also, clause), effect=clause))
     if env.write_guest:
         outcomes += failed_ones
+    if _composed(op) and 0 <= address(op.req, CPU_OF[op.vcpu]) - _data(op) < len(labels) * PAGE_SIZE:
+        # The certificates fell on the message: firmware sees them, unless it was copied before.
+        outcomes += _tuple(_forwarded(written, replace(op, message="zero"), env, profile, (*also, clause)))
     if written is not state:
         # A refusal that needs no command may be found before the certificates are written.
         outcomes += _refusals(state, op, env, profile)
@@ -316,9 +319,7 @@ def _refusals(state: State, op: Request, env: Answers, profile: Profile) -> tupl
     found: list[Outcome] = []
     if vm.life not in ("launched", "running"):
         found.append(Outcome(state, REFUSAL, c.NO_CONTEXT, c.NO_CONTEXT))
-    if env.mutex_lock_killable:
-        found.append(Outcome(state, ERRNO, c.NOT_DELIVERED))
-    if env.alloc_page or env.alloc_fw_page or env.kmalloc or env.kzalloc:
+    if env.mutex_lock_killable or env.alloc_page or env.alloc_fw_page or env.kmalloc or env.kzalloc:
         found.append(Outcome(state, REFUSAL, c.NOT_DELIVERED))
     if not _readable(vm, op) or env.read_guest:
         found.append(Outcome(state, fault, c.GUEST_PAGE_FAULT))
@@ -326,7 +327,7 @@ def _refusals(state: State, op: Request, env: Answers, profile: Profile) -> tupl
         resp = address(op.resp, cpu)
         if not _writable(vm, resp) or env.gfn_to_pfn or page_at(address(op.req, cpu)) == "readonly":
             found.append(Outcome(state, fault, c.GUEST_PAGE_FAULT))
-        elif _taken(state, op):
+        if _taken(state, op, profile):
             found.append(Outcome(state, REFUSAL, c.RESPONSE_PAGE_FREE, c.RESPONSE_PAGE_FREE))
         if env.rmp_make_private:
             found.append(Outcome(state, REFUSAL, c.RESPONSE_PAGE_BACK, c.RESPONSE_PAGE_BACK))
@@ -498,7 +499,7 @@ def _writable(vm: Vm, gpa: int) -> bool:
     return page is not None and page not in vm.removed and page != "readonly"
 
 
-def _taken(state: State, op: Request) -> bool:
+def _taken(state: State, op: Request, profile: Profile) -> bool:
     """In place: the response page is not the guest's to give (SNP-029)."""
     number, cpu = VM_OF[op.vcpu], CPU_OF[op.vcpu]
     page = page_at(address(op.resp, cpu))
@@ -508,6 +509,8 @@ def _taken(state: State, op: Request) -> bool:
     if page in [f"G{CPU_OF[v]}" for v in cpus]:
         return True
     if type(op) is not ExtGuestRequest or "b" in op.missing or not op.npages:
+        return False
+    if profile.errors != "posted" and not (_composed(op) and MESSAGES[op.message].type == REPORT_REQ):
         return False
     blob = state.vms[number].instance or state.host_certs
     pages = min(op.npages, -(-blob.length // PAGE_SIZE) if blob else 1)
@@ -782,8 +785,7 @@ def host_set_ext_config(state: State, op: HostSetExtConfig, env: Answers) -> Out
 def host_get_ext_config(state: State, op: HostGetExtConfig, env: Answers) -> Outcomes:
     """As get_instance_certs; without certificates the length is 0."""
     if state.host_certs is None:
-        dropped = (c.HOST_CERTS_DROPPED,)
-        return tuple(Outcome(state, (errno, 0, None), c.HOST_IOCTLS, also=dropped) for errno in (0, -ENOENT))
+        return tuple(Outcome(state, (errno, 0, None), c.HOST_CERTS_DROPPED) for errno in (0, -ENOENT))
     return _copied_out(state, state.host_certs, op.length, env, c.HOST_IOCTLS, -ENOSR, -EIO)
 
 
@@ -857,10 +859,9 @@ def legal(state: State, op: object) -> bool:
         case HostSetExtConfig() | HostGetExtConfig():
             return state.certs == "kernel"
         case CloseFd():
-            return state.vms[op.vm].fd == "open"
+            return state.vms[op.vm].fd != "none"
         case RemoveSlot():
-            vm = state.vms[op.vm]
-            return vm.life not in ("absent", "moved") and op.page not in vm.removed
+            return state.vms[op.vm].life not in ("absent", "moved")
         case Wait():
             return True
         case _:

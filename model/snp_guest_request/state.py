@@ -351,7 +351,6 @@ class GetReport:
     """SNP_GET_REPORT; `host` says how the host treats each exit of this operation, honestly once it ends."""
 
     host: tuple[str, ...] = ()
-    vmpl: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -507,6 +506,8 @@ def view(state: State) -> View:
 def requires(config: Config) -> frozenset[str]:
     """Capabilities that the world needs."""
     needed = {config.side}
+    if config.certs:
+        needed.add("userspace-certs")
     if config.throttle:
         needed.add("throttle")
     return frozenset(needed)

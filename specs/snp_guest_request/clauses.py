@@ -15,6 +15,8 @@ _GUEST = frozenset({"guest"})
 _VERIFIER = frozenset({"verifier"})
 _THROTTLE = frozenset({"hypervisor", "throttle"})
 _MOVE = frozenset({"hypervisor", "move"})
+_STORE = frozenset({"hypervisor", "kernel-certs"})
+_FETCH = frozenset({"hypervisor", "userspace-certs"})
 
 NOT_SNP = Clause(
     id="SNP-001",
@@ -160,7 +162,7 @@ LARGER_BUFFER = Clause(
     text="A data buffer larger than needed is accepted for every RBX up to 2^64-1.",
     source="review of v6 42/49; review of v7 62/64",
     profiles=_KERNEL_CERTS,
-    needs=_HYPERVISOR,
+    needs=_STORE,
 )
 
 ONE_COMMAND = Clause(
@@ -478,7 +480,7 @@ BUSY_IS_INERT = Clause(
     text="BUSY is only answered when no firmware command ran, and the identical page succeeds later.",
     source="certificate-fetching series v7; sev-guest",
     profiles=_USERSPACE_CERTS,
-    needs=_HYPERVISOR,
+    needs=_FETCH,
 )
 
 RAN_OR_NOT = Clause(
@@ -521,7 +523,6 @@ NO_UNINITIALISED = Clause(
     kind=Kind.SECURITY,
     text="Every bit of SW_EXITINFO2, of RBX and of guest pages that is written is defined.",
     source="posted patch; KVM initialises the status to 0",
-    needs=_HYPERVISOR,
 )
 
 TOO_SMALL = Clause(
@@ -544,7 +545,7 @@ PAGES_NEEDED = Clause(
     text="A blob of n bytes, n > 0, needs n/4096 pages, rounded up.",
     source="review of v7 62/64",
     profiles=_KERNEL_CERTS,
-    needs=_HYPERVISOR,
+    needs=_STORE,
 )
 
 BLOB_COPIED = Clause(
@@ -557,7 +558,7 @@ BLOB_COPIED = Clause(
     ),
     source="review of v7 62/64; v8 45/56",
     profiles=_KERNEL_CERTS,
-    needs=_HYPERVISOR,
+    needs=_STORE,
 )
 
 EMPTY_TABLE = Clause(
@@ -590,7 +591,7 @@ INSTANCE_WINS = Clause(
     text="The VM's own blob wins over the host's; with neither the table is empty.",
     source="review of v7 62/64; v9 49/51",
     profiles=_KERNEL_CERTS,
-    needs=_HYPERVISOR,
+    needs=_STORE,
 )
 
 INSTANCE_IOCTLS = Clause(
@@ -603,7 +604,7 @@ INSTANCE_IOCTLS = Clause(
     ),
     source="v7 62/64; v9 49/51",
     profiles=_KERNEL_CERTS,
-    needs=_HYPERVISOR,
+    needs=_STORE,
 )
 
 NO_STALE_BLOB = Clause(
@@ -613,7 +614,7 @@ NO_STALE_BLOB = Clause(
     text="After SET with length L no reader sees bytes of an older blob.",
     source="review of v7 62/64",
     profiles=_KERNEL_CERTS,
-    needs=_HYPERVISOR,
+    needs=_STORE,
 )
 
 BLOB_ATOMIC = Clause(
@@ -626,7 +627,7 @@ BLOB_ATOMIC = Clause(
     ),
     source="v9 49/51; v10 of the patch",
     profiles=_KERNEL_CERTS,
-    needs=_HYPERVISOR,
+    needs=_STORE,
 )
 
 HOST_IOCTLS = Clause(
@@ -640,7 +641,7 @@ HOST_IOCTLS = Clause(
     ),
     source="ccp API of v7 32/64; v9 49/51",
     profiles=_KERNEL_CERTS,
-    needs=_HYPERVISOR,
+    needs=_STORE,
 )
 
 HOST_CERTS_DROPPED = Clause(
@@ -650,7 +651,7 @@ HOST_CERTS_DROPPED = Clause(
     text="When the host's certificates are dropped, pointer and length are cleared together.",
     source="reading of the ccp API of v7 32/64",
     profiles=_KERNEL_CERTS,
-    needs=_HYPERVISOR,
+    needs=_STORE,
 )
 
 LOCK_ORDER = Clause(
@@ -669,7 +670,7 @@ CERTS_OF_SIGNER = Clause(
     text="The certificates returned belong to the key and TCB that signed the report of the same request.",
     source="posted thread; certificate-fetching series v7",
     profiles=_KERNEL_CERTS,
-    needs=_HYPERVISOR,
+    needs=_STORE,
 )
 
 ENABLE_CERTS = Clause(
@@ -682,7 +683,7 @@ ENABLE_CERTS = Clause(
     ),
     source="certificate-fetching series v7",
     profiles=_USERSPACE_CERTS,
-    needs=_HYPERVISOR,
+    needs=_FETCH,
 )
 
 CERTS_EXIT = Clause(
@@ -695,7 +696,7 @@ CERTS_EXIT = Clause(
     ),
     source="certificate-fetching series v7",
     profiles=_USERSPACE_CERTS,
-    needs=_HYPERVISOR,
+    needs=_FETCH,
 )
 
 CERTS_ANSWER = Clause(
@@ -708,7 +709,7 @@ CERTS_ANSWER = Clause(
     ),
     source="certificate-fetching series v7",
     profiles=_USERSPACE_CERTS,
-    needs=_HYPERVISOR,
+    needs=_FETCH,
 )
 
 NO_OTHER_EXIT = Clause(
@@ -718,7 +719,7 @@ NO_OTHER_EXIT = Clause(
     text="Basic requests and extended ones that ask for no report never leave to userspace for certificates.",
     source="certificate-fetching series v7",
     profiles=_USERSPACE_CERTS,
-    needs=_HYPERVISOR,
+    needs=_FETCH,
 )
 
 ONE_AT_A_TIME = Clause(
@@ -871,7 +872,7 @@ NO_LOCK_IN_USERSPACE = Clause(
     text="While a certificate exit is pending the per-VM lock is not held.",
     source="certificate-fetching series v7",
     profiles=_USERSPACE_CERTS,
-    needs=_HYPERVISOR,
+    needs=_FETCH,
 )
 
 COUNTERS = Clause(
@@ -899,6 +900,7 @@ STATUS_ORDER = Clause(
     kind=Kind.RESPONSE,
     text="The firmware status is that of the first check that fails, in the firmware's order.",
     source="AMD's published Genoa firmware source; the status of a bad tag differs on Milan",
+    needs=_HYPERVISOR,
 )
 
 SIGNATURE = Clause(

@@ -16,7 +16,6 @@ from conformance.environment.snp_guest_request.loop import Loop
 from conformance.environment.snp_guest_request.operations import Operations
 from conformance.verdict import Violation
 from model.snp_guest_request import (
-    GPA,
     VM_OF,
     Boot,
     Close,
@@ -57,6 +56,14 @@ from specs.snp_guest_request import clauses as c
 from specs.snp_guest_request.port import PROFILES, Profile
 
 _GUEST_OPERATIONS = (Open, GetReport, GetDerivedKey, GetExtReport, Close, Kexec, ParseCerts)
+
+_COMPANY = (GuestRequest, ExtGuestRequest, SetInstanceCerts, HostSetExtConfig)
+"""Operations on the candidate that may happen in the middle of another one."""
+
+
+def _is_entangled(op: Any) -> bool:
+    """Whether an operation touches pages that a guest fills itself in the same step: request pages and GHCBs."""
+    return getattr(op, "page", "P")[0] == "R" or getattr(op, "resp", "P")[0] in "RGD" or getattr(op, "data", "D")[0] in "GP"
 
 
 class World(GuestKernel):
@@ -139,7 +146,7 @@ class World(GuestKernel):
             self._begin(lambda: self.boot(Boot(0, SNP, config.certs)), 0, c.INIT_FAILURE)
             if config.vcpus > 1:
                 self._begin(lambda: self.enter_int(self.driver.vcpu_create, 1, 0), 0, c.INIT_FAILURE)
-                self._begin(lambda: self.enter_int(self.driver.ghcb_register, 1, GPA["G1"]), 0, c.INIT_FAILURE)
+                self._begin(lambda: self.register_ghcb(RegisterGhcb(1)), 0, c.INIT_FAILURE)
         if config.second:
             self._begin(lambda: self.boot(Boot(1, config.second)), 1, c.INIT_FAILURE)
 
@@ -158,8 +165,6 @@ class World(GuestKernel):
         frame = self.frame
         vcpu = getattr(op, "vcpu", -1)
         act = Act(op, VM_OF[vcpu] if vcpu >= 0 else getattr(op, "vm", -1), vcpu)
-        if vcpu >= 0 and self.scheduler is not None:
-            self.scheduler.block(f"vCPU {vcpu}", lambda: all(a.vcpu != vcpu for a in self.acts.values()))
         self.acts[frame] = act
         try:
             result = self.OPERATIONS[type(op)](self, op)
@@ -191,16 +196,15 @@ class World(GuestKernel):
     def can_interrupt(self, op: Any) -> bool:
         """In the middle of an operation the world may change, and another vCPU may exit while no lock is held."""
         if type(op) in (CloseFd, RemoveSlot, Wait):
-            return True
+            return not _is_entangled(op)
         if any(holder is not None for holder in self.locks.values()):
             return False
-        vcpu = getattr(op, "vcpu", -1)
-        return all(act.vcpu != vcpu for act in self.acts.values()) and type(op) in (
-            GuestRequest,
-            ExtGuestRequest,
-            SetInstanceCerts,
-            HostSetExtConfig,
-        )
+        return type(op) in _COMPANY and all(self.can_run_beside(act.op, op) for act in self.acts.values())
+
+    def can_run_beside(self, left: Any, right: Any) -> bool:
+        """Two vCPUs, or a vCPU and an ioctl, that do not write what the other one has the guest's own hands in."""
+        vcpus = (getattr(left, "vcpu", -1), getattr(right, "vcpu", -2))
+        return vcpus[0] != vcpus[1] and not any(_is_entangled(op) for op in (left, right))
 
     def view(self) -> View:
         """What can be observed from outside."""

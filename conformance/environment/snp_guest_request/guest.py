@@ -30,6 +30,7 @@ from specs.snp_guest_request import (
     PAGE_SIZE,
     SECRETS_SEQNO,
     SECRETS_VMPCK,
+    SEV_CMD_MUTEX,
     TOO_SMALL_INFO2,
 )
 from specs.snp_guest_request import clauses as c
@@ -37,6 +38,8 @@ from specs.snp_guest_request import clauses as c
 REGION_BASE = 0x10_0000
 USER_BUFFER = 0x7F00_0000_0000
 KEY_SIZE = 32
+VMPL = 3
+"""What callers ask for: allowed with every VMPCK."""
 DATA = b"report data of the caller, 64 bytes, which nobody else may see.."
 """What the caller wants in the report; each operation puts its number in front."""
 _TAMPER = {
@@ -133,6 +136,7 @@ class GuestKernel(Operations):
         return 0
 
     def shared_read(self, gpa: int, size: int) -> bytes:
+        self._alone()
         region, offset = self._within(gpa, size)
         span = (offset, offset + size)
         if region.read:
@@ -147,6 +151,7 @@ class GuestKernel(Operations):
         return data
 
     def shared_write(self, gpa: int, data: bytes) -> int:
+        self._alone()
         region, offset = self._within(gpa, len(data))
         if region.shared and DATA[8:] in data:
             raise Violation(c.PRIVATE_ENCRYPTION, "a message in the clear is written to memory that the host shares")
@@ -158,6 +163,11 @@ class GuestKernel(Operations):
         if region is None:
             raise Violation(c.ROBUST, f"{gpa:#x} is no allocation of the driver")
         return region
+
+    def _alone(self) -> None:
+        """Shared pages are used under a lock while another call of the driver is in progress (SNP-092)."""
+        if len(self.acts) > 1 and not self.act.held:
+            raise Violation(c.ONE_LOCK, "shared pages are used without a lock while another call is in progress")
 
     def _within(self, gpa: int, size: int) -> tuple[Region, int]:
         for base, region in self.regions.items():
@@ -179,9 +189,11 @@ class GuestKernel(Operations):
         return self.clock
 
     def guest_exit(self, code: int, info1: int, info2: int, rax: int, rbx: int) -> tuple[int, int, int]:
+        self._alone()
         request, response = self._region(info1), self._region(info2)
         if not (request.shared and response.shared):
             raise Violation(c.ROBUST, "a page given to the host is not shared with it")
+        response.trap, response.read = False, []
         page = bytes(request.data[:PAGE_SIZE])
         header = Header.decode(page)
         message = page[: HEADER_SIZE + min(header.size, PAGE_SIZE - HEADER_SIZE)]
@@ -282,25 +294,26 @@ class GuestKernel(Operations):
     def kexec(self, op: Kexec) -> int:
         """A new driver on the same secrets page; the pages of the old one are gone with its kernel."""
         self.regions.clear()
+        self.locks = {SEV_CMD_MUTEX: None}
         self.driver = self.enter(self.factory, self.port)
         return self.enter_int(self.driver.open, op.vmpck)
 
     def get_report(self, op: GetReport) -> object:
         """SNP_GET_REPORT."""
         data = self._plan(op)
-        return self._told(op, data, self.enter(self.driver.get_report, data, op.vmpl))
+        return self._told(op, data, self.enter(self.driver.get_report, data, VMPL))
 
     def get_derived_key(self, op: GetDerivedKey) -> object:
         """SNP_GET_DERIVED_KEY."""
         self._plan(op)
-        result = self.enter(self.driver.get_derived_key, op.fields, 0, 0, 0)
+        result = self.enter(self.driver.get_derived_key, op.fields, VMPL, 0, 0)
         return self._told(op, b"", result)
 
     def get_ext_report(self, op: GetExtReport) -> object:
         """SNP_GET_EXT_REPORT."""
         data = self._plan(op)
         address = USER_BUFFER if op.buffer else 0
-        return self._told(op, data, self.enter(self.driver.get_ext_report, data, 0, op.certs_len, address))
+        return self._told(op, data, self.enter(self.driver.get_ext_report, data, VMPL, op.certs_len, address))
 
     def _plan(self, op: Any) -> bytes:
         """Note how the host will treat this operation's exits; the data the caller wants in its report."""
@@ -319,8 +332,9 @@ class GuestKernel(Operations):
         ret, info2, payload, *rest = result
         if is_tainted(info2) or (rest and is_tainted(rest[1])):
             raise Violation(c.NO_UNINITIALISED, f"the caller is given exitinfo2 {info2:#x}, bits that nobody wrote")
+        self.hold(c.NO_UNINITIALISED)
         if ret:
-            small = info2 == TOO_SMALL_INFO2 and rest and ret == -5
+            small = info2 == TOO_SMALL_INFO2 and rest and rest[1] and ret == -5
             return (ret, info2 if small else None, None, None, rest[1] if small else 0)
         certs = None
         if rest:
@@ -330,7 +344,7 @@ class GuestKernel(Operations):
 
     def _kind(self, op: Any, data: bytes, payload: bytes) -> str:
         if type(op) is GetDerivedKey:
-            request = struct.pack("<IIQIIQ", 0, 0, op.fields, 0, 0, 0)
+            request = struct.pack("<IIQIIQ", 0, 0, op.fields, VMPL, 0, 0)
             fits = payload == self.guest_firmware.derived_key(self.context, request, 0)
             return "key" if fits else "another key"
         why = report_refused(self.suite, payload, data)

@@ -71,7 +71,7 @@ def is_tainted(value: int) -> bool:
 class Act:
     """One operation in progress, and what it has done so far."""
 
-    __slots__ = ("allocated", "answered", "filled", "ghcb_written", "held", "instants", "issued", "op", "ran", "vcpu", "vm")
+    __slots__ = ("allocated", "answered", "cleanup_failed", "filled", "ghcb_written", "held", "instants", "issued", "op", "ran", "vcpu", "vm")
 
     def __init__(self, op: Any, vm: int, vcpu: int) -> None:
         self.op = op
@@ -89,6 +89,8 @@ class Act:
         self.ghcb_written = False
         self.answered: tuple[Suite, int, bytes, bytes] | None = None
         """Guest number, request header and response of the last message that firmware answered."""
+        self.cleanup_failed = False
+        """A guest page could not be reclaimed or made shared again."""
         self.filled: set[Memory] = set()
         """Buffers that this operation filled."""
 
@@ -156,6 +158,8 @@ class Host(Environment):
         self.removed: dict[int, Page] = {}
         """Pages whose memslot is gone, by frame number."""
         self.fd_of = [3, 4]
+        self.ghcbs: set[tuple[int, str]] = set()
+        """Registered GHCB pages: VM and name."""
         self.lock_vm: dict[str, int] = {}
         self.moved_to = 0
 
@@ -437,13 +441,10 @@ class Host(Environment):
                 return -EFAULT
             start = (gpa + at) % PAGE_SIZE
             count = min(size - at, PAGE_SIZE - start)
-            target = page.data
-            if page.shadow is not None:
-                target = page.shadow
-            else:
+            if page.shadow is None:
                 self._written(page, f"guest page {page.name}")
                 self.touch(page)
-            target[start : start + count] = data[at : at + count]
+                page.data[start : start + count] = data[at : at + count]
             at += count
         return 0
 
@@ -531,6 +532,7 @@ class Host(Environment):
         refusal = self.refused("rmp_make_shared")
         if refusal:
             page.stuck = True
+            self.act.cleanup_failed |= page.is_guest
             return refusal
         if page.is_guest:
             self.touch(page)
@@ -554,7 +556,7 @@ class Host(Environment):
             raise Violation(c.GUEST_PAGES_STAY, f"RMPUPDATE of guest page {page.name}")
         if page.state != HYPERVISOR:
             raise Violation(c.RESPONSE_PAGE_FREE, f"page {page.name} in RMP state {_rmp(page.state)} is taken from the guest")
-        if page.name[0] == "G" and page.name[1:].isdigit():
+        if (page.vm, page.name) in self.ghcbs:
             raise Violation(c.RESPONSE_PAGE_FREE, f"GHCB page {page.name} is made firmware's")
         self.require(c.RESPONSE_PAGE_FREE, True, "")
 
@@ -752,6 +754,7 @@ class Host(Environment):
         self._enter_mailbox()
         if self.dead:
             page.stuck = True
+            self.act.cleanup_failed |= page.is_guest
             return -EBUSY
         if page.is_guest and page.in_flight is not None and page.in_flight is not self.frame and page.state == FIRMWARE:
             raise Violation(c.ONE_AT_A_TIME, f"page {page.name} is reclaimed while another vCPU's request uses it")
@@ -760,6 +763,7 @@ class Host(Environment):
         refusal = self.refused("snp_page_reclaim")
         if refusal:
             page.stuck = True
+            self.act.cleanup_failed |= page.is_guest
             return -EIO if refusal > 0 else refusal
         if page.state == CONTEXT or page.state == 1:
             return -EIO

@@ -96,7 +96,7 @@ class Page(Memory):
         self.cleanup = 0
         """Reclaims since the page became FIRMWARE."""
         self.shadow: bytearray | None = None
-        """For a private guest page: the shared memory at the same address, which the guest does not see."""
+        """For a private guest page: the shared memory at the same address, which is empty and which nobody sees."""
 
     @property
     def is_guest(self) -> bool:
@@ -117,9 +117,9 @@ def guest_page(vm: int, name: str) -> Page:
 
 @lru_cache(maxsize=256)
 def blob_bytes(name: str, length: int) -> bytes:
-    """Certificates called `name`: every 16 bytes say whose and which they are."""
-    text = "".join(f"{name}{offset:015x}" for offset in range(0, length + 16, 16))
-    return text.encode()[:length]
+    """Certificates called `name`: every 16 bytes say whose and which they are, in small letters after the first page."""
+    pieces = range(0, length + 16, 16)
+    return "".join(f"{name if at < PAGE_SIZE else name.lower()}{at:015x}" for at in pieces).encode()[:length]
 
 
 def classify(page: Page, responses: dict[bytes, tuple[object, bytes]], installed: dict[tuple[str, int], None]) -> object:
@@ -153,7 +153,7 @@ def blobs_in(data: bytes) -> set[str]:
     for offset in range(0, len(data) - 15, 16):
         piece = data[offset : offset + 16]
         if piece[:1].isalpha() and piece[1:9] == b"00000000":
-            names.add(chr(piece[0]))
+            names.add(chr(piece[0]).upper())
     return names
 
 

@@ -49,6 +49,7 @@ from model.snp_guest_request import (
 from specs.snp_guest_request import (
     EXIT,
     EXT_GUEST_REQUEST,
+    FW_BLOB_MAX_SIZE,
     GHCB_RAX,
     GHCB_RBX,
     GHCB_RCX,
@@ -197,11 +198,13 @@ class Operations(Host):
             return (RESUME, info1, info2, None)
         if info1 not in (0, 2):
             raise Violation(c.NO_ACTION, f"SW_EXITINFO1 is {info1:#x}")
+        if info1 == 0 and info2 and act.cleanup_failed:
+            raise Violation(c.CLEANUP_IS_NO_STATUS, f"SW_EXITINFO2 {info2:#x} after the response page was not had back")
         if info1 == 0 and info2 >> 32 and info2 & 0xFFFFFFFF and self.profile.errors == "ghcb":
             raise Violation(c.HALVES, f"SW_EXITINFO2 is {info2:#018x}: both halves are set")
         rbx = int.from_bytes(data[GHCB_RBX : GHCB_RBX + 8], "little")
         small = info1 == 0 and info2 == TOO_SMALL_INFO2
-        if GPA["G0"] <= address_of_response(act.op, vcpu) <= GPA["G1"] + PAGE_SIZE:
+        if GPA["G0"] <= address_of_response(act.op, vcpu) <= GPA["G1"] or getattr(act.op, "data", "") == "G":
             return (RESUME, info1, info2, rbx if small else None)
         for offset, supplied in cpu.supplied.items():
             if small and offset == GHCB_RBX:
@@ -235,6 +238,7 @@ class Operations(Host):
             result = self.enter_int(function, *arguments)
             if result:
                 return result
+        self.ghcbs.add((vm, "G0"))
         return 0
 
     def vm_create(self, op: VmCreate) -> int:
@@ -291,6 +295,7 @@ class Operations(Host):
 
     def register_ghcb(self, op: RegisterGhcb) -> int:
         """The guest registers its GHCB."""
+        self.ghcbs.add((VM_OF[op.vcpu], f"G{CPU_OF[op.vcpu]}"))
         return self.enter_int(self.driver.ghcb_register, op.vcpu, GPA[f"G{CPU_OF[op.vcpu]}"])
 
     def decommission(self, op: Decommission) -> int:
@@ -339,6 +344,7 @@ class Operations(Host):
         self.guests[vm], self.watched[vm], self.contexts[vm] = {}, [], None
         self.bugged[vm], self.labels[vm] = False, UNTOUCHED
         self.rates.pop(vm, None)
+        self.ghcbs = {ghcb for ghcb in self.ghcbs if ghcb[0] != vm}
         for vcpu, owner in enumerate(VM_OF):
             if owner == vm:
                 self.cpus[vcpu] = Cpu()
@@ -368,6 +374,7 @@ class Operations(Host):
             self.asids = {asid: 2 if owner == 0 else owner for asid, owner in self.asids.items()}
         self.enter_int(self.driver.vcpu_create, 2, 1)
         self.enter_int(self.driver.ghcb_register, 2, GPA["G0"])
+        self.ghcbs.add((1, "G0"))
         return 0
 
     def snp_shutdown(self, _op: Any) -> int:
@@ -384,7 +391,8 @@ class Operations(Host):
     def _lend(self, blob: str, length: int) -> None:
         """Put a blob in user memory; what follows it to the end of its page is the user's own business."""
         if 0 < length <= 0x8000:
-            self.installed[blob, length] = None
+            if length <= FW_BLOB_MAX_SIZE:
+                self.installed[blob, length] = None
             size = -(-length // PAGE_SIZE) * PAGE_SIZE
             self.user = blob_bytes(blob, length).ljust(size, b"\x55")
 
@@ -438,8 +446,9 @@ class Operations(Host):
 
     def remove_slot(self, op: RemoveSlot) -> int:
         """A page of guest memory goes; its frame stays while somebody holds a reference."""
-        page = self.guests[op.vm].pop(GPA[op.page] >> 12)
-        self.removed[page.pfn] = page
+        page = self.guests[op.vm].pop(GPA[op.page] >> 12, None)
+        if page is not None:
+            self.removed[page.pfn] = page
         return 0
 
     def wait(self, op: Wait) -> int:

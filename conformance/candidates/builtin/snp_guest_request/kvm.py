@@ -89,7 +89,7 @@ class Upstream:
     """The merged design, with the message type and the forwarded bytes taken from one copy."""
 
     profile: ClassVar[str] = "upstream"
-    capabilities: ClassVar[frozenset[str]] = frozenset({"hypervisor", "move"})
+    capabilities: ClassVar[frozenset[str]] = frozenset({"hypervisor", "userspace-certs", "move"})
 
     def __init__(self, port: Any) -> None:
         self.port = port
@@ -358,14 +358,18 @@ class Upstream:
         """Result for KVM_RUN, and SW_EXITINFO2 when it is 0. Called with the lock held."""
         if not sev.gctx:
             return -EINVAL, 0
-        ret, status = self.port.snp_guest_request(
+        ret, status = self.issue(sev)
+        if ret and not status:
+            return ret, 0
+        if status:
+            return 0, status
+        return self.copy_response(sev, resp_gpa), 0
+
+    def issue(self, sev: Sev) -> tuple[int, int]:
+        """Result of the command, and the status variable, which starts as 0."""
+        return self.port.snp_guest_request(  # type: ignore[no-any-return]  # the port is untyped here
             sev.fd, psp_pa(sev.gctx), psp_pa(sev.req_buf), psp_pa(sev.resp_buf), 0
         )
-        if ret and not status:
-            return int(ret), 0
-        if status:
-            return 0, int(status)
-        return self.copy_response(sev, resp_gpa), 0
 
     def copy_response(self, sev: Sev, resp_gpa: int) -> int:
         return -EIO if self.port.write_guest(sev.vm, resp_gpa, sev.resp_buf, PAGE_SIZE) else 0
@@ -390,6 +394,9 @@ class Stub(Upstream):
     """Linux 6.11: no certificates but the empty table."""
 
     profile: ClassVar[str] = "stub"
+    capabilities: ClassVar[frozenset[str]] = frozenset({"hypervisor", "move"})
+    capabilities: ClassVar[frozenset[str]] = frozenset({"hypervisor", "userspace-certs", "move"})
+    capabilities: ClassVar[frozenset[str]] = frozenset({"hypervisor", "userspace-certs", "move"})
 
     def asks_userspace(self, sev: Sev) -> bool:
         return False
@@ -398,7 +405,7 @@ class Stub(Upstream):
 class Throttled(Upstream):
     """With a limit on the rate of requests, asked before anything is locked."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"hypervisor", "move", "throttle"})
+    capabilities: ClassVar[frozenset[str]] = frozenset({"hypervisor", "userspace-certs", "move", "throttle"})
 
     def guest_request(self, vcpu: int, svm: Svm) -> int:
         if not self.port.ratelimit(svm.sev.vm):

@@ -50,6 +50,7 @@ class InPlace(Upstream):
     """The posted design with its faults repaired: every page comes back, or is leaked and the VM dies."""
 
     profile: ClassVar[str] = "kernel-certs"
+    capabilities: ClassVar[frozenset[str]] = frozenset({"hypervisor", "kernel-certs", "move"})
 
     def __init__(self, port: Any) -> None:
         super().__init__(port)
@@ -203,20 +204,32 @@ class InPlace(Upstream):
 
     def request_on_pages(self, sev: Sev, req: int, resp: int) -> tuple[int, int]:
         port = self.port
-        if port.rmp_lookup(resp) != HYPERVISOR:
+        if not self.may_take(resp):
             return -EINVAL, 0
         if port.rmp_make_private(resp, 0, 0, 1):
             return -EIO, 0
-        ret, status = port.snp_guest_request(
+        ret, status = self.command(sev, req, resp)
+        if self.give_back(resp):
+            return self.gave_up(sev, resp)
+        if ret and not status:
+            return ret, 0
+        return 0, status
+
+    def may_take(self, resp: int) -> bool:
+        return bool(self.port.rmp_lookup(resp) == HYPERVISOR)
+
+    def command(self, sev: Sev, req: int, resp: int) -> tuple[int, int]:
+        return self.port.snp_guest_request(  # type: ignore[no-any-return]  # the port is untyped here
             sev.fd, psp_pa(sev.gctx), psp_pa(req << 12), psp_pa(resp << 12), 0
         )
-        if port.snp_page_reclaim(resp) or port.rmp_make_shared(resp):
-            port.leak_page(resp)
-            port.vm_bug(sev.vm)
-            return -EIO, 0
-        if ret and not status:
-            return int(ret), 0
-        return 0, int(status)
+
+    def give_back(self, resp: int) -> int:
+        return int(self.port.snp_page_reclaim(resp) or self.port.rmp_make_shared(resp))
+
+    def gave_up(self, sev: Sev, resp: int) -> tuple[int, int]:
+        self.port.leak_page(resp)
+        self.port.vm_bug(sev.vm)
+        return -EIO, 0
 
     # -- the VM's own certificates
 
@@ -331,29 +344,15 @@ class PostedErrors(InPlace):
         super().__init__(port)
         self.bugged: set[int] = set()
 
-    def request_on_pages(self, sev: Sev, req: int, resp: int) -> tuple[int, int]:
-        port = self.port
-        if port.rmp_lookup(resp) != HYPERVISOR:
-            return -EINVAL, 0
-        if port.rmp_make_private(resp, 0, 0, 1):
-            return -EIO, 0
-        ret, status = port.snp_guest_request(
-            sev.fd, psp_pa(sev.gctx), psp_pa(req << 12), psp_pa(resp << 12), 0
-        )
-        if port.snp_page_reclaim(resp) or port.rmp_make_shared(resp):
-            port.leak_page(resp)
-            port.vm_bug(sev.vm)
-            self.bugged.add(sev.vm)
-            return -EIO, 0
-        if ret and not status:
-            return int(ret), 0
-        return 0, int(status)
+    def gave_up(self, sev: Sev, resp: int) -> tuple[int, int]:
+        self.bugged.add(sev.vm)
+        return super().gave_up(sev, resp)
 
 
 class AsPosted(PostedErrors):
     """RFC v7 as it was posted, its defects and all."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"hypervisor"})
+    capabilities: ClassVar[frozenset[str]] = frozenset({"hypervisor", "kernel-certs"})
 
     def launch_start(self, vm: int, fd: int, policy: int) -> int:
         """The certificate buffer comes with the context, and a second call replaces both."""
