@@ -107,6 +107,8 @@ class Jobs:
                     except (EOFError, ConnectionResetError):
                         del running[connection]
                         process.join()
+                        if self.interrupted:
+                            continue
                         yield number, Died(_how(process.exitcode))
                         if waiting and not self.interrupted:
                             start()
@@ -138,7 +140,8 @@ class Jobs:
 
 def _work(connection: Connection, stop: Any, function: Callable[[Any, Tell], Any]) -> None:
     """What a worker process does until it is sent None."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group; whoever started us decides
+        signal.signal(number, signal.SIG_IGN)
     said = 0.0
 
     def tell(steps: int, clauses: int, failures: int) -> None:
