@@ -1407,7 +1407,9 @@ def prefault(state: State, op: Prefault, answers: Answers, profile: Profile) -> 
         return early + tuple(Outcome(s, -ENOMEM, because=spec.ALLOCATION_BEFORE_LOCK) for s in failed)
     loaded = _loaded(freed, op.vcpu)
     if state.bugged:
-        return tuple(Outcome(s, -EIO, because=spec.BUSY_IS_NO_BUG) for s in dict.fromkeys((state, freed, loaded)))
+        results = (-EIO, -EINTR) if answers.signal_pending else (-EIO,)
+        states = dict.fromkeys((state, freed, loaded))
+        return tuple(Outcome(s, r, because=spec.BUSY_IS_NO_BUG) for s in states for r in results)
     gfn = op.gpa >> 12
     private = gfn in state.attributes
     gpa = op.gpa if private else op.gpa | config.direct_bits << 12

@@ -544,7 +544,7 @@ NOTHING = just(0)
 """The domain of a field that only has its default."""
 
 
-def _starts() -> tuple[tuple[Config, tuple[Step, ...]], ...]:
+def _canonical() -> tuple[tuple[Config, tuple[Step, ...]], ...]:
     """Where races matter: one or two vCPUs, fresh or with something mapped, roots invalid or not."""
     first = (Step(VcpuCreate(0)), Step(MmuReload(0)))
     both = (*first, Step(VcpuCreate(1)), Step(MmuReload(1)))
@@ -566,5 +566,5 @@ def _starts() -> tuple[tuple[Config, tuple[Step, ...]], ...]:
     )
 
 
-STARTS = _starts()
+STARTS = _canonical()
 """(configuration, steps): states from which two operations are run at once."""

@@ -21,6 +21,9 @@ from specs.tdp_mirror import EBUSY, EEXIST, EIO, FROZEN, INVALID_PAGE, NONPRESEN
 CALLS = 30_000
 """Environment calls within one operation after which a candidate hangs."""
 
+BUGS = 100
+"""VM bugs within one operation after which it counts as a loop that spins on a dead VM."""
+
 _PFN_MASK = ((1 << spec.PFN_BITS) - 1) << spec.PAGE_SHIFT
 _PLACE = 37
 """Pages of one source are 2**37 frames apart, so a frame number tells its gfn and its source."""
@@ -101,8 +104,8 @@ class Thread:
     """What one thread of the candidate holds within an operation."""
 
     __slots__ = (
-        "exit", "failed", "flush", "grabbed", "invalidating", "may_block", "op", "phase", "rcu", "slots", "srcu",
-        "stale",
+        "bugs", "exit", "failed", "flush", "grabbed", "invalidating", "may_block", "op", "phase", "rcu", "slots",
+        "srcu", "stale",
     )  # fmt: skip
 
     def __init__(self, op: Any) -> None:
@@ -116,6 +119,7 @@ class Thread:
         self.may_block = True
         self.invalidating = 0
         self.exit: tuple[int, ...] = ()
+        self.bugs = 0
         self.failed = False
         """Whether an external operation failed."""
         self.flush = False
@@ -209,6 +213,7 @@ class TdpMirror(Environment):
         self.invalidations: list[tuple[int, int]] = []
         self.version = 0
         self._seen: tuple[int, Any] = (-1, None)
+        self._settled = (-1, -1)
 
     def start(self, factory: Callable[[Any], Any]) -> None:
         """Create the candidate and let it initialise the VM."""
@@ -310,12 +315,31 @@ class TdpMirror(Environment):
             if counted != real:
                 self._violate(spec.STATISTICS, f"{real} leaves of level {level}, statistics say {counted}")
         self.hold(spec.STATISTICS)
+        if self.config.mirror and not self.bugged and self._settled != (self.version, len(self.private_gfns)):
+            self._settled = (self.version, len(self.private_gfns))
+            self._halves()
         if self.config.deep and not self.bugged:
             pages = [*self.ext_leaves.values(), *(self._page(gfn, True) for gfn in self.premaps)]
             wanted = dict.fromkeys(pages, 1)
             pins = {pfn: n for pfn, n in self.pins.items() if n}
             if pins != wanted:
                 self._violate(spec.BALANCED, f"pages pinned {_hex(pins)}, pages of the TD {_hex(wanted)}")
+
+    def _halves(self) -> None:
+        """What is mapped in a half has its attribute (TDP-090); huge leaves cover no mixed range (TDP-092)."""
+        private, shared, _, _ = self._meaning()
+        for gfn, level, *_ in private:
+            if gfn not in self.private_gfns and level == 1:
+                self._violate(spec.CONVERSION_FINAL, f"gfn {gfn:#x} is mapped private, its attribute is shared")
+        for gfn, level, *_ in shared:
+            for covered in range(gfn, gfn + self.config.cover(level)):
+                if covered in self.private_gfns:
+                    clause = spec.CONVERSION_FINAL if level == 1 else spec.STRADDLING_HUGE
+                    self._violate(clause, f"gfn {covered:#x} is mapped shared, its attribute is private")
+            if level > 1:
+                self.hold(spec.STRADDLING_HUGE)
+        if private or shared:
+            self.hold(spec.CONVERSION_FINAL)
 
     def _violate(self, clause: Clause, detail: str) -> NoReturn:
         raise self.remember(Violation(clause, detail))
@@ -563,6 +587,10 @@ class TdpMirror(Environment):
         me = self.me
         key = (table.pa, index)
         if _present(old):
+            if new == FROZEN and self.writer != me:
+                return
+            if _present(new) and table.level > 1:
+                self._violate(spec.MIRROR_NO_HUGE, f"{where} of a mirror: {old:#x} becomes {new:#x}")
             if _present(new):
                 self._violate(spec.MIRROR_UNTOUCHED, f"{where} of a mirror: {old:#x} becomes {new:#x}")
             if self.writer != me:
@@ -571,6 +599,8 @@ class TdpMirror(Environment):
                 self.cleared[self._gfn(table, index)] = ((old & _PFN_MASK) >> spec.PAGE_SHIFT, me)
             return
         if _present(new):
+            if old == FROZEN and new == self.frozen.get(key, (me, 0))[1] and key not in self.agreed:
+                return
             if old != FROZEN or key not in self.agreed:
                 self._violate(
                     spec.FREEZE_EXTERNAL_PUBLISH, f"{where} of a mirror: {new:#x} before the external tree agreed"
@@ -587,6 +617,8 @@ class TdpMirror(Environment):
             self.hold(spec.FREEZE_EXTERNAL_PUBLISH)
         elif old == FROZEN:
             before = self.frozen.get(key, (me, new))[1]
+            if _present(before):
+                self._violate(spec.ATOMIC_ZAP_REFUSED, f"{where} of a mirror: zapped without the write lock")
             if new != before:
                 self._violate(spec.FAILED_EXTERNAL_RESTORES, f"{where}: {before:#x} restored as {new:#x}")
             if key in self.agreed:
@@ -645,6 +677,8 @@ class TdpMirror(Environment):
         gfn = child.raw & ~self.bits
         if child.role >> spec.ROLE_MIRROR & 1 != parent.role >> spec.ROLE_MIRROR & 1:
             self._violate(spec.ROOT_KIND_FIXED, f"a child of table {parent.pa:#x} has another mirror flag")
+        if child.gfn >= self.config.cover(self.config.levels + 1):
+            self._violate(spec.UNMAPPABLE_ADDRESS, f"a table for gfn {child.gfn:#x} is linked at gfn {gfn:#x}")
         wanted = parent.role - 1 & ~(1 << spec.ROLE_INVALID)
         if child.role & ~(1 << spec.ROLE_INVALID) != wanted or child.gfn != gfn:
             self._violate(
@@ -1324,8 +1358,11 @@ class TdpMirror(Environment):
         return int(self.bugged)
 
     def vm_bug(self, what: str) -> None:
-        """Note it, and go on."""
+        """Note it, and go on; but not for ever (TDP-074)."""
         self.bugged = True
+        self.thread.bugs += 1
+        if self.thread.bugs > BUGS:
+            self._violate(spec.ATOMIC_ZAP_REFUSED, f"the VM is bugged {BUGS} times in one call: {what}")
 
     def warn_once(self, what: str) -> None:
         """Note it."""

@@ -1539,4 +1539,121 @@ class Upstream619(Upstream):
         return 0
 
 
-CANDIDATES = {"upstream": Upstream, "upstream-6.19": Upstream619}
+class AsPosted(Upstream):
+    """The seed of May 2024 with the hooks that reflect building and tearing down."""
+
+    profile = "as-posted"
+
+    def root_match(self, mirror: int, invalid: int, types: int) -> int:
+        """Bit 0 restricts to valid roots."""
+        if not types & (spec.DIRECT_ROOTS | spec.MIRROR_ROOTS):
+            self.port.warn_once("root types without a kind")
+            return 0
+        if types & spec.TYPE_VALIDITY and invalid:
+            return 0
+        return int(bool(types & (spec.MIRROR_ROOTS if mirror else spec.DIRECT_ROOTS)))
+
+    @property
+    def all_types(self) -> int:
+        """KVM_ANY_ROOTS."""
+        return spec.DIRECT_ROOTS | spec.MIRROR_ROOTS
+
+    @property
+    def invalid_too(self) -> int:
+        """Without the VALID bit validity is ignored."""
+        return 0
+
+    @property
+    def valid_only(self) -> int:
+        """KVM_VALID_ROOTS."""
+        return spec.TYPE_VALIDITY
+
+    def filter_to_types(self, attr_filter: int) -> int:
+        """kvm_process_to_root_types."""
+        if not attr_filter:
+            self.port.warn_once("no process")
+        if not self.mirror:
+            return spec.DIRECT_ROOTS
+        types = 0
+        if attr_filter & spec.FILTER_PRIVATE:
+            types |= spec.MIRROR_ROOTS
+        if attr_filter & spec.FILTER_SHARED:
+            types |= spec.DIRECT_ROOTS
+        return types
+
+    def select_root(self, vcpu: int, types: int) -> int:
+        """The mirror for exactly MIRROR."""
+        if types == spec.MIRROR_ROOTS and self.mirror:
+            return self.mirror_root_hpa[vcpu]
+        return self.root_hpa[vcpu]
+
+    def alloc_roots(self, vcpu: int) -> None:
+        """Both roots on every load."""
+        if self.mirror:
+            self.alloc_root(vcpu, True)
+        self.alloc_root(vcpu, False)
+
+    def invalidate_roots(self, types: int) -> None:
+        """Whatever was asked for, every valid root."""
+        super().invalidate_roots(types | spec.DIRECT_ROOTS | spec.MIRROR_ROOTS)
+
+    def vm_uninit(self) -> None:
+        """Sharing the lock, as the fast zap does."""
+        self.invalidate_roots(spec.DIRECT_ROOTS | spec.MIRROR_ROOTS)
+        self.zap_scheduled(shared=True)
+        self.port.rcu_barrier()
+
+    def zap_all(self) -> None:
+        """Any roots."""
+        self.port.write_lock()
+        for root in self.each_root(self.all_types):
+            self.zap_root(root, False)
+        self.port.write_unlock()
+
+    def zap_leafs(self, start: int, end: int, flush: int) -> int:
+        """Any valid roots."""
+        due = bool(flush)
+        for root in self.each_root(self.all_types | self.valid_only):
+            due = self.zap_leafs_root(root, start, end, True, due)
+        return int(due)
+
+    def unmap_gfn_range(self, start: int, end: int, attr_filter: int, may_block: int, flush: int) -> int:
+        """Any roots, whatever was asked for."""
+        due = bool(flush)
+        for root in self.each_root(self.all_types):
+            due = self.zap_leafs_root(root, start, end, bool(may_block), due)
+        return int(due)
+
+    def shared_types(self) -> int:
+        """Any valid roots."""
+        return self.all_types | self.valid_only
+
+    def fault_root(self, fault: Fault) -> int:
+        """By is_private, not by address."""
+        if self.mirror and fault.private:
+            return self.mirror_root_hpa[fault.vcpu]
+        return self.root_hpa[fault.vcpu]
+
+    def halves_disagree(self, fault: Fault) -> bool:
+        """Nobody looks."""
+        return False
+
+    def refuses_level(self, root: ShadowPage, fault: Fault) -> bool:
+        """Nobody looks."""
+        return False
+
+    def splits_mirror(self) -> bool:
+        """After the complaint, on with the split."""
+        self.port.vm_bug("huge leaf in a mirror")
+        return True
+
+    def can_be_fast(self, gpa: int, error_code: int) -> bool:
+        """Private faults as well."""
+        return True
+
+    def fast_key(self, gpa: int) -> int:
+        """With the alias bit."""
+        return gpa >> 12
+
+
+CANDIDATES = {"upstream": Upstream, "upstream-6.19": Upstream619, "as-posted": AsPosted}
