@@ -1,0 +1,614 @@
+"""The world of uio_msi, its drivers and its zoo."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from conformance.candidates.builtin.uio_msi import AsPosted, Upstream
+from conformance.candidates.defect import Defect
+from conformance.candidates.defects.uio_msi import DEFECTS
+from conformance.candidates.load import Candidate, load
+from conformance.engines import campaign, explore
+from conformance.engines.context import Context
+from conformance.environment import eventfd
+from conformance.environment import uio_msi as environment
+from conformance.environment.irq import Action, IrqCore
+from conformance.environment.memory import UserMemory
+from conformance.lockstep import Report, run_trace
+from conformance.strength import kill
+from conformance.subsystem import subsystem
+from conformance.trace import Trace
+from conformance.verdict import Violation
+from model.step import Fault, Parallel, Step
+from model.uio_msi import (
+    DUP_FD,
+    FIRST_FD,
+    NEVER_OPENED_FD,
+    NOT_EVENTFDS,
+    O_PATH_FD,
+    PAGE,
+    PAGE_END,
+    Close,
+    CloseFd,
+    Config,
+    Flood,
+    IrqSet,
+    Open,
+    OtherInterrupt,
+    Probe,
+    RaiseVector,
+    ReadEventfd,
+    Remove,
+    SetIntx,
+)
+from specs import uio_msi as specs
+from specs.clause import Clause
+from specs.uio_msi import EAGAIN, EBADF, EBUSY, EINVAL, ENODEV, ENOMEM, ENOSPC
+
+S = subsystem("uio_msi")
+INTX = Config(vectors=0)
+SECOND = FIRST_FD + 1
+BACKENDS = [eventfd.RealEventfds, eventfd.FastEventfds]
+
+
+def steps(*ops: Any) -> tuple[Step, ...]:
+    """Plain steps."""
+    return tuple(op if isinstance(op, Step) else Step(op) for op in ops)
+
+
+def run(factory: Callable[[Any], Any], *ops: Any, config: Config | None = None, profile: str = "upstream") -> Report:
+    """Judge these operations on the default environment."""
+    return run_trace(S, Trace("uio_msi", profile, config or Config(), steps(*ops)), factory, record=True)
+
+
+def blamed(report: Report) -> str:
+    """Id of the clause that ended the trace."""
+    assert report.failure is not None
+    return report.failure.clause.id
+
+
+def warned(report: Report) -> set[str]:
+    """Ids of the SHOULD clauses broken."""
+    assert report.failure is None
+    return {warning.clause.id for warning in report.warnings}
+
+
+def walks(count: int, seed: int = 7) -> Iterator[Trace]:
+    """Random traces of the correct driver."""
+    candidate = load("builtin:upstream", S)
+    context = Context(S, candidate, candidate.profile, seed=seed, steps=1)
+    walker = campaign.Walker(context, Random(seed))
+    walker.sample_pools()
+    for _ in range(count):
+        yield walker.walk()
+
+
+# -- eventfds
+
+
+@pytest.fixture(params=BACKENDS, ids=["real", "fast"])
+def eventfds(request: pytest.FixtureRequest) -> Iterator[eventfd.Eventfds]:
+    """Two eventfds and the decoy, in both backends."""
+    kinds = [
+        eventfd.Kind(3, True, True),
+        eventfd.Kind(specs.EVENTFD_MAX - 1, False, False),
+        eventfd.Kind(9, False, True),
+    ]
+    made: eventfd.Eventfds = request.param(eventfd.World(kinds, DUP_FD, O_PATH_FD, NOT_EVENTFDS))
+    yield made
+    made.close()
+
+
+def test_look_up_follows_the_kernel(eventfds: eventfd.Eventfds) -> None:
+    """An eventfd by any number; -EINVAL for other files, -EBADF for none and for O_PATH."""
+    assert [eventfds.fdget(fd) for fd in (FIRST_FD, SECOND, DUP_FD)] == [0, 1, 0]
+    assert [eventfds.fdget(fd) for fd in NOT_EVENTFDS] == [-EINVAL] * 4
+    assert [eventfds.fdget(fd) for fd in (O_PATH_FD, NEVER_OPENED_FD, 2**31 - 1)] == [-EBADF] * 3
+    assert eventfds.references() == (2, 1, 0)
+
+
+def test_reference_is_to_the_object(eventfds: eventfd.Eventfds) -> None:
+    """Closing the number, and reusing it, changes nothing for who holds a reference."""
+    eventfds.fdget(FIRST_FD)
+
+    assert eventfds.close_number(FIRST_FD) == 0
+    assert eventfds.close_number(FIRST_FD) == -EBADF
+    assert eventfds.fdget(FIRST_FD) == -EBADF
+    eventfds.reuse_number(FIRST_FD, 2)
+    eventfds.signal(0)
+
+    assert eventfds.fdget(FIRST_FD) == 2
+    assert eventfds.counters() == (4, specs.EVENTFD_MAX - 1, 9)
+
+
+def test_signals_saturate(eventfds: eventfd.Eventfds) -> None:
+    """The last value is reached and kept, on a blocking eventfd as well."""
+    eventfds.fdget(SECOND)
+    for _ in range(3):
+        eventfds.signal(1)
+
+    assert eventfds.counters()[1] == specs.EVENTFD_MAX
+
+
+def test_reads_take_all_or_one(eventfds: eventfd.Eventfds) -> None:
+    """EFD_SEMAPHORE takes 1, otherwise everything; nothing is -EAGAIN, on a blocking eventfd as well."""
+    assert [eventfds.read(FIRST_FD) for _ in range(4)] == [1, 1, 1, -EAGAIN]
+    assert [eventfds.read(SECOND) for _ in range(2)] == [specs.EVENTFD_MAX - 1, -EAGAIN]
+
+
+def test_pollers_are_woken_once_per_signal(eventfds: eventfd.Eventfds) -> None:
+    """Although the counter was above 0 before."""
+    eventfds.fdget(FIRST_FD)
+    assert not eventfds.woken(0)
+
+    eventfds.signal(0)
+
+    assert eventfds.woken(0)
+    assert not eventfds.woken(0)
+
+
+def test_pipe_under_a_reused_number(eventfds: eventfd.Eventfds) -> None:
+    """It is open, and no eventfd."""
+    eventfds.reuse_number(FIRST_FD, None)
+
+    assert eventfds.fdget(FIRST_FD) == -EINVAL
+
+
+def test_nothing_stays_open() -> None:
+    """The process has the descriptors it had before, whatever the driver left."""
+    before = {path.name for path in Path("/proc/self/fd").iterdir()}
+
+    run(AsPosted, Probe(), Open(), IrqSet(0, FIRST_FD), CloseFd(FIRST_FD), Remove(), profile="as-posted")
+
+    assert {path.name for path in Path("/proc/self/fd").iterdir()} == before
+
+
+def test_same_traces_same_verdicts_on_both_backends() -> None:
+    """Results, views and environment calls of random traces agree step by step."""
+    for trace in walks(40):
+        real, fast = (
+            run_trace(S, trace, Upstream, environment=env, record=True)
+            for env in (environment.ENVIRONMENT, environment.FAST)
+        )
+        assert real.failure is None
+        assert fast.failure is None
+        assert [(r.result, r.got, r.calls) for r in real.steps] == [(r.result, r.got, r.calls) for r in fast.steps]
+
+
+# -- memory and irqs
+
+
+def test_fetch_stops_at_the_end_of_the_range() -> None:
+    """And begins nowhere else."""
+    memory = UserMemory(((PAGE, PAGE_END),))
+    memory.place(PAGE_END - 6, b"abcdefgh")
+
+    assert memory.fetch(PAGE_END - 6, 8) == b"abcdef"
+    assert memory.fetch(PAGE_END - 8, 4) == b"\0\0ab"
+    assert memory.fetch(PAGE_END, 1) == b""
+    assert memory.fetch(PAGE - 1, 8) == b""
+
+
+def test_lines_are_shared_only_by_consent() -> None:
+    """-EBUSY unless both are shared; a shared one needs a dev_id; unknown irqs are -EINVAL."""
+    core = IrqCore()
+    core.add_line(5)
+
+    assert core.request(6, 0, 0, 1) == -EINVAL
+    assert core.request(5, specs.IRQF_SHARED, 0, 0) == -EINVAL
+    assert isinstance(core.request(5, specs.IRQF_SHARED, 0, 1), Action)
+    assert isinstance(core.request(5, specs.IRQF_SHARED, 0, 2), Action)
+    assert core.request(5, 0, 0, 3) == -EBUSY
+    assert core.find(5, 2) is core.actions()[1]
+    assert core.find(5, 3) is None
+
+
+# -- the world
+
+
+@pytest.fixture
+def world() -> environment.UioMsi:
+    """A function with two vectors, powered up, with a driver that handles every interrupt."""
+    env = environment.FAST(Config(), S.profiles["upstream"])
+    env.start(lambda _port: Idle())
+    env.call("pci_enable_device")
+    env.call("pci_set_master")
+    return env
+
+
+class Idle:
+    """A driver that does nothing, and handles every interrupt."""
+
+    def __getattr__(self, name: str) -> Callable[..., int]:
+        return lambda *_: specs.IRQ_HANDLED
+
+
+def breaks(env: environment.UioMsi, name: str, *args: Any) -> Clause | None:
+    """The clause that a call breaks."""
+    with pytest.raises(Violation) as caught:
+        env.call(name, *args)
+    return caught.value.clause
+
+
+def test_irq_numbers_are_new_at_every_enabling(world: environment.UioMsi) -> None:
+    """Never a vector's number, never an earlier one's."""
+    numbers: list[int] = []
+    for _ in range(3):
+        world.call("pci_enable_msix", (0, 1))
+        numbers += [world.call("pci_irq_vector", vector) for vector in (0, 1)]
+        world.call("pci_disable_msix")
+
+    assert len(set(numbers)) == 6
+    assert min(numbers) > specs.MAX_MSIX_VECTORS
+    assert world.call("pci_irq_vector", 0) == -EINVAL
+
+
+def test_more_vectors_than_the_table_has(world: environment.UioMsi) -> None:
+    """pci_enable_msix says how many there are; the range call takes them."""
+    assert world.call("pci_enable_msix", tuple(range(5))) == 2
+    assert world.call("pci_enable_msix", (0, 0)) == -EINVAL
+    assert world.call("pci_enable_msix_range", tuple(range(5)), 3, 5) == -ENOSPC
+    assert world.call("pci_enable_msix_range", tuple(range(5)), 1, 5) == 2
+
+
+@pytest.mark.parametrize(
+    ("call", "args", "result"),
+    [
+        ("pci_enable_msix", ((0, 1),), 1),
+        ("pci_enable_msix_range", ((0, 1), 1, 2), 1),
+        ("pci_enable_msix_range", ((0, 1), 2, 2), -ENOSPC),
+        ("pci_alloc_irq_vectors", (1, 2), 1),
+        ("pci_alloc_irq_vectors", (2, 2), -ENOSPC),
+    ],
+)
+def test_shortage_is_met_by_every_way_of_enabling(
+    world: environment.UioMsi, call: str, args: tuple[Any, ...], result: int
+) -> None:
+    """One planned refusal means the same whichever call the driver makes."""
+    world.frame.plan = {("pci_enable_msix", 1): 1}
+
+    assert world.call(call, *args) == result
+    assert world.frame.given == {"pci_enable_msix": 1}
+
+
+def test_vectors_hold_events_until_requested(world: environment.UioMsi) -> None:
+    """The handler runs inside request_irq."""
+    world.call("pci_enable_msix", (0, 1))
+    world.perform(RaiseVector(1))
+    assert world.view().pending == (False, True)
+
+    irq = world.call("pci_irq_vector", 1)
+    assert world.call("request_irq", irq, 0, 0, 7) == 0
+
+    assert world.view().pending == (False, False)
+    assert world.held[specs.READY_BEFORE_REQUEST] == 1
+
+
+def test_second_request_of_a_vector_is_busy(world: environment.UioMsi) -> None:
+    """MSI-X vectors are not shared."""
+    world.call("pci_enable_msix", (0,))
+    irq = world.call("pci_irq_vector", 0)
+
+    assert world.call("request_irq", irq, 0, 0, 7) == 0
+    assert world.call("request_irq", irq, 0, 0, 8) == -EBUSY
+
+
+def test_misuse_names_its_clause(world: environment.UioMsi) -> None:
+    """Each wrong call on a world of its own."""
+    fresh = [environment.FAST(Config(), S.profiles["upstream"]) for _ in range(24)]
+    for env in fresh:
+        env.start(lambda _port: Idle())
+        env.call("pci_enable_device")
+    worlds = iter(fresh)
+
+    def broken(*calls: tuple[Any, ...]) -> Clause | None:
+        env = next(worlds)
+        for name, *args in calls[:-1]:
+            env.call(name, *args)
+        name, *args = calls[-1]
+        return breaks(env, name, *args)
+
+    enable = ("pci_enable_msix", (0, 1))
+    first = environment.FIRST_IRQ
+    assert broken(("request_irq", first, 0, 0, 1)) is specs.NO_REQUEST_WHILE_DISABLED
+    assert broken(enable, ("request_irq", 5, 0, 0, 1)) is specs.CURRENT_IRQ_NUMBERS
+    assert broken(enable, enable) is specs.FIRST_OPEN_ENABLES
+    assert broken(enable, ("request_irq", first, 0, 0, 1), ("free_irq", first, 2)) is specs.FREE_MATCHES_REQUEST
+    assert broken(enable, ("request_irq", first, 0, 0, 1), ("pci_disable_msix",)) is specs.DISABLED_AFTER_LAST_FREE
+    assert broken(enable, ("pci_disable_device",)) is specs.REMOVE_WHILE_OPEN
+    assert broken(("pci_disable_device",), ("pci_disable_device",)) is specs.NOTHING_RELEASED_TWICE
+    assert broken(("pci_release_regions",)) is specs.NOTHING_RELEASED_TWICE
+    assert broken(("iounmap", 1)) is specs.NOTHING_RELEASED_TWICE
+    assert broken(("kzalloc", 8), ("kfree", 0x1_0000), ("kfree", 0x1_0000)) is specs.NOTHING_RELEASED_TWICE
+    assert broken(("kfree", 0x1_0008)) is specs.MEMORY_SAFE
+    assert broken(("uio_unregister_device",)) is specs.NOTHING_RELEASED_TWICE
+    assert broken(("eventfd_ctx_put", environment.FIRST_CTX)) is specs.ONE_REFERENCE_EACH
+    assert broken(("eventfd_signal", environment.FIRST_CTX)) is specs.REFERENCE_OUTLIVES_HANDLER
+    assert broken(("eventfd_signal", 0)) is specs.MEMORY_SAFE
+    assert broken(("mutex_lock", 1), ("mutex_lock", 1)) is specs.MEMORY_SAFE
+    assert broken(("mutex_lock", 0x1_0000)) is specs.MEMORY_SAFE
+    assert broken(("mutex_unlock", 1)) is specs.MEMORY_SAFE
+    assert broken(("kzalloc", 8), ("mutex_init", 0x1_0000), ("mutex_lock", 0x1_0000), ("kfree", 0x1_0000)) is (
+        specs.MEMORY_SAFE
+    )
+    assert broken(("pci_write_config", specs.PCI_COMMAND, 2, 0)) is specs.MEMORY_SAFE
+    assert broken(("copy_from_user", PAGE, 8)) is specs.MEMORY_SAFE
+    assert broken(("uio_register_device", "a", "b", -1, False, (("BAR0", 0, 0, 1, 1),) * 6, ())) is specs.AT_MOST_FIVE
+    assert broken(("spin_lock_irqsave", 1), ("mutex_lock", 2)) is specs.MEMORY_SAFE
+    assert broken(enable, ("request_irq", first, 0, 0x1_0000, 1)) is specs.MEMORY_SAFE
+
+
+def test_handlers_may_not_sleep() -> None:
+    """Nor allocate, nor look an fd up."""
+    for call, *args in (("mutex_lock", 1), ("kzalloc", 8), ("eventfd_ctx_fdget", FIRST_FD), ("free_irq", 1, 1)):
+
+        class Sleeps(Upstream):
+            """Sleeps in its handler."""
+
+            def handler(self, irq: int, dev_id: int) -> int:
+                getattr(self.port, call)(*args)  # noqa: B023  # called within this round
+                return super().handler(irq, dev_id)
+
+        assert blamed(run(Sleeps, Probe(), Open(), IrqSet(0, FIRST_FD), RaiseVector(0))) == "UIO-045"
+
+
+def test_command_register_is_read_back(world: environment.UioMsi) -> None:
+    """Config space shows mastering, the disable bit, the status and the capability."""
+    cap = world.call("pci_find_capability", specs.PCI_CAP_ID_MSIX)
+
+    assert world.call("pci_read_config", specs.PCI_COMMAND, 2) & specs.PCI_COMMAND_MASTER
+    assert world.call("pci_read_config", cap + specs.PCI_MSIX_FLAGS, 2) & specs.PCI_MSIX_FLAGS_QSIZE == 1
+    assert world.call("pci_read_config", cap + specs.PCI_MSIX_TABLE, 4) == 1
+    assert world.call("pci_read_config", cap + specs.PCI_MSIX_PBA, 4) == 0x800 | 1
+
+
+# -- the correct driver
+
+
+def test_upstream_walks_silently() -> None:
+    """Random walks over all worlds find nothing, not even a warning, on the default environment."""
+    for trace in walks(60, seed=11):
+        report = run_trace(S, trace, Upstream)
+        assert report.failure is None
+        assert not report.warnings
+
+
+LARGE = ("2,2,2", "intx-2,2", "unmerged")
+"""Scopes that one driver's test is enough for."""
+
+
+def explored(factory: type, profile: str, walked: int = 0) -> Context:
+    """What the gate's scopes find, or the smaller ones and some random steps."""
+    candidate = Candidate("test", factory, profile, frozenset(specs.CAPABILITIES))
+    small = {name: scope for name, scope in S.scopes.items() if not walked or name not in LARGE}
+    context = Context(replace(S, scopes=small), candidate, profile, steps=walked)
+    explore.run(context)
+    campaign.run(context)
+    return context
+
+
+def test_scopes_have_their_pinned_counts() -> None:
+    """The correct driver reaches exactly the states that the model has, and breaks nothing."""
+    context = explored(Upstream, "upstream")
+
+    assert not context.failures
+    assert not context.warnings
+    for name, scope in S.scopes.items():
+        if scope.in_gate and scope.states is not None:
+            assert context.notes[f"{name}: states"] == scope.states, name
+            assert context.notes[f"{name}: transitions"] == scope.transitions, name
+
+
+class VfioLike(Upstream):
+    """The correct driver with VFIO's choices."""
+
+    profile = "vfio-like"
+
+    def _set(self, vector: int, fd: int) -> int:
+        if vector >= self.max_vectors:
+            return -EINVAL
+        if fd >= 0 and self.triggers[vector]:
+            trigger = self.port.eventfd_ctx_fdget(fd)
+            if trigger < 0 or self.msix:
+                self._detach(vector)
+            if trigger < 0:
+                return trigger
+            self.port.eventfd_ctx_put(trigger)
+        return super()._set(vector, fd)
+
+    def _attach_intx(self, trigger: int) -> int:
+        old = self.triggers[0]
+        if not old:
+            return super()._attach_intx(trigger)
+        self.triggers[0] = trigger
+        self.port.synchronize_irq(self.irq)
+        self.port.eventfd_ctx_put(old)
+        return 0
+
+
+def test_vfio_like_driver_is_not_accused() -> None:
+    """In its own profile; the default one minds what it loses."""
+    context = explored(VfioLike, "vfio-like", 15_000)
+
+    assert [failure.signature for failure in context.failures] == []
+    assert [warning.signature for warning in context.warnings] == []
+
+
+class LinuxLike(Upstream):
+    """Another correct driver: modern calls, swapped eventfds, the mutex taken late, one fetch per field."""
+
+    def _switch_on(self) -> int:
+        self.port.pci_set_master()
+        self.irqs = [self.irq]
+        if self.msix:
+            count = self.port.pci_alloc_irq_vectors(1, self.max_vectors)
+            if count < 0:
+                self.port.pci_clear_master()
+                return count
+            self.irqs = [self.port.pci_irq_vector(vector) for vector in range(count)]
+        return 0
+
+    def ioctl(self, cmd: int, arg: int) -> int:
+        if cmd != specs.UIO_MSI_IRQ_SET:
+            return -specs.ENOTTY
+        vector, fd = self.port.copy_from_user(arg, 4), self.port.copy_from_user(arg + 4, 4)
+        if len(vector) + len(fd) < 8:
+            return -specs.EFAULT
+        number = int.from_bytes(vector, "little")
+        self.port.mutex_lock(0x100)
+        if not self.bound:
+            err = -ENODEV
+        elif number >= len(self.irqs):
+            err = -specs.ERANGE
+        else:
+            err = self._set(number, struct.unpack("=i", fd)[0])
+        self.port.mutex_unlock(0x100)
+        return err
+
+    def _attach_msix(self, vector: int, trigger: int) -> int:
+        old = self.triggers[vector]
+        if not old:
+            return super()._attach_msix(vector, trigger)
+        self.triggers[vector] = trigger
+        self.port.synchronize_irq(self.irqs[vector])
+        self.port.eventfd_ctx_put(old)
+        return 0
+
+
+def test_another_correct_driver_is_not_accused() -> None:
+    """Fewer vectors when there are fewer, swapping instead of freeing, fields fetched one by one."""
+    context = explored(LinuxLike, "upstream", 15_000)
+
+    assert [failure.signature for failure in context.failures] == []
+    assert [warning.signature for warning in context.warnings] == []
+
+
+# -- wrong drivers
+
+
+@pytest.mark.parametrize("defect", [d for d in DEFECTS if d.candidate is not None], ids=lambda d: d.id)
+def test_defect_is_killed_by_its_clause(defect: Defect) -> None:
+    """Found, blamed on a clause the defect names, in no more steps than the facts give."""
+    found = kill(S, defect, load(f"builtin:{defect.id}", S))
+
+    assert found.failure is not None
+    assert found.is_expected
+    assert defect.steps is None or found.steps <= defect.steps
+
+
+def test_zoo_is_complete() -> None:
+    """Every defect of the posted driver and of its relatives has a driver or a reason."""
+    ids = {defect.id for defect in DEFECTS}
+
+    assert {f"UIO-D{n:02}" for n in range(1, 40)} | {f"UIO-U{n:02}" for n in range(1, 19)} <= ids
+    assert all(bool(defect.why_not) != (defect.candidate is not None) for defect in DEFECTS)
+
+
+ENABLE_FAILS = Step(Open(), (Fault("pci_enable_msix", -ENOMEM),))
+NO_MEMORY = Step(Probe(), (Fault("kcalloc", -ENOMEM),))
+
+
+@pytest.mark.parametrize(
+    ("clause", "config", "ops"),
+    [
+        ("UIO-048", Config(), (Probe(), ENABLE_FAILS, Open())),
+        ("UIO-049", Config(), (Probe(), Step(Open(), (Fault("pci_enable_msix", 1),)))),
+        ("UIO-078", INTX, (Probe(),)),
+        ("UIO-060", INTX, (NO_MEMORY,)),
+        ("UIO-062", Config(), (Step(Probe(), (Fault("ioremap", -ENOMEM, 2),)),)),
+        ("UIO-075", Config(), (Probe(), Open(), IrqSet(0, FIRST_FD), Remove())),
+    ],
+)
+def test_posted_driver_fails(clause: str, config: Config, ops: tuple[Any, ...]) -> None:
+    """The shortest traces of its defects, judged by what it meant to do."""
+    assert blamed(run(AsPosted, *ops, config=config, profile="as-posted")) == clause
+
+
+def test_posted_driver_works_where_nothing_is_refused() -> None:
+    """Mapping, replacing, delivery and the last release are right in MSI-X mode."""
+    ops = (Probe(), Open(), IrqSet(0, FIRST_FD), RaiseVector(0), IrqSet(0, SECOND), RaiseVector(0))
+    report = run(AsPosted, *ops, ReadEventfd(SECOND), IrqSet(0, -1), Close(), Remove(), profile="as-posted")
+
+    assert warned(report) == {"UIO-057"}
+
+
+def test_posted_driver_floods_the_log() -> None:
+    """UIO-087."""
+    assert "UIO-087" in warned(run(AsPosted, Probe(), Open(), Flood(), profile="as-posted"))
+
+
+def test_driver_that_does_nothing_fails() -> None:
+    """At once: probe says 0 and nothing is registered."""
+
+    class Nothing:
+        """Returns 0 from everything."""
+
+        def __init__(self, port: specs.Port) -> None:
+            pass
+
+        def __getattr__(self, name: str) -> Callable[..., int]:
+            return lambda *_: 0
+
+    assert blamed(run(Nothing, Probe())) == "UIO-059"
+
+
+# -- what single clauses need
+
+
+def test_fetching_twice_is_a_breach() -> None:
+    """UIO-005."""
+
+    class Twice(Upstream):
+        """Fetches the argument once for the range check and again for use."""
+
+        def ioctl(self, cmd: int, arg: int) -> int:
+            if cmd == specs.UIO_MSI_IRQ_SET:
+                self.port.copy_from_user(arg, 4)
+            return super().ioctl(cmd, arg)
+
+    assert blamed(run(Twice, Probe(), Open(), IrqSet(0, FIRST_FD))) == "UIO-005"
+
+
+def test_event_while_replacing_is_delivered_once() -> None:
+    """UIO-043 is counted when an event meets the gap between the old handler and the new one."""
+    mapped = (Probe(), Open(), IrqSet(0, FIRST_FD))
+    counted = 0
+    for k in range(16):
+        report = run(Upstream, *mapped, Step(IrqSet(0, SECOND), during=((k, Step(RaiseVector(0))),)))
+        assert report.failure is None
+        counted += report.tally.clauses.get(specs.EVENT_WHILE_REPLACING, 0)
+
+    assert counted > 0
+
+
+def test_free_irq_waits_for_a_running_handler() -> None:
+    """Detaching beside a handler that is about to signal."""
+    race = Parallel(Step(RaiseVector(0)), Step(IrqSet(0, -1)), (0,))
+
+    report = run(Upstream, Probe(), Open(), IrqSet(0, FIRST_FD), race)
+
+    assert report.failure is None
+
+
+def test_removal_waits_for_an_ioctl_with_the_new_core_only() -> None:
+    """With the old one the driver itself must survive a set that comes too late."""
+    race = Parallel(Step(IrqSet(0, FIRST_FD)), Step(Remove()), (1,))
+
+    for core_41 in (False, True):
+        assert run(Upstream, Probe(), Open(), race, config=Config(core_41=core_41)).failure is None
+
+
+def test_shared_line_of_intx() -> None:
+    """Another device's interrupts leave ours alone before, while and after it is asserted."""
+    ops = (Probe(), Open(), IrqSet(0, FIRST_FD), OtherInterrupt(), SetIntx(True), OtherInterrupt())
+    report = run(Upstream, *ops, SetIntx(False), OtherInterrupt(), Close(), Remove(), config=INTX)
+
+    assert report.failure is None
+    assert warned(report) == set()

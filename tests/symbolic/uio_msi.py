@@ -1,0 +1,106 @@
+"""Properties of uio_msi's pure parts for CrossHair: asserts before the call are preconditions."""
+
+from __future__ import annotations
+
+import struct
+
+from model import uio_msi as model
+from model.step import Outcome
+from specs import uio_msi as specs
+
+UPSTREAM = specs.PROFILES["upstream"]
+_OPENED = model.initial(model.Config(), UPSTREAM)._replace(life="bound", opens=1)
+
+
+def _only(outcomes: object) -> Outcome:
+    return outcomes if isinstance(outcomes, Outcome) else outcomes[0]  # type: ignore[index,no-any-return]  # Outcomes
+
+
+def only_the_command_is_known(cmd: int) -> None:
+    """UIO-003: one 32-bit value is the command, every other one is unknown."""
+    assert 0 <= cmd < 2**32
+
+    outcome = _only(model.raw_ioctl(_OPENED, model.RawIoctl(cmd), model.NOTHING_REFUSED, UPSTREAM))
+
+    assert (outcome.result == -specs.ENOTTY) == (cmd != specs.UIO_MSI_IRQ_SET)
+
+
+def high_bits_do_not_matter(cmd: int, high: int) -> None:
+    """What the system call drops changes nothing."""
+    assert 0 <= cmd < 2**32
+    assert 0 <= high < 2**32
+
+    low = _only(model.raw_ioctl(_OPENED, model.RawIoctl(cmd), model.NOTHING_REFUSED, UPSTREAM))
+    full = _only(model.raw_ioctl(_OPENED, model.RawIoctl(high << 32 | cmd), model.NOTHING_REFUSED, UPSTREAM))
+
+    assert low.result == full.result
+
+
+def unknown_commands_ignore_the_pointer(cmd: int, pointer: int) -> None:
+    """UIO-002."""
+    assert 0 <= cmd < 2**32
+    assert cmd != specs.UIO_MSI_IRQ_SET
+    assert 0 <= pointer < 2**64
+
+    outcome = _only(model.raw_ioctl(_OPENED, model.RawIoctl(cmd, pointer), model.NOTHING_REFUSED, UPSTREAM))
+
+    assert (outcome.result, outcome.state) == (-specs.ENOTTY, _OPENED)
+
+
+def readable_means_all_eight_bytes(pointer: int) -> None:
+    """UIO-004 and UIO-006: the first and the last byte decide."""
+    assert 0 <= pointer < 2**64
+
+    first = model.PAGE <= pointer < model.PAGE_END
+    last = model.PAGE <= pointer + 7 < model.PAGE_END
+
+    assert model.is_readable(pointer) == (first and last)
+
+
+def vectors_are_unsigned(vector: int) -> None:
+    """UIO-009: every u32 not below max_vectors is refused and changes nothing."""
+    assert 0 <= vector < 2**32
+
+    outcome = _only(model.irq_set(_OPENED, vector, -1, model.NOTHING_REFUSED, UPSTREAM))
+
+    assert (outcome.result == -specs.ERANGE) == (vector >= _OPENED.limit)
+    assert outcome.state == _OPENED
+
+
+def negative_fds_unmap(fd: int) -> None:
+    """UIO-012 to UIO-014."""
+    assert -(2**31) <= fd < 0
+
+    outcome = _only(model.irq_set(_OPENED, 0, fd, model.NOTHING_REFUSED, UPSTREAM))
+
+    assert (outcome.result, outcome.state.wired) == (0, (None, None))
+
+
+def fds_name_an_eventfd_or_an_errno(fd: int) -> None:
+    """UIO-015: nothing else comes of a look-up."""
+    assert 0 <= fd < 2**31
+
+    found = model.eventfd_of(_OPENED, fd)
+
+    assert found in (-specs.EBADF, -specs.EINVAL) or 0 <= found < len(_OPENED.counters)
+
+
+def number_of_vectors_is_capped(vectors: int) -> None:
+    """UIO-065."""
+    assert 1 <= vectors <= 2048
+
+    limit = model.number_of_vectors(model.Config(vectors=vectors))
+
+    assert 1 <= limit <= specs.MAX_MSIX_VECTORS
+    assert limit == vectors or vectors > specs.MAX_MSIX_VECTORS
+
+
+def struct_is_decoded_as_laid_out(vector: int, fd: int) -> None:
+    """u32 and s32 in 8 bytes."""
+    assert 0 <= vector < 2**32
+    assert -(2**31) <= fd < 2**31
+
+    data = vector.to_bytes(4, "little") + (fd % 2**32).to_bytes(4, "little")
+
+    assert len(data) == specs.IRQ_SET_SIZE
+    assert struct.unpack("<Ii", data) == (vector, fd)
