@@ -13,7 +13,7 @@ _OPENED = model.initial(model.Config(), UPSTREAM)._replace(life="bound", opens=1
 
 
 def _only(outcomes: object) -> Outcome:
-    return outcomes if isinstance(outcomes, Outcome) else outcomes[0]  # type: ignore[index,no-any-return]  # Outcomes
+    return outcomes if isinstance(outcomes, Outcome) else outcomes[0]  # type: ignore[index]  # Outcomes
 
 
 def only_the_command_is_known(cmd: int) -> None:

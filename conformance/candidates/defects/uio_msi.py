@@ -4,8 +4,6 @@ Most defects are those of the driver posted in 2015 (UIO-D01 and on), the rest c
 relatives (UIO-U01 and on). INTx defects live in drivers whose probe of INTx works.
 """
 
-# ruff: noqa: D102  # a class says what is wrong; its methods are where
-
 from __future__ import annotations
 
 import struct
