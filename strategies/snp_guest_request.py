@@ -85,14 +85,20 @@ CONFIGS = (
 
 _VMS = Domain((0, 1))
 _VCPUS = Domain((0, 1, 2))
-_MESSAGES = Domain(("report", "key", "bad-tag", "replay"), tuple(m for m in MESSAGES if m not in ("report", "key")), usual=0.6)
-_REQUESTS = Domain(("R",), ("hole", "P", "R+8", "private", "readonly", "0", "2^51", "2^52-4096", "2^63", "-4096", "R+4095"), usual=0.85)
+_MESSAGES = Domain(
+    ("report", "key", "bad-tag", "replay"), tuple(m for m in MESSAGES if m not in ("report", "key")), usual=0.6
+)
+_REQUESTS = Domain(
+    ("R",), ("hole", "P", "R+8", "private", "readonly", "0", "2^51", "2^52-4096", "2^63", "-4096", "R+4095"), usual=0.85
+)
 _RESPONSES = Domain(
     ("P",),
     ("P'", "hole", "R", "private", "readonly", "G", "G'", "D", "P+8", "P+1", "0", "2^51", "2^63", "-4096", "R'"),
     usual=0.7,
 )
-_DATA = Domain(("D", "D3"), ("D+8", "hole", "P", "G", "private", "readonly", "D1", "D+1", "0", "2^63", "-4096"), usual=0.75)
+_DATA = Domain(
+    ("D", "D3"), ("D+8", "hole", "P", "G", "private", "readonly", "D1", "D+1", "0", "2^63", "-4096"), usual=0.75
+)
 _NPAGES = Domain((4, 0, 1, 2), (3, 5, 2**20, 2**51, 2**52 - 1, 2**52, 2**52 + 1, 2**63, 2**64 - 1), usual=0.75)
 _MISSING = Domain(("",), ("a", "b", "ab", "1", "2", "c", "12", "c12ab"), usual=0.88)
 _USAGE = Domain((0,), (1, 0xFFFFFFFF), usual=0.95)
@@ -211,7 +217,9 @@ SHAPES: dict[type, Shape] = {
     MoveFrom: Shape({}, weight=0.4),
     MirrorFrom: Shape({}, weight=0.2),
     SnpShutdown: Shape({}, weight=0.3),
-    SetInstanceCerts: Shape({"vm": _VMS, "blob": Domain(("A", "B")), "length": _LENGTHS}, weight=2, faults=_STORE_FAULTS),
+    SetInstanceCerts: Shape(
+        {"vm": _VMS, "blob": Domain(("A", "B")), "length": _LENGTHS}, weight=2, faults=_STORE_FAULTS
+    ),
     GetInstanceCerts: Shape({"vm": _VMS, "length": _ROOM}, weight=1, faults=(("copy_to_user", (-EFAULT,)),)),
     HostSetExtConfig: Shape(
         {
@@ -228,7 +236,9 @@ SHAPES: dict[type, Shape] = {
     CloseFd: Shape({"vm": _VMS, "foreign": Domain((False, True))}, weight=0.2),
     RemoveSlot: Shape({"vm": _VMS, "page": Domain(("P0", "R0", "D0"), ("D1", "P1", "R1"))}, weight=0.2),
     Wait: Shape({"seconds": Domain((2, 1))}, weight=0.3),
-    Open: Shape({"vmpck": Domain((0, 1), (2, 3, 4))}, weight=1, faults=(("alloc_pages", (-ENOMEM,)), ("set_decrypted", (-EIO,)))),
+    Open: Shape(
+        {"vmpck": Domain((0, 1), (2, 3, 4))}, weight=1, faults=(("alloc_pages", (-ENOMEM,)), ("set_decrypted", (-EIO,)))
+    ),
     GetReport: Shape(
         {"host": Domain(((), ("busy",)), tuple((h,) for h in HOSTS), usual=0.5)},
         weight=4,
@@ -326,5 +336,255 @@ def configs(capabilities: frozenset[str]) -> st.SearchStrategy[Config]:
 
 assert set(SHAPES) == set(OPERATIONS)
 
-SCOPES: dict[str, Scope] = {}
-_ = (EBUSY, Domain)
+
+# -- small worlds
+
+
+def _each(*ops: object) -> tuple[Step, ...]:
+    return tuple(Step(op) for op in ops)
+
+
+def _refused(ops: tuple[Any, ...], faults: tuple[tuple[str, tuple[int, ...]], ...]) -> tuple[Step, ...]:
+    """Every operation with every refusal, one at a time."""
+    return tuple(Step(op, (Fault(call, value),)) for op in ops for call, values in faults for value in values)
+
+
+_ADDRESSES = ("R", "P", "hole", "private", "readonly", "R+8", "2^63")
+_PLACES = ("P", "P'", "R", "G", "G'", "hole", "private", "readonly", "P+8", "D", "-4096")
+_BASIC_INPUTS = _each(
+    *(GuestRequest(0, "report", req, resp) for req in _ADDRESSES for resp in _PLACES),
+    *(GuestRequest(0, message) for message in MESSAGES),
+    *(GuestRequest(0, missing=m, usage=u) for m in ("", "1", "2", "c", "a") for u in (0, 1)),
+    *(GuestRequest(0, "report", "R+8", "P+8", m, u) for m in ("", "1") for u in (0, 1)),
+    GuestRequest(0, ghcb="spare"),
+    *(GuestRequest(0, race=race) for race in ("type", "info1", "info2")),
+    *(UnknownExit(0, m, u) for m in ("", "c") for u in (0, 1)),
+)
+_EXTENDED_INPUTS = _each(
+    *(
+        ExtGuestRequest(0, message, data=data, npages=npages, missing=missing)
+        for message in ("report", "key", "bad-tag", "key-bad-tag")
+        for data in ("D", "D3", "D+8", "hole", "P", "private", "readonly", "2^63")
+        for npages in (0, 1, 2, 2**52)
+        for missing in ("", "a", "b")
+    ),
+    *(ExtGuestRequest(0, resp=resp, data=data) for resp in _PLACES for data in ("D", "P", "G")),
+    *(ExtGuestRequest(0, req=req) for req in _ADDRESSES),
+    *(ExtGuestRequest(0, message) for message in MESSAGES),
+    *(ExtGuestRequest(0, npages=npages) for npages in (3, 4, 5, 2**20, 2**51, 2**52 - 1, 2**52 + 1, 2**63, 2**64 - 1)),
+    *(ExtGuestRequest(0, race=race) for race in ("type", "rax", "rbx", "info1", "info2")),
+    *(ExtGuestRequest(0, missing=m, usage=u) for m in ("1", "2", "c", "ab") for u in (0, 1)),
+)
+_ONE_OF_EACH = (GuestRequest(0), ExtGuestRequest(0), GuestRequest(0, "bad-tag"))
+_REFUSALS = _refused(_ONE_OF_EACH, _REQUEST_FAULTS) + tuple(
+    Step(op, (Fault("snp_guest_request", command), Fault(call, -EIO)))
+    for op in _ONE_OF_EACH[:2]
+    for command in (0x16, -EBADF, -ETIMEDOUT, LATE_EFAULT)
+    for call in ("snp_page_reclaim", "rmp_make_shared")
+)
+_LIFE = (
+    *_each(
+        VmCreate(0),
+        SevInit(0),
+        *(LaunchStart(0, fd, valid) for fd in ("open", "closed", "foreign") for valid in (True, False)),
+        LaunchFinish(0),
+        EnableReqCerts(0),
+        VcpuCreate(0),
+        RegisterGhcb(0),
+        Decommission(0),
+        VmDestroy(0),
+        GuestRequest(0),
+        ExtGuestRequest(0),
+    ),
+    *_refused((SevInit(0),), SHAPES[SevInit].faults),
+    *_refused((LaunchStart(0),), _LAUNCH_FAULTS),
+    *_refused((Decommission(0), VmDestroy(0)), _TEARDOWN_FAULTS),
+    Step(LaunchStart(0), (Fault("snp_activate", 0x0D), Fault("snp_decommission", 0x10))),
+)
+_RUNNING = _each(
+    GuestRequest(0),
+    GuestRequest(0, "export"),
+    GuestRequest(0, "bad-tag", resp="P'"),
+    ExtGuestRequest(0),
+    CloseFd(0),
+    CloseFd(0, True),
+    RemoveSlot(0, "R0"),
+    RemoveSlot(0, "P0"),
+    RemoveSlot(0, "D0"),
+    Decommission(0),
+    VmDestroy(0),
+    LaunchStart(0),
+    LaunchStart(0, valid=False),
+    VcpuCreate(1),
+    RegisterGhcb(1),
+    GuestRequest(1),
+)
+_ANSWERS = _each(
+    ExtGuestRequest(0),
+    ExtGuestRequest(0, npages=0),
+    ExtGuestRequest(0, "key"),
+    GuestRequest(0),
+    ExtGuestRequest(1),
+    GuestRequest(1),
+    *(Continue(0, ret, 2) for ret in (0, ENOSPC, EAGAIN, EIO, 1, 22, 2**64 - ENOSPC, 2**32 + ENOSPC)),
+    *(Continue(0, 0, 1, race) for race in ("ret", "rax", "rbx", "info1", "info2")),
+    Continue(1, 0),
+    CloseFd(0),
+    RemoveSlot(0, "D0"),
+    Decommission(0),
+    EnableReqCerts(0),
+    Wait(),
+)
+_TWO = (GuestRequest(0), GuestRequest(1), GuestRequest(1, resp="P'"), ExtGuestRequest(1), GuestRequest(1, "bad-tag"))
+_SIDE_BY_SIDE = tuple(
+    Step(Parallel(Step(GuestRequest(0, "key") if other.vcpu else ExtGuestRequest(0)), Step(other), (k,)))
+    for other in (GuestRequest(1), GuestRequest(1, resp="P'"), ExtGuestRequest(1))
+    for k in range(44)
+)
+_OTHER_VM = (
+    *_each(
+        GuestRequest(0),
+        GuestRequest(2),
+        GuestRequest(2, "key"),
+        ExtGuestRequest(2),
+        GuestRequest(0, "bad-tag", resp="P'"),
+        VmDestroy(1),
+        Boot(1),
+        MoveFrom(),
+        MirrorFrom(),
+        CloseFd(1),
+        VmDestroy(0),
+    ),
+    Step(GuestRequest(0), (Fault("snp_guest_request", -ETIMEDOUT),)),
+)
+_BLOBS = (
+    *_each(
+        *(
+            SetInstanceCerts(0, blob, length)
+            for blob, length in (("A", 8192), ("B", 4097), ("B", 20), ("A", 0), ("A", 0x4001))
+        ),
+        *(GetInstanceCerts(0, length) for length in (0, 4096, 4097, 0x4000)),
+        *(HostSetExtConfig("H", length) for length in (4096, 8192, 0, 4097)),
+        HostSetExtConfig("", 0),
+        HostSetExtConfig("I", 4096, 2),
+        HostSetExtConfig("H", 4096, 1),
+        HostSetExtConfig("H", 4096, writable=False),
+        HostGetExtConfig(0),
+        HostGetExtConfig(),
+        *(ExtGuestRequest(0, npages=npages) for npages in (0, 1, 2, 4, 5, 2**52, 2**64 - 1)),
+        ExtGuestRequest(0, data="D3", npages=2),
+        ExtGuestRequest(0, data="hole"),
+        ExtGuestRequest(0, data="P"),
+        ExtGuestRequest(0, resp="D"),
+        Decommission(0),
+        VmDestroy(0),
+    ),
+    *_refused(
+        (SetInstanceCerts(0, "B", 8192), HostSetExtConfig("I", 8192, 2)), (*_STORE_FAULTS, ("snp_config", (-EIO,)))
+    ),
+    *_refused((GetInstanceCerts(0), HostGetExtConfig()), (("copy_to_user", (-EFAULT,)),)),
+)
+_STORES = tuple(
+    Step(Parallel(Step(ExtGuestRequest(0)), Step(other), (k,)))
+    for other in (SetInstanceCerts(0, "B", 8192), HostSetExtConfig("I", 8192, 2))
+    for k in range(60)
+) + tuple(Step(Parallel(Step(HostSetExtConfig("I", 8192, 2)), Step(ExtGuestRequest(0)), (k,))) for k in range(24))
+_SHUTDOWN = _each(
+    HostSetExtConfig("H", 8192),
+    SnpShutdown(),
+    HostGetExtConfig(),
+    Boot(0),
+    VmDestroy(0),
+    ExtGuestRequest(0, npages=0),
+    ExtGuestRequest(0),
+)
+_DRIVER = (
+    *_each(
+        *(GetReport((host,)) for host in HOSTS),
+        GetReport(),
+        GetDerivedKey(),
+        GetDerivedKey(("status",)),
+        *(GetExtReport((host,)) for host in HOSTS),
+        *(
+            GetExtReport(hosts)
+            for hosts in (
+                ("too-small", "too-small"),
+                ("too-small", "busy"),
+                ("busy", "too-small"),
+                ("too-small", "drop"),
+            )
+        ),
+        *(GetExtReport((), length) for length in (0, 4096, 8192, 1, 4095, 0x4001, 0x5000)),
+        GetExtReport((), 0x4000, False),
+        GetExtReport((), 1, False),
+        Close(),
+        Open(0),
+        Open(1),
+        Open(4),
+        Kexec(0),
+        Kexec(1),
+    ),
+    Step(Close(), (Fault("set_encrypted", -EIO),)),
+    Step(Open(0), (Fault("set_decrypted", -EIO, 2),)),
+    Step(Open(0), (Fault("alloc_pages", -ENOMEM, 3),)),
+)
+_DRIVERS = tuple(
+    Step(Parallel(Step(left), Step(right), (k,)))
+    for left, right in (
+        (GetReport(), GetReport()),
+        (GetExtReport(), GetExtReport((), 0)),
+        (GetExtReport(("busy",)), GetDerivedKey()),
+    )
+    for k in range(44)
+)
+_INPLACE = frozenset({"as-posted", "kernel-certs"})
+_H = frozenset({"hypervisor"})
+_G = frozenset({"guest"})
+
+SCOPES: dict[str, Scope] = {
+    "basic inputs": Scope(Config(), _BASIC_INPUTS, depth=2, needs=_H, in_gate=False),
+    "inputs": Scope(Config(), _BASIC_INPUTS + _EXTENDED_INPUTS, depth=1, needs=_H),
+    "refusals": Scope(Config(), _each(*_ONE_OF_EACH) + _REFUSALS, depth=2, needs=_H),
+    "life": Scope(Config(started=False), _LIFE, depth=7, needs=_H),
+    "running": Scope(Config(), _RUNNING, depth=3, needs=_H),
+    "last numbers": Scope(Config(count=2**64 - 4), _each(GuestRequest(0), GuestRequest(0, "key")), depth=3, needs=_H),
+    "answers": Scope(Config(certs=True, vcpus=2), _ANSWERS, depth=3, needs=_H, profiles=frozenset({"upstream"})),
+    "side by side": Scope(Config(vcpus=2), _each(*_TWO) + _SIDE_BY_SIDE, depth=1, needs=_H),
+    "other GHCB": Scope(Config(vcpus=2), _each(*(GuestRequest(0, resp=p) for p in _PLACES)), depth=1, needs=_H),
+    "other VM": Scope(Config(second=SNP), _OTHER_VM, depth=3, needs=_H),
+    "moved VM": Scope(Config(), _OTHER_VM, depth=3, needs=_H),
+    "not SNP": Scope(
+        Config(second=SEV_ES),
+        _each(GuestRequest(2), ExtGuestRequest(2), UnknownExit(2), EnableReqCerts(1)),
+        depth=2,
+        needs=_H,
+    ),
+    "throttle": Scope(
+        Config(throttle=True, second=SNP),
+        _each(GuestRequest(0), GuestRequest(2), ExtGuestRequest(0), Wait()),
+        depth=4,
+        needs=_H,
+    ),
+    "blobs": Scope(Config(), _BLOBS, depth=3, needs=_H, profiles=_INPLACE),
+    "blobs in motion": Scope(
+        Config(),
+        _each(SetInstanceCerts(), HostSetExtConfig("H", 4096, 1)) + _STORES,
+        depth=2,
+        needs=_H,
+        profiles=_INPLACE,
+    ),
+    "shutdown": Scope(Config(started=False), _SHUTDOWN, depth=4, needs=_H, profiles=_INPLACE),
+    "driver": Scope(Config(side="guest"), _DRIVER, depth=3, needs=_G),
+    "driver in the loop": Scope(Config(side="guest", host="hypervisor"), _DRIVER, depth=1, needs=_G),
+    "driver's last numbers": Scope(
+        Config(side="guest", count=2**32 - 6), _each(GetReport(), GetDerivedKey(), Kexec(0)), depth=4, needs=_G
+    ),
+    "drivers side by side": Scope(Config(side="guest"), _each(GetReport()) + _DRIVERS, depth=1, needs=_G),
+    "tables": Scope(
+        Config(side="guest"),
+        _each(*(ParseCerts(table) for table in TABLES)),
+        depth=1,
+        needs=frozenset({"guest", "verifier"}),
+    ),
+}
+"""What is explored without gaps. The same inputs, refusals and schedules serve every profile that has them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from model.snp_guest_request import guest, hypervisor
+from model.snp_guest_request.hypervisor import cite as cite
 from model.snp_guest_request.messages import *  # noqa: F403 - one vocabulary
 from model.snp_guest_request.state import *  # noqa: F403
 from model.snp_guest_request.state import (

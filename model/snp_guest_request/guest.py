@@ -39,14 +39,14 @@ HONEST_PAGES = 2
 BUSY_FOREVER = 40
 """How often the host says BUSY for `busy-forever`."""
 
-HONEST = ("ok", "toctou", "lost", "wrong-number", "wrong-type", "wrong-version", "size-huge", "size-0", "corrupt", "tag")
-"""Treatments in which the request reaches firmware, unless its certificates need more pages."""
-
 REPLAYS = ("drop", "replay")
 """Success is reported, but firmware was not asked."""
 
 TAMPERED = ("wrong-number", "wrong-type", "wrong-version", "size-huge", "size-0", "corrupt", "tag")
 """Firmware was asked, and its answer changed on the way."""
+
+HONEST = ("ok", "toctou", "lost", *TAMPERED)
+"""Treatments in which the request reaches firmware, unless its certificates need more pages."""
 
 REFUSALS = {"status": 0x16, "generic": 0xFFFFFFFF << 32, "both-halves": (5 << 32) | 0x16, "malformed": 0}
 """Answers that are no success, without firmware being asked; `malformed` has SW_EXITINFO1 2."""
@@ -141,12 +141,22 @@ def _end(state: State, guest: Guest, op: Call, host: str, needed: int, also: tup
         after = replace(state, guest=_counted(guest)._replace(answered=True))
         if needed:
             result = (-EIO, TOO_SMALL_INFO2, None, None, needed * PAGE_SIZE)
-            return Outcome(after, result, c.TOO_SMALL_RESEND, c.TOO_SMALL_RESEND, (c.COUNTERS, c.SEQUENCE, *also))
+            because = also[0] if also else c.TOO_SMALL_RESEND
+            return Outcome(after, result, because, c.TOO_SMALL_RESEND, (c.TOO_SMALL_RESEND, c.COUNTERS, c.SEQUENCE))
         kind = "key" if type(op) is GetDerivedKey else "report"
         certs = "certs" if type(op) is GetExtReport else None
-        clauses = (c.NO_IV_REUSE, c.RESPONSE_CHECKED, c.COUNTERS, c.RESPONSE_HEADER, c.PRIVATE_ENCRYPTION, *also)
+        because = also[0] if also else c.SEQUENCE
+        clauses = (
+            c.SEQUENCE,
+            c.NO_IV_REUSE,
+            c.RESPONSE_CHECKED,
+            c.COUNTERS,
+            c.RESPONSE_HEADER,
+            c.PRIVATE_ENCRYPTION,
+            *also,
+        )
         clauses += () if type(op) is GetDerivedKey else (c.SIGNATURE,)
-        return Outcome(after, (0, 0, kind, certs, 0), c.SEQUENCE, c.COUNTERS, clauses)
+        return Outcome(after, (0, 0, kind, certs, 0), because, c.COUNTERS, clauses)
     if host in REPLAYS or host in TAMPERED:
         processed = _counted(guest) if host in TAMPERED else guest
         clause = c.PRIVATE_ENCRYPTION if host in REPLAYS else c.RESPONSE_CHECKED

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from model.snp_guest_request.messages import INDEX, MESSAGES, address, firmware_status, page_at
+from model.snp_guest_request.messages import INDEX, MESSAGES, WATCHED, address, firmware_status, page_at
 from model.snp_guest_request.state import (
     CPU_OF,
     LATE_EFAULT,
@@ -36,6 +36,7 @@ from model.snp_guest_request.state import (
     UnknownExit,
     Vcpu,
     VcpuCreate,
+    View,
     Vm,
     VmCreate,
     VmDestroy,
@@ -244,16 +245,30 @@ def _with_certs(state: State, op: ExtGuestRequest, env: Answers, profile: Profil
     if profile.certs == "userspace" and vm.certs:
         result = (EXIT, EXIT_SNP_REQ_CERTS, _data(op), op.npages, 0)
         return Outcome(_with_vcpu(state, op.vcpu, pending=op), result, c.CERTS_EXIT, also=(c.NO_LOCK_IN_USERSPACE,))
+    large = profile.certs == "kernel" and npages * PAGE_SIZE > FW_BLOB_MAX_SIZE
     if blob is None:
-        return _with_data(state, op, env, profile, ("zero",) if npages else (), c.EMPTY_TABLE)
+        outcomes = _with_data(state, op, env, profile, ("zero",) if npages else (), c.EMPTY_TABLE)
+        return _of_larger(outcomes) if large else outcomes
     needed = -(-blob.length // PAGE_SIZE)
     if npages < needed:
         small = Outcome(state, answer(TOO_SMALL_INFO2, needed), c.TOO_SMALL, c.TOO_SMALL, (c.PAGES_NEEDED, c.NO_ACTION))
         return (small, *_refusals(state, op, env, profile))
     also: tuple[Clause, ...] = (c.INSTANCE_WINS,) if vm.instance and state.host_certs else ()
-    also += (c.LARGER_BUFFER,) if npages > needed else ()
+    also += (c.LARGER_BUFFER,) if npages > needed and not large else ()
     labels = tuple((blob.name, i, min(PAGE_SIZE, blob.length - i * PAGE_SIZE)) for i in range(needed))
-    return _with_data(state, op, env, profile, labels, c.BLOB_COPIED, (*also, c.NO_STALE_BLOB, c.BLOB_ATOMIC))
+    also += (c.NO_STALE_BLOB, c.BLOB_ATOMIC)
+    outcomes = _with_data(state, op, env, profile, labels, c.BLOB_COPIED, also)
+    return _of_larger(outcomes) if large else outcomes
+
+
+def _of_larger(outcomes: Outcomes) -> Outcomes:
+    """The same outcomes where what firmware answers is owed to a buffer larger than any blob being accepted."""
+    return tuple(
+        replace(o, because=c.LARGER_BUFFER, also=(*o.also, o.because))
+        if o.because in (c.SUCCESS, c.FIRMWARE_STATUS)
+        else o
+        for o in _tuple(outcomes)
+    )
 
 
 def _never_exits(profile: Profile) -> tuple[Clause, ...]:
@@ -543,6 +558,26 @@ def _tuple(outcomes: Outcomes) -> tuple[Outcome, ...]:
     return outcomes if isinstance(outcomes, tuple) else (outcomes,)
 
 
+def cite(state: State, op: object, field: str, expected: View, got: View) -> Clause | None:
+    """For data pages, the clause on certificates that decides what they hold; else the outcome's own clause."""
+    if type(op) is not ExtGuestRequest or field != "pages":
+        return None
+    number = VM_OF[op.vcpu]
+    page = page_at(address(op.resp, CPU_OF[op.vcpu]))
+    wrong = [
+        name
+        for name, want, have in zip(WATCHED, expected.pages[number], got.pages[number], strict=True)
+        if want != have and name != page
+    ]
+    if not wrong:
+        return None
+    if state.certs != "kernel" and not (_composed(op) and MESSAGES[op.message].type == REPORT_REQ):
+        return c.OTHER_TYPES_ARE_BASIC
+    if state.certs == "kernel" and (state.vms[number].instance or state.host_certs):
+        return c.BLOB_COPIED
+    return c.EMPTY_TABLE
+
+
 # -- continuing after userspace
 
 
@@ -606,7 +641,8 @@ def launch_start(state: State, op: LaunchStart, env: Answers) -> Outcomes:
     vm = state.vms[op.vm]
     if vm.life in ("launched", "running") or vm.kind != SNP:
         return Outcome(state, -EINVAL, c.ONE_CONTEXT, c.ONE_CONTEXT)
-    failed = Outcome(state, ERRNO, c.CONTEXT_FAILURE, c.CONTEXT_FAILURE)
+    left = _with_vm(state, op.vm, life="stuck") if env.snp_decommission else state
+    failed = Outcome(left, ERRNO, c.CONTEXT_FAILURE, c.CONTEXT_FAILURE)
     if not op.valid:
         invalid = Outcome(state, -EINVAL, c.ONE_CONTEXT, c.ONE_CONTEXT)
         return (invalid, failed) if op.fd != "open" or _met(env) else invalid

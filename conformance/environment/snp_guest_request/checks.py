@@ -151,8 +151,8 @@ def signature_refused(suite: Suite, guest: int, message: bytes) -> bool | str:
 _COMPLETION = (
     Check(c.RESPONSE_HEADER, response_header),
     Check(c.SIGNATURE, signature),
-    Check(c.ONE_COMMAND, one_command),
     Check(c.RAN_OR_NOT, ran_or_not),
+    Check(c.ONE_COMMAND, one_command),
     Check(c.BUSY_IS_INERT, busy_is_inert),
     Check(c.TOO_SMALL, too_small_is_inert),
     Check(c.CHEAP_CHECKS_FIRST, cheap_checks_first),
