@@ -252,8 +252,9 @@ class Strength:
 
     def perform(self) -> Ending:
         """Search for every defect; 1 where one survives, or a clause is cited that nobody expected."""
-        zoo = {name: [d for d in defects(name) if fnmatchcase(d.id, self.only)] for name in self.subsystems}
-        if not any(zoo.values()):
+        matching = {name: [d for d in defects(name) if fnmatchcase(d.id, self.only)] for name in self.subsystems}
+        zoo = {name: listed for name, listed in matching.items() if listed}
+        if not zoo:
             known = [d.id for name in self.subsystems for d in defects(name)]
             raise UsageError(f"-k {self.only}: matches no defect{nearest(self.only, known)}")
         headers = {name: json.header(name, "zoo", subsystem(name).default_profile, seed=self.seed) for name in zoo}

@@ -314,6 +314,15 @@ def test_a_survivor_fails_the_strength(capsys: pytest.CaptureFixture[str], monke
     assert re.search(r"TOY-D01 +SURVIVED", out)
 
 
+def test_a_zoo_that_no_pattern_matches_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    """Defects without a candidate alone are no table either; a pattern that matches nothing is refused."""
+    code, out, _ = conformance(capsys, "strength", "toy", "-k", "TOY-D03")
+    refused, _, err = conformance(capsys, "strength", "toy", "-k", "TOY-D9")
+
+    assert (code, "TOY-D03 has no candidate" in out) == (0, True)
+    assert (refused, "matches no defect; did you mean 'TOY-D0" in err) == (2, True)
+
+
 def test_the_demo_explains_a_defect(capsys: pytest.CaptureFixture[str]) -> None:
     """Of each design as it was posted."""
     code, out, _ = conformance(capsys, "demo")
