@@ -370,7 +370,7 @@ def _forwarded(
     refusals = _refusals(state, op, env, profile)
     inplace = profile.pages == "inplace"
     if refusals:
-        return _cleaned(state, op, env, refusals) if inplace else refusals
+        return _cleaned(op, env, refusals) if inplace else refusals
     if env.snp_guest_request == -ETIMEDOUT:
         dead = replace(state, dead=True)
         if inplace:
@@ -378,7 +378,7 @@ def _forwarded(
         return Outcome(dead, -ETIMEDOUT, c.TIMEOUT, c.TIMEOUT)
     also += (c.NO_ACTION,) if profile.errors == "posted" else (c.NO_ACTION, c.HALVES)
     outcomes = _answered(state, op, env, profile, also, effect)
-    return _cleaned(state, op, env, outcomes) if inplace else outcomes
+    return _cleaned(op, env, outcomes) if inplace else outcomes
 
 
 def _answered(
@@ -479,7 +479,7 @@ def _stale(state: State, op: Request, env: Answers, profile: Profile, plain: Out
     return tuple(o for o in found if o.state != state or o.breaches)
 
 
-def _cleaned(state: State, op: Request, env: Answers, outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
+def _cleaned(op: Request, env: Answers, outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
     """In place: when the response page could not be had back it is leaked, and the VM is dead."""
     if not (env.snp_page_reclaim or env.rmp_make_shared):
         return tuple(replace(o, also=(*o.also, c.RESPONSE_PAGE_BACK, c.CLEANUP_IS_NO_STATUS)) for o in outcomes)

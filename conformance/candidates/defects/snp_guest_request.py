@@ -4,40 +4,29 @@ SNP-D… are those of the posted design (RFC v7 and v8), SNP-U… of later revis
 SNP-G… of guest drivers. Each lives in the correct design in which it can be told apart.
 """
 
-# ruff: noqa: D102  # a class says what is wrong; its methods are where
-
 from __future__ import annotations
 
 from typing import Any
 
 from conformance.candidates.builtin.snp_guest_request import GuestDriver, InPlace, Upstream
 from conformance.candidates.builtin.snp_guest_request.kvm import CERT_ENTRY_SIZE, Sev, Svm, psp_pa
-from conformance.candidates.builtin.snp_guest_request.posted import HOST_CERTS_LOCK, Store
+from conformance.candidates.builtin.snp_guest_request.posted import Store
 from conformance.candidates.defect import Defect
 from specs.snp_guest_request import (
-    EBUSY,
     EFAULT,
     EINVAL,
     EIO,
     ENODEV,
-    ENOTTY,
-    EPERM,
     ETIMEDOUT,
-    EXT_GUEST_REQUEST,
     FW_BLOB_MAX_SIZE,
     GENERIC_INFO2,
     GHCB_RAX,
     GHCB_RBX,
-    GUEST_REQUEST,
-    HYPERVISOR,
     INVALID_ADDRESS,
     INVALID_GUEST,
     INVALID_PARAM,
-    MSG_TYPE,
     NO_FD,
     PAGE_SIZE,
-    REPORT_REQ,
-    RUN_RET,
     SEV_CMD_MUTEX,
     SNP,
     TOO_SMALL_INFO2,
@@ -103,9 +92,7 @@ class StatusWrittenToPointer(HighHalfGarbage):
     """Passes the address of the pointer: the status variable itself is never written."""
 
     def command(self, sev: Sev, req: int, resp: int) -> tuple[int, int]:
-        ret, status = self.port.snp_guest_request(
-            sev.fd, psp_pa(sev.gctx), psp_pa(req << 12), psp_pa(resp << 12), 0
-        )
+        ret, status = self.port.snp_guest_request(sev.fd, psp_pa(sev.gctx), psp_pa(req << 12), psp_pa(resp << 12), 0)
         return ret, (self.initial or status) if ret else 0
 
 
@@ -131,7 +118,11 @@ class DataFaultIsInvalidAddress(Upstream):
 
     def ext_guest_request(self, vcpu: int, svm: Svm) -> int:
         valid = self.is_valid(svm, GHCB_RAX) and self.is_valid(svm, GHCB_RBX)
-        if valid and svm.regs[GHCB_RAX] % PAGE_SIZE and self.port.read_guest(svm.sev.vm, svm.info1, svm.sev.req_buf, 64) == 0:
+        if (
+            valid
+            and svm.regs[GHCB_RAX] % PAGE_SIZE
+            and self.port.read_guest(svm.sev.vm, svm.info1, svm.sev.req_buf, 64) == 0
+        ):
             if self.wants_certs(svm.sev):
                 return self.complete(vcpu, 0, INVALID_ADDRESS)
         return super().ext_guest_request(vcpu, svm)
@@ -649,7 +640,9 @@ class ErrorKeepsNumber(GuestDriver):
 class TooSmallReturnsZero(GuestDriver):
     """Returns 0 where the data buffer was too small."""
 
-    def get_ext_report(self, data: bytes, vmpl: int, certs_len: int, address: int) -> tuple[int, int, bytes, bytes, int]:
+    def get_ext_report(
+        self, data: bytes, vmpl: int, certs_len: int, address: int
+    ) -> tuple[int, int, bytes, bytes, int]:
         ret, info2, answer, certs, needed = super().get_ext_report(data, vmpl, certs_len, address)
         return (0 if needed else ret), info2, answer, certs, needed
 
@@ -665,7 +658,9 @@ class BusyIsFatal(GuestDriver):
 class PagesOutsideLock(GuestDriver):
     """Prepares the certificate pages before it takes the lock."""
 
-    def get_ext_report(self, data: bytes, vmpl: int, certs_len: int, address: int) -> tuple[int, int, bytes, bytes, int]:
+    def get_ext_report(
+        self, data: bytes, vmpl: int, certs_len: int, address: int
+    ) -> tuple[int, int, bytes, bytes, int]:
         if address and certs_len and certs_len % PAGE_SIZE == 0 and certs_len <= FW_BLOB_MAX_SIZE:
             self.port.shared_write(self.certs, bytes(certs_len))
         return super().get_ext_report(data, vmpl, certs_len, address)
@@ -694,9 +689,21 @@ class OwnCounter(GuestDriver):
 
 
 DEFECTS: tuple[Defect, ...] = (
-    Defect("SNP-D01", "The status variable reaches the guest though no command wrote it.", StackBytesReachGuest, ("SNP-047", "SNP-019"), 2),
+    Defect(
+        "SNP-D01",
+        "The status variable reaches the guest though no command wrote it.",
+        StackBytesReachGuest,
+        ("SNP-047", "SNP-019"),
+        2,
+    ),
     Defect("SNP-D02", "A timeout stores status 0, and the guest sees success.", TimeoutIsSuccess, ("SNP-020",), 1),
-    Defect("SNP-D03", "A negative status is widened and invents a hypervisor error.", NegativeStatusWidened, ("SNP-040",), 2),
+    Defect(
+        "SNP-D03",
+        "A negative status is widened and invents a hypervisor error.",
+        NegativeStatusWidened,
+        ("SNP-040",),
+        2,
+    ),
     Defect(
         "SNP-D04",
         "In the extended path firmware's driver writes half of the status variable.",
@@ -704,8 +711,16 @@ DEFECTS: tuple[Defect, ...] = (
         ("SNP-047", "SNP-040"),
         1,
     ),
-    Defect("SNP-D05", "The status lands in the pointer, never in the variable.", StatusWrittenToPointer, ("SNP-047",), 1),
-    Defect("SNP-D06", "Early failures of the extended path leave the status unset.", EarlyFailureLeavesStatus, ("SNP-047", "SNP-019"), 1),
+    Defect(
+        "SNP-D05", "The status lands in the pointer, never in the variable.", StatusWrittenToPointer, ("SNP-047",), 1
+    ),
+    Defect(
+        "SNP-D06",
+        "Early failures of the extended path leave the status unset.",
+        EarlyFailureLeavesStatus,
+        ("SNP-047", "SNP-019"),
+        1,
+    ),
     Defect(
         "SNP-D07",
         "Faults that the hypervisor finds are told as firmware statuses.",
@@ -714,12 +729,20 @@ DEFECTS: tuple[Defect, ...] = (
         1,
         note="every malformed input shows it, and each has a clause of its own",
     ),
-    Defect("SNP-D08", "A misaligned data page has another code than misaligned others.", DataFaultIsInvalidAddress, ("SNP-009",), 1),
+    Defect(
+        "SNP-D08",
+        "A misaligned data page has another code than misaligned others.",
+        DataFaultIsInvalidAddress,
+        ("SNP-009",),
+        1,
+    ),
     Defect("SNP-D09", "VMs that are not SNP are answered as if a command had run.", OtherVmsAnswered, ("SNP-001",), 1),
     Defect("SNP-D10", "References to guest pages are never dropped.", ReferencesKept, ("SNP-036",), 2),
     Defect("SNP-D11", "Equal request and response pages are processed.", SamePageTwice, ("SNP-007",), 1),
     Defect("SNP-D12", "The response page may be a GHCB.", ResponseMayBeGhcb, ("SNP-029", "SNP-034"), 1),
-    Defect("SNP-D13", "The response page may be another vCPU's GHCB.", ResponseMayBeOtherGhcb, ("SNP-029", "SNP-034"), 1),
+    Defect(
+        "SNP-D13", "The response page may be another vCPU's GHCB.", ResponseMayBeOtherGhcb, ("SNP-029", "SNP-034"), 1
+    ),
     Defect(
         "SNP-D14",
         "Certificates are copied while the response page, maybe the same, is firmware's.",
@@ -747,60 +770,162 @@ DEFECTS: tuple[Defect, ...] = (
     ),
     Defect("SNP-D18", "The extended path ignores the VM's fd.", ExtendedIgnoresFd, ("SNP-068",), 2),
     Defect("SNP-D19", "Missing registers count as 0.", MissingRegistersAreZero, ("SNP-008",), 1),
-    Defect("SNP-D20", "Certificates are returned for every message type.", CertsForEveryType, ("SNP-010", "SNP-064", "SNP-018", "SNP-017"), 1,
-           note="the pages written for it, or the exit, are seen at the answer to the basic request"),
+    Defect(
+        "SNP-D20",
+        "Certificates are returned for every message type.",
+        CertsForEveryType,
+        ("SNP-010", "SNP-064", "SNP-018", "SNP-017"),
+        1,
+        note="the pages written for it, or the exit, are seen at the answer to the basic request",
+    ),
     Defect("SNP-D21", "Certificates are copied after the command.", CertsAfterCommand, ("SNP-052", "SNP-044"), 2),
-    Defect("SNP-D22", "Without certificates nothing is written.", NoTerminator, ("SNP-051", "SNP-052"), 1,
-           note="a data page that cannot be written is not found either"),
-    Defect("SNP-D23", "Too small is found once the response page is firmware's.", TooSmallAfterTransition, ("SNP-039", "SNP-048"), 2),
+    Defect(
+        "SNP-D22",
+        "Without certificates nothing is written.",
+        NoTerminator,
+        ("SNP-051", "SNP-052"),
+        1,
+        note="a data page that cannot be written is not found either",
+    ),
+    Defect(
+        "SNP-D23",
+        "Too small is found once the response page is firmware's.",
+        TooSmallAfterTransition,
+        ("SNP-039", "SNP-048"),
+        2,
+    ),
     Defect("SNP-D24", "Freed certificates stay reachable.", CertsPointerKept, ("SNP-072", "SNP-073", "SNP-056"), 3),
     Defect("SNP-D25", "A second LAUNCH_START replaces the context.", SecondContext, ("SNP-071",), 1),
     Defect("SNP-D26", "Requests are forwarded without a context.", NoContextCheck, ("SNP-025",), 2),
     Defect("SNP-D27", "A moved VM has an uninitialised lock.", MoveWithoutLock, ("SNP-067", "SNP-075"), 2),
-    Defect("SNP-D28", "Data buffers above 4 pages are refused, but for those that overflow.", FourPagesAtMost, ("SNP-014", "SNP-051", "SNP-044"), 1,
-           note="without certificates a large buffer is refused as well"),
+    Defect(
+        "SNP-D28",
+        "Data buffers above 4 pages are refused, but for those that overflow.",
+        FourPagesAtMost,
+        ("SNP-014", "SNP-051", "SNP-044"),
+        1,
+        note="without certificates a large buffer is refused as well",
+    ),
     Defect("SNP-D29", "A shift that overflows calls 2^52 pages too small.", SizeShiftedAway, ("SNP-014",), 2),
-    Defect("SNP-D30", "The length is rounded up, the bytes are not cleared.", RoundedLength, ("SNP-055", "SNP-050"), 3,
-           note="a running request shows the stale bytes as well as GET"),
-    Defect("SNP-D31", "SET copies into the live buffer.", CopiesIntoLiveBuffer, ("SNP-054", "SNP-056", "SNP-050"), 3,
-           note="a request that was handed the mixture shows it as well"),
+    Defect(
+        "SNP-D30",
+        "The length is rounded up, the bytes are not cleared.",
+        RoundedLength,
+        ("SNP-055", "SNP-050"),
+        3,
+        note="a running request shows the stale bytes as well as GET",
+    ),
+    Defect(
+        "SNP-D31",
+        "SET copies into the live buffer.",
+        CopiesIntoLiveBuffer,
+        ("SNP-054", "SNP-056", "SNP-050"),
+        3,
+        note="a request that was handed the mixture shows it as well",
+    ),
     Defect("SNP-D32", "Mailbox and certificate locks are taken in both orders.", LocksInverted, ("SNP-059",), 2),
-    Defect("SNP-D33", "Shutdown keeps the length of the freed blob.", ShutdownKeepsLength, ("SNP-058", "SNP-051"), 4,
-           note="a request after it is told too small where there are no certificates"),
+    Defect(
+        "SNP-D33",
+        "Shutdown keeps the length of the freed blob.",
+        ShutdownKeepsLength,
+        ("SNP-058", "SNP-051"),
+        4,
+        note="a request after it is told too small where there are no certificates",
+    ),
     Defect("SNP-D34", "The TCB changes before the certificates do.", TcbFirst, ("SNP-060",), 2),
-    Defect("SNP-D35", "The certificate buffer is not zeroed, and a page is lost.", BufferNotZeroed, ("SNP-022", "SNP-070", "SNP-055", "SNP-072"), 2,
-           note="GET shows the uncleared tail too; the lost page is missed when the VM goes"),
+    Defect(
+        "SNP-D35",
+        "The certificate buffer is not zeroed, and a page is lost.",
+        BufferNotZeroed,
+        ("SNP-022", "SNP-070", "SNP-055", "SNP-072"),
+        2,
+        note="GET shows the uncleared tail too; the lost page is missed when the VM goes",
+    ),
     Defect("SNP-D36", "The per-VM lock is waited for uninterruptibly.", Unkillable, ("SNP-078", "SNP-045"), 1),
-    Defect("SNP-D37", "16 KiB per VM are pinned even without certificates.", why_not="It costs memory but breaks no clause: no view shows how much a hypervisor keeps in reserve."),
-    Defect("SNP-U01", "A failed setup of an extended request is told as success.", SetupFailureIsSuccess, ("SNP-019", "SNP-021", "SNP-052"), 1,
-           note="a data page that cannot be written is such a failure"),
-    Defect("SNP-U02", "Only the basic path makes an error of status 0.", ExtendedStatusUnset, ("SNP-020", "SNP-047", "SNP-019", "SNP-046", "SNP-068"), 1,
-           note="every command that was not delivered has status 0"),
-    Defect("SNP-U03", "No lock keeps two vCPUs apart.", NoLock, ("SNP-065", "SNP-031", "SNP-029"), 1,
-           note="the second finds the page taken"),
+    Defect(
+        "SNP-D37",
+        "16 KiB per VM are pinned even without certificates.",
+        why_not="It costs memory but breaks no clause: no view shows how much a hypervisor keeps in reserve.",
+    ),
+    Defect(
+        "SNP-U01",
+        "A failed setup of an extended request is told as success.",
+        SetupFailureIsSuccess,
+        ("SNP-019", "SNP-021", "SNP-052"),
+        1,
+        note="a data page that cannot be written is such a failure",
+    ),
+    Defect(
+        "SNP-U02",
+        "Only the basic path makes an error of status 0.",
+        ExtendedStatusUnset,
+        ("SNP-020", "SNP-047", "SNP-019", "SNP-046", "SNP-068"),
+        1,
+        note="every command that was not delivered has status 0",
+    ),
+    Defect(
+        "SNP-U03",
+        "No lock keeps two vCPUs apart.",
+        NoLock,
+        ("SNP-065", "SNP-031", "SNP-029"),
+        1,
+        note="the second finds the page taken",
+    ),
     Defect("SNP-U04", "A firmware status comes with a generic error.", GenericErrorToo, ("SNP-040",), 1),
     Defect("SNP-U05", "A firmware error skips the cleanup.", ErrorSkipsCleanup, ("SNP-030",), 1),
-    Defect("SNP-U06", "The guest goes on after a failed reclaim.", GuestGoesOnWithoutPage, ("SNP-032", "SNP-033", "SNP-042"), 1,
-           note="the same holds where making the page shared fails"),
+    Defect(
+        "SNP-U06",
+        "The guest goes on after a failed reclaim.",
+        GuestGoesOnWithoutPage,
+        ("SNP-032", "SNP-033", "SNP-042"),
+        1,
+        note="the same holds where making the page shared fails",
+    ),
     Defect("SNP-U07", "A failed init returns 0.", InitFailureIsSuccess, ("SNP-069",), 2),
     Defect("SNP-U08", "Invalid LAUNCH_START inputs leak a context page.", ContextBeforeChecks, ("SNP-071",), 1),
-    Defect("SNP-U09", "Misaligned and equal pages answer MISSING_INPUT.", why_not="Merged KVM answers so and the specification follows it: the wish for another reason is no defect of a candidate."),
+    Defect(
+        "SNP-U09",
+        "Misaligned and equal pages answer MISSING_INPUT.",
+        why_not="Merged KVM answers so and the specification follows it; to wish for another reason is no defect.",
+    ),
     Defect("SNP-U10", "After a firmware error an older response is copied out.", OldResponseCopied, ("SNP-023",), 2),
     Defect("SNP-U11", "MSG_TYPE is read apart from what is forwarded.", TypeReadTwice, ("SNP-024",), 1),
     Defect("SNP-U12", "Unknown answers of userspace become generic errors.", UnknownRetToGuest, ("SNP-063",), 2),
-    Defect("SNP-U13", "Any extended request kills the VMM.", PanicOnExtended, ("SNP-047", "SNP-095"), 1,
-           note="a panic is what the clause on robustness is for"),
-    Defect("SNP-U14", "A guest makes decommissioning fail, and the host does not tolerate it.", DecommissionMustNotFail, ("SNP-076", "SNP-073", "SNP-095"), 2,
-           note="the crash itself cites robustness"),
-    Defect("SNP-G01", "After an error the number is used again.", ErrorKeepsNumber, ("SNP-084", "SNP-088", "SNP-087", "SNP-089", "SNP-090"), 2,
-           note="the key that was not wiped is seen before the number is used again"),
+    Defect(
+        "SNP-U13",
+        "Any extended request kills the VMM.",
+        PanicOnExtended,
+        ("SNP-047", "SNP-095"),
+        1,
+        note="a panic is what the clause on robustness is for",
+    ),
+    Defect(
+        "SNP-U14",
+        "A guest makes decommissioning fail, and the host does not tolerate it.",
+        DecommissionMustNotFail,
+        ("SNP-076", "SNP-073", "SNP-095"),
+        2,
+        note="the crash itself cites robustness",
+    ),
+    Defect(
+        "SNP-G01",
+        "After an error the number is used again.",
+        ErrorKeepsNumber,
+        ("SNP-084", "SNP-088", "SNP-087", "SNP-089", "SNP-090"),
+        2,
+        note="the key that was not wiped is seen before the number is used again",
+    ),
     Defect("SNP-G02", "Too small returns 0.", TooSmallReturnsZero, ("SNP-086",), 1),
-    Defect("SNP-G03", "BUSY is fatal.", BusyIsFatal, ("SNP-087", "SNP-085"), 1,
-           note="the answer that is missing is the request's own"),
+    Defect(
+        "SNP-G03",
+        "BUSY is fatal.",
+        BusyIsFatal,
+        ("SNP-087", "SNP-085"),
+        1,
+        note="the answer that is missing is the request's own",
+    ),
     Defect("SNP-G04", "Certificate pages are prepared outside the lock.", PagesOutsideLock, ("SNP-092",), 1),
     Defect("SNP-G05", "An unset error value reaches the caller.", ErrorValueUnset, ("SNP-047",), 1),
     Defect("SNP-G06", "The counter starts at 0 with every load.", OwnCounter, ("SNP-085",), 2),
 )
 """Every defect of the facts, in their order."""
-
-_ = (EBUSY, ENOTTY, EPERM, GUEST_REQUEST, EXT_GUEST_REQUEST, HYPERVISOR, MSG_TYPE, REPORT_REQ, RUN_RET, HOST_CERTS_LOCK)

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 from conformance.environment.snp_guest_request.checks import CHECKS
 from conformance.environment.snp_guest_request.crypto import REAL, STAND_IN, Suite
@@ -51,6 +51,7 @@ from model.snp_guest_request import (
     VmDestroy,
     Wait,
 )
+from specs.clause import Clause
 from specs.snp_guest_request import SNP, Port
 from specs.snp_guest_request import clauses as c
 from specs.snp_guest_request.port import PROFILES, Profile
@@ -63,14 +64,18 @@ _COMPANY = (GuestRequest, ExtGuestRequest, SetInstanceCerts, HostSetExtConfig)
 
 def _is_entangled(op: Any) -> bool:
     """Whether an operation touches pages that a guest fills itself in the same step: request pages and GHCBs."""
-    return getattr(op, "page", "P")[0] == "R" or getattr(op, "resp", "P")[0] in "RGD" or getattr(op, "data", "D")[0] in "GP"
+    return (
+        getattr(op, "page", "P")[0] == "R"
+        or getattr(op, "resp", "P")[0] in "RGD"
+        or getattr(op, "data", "D")[0] in "GP"
+    )
 
 
 class World(GuestKernel):
     """Both kinds' environment; the configuration says which one the candidate lives in."""
 
     PORT = Port
-    OPERATIONS = {
+    OPERATIONS: ClassVar[Mapping[type, Callable[..., Any]]] = {
         GuestRequest: Operations.request,
         ExtGuestRequest: Operations.request,
         UnknownExit: Operations.unknown_exit,
@@ -103,7 +108,7 @@ class World(GuestKernel):
         Kexec: GuestKernel.kexec,
         ParseCerts: GuestKernel.parse_certs,
     }
-    CALL_CLAUSES = {
+    CALL_CLAUSES: ClassVar[Mapping[str, tuple[Clause, ...]]] = {
         "ghcb_write": (c.NO_UNINITIALISED,),
         "write_guest": (c.NO_WRITE_TO_ASSIGNED, c.NO_HOST_BYTES),
         "free_page": (c.NO_FREE_OF_ASSIGNED,),
@@ -125,7 +130,6 @@ class World(GuestKernel):
         self.config = config
         self.profile = profile
         self.suite = suite
-        self.factory: Callable[[Any], Any] | None = None
         self.build_host()
         self.of_guest = config.side == "guest"
         if self.of_guest:
@@ -179,9 +183,7 @@ class World(GuestKernel):
         self.last = act
         return result
 
-    def perform_raw(
-        self, op: Any, code: int, info1: int, info2: int, rax: int, rbx: int, message: bytes
-    ) -> Any:
+    def perform_raw(self, op: Any, code: int, info1: int, info2: int, rax: int, rbx: int, message: bytes) -> Any:
         """An exit of the closed loop, whose request page the guest itself has filled."""
         act = Act(op, 0, 0)
         act.instants.append(message)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
-from conformance.environment.snp_guest_request.crypto import Suite
 from conformance.environment.snp_guest_request.firmware import vmpck
+from conformance.environment.snp_guest_request.host import Act
 from conformance.environment.snp_guest_request.report import SIGNED_SIZE, Header, unseal
 from conformance.environment.snp_guest_request.verifier import REPORT_AT
 from conformance.subsystem import Check, Record
@@ -29,6 +30,13 @@ GUEST_WRITES = frozenset({"write_guest", "clear_guest"})
 def _made(record: Record, names: frozenset[str]) -> str:
     """The first call of those names, empty when none was made."""
     return next((name for name, _, _ in record.calls if name in names), "")
+
+
+def _act(record: Record) -> Act:
+    """What the operation did."""
+    act = getattr(record.env, "last", None)
+    assert isinstance(act, Act)
+    return act
 
 
 def _resumed(record: Record) -> tuple[int, int] | None:
@@ -66,7 +74,7 @@ def busy_is_inert(record: Record) -> bool | str:
     """BUSY is only answered when no command ran."""
     if _resumed(record) != (0, BUSY_INFO2):
         return False
-    return "BUSY was answered after a firmware command" if record.env.last.issued else True
+    return "BUSY was answered after a firmware command" if _act(record).issued else True
 
 
 def ran_or_not(record: Record) -> bool | str:
@@ -74,7 +82,7 @@ def ran_or_not(record: Record) -> bool | str:
     told = _resumed(record)
     if told is None or told[0] or record.profile.errors == "posted":
         return False
-    ran = record.env.last.ran
+    ran = _act(record).ran
     if told[1] >> 32 and ran:
         return f"SW_EXITINFO2 {told[1]:#x} says not processed, but a command ran"
     if not told[1] >> 32 and not ran:
@@ -87,7 +95,7 @@ def one_command(record: Record) -> bool | str:
     told = _resumed(record)
     if told is None or told[0] or told[1] >> 32 or record.profile.errors == "posted":
         return False
-    issued = record.env.last.issued
+    issued = _act(record).issued
     return True if issued == 1 else f"{issued} commands were issued for one request"
 
 
@@ -109,7 +117,7 @@ def is_killable(record: Record) -> bool | str:
 
 def response_header(record: Record) -> bool | str:
     """What a guest that takes the answer apart finds: its own key, the next type and number, a payload that opens."""
-    told = record.env.last.answered
+    told = _act(record).answered
     if told is None or _resumed(record) != (0, 0):
         return False
     return header_refused(*told) or True
@@ -117,7 +125,7 @@ def response_header(record: Record) -> bool | str:
 
 def signature(record: Record) -> bool | str:
     """A report that came back verifies with the chip's key."""
-    told = record.env.last.answered
+    told = _act(record).answered
     if told is None or _resumed(record) != (0, 0):
         return False
     suite, guest, _, message = told
@@ -125,7 +133,7 @@ def signature(record: Record) -> bool | str:
 
 
 @lru_cache(maxsize=4096)
-def header_refused(suite: Suite, guest: int, request: bytes, message: bytes) -> str:
+def header_refused(suite: Any, guest: int, request: bytes, message: bytes) -> str:
     """Why a response is not the answer to a request, as its guest finds; empty when it is."""
     asked, answer = Header.decode(request), Header.decode(message)
     if (answer.vmpck, answer.type, answer.number) != (asked.vmpck, asked.type + 1, asked.number + 1):
@@ -137,7 +145,7 @@ def header_refused(suite: Suite, guest: int, request: bytes, message: bytes) -> 
 
 
 @lru_cache(maxsize=4096)
-def signature_refused(suite: Suite, guest: int, message: bytes) -> bool | str:
+def signature_refused(suite: Any, guest: int, message: bytes) -> bool | str:
     """False for what is no report or one that was refused inside; else whether the signature verifies."""
     answer = Header.decode(message)
     payload = unseal(suite, vmpck(guest, answer.vmpck), message)

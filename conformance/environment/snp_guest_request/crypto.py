@@ -31,6 +31,8 @@ class Suite(Protocol):
 
     real: bool
 
+    def __hash__(self) -> int: ...
+
     def encrypt(self, key: bytes, iv: bytes, aad: bytes, payload: bytes) -> bytes:
         """Ciphertext and 16 bytes of tag."""
 

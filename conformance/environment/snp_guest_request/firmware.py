@@ -7,6 +7,7 @@ import hmac
 import struct
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 from conformance.environment.snp_guest_request.crypto import Suite
 from conformance.environment.snp_guest_request.report import (
@@ -176,8 +177,10 @@ class Firmware:
         """MSG_CPUID: at most 64 functions, given back as they are."""
         count = int.from_bytes(payload[:4], "little")
         bad = len(payload) != 0xC10 or count > 64
-        return struct.pack("<I", INVALID_PARAM if bad else 0) + payload[:12].ljust(12, b"\0")[:12] + (
-            payload[16:].ljust(0xC00, b"\0")[:0xC00]
+        return (
+            struct.pack("<I", INVALID_PARAM if bad else 0)
+            + payload[:12].ljust(12, b"\0")[:12]
+            + (payload[16:].ljust(0xC00, b"\0")[:0xC00])
         )
 
     def export(self, context: Context, payload: bytes, key: int) -> bytes:
@@ -260,7 +263,7 @@ _PATCHES = {
 
 
 @lru_cache(maxsize=4096)
-def request_page(suite: Suite, name: str, guest: int, key: int, count: int) -> bytes:
+def request_page(suite: Any, name: str, guest: int, key: int, count: int) -> bytes:
     """The 4096 bytes of a request page with the message of that name, when firmware has counted `count`."""
     kind, payload = request_payload(name, key)
     number = count + 1
@@ -280,7 +283,9 @@ def request_page(suite: Suite, name: str, guest: int, key: int, count: int) -> b
     message = bytearray(seal(suite, secret, header, payload))
     if name in _PATCHES:
         at, data = _PATCHES[name]
-        message[at : at + len(data)] = bytes(a ^ b for a, b in zip(message[at:], data, strict=False)) if at == 0 else data
+        message[at : at + len(data)] = (
+            bytes(a ^ b for a, b in zip(message[at:], data, strict=False)) if at == 0 else data
+        )
     elif name in _SIZES:
         message[0x36:0x38] = _SIZES[name].to_bytes(2, "little")
     elif name == "number-tampered":

@@ -1,8 +1,11 @@
 """Kind G: a guest kernel around the driver, and a host that may do anything to its messages."""
 
+# ruff: noqa: D102  # environment calls are described in the port
+
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from conformance.environment.snp_guest_request.firmware import Context, Firmware, vmpck
@@ -70,6 +73,8 @@ class Region:
 
 class GuestKernel(Operations):
     """The guest's kernel, its secrets page, and the host's treatment of its exits."""
+
+    factory: Callable[[Any], Any]
 
     def build_guest(self) -> None:
         """A guest that has just started."""
@@ -141,7 +146,9 @@ class GuestKernel(Operations):
         span = (offset, offset + size)
         if region.read:
             if any(start < span[1] and span[0] < end for start, end in region.read):
-                raise Violation(c.RESPONSE_CHECKED, "the response is read again from shared memory after the host changed it")
+                raise Violation(
+                    c.RESPONSE_CHECKED, "the response is read again from shared memory after the host changed it"
+                )
             region.read.append(span)
         data = bytes(region.data[offset : offset + size])
         if region.trap:

@@ -1,5 +1,7 @@
 """Kind H: the environment calls of a hypervisor's handler."""
 
+# ruff: noqa: D102  # environment calls are described in the port
+
 from __future__ import annotations
 
 from typing import Any
@@ -39,6 +41,7 @@ from specs.snp_guest_request import (
     GUEST_INVALID,
     GUEST_VALID,
     HEADER_SIZE,
+    HV_FIXED,
     HYPERVISOR,
     INVALID_GUEST,
     INVALID_PAGE_STATE,
@@ -71,7 +74,20 @@ def is_tainted(value: int) -> bool:
 class Act:
     """One operation in progress, and what it has done so far."""
 
-    __slots__ = ("allocated", "answered", "cleanup_failed", "filled", "ghcb_written", "held", "instants", "issued", "op", "ran", "vcpu", "vm")
+    __slots__ = (
+        "allocated",
+        "answered",
+        "cleanup_failed",
+        "filled",
+        "ghcb_written",
+        "held",
+        "instants",
+        "issued",
+        "op",
+        "ran",
+        "vcpu",
+        "vm",
+    )
 
     def __init__(self, op: Any, vm: int, vcpu: int) -> None:
         self.op = op
@@ -187,7 +203,8 @@ class Host(Environment):
         first = cpu.fetched.setdefault(offset, value)
         if first != value:
             raise Violation(
-                c.GHCB_SNAPSHOT, f"GHCB field {offset:#x} fetched twice: {first:#x}, then {value:#x} stored by the guest"
+                c.GHCB_SNAPSHOT,
+                f"GHCB field {offset:#x} fetched twice: {first:#x}, then {value:#x} stored by the guest",
             )
         if cpu.race:
             stored = cpu.race.pop(offset, None)
@@ -275,7 +292,8 @@ class Host(Environment):
         page = self._frame(pfn)
         if page.state == HYPERVISOR:
             raise Violation(
-                c.RESPONSE_PAGE_BACK if page.is_guest else self._leak_clause(page), f"page {pfn:#x} is leaked for no reason"
+                c.RESPONSE_PAGE_BACK if page.is_guest else self._leak_clause(page),
+                f"page {pfn:#x} is leaked for no reason",
             )
         page.leaked = True
         return 0
@@ -456,7 +474,8 @@ class Host(Environment):
             self.dirty.append(page)
 
     def _pieces(self, vm: int, gpa: int, size: int, *, write: bool) -> list[tuple[Page, int, int]] | None:
-        found, at = [], 0
+        found: list[tuple[Page, int, int]] = []
+        at = 0
         while at < size or not found:
             page = self._mapped(vm, gpa + at, write=write)
             if page is None:
@@ -541,7 +560,9 @@ class Host(Environment):
 
     def _may_update(self, page: Page) -> None:
         if page.stuck:
-            raise Violation(c.RECLAIM_FAILED if self.inplace else c.BOUNCE_PAGES, "RMPUPDATE of a page that was not reclaimed")
+            raise Violation(
+                c.RECLAIM_FAILED if self.inplace else c.BOUNCE_PAGES, "RMPUPDATE of a page that was not reclaimed"
+            )
         if page.state in IMMUTABLE:
             if page.in_flight is not None and page.in_flight is not self.frame and page.is_guest:
                 raise Violation(c.ONE_AT_A_TIME, f"RMPUPDATE of page {page.name} while another vCPU's request uses it")
@@ -555,7 +576,9 @@ class Host(Environment):
         if not self.inplace:
             raise Violation(c.GUEST_PAGES_STAY, f"RMPUPDATE of guest page {page.name}")
         if page.state != HYPERVISOR:
-            raise Violation(c.RESPONSE_PAGE_FREE, f"page {page.name} in RMP state {_rmp(page.state)} is taken from the guest")
+            raise Violation(
+                c.RESPONSE_PAGE_FREE, f"page {page.name} in RMP state {_rmp(page.state)} is taken from the guest"
+            )
         if (page.vm, page.name) in self.ghcbs:
             raise Violation(c.RESPONSE_PAGE_FREE, f"GHCB page {page.name} is made firmware's")
         self.require(c.RESPONSE_PAGE_FREE, True, "")
@@ -765,7 +788,7 @@ class Host(Environment):
             page.stuck = True
             self.act.cleanup_failed |= page.is_guest
             return -EIO if refusal > 0 else refusal
-        if page.state == CONTEXT or page.state == 1:
+        if page.state in (CONTEXT, HV_FIXED):
             return -EIO
         page.cleanup += 1
         page.state = _RECLAIMED.get(page.state, page.state)
@@ -905,7 +928,9 @@ class Host(Environment):
     def _count_rate(self, vm: int) -> None:
         recent = [t for t in self.rates.get(vm, []) if self.seconds - t < RATE_SECONDS]
         self.require(
-            c.RATE, len(recent) < RATE_BURST, f"{len(recent) + 1} requests of VM {vm} within {RATE_SECONDS} s were forwarded"
+            c.RATE,
+            len(recent) < RATE_BURST,
+            f"{len(recent) + 1} requests of VM {vm} within {RATE_SECONDS} s were forwarded",
         )
         self.rates[vm] = [*recent, self.seconds]
 

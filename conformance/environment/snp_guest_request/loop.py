@@ -35,7 +35,9 @@ class Loop:
         page = self.world.contexts[0]
         return page.context  # type: ignore[no-any-return]  # Page.context is Any
 
-    def exit(self, guest: Any, extended: bool, message: bytes, response: Any, rax: int, rbx: int) -> tuple[int, int, int]:
+    def exit(
+        self, guest: Any, extended: bool, message: bytes, response: Any, rax: int, rbx: int
+    ) -> tuple[int, int, int]:
         """Hand the exit to the hypervisor, answer its question for certificates, and bring back what it wrote."""
         world = self.world
         pages = world.guests[0]

@@ -117,12 +117,14 @@ def guest_page(vm: int, name: str) -> Page:
 
 @lru_cache(maxsize=256)
 def blob_bytes(name: str, length: int) -> bytes:
-    """Certificates called `name`: every 16 bytes say whose and which they are, in small letters after the first page."""
+    """Certificates called `name`: each 16 bytes say whose and which they are, in small letters after page 0."""
     pieces = range(0, length + 16, 16)
     return "".join(f"{name if at < PAGE_SIZE else name.lower()}{at:015x}" for at in pieces).encode()[:length]
 
 
-def classify(page: Page, responses: dict[bytes, tuple[object, bytes]], installed: dict[tuple[str, int], None]) -> object:
+def classify(
+    page: Page, responses: dict[bytes, tuple[object, bytes]], installed: dict[tuple[str, int], None]
+) -> object:
     """What a watched page holds, in the words of the model; "corrupt" when it is none of them.
 
     Where only a part was written, the rest may be what it was, or zero.

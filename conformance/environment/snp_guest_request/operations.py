@@ -320,7 +320,9 @@ class Operations(Host):
         mine = (vm, 2) if self.contexts[1 - vm] is None else (vm,)
         for page in self.pages.values():
             if page.owner in mine and not (page.freed or page.stuck or page.leaked):
-                raise Violation(self._leak_clause(page), f"page {page.base:#x} in RMP state {page.state} outlives its VM")
+                raise Violation(
+                    self._leak_clause(page), f"page {page.base:#x} in RMP state {page.state} outlives its VM"
+                )
         for buffer in self.buffers.values():
             if buffer.owner in mine and not buffer.freed:
                 raise Violation(c.DECOMMISSION, f"{buffer.size} bytes at {buffer.base:#x} outlive their VM")
@@ -431,7 +433,9 @@ class Operations(Host):
         for name, size in sorted(self.installed, key=lambda blob: -blob[1]):
             if size <= stored and -(-size // PAGE_SIZE) == pages and out.startswith(blob_bytes(name, size)):
                 if any(out[size:]):
-                    raise Violation(c.NO_STALE_BLOB, f"{stored - size} bytes after the {size} of blob {name} are not zero")
+                    raise Violation(
+                        c.NO_STALE_BLOB, f"{stored - size} bytes after the {size} of blob {name} are not zero"
+                    )
                 return (0, pages, Blob(name, size))
         if len(blobs_in(out)) > 1:
             raise Violation(c.BLOB_ATOMIC, f"a mixture of blobs {', '.join(sorted(blobs_in(out)))} comes out")

@@ -23,9 +23,7 @@ SIGNED_SIZE = 0x2A0
 
 _HEADER = struct.Struct("<16s16xQ8xBBHBBH4xB35x")
 """Tag, number, algorithm, header version, header size, type, version, payload size, VMPCK."""
-_REPORT = struct.Struct(
-    "<IIQ16s16sIIQQI4x64s48s32s48s48s32s32sQ3s21x64sQ3sx3sxQQQ152x512s"
-)
+_REPORT = struct.Struct("<IIQ16s16sIIQQI4x64s48s32s48s48s32s32sQ3s21x64sQ3sx3sxQQQ152x512s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,9 +206,7 @@ def chain(product: str = "Milan") -> Chain:
     )
     vcek = _builder(ask_name, _name("SEV-VCEK"), 1, chip_key().public_key())
     for oid, value in _vcek_extensions(PLATFORM, product):
-        vcek = vcek.add_extension(
-            x509.UnrecognizedExtension(x509.ObjectIdentifier(_OID + oid), value), critical=False
-        )
+        vcek = vcek.add_extension(x509.UnrecognizedExtension(x509.ObjectIdentifier(_OID + oid), value), critical=False)
     return Chain(
         _der(ark.sign(ark_key, hashes.SHA384(), rsa_padding=_PSS)),
         _der(ask.sign(ark_key, hashes.SHA384(), rsa_padding=_PSS)),

@@ -41,7 +41,9 @@ def chain_refused(report: bytes, chain: Chain) -> str:
         if not _is_issued(issued, issuer):
             return f"the {what} is not signed by its issuer"
     key = vcek.public_key()
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not verify_with(key, report[:SIGNED_SIZE], report[SIGNED_SIZE:]):
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not verify_with(
+        key, report[:SIGNED_SIZE], report[SIGNED_SIZE:]
+    ):
         return "the report is not signed by the VCEK"
     chip = vcek.extensions.get_extension_for_oid(x509.ObjectIdentifier("1.3.6.1.4.1.3704.1.4")).value
     assert isinstance(chip, x509.UnrecognizedExtension)

@@ -59,7 +59,7 @@ class GuestDriver:
         self.vmpck = vmpck
         if self.is_disabled():
             return -EINVAL
-        pages = []
+        pages: list[int] = []
         for npages in (1, 1, FW_BLOB_MAX_SIZE // PAGE_SIZE):
             gpa = self.alloc_shared(npages)
             if not gpa:
@@ -195,7 +195,9 @@ class GuestDriver:
         self.unlock()
         return ret, info2, answer
 
-    def get_ext_report(self, data: bytes, vmpl: int, certs_len: int, address: int) -> tuple[int, int, bytes, bytes, int]:
+    def get_ext_report(
+        self, data: bytes, vmpl: int, certs_len: int, address: int
+    ) -> tuple[int, int, bytes, bytes, int]:
         if not address:
             certs_len = 0
         if certs_len % PAGE_SIZE or certs_len > FW_BLOB_MAX_SIZE:

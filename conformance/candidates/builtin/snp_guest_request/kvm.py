@@ -395,8 +395,6 @@ class Stub(Upstream):
 
     profile: ClassVar[str] = "stub"
     capabilities: ClassVar[frozenset[str]] = frozenset({"hypervisor", "move"})
-    capabilities: ClassVar[frozenset[str]] = frozenset({"hypervisor", "userspace-certs", "move"})
-    capabilities: ClassVar[frozenset[str]] = frozenset({"hypervisor", "userspace-certs", "move"})
 
     def asks_userspace(self, sev: Sev) -> bool:
         return False
@@ -416,6 +414,3 @@ class Throttled(Upstream):
         if not self.port.ratelimit(svm.sev.vm):
             return self.complete(vcpu, 0, BUSY_INFO2)
         return super().ext_guest_request(vcpu, svm)
-
-    def vcpu_continue(self, vcpu: int) -> int:
-        return super().vcpu_continue(vcpu)

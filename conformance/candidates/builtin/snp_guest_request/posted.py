@@ -464,9 +464,7 @@ class AsPosted(PostedErrors):
         if certs and needed > npages:
             svm.regs[GHCB_RBX] = needed
             return TOO_SMALL_INFO2
-        ret, err = port.snp_guest_request(
-            NO_FD, psp_pa(sev.gctx), psp_pa(req << 12), psp_pa(resp << 12), UNINITIALISED
-        )
+        ret, err = port.snp_guest_request(NO_FD, psp_pa(sev.gctx), psp_pa(req << 12), psp_pa(resp << 12), UNINITIALISED)
         if ret:
             return int(err)
         if length and port.write_guest(sev.vm, gpa, certs, length):
@@ -526,4 +524,3 @@ class AsPosted(PostedErrors):
         self.port.kfree(self.host_certs)
         self.host_certs = 0
         return 0
-
