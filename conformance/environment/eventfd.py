@@ -220,14 +220,12 @@ class RealEventfds:
 
     def fdget(self, fd: int) -> int:
         """As the protocol says."""
-        try:
-            if fcntl.fcntl(fd, fcntl.F_GETFL) & O_PATH:
-                return -EBADF
-            if str(Path(f"/proc/self/fd/{fd}").readlink()) != "anon_inode:[eventfd]":
-                return -EINVAL
-            held = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_OWN_FD)
-        except (OSError, OverflowError):
+        # Descriptors of the harness are not the process's.
+        if fd not in self._user or fcntl.fcntl(fd, fcntl.F_GETFL) & O_PATH:
             return -EBADF
+        if str(Path(f"/proc/self/fd/{fd}").readlink()) != "anon_inode:[eventfd]":
+            return -EINVAL
+        held = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_OWN_FD)
         eventfd = self._ids[_identity(held)]
         self._held[eventfd].append(held)
         return eventfd

@@ -171,6 +171,9 @@ class UioMsi(Environment):
 
     def _leftovers(self) -> tuple[str, ...]:
         """What the driver holds, by name; nothing while it is not bound."""
+        if not self.device_enabled and len(self.allocations) == len(self.of_module) and not self.iomaps:
+            if not (self.regions or self.config_lock or self.order or any(self.references) or any(self.counts)):
+                return ()
         held = {
             "pci_enable_device": self.device_enabled,
             "pci_request_regions": self.regions,

@@ -111,6 +111,7 @@ def test_look_up_follows_the_kernel(eventfds: eventfd.Eventfds) -> None:
     assert [eventfds.fdget(fd) for fd in (FIRST_FD, SECOND, DUP_FD)] == [0, 1, 0]
     assert [eventfds.fdget(fd) for fd in NOT_EVENTFDS] == [-EINVAL] * 4
     assert [eventfds.fdget(fd) for fd in (O_PATH_FD, NEVER_OPENED_FD, 2**31 - 1)] == [-EBADF] * 3
+    assert [eventfds.fdget(fd) for fd in (-1, -2, 0, 512, 2**64)] == [-EBADF] * 5
     assert eventfds.references() == (2, 1, 0)
 
 

@@ -87,9 +87,9 @@ class Upstream:
                 self.device = device
                 port.pci_set_drvdata(device)
                 self.bound = True
-                err = port.uio_register_device(
-                    "uio_msi", "1.0", specs.UIO_IRQ_CUSTOM, True, self._maps(), self._ports()
-                )
+                bars = self._bars()
+                maps, ports = self._maps(bars), self._ports(bars)
+                err = port.uio_register_device("uio_msi", "1.0", specs.UIO_IRQ_CUSTOM, True, maps, ports)
                 if not err:
                     return 0
                 self.bound = False
@@ -144,49 +144,50 @@ class Upstream:
         self.port.kfree(self.contexts)
         self.contexts = 0
 
-    def _maps(self) -> specs.MAPS_TYPE:
-        """Memory BARs in pages; those with the MSI-X table stay private."""
+    def _bars(self) -> list[tuple[int, int, int, int]]:
+        """Index, flags, start and size of the BARs that are there."""
         port = self.port
-        private = self._table_bars()
-        maps: list[tuple[str, int, int, int, int]] = []
+        bars = []
         for bar in range(specs.PCI_BARS):
-            start, size = port.pci_resource_start(bar), port.pci_resource_len(bar)
-            if not start or not size or not port.pci_resource_flags(bar) & specs.IORESOURCE_MEM or bar in private:
-                continue
-            first = start & -PAGE_SIZE
-            end = start + size + PAGE_SIZE - 1 & -PAGE_SIZE
-            if any(first < private_end and private_first < end for private_first, private_end in private.values()):
-                continue
-            if len(maps) < MAX_UIO_MAPS:
-                maps.append((f"BAR{bar}", first, start - first, end - first, specs.UIO_MEM_PHYS))
+            flags = port.pci_resource_flags(bar)
+            if flags:
+                start, size = port.pci_resource_start(bar), port.pci_resource_len(bar)
+                if start and size:
+                    bars.append((bar, flags, start, size))
+        return bars
+
+    def _maps(self, bars: list[tuple[int, int, int, int]]) -> specs.MAPS_TYPE:
+        """Memory BARs in pages; those with the MSI-X table stay private."""
+        memory = [
+            (bar, start & -PAGE_SIZE, start - (start & -PAGE_SIZE), start + size + PAGE_SIZE - 1 & -PAGE_SIZE)
+            for bar, flags, start, size in bars
+            if flags & specs.IORESOURCE_MEM
+        ]
+        table = self._table_bars()
+        private = [(first, end) for bar, first, _, end in memory if bar in table]
+        maps: list[tuple[str, int, int, int, int]] = []
+        for bar, first, offs, end in memory:
+            if len(maps) < MAX_UIO_MAPS and not any(first < stop and begin < end for begin, stop in private):
+                maps.append((f"BAR{bar}", first, offs, end - first, specs.UIO_MEM_PHYS))
         return tuple(maps)
 
-    def _table_bars(self) -> dict[int, tuple[int, int]]:
-        """BARs of MSI-X table and pending bits, with the pages they lie in."""
+    def _table_bars(self) -> set[int]:
+        """BARs in which the MSI-X table and the pending bits lie."""
         port = self.port
         cap = port.pci_find_capability(specs.PCI_CAP_ID_MSIX)
         if not cap:
-            return {}
-        bars = {}
-        for register in (specs.PCI_MSIX_TABLE, specs.PCI_MSIX_PBA):
-            bar = port.pci_read_config(cap + register, 4) & specs.PCI_MSIX_BIR
-            start, size = port.pci_resource_start(bar), port.pci_resource_len(bar)
-            bars[bar] = (start & -PAGE_SIZE, start + size + PAGE_SIZE - 1 & -PAGE_SIZE)
-        return bars
+            return set()
+        registers = (specs.PCI_MSIX_TABLE, specs.PCI_MSIX_PBA)
+        return {port.pci_read_config(cap + register, 4) & specs.PCI_MSIX_BIR for register in registers}
 
-    def _ports(self) -> specs.PORTS_TYPE:
-        port = self.port
-        ports: list[tuple[str, int, int, int]] = []
-        for bar in range(specs.PCI_BARS):
-            start, size = port.pci_resource_start(bar), port.pci_resource_len(bar)
-            if (
-                start
-                and size
-                and port.pci_resource_flags(bar) & specs.IORESOURCE_IO
-                and len(ports) < MAX_UIO_PORT_REGIONS
-            ):
-                ports.append((f"BAR{bar}", start, size, specs.UIO_PORT_X86))
-        return tuple(ports)
+    def _ports(self, bars: list[tuple[int, int, int, int]]) -> specs.PORTS_TYPE:
+        """Port BARs as they are."""
+        ports = [
+            (f"BAR{bar}", start, size, specs.UIO_PORT_X86)
+            for bar, flags, start, size in bars
+            if flags & specs.IORESOURCE_IO
+        ]
+        return tuple(ports[:MAX_UIO_PORT_REGIONS])
 
     def remove(self) -> None:
         """Unbind: the core will not call release any more, so whatever is mapped goes now."""

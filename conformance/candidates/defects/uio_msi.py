@@ -275,8 +275,8 @@ class MasterFromProbe(Upstream):
 class ExportsTable(Upstream):
     """Exports the BAR with the MSI-X table like any other."""
 
-    def _table_bars(self) -> dict[int, tuple[int, int]]:
-        return {}
+    def _table_bars(self) -> set[int]:
+        return set()
 
 
 class BadFdLosesMapping(Upstream):
@@ -312,11 +312,10 @@ class RemapFailureIsInvalid(Remaps):
 class SmallBarsAsTheyAre(Upstream):
     """Exports address and size of a BAR as they are, in pages or not."""
 
-    def _maps(self) -> specs.MAPS_TYPE:
-        port = self.port
+    def _maps(self, bars: list[tuple[int, int, int, int]]) -> specs.MAPS_TYPE:
+        sizes = {bar: size for bar, _, _, size in bars}
         return tuple(
-            (name, addr + offs, 0, port.pci_resource_len(int(name[3:])), kind)
-            for name, addr, offs, _, kind in super()._maps()
+            (name, addr + offs, 0, sizes[int(name[3:])], kind) for name, addr, offs, _, kind in super()._maps(bars)
         )
 
 
