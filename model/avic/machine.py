@@ -261,7 +261,7 @@ def legal(state: State, op: Any) -> bool:
     if kind is s.IommuPost:
         return _can_post(state, op)
     if kind is s.GaLogNotify:
-        return has_apic(state)
+        return has_apic(state) and op.tag in (0, 0xFFFFFFFF) and all(v.id != 4095 for v in state.vcpus)
     if kind is s.Inhibit:
         return has_apic(state) and op.reason in TOLD_INHIBITS
     vcpu = find(state, op.id)
@@ -301,7 +301,9 @@ def _is_message(op: s.Route | s.SignalMsi) -> bool:
 def _can_post(state: State, op: s.IommuPost) -> bool:
     irte = next((i for i in state.irtes if i.irq == op.irq), None)
     vcpu = None if irte is None else find(state, irte.id)
-    return vcpu is not None and vcpu.base >> BASE_AE & 1 == 1 and vcpu.regs[SPIV] >> SPIV_ENABLE & 1 == 1
+    if vcpu is None or vcpu.core > 0xFFF:  # where nobody can say that it runs, hardware cannot ring
+        return False
+    return vcpu.base >> BASE_AE & 1 == 1 and vcpu.regs[SPIV] >> SPIV_ENABLE & 1 == 1
 
 
 def _legal_for(state: State, v: Vcpu, op: Any, kind: type) -> bool:

@@ -76,6 +76,8 @@ class World(Calls):
     def __init__(self, config: model.Config, profile: Profile) -> None:
         super().__init__(config, profile)
         self.depth = 0
+        self.sending: list[int] = []
+        """Vectors of the operations in progress; -1 for those that send nothing."""
         self.on_core: dict[int, Cpu] = {}
         """The vCPU that each core ran last."""
         self.order: list[Cpu] = []
@@ -119,18 +121,21 @@ class World(Calls):
             cpu.busy += 1
         outer = self.operation
         self.operation = type(op).__name__
+        vector = getattr(op, "vector", -1)
         self.depth += 1
+        self.sending.append(vector)
         try:
             result = self.OPERATIONS[type(op)](self, op)
         finally:
-            self.depth -= 1
             self.operation = outer
             if cpu is not None:
                 cpu.busy -= 1
-        if self.depth == 0:  # other vCPUs' threads go on once nothing is in the middle of something
+            if self.depth == 1 and self.order and self.breach is None:
+                self._drain()  # other vCPUs' threads go on once nothing is in the middle of something
+            self.depth -= 1
+            self.sending.remove(vector)
+        if self.depth == 0:
             self.last = type(op).__name__
-            if self.order:
-                self._drain()
             if self.locks:
                 raise Violation(c.ACQUISITIONS_BALANCE, f"returned with {next(iter(self.locks))[0]} held")
             if self.changed:
@@ -140,6 +145,8 @@ class World(Calls):
 
     def can_interrupt(self, op: Any) -> bool:
         """Whether the vCPU is free and where it must be; its threads may have moved since the step began."""
+        if getattr(op, "vector", -2) in self.sending:
+            return False  # two messages of one vector may be merged or not, as their acceptance happens to fall
         cpu = self._runs_on(op)
         if cpu is not None:
             return not cpu.busy and self._is_ready(cpu, op)
@@ -178,16 +185,28 @@ class World(Calls):
 
     def _drain(self) -> None:
         """Let each vCPU's thread do what it was asked to."""
-        for cpu in self.order:
-            if cpu.busy or cpu.exit is not None:
-                continue
-            if cpu.woken:
-                self._wake_up(cpu)
-            if cpu.refresh and cpu.core >= 0 and not cpu.asleep and not cpu.in_guest and not cpu.kicked:
-                self._refresh(cpu)
-            if cpu.kicked:
-                cpu.kicked = False
-                self._reenter(cpu)
+        waiting = [cpu for cpu in self.order if cpu.woken or cpu.kicked or cpu.refresh]
+        while waiting:
+            for cpu in waiting:
+                if not cpu.busy and cpu.exit is None:
+                    cpu.busy += 1
+                    self._serve(cpu)
+                    cpu.busy -= 1
+            waiting = [cpu for cpu in self.order if cpu.woken or cpu.kicked or self._may_refresh(cpu)]
+
+    @staticmethod
+    def _may_refresh(cpu: Cpu) -> bool:
+        return cpu.refresh and cpu.core >= 0 and cpu.exit is None and not cpu.asleep and not cpu.in_guest
+
+    def _serve(self, cpu: Cpu) -> None:
+        """One vCPU's thread does what it was asked to."""
+        if cpu.woken:
+            self._wake_up(cpu)
+        while self._may_refresh(cpu) and not cpu.kicked:
+            self._refresh(cpu)
+        if cpu.kicked:
+            cpu.kicked = False
+            self._reenter(cpu)
 
     def _refresh(self, cpu: Cpu) -> None:
         cpu.refresh = False
@@ -827,7 +846,7 @@ class World(Calls):
 
     def _deliver_in_host_mode(self, op: s.IommuPost) -> int:
         apic_id, vector = self.routes.get(op.irq, (-1, 0))
-        if apic_id >= 0:
+        if apic_id >= 0 and not self.vms[0].dying:
             self.enter(self.driver.deliver, self._cpu(apic_id).handle, vector, 0)
         return 0
 

@@ -1,8 +1,9 @@
 """The shipped AVIC drivers and routers."""
 
+from conformance.candidates.builtin.avic.as_posted import AsPosted
 from conformance.candidates.builtin.avic.router import KvmLapic, Router
 from conformance.candidates.builtin.avic.upstream import Upstream
 
-CANDIDATES = {"upstream": Upstream, "kvm-lapic": KvmLapic, "router": Router}
+CANDIDATES = {"upstream": Upstream, "as-posted": AsPosted, "kvm-lapic": KvmLapic, "router": Router}
 
 __all__ = ["CANDIDATES"]

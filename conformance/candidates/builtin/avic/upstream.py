@@ -550,10 +550,9 @@ class Upstream(Router):
 
     def _handle_ldr_update(self, v: Vcpu) -> None:
         ldr = 0 if v.x2 or not v.enabled else self._reg(v, APIC_LDR) >> 24
-        if ldr == v.ldr:
-            return
-        self._invalidate_logical(v)
-        v.ldr = ldr
+        if ldr != v.ldr:
+            self._invalidate_logical(v)
+            v.ldr = ldr
         self._install_logical(v)
 
     def _install_logical(self, v: Vcpu) -> None:
@@ -756,7 +755,7 @@ class Upstream(Router):
         cpu = self.port.vcpu_cpu(v.handle)
         if cpu > HOST_ID:
             self.port.kick(v.handle)
-        else:
+        elif cpu >= 0:  # it may have left its core since it was looked at; then VMRUN will see IRR
             self.port.wrmsr(DOORBELL_MSR, cpu)
 
     # -- exits
@@ -882,9 +881,10 @@ class Upstream(Router):
             self._load(v, cpu)
 
     def _load(self, v: Vcpu, cpu: int) -> None:
-        if cpu > HOST_ID:
-            return
         port = self.port
+        if cpu > HOST_ID:  # the entry cannot say so; the IOMMU must not log any more, all the same
+            self._put(v, log=False)
+            return
         port.lock("ir_list", v.handle)
         v.entry = v.entry & ~(HOST_ID | GA_LOG_INTR) | cpu | 1 << ENTRY_RUNNING
         self._publish(v)
