@@ -19,7 +19,6 @@ import click
 from conformance import options
 from conformance.reports.version import SUITE
 from conformance.session import TRACES, Ending, Run, Strength
-from conformance.subsystem import available
 from conformance.verdict import Exit, HarnessError, UsageError
 
 
@@ -83,7 +82,7 @@ def run(
     limit = None if budget is None else options.seconds(budget)
     chosen = seed if seed is not None else 0 if limit is None else random.randrange(2**32)
     request = Request(
-        candidates=options.candidates(specs, subsystems),
+        candidates=options.candidates(specs, subsystems, _everything),
         profile=profile,
         engines=options.engines(engine),
         seed=chosen,
@@ -106,7 +105,7 @@ def run(
 @click.option("--report", "reports", multiple=True, metavar="json:PATH", help="Also write a report (repeatable).")
 def strength(subsystems: tuple[str, ...], only: str, workers: int, seed: int, reports: tuple[str, ...]) -> Ending:
     """Run the zoo: which clause kills which known defect, in how many steps and seconds."""
-    names = tuple(options.subsystem_name(name) for name in subsystems) or available()
+    names = tuple(options.subsystem_name(name) for name in subsystems) or _everything()
     return Strength(names, only, workers, seed, options.report_paths(reports), say=say).perform()
 
 
@@ -130,11 +129,11 @@ def list_(subsystems: tuple[str, ...], as_json: bool) -> None:
 
     names = tuple(options.subsystem_name(name) for name in subsystems)
     if as_json:
-        say(listing.as_json(names or available()))
+        say(listing.as_json(names or _everything()))
     elif names:
         say("\n\n".join(listing.subsystem_text(name) for name in names))
     else:
-        say(listing.overview())
+        say(listing.overview(_everything()))
 
 
 @cli.command()
@@ -143,7 +142,7 @@ def explain(clause: str) -> None:
     """Show a clause: its text, its source, what checks it, and which known defects it kills."""
     from conformance import listing
 
-    say(listing.explain(clause))
+    say(listing.explain(clause, _everything()))
 
 
 @cli.command()
@@ -151,7 +150,12 @@ def demo() -> Ending:
     """Find three defects in designs as they were posted, and explain each by a minimal trace."""
     from conformance.demo import demo as perform
 
-    return perform(say)
+    return perform(say, _everything())
+
+
+def _everything() -> tuple[str, ...]:
+    """Every subsystem that can be loaded; a missing optional package takes one subsystem away, with a word."""
+    return options.usable(complain)
 
 
 def say(text: str) -> None:

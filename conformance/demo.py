@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from conformance.candidates.load import Candidate, builtin_names, load
 from conformance.engines import campaign, explore
 from conformance.engines.context import Context
 from conformance.reports import text
 from conformance.session import TRACES, Ending
-from conformance.subsystem import Subsystem, available, subsystem
+from conformance.subsystem import Subsystem, subsystem
 from conformance.verdict import Exit, Failure
 
 DESIGNS = 3
@@ -29,12 +29,12 @@ class _Enough(BaseException):
     """The search has found what the demo shows."""
 
 
-def demo(say: Callable[[str], None]) -> Ending:
+def demo(say: Callable[[str], None], names: Sequence[str]) -> Ending:
     """Search each posted design for a moment and explain what shows."""
     from conformance.engines import corpus
 
     started = time.monotonic()
-    posted = [name for name in available() if "as-posted" in builtin_names(subsystem(name))][:DESIGNS]
+    posted = [name for name in names if "as-posted" in builtin_names(subsystem(name))][:DESIGNS]
     if not posted:
         return Ending(Exit.NOTHING_RAN, "nothing ran: no design as posted is shipped")
     shown = 0

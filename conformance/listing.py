@@ -17,7 +17,7 @@ import msgspec
 from conformance.candidates.defect import Defect
 from conformance.candidates.load import builtin_names, defects
 from conformance.options import nearest
-from conformance.subsystem import Subsystem, available, subsystem
+from conformance.subsystem import Subsystem, subsystem
 from conformance.verdict import UsageError
 from specs.clause import Clause
 
@@ -26,10 +26,10 @@ WIDTH = 110
 _ROOT = Path(__file__).parent.parent
 
 
-def overview() -> str:
+def overview(names: Sequence[str]) -> str:
     """One paragraph per subsystem."""
     lines = []
-    for name in available():
+    for name in names:
         of = subsystem(name)
         lines += [f"{name:<20}{of.title}"]
         lines += [f"{'':<20}{len(of.clauses)} clauses {of.clauses[0].id} to {of.clauses[-1].id}; {_zoo_size(name)}"]
@@ -58,13 +58,13 @@ def as_json(names: Sequence[str]) -> str:
     return msgspec.json.format(msgspec.json.encode(data), indent=1).decode()
 
 
-def explain(identifier: str) -> str:
+def explain(identifier: str, names: Sequence[str]) -> str:
     """A clause, what cites it, what exercises it, and the defects it kills.
 
     Raises:
         UsageError  no subsystem has such a clause
     """
-    of, clause = _find(identifier)
+    of, clause = _find(identifier, names)
     lines = [f"{clause.id}  {clause.level.value}, {clause.kind.value}, {of.name}"]
     lines += textwrap.wrap(clause.text, WIDTH, initial_indent="  ", subsequent_indent="  ")
     lines += _labelled("source", clause.source)
@@ -84,11 +84,11 @@ def explain(identifier: str) -> str:
     return "\n".join(lines)
 
 
-def _find(identifier: str) -> tuple[Subsystem, Clause]:
+def _find(identifier: str, names: Sequence[str]) -> tuple[Subsystem, Clause]:
     known = []
     prefix, _, number = identifier.upper().partition("-")
     wanted = f"{prefix}-{number:0>3}"
-    for name in available():
+    for name in names:
         of = subsystem(name)
         for clause in of.clauses:
             if clause.id == wanted:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from conformance.runner import ENGINES
-from conformance.subsystem import available
+from conformance.subsystem import available, subsystem
 from conformance.verdict import UsageError
 
 DEFAULT_CANDIDATE = "builtin:upstream"
@@ -35,11 +35,26 @@ def subsystem_name(name: str) -> str:
     return name
 
 
-def candidates(specs: Sequence[str], subsystems: Sequence[str] = ()) -> tuple[tuple[str, str], ...]:
+def usable(tell: Callable[[str], None]) -> tuple[str, ...]:
+    """Subsystems that can be loaded here; says of the others what they need."""
+    names = []
+    for name in available():
+        try:
+            subsystem(name)
+        except UsageError as error:
+            tell(f"{name} is left out: {error}")
+        else:
+            names.append(name)
+    return tuple(names)
+
+
+def candidates(
+    specs: Sequence[str], subsystems: Sequence[str] = (), everything: Callable[[], tuple[str, ...]] = available
+) -> tuple[tuple[str, str], ...]:
     """(subsystem, candidate spec) pairs, in the order of the subsystems.
 
     `SUBSYSTEM=SPEC` is for that subsystem, a plain SPEC for all the named subsystems that have none of their
-    own; with no subsystem named, for all there are.
+    own; with no subsystem named, for `everything()` there is.
 
     Raises:
         UsageError  no candidate for a subsystem, an unknown subsystem, two candidates for one
@@ -59,7 +74,7 @@ def candidates(specs: Sequence[str], subsystems: Sequence[str] = ()) -> tuple[tu
         raise UsageError(f"--candidate={plain[1]}: one candidate for all is given already, {plain[0]}")
     for name in subsystems:
         subsystem_name(name)
-    wanted = tuple(subsystems) or (tuple(own) if own and not plain else available())
+    wanted = tuple(subsystems) or (tuple(own) if own and not plain else everything())
     missing = [name for name in wanted if name not in own and not plain]
     if missing:
         raise UsageError(f"no candidate for {missing[0]}: say --candidate={missing[0]}=SPEC, or {DEFAULT_CANDIDATE}")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
+import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,3 +81,19 @@ def test_candidates_do_not_know_the_model() -> None:
     ]
 
     assert not wrong, "\n".join(wrong)
+
+
+def test_what_is_imported_is_asked_for() -> None:
+    """Every package that conformance imports is a dependency; those of an extra are in that extra's subsystem alone."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = {re.match(r"[\w-]+", line)[0].replace("-", "_") for line in project["dependencies"]}
+    ours = {*ROWS, *sys.stdlib_module_names}
+
+    stray = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for path in files("conformance")
+        for name, line in imported(path)
+        if name not in asked | ours and not (name == "cryptography" and "snp_guest_request" in path.parts)
+    ]
+
+    assert not stray, "\n".join(stray)

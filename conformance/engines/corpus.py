@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import msgspec
+
 from conformance.engines.context import Context
 from conformance.engines.minimise import minimiser
 from conformance.lockstep import run_trace
@@ -19,11 +21,23 @@ def read(path: Path) -> Trace:
         text = path.read_bytes()
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from None
-    known = {name: subsystem(name) for name in available()}
+    name = _subsystem_of(text)
+    known = {name: subsystem(name)} if name in available() else {}
+    operations = {n: known[n].operations if n in known else {} for n in available()}
     try:
-        return decode(text, {n: s.config for n, s in known.items()}, {n: s.operations for n, s in known.items()})
+        return decode(text, {n: s.config for n, s in known.items()}, operations)
     except TraceError as error:
         raise UsageError(f"{path}: {error}") from None
+
+
+def _subsystem_of(text: bytes) -> str:
+    """Which subsystem a trace says it is of, so that only that one is loaded."""
+    try:
+        data = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return ""
+    name = data.get("subsystem") if isinstance(data, dict) else None
+    return name if isinstance(name, str) else ""
 
 
 def files(folder: Path) -> list[Path]:

@@ -73,6 +73,19 @@ def test_it_runs_from_any_directory(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, f"{SUITE}\n")
 
 
+def test_a_missing_optional_package_takes_one_subsystem_away(tmp_path: Path) -> None:
+    """The others are there, and one line says what the missing one needs."""
+    (tmp_path / "cryptography.py").write_text("raise ImportError('not here')\n")
+
+    done = python("-m", "conformance", "list", cwd=tmp_path, PYTHONPATH=f"{tmp_path}:{ROOT}")
+    asked = python("-m", "conformance", "list", "snp_guest_request", cwd=tmp_path, PYTHONPATH=f"{tmp_path}:{ROOT}")
+
+    assert done.returncode == 0, done.stderr
+    assert "snp_guest_request is left out: snp_guest_request needs the package 'cryptography'" in done.stderr
+    assert "90 clauses UIO-001 to UIO-090" in done.stdout
+    assert (asked.returncode, len(asked.stderr.splitlines())) == (2, 1)
+
+
 def test_the_readmes_driver_is_the_example() -> None:
     """What the reader copies is what the tests run."""
     (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
