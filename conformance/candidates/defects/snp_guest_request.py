@@ -506,19 +506,15 @@ class NoLock(InPlace):
     """Two vCPUs may use the same response page at the same time."""
 
     def locked_request(self, vcpu: int, svm: Svm, *, extended: bool) -> int:
-        lock, svm.sev.lock = svm.sev.lock, f"vcpu{vcpu}.private"
-        if svm.sev.lock not in self.private:
-            self.private.add(svm.sev.lock)
-            self.port.mutex_init(svm.sev.lock)
-        own, svm.sev.lock = svm.sev.lock, lock
-        svm.sev = _Relocked(svm.sev, own)
+        svm.sev = _Relocked(svm.sev, f"vcpu{vcpu}.private")
         ret = super().locked_request(vcpu, svm, extended=extended)
         svm.sev = svm.sev.inner
         return ret
 
     def __init__(self, port: Any) -> None:
         super().__init__(port)
-        self.private: set[str] = set()
+        for vcpu in range(3):
+            port.mutex_init(f"vcpu{vcpu}.private")
 
 
 class _Relocked(Store):
@@ -747,9 +743,9 @@ DEFECTS: tuple[Defect, ...] = (
         "SNP-D14",
         "Certificates are copied while the response page, maybe the same, is firmware's.",
         CertsIntoResponsePage,
-        ("SNP-029", "SNP-034", "SNP-052"),
+        ("SNP-029", "SNP-034", "SNP-052", "SNP-051"),
         2,
-        note="copying after the command also finds bad data pages too late",
+        note="copying after the command finds bad data pages too late, and copies nothing after a refusal",
     ),
     Defect("SNP-D15", "A guest's private page is seized.", GuestPageSeized, ("SNP-029",), 1),
     Defect(
@@ -778,7 +774,14 @@ DEFECTS: tuple[Defect, ...] = (
         1,
         note="the pages written for it, or the exit, are seen at the answer to the basic request",
     ),
-    Defect("SNP-D21", "Certificates are copied after the command.", CertsAfterCommand, ("SNP-052", "SNP-044"), 2),
+    Defect(
+        "SNP-D21",
+        "Certificates are copied after the command.",
+        CertsAfterCommand,
+        ("SNP-052", "SNP-044", "SNP-051"),
+        2,
+        note="nothing is copied after a refusal, not even the empty table",
+    ),
     Defect(
         "SNP-D22",
         "Without certificates nothing is written.",
@@ -819,9 +822,9 @@ DEFECTS: tuple[Defect, ...] = (
         "SNP-D31",
         "SET copies into the live buffer.",
         CopiesIntoLiveBuffer,
-        ("SNP-054", "SNP-056", "SNP-050"),
+        ("SNP-054", "SNP-056", "SNP-050", "SNP-017"),
         3,
-        note="a request that was handed the mixture shows it as well",
+        note="a request that runs beside SET is handed new bytes with the old length, and its answer is judged whole",
     ),
     Defect("SNP-D32", "Mailbox and certificate locks are taken in both orders.", LocksInverted, ("SNP-059",), 2),
     Defect(

@@ -164,6 +164,8 @@ class Host(Environment):
         self.responses: dict[bytes, tuple[object, bytes]] = {}
         self.installed: dict[tuple[str, int], None] = {}
         self.certs_tcb: dict[str, int] = {}
+        self.current: dict[int, tuple[str, int]] = {}
+        """By VM, or HOST: the blob that was set last."""
         self.inplace = self.profile.pages == "inplace"
         self.dirty: list[Page] = []
         """Guest pages that changed and are not yet classified."""

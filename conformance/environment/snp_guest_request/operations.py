@@ -388,7 +388,10 @@ class Operations(Host):
     def set_instance_certs(self, op: SetInstanceCerts) -> int:
         """KVM_SEV_SNP_SET_CERTS."""
         self._lend(op.blob, op.length)
-        return self.enter_int(self.driver.set_instance_certs, op.vm, USER_BASE, op.length)
+        result = self.enter_int(self.driver.set_instance_certs, op.vm, USER_BASE, op.length)
+        if result == 0:
+            self.current[op.vm] = (op.blob, op.length)
+        return result
 
     def _lend(self, blob: str, length: int) -> None:
         """Put a blob in user memory; what follows it to the end of its page is the user's own business."""
@@ -401,7 +404,8 @@ class Operations(Host):
     def get_instance_certs(self, op: GetInstanceCerts) -> object:
         """KVM_SEV_SNP_GET_CERTS."""
         self.user_out = bytearray(op.length)
-        return self._taken_out(self.enter(self.driver.get_instance_certs, op.vm, USER_BASE, op.length), op.length)
+        result = self.enter(self.driver.get_instance_certs, op.vm, USER_BASE, op.length)
+        return self._taken_out(result, op.length, self.current.get(op.vm))
 
     def host_set_ext_config(self, op: HostSetExtConfig) -> int:
         """SNP_SET_EXT_CONFIG."""
@@ -410,6 +414,8 @@ class Operations(Host):
         length = op.length if op.blob else 0
         tcb = op.tcb << 56 | 0x16_0000_0000_0004 if op.tcb else 0
         result = self.enter_int(self.driver.host_set_ext_config, tcb, user, length, int(op.writable))
+        if result == 0 and op.blob:
+            self.current[HOST] = (op.blob, op.length)
         if result == 0 and op.tcb and op.blob:
             self.certs_tcb = {op.blob: tcb}
         return result
@@ -417,9 +423,10 @@ class Operations(Host):
     def host_get_ext_config(self, op: HostGetExtConfig) -> object:
         """SNP_GET_EXT_CONFIG."""
         self.user_out = bytearray(op.length)
-        return self._taken_out(self.enter(self.driver.host_get_ext_config, USER_BASE, op.length), op.length)
+        result = self.enter(self.driver.host_get_ext_config, USER_BASE, op.length)
+        return self._taken_out(result, op.length, self.current.get(HOST))
 
-    def _taken_out(self, result: Any, length: int) -> object:
+    def _taken_out(self, result: Any, length: int, current: tuple[str, int] | None) -> object:
         """Result, pages of the length that was stored, and which blob came out."""
         if type(result) is not tuple or [type(value) for value in result] != [int, int]:
             raise Crash(f"returned {result!r}, expected (result, length)", "type")
@@ -430,7 +437,8 @@ class Operations(Host):
         if not stored:
             return (0, 0, None)
         out = bytes(self.user_out[: min(stored, length)])
-        for name, size in sorted(self.installed, key=lambda blob: -blob[1]):
+        newest = [current] if current is not None else []
+        for name, size in (*newest, *sorted(self.installed, key=lambda blob: -blob[1])):
             if size <= stored and -(-size // PAGE_SIZE) == pages and out.startswith(blob_bytes(name, size)):
                 if any(out[size:]):
                     raise Violation(
@@ -483,6 +491,7 @@ class Operations(Host):
             self._classify()
 
     def _classify(self) -> None:
+        names = set()
         for page in self.dirty:
             page.dirty = False
             if page in self.watched[page.vm]:
@@ -490,7 +499,11 @@ class Operations(Host):
                 if page.label == "corrupt" and self.profile.certs == "kernel" and len(blobs_in(bytes(page.data))) > 1:
                     self.dirty = []
                     raise Violation(c.BLOB_ATOMIC, f"page {page.name} holds a mixture of blobs")
+            if type(page.label) is tuple and page.label[0] != "rsp":
+                names.add(page.label[0])
         self.dirty = []
+        if len(names) > 1:
+            raise Violation(c.BLOB_ATOMIC, f"one request is given pages of blobs {' and '.join(sorted(names))}")
         self.labels = [tuple([p.label for p in pages]) or UNTOUCHED for pages in self.watched]
 
     def host_view(self) -> View:
