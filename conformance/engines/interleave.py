@@ -2,8 +2,9 @@
 
 A start is a configuration and the steps that lead to the state; a subsystem names its own in
 `strategies/S.py` as `STARTS`, otherwise its openings serve. From each start, every pair of
-operations that the shapes allow beside one another is run with no switch, with one switch at
-each point of preemption, then with two. Of operations that do the same in a state one is enough.
+operations that the shapes allow beside one another is run with one switch at each point of
+preemption and with two, in random order. Of operations that do the same in a state one is enough,
+and pairs whose order matters to the model come before those that commute.
 The hunt goes on with random starts, pairs and points.
 """
 
@@ -13,9 +14,9 @@ import importlib
 import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain, combinations, product
+from itertools import chain, combinations, product, zip_longest
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from conformance.engines.context import Context
 from conformance.engines.minimise import minimiser
@@ -24,12 +25,16 @@ from conformance.trace import Trace
 from model.step import Outcome, Parallel, Step
 from strategies.domain import Shape
 
-GATE_SCHEDULES = 6_000
+GATE_SCHEDULES = 8_000
 """Schedules that the gate tries."""
 INSTANCES = 400
 """Operations of one kind that are looked at for something new to do."""
-KEPT = 4
+KEPT = 8
 """Operations of one kind that are paired."""
+MEETING = 3
+"""Pairs of two kinds whose order matters that are tried from one start."""
+PLAIN_STARTS = 3
+"""Starts from which pairs whose order does not matter are tried as well."""
 DEPTHS = (1, 2, 3)
 """Switches of a random schedule."""
 
@@ -40,6 +45,10 @@ class Start:
 
     config: Any
     steps: tuple[Step, ...] = ()
+
+
+Pair = tuple[Start, Step, Step]
+T = TypeVar("T")
 
 
 def run(context: Context) -> None:
@@ -77,6 +86,8 @@ class _Search:
         self.random = Random(f"{context.subsystem.name}:{context.profile}:{context.seed}:{context.part}:interleave")
         self.starts = starts(context)
         self.minimise = minimiser(context)
+        self.reach: dict[tuple[type, type], int] = {}
+        """Points of preemption of two kinds of operations side by side, as far as was seen."""
         self.pairs = 0
         self.schedules = 0
         self.switches = 0
@@ -87,35 +98,39 @@ class _Search:
         return self.context.expired() or (not self.context.hunting and self.schedules >= GATE_SCHEDULES)
 
     def exhaust(self) -> bool:
-        """No switch and one switch for every pair, then two; False when it was stopped."""
-        ready: list[tuple[Start, Step, Step, int]] = []
-        for number, (start, left, right) in enumerate(self._pairs()):
-            if number % self.context.parts != self.context.part:
-                continue
-            if self.over:
-                return False
-            points = self._try(start, left, right, ())
-            if points:
-                self.pairs += 1
-                ready.append((start, left, right, points))
-        for switches in (1, 2):
-            queues = [
-                (start, left, right, combinations(range(0, points, switches), switches))
-                for start, left, right, points in ready
-            ]
-            while queues:
-                left_over = []
-                for item in queues:
-                    start, left, right, schedules = item
-                    schedule = next(schedules, None)
-                    if schedule is None:
-                        continue
-                    if self.over:
-                        return False
-                    if self._try(start, left, right, schedule):
-                        left_over.append(item)
-                queues = left_over
+        """Every schedule of one and of two switches, all pairs in turn, in random order; False when it was stopped."""
+        mine = [pair for n, pair in enumerate(self._pairs()) if n % self.context.parts == self.context.part]
+        self.random.shuffle(mine)
+        self.pairs = len(mine)
+        queues = [(pair, self._schedules(pair)) for pair in mine]
+        while queues:
+            left_over = []
+            for item in queues:
+                schedule = next(item[1], None)
+                if schedule is None:
+                    continue
+                if self.over:
+                    return False
+                if self._try(*item[0], schedule):
+                    left_over.append(item)
+            queues = left_over
         return True
+
+    def _schedules(self, pair: Pair) -> Iterator[tuple[int, ...]]:
+        """Schedules of one and of two switches in turn; of two, those before a call, which is where threads meet."""
+        kinds = type(pair[1].op), type(pair[2].op)
+        if kinds not in self.reach:
+            yield ()
+        points = self.reach.get(kinds, 0)
+        one = [(point,) for point in range(points)]
+        two = list(combinations(range(0, points, 2), 2))
+        self.random.shuffle(one)
+        self.random.shuffle(two)
+        for single, double in zip_longest(one, two):
+            if double is not None:
+                yield double
+            if single is not None:
+                yield single
 
     def wander(self) -> None:
         """Random starts, a few random steps, a random pair, a few random points, until the time is up."""
@@ -147,20 +162,21 @@ class _Search:
 
     # -- pairs
 
-    def _pairs(self) -> Iterator[tuple[Start, Step, Step]]:
+    def _pairs(self) -> Iterator[Pair]:
         """Every pair worth trying, in both orders of starting."""
-        for start in self.starts:
+        for number, start in enumerate(self.starts):
             lockstep = self._at(start)
             try:
                 if lockstep.failure is not None:
                     continue
-                found = self._pairs_at(lockstep)
+                found = self._pairs_at(lockstep, commuting=number < PLAIN_STARTS)
             finally:
                 lockstep.close()
             for left, right in found:
                 yield start, left, right
 
-    def _pairs_at(self, lockstep: Lockstep) -> list[tuple[Step, Step]]:
+    def _pairs_at(self, lockstep: Lockstep, *, commuting: bool) -> list[tuple[Step, Step]]:
+        """Of each two kinds the pairs whose order matters, and one whose order does not."""
         context = self.context
         shapes = context.subsystem.shapes
         kinds = [kind for kind, shape in shapes.items() if shape.beside and context.can(kind)]
@@ -171,11 +187,38 @@ class _Search:
         found: dict[tuple[Step, Step], None] = {}
         for kind in kinds:
             for other in partners[kind]:
-                for left, right in product(instances[kind], instances[other]):
-                    if lockstep.env.can_run_beside(left.op, right.op):
-                        found[left, right] = None
-                        found[right, left] = None
+                able = [
+                    (left, right)
+                    for left, right in product(instances[kind], instances[other])
+                    if lockstep.env.can_run_beside(left.op, right.op)
+                ]
+                meeting = [pair for pair in able if not self._commute(lockstep, *pair)]
+                plain = [pair for pair in able if pair not in meeting][:1] if commuting else []
+                for left, right in (*_spread(meeting), *plain):
+                    found[left, right] = None
+                    found[right, left] = None
         return list(found)
+
+    def _commute(self, lockstep: Lockstep, left: Step, right: Step) -> bool:
+        """Whether the model allows the same ends in both orders."""
+        return self._ends(lockstep, left, right) == {
+            (state, second, first) for state, first, second in self._ends(lockstep, right, left)
+        }
+
+    def _ends(self, lockstep: Lockstep, first: Step, second: Step) -> set[tuple[Any, Any, Any]]:
+        """State and results after two operations in this order, in all the ways that are allowed."""
+        return {
+            (after.state, before.result, after.result)
+            for before in self._outcomes(lockstep, lockstep.states[0], first)
+            for after in self._outcomes(lockstep, before.state, second)
+        }
+
+    def _outcomes(self, lockstep: Lockstep, state: Any, step: Step) -> tuple[Outcome, ...]:
+        of = self.context.subsystem
+        if not of.legal(state, step.op):
+            return ()
+        outcomes = of.step(state, step.op, lockstep.answers, lockstep.profile)
+        return (outcomes,) if isinstance(outcomes, Outcome) else outcomes
 
     def _instances(self, lockstep: Lockstep, kind: type) -> list[Step]:
         """Operations of a kind that are legal and do something of their own, those that change the state first."""
@@ -186,11 +229,11 @@ class _Search:
         for op in _operations(kind, of.shapes[kind]):
             if not of.legal(state, op):
                 continue
-            outcomes = of.step(state, op, lockstep.answers, lockstep.profile)
-            outcome = outcomes if isinstance(outcomes, Outcome) else outcomes[0]
+            step = Step(op)
+            outcome = self._outcomes(lockstep, state, step)[0]
             where = getattr(op, "vcpu", None)
-            (idle if outcome.state == state else changing).setdefault((outcome.state, outcome.result, where), Step(op))
-        return [*changing.values(), *list(idle.values())[:1]][:KEPT]
+            (idle if outcome.state == state else changing).setdefault((outcome.state, outcome.result, where), step)
+        return [*_spread(list(changing.values()), KEPT), *_spread(list(idle.values()), 2)]
 
     def _random_step(self, lockstep: Lockstep) -> Step | None:
         of = self.context.subsystem
@@ -264,7 +307,16 @@ class _Search:
         if failure is not None:
             self.context.note_failure(failure, self.minimise)
             return 0
+        kinds = type(left.op), type(right.op)
+        self.reach[kinds] = max(self.reach.get(kinds, 1), lockstep.points)
         return lockstep.points
+
+
+def _spread(items: list[T], count: int = MEETING) -> list[T]:
+    """As many as are kept, evenly over the list, so that not all are alike."""
+    if len(items) <= count:
+        return items
+    return [items[i * len(items) // count] for i in range(count)]
 
 
 def _operations(kind: type, shape: Shape) -> Iterator[Any]:
