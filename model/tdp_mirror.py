@@ -522,6 +522,8 @@ class Answers:
     """Another thread got in the way: an entry was frozen, or changed before an exchange."""
     slot_invalid: int = 0
     """A slot was met in the middle of its deletion or move."""
+    attributes_changed: int = 0
+    """The attributes of a gfn were read twice, and differed."""
     sept_failed: int = 0
     """A removal SEAMCALL failed twice."""
 
@@ -601,7 +603,7 @@ def legal(state: State, op: Op) -> bool:
     if kind in _END:
         return _legal_end(state, op)
     if not state.hkid:
-        return kind in (SeptRemove, VcpuDestroy)
+        return kind is VcpuDestroy or (kind is SeptRemove and state.config.deep)
     return _legal_alive(state, op)
 
 
@@ -653,6 +655,9 @@ def _legal_alive(state: State, op: Op) -> bool:
             return slot is not None and config.mirror and not slot[3] & spec.SLOT_INVALID
         case GmemInvalidate():
             return config.private
+        case HvaInvalidate():
+            # The host takes back huge pages as a whole: it splits them in an invalidation of their own.
+            return not config.huge or not (op.start | op.end) & (config.cover(2) - 1)
         case SetAttributes():
             start, end = op.address >> 12, op.address + op.size >> 12
             within = end <= config.max_gfn + 1 and not (start < end and _has_alias(config, start, end - 1))
@@ -1206,8 +1211,11 @@ def _map(
             outcomes += _installed(state, index, gfn, private, profile, level)
         return outcomes if len(outcomes) != 1 else outcomes[0]
     allowed = prefetch or not write or leaf[3]
-    if not allowed and (answers.contended or answers.pt_cmpxchg):
-        outcomes += (Outcome(state, (spec.RET_PF_RETRY, ()), because=spec.FAULT_RESULT),)
+    if answers.contended or answers.pt_cmpxchg:
+        outcomes += tuple(
+            Outcome(s, (spec.RET_PF_RETRY, ()), because=spec.FAULT_RESULT)
+            for s in ((state, _split(state, index, gfn)) if leaf[1] > level else (state,))
+        )
     outcomes += (_permitted(state, index, leaf, allowed),)
     if leaf[1] > level:
         split = _split(state, index, gfn)
@@ -1424,6 +1432,8 @@ def prefault(state: State, op: Prefault, answers: Answers, profile: Profile) -> 
             )  # fmt: skip
     if answers.signal_pending:
         outcomes += (Outcome(loaded, -EINTR, because=spec.PREFAULT_RESULTS),)
+    if answers.attributes_changed:
+        outcomes += (Outcome(loaded, -EFAULT, because=spec.ATTRIBUTE_MISMATCH),)
     return outcomes
 
 
@@ -2012,7 +2022,7 @@ VIEW_CLAUSES: dict[str, Clause] = {
     "tables": spec.ZAP_EXACT,
     "attributes": spec.CONVERSION_ZAPS_OLD,
     "slots": spec.GMEM_SLOT_FLAGS,
-    "td": spec.PREFAULT_AFTER_FINALIZE,
+    "td": spec.PREMAPPED_COUNT,
     "leaked": spec.FAILED_FREE_LEAKS,
     "bugged": spec.BUSY_IS_NO_BUG,
 }
@@ -2024,6 +2034,13 @@ _CITES: dict[tuple[type, str], Clause] = {
     (Unmap, "old"): spec.UNMAP_INCLUDES_INVALID,
     (ZapLeafs, "private"): spec.HOST_EVENTS_SPARE_PRIVATE,
     (MmuReload, "roots"): spec.ROOT_REFERENCES,
+    (MmuReload, "shared"): spec.RELOAD_FREES_OBSOLETE,
+    (MmuReload, "old"): spec.RELOAD_FREES_OBSOLETE,
+    (MmuReload, "tables"): spec.RELOAD_FREES_OBSOLETE,
+    (GmemInvalidate, "td"): spec.PREMAPPED_COUNT,
+    (SetAttributes, "td"): spec.PREMAPPED_COUNT,
+    (SlotDelete, "td"): spec.PREMAPPED_COUNT,
+    (Finalize, "td"): spec.PREFAULT_AFTER_FINALIZE,
     (MmuReload, "vcpus"): spec.RELOAD_FREES_OBSOLETE,
     (ZapAllFast, "private"): spec.MIRROR_SURVIVES_UNLOAD,
     (InvalidateRoots, "roots"): spec.ONE_MIRROR_ROOT,

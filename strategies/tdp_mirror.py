@@ -316,6 +316,7 @@ _SELECTIVE = (
     _fault(0, True, write=True),
     _fault(2, False),
     _fault(0, False),
+    Step(PageFault(0, SHARED, True)),
     Step(SetAttributes(0, 4096, 0)),
     Step(SetAttributes(0, 4096, spec.ATTRIBUTE_PRIVATE)),
     Step(SetAttributes(0, 4096, 0), (Fault("reserve_attributes", -ENOMEM),)),
@@ -384,6 +385,7 @@ _LOGGING = (
     _fault(1, True),
     Step(WrprotSlot(0)),
     Step(ClearDirtySlot(0)),
+    Step(WrprotSlot(0), (Fault("pt_cmpxchg", 1),)),
     Step(ClearDirtyMasked(0, 0, 3, True)),
     Step(WriteProtectGfn(0, 0)),
     Step(SplitHuge(0, 0, 4)),
@@ -395,7 +397,7 @@ _LOGGING = (
     Step(Access(0, SHARED, True)),
     Step(Age(0, 4)),
     Step(TestAge(0, 2)),
-    Step(HvaInvalidate(1, 2)),
+    Step(HvaInvalidate(0, 2)),
 )
 
 _SEAMCALLS = (

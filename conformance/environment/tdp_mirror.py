@@ -104,8 +104,8 @@ class Thread:
     """What one thread of the candidate holds within an operation."""
 
     __slots__ = (
-        "bugs", "exit", "failed", "flush", "grabbed", "invalidating", "may_block", "op", "phase", "rcu", "slots",
-        "srcu", "stale",
+        "bugs", "exit", "failed", "flush", "grabbed", "invalidating", "may_block", "moving", "op", "phase", "rcu",
+        "seen", "slots", "srcu", "stale",
     )  # fmt: skip
 
     def __init__(self, op: Any) -> None:
@@ -119,6 +119,10 @@ class Thread:
         self.may_block = True
         self.invalidating = 0
         self.exit: tuple[int, ...] = ()
+        self.seen: dict[int, int] = {}
+        """Attributes read so far in this operation."""
+        self.moving: tuple[str, int, int] | None = None
+        """Pages that go back to the host when the invalidation of this operation ends."""
         self.bugs = 0
         self.failed = False
         """Whether an external operation failed."""
@@ -195,7 +199,6 @@ class TdpMirror(Environment):
         self.ext_leaves: dict[int, int] = {}
         self.ext_states: dict[tuple[int, int], tuple[str, int]] = {}
         """Deep: (gfn, level) to "blocked" and the epoch of blocking."""
-        self.premaps: set[int] = set()
         self.premap_count = 0
         self.pins: dict[int, int] = {}
         self.unclean: dict[int, set[str]] = {}
@@ -319,7 +322,8 @@ class TdpMirror(Environment):
             self._settled = (self.version, len(self.private_gfns))
             self._halves()
         if self.config.deep and not self.bugged:
-            pages = [*self.ext_leaves.values(), *(self._page(gfn, True) for gfn in self.premaps)]
+            premapped = (self._page(gfn, True) for gfn, *_ in self._meaning()[0] if gfn not in self.ext_leaves)
+            pages = [*self.ext_leaves.values(), *premapped]
             wanted = dict.fromkeys(pages, 1)
             pins = {pfn: n for pfn, n in self.pins.items() if n}
             if pins != wanted:
@@ -456,7 +460,7 @@ class TdpMirror(Environment):
         """Read an entry."""
         table = self._access(page, index)
         value = table.entries.get(index, table.init)
-        if value == FROZEN and self.scheduler is not None and table.linked:
+        if value == FROZEN and self.scheduler is not None:
             self._contended()
         return value
 
@@ -1149,7 +1153,7 @@ class TdpMirror(Environment):
             if "sept_failed" in self.frame.given:
                 self.require(spec.BUSY_RETRY_ONCE, result == -EIO and self.bugged, f"ext_remove({gfn:#x}) -> {result}")
             elif not self.bugged:
-                gone = gfn not in self.ext_leaves and gfn not in self.premaps
+                gone = gfn not in self.ext_leaves
                 self.require(spec.REMOVAL_SEQUENCE, gone, f"ext_remove({gfn:#x}) -> {result}, the page is still there")
             dirty = {pfn: missing for pfn, missing in self.unclean.items() if missing}
             self.require(spec.REMOVAL_SEQUENCE, not dirty, f"ext_remove({gfn:#x}): pages not cleaned: {_hex(dirty)}")
@@ -1247,7 +1251,10 @@ class TdpMirror(Environment):
         thread = self.thread
         if thread.phase == 1:
             thread.phase = 2
-        return spec.ATTRIBUTE_PRIVATE if gfn in self.private_gfns else 0
+        value = spec.ATTRIBUTE_PRIVATE if gfn in self.private_gfns else 0
+        if thread.seen.setdefault(gfn, value) != value:
+            self.frame.given["attributes_changed"] = 1
+        return value
 
     def reserve_attributes(self, start: int, end: int) -> int:
         """Reserve; start and end only matter to a real tree."""
@@ -1264,7 +1271,11 @@ class TdpMirror(Environment):
             if root.is_mirror == (not value):
                 for leaf in self._leaves(root):
                     if leaf[0] < gfns.stop and start < leaf[0] + self.config.cover(leaf[1]):
-                        self._violate(spec.CONVERSION_ZAPS_OLD, f"gfn {leaf[0]:#x} is still mapped in its old half")
+                        straddles = leaf[1] > 1 and not (
+                            start <= leaf[0] and leaf[0] + self.config.cover(leaf[1]) <= end
+                        )
+                        clause = spec.STRADDLING_HUGE if straddles else spec.CONVERSION_ZAPS_OLD
+                        self._violate(clause, f"gfn {leaf[0]:#x} is still mapped in its old half")
         self.hold(spec.CONVERSION_ZAPS_OLD)
         gfns = range(start, min(end, start + 1024))
         (self.private_gfns.update if value else self.private_gfns.difference_update)(gfns)
@@ -1280,6 +1291,7 @@ class TdpMirror(Environment):
         """End."""
         if self.writer != self.me or not self.thread.invalidating:
             self._violate(spec.STALE_FAULT, "mmu_invalidate_end without the write lock, or without a beginning")
+        self._move()
         self.invalidations.pop()
         self.sequence += 1
         self.thread.invalidating -= 1
@@ -1424,10 +1436,7 @@ class TdpMirror(Environment):
             return spec.TDX_OPERAND_INVALID
         if not self.pins.get(pfn):
             self._violate(spec.FAILED_REMOVE_KEEPS_PAGE, f"page {pfn:#x} given to the TD without a reference")
-        status = self._add_page("tdh_mem_page_add", gfn, pfn)
-        if not status:
-            self.premaps.discard(gfn)
-        return status
+        return self._add_page("tdh_mem_page_add", gfn, pfn)
 
     def tdh_mem_page_aug(self, gpa: int, level: int, pfn: int) -> int:
         """Add a page to a runnable TD."""
@@ -1550,16 +1559,7 @@ class TdpMirror(Environment):
     def premapped(self, change: int) -> int:
         """nr_premapped."""
         self.premap_count += change
-        if change > 0 and type(self.thread.op) is not model.SeptSet:
-            gpa = getattr(self.thread.op, "gpa", 0)
-            self.premaps.add(gpa >> spec.PAGE_SHIFT)
-        if change < 0:
-            self.premaps = {gfn for gfn in self.premaps if gfn not in self.ext_leaves and self._is_mapped(gfn)}
         return self.premap_count
-
-    def _is_mapped(self, gfn: int) -> bool:
-        root = self._mirror_root()
-        return root is not None and self._lookup(root, gfn) >= 0
 
     def _leave_guest(self, v: Vcpu | None) -> None:
         if v is not None:
@@ -1926,20 +1926,32 @@ class TdpMirror(Environment):
         return self.enter_int(self.driver.set_attributes, op.address, op.size, op.attributes, op.flags)
 
     def _hva_invalidate(self, op: model.HvaInvalidate) -> int:
+        self.thread.moving = ("hva", op.start, op.end)
         self.enter(self.driver.hva_invalidate, op.start, op.end, int(op.may_block))
-        self._move("hva", op.start, op.end)
+        self._move()
         return 0
 
     def _gmem_invalidate(self, op: model.GmemInvalidate) -> int:
+        self.thread.moving = ("gmem", op.start, op.end)
         self.enter(self.driver.gmem_invalidate, op.start, op.end)
-        for gfn in self._gfns_of("gmem", op.start, op.end):
+        self._move()
+        return 0
+
+    def _move(self) -> None:
+        """The pages go back to the host at the end of the invalidation, and the next ones are others."""
+        thread = self.thread
+        if thread.moving is None:
+            return
+        kind, start, end = thread.moving
+        thread.moving = None
+        gfns = self._gfns_of(kind, start, end)
+        for gfn in gfns if self.config.deep and kind == "gmem" else ():
             pfn = self._page(gfn, True)
-            if self.config.deep and pfn in self.ext_leaves.values() and not self.pins.get(pfn):
+            if pfn in self.ext_leaves.values() and not self.pins.get(pfn):
                 self._violate(
                     spec.FAILED_REMOVE_KEEPS_PAGE, f"page {pfn:#x} goes back to the host while the TD may map it"
                 )
-        self._move("gmem", op.start, op.end)
-        return 0
+        self.moved ^= {(kind, gfn) for gfn in gfns}
 
     def _gfns_of(self, kind: str, start: int, end: int) -> set[int]:
         return {
@@ -1948,9 +1960,6 @@ class TdpMirror(Environment):
             if kind == "hva" or flags & spec.MEM_GUEST_MEMFD
             for gfn in range(max(start, base), min(end, base + npages))
         }
-
-    def _move(self, kind: str, start: int, end: int) -> None:
-        self.moved ^= {(kind, gfn) for gfn in self._gfns_of(kind, start, end)}
 
     def _slot_create(self, op: model.SlotCreate) -> int:
         return self.enter_int(self.driver.slot_create, op.slot, op.base, op.npages, op.flags)

@@ -1539,8 +1539,8 @@ class Upstream619(Upstream):
         return 0
 
 
-class AsPosted(Upstream):
-    """The seed of May 2024 with the hooks that reflect building and tearing down."""
+class PostedTypes(Upstream):
+    """Root types and filters as the seed has them, and nothing else of it."""
 
     profile = "as-posted"
 
@@ -1580,6 +1580,10 @@ class AsPosted(Upstream):
         if attr_filter & spec.FILTER_SHARED:
             types |= spec.DIRECT_ROOTS
         return types
+
+
+class AsPosted(PostedTypes):
+    """The seed of May 2024 with the hooks that reflect building and tearing down."""
 
     def select_root(self, vcpu: int, types: int) -> int:
         """The mirror for exactly MIRROR."""

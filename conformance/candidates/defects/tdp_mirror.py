@@ -9,8 +9,8 @@ from typing import Any
 
 from conformance.candidates.builtin.tdp_mirror import (
     PA_MASK,
-    AsPosted,
     Fault,
+    PostedTypes,
     ShadowPage,
     Upstream,
     is_last,
@@ -184,7 +184,7 @@ class EmptyFilterSilent(Upstream):
         return super().unmap_gfn_range(start, end, attr_filter, may_block, flush) if attr_filter else flush
 
 
-class OldValidConstant(AsPosted):
+class OldValidConstant(PostedTypes):
     """A caller that was left with the bare VALID bit."""
 
     def zap_leafs(self, start: int, end: int, flush: int) -> int:
