@@ -8,11 +8,10 @@ checks; count what was exercised.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import combinations
+from itertools import combinations, permutations
 from typing import Any
 
 from conformance.environment.door import Call, Environment, Frame
@@ -26,6 +25,8 @@ from specs.clause import Clause
 
 COUNTED = 1_000
 """How often the clause of a view field is counted; beyond that only the branches are."""
+MAX_REORDERED = 4
+"""Operations of one step with company that may be explained in any order."""
 MAX_STATES = 64
 """Model states kept at once while the observations do not tell them apart."""
 
@@ -303,22 +304,29 @@ class Lockstep:
         for k, other in step.during:
             planned.setdefault(k, []).append(other)
 
+        world = self.states[0]
+
         def preempt(_call: str) -> None:
+            nonlocal world
             if env.frame is not frame:
                 return
             k = frame.points
             frame.points = k + 1
             for other in planned.get(k, ()):
-                if (
-                    env.breach is None
-                    and env.can_interrupt(other.op)
-                    and self.subsystem.legal(self.states[0], other.op)
-                ):
-                    self.inner.append(self._perform_inner(other))
+                if env.breach is None and env.can_interrupt(other.op) and self.subsystem.legal(world, other.op):
+                    done = self._perform_inner(other)
+                    self.inner.append(done)
+                    world = self._after(world, done)
 
         env.preempt = preempt
         self.company = [Done(step, None, frame)]
         return Done(step, env.perform(step.op), frame)
+
+    def _after(self, world: Any, done: Done) -> Any:
+        """The state that decides what the world can do next, once `done` happened in the middle of something."""
+        outcomes = self._model(world, done.step.op, self._answers(done.frame.given), self.profile)
+        allowed = (outcomes,) if isinstance(outcomes, Outcome) else outcomes
+        return next((o.state for o in allowed if o.result == done.result), allowed[0].state)
 
     def _frame(self, step: Step) -> Frame:
         """What belongs to one operation in company, which counts its own calls."""
@@ -427,9 +435,7 @@ class Lockstep:
     ) -> Failure:
         fields = [f for f in self.subsystem.view_clauses if getattr(expected, f) != getattr(observed, f)]
         if not fields:
-            names = [f.name for f in dataclasses.fields(expected)]
-            different = [f for f in names if getattr(expected, f) != getattr(observed, f)]
-            raise HarnessError(f"view fields without a clause: {', '.join(different)}")
+            raise HarnessError(f"the views differ in a field that has no clause: {expected!r} and {observed!r}")
         name = fields[0]
         op = step.op
         clause = None
@@ -561,13 +567,20 @@ def main_order(groups: Sequence[Sequence[Done]]) -> list[Done]:
 
 
 def _orders(groups: Sequence[Sequence[Done]]) -> Iterator[list[Done]]:
-    """Every interleaving of two groups that keeps each group's own order."""
+    """The orders in which two groups may be explained: first those that keep each group's own order.
+
+    Then the others too, as long as they are few: an operation may take effect in parts (it looks
+    a descriptor up, and acts on it later), so what happened during it, one after the other, may
+    have to be explained the other way round.
+    """
     left, right = groups
     total = len(left) + len(right)
     for places in combinations(range(total), len(left)):
         lefts, rights = iter(left), iter(right)
         taken = set(places)
         yield [next(lefts) if i in taken else next(rights) for i in range(total)]
+    if 2 < total <= MAX_REORDERED:
+        yield from map(list, permutations(main_order(groups)))
 
 
 def _operation(op: Any) -> str:

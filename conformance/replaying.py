@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ def replay(path: Path, spec: str, profile: str | None, say: Callable[[str], None
     say(f"{of.name}: {candidate.spec}, profile {trace.profile}, {values.value(trace.config)}")
     view = of.view(of.initial(trace.config, of.profiles[trace.profile]))
     for number, taken in enumerate(report.steps, 1):
-        say("\n".join([*text.step(number, taken), *_changes(view, taken.got)]))
+        say("\n".join([*text.step(number, taken), *_changes(of, view, taken.got)]))
         view = taken.got or view
     left_out = len(trace.steps) - len(report.steps)
     if left_out and report.failure is None:
@@ -81,9 +81,9 @@ def _operations(step: Step) -> list[Any]:
     return [step.op, *inner]
 
 
-def _changes(before: Any, after: Any) -> list[str]:
+def _changes(of: Subsystem, before: Any, after: Any) -> list[str]:
     """What a step changed of what can be observed."""
     if after is None:
         return []
-    _, now = values.differences(before, after, [f.name for f in fields(after)])
+    _, now = values.differences(before, after, list(of.view_clauses))
     return [f"              {line}" for line in now.splitlines()]

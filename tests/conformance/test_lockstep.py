@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -233,3 +234,34 @@ def test_a_deadlock_is_found_without_a_clock() -> None:
     assert failure is not None
     assert failure.kind == "hang"
     assert "waits for the lock" in failure.detail
+
+
+def test_an_operation_may_take_effect_in_parts() -> None:
+    """What happens during it, one after the other, may be explained the other way round."""
+
+    class Splitting(Shelf):
+        def _put(self, value: int) -> int:
+            room = len(self.items) < self.size
+            token = int(self.port.alloc())
+            if not room:
+                self.port.free(token)
+                return -toy.ENOSPC
+            self.items.append((value, token))
+            self._show()
+            return 0
+
+    during = ((2, Step(Clear())), (2, Step(Clear())))
+    steps = (Put(1), Put(2), Step(Put(3), during=during))
+
+    assert judge(Splitting, *steps) is None
+
+
+def test_what_happens_inside_decides_what_can_happen_next() -> None:
+    """The second inner step is judged possible or not in the world that the first one left."""
+    once = replace(TOY, legal=lambda state, op: type(op) is not Clear or bool(state.numbers))
+    during = ((2, Step(Clear())), (2, Step(Clear())))
+
+    report = run_trace(once, trace(Put(1), Step(Put(2), during=during)), Shelf, record=True)
+
+    assert report.failure is None
+    assert len(report.steps[1].inner) == 1
