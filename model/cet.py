@@ -1574,8 +1574,11 @@ def set_sregs(state: State, op: SetSregs) -> Outcomes:
     return replace(stored, because=c.CR4_CET_RESERVED)
 
 
-def reset(state: State, op: Init | Reset | GetMpState) -> Outcome:
-    """INIT and RESET clear everything; INIT keeps XSS."""
+def reset(state: State, op: Init | Reset | GetMpState) -> Outcomes:
+    """INIT and RESET clear everything; INIT keeps XSS.
+
+    An INIT that KVM_GET_MP_STATE leaves pending is processed by a KVM_RUN, which freezes the CPUID.
+    """
     v = _vcpu(state, op.vcpu)
     result = 0 if isinstance(op, GetMpState) else None
     if isinstance(op, GetMpState) and not op.init:
@@ -1592,7 +1595,10 @@ def reset(state: State, op: Init | Reset | GetMpState) -> Outcome:
         dead=False,
     )
     because = c.RESET_CLEARS if isinstance(op, Reset) else c.INIT_ANYWHERE
-    return Outcome(_with(state, op.vcpu, new), result, because=because, effect=c.RESET_CLEARS)
+    done = Outcome(_with(state, op.vcpu, new), result, because=because, effect=c.RESET_CLEARS)
+    if isinstance(op, GetMpState) and not v.ran:
+        return (done, replace(done, state=_with(state, op.vcpu, replace(new, ran=True))))
+    return done
 
 
 def cpuid_size(state: State, op: CpuidSize) -> Outcome:

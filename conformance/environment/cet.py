@@ -393,6 +393,10 @@ class Cet(Environment):
             if regs[place] not in vm.written and not bits >> 2 * place & c.READ:
                 self._leak(vm, regs[place], f"enters with {hex(c.MSRS[place])} =")
         self.hold(c.NO_LEAK_BETWEEN_VCPUS)
+        if vm.level:
+            for msr in vm.intercepts:
+                passed = ~bits >> 2 * PLACE[msr] & 3
+                self.require(c.L2_INTERCEPTS, not passed, f"L2 reaches {msr:#x}, which L1 intercepts")
         if self.amd:
             self._vmrun(vm, regs)
         elif vm.fields[vm.level].get(c.VM_ENTRY_CONTROLS, 0) >> c.VM_ENTRY_LOAD_CET & 1:
