@@ -9,9 +9,11 @@ import os
 import random
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 import click
@@ -20,6 +22,9 @@ from conformance import options
 from conformance.reports.version import SUITE
 from conformance.session import TRACES, Ending, Run, Strength
 from conformance.verdict import Exit, HarnessError, UsageError
+
+TWICE = 2.0
+"""Seconds within which a second SIGTERM is the first one's echo."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -183,8 +188,21 @@ def _coloured(line: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Entry point of the console script. SIGTERM, which a cancelled CI job gets, ends a run like Ctrl-C does."""
-    signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, _Terminated())
     sys.exit(invoke(arguments))
+
+
+class _Terminated:
+    """SIGTERM as Ctrl-C; `timeout` sends it twice, to the process and to its group, and means it once."""
+
+    def __init__(self) -> None:
+        self.last = -TWICE
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if now - self.last >= TWICE:
+            self.last = now
+            signal.raise_signal(signal.SIGINT)
 
 
 def invoke(arguments: Sequence[str] | None = None) -> int:

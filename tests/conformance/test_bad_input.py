@@ -232,6 +232,8 @@ def test_ctrl_c_leaves_a_partial_report(tmp_path: Path, workers: str, ending: si
     progress = process.stderr.readline()
 
     os.killpg(process.pid, ending)
+    if ending is signal.SIGTERM:  # as `timeout` does
+        os.killpg(process.pid, ending)
     out, err = process.communicate(timeout=60)
 
     assert "steps" in progress
