@@ -642,7 +642,9 @@ def _legal_alive(state: State, op: Op) -> bool:
             root = _valid(state, op.mirror)
             return root != NONE and (op.level, op.gfn) in state.roots[root].tables
         case Unmap():
-            return bool(op.attr_filter) or config.mirror
+            return (bool(op.attr_filter) or config.mirror) and (op.start < op.end or not config.huge)
+        case ZapLeafs():
+            return op.start < op.end or not config.huge
         case WrprotSlot() | ClearDirtySlot() | ClearDirtyMasked() | SplitHuge() | RecoverHuge() | WriteProtectGfn():
             return _legal_in_slot(state, op)
         case InvalidateRoots():
@@ -1130,9 +1132,11 @@ def _fault(
     if answers.cache_topup:
         return Outcome(state, (-ENOMEM, ()), because=spec.ALLOCATION_BEFORE_LOCK)
     resolved = _resolve(state, gfn, private, prefetch, answers)
-    if resolved is not None:
+    if resolved is not None and not answers.mmu_invalidate_retry:
         return resolved
     stale = Outcome(state, (spec.RET_PF_RETRY, ()), because=spec.STALE_FAULT, effect=spec.STALE_FAULT)
+    if resolved is not None:
+        return (*_tuple(resolved), stale)
     if _unmappable(config, gfn):
         refused = Outcome(
             state,
@@ -1244,8 +1248,8 @@ def _interrupted(state: State, index: int, gfn: int, answers: Answers) -> tuple[
         return ()
     because = spec.BUSY_IS_NO_BUG if answers.ext_link or answers.ext_set else spec.FAULT_RESULT
     missing = [table for table in state.config.path(gfn, 1) if table not in state.roots[index].tables]
-    least = len(missing) if answers.ext_set else 0
-    most = len(missing) - 1 if answers.ext_link else len(missing)
+    least = len(missing) if answers.ext_set and not answers.ext_link else 0
+    most = len(missing) - 1 if answers.ext_link and not answers.ext_set else len(missing)
     return tuple(
         Outcome(
             replace(_linked(state, index, missing[:n]), bugged=state.bugged or hard),

@@ -18,7 +18,7 @@ from specs import tdp_mirror as spec
 from specs.clause import Clause
 from specs.tdp_mirror import EBUSY, EEXIST, EIO, FROZEN, INVALID_PAGE, NONPRESENT, Profile
 
-CALLS = 30_000
+CALLS = 150_000
 """Environment calls within one operation after which a candidate hangs."""
 
 BUGS = 100
@@ -209,6 +209,8 @@ class TdpMirror(Environment):
         self.sept_wait = False
         self.kicked = False
         self.refusals: dict[str, int] = {}
+        """Statuses planned for SEAMCALLs within the present hook."""
+        self.sept_failed = False
         self.epoch = 1
         self.bugged = False
         self.warned: set[type] = set()
@@ -306,6 +308,7 @@ class TdpMirror(Environment):
                 clause = spec.FAILED_EXTERNAL_RESTORES if thread.failed else spec.BALANCED
                 self._violate(clause, f"{_KIND_NAMES[self.objects[pa]]} {pa:#x} is neither linked nor given back")
         self.hold(spec.BALANCED)
+        self.hold(spec.ROBUSTNESS)
         if self.sept_wait:
             self._violate(spec.BUSY_RETRY_ONCE, "wait_for_sept_zap is left set")
 
@@ -322,8 +325,9 @@ class TdpMirror(Environment):
             self._settled = (self.version, len(self.private_gfns))
             self._halves()
         if self.config.deep and not self.bugged:
-            premapped = (self._page(gfn, True) for gfn, *_ in self._meaning()[0] if gfn not in self.ext_leaves)
-            pages = [*self.ext_leaves.values(), *premapped]
+            pages = list(self.ext_leaves.values())
+            if not self.finalized:
+                pages += [self._page(leaf[0], True) for leaf in self._meaning()[0]]
             wanted = dict.fromkeys(pages, 1)
             pins = {pfn: n for pfn, n in self.pins.items() if n}
             if pins != wanted:
@@ -545,6 +549,8 @@ class TdpMirror(Environment):
             self._violate(spec.ATOMIC_UPDATES, f"{where}: {old:#x} becomes {new:#x} without mmu_lock")
         if _present(new) and not _present(old) and root.invalid:
             self._violate(spec.NO_MAP_UNDER_INVALID, f"{where}: {new:#x} installed under an invalid root")
+        if _present(new) and not _present(old):
+            self.hold(spec.NO_MAP_UNDER_INVALID)
         if root.is_mirror:
             self._judge_mirror(table, index, old, new, where)
         elif plain and self._is_volatile(old, table.level):
@@ -570,6 +576,8 @@ class TdpMirror(Environment):
             self.hold(spec.FROZEN_IS_OWNED)
         if new == FROZEN and plain:
             self._violate(spec.EXCLUSIVE_SETTER_NOT_FROZEN, f"{where}: FROZEN stored in a linked table")
+        if plain:
+            self.hold(spec.EXCLUSIVE_SETTER_NOT_FROZEN)
 
     def _judge_nonpresent(self, table: Page, index: int, new: int, where: str) -> None:
         if new in (NONPRESENT, FROZEN):
@@ -599,6 +607,7 @@ class TdpMirror(Environment):
                 self._violate(spec.MIRROR_UNTOUCHED, f"{where} of a mirror: {old:#x} becomes {new:#x}")
             if self.writer != me:
                 self._violate(spec.ATOMIC_ZAP_REFUSED, f"{where} of a mirror: zapped without the write lock")
+            self.hold(spec.ATOMIC_ZAP_REFUSED)
             if _is_leaf(old, table.level):
                 self.cleared[self._gfn(table, index)] = ((old & _PFN_MASK) >> spec.PAGE_SHIFT, me)
             return
@@ -1131,7 +1140,7 @@ class TdpMirror(Environment):
             refusal = self.refused(name)
         else:
             hook = getattr(self.driver, name.replace("ext_", "sept_"))
-            self.kicked, self.refusals = False, {}
+            self.kicked, self.refusals, self.sept_failed = False, {}, False
             refusal = self.enter_int(hook, gfn, level, page)
             self._judge_hook(name, gfn, refusal)
             if refusal:
@@ -1150,7 +1159,7 @@ class TdpMirror(Environment):
             self.require(spec.BUSY_TO_EBUSY, result == wanted, f"{name}({gfn:#x}): {result}, expected {wanted}")
             self.require(spec.BUSY_TO_EBUSY, not (busy and self.kicked), f"{name}({gfn:#x}): vCPUs kicked on BUSY")
         if name == "ext_remove":
-            if "sept_failed" in self.frame.given:
+            if self.sept_failed:
                 self.require(spec.BUSY_RETRY_ONCE, result == -EIO and self.bugged, f"ext_remove({gfn:#x}) -> {result}")
             elif not self.bugged:
                 gone = gfn not in self.ext_leaves
@@ -1397,6 +1406,7 @@ class TdpMirror(Environment):
         if status:
             if again or not _is_busy(status):
                 self.frame.given.setdefault("sept_failed", 1)
+                self.sept_failed = True
             self.refusals[name] = status
         return status
 
