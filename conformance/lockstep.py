@@ -590,6 +590,4 @@ def _operation(op: Any) -> str:
 
 
 def _together(done: Sequence[Done], results: Sequence[Any]) -> str:
-    return " and ".join(
-        f"{values.operation(d.step.op)} -> {values.result(r)}" for d, r in zip(done, results, strict=True)
-    )
+    return " and ".join(values.performed(d.step.op, r) for d, r in zip(done, results, strict=True))

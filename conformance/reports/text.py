@@ -51,7 +51,7 @@ def failure(found: Failure, of: Subsystem, candidate: Candidate, saved: Path | s
     lines += _labelled("source", textwrap.wrap(found.clause.source, WIDTH - LABEL - 2))
     lines += _labelled("note", [note] if note else [])
     if saved is not None:
-        lines += _labelled("repeat", [f"{program()} replay {saved} --candidate {candidate.spec}"])
+        lines.append(f"  {'repeat':<{LABEL}}{program()} replay {saved} --candidate {candidate.spec}")
     return "\n".join(lines)
 
 
@@ -220,10 +220,8 @@ def _mismatch(found: Failure) -> list[str]:
 
 def _done(done: Done, report: StepReport, unended: str) -> str:
     """An operation, its result, and the refusals it met."""
-    text = values.operation(done.step.op)
-    if done.result is not None:
-        text += f" -> {values.result(done.result)}"
-    elif report.got is None:
+    text = values.performed(done.step.op, done.result)
+    if done.result is None and report.got is None:
         text += unended
     met = ", ".join(
         f"{name} refused: {values.errno_name(value)}" if value < 0 else f"{name} returned {values.number(value)}"
@@ -233,8 +231,24 @@ def _done(done: Done, report: StepReport, unended: str) -> str:
 
 
 def _labelled(label: str, lines: Sequence[str]) -> list[str]:
-    """Lines behind a label; the label stands before the first."""
-    return [f"  {label if i == 0 else '':<{LABEL}}{line}" for i, line in enumerate(lines)]
+    """Lines behind a label, long ones wrapped; the label stands before the first."""
+    wrapped = [part for line in lines for part in _unbroken(line)]
+    return [f"  {label if i == 0 else '':<{LABEL}}{line}" for i, line in enumerate(wrapped)]
+
+
+def _unbroken(line: str) -> list[str]:
+    """A line in pieces of the width, without tearing values apart; spaces inside it stay as they are."""
+    if len(line) <= WIDTH:
+        return [line]
+    return textwrap.wrap(
+        line,
+        WIDTH - LABEL,
+        subsequent_indent="    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+        drop_whitespace=True,
+        replace_whitespace=False,
+    )
 
 
 def _wrapped(text: str, indent: str) -> list[str]:

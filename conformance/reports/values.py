@@ -59,6 +59,8 @@ def value(what: Any, name: str = "") -> str:
             return number(what, name)
         case bytes() | bytearray():
             return _bytes(bytes(what))
+        case tuple() if _is_run(what):
+            return f"({what[0]}..{what[-1]})"
         case tuple():
             inner = ", ".join(value(item, name) for item in what)
             return f"({inner},)" if len(what) == 1 else f"({inner})"
@@ -67,6 +69,15 @@ def value(what: Any, name: str = "") -> str:
         case _ if dataclasses.is_dataclass(what) and not isinstance(what, type):
             return f"{type(what).__name__}({_fields(what)})"
     return repr(what)
+
+
+def _is_run(items: tuple[Any, ...]) -> bool:
+    """Whether these are many integers, each one more than the one before."""
+    return (
+        len(items) > MOST
+        and all(type(item) is int for item in items)
+        and items == tuple(range(items[0], items[-1] + 1))
+    )
 
 
 def result(what: Any) -> str:
@@ -84,6 +95,11 @@ def operation(op: Any) -> str:
     name = snake(type(op).__name__)
     whole = ", ".join(f"{f.name}={value(getattr(op, f.name), f.name)}" for f in dataclasses.fields(op))
     return f"{name}({whole if len(whole) <= LONG else _fields(op)})"
+
+
+def performed(op: Any, returned: Any) -> str:
+    """An operation and what it returned, if anything."""
+    return operation(op) if returned is None else f"{operation(op)} -> {result(returned)}"
 
 
 def call(name: str, arguments: Sequence[Any], returned: Any) -> str:

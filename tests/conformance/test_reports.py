@@ -101,6 +101,22 @@ def test_a_world_that_is_not_the_plainest_is_told() -> None:
     assert "  world     Config(size=3)\n" in text.failure(found, TOY, candidate)
 
 
+def test_long_lines_are_wrapped_but_not_the_command() -> None:
+    """Values stay whole; what is to be pasted stays on one line."""
+
+    class Wordy(Shelf):
+        def take(self) -> int:
+            self.port.show(tuple(range(0, 200, 2)))
+            return 9
+
+    found, candidate = failing(Wordy, trace(Take()))
+
+    told = text.failure(found, TOY, candidate, "trace/" * 30).splitlines()
+
+    assert max(len(line) for line in told if "repeat" not in line) <= text.WIDTH + 2
+    assert told[-1].endswith("--candidate mine.py:Shelf")
+
+
 def test_long_logs_show_their_end() -> None:
     """The calls next to the failure matter most."""
 

@@ -48,6 +48,12 @@ def test_results_use_the_kernels_words(value: object, text: str) -> None:
     assert values.result(value) == text
 
 
+def test_runs_of_integers_are_drawn_together() -> None:
+    """Sixty-four vectors are one thing to read."""
+    assert values.value(tuple(range(64))) == "(0..63)"
+    assert values.value((0, 1, 2)) == "(0, 1, 2)"
+
+
 def test_arguments_are_not_taken_for_errno() -> None:
     """A file descriptor of -1 is not -EPERM."""
     assert values.value(-1, "fd") == "-1"
