@@ -579,9 +579,11 @@ _POSTED = (
         s.Put(1),
         s.Load(1, 0x21),
         s.VmRun(1),
+        s.Exit(0),
         s.VmDestroy(),
     ),
     *_faulty(s.UpdateIrte(0, 0), ("set_vcpu_affinity", NO_METADATA, 1)),
+    *(Step(s.VmDestroy(), during=((k, Step(s.IommuPost(0))),)) for k in (2, 6, 12, 18, 24, 30)),
 )
 
 _LEVEL = _steps(
@@ -739,7 +741,7 @@ SCOPES: dict[str, Scope] = {
     "setup": Scope(Config(), _SETUPS, depth=1, needs=_T),
     "routing": Scope(Config(), _routed(), depth=1, needs=frozenset({"layer-r"})),
     "return values": Scope(Config(), _signalled(), depth=1, needs=frozenset({"kvm-return"})),
-    "lifecycle": Scope(Config(), _LIFECYCLE, depth=4, needs=_T, sequences=0),
+    "lifecycle": Scope(Config(), _LIFECYCLE, depth=4, needs=_T),
     "tagged addresses": Scope(
         Config(tagged=True), _steps(s.VmCreate(), s.VcpuCreate(0), s.Enter(0)), depth=3, needs=_T
     ),
@@ -756,19 +758,19 @@ SCOPES: dict[str, Scope] = {
     "wrapping tags": Scope(Config(next_tag=0xFFFFFFFF), _TAGS, depth=4, needs=_T),
     "creation beside creation": Scope(Config(), _CREATING, depth=3, needs=_T),
     "logical table": Scope(RESET, (*_LOGICAL, *_LOGICAL_IPIS), depth=3, needs=_E),
-    "interrupts to three": Scope(THREE, _IPI, depth=4, needs=_E),
-    "modes and inhibits": Scope(RUNNING, _MODES, depth=4, needs=_E),
+    "interrupts to three": Scope(THREE, _IPI, depth=3, needs=_E),
+    "modes and inhibits": Scope(RUNNING, _MODES, depth=3, needs=_E),
     "x2avic": Scope(X2, _X2, depth=3, needs=_E),
     "x2apic without x2avic": Scope(
         Config(vcpus=(0, 1, 17), running=True, enabled=True, x2apic=True), _X2, depth=3, needs=_E
     ),
-    "levels and priorities": Scope(RUNNING, _LEVEL, depth=4, needs=_E),
+    "levels and priorities": Scope(RUNNING, _LEVEL, depth=3, needs=_E),
     "eoi cleared by hardware": Scope(
         Config(vcpus=(0, 1), running=True, enabled=True, eoi_cleared=True, busy_sticky=True), _LEVEL, depth=3, needs=_E
     ),
     "accesses": Scope(RUNNING, _ACCESSES, depth=2, needs=_E),
-    "posted": Scope(RUNNING, _POSTED, depth=5, needs=frozenset({"layer-t", "exits", "posted"})),
-    "races": Scope(RUNNING, _RACES, depth=3, needs=_E),
+    "posted": Scope(RUNNING, _POSTED, depth=4, needs=frozenset({"layer-t", "exits", "posted"})),
+    "races": Scope(RUNNING, _RACES, depth=2, needs=_E),
     "erratum 1235": Scope(
         Config(vcpus=(0, 1, 2), running=True, enabled=True, family=0x17, stale_running=True), _IPI, depth=3, needs=_E
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, assert_never
 
 from model.avic import ipi, lifecycle, running
@@ -71,8 +72,12 @@ def boot(config: Config) -> tuple[Any, ...]:
     return tuple(ops)
 
 
+@cache
 def initial(config: Config, profile: Profile) -> State:
-    """The module is loaded on the configured host, and the configured vCPUs are there."""
+    """The module is loaded on the configured host, and the configured vCPUs are there.
+
+    Kept, because every walk and replay begins with it: a dozen steps for each vCPU.
+    """
     host, _ = lifecycle.detected(setup_of(config), profile)
     state = State(config, host)
     for op in boot(config):

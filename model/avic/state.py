@@ -593,6 +593,13 @@ class State:
     vcpus: tuple[Vcpu, ...] = ()
     irtes: tuple[Irte, ...] = ()
     """In the order of irq."""
+    digest: int = field(default=0, init=False, compare=False, repr=False)
+    """The hash once it was asked for: exploration looks a state up far more often than it makes one."""
+
+    def __hash__(self) -> int:
+        if not self.digest:
+            object.__setattr__(self, "digest", hash((self.host, self.vms, self.vcpus, self.irtes)) or 1)
+        return self.digest
 
 
 @dataclass(frozen=True, slots=True)

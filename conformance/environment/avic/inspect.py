@@ -100,7 +100,7 @@ def _pointers(env: Calls, cpus: list[Cpu], seen: dict[int, int], vm: int) -> Non
                     clause if gone else c.ONLY_ADDRESS_BITS_STORED,
                     f"vCPU {cpu.id}: VMCB names {frame:#x}, {'which was freed or moved' if gone else 'no page'}",
                 )
-            env.require(c.TABLES_START_ZEROED, not pages[frame].poisoned, f"page {frame:#x} was never cleared")
+            env.require(c.TABLES_START_ZEROED, not pages[frame].is_poisoned(), f"page {frame:#x} was never cleared")
         env.hold(c.TABLES_FREED_ONCE)
         tables = (fields[1] & ADDRESS_BITS, fields[2] & ADDRESS_BITS)
         first = first or tables

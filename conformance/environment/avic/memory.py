@@ -22,8 +22,9 @@ class Page:
         count = 1024 << order
         self.address = address
         self.words = [POISON if poisoned else 0] * count
-        self.live: set[int] = set(range(count)) if poisoned else set()
+        self.live: set[int] = set()
         self.poisoned = poisoned
+        """Not cleared as a whole; see `is_poisoned`."""
         self.guest = guest
         """It backs a memslot: the guest and user space reach it, and it moves unless referenced."""
         self.references = 0
@@ -36,6 +37,12 @@ class Page:
             self.live.add(index)
         else:
             self.live.discard(index)
+
+    def is_poisoned(self) -> bool:
+        """Whether some word still holds what was there before the allocation."""
+        if self.poisoned:
+            self.poisoned = POISON in self.words
+        return self.poisoned
 
     def read64(self, offset: int) -> int:
         """One 64-bit entry."""

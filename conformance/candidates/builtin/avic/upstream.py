@@ -297,18 +297,27 @@ class Upstream(Router):
         if error:
             return error
         if v.kvm.irqchip:
-            v.regs = port.alloc_page(0)
-            if not v.regs:
+            error = self._alloc_regs(v)
+            if error:
                 port.free_vmcb(v.handle)
-                return -ENOMEM
-            port.clear_page(v.regs)
+                return error
             if self.avic:
                 error = self._init_backing_page(v)
                 if error:
-                    port.free_page(v.regs)
+                    self._free_regs(v)
                     port.free_vmcb(v.handle)
                     return error
         return 0
+
+    def _alloc_regs(self, v: Vcpu) -> int:
+        v.regs = self.port.alloc_page(0)
+        if not v.regs:
+            return -ENOMEM
+        self.port.clear_page(v.regs)
+        return 0
+
+    def _free_regs(self, v: Vcpu) -> None:
+        self.port.free_page(v.regs)
 
     def _init_backing_page(self, v: Vcpu) -> int:
         port, kvm = self.port, v.kvm
@@ -343,7 +352,7 @@ class Upstream(Router):
                 self._invalidate_logical(v)
                 if v.addressable:
                     port.write64(kvm.phys_table, 8 * v.id, 0)
-            port.free_page(v.regs)
+            self._free_regs(v)
         port.free_vmcb(v.handle)
         if v.regs:
             self._recalculate_map(kvm)
@@ -365,8 +374,7 @@ class Upstream(Router):
     def _lapic_reset(self, v: Vcpu, init: bool) -> None:
         port, page = self.port, v.regs
         keep = port.read32(page, APIC_ID)
-        for offset in range(0, 0x400, 16):
-            port.write32(page, offset, 0)
+        port.clear_page(page)
         port.write32(page, APIC_LVR, LVR)
         for offset in range(APIC_LVTT, APIC_LVTERR + 16, 16):
             port.write32(page, offset, LVT_MASKED)
@@ -960,15 +968,14 @@ class Upstream(Router):
     def set_lapic(self, vcpu: int, registers: bytes) -> int:
         """KVM_SET_LAPIC."""
         v = self.vcpus[vcpu]
-        for offset in range(0, 0x400, 16):
-            value = int.from_bytes(registers[offset : offset + 4], "little")
-            if offset == APIC_LVR:
-                value = LVR
-            elif v.x2 and offset == APIC_ID:
-                value = v.id
-            elif v.x2 and offset == APIC_LDR:
-                value = self.x2_ldr(v.id)
-            self.port.write32(v.regs, offset, value)
+        values = {o: int.from_bytes(registers[o : o + 4], "little") for o in range(0, 0x400, 16)}
+        values[APIC_LVR] = LVR
+        if v.x2:
+            values[APIC_ID], values[APIC_LDR] = v.id, self.x2_ldr(v.id)
+        self.port.clear_page(v.regs)
+        for offset, value in values.items():
+            if value:
+                self.port.write32(v.regs, offset, value)
         if self.avic:
             self._post_state_restore(v)
         self._recalculate_map(v.kvm)
