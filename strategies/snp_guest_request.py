@@ -543,20 +543,46 @@ _G = frozenset({"guest"})
 
 SCOPES: dict[str, Scope] = {
     "basic inputs": Scope(Config(), _BASIC_INPUTS, depth=2, needs=_H, in_gate=False),
-    "inputs": Scope(Config(), _BASIC_INPUTS + _EXTENDED_INPUTS, depth=1, needs=_H),
-    "refusals": Scope(Config(), _each(*_ONE_OF_EACH) + _REFUSALS, depth=2, needs=_H),
-    "life": Scope(Config(started=False), _LIFE, depth=7, needs=_H),
-    "running": Scope(Config(), _RUNNING, depth=3, needs=_H),
-    "last numbers": Scope(Config(count=2**64 - 4), _each(GuestRequest(0), GuestRequest(0, "key")), depth=3, needs=_H),
-    "answers": Scope(Config(certs=True, vcpus=2), _ANSWERS, depth=3, needs=_H, profiles=frozenset({"upstream"})),
-    "side by side": Scope(Config(vcpus=2), _each(*_TWO) + _SIDE_BY_SIDE, depth=1, needs=_H),
-    "other GHCB": Scope(Config(vcpus=2), _each(*(GuestRequest(0, resp=p) for p in _PLACES)), depth=1, needs=_H),
-    "other VM": Scope(Config(second=SNP), _OTHER_VM, depth=3, needs=_H),
-    "moved VM": Scope(Config(), _OTHER_VM, depth=3, needs=_H),
+    "inputs": Scope(Config(), _BASIC_INPUTS + _EXTENDED_INPUTS, depth=1, states=16, transitions=615, needs=_H),
+    "refusals": Scope(Config(), _each(*_ONE_OF_EACH) + _REFUSALS, depth=2, states=18, transitions=608, needs=_H),
+    "life": Scope(Config(started=False), _LIFE, depth=7, states=57, transitions=796, needs=_H),
+    "running": Scope(Config(), _RUNNING, depth=3, states=229, transitions=830, needs=_H),
+    "last numbers": Scope(
+        Config(count=2**64 - 4),
+        _each(GuestRequest(0), GuestRequest(0, "key")),
+        depth=3,
+        states=2,
+        transitions=4,
+        needs=_H,
+    ),
+    "answers": Scope(
+        Config(certs=True, vcpus=2),
+        _ANSWERS,
+        depth=3,
+        states=126,
+        transitions=544,
+        needs=_H,
+        profiles=frozenset({"upstream"}),
+    ),
+    "side by side": Scope(
+        Config(vcpus=2),
+        _each(*_TWO) + _SIDE_BY_SIDE,
+        depth=1,
+        states=9,
+        transitions=137,
+        needs=_H,
+    ),
+    "other GHCB": Scope(
+        Config(vcpus=2), _each(*(GuestRequest(0, resp=p) for p in _PLACES)), depth=1, states=5, transitions=11, needs=_H
+    ),
+    "other VM": Scope(Config(second=SNP), _OTHER_VM, depth=3, states=64, transitions=226, needs=_H),
+    "moved VM": Scope(Config(), _OTHER_VM, depth=3, states=34, transitions=93, needs=_H),
     "not SNP": Scope(
         Config(second=SEV_ES),
         _each(GuestRequest(2), ExtGuestRequest(2), UnknownExit(2), EnableReqCerts(1)),
         depth=2,
+        states=1,
+        transitions=4,
         needs=_H,
     ),
     "throttle": Scope(
@@ -574,17 +600,29 @@ SCOPES: dict[str, Scope] = {
         profiles=_INPLACE,
     ),
     "shutdown": Scope(Config(started=False), _SHUTDOWN, depth=4, needs=_H, profiles=_INPLACE),
-    "driver": Scope(Config(side="guest"), _DRIVER, depth=3, needs=_G),
-    "driver in the loop": Scope(Config(side="guest", host="hypervisor"), _DRIVER, depth=1, needs=_G),
-    "driver's last numbers": Scope(
-        Config(side="guest", count=2**32 - 6), _each(GetReport(), GetDerivedKey(), Kexec(0)), depth=4, needs=_G
+    "driver": Scope(Config(side="guest"), _DRIVER, depth=3, states=48, transitions=875, needs=_G),
+    "driver in the loop": Scope(
+        Config(side="guest", host="hypervisor"), _DRIVER, depth=1, states=6, transitions=60, needs=_G
     ),
-    "drivers side by side": Scope(Config(side="guest"), _each(GetReport()) + _DRIVERS, depth=1, needs=_G),
+    "driver's last numbers": Scope(
+        Config(side="guest", count=2**32 - 6),
+        _each(GetReport(), GetDerivedKey(), Kexec(0)),
+        depth=4,
+        states=3,
+        transitions=9,
+        needs=_G,
+    ),
+    "drivers side by side": Scope(
+        Config(side="guest"), _each(GetReport()) + _DRIVERS, depth=1, states=3, transitions=133, needs=_G
+    ),
     "tables": Scope(
         Config(side="guest"),
         _each(*(ParseCerts(table) for table in TABLES)),
         depth=1,
+        states=1,
+        transitions=13,
         needs=frozenset({"guest", "verifier"}),
     ),
 }
-"""What is explored without gaps. The same inputs, refusals and schedules serve every profile that has them."""
+"""What is explored without gaps. The same inputs, refusals and schedules serve every profile that has them; the
+pinned counts are those of `upstream` and `guest`."""

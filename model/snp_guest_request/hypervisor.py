@@ -244,7 +244,9 @@ def _with_certs(state: State, op: ExtGuestRequest, env: Answers, profile: Profil
     blob = vm.instance or state.host_certs if profile.certs == "kernel" else None
     if profile.certs == "userspace" and vm.certs:
         result = (EXIT, EXIT_SNP_REQ_CERTS, _data(op), op.npages, 0)
-        return Outcome(_with_vcpu(state, op.vcpu, pending=op), result, c.CERTS_EXIT, also=(c.NO_LOCK_IN_USERSPACE,))
+        pending = _with_vcpu(state, op.vcpu, pending=op)
+        asked = Outcome(pending, result, c.CERTS_EXIT, also=(c.NO_LOCK_IN_USERSPACE,))
+        return asked if vm.life in ("launched", "running") else (asked, Outcome(state, REFUSAL, c.NO_CONTEXT))
     large = profile.certs == "kernel" and npages * PAGE_SIZE > FW_BLOB_MAX_SIZE
     if blob is None:
         outcomes = _with_data(state, op, env, profile, ("zero",) if npages else (), c.EMPTY_TABLE)

@@ -170,7 +170,6 @@ class Host(Environment):
         self.dirty: list[Page] = []
         """Guest pages that changed and are not yet classified."""
         self.labels: list[tuple[object, ...]] = [UNTOUCHED, UNTOUCHED]
-        self.references = 0
         self.taken: dict[Page, None] = {}
         """Guest pages whose RMP entry was changed by the hypervisor."""
         self.removed: dict[int, Page] = {}
@@ -500,7 +499,6 @@ class Host(Environment):
         if refusal:
             return refusal
         page.refs += 1
-        self.references += 1
         return page.pfn
 
     def put_pfn(self, pfn: int) -> int:
@@ -508,7 +506,6 @@ class Host(Environment):
         if page.refs <= 0:
             raise Violation(c.REFERENCES_DROPPED, f"a reference to page {page.name or hex(pfn)} is dropped twice")
         page.refs -= 1
-        self.references -= 1
         return 0
 
     def _frame(self, pfn: int) -> Page:

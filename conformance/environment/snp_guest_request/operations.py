@@ -317,6 +317,10 @@ class Operations(Host):
             if owner == vm and self.cpus[vcpu].mapped is not None:
                 self.enter_int(self.driver.ghcb_leave, vcpu)
         result = self.enter_int(self.driver.vm_destroy, vm)
+        for guest in (*self.guests[vm].values(), *self.removed.values()):
+            if guest.vm == vm and guest.refs and not guest.leaked:
+                raise Violation(c.REFERENCES_DROPPED, f"{guest.refs} references to page {guest.name} outlive their VM")
+        self.hold(c.REFERENCES_DROPPED)
         mine = (vm, 2) if self.contexts[1 - vm] is None else (vm,)
         for page in self.pages.values():
             if page.owner in mine and not (page.freed or page.stuck or page.leaked):
@@ -343,6 +347,7 @@ class Operations(Host):
             del self.locks[name], self.lock_vm[name]
             self.lock_users.pop(name, None)
         self.taken = {page: None for page in self.taken if page.vm != vm}
+        self.removed = {pfn: page for pfn, page in self.removed.items() if page.vm != vm}
         self.guests[vm], self.watched[vm], self.contexts[vm] = {}, [], None
         self.bugged[vm], self.labels[vm] = False, UNTOUCHED
         self.rates.pop(vm, None)
@@ -477,15 +482,11 @@ class Operations(Host):
             pending = act.vcpu >= 0 and self.cpus[act.vcpu].run[0] and type(act.op) is ExtGuestRequest
             clause = c.NO_LOCK_IN_USERSPACE if pending else c.LOCK_FREE_AFTER
             raise Violation(clause, f"lock {act.held[0]} is still held")
-        if self.references and len(self.acts) == 1:
-            for page in [p for pages in self.guests for p in pages.values()] + list(self.removed.values()):
-                if page.refs and not page.leaked:
-                    raise Violation(c.REFERENCES_DROPPED, f"{page.refs} references to page {page.name} are kept")
         for page in self.taken:
             if page.state not in (HYPERVISOR, GUEST_VALID) and not page.leaked and page.in_flight is self.frame:
                 clause = c.RECLAIM_FAILED if page.stuck else c.RESPONSE_PAGE_BACK
                 raise Violation(clause, f"page {page.name} is left in RMP state {page.state}, and not leaked")
-        for clause in (c.LOCK_FREE_AFTER, c.REFERENCES_DROPPED, c.ROBUST):
+        for clause in (c.LOCK_FREE_AFTER, c.ROBUST):
             held[clause] = held.get(clause, 0) + 1
         if self.dirty:
             self._classify()

@@ -451,7 +451,9 @@ class AsPosted(PostedErrors):
         port.mutex_lock(sev.lock)
         rc, req, resp = self.setup(svm)
         if not rc:
+            port.mutex_lock(HOST_CERTS_LOCK)
             rc = self.ext_command(svm, sev, req, resp, gpa, npages)
+            port.mutex_unlock(HOST_CERTS_LOCK)
             rc = self.cleanup(resp, rc)
         port.mutex_unlock(sev.lock)
         return self.complete(vcpu, 0, rc)
