@@ -98,7 +98,7 @@ class Lockstep:
         "inner",
         "made",
         "order",
-        "points",
+        "passed",
         "profile",
         "record",
         "reports",
@@ -142,8 +142,8 @@ class Lockstep:
         self.company: list[Done] = []
         self._now: Step | None = None
         self.steps = 0
-        self.points = 0
-        """Points of preemption that the last `Parallel` had, over both threads."""
+        self.passed: list[tuple[int, str]] = []
+        """Thread and call of each point of preemption of the last `Parallel`."""
         self.switches = 0
         """How often its threads were switched."""
         self.states: tuple[Any, ...] = (subsystem.initial(trace.config, self.profile),)
@@ -357,7 +357,7 @@ class Lockstep:
         try:
             results = scheduler.run(work)
         finally:
-            self.points, self.switches = scheduler.points, scheduler.switches
+            self.passed, self.switches = scheduler.passed, scheduler.switches
         return [[Done(side, result, frame)] for side, result, frame in zip(sides, results, frames, strict=True)]
 
     def _paths(self, order: Sequence[Done], *, observed_only: bool = False) -> Iterator[list[Outcome]]:

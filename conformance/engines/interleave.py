@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, combinations, product, zip_longest
+from itertools import chain, product, zip_longest
 from random import Random
 from typing import Any, TypeVar
 
@@ -25,7 +25,7 @@ from conformance.trace import Trace
 from model.step import Outcome, Parallel, Step
 from strategies.domain import Shape
 
-GATE_SCHEDULES = 8_000
+GATE_SCHEDULES = 4_000
 """Schedules that the gate tries."""
 INSTANCES = 400
 """Operations of one kind that are looked at for something new to do."""
@@ -86,8 +86,8 @@ class _Search:
         self.random = Random(f"{context.subsystem.name}:{context.profile}:{context.seed}:{context.part}:interleave")
         self.starts = starts(context)
         self.minimise = minimiser(context)
-        self.reach: dict[tuple[type, type], int] = {}
-        """Points of preemption of two kinds of operations side by side, as far as was seen."""
+        self.reach: dict[tuple[type, type], tuple[list[str], list[str]]] = {}
+        """By kinds of left and right: the calls at the points of preemption of each, as they were seen first."""
         self.pairs = 0
         self.schedules = 0
         self.switches = 0
@@ -117,20 +117,30 @@ class _Search:
         return True
 
     def _schedules(self, pair: Pair) -> Iterator[tuple[int, ...]]:
-        """Schedules of one and of two switches in turn; of two, those before a call, which is where threads meet."""
+        """Schedules of one and of two switches in turn, those at the borders of critical sections first."""
         kinds = type(pair[1].op), type(pair[2].op)
         if kinds not in self.reach:
             yield ()
-        points = self.reach.get(kinds, 0)
-        one = [(point,) for point in range(points)]
-        two = list(combinations(range(0, points, 2), 2))
-        self.random.shuffle(one)
-        self.random.shuffle(two)
+        left, right = self.reach.get(kinds, ([], []))
+        one = self._shuffled(((point,) for point in _borders(left)), ((point,) for point in range(len(left))))
+        two = self._shuffled(
+            ((first, first + 1 + second) for first in _borders(left) for second in _borders(right)),
+            ((first, first + 1 + second) for first in range(0, len(left), 2) for second in range(0, len(right), 2)),
+        )
         for single, double in zip_longest(one, two):
             if double is not None:
                 yield double
             if single is not None:
                 yield single
+
+    def _shuffled(self, first: Iterable[tuple[int, ...]], then: Iterable[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """Both without repetition, each in random order."""
+        chosen = list(first)
+        self.random.shuffle(chosen)
+        seen = set(chosen)
+        rest = [schedule for schedule in then if schedule not in seen]
+        self.random.shuffle(rest)
+        return chosen + rest
 
     def wander(self) -> None:
         """Random starts, a few random steps, a random pair, a few random points, until the time is up."""
@@ -289,13 +299,13 @@ class _Search:
             context.note_failure(lockstep.failure, self.minimise)
         return lockstep
 
-    def _try(self, start: Start, left: Step, right: Step, schedule: tuple[int, ...]) -> int:
-        """Run a pair with a schedule; how many points of preemption it has, 0 when it cannot run or failed."""
+    def _try(self, start: Start, left: Step, right: Step, schedule: tuple[int, ...]) -> bool:
+        """Run a pair with a schedule; False when it cannot run, cannot be switched, or failed."""
         lockstep = self._at(start)
         try:
             step = Step(Parallel(left, right, schedule))
             if lockstep.failure is not None or not lockstep.legal(step.op):
-                return 0
+                return False
             self.schedules += 1
             self.context.tally.steps += 1
             failure = lockstep.step(step)
@@ -306,10 +316,17 @@ class _Search:
             self.context.note_warnings(lockstep.warnings, self.minimise)
         if failure is not None:
             self.context.note_failure(failure, self.minimise)
-            return 0
+            return False
         kinds = type(left.op), type(right.op)
-        self.reach[kinds] = max(self.reach.get(kinds, 1), lockstep.points)
-        return lockstep.points
+        if kinds not in self.reach:
+            calls = [[call for thread, call in lockstep.passed if thread == side] for side in (0, 1)]
+            self.reach[kinds] = calls[0], calls[1]
+        return bool(lockstep.passed)
+
+
+def _borders(calls: list[str]) -> list[int]:
+    """Points next to a call that takes or releases a lock; all points when there is none."""
+    return [point for point, call in enumerate(calls) if "lock" in call] or list(range(len(calls)))
 
 
 def _spread(items: list[T], count: int = MEETING) -> list[T]:

@@ -24,8 +24,20 @@ POINT_BUDGET = 100_000
 class Scheduler:
     """Run operations side by side in one environment."""
 
-    __slots__ = ("_alive", "_main", "_waiting", "atomic", "env", "frames", "points", "running", "schedule", "switches",
-                 "threads")  # fmt: skip
+    __slots__ = (
+        "_alive",
+        "_main",
+        "_waiting",
+        "atomic",
+        "env",
+        "frames",
+        "passed",
+        "points",
+        "running",
+        "schedule",
+        "switches",
+        "threads",
+    )
 
     def __init__(self, env: Environment, schedule: Sequence[int]) -> None:
         self.env = env
@@ -38,6 +50,8 @@ class Scheduler:
         """Number of the thread that runs."""
         self.points = 0
         """Points of preemption passed, over all threads."""
+        self.passed: list[tuple[int, str]] = []
+        """Thread and call of each point passed."""
         self.switches = 0
         """How often another thread went on than the one before."""
         self._alive: list[int] = []
@@ -127,6 +141,7 @@ class Scheduler:
     def _point(self, call: str) -> None:
         point = self.points
         self.points = point + 1
+        self.passed.append((self.running, call))
         if point >= POINT_BUDGET:
             hang = Hang(f"livelock: {POINT_BUDGET} points of preemption without an end, the last at {call}")
             raise self.env.remember(hang)
