@@ -1280,9 +1280,7 @@ class TdpMirror(Environment):
             if root.is_mirror == (not value):
                 for leaf in self._leaves(root):
                     if leaf[0] < gfns.stop and start < leaf[0] + self.config.cover(leaf[1]):
-                        straddles = leaf[1] > 1 and not (
-                            start <= leaf[0] and leaf[0] + self.config.cover(leaf[1]) <= end
-                        )
+                        straddles = self.scheduler is not None and leaf[1] > 1
                         clause = spec.STRADDLING_HUGE if straddles else spec.CONVERSION_ZAPS_OLD
                         self._violate(clause, f"gfn {leaf[0]:#x} is still mapped in its old half")
         self.hold(spec.CONVERSION_ZAPS_OLD)

@@ -412,7 +412,7 @@ class Upstream:
             self.port.warn_once("invalid roots cannot be invalidated")
             types &= ~spec.TYPE_VALIDITY
         for root in self.roots:
-            if self.root_match(int(root.mirror), int(root.invalid), types):
+            if not root.invalid and self.root_match(int(root.mirror), 0, types):
                 root.invalid = root.scheduled = True
                 self.port.role_invalidate(root.page)
 
@@ -1437,8 +1437,7 @@ class Upstream:
         status = self.insist(port.tdh_mem_range_block, gpa, level - 1)
         not_there = spec.TDX_EPT_ENTRY_STATE_INCORRECT | spec.TDX_OPERAND_ID_RCX
         if status == not_there and port.td_state() != spec.TD_RUNNABLE:
-            port.premapped(-1)
-            port.page_unpin(pfn)
+            self.forget_premapped(pfn)
             return 0
         if status or self.track():
             port.vm_bug("private page not blocked")
@@ -1449,6 +1448,11 @@ class Upstream:
         self.clean(pfn)
         port.page_unpin(pfn)
         return 0
+
+    def forget_premapped(self, pfn: int) -> None:
+        """The page was counted, and never added."""
+        self.port.premapped(-1)
+        self.port.page_unpin(pfn)
 
     def bug_error(self) -> int:
         """What a VM bug returns."""

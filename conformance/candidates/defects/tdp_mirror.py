@@ -343,12 +343,9 @@ class PinLeak(Upstream):
 class PremapMiscount(Upstream):
     """A premapped page that is zapped stays counted."""
 
-    def sept_remove(self, gfn: int, level: int, pfn: int) -> int:
+    def forget_premapped(self, pfn: int) -> None:
         """Without the decrement."""
-        if self.port.td_state() != spec.TD_RUNNABLE:
-            self.port.page_unpin(pfn)
-            return 0
-        return super().sept_remove(gfn, level, pfn)
+        self.port.page_unpin(pfn)
 
 
 class ReloadIgnoresObsolete(Upstream):
