@@ -23,7 +23,7 @@ def _guard() -> None:
             )
         raise ImportError(
             f"conformance needs its own package {name!r}, but {origin} hides it; start with the `conformance` "
-            f"script from another directory, or rename that module"
+            f"script instead of `python -m`, or rename that module"
         )
 
 

@@ -133,7 +133,7 @@ class Run:
             for number, answer in jobs.run():
                 result = self._failed(listed[number], answer.how) if isinstance(answer, Died) else answer
                 found[number] = result
-                progress.end(number, result.steps, len(result.clauses), len(result.failures))
+                progress.end(number, result.steps, result.clauses, [data["signature"] for data in result.failures])
                 self._keep(result)
         return [found[number] for number in sorted(found)], jobs.interrupted
 
@@ -293,7 +293,7 @@ class Strength:
                     continue
                 failure = answer["failure"] and failure_from_data(answer["failure"], subsystem(name))
                 found[name, identifier] = Kill(defect, failure, answer["engine"], answer["seconds"])
-                progress.end(number, 0, 0, 0)
+                progress.end(number, 0, (), ())
         return found, jobs.interrupted
 
 

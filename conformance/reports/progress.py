@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -35,8 +36,13 @@ class Progress:
         self.names = names
         self.console = Console(stderr=True)
         self.rows: dict[int, _Row] = {}
-        self.finished = _Row()
         self.ended = 0
+        self.steps = 0
+        """Steps of the jobs that are done."""
+        self.clauses: set[str] = set()
+        """Clauses that they exercised."""
+        self.signatures: set[str] = set()
+        """Failures that they found."""
         self.started = time.monotonic()
         self.said = self.started - max(EVERY - FIRST, 0.0)
         self.has_steps = has_steps
@@ -62,13 +68,13 @@ class Progress:
         row.steps, row.clauses, row.failures = steps, clauses, failures
         self._show()
 
-    def end(self, number: int, steps: int, clauses: int, failures: int) -> None:
+    def end(self, number: int, steps: int, clauses: Iterable[str], signatures: Iterable[str]) -> None:
         """Job `number` is done."""
         self.rows.pop(number, None)
         self.ended += 1
-        self.finished.steps += steps
-        self.finished.failures += failures
-        self.finished.clauses = max(self.finished.clauses, clauses)
+        self.steps += steps
+        self.clauses.update(clauses)
+        self.signatures.update(signatures)
         self._show()
 
     def _show(self) -> None:
@@ -81,12 +87,13 @@ class Progress:
             self.console.print(self._total() + (f"; running {running}" if running else ""), soft_wrap=True)
 
     def _steps(self) -> int:
-        return self.finished.steps + sum(row.steps for row in self.rows.values())
+        return self.steps + sum(row.steps for row in self.rows.values())
 
     def _total(self) -> str:
-        rows = [self.finished, *self.rows.values()]
-        steps, failures = self._steps(), sum(r.failures for r in rows)
-        clauses = max(r.clauses for r in rows)
+        """What all jobs have done; jobs may find the same, so that of those that run only the most counts."""
+        steps = self._steps()
+        clauses = max(len(self.clauses), *(row.clauses for row in self.rows.values()), 0)
+        failures = max(len(self.signatures), *(row.failures for row in self.rows.values()), 0)
         elapsed = time.monotonic() - self.started
         if not self.has_steps:
             return f"{elapsed:4.0f} s  {self.ended}/{len(self.names)} done"
