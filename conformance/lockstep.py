@@ -313,7 +313,9 @@ class Lockstep:
             k = frame.points
             frame.points = k + 1
             for other in planned.get(k, ()):
-                if env.breach is None and env.can_interrupt(other.op) and self.subsystem.legal(world, other.op):
+                if env.breach is not None or world is None:
+                    return
+                if env.can_interrupt(other.op) and self.subsystem.legal(world, other.op):
                     done = self._perform_inner(other)
                     self.inner.append(done)
                     world = self._after(world, done)
@@ -323,10 +325,13 @@ class Lockstep:
         return Done(step, env.perform(step.op), frame)
 
     def _after(self, world: Any, done: Done) -> Any:
-        """The state that decides what the world can do next, once `done` happened in the middle of something."""
+        """The state that decides what the world can do next, once `done` happened in the middle of something.
+
+        None where only the operation around it explains the result: nothing more is tried then.
+        """
         outcomes = self._model(world, done.step.op, self._answers(done.frame.given), self.profile)
         allowed = (outcomes,) if isinstance(outcomes, Outcome) else outcomes
-        return next((o.state for o in allowed if o.result == done.result), allowed[0].state)
+        return next((o.state for o in allowed if o.result == done.result), None)
 
     def _frame(self, step: Step) -> Frame:
         """What belongs to one operation in company, which counts its own calls."""
