@@ -52,7 +52,7 @@ def minimise(context: Context, failure: Failure, environment: Callable[..., Envi
 def _without_company(context: Context, failure: Failure, environment: Callable[..., Environment]) -> Failure:
     """What fails when the last step's operations follow one another, if anything does."""
     steps = _trace(failure).steps
-    for plain in _plain(steps[-1]):
+    for plain in _plain(steps[-1]) if steps else ():  # without a step, the start itself failed
         trace = _trace(failure).with_steps(steps[:-1] + plain)
         report = run_trace(context.subsystem, trace, context.candidate.factory, environment=environment)
         if report.failure is not None:
