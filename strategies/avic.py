@@ -459,6 +459,7 @@ _FAILURES = (
 
 _LIFECYCLE = (
     *_steps(
+        s.HwUnsetup(),
         s.VmCreate(),
         s.VmCreate(abandoned=True),
         s.VcpuCreate(0),
@@ -483,32 +484,48 @@ _LIFECYCLE = (
     *_faulty(s.VcpuCreate(1), *_FAILURES),
 )
 
-_LOGICAL = (
-    *_steps(
-        *(s.GuestWrite(i, APIC_LDR, ldr << 24) for i in (0, 1) for ldr in (0, 1, 2, 3, 0x11, 0x12, 0xF1)),
-        *(s.GuestWrite(i, APIC_DFR, dfr) for i in (0, 1) for dfr in (FLAT, CLUSTER)),
-        *(s.GuestWrite(i, APIC_ID, other << 24) for i in (0, 1) for other in (0, 1)),
-        *(s.GuestWrite(i, APIC_SPIV, 0x1FF) for i in (0, 1)),
-        s.VcpuReset(0),
-    ),
+_LOGICAL = _steps(
+    *(s.GuestWrite(0, APIC_LDR, ldr << 24) for ldr in (0, 1, 2, 3, 0x11, 0xF1)),
+    *(s.GuestWrite(1, APIC_LDR, ldr << 24) for ldr in (1, 2, 0x11)),
+    *(s.GuestWrite(i, APIC_DFR, dfr) for i in (0, 1) for dfr in (FLAT, CLUSTER)),
+    *(s.GuestWrite(0, APIC_ID, other << 24) for other in (0, 1)),
+    s.GuestWrite(0, APIC_SPIV, 0x1FF),
+    s.VcpuReset(0),
+    *(s.GuestIpi(1, dest, logical=True) for dest in (1, 3, 0x11)),
 )
-_LOGICAL_IPIS = _steps(*(s.GuestIpi(1, dest, logical=True) for dest in (0, 1, 2, 3, 0x11, 0x13, 0xFF)))
+_LOGICAL_MORE = _steps(
+    *(s.GuestWrite(i, APIC_LDR, ldr << 24) for i in (0, 1) for ldr in (0, 1, 2, 3, 0x11, 0x12, 0xF1)),
+    *(s.GuestWrite(1, APIC_ID, other << 24) for other in (0, 1)),
+    s.GuestWrite(1, APIC_SPIV, 0x1FF),
+    *(s.GuestIpi(1, dest, logical=True) for dest in (0, 2, 0x13, 0xFF)),
+)
 
-_IPI = _steps(
-    *(s.GuestIpi(0, dest) for dest in (0, 1, 2, 5, 0xFF)),
-    *(s.GuestIpi(0, dest, logical=True) for dest in (1, 2, 3, 6, 0xA, 0xFF)),
-    *(s.GuestIpi(0, 1, shorthand=kind) for kind in (1, 2, 3)),
-    s.GuestIpi(0, 1, defer=True),
-    s.GuestIpi(0, 6, logical=True, defer=True),
-    s.GuestIpi(0, 1, mode=4),
-    s.GuestIpi(0, 1, vector=15),
-    s.GuestIpi(0, 1, level=True),
-    s.HandleExit(0),
-    *(op(i) for i in (1, 2) for op in (s.Exit, s.Block, s.Put, s.VmRun)),
-    *(s.Load(i, 0x20 + i) for i in (1, 2)),
-    s.GuestEoi(1),
+_SLEEP = _steps(
+    *(op(1) for op in (s.Exit, s.Block, s.Put, s.VmRun, s.GuestEoi)), s.Load(1, 0x21), s.Exit(2), s.Block(2)
+)
+_IPI = (
+    *_steps(
+        *(s.GuestIpi(0, dest) for dest in (1, 5, 0xFF)),
+        *(s.GuestIpi(0, dest, logical=True) for dest in (2, 6, 0xA)),
+        *(s.GuestIpi(0, 1, shorthand=kind) for kind in (1, 2, 3)),
+        s.GuestIpi(0, 1, defer=True),
+        s.GuestIpi(0, 6, logical=True, defer=True),
+        s.GuestIpi(0, 1, mode=4),
+        s.GuestIpi(0, 1, vector=15),
+        s.GuestIpi(0, 1, level=True),
+        s.HandleExit(0),
+    ),
+    *_SLEEP,
+)
+_IPI_MORE = _steps(
+    *(s.GuestIpi(0, dest) for dest in (0, 2)),
+    *(s.GuestIpi(0, dest, logical=True) for dest in (1, 3, 0xFF)),
+    s.Put(2),
+    s.VmRun(2),
+    s.Load(2, 0x22),
     s.GuestEoi(2),
 )
+_ERRATUM = (*_steps(s.GuestIpi(0, 1), s.GuestIpi(0, 6, logical=True), s.GuestIpi(0, 1, shorthand=3)), *_SLEEP)
 
 _MODES = _steps(
     s.Inhibit(INHIBIT_BLOCKIRQ, True),
@@ -536,27 +553,43 @@ _MODES = _steps(
     s.GuestWrite(0, APIC_TPR, 0x50),
 )
 
+_REASONS = _steps(
+    *(s.Inhibit(reason, on) for reason in TOLD_INHIBITS for on in (True, False)),
+    s.SetApicBase(0, ON | 0x1000),
+    s.GuestWrite(0, APIC_ID, 0x05000000),
+    s.GuestWrite(0, APIC_ID, 0),
+    s.GuestWrite(0, APIC_LDR, 0x02000000),
+    s.GuestWrite(0, APIC_LDR, 0x01000000),
+)
 _X2 = _steps(
-    *(s.GuestIpi(0, dest) for dest in (1, 17, 0xFF, 0xFFFFFFFF, 5)),
-    *(s.GuestIpi(0, dest, logical=True) for dest in (2, 3, 0x10002, 0x10003, 0x8)),
-    s.GuestIpi(0, 1, extra=1 << 13),
+    *(s.GuestIpi(0, dest) for dest in (1, 17, 5)),
+    *(s.GuestIpi(0, dest, logical=True) for dest in (3, 0x10002, 0x10003)),
     s.GuestIpi(0, 1, extra=1 << 31),
-    s.GuestIpi(0, 3, logical=True, defer=True),
     s.GuestIpi(0, 1, shorthand=3),
-    s.GuestSelfIpi(0, 0x41),
-    s.GuestSelfIpi(0, 0x141),
     s.GuestWrite(0, APIC_LDR, 1),
-    s.GuestWrite(0, APIC_TPR, 0x50),
-    s.HandleExit(0),
     s.VcpuReset(1),
-    s.VcpuReset(1, init=True),
-    *(op(1) for op in (s.Exit, s.Block, s.Put, s.VmRun, s.GuestEoi)),
-    s.Load(1, 0x21),
+    *(op(1) for op in (s.Exit, s.Block)),
     s.Exit(17),
     s.Block(17),
     s.VmRun(17),
     s.Inhibit(INHIBIT_BLOCKIRQ, True),
+)
+_X2_MORE = _steps(
+    *(s.GuestIpi(0, dest) for dest in (0xFF, 0xFFFFFFFF)),
+    *(s.GuestIpi(0, dest, logical=True) for dest in (2, 0x8)),
+    *(s.GuestIpi(0, 1, extra=1 << bit) for bit in (13, 16, 17, 20)),
+    s.GuestIpi(0, 3, logical=True, defer=True),
+    s.GuestSelfIpi(0, 0x41),
+    s.GuestSelfIpi(0, 0x141),
+    s.GuestWrite(0, APIC_TPR, 0x50),
+    s.HandleExit(0),
+    s.VcpuReset(1, init=True),
+    *(op(1) for op in (s.Put, s.VmRun, s.GuestEoi)),
+    s.Load(1, 0x21),
     s.Inhibit(INHIBIT_BLOCKIRQ, False),
+)
+_WIDE = _steps(
+    s.GuestIpi(0, 300), s.GuestIpi(0, 0x12 << 16 | 1 << 12, logical=True), s.Exit(300), s.Block(300), s.VmRun(300)
 )
 
 _POSTED = (
@@ -583,8 +616,9 @@ _POSTED = (
         s.VmDestroy(),
     ),
     *_faulty(s.UpdateIrte(0, 0), ("set_vcpu_affinity", NO_METADATA, 1)),
-    *(Step(s.VmDestroy(), during=((k, Step(s.IommuPost(0))),)) for k in (2, 6, 12, 18, 24, 30)),
 )
+
+_DESTROYED = tuple(Step(s.VmDestroy(), during=((k, Step(s.IommuPost(0))),)) for k in range(0, 40, 2))
 
 _LEVEL = _steps(
     s.Deliver(0, 0x41, level=True),
@@ -724,6 +758,10 @@ _TAGS = (
         for b in range(24, 40, 8)
     ),
 )
+_FIRST_TAGS = (
+    *_steps(s.VmCreate(0), s.VmCreate(1), s.VcpuCreate(0, 0), s.VcpuCreate(0, 1), s.VmTag(1)),
+    *(Step(Parallel(Step(s.VmCreate(0)), Step(s.VmCreate(1)), (a,))) for a in (8, 10, 12)),
+)
 _BIG = _steps(
     s.VmCreate(),
     s.VmCreate(max_vcpu_ids=256),
@@ -756,13 +794,23 @@ SCOPES: dict[str, Scope] = {
     "wide ids": Scope(Config(edx=X2AVIC_HOST, ecx=1 << CPUID_X2AVIC_EXT), _BIG, depth=3, needs=_T),
     "tags": Scope(Config(next_tag=0xFFFFF), _TAGS, depth=4, needs=_T),
     "wrapping tags": Scope(Config(next_tag=0xFFFFFFFF), _TAGS, depth=4, needs=_T),
+    "first tags": Scope(Config(next_tag=0xFFFFF), _FIRST_TAGS, depth=1, needs=_T, sequences=4),
+    "first wide tags": Scope(Config(next_tag=0xFFFFFFFF), _FIRST_TAGS, depth=1, needs=_T, sequences=4),
     "creation beside creation": Scope(Config(), _CREATING, depth=3, needs=_T),
-    "logical table": Scope(RESET, (*_LOGICAL, *_LOGICAL_IPIS), depth=3, needs=_E),
+    "logical table": Scope(RESET, _LOGICAL, depth=3, needs=_E),
     "interrupts to three": Scope(THREE, _IPI, depth=3, needs=_E),
     "modes and inhibits": Scope(RUNNING, _MODES, depth=3, needs=_E),
+    "reasons": Scope(RUNNING, _REASONS, depth=3, needs=_E),
     "x2avic": Scope(X2, _X2, depth=3, needs=_E),
+    "x2avic, all accesses": Scope(X2, (*_X2, *_X2_MORE), depth=1, needs=_E),
+    "x2avic, wide ids": Scope(
+        Config(vcpus=(0, 1, 300), running=True, enabled=True, x2apic=True, edx=X2AVIC_HOST, ecx=1 << CPUID_X2AVIC_EXT),
+        _WIDE,
+        depth=3,
+        needs=_E,
+    ),
     "x2apic without x2avic": Scope(
-        Config(vcpus=(0, 1, 17), running=True, enabled=True, x2apic=True), _X2, depth=3, needs=_E
+        Config(vcpus=(0, 1, 17), running=True, enabled=True, x2apic=True), (*_X2, *_X2_MORE), depth=2, needs=_E
     ),
     "levels and priorities": Scope(RUNNING, _LEVEL, depth=3, needs=_E),
     "eoi cleared by hardware": Scope(
@@ -770,13 +818,23 @@ SCOPES: dict[str, Scope] = {
     ),
     "accesses": Scope(RUNNING, _ACCESSES, depth=2, needs=_E),
     "posted": Scope(RUNNING, _POSTED, depth=4, needs=frozenset({"layer-t", "exits", "posted"})),
+    "posted to one": Scope(
+        Config(vcpus=(0,), running=True, enabled=True),
+        (*_steps(s.UpdateIrte(0, 0), s.Exit(0), s.Block(0)), *_DESTROYED),
+        depth=4,
+        needs=frozenset({"layer-t", "exits", "posted"}),
+    ),
     "races": Scope(RUNNING, _RACES, depth=2, needs=_E),
     "erratum 1235": Scope(
-        Config(vcpus=(0, 1, 2), running=True, enabled=True, family=0x17, stale_running=True), _IPI, depth=3, needs=_E
+        Config(vcpus=(0, 1, 2), running=True, enabled=True, family=0x17, stale_running=True),
+        _ERRATUM,
+        depth=3,
+        needs=_E,
     ),
-    "logical table, deep": Scope(RESET, (*_LOGICAL, *_LOGICAL_IPIS), depth=5, needs=_E, in_gate=False),
-    "modes and inhibits, deep": Scope(RUNNING, _MODES, depth=6, needs=_E, in_gate=False),
-    "interrupts to three, deep": Scope(THREE, _IPI, depth=6, needs=_E, in_gate=False),
+    "logical table, deep": Scope(RESET, (*_LOGICAL, *_LOGICAL_MORE), depth=4, needs=_E, in_gate=False),
+    "modes and inhibits, deep": Scope(RUNNING, _MODES, depth=5, needs=_E, in_gate=False),
+    "interrupts to three, deep": Scope(THREE, (*_IPI, *_IPI_MORE), depth=4, needs=_E, in_gate=False),
+    "x2avic, deep": Scope(X2, (*_X2, *_X2_MORE), depth=3, needs=_E, in_gate=False),
 }
 
 

@@ -317,7 +317,7 @@ def raw_ipi_exit(state: State, op: RawIpiExit) -> Outcomes:
     """
     identifier = op.info2 >> 32 & 0xFFFFFFFF
     if identifier not in (IPI_INVALID_TYPE, IPI_INVALID_TARGET):
-        because = c.OTHER_IPI_EXITS_RESUME if identifier > 2 else c.ANY_EXITINFO_TOLERATED
+        because = c.OTHER_IPI_EXITS_RESUME if identifier > 2 else c.NOT_RUNNING_TARGETS_WOKEN_ONLY
         return Outcome(settled(state), 1, because=because, effect=because, also=(c.ANY_EXITINFO_TOLERATED,))
     sender = next(v for v in state.vcpus if v.id == op.id and v.vm == 0)
     low, high = op.info1 & 0xFFFFFFFF & ~(1 << ICR_BUSY), op.info1 >> 32

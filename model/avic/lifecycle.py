@@ -160,7 +160,8 @@ def vcpu_create(state: State, op: VcpuCreate, env: Answers, profile: Profile) ->
     """
     vm = state.vms[op.vm]
     assert vm is not None
-    errors = [Outcome(state, error, because=because, effect=because) for error, because in _refusals(env)]
+    also = (c.BACKING_PAGE_ERROR_RETURNED,) if env.alloc_page or env.gfn_to_page else ()
+    errors = [Outcome(state, error, because=because, effect=because, also=also) for error, because in _refusals(env)]
     if find(state, op.id, op.vm) is not None:
         exists = Outcome(state, -EEXIST, because=c.DUPLICATE_ID_REFUSED, effect=c.DUPLICATE_ID_REFUSED)
         return (exists, *errors) if errors else exists
@@ -193,8 +194,8 @@ def vcpu_create(state: State, op: VcpuCreate, env: Answers, profile: Profile) ->
         mask = vm.inhibits | 1 << INHIBIT_PHYSICAL_ID_TOO_BIG
         after = with_vm(after, op.vm, Vm(vm.irqchip, vm.max_vcpu_ids, mask))
     after = recalculated(after, op.vm)
-    also = (c.REGISTERS_HAVE_RESET_VALUES, c.LVT0_MASKED_AFTER_RESET) if has_apic(state, op.vm) else ()
-    created = Outcome(after, 0, because=because, also=also)
+    met = (c.REGISTERS_HAVE_RESET_VALUES, c.LVT0_MASKED_AFTER_RESET) if has_apic(state, op.vm) else ()
+    created = Outcome(after, 0, because=because, also=met)
     if big and not profile.inhibits_big_ids:
         return created, Outcome(state, -EINVAL, because=because)
     return created

@@ -75,6 +75,8 @@ class Calls(Environment):
         """Created vCPUs, in the order of VM and id."""
         self.vms: dict[int, Guest] = {}
         self.irtes: dict[int, Irte] = {}
+        self.logged: dict[int, int] = {}
+        """Tag that each IRTE was last posted with: the log may hold it for a while after."""
         self.locks: dict[tuple[str, int], object] = {}
         self.notifiers = 0
         self.changed = False
@@ -123,6 +125,7 @@ class Calls(Environment):
         """Refuse calls that may sleep while a spinlock is held."""
         if self.atomic:
             raise Violation(c.NO_SLEEPING_WHILE_ATOMIC, f"{call} with a spinlock held")
+        self.hold(c.NO_SLEEPING_WHILE_ATOMIC)
 
     def backing_page(self, cpu: Cpu) -> Page | None:
         """The page that the VMCB names as the vCPU's registers."""
@@ -455,6 +458,7 @@ class Calls(Environment):
         """Release a lock that is held."""
         if self.locks.pop((name, of), None) is None:
             raise Violation(c.ACQUISITIONS_BALANCE, f"unlock of {name} of {of:#x}, which is not held")
+        self.hold(c.ACQUISITIONS_BALANCE)
         if name in SPINLOCKS:
             self.atomic -= 1
 
@@ -479,6 +483,8 @@ class Calls(Environment):
         if page and (page & ADDRESS_BITS) not in self.backing:
             raise Violation(c.IRTE_FOLLOWS_VCPU, f"irq {irq} posted to {page:#x}, which is no backing page")
         irte.posted = bool(page)
+        if page:
+            self.logged[irq] = tag
         irte.page, irte.vector, irte.tag, irte.cpu, irte.log = page & ADDRESS_BITS, vector, tag, -1, 0
         return refusal
 

@@ -120,6 +120,19 @@ class World(Calls):
             result = self.perform(op)
             if result != 0:
                 raise self.remember(Violation(BOOT_CLAUSES[type(op)], f"{op!r} returned {result!r}, not 0", "boot"))
+        if ops:
+            self._compare_boot(model.initial(config, self.profile))
+
+    def _compare_boot(self, state: model.State) -> None:
+        """What the configured vCPUs look like is judged before anything else happens."""
+        expected, got = model.view(state), self.view()
+        for name, clause in model.VIEW_CLAUSES.items():
+            if getattr(expected, name) != getattr(got, name):
+                last = s.SetLapic() if self.config.enabled else s.VcpuReset()
+                cited = model.cite(state, last, name, expected, got)
+                if name == "regs" and self.config.enabled:
+                    cited = c.ONE_APIC_STATE
+                raise self.remember(Violation(cited or clause, f"after the start {name} is not as expected", "boot"))
 
     def perform(self, op: Any) -> Any:
         """Perform an operation; when it was not inside another one, serve requests and examine the invariants."""
@@ -150,6 +163,10 @@ class World(Calls):
             if self.changed and not self.booting:
                 self.changed = False
                 inspect(self)
+                if self.last in ("VcpuCreate", "VmCreate"):
+                    self._check_tags()
+                    if self.scheduler is not None and self.last == "VcpuCreate":
+                        self.hold(c.TABLES_PUBLISHED_COMPLETE)
         return result
 
     def can_interrupt(self, op: Any) -> bool:
@@ -273,6 +290,9 @@ class World(Calls):
         mode = control >> 30 & 3
         if mode:
             self._check_controls(cpu, control, mode)
+        if mode != 3 and self.known_host.avic:
+            detail = f"vCPU {cpu.id} enters with x2APIC MSRs open and int_ctl {control:#x}"
+            self.require(c.X2APIC_MSRS_INTERCEPTED, not vmcb.opened, detail)
         now = tuple(fields.get(offset, 0) for offset in CACHED)
         if vmcb.cached is not None and vmcb.clean >> CLEAN_AVIC & 1 and now != vmcb.cached:
             offset = next(o for o, a, b in zip(CACHED, now, vmcb.cached, strict=True) if a != b)
@@ -470,6 +490,17 @@ class World(Calls):
             return int(needed)
         return 2 if any(vm != op.vm and tag == own for vm, tag in tags.items()) else 0
 
+    def _check_tags(self) -> None:
+        """Each VM with vCPUs has a tag, and nobody else has it."""
+        if not self.known_host.avic:
+            return
+        tags = {vm: self.enter_int(self.driver.vm_tag, vm) for vm, guest in self.vms.items() if guest.irqchip}
+        for vm, tag in tags.items():
+            used = any(cpu.vm == vm for cpu in self.order)
+            detail = f"VM {vm} has tag {tag:#x}, the others {[hex(t) for v, t in tags.items() if v != vm]}"
+            alone = all(other != tag for v, other in tags.items() if v != vm)
+            self.require(c.VM_TAG_UNIQUE, (tag != 0 or not used) and (tag == 0 or alone), detail)
+
     def vcpu_create(self, op: s.VcpuCreate) -> int:
         """Create a vCPU, with the VM's lock around the first half, and RESET it."""
         driver = self.driver
@@ -516,8 +547,6 @@ class World(Calls):
         clause = c.FAILED_CREATE_LEAVES_NOTHING
         if not op.abandoned and (op.vm, op.id) in self.listed:
             clause = c.DUPLICATE_ID_REFUSED
-        elif op.abandoned:
-            clause = c.TABLES_FREED_ONCE
         self.require(clause, before == after, f"changed by a creation that failed: {_difference(before, after)}")
 
     def vcpu_reset(self, op: s.VcpuReset) -> int:
@@ -855,7 +884,10 @@ class World(Calls):
 
     def _deliver_in_host_mode(self, op: s.IommuPost) -> int:
         apic_id, vector = self.routes.get(op.irq, (-1, 0))
-        if apic_id >= 0 and not self.vms[0].dying:
+        if self.vms[0].dying:  # nobody takes it any more, but the log may still hold an entry of before
+            if op.irq in self.logged and self.notifiers:
+                self.enter_int(self.driver.ga_log_notify, self.logged[op.irq])
+        elif apic_id >= 0:
             self.enter(self.driver.deliver, self._cpu(apic_id).handle, vector, 0)
         return 0
 

@@ -140,7 +140,9 @@ class Growing(Upstream):
     """The private memslot is deleted and made anew for each further vCPU."""
 
     def _init_backing_page(self, v: Vcpu) -> int:
+        self.port.lock("slots", v.kvm.vm)
         error = self._grow(v.kvm) if v.kvm.access_page else 0
+        self.port.unlock("slots", v.kvm.vm)
         return error or super()._init_backing_page(v)
 
     def _grow(self, kvm: Kvm) -> int:
