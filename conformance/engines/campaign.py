@@ -78,7 +78,7 @@ class Walker:
         try:
             if of.opening is not None and random.random() < 0.8:
                 for step in of.opening(config, lockstep.profile):
-                    if lockstep.failure is None and lockstep.legal(step.op):
+                    if lockstep.failure is None and context.can(type(step.op)) and lockstep.legal(step.op):
                         lockstep.step(step)
             self._wander(lockstep)
         finally:

@@ -13,7 +13,7 @@ from conformance.candidates.builtin.avic.upstream import Upstream
 from conformance.candidates.defects.avic import DEFECTS
 from conformance.candidates.defects.avic import drivers as d
 from conformance.candidates.load import load
-from conformance.engines import explore
+from conformance.engines import campaign, explore
 from conformance.engines.context import Context
 from conformance.lockstep import Report, run_trace
 from conformance.subsystem import subsystem
@@ -48,3 +48,14 @@ def test_start_that_fails_is_minimised() -> None:
     assert [f.clause.id for f in context.failures] == ["AVIC-008"]
     assert context.failures[0].trace is not None
     assert context.failures[0].trace.steps == ()
+
+
+def test_campaign_opens_only_with_what_the_candidate_has() -> None:
+    """A pure router is walked through messages alone, though walks usually open with a VM."""
+    candidate = load("builtin:router", AVIC)
+    context = Context(subsystem=AVIC, candidate=candidate, profile="upstream", steps=600)
+
+    campaign.run(context)
+
+    assert context.failures == []
+    assert context.tally.steps >= 600
