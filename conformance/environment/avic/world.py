@@ -157,6 +157,7 @@ class World(Calls):
             self.depth -= 1
             self.sending.remove(vector)
         if self.depth == 0:
+            self.hold(c.ENTRY_POINTS_RETURN)
             self.last = type(op).__name__
             if self.locks:
                 raise Violation(c.ACQUISITIONS_BALANCE, f"returned with {next(iter(self.locks))[0]} held")
