@@ -54,7 +54,7 @@ def candidates(
     """(subsystem, candidate spec) pairs, in the order of the subsystems.
 
     `SUBSYSTEM=SPEC` is for that subsystem, a plain SPEC for all the named subsystems that have none of their
-    own; with no subsystem named, for `everything()` there is.
+    own; with no subsystem named, `builtin:NAME` is for `everything()` there is.
 
     Raises:
         UsageError  no candidate for a subsystem, an unknown subsystem, two candidates for one
@@ -74,6 +74,8 @@ def candidates(
         raise UsageError(f"--candidate={plain[1]}: one candidate for all is given already, {plain[0]}")
     for name in subsystems:
         subsystem_name(name)
+    if plain and not subsystems and not plain[0].startswith("builtin:"):
+        raise UsageError(f"--candidate={plain[0]}: say what it implements: --candidate=SUBSYSTEM={plain[0]}")
     wanted = tuple(subsystems) or (tuple(own) if own and not plain else everything())
     missing = [name for name in wanted if name not in own and not plain]
     if missing:

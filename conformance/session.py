@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
@@ -77,7 +77,9 @@ class Run:
 
     def perform(self) -> Ending:
         """Everything; raises UsageError before the run starts, OSError when a report cannot be written."""
-        listed = units(self._restricted())
+        request = self._restricted()
+        _ = self.candidates
+        listed = units(request)
         headers = [self._header(name) for name in dict.fromkeys(unit.subsystem for unit in listed)]
         if not listed:
             return Ending(Exit.NOTHING_RAN, "nothing ran: this shard or selection has no work")
@@ -100,8 +102,6 @@ class Run:
 
     def _restricted(self) -> Request:
         """The request without the subsystems that the pattern leaves nothing of."""
-        from dataclasses import replace
-
         kept = tuple(
             (name, spec)
             for name, spec in self.request.candidates
@@ -110,7 +110,6 @@ class Run:
         if not kept:
             known = [clause.id for name, _ in self.request.candidates for clause in subsystem(name).clauses]
             raise UsageError(f"-k {self.only}: matches no clause{nearest(self.only, known)}")
-        _ = self.candidates
         return replace(self.request, candidates=kept)
 
     def _header(self, name: str) -> json.Line:

@@ -123,6 +123,13 @@ def test_a_run_that_cannot_be(capsys: pytest.CaptureFixture[str], arguments: tup
     assert re.search(says, refused(capsys, "run", "toy", *arguments))
 
 
+def test_a_candidate_of_nothing_in_particular(capsys: pytest.CaptureFixture[str]) -> None:
+    """A class of the user's implements one subsystem, and we do not guess which."""
+    line = refused(capsys, "run", "--candidate", "good.py:Shelf")
+
+    assert line == "--candidate=good.py:Shelf: say what it implements: --candidate=SUBSYSTEM=good.py:Shelf"
+
+
 def test_an_unknown_subsystem(capsys: pytest.CaptureFixture[str]) -> None:
     """The nearest one is offered."""
     assert "did you mean 'toy'?" in refused(capsys, "run", "tyo", "--candidate", "builtin:upstream")
