@@ -15,7 +15,7 @@ from random import Random
 from hypothesis import strategies as st
 
 from model import cet as m
-from model.step import Step
+from model.step import Fault, Step
 from specs import cet as c
 from strategies.domain import BOOLEAN, Domain, Scope, Shape
 
@@ -237,6 +237,9 @@ def hosts() -> tuple[m.Host, ...]:
     controls = [(True, True, True, True), (False, True, True, True), (True, False, True, True)]
     controls += [(True, True, False, True), (True, True, True, False), (False, False, False, False)]
     listed = [m.Host(xss=xss) for xss in masks] + [m.Host(smaller_maxphyaddr=True), m.Host(tdp=False)]
+    listed += [m.Host(s_cet=1), m.Host(s_cet=4), m.Host(vendor="amd", ibt=False, s_cet=3)]
+    listed += [m.Host(vendor, lm=False, ibt=ibt) for vendor in ("intel", "amd") for ibt in on]
+    listed += [m.Host("intel", True, True, True, True, 0x1800, *prerequisites) for prerequisites in controls]
     listed += [
         m.Host("intel", shstk, ibt, xsaves, True, xss, *prerequisites, tdp, not larger)
         for xss, prerequisites in product(masks, controls)
@@ -247,8 +250,7 @@ def hosts() -> tuple[m.Host, ...]:
         for xss in masks
         for shstk, ibt, xsaves, tdp, larger in product(on, repeat=5)
     ]
-    listed += [m.Host(vendor, lm=False, ibt=ibt) for vendor in ("intel", "amd") for ibt in on]
-    return (*dict.fromkeys(listed), m.Host(s_cet=1), m.Host(vendor="amd", ibt=False, s_cet=3), m.Host(s_cet=4))
+    return tuple(dict.fromkeys(listed))
 
 
 HOSTS = hosts()
@@ -382,7 +384,7 @@ def _preempted(slot: int, cpu: int, random: Random, points: int) -> tuple[tuple[
 
 # -- small worlds
 
-A0, A1 = tag(0, c.PL0_SSP), tag(0, c.PL1_SSP)
+A0, A1, A2 = tag(0, c.PL0_SSP), tag(0, c.PL1_SSP), tag(0, c.PL2_SSP)
 B0, B1 = tag(1, c.PL0_SSP), tag(1, c.PL1_SSP)
 
 
@@ -408,7 +410,7 @@ def _core() -> tuple[Step, ...]:
         Step(m.SetMsrs(0, ((c.PL1_SSP, A1),))),
         Step(m.SetMsrs(0, ((c.PL0_SSP, A0),))),
         Step(m.Wrmsr(0, c.XSS, 0x1000)),
-        Step(m.Xrstors(0, c.CET_S, (A0, A1, 0))),
+        Step(m.Xrstors(0, c.CET_S, (A0, A1, A2))),
         Step(m.Preempt(0)),
         Step(m.Preempt(0, 1)),
         Step(m.HostTask(0)),
@@ -471,13 +473,13 @@ PAIRS = tuple(1 << high | 1 << low for high in range(16) for low in range(high))
 
 
 def _host_values() -> Iterator[Step]:
+    for value in (*POINTER_EDGES, *BITS):
+        yield Step(m.SetOneReg(0, c.ONE_REG_GUEST_SSP, value))
     for msr in c.MSRS:
         for value in _values(msr) if msr in TESTED else POINTER_EDGES:
             yield Step(m.SetMsrs(0, ((msr, value),)))
     for value in PAIRS:
         yield Step(m.SetMsrs(0, ((c.S_CET, value),)))
-    for value in (*BITS, *POINTER_EDGES):
-        yield Step(m.SetOneReg(0, c.ONE_REG_GUEST_SSP, value))
     for msr in (c.U_CET, c.PL0_SSP):
         for value in CONTROL_EDGES if msr == c.U_CET else POINTER_EDGES:
             yield Step(m.SetOneReg(0, c.ONE_REG_MSR | msr, value))
@@ -510,7 +512,8 @@ def _switches() -> tuple[Step, ...]:
         Step(m.Run(0)),
         Step(m.Leave(0)),
         *(Step(m.NestedEnter(0, area)) for area in AREAS[:4]),
-        Step(m.SetNestedState(0, AREAS[0])),
+        Step(m.SetSregs(0, True, False)),
+        Step(m.SetNestedState(0, replace(AREAS[0], cet=False))),
         Step(m.NestedExit(0)),
         Step(m.Rdmsr(0, c.S_CET)),
         Step(m.Rdmsr(0, c.INT_SSP_TAB)),
@@ -550,7 +553,8 @@ def _smm() -> tuple[Step, ...]:
         Step(m.Smi(0)),
         *(Step(m.Rsm(0, ssp)) for ssp in (None, A1, 1, 0xAAAA_AAAA_AAAA_AAA8)),
         Step(m.Rdmsr(0, c.INTERNAL_GUEST_SSP)),
-        Step(m.Rdmsr(0, c.PL3_SSP)),
+        Step(m.Wrmsr(0, c.S_CET, 1)),
+        Step(m.Rdmsr(0, c.S_CET)),
     )
 
 
@@ -573,7 +577,7 @@ def _setting_up() -> tuple[Step, ...]:
         *(Step(m.Vmread(0, field)) for field in (c.GUEST_S_CET, c.GUEST_SSP, c.GUEST_INTR_SSP_TABLE)),
         Step(m.CpuidSize(0)),
         Step(m.Run(0)),
-        Step(m.Wrmsr(0, c.XSS, 0x1800)),
+        *(Step(m.Wrmsr(0, c.XSS, value)) for value in (0x1800, 0x800, 0x1000)),
         *(Step(m.Rdmsr(0, msr)) for msr in c.MSRS),
         Step(m.Leave(0)),
         *(Step(m.SetCpuid(0, cpuid)) for cpuid in CPUID.values),
@@ -591,10 +595,48 @@ def _bypass() -> tuple[Step, ...]:
         Step(m.GetMsrs(0, (c.PL0_SSP,))),
         Step(m.Run(0)),
         Step(m.Wrmsr(0, c.XSS, 0x1000)),
-        Step(m.Xrstors(0, c.CET_S, (A0, A1, 0))),
+        Step(m.Xrstors(0, c.CET_S, (A0, A1, A2))),
         Step(m.Leave(0)),
         Step(m.Preempt(0, 1)),
         Step(m.Rdmsr(0, c.PL0_SSP, emulated=True)),
+    )
+
+
+FITTING = {**{msr: tag(0, msr) for msr in c.MSRS}, c.U_CET: 1, c.S_CET: 1, c.XSS: 0x1800}
+"""A value for each MSR."""
+
+
+def _registers_of_host() -> Iterator[Step]:
+    """Each register set, cleared, reset and read by userspace."""
+    yield from (Step(m.GetMsrs(0, (msr,))) for msr in c.MSRS)
+    yield Step(m.GetOneReg(0, c.ONE_REG_GUEST_SSP))
+    yield from (Step(m.SetMsrs(0, ((msr, value),))) for msr, value in FITTING.items())
+    yield Step(m.SetOneReg(0, c.ONE_REG_GUEST_SSP, tag(0, 0xF)))
+    yield from (Step(m.SetMsrs(0, ((msr, 0),))) for msr in c.MSRS)
+    yield from (Step(op) for op in (m.Reset(0), m.GetMpState(0, True), m.Migrate(0)))
+
+
+def _registers_of_guest() -> Iterator[Step]:
+    """Each register written by the guest, then read in its two ways, also across INIT and preemption."""
+    yield from (Step(m.Rdmsr(0, msr)) for msr in c.MSRS)
+    yield from (Step(m.Rdmsr(0, msr, emulated=True)) for msr in c.MSRS)
+    yield Step(m.ReadSsp(0))
+    yield Step(m.Run(0))
+    yield from (Step(m.Wrmsr(0, msr, value)) for msr, value in FITTING.items())
+    yield from (Step(m.Wrmsr(0, msr, FITTING[msr], emulated=True)) for msr in (c.U_CET, c.S_CET, c.PL3_SSP))
+    yield Step(m.WriteSsp(0, tag(0, 0xF)))
+    yield from (Step(op) for op in (m.Init(0), m.Preempt(0, 1)))
+
+
+def _recreated() -> tuple[Step, ...]:
+    """What a vCPU leaves behind for the next one in its slot."""
+    return (
+        Step(m.GetMsrs(0, c.MSRS)),
+        Step(m.SetMsrs(0, tuple(FITTING.items()))),
+        Step(m.SetOneReg(0, c.ONE_REG_GUEST_SSP, tag(0, 0xF))),
+        Step(m.GetOneReg(0, c.ONE_REG_GUEST_SSP)),
+        Step(m.Destroy(0)),
+        Step(m.Create(0)),
     )
 
 
@@ -618,6 +660,9 @@ def _torn_write() -> tuple[Step, ...]:
     )
 
 
+_BAD_POINTER = (Fault("copy_from_user", -c.EFAULT),)
+
+
 def _userspace() -> tuple[Step, ...]:
     """Every id, list capacity and batch shape, with no state but one pointer."""
     return (
@@ -627,6 +672,10 @@ def _userspace() -> tuple[Step, ...]:
         *(Step(m.GetRegList(0, n)) for n in (0, 1, 2, (1 << 64) - 1)),
         *(Step(m.GetMsrs(0, indices)) for indices in INDICES.values),
         *(Step(m.SetMsrs(0, entries)) for entries in ENTRIES.values if len(entries) != 1),
+        *(Step(m.SetOneReg(0, reg, 0), _BAD_POINTER) for reg in REG.values),
+        Step(m.SetMsrs(0, ((c.PL1_SSP, A1),)), _BAD_POINTER),
+        Step(m.GetMsrs(0, (c.PL0_SSP,)), (Fault("copy_to_user", -c.EFAULT),)),
+        Step(m.GetOneReg(0, c.ONE_REG_MSR | c.PL0_SSP), (Fault("copy_to_user", -c.EFAULT),)),
         *(Step(m.Migrate(0, order)) for order in (0, 1, 2)),
         Step(m.GetXsave(0)),
         Step(m.SetXsave(0, c.CET_S, (A0, A1, 0))),
@@ -652,6 +701,11 @@ def _scopes() -> dict[str, Scope]:
         "torn-write": Scope(one, _torn_write(), depth=1, sequences=4),
         "pair": Scope(two, _pair(range(4, 5)), depth=9),
         "control": Scope(one, _control()),
+        "registers-host": Scope(one, tuple(_registers_of_host()), depth=3, needs=one_reg),
+        "registers-guest": Scope(one, tuple(_registers_of_guest()), depth=4),
+        "recreated": Scope(one, _recreated(), depth=1, sequences=4, needs=one_reg),
+        "control-ibt": Scope(m.Config(vcpus=(IBT_ONLY,)), _control()),
+        "control-neither": Scope(m.Config(vcpus=(NEITHER,)), _control()),
         "smm": Scope(one, _smm(), needs=frozenset({"smm"})),
         "emulator": Scope(one, _emulator(), needs=frozenset({"emulator"})),
         "setting-up": Scope(one, _setting_up(), depth=3),
@@ -666,6 +720,11 @@ def _scopes() -> dict[str, Scope]:
         "guest-values-ignoring": Scope(ignoring, tuple(_guest_values()), depth=2),
         "pair-wide": Scope(two, _pair(range(12)), depth=7, in_gate=False),
     }
+    la57 = m.Config(m.Host(la57=True), (m.Cpuid(),))
+    no_xsaves = m.Config(vcpus=(m.Cpuid(xsaves=False, xss=0),))
+    scopes["host-values-la57"] = Scope(la57, tuple(_host_values()), depth=1, needs=one_reg)
+    scopes["nested-vmx-la57"] = Scope(la57, _nested(), depth=2, needs=nested)
+    scopes["userspace-no-xsaves"] = Scope(no_xsaves, _userspace(), depth=1, needs=one_reg)
     features = {"both": m.Cpuid(), "shstk": SHSTK_ONLY, "ibt": IBT_ONLY, "neither": NEITHER, "no-lm": m.Cpuid(lm=False)}
     for name, cpuid in features.items():
         config = m.Config(vcpus=(cpuid,))
