@@ -1,0 +1,88 @@
+"""What may happen to AVIC: domains, suggestions, and scopes that fit the model."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from model import avic as model
+from model.avic import state as s
+from model.step import Outcome, Parallel
+from specs.avic import PROFILES
+from strategies import avic as strategies
+
+UPSTREAM = PROFILES["upstream"]
+
+
+def test_every_operation_has_a_shape() -> None:
+    """Nothing that can happen is left out of random runs."""
+    assert set(strategies.SHAPES) == set(model.OPERATIONS)
+
+
+def test_every_operation_needs_a_layer() -> None:
+    """Each operation says which capabilities it needs."""
+    assert set(model.NEEDS) == set(model.OPERATIONS)
+
+
+@pytest.mark.parametrize("kind", model.OPERATIONS)
+def test_shapes_name_the_fields(kind: Any) -> None:
+    """A domain for each field and for nothing else."""
+    shape = strategies.SHAPES[kind]
+
+    assert set(shape.fields) <= set(kind.__dataclass_fields__)
+    kind(**{name: domain.scope[0] for name, domain in shape.fields.items()})
+
+
+@pytest.mark.parametrize("config", strategies.CONFIGS)
+def test_configurations_start(config: model.Config) -> None:
+    """Each configuration's vCPUs can be brought about."""
+    state = model.initial(config, UPSTREAM)
+
+    assert {v.id for v in state.vcpus} == set(config.vcpus)
+
+
+@pytest.mark.parametrize("name", strategies.SCOPES)
+def test_scopes_have_something_to_do(name: str) -> None:
+    """Some step of each scope is legal at its start, and all are of known kinds."""
+    scope = strategies.SCOPES[name]
+    state = model.initial(scope.config, UPSTREAM)  # type: ignore[arg-type]  # a scope's config is the subsystem's
+
+    ops = [step.op for step in scope.steps]  # type: ignore[attr-defined]  # Steps
+    assert any(type(op) is not Parallel and model.legal(state, op) for op in ops)
+
+
+def test_suggestions_are_legal_most_of_the_time() -> None:
+    """A suggestion fits the state it was made for."""
+    random = Random("suggest")
+    legal = total = 0
+    for config in (strategies.RUNNING, strategies.X2, strategies.RESET):
+        state = model.initial(config, UPSTREAM)
+        for _ in range(200):
+            step = strategies.suggest(state, random)
+            assert step is not None
+            total += 1
+            if model.legal(state, step.op):
+                legal += 1
+                outcomes = model.step(state, step.op, model.Answers(), UPSTREAM)
+                state = (outcomes if isinstance(outcomes, Outcome) else outcomes[0]).state
+
+    assert legal > 0.7 * total
+
+
+@given(op=strategies.guest_writes())
+def test_guest_writes_name_registers(op: s.GuestWrite) -> None:
+    """Offsets are those that the table of writes lists."""
+    assert op.offset in strategies.WRITES
+
+
+@given(apics=strategies.apics(), message=strategies.messages())
+def test_legal_messages_can_be_routed(apics: Any, message: Any) -> None:
+    """Whatever Hypothesis draws, a legal message has an answer."""
+    state = model.initial(model.Config(), UPSTREAM)
+    op = s.Route(apics, message)
+
+    if model.legal(state, op):
+        assert model.step(state, op, model.Answers(), UPSTREAM)
