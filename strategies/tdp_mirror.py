@@ -71,6 +71,8 @@ SMALL = Config()
 """A TD of four gfns: three of guest memory, two of them private; one ordinary page."""
 HUGE = Config(huge=True, slots=((0, 0, 4, MEM_GUEST_MEMFD),), private_gfns=())
 """All shared, with leaves that may be huge."""
+MIXED = Config(huge=True, slots=((0, 0, 4, MEM_GUEST_MEMFD),), private_gfns=(1,))
+"""One block of both halves, one that may be huge."""
 DEEP = Config(deep=True)
 """The candidate makes the SEAMCALLs; the TD is not finalized."""
 EARLY = Config(deep=True, early=True)
@@ -90,7 +92,7 @@ FOUR_LEVELS = Config(
 )  # fmt: skip
 FIVE_LEVELS = replace(FOUR_LEVELS, levels=5, direct_bit=39, max_gfn=2**39 - 1)
 
-CONFIGS = (SMALL, HUGE, DEEP, PROTECTED, PLAIN, HIGH, DELETING, FOUR_LEVELS, FIVE_LEVELS, EARLY)
+CONFIGS = (SMALL, HUGE, MIXED, DEEP, PROTECTED, PLAIN, HIGH, DELETING, FOUR_LEVELS, FIVE_LEVELS, EARLY)
 
 SHARED = SMALL.direct_bits << 12
 """The address bit of the shared half in the small geometry."""
@@ -325,6 +327,7 @@ _SELECTIVE = (
     Step(ZapLeafs(0, 4)),
     Step(Unmap(0, 4, 3)),
     Step(Unmap(0, 4, 1, flush=True)),
+    Step(Unmap(0, 4, 1, may_block=False)),
     Step(Unmap(0, 4, 0)),
     Step(InvalidateRoots()),
     Step(ZapInvalidated()),
@@ -489,21 +492,23 @@ _DELETION = (
 )
 
 SCOPES = {
-    "two halves": Scope(SMALL, _SELECTIVE, depth=6),
-    "refusals": Scope(SMALL, _FAULTY, depth=5),
-    "two vCPUs": Scope(SMALL, _TWO_VCPUS, depth=6),
-    "protection and huge pages": Scope(HUGE, _LOGGING, depth=5),
-    "SEAMCALLs": Scope(DEEP, _SEAMCALLS, depth=6, needs=frozenset({"seamcalls"})),
-    "before finalize": Scope(EARLY, (*_LIVES[:2], Step(SeptSet(0, 1))), needs=frozenset({"seamcalls"})),
-    "reach of the root": Scope(HIGH, _REACH, depth=3),
-    "slots in deletion": Scope(DELETING, _DELETION),
-    "four levels of 512": Scope(FOUR_LEVELS, _REAL, depth=4, needs=frozenset({"tables-of-512"})),
+    "two halves": Scope(SMALL, _SELECTIVE, depth=6, states=1160, transitions=7911),
+    "refusals": Scope(SMALL, _FAULTY, depth=5, states=389, transitions=8908),
+    "two vCPUs": Scope(SMALL, _TWO_VCPUS, depth=6, states=245, transitions=995),
+    "protection and huge pages": Scope(MIXED, _LOGGING, depth=5, states=69, transitions=616),
+    "SEAMCALLs": Scope(DEEP, _SEAMCALLS, depth=6, needs=frozenset({"seamcalls"}), states=389, transitions=2506),
+    "before finalize": Scope(EARLY, (*_LIVES[:2], Step(SeptSet(0, 1))), needs=frozenset({"seamcalls"}), states=6,
+                             transitions=6),
+    "reach of the root": Scope(HIGH, _REACH, depth=3, states=22, transitions=239),
+    "slots in deletion": Scope(DELETING, _DELETION, states=3, transitions=11),
+    "four levels of 512": Scope(FOUR_LEVELS, _REAL, depth=4, needs=frozenset({"tables-of-512"}), states=42,
+                                transitions=173),
     "without a mirror": Scope(
         PROTECTED,
         (*_LIVES[:2], Step(PageFault(0, 0, True)), Step(PageFault(0, 0x2000, False)),
          Step(SetAttributes(0, 4096, 0)), Step(HvaInvalidate(0, 4)), Step(GmemInvalidate(0, 4)), Step(ZapAllFast()),
          Step(VcpuDestroy(0)), Step(VmUninit()), Step(FilterToTypes(0)), Step(FilterToTypes(2)), Step(AddrIsDirect(0))),
-        depth=5,
+        depth=5, states=118, transitions=570,
     ),
     "long two halves": Scope(SMALL, _SELECTIVE, depth=7, in_gate=False),
 }  # fmt: skip

@@ -1,0 +1,181 @@
+"""The model of tdp_mirror: what operations mean for the two maps, the external tree and the roots."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from model import tdp_mirror as model
+from model.step import Outcome, Outcomes
+from model.tdp_mirror import Answers, Config, Root, State
+from specs import tdp_mirror as spec
+
+UPSTREAM = spec.PROFILES["upstream"]
+POSTED = spec.PROFILES["as-posted"]
+SHARED = 1 << 14
+
+
+def every(outcomes: Outcomes) -> tuple[Outcome, ...]:
+    """All outcomes."""
+    return (outcomes,) if isinstance(outcomes, Outcome) else outcomes
+
+
+def only(outcomes: Outcomes) -> Outcome:
+    """The single outcome."""
+    (outcome,) = every(outcomes)
+    return outcome
+
+
+SMALL = Config()
+
+
+def after(*ops: model.Op, config: Config = SMALL) -> State:
+    """The state after operations that leave no freedom."""
+    state = model.initial(config, UPSTREAM)
+    for op in ops:
+        assert model.legal(state, op)
+        state = every(model.step(state, op, Answers(), UPSTREAM))[0].state
+    return state
+
+
+LOADED = (model.VcpuCreate(), model.MmuReload())
+PRIVATE = model.PageFault(private=True)
+PUBLIC = model.PageFault(gpa=0x3000 | SHARED)
+
+
+def test_a_load_makes_the_mirror_root_first() -> None:
+    """Two roots of two references each."""
+    view = model.view(after(*LOADED))
+
+    assert view.roots == ((True, False, 2), (False, False, 2))
+    assert view.vcpus[0] == (1, 0)
+
+
+def test_a_private_fault_maps_in_the_mirror_and_outside() -> None:
+    """The external tree equals the mirror."""
+    view = model.view(after(*LOADED, PRIVATE))
+
+    assert view.private == {(0, 1, "gmem")}
+    assert view.external == ({(2, 0), (1, 0)}, {(0, "gmem")})
+    assert view.tables[0] == {(2, 0), (1, 0)}
+    assert not view.shared
+
+
+def test_a_shared_fault_leaves_the_external_tree_alone() -> None:
+    """The direct root maps the natural gfn."""
+    view = model.view(after(*LOADED, PUBLIC))
+
+    assert view.shared == {(3, 1, "hva", True)}
+    assert view.external == (frozenset(), frozenset())
+
+
+@pytest.mark.parametrize(
+    ("op", "keeps_private", "keeps_shared"),
+    [
+        (model.HvaInvalidate(), True, False),
+        (model.GmemInvalidate(), False, True),
+        (model.ZapAllFast(), True, False),
+        (model.ZapAll(), True, False),
+        (model.MmuUnload(), True, True),
+        (model.SetAttributes(0, 4096, 0), False, True),
+        (model.SlotDelete(0), False, True),
+        (model.Unmap(0, 4, 3), False, False),
+        (model.Age(), True, True),
+    ],
+)
+def test_what_each_operation_spares(op: model.Op, keeps_private: bool, keeps_shared: bool) -> None:
+    """Halves are zapped one at a time."""
+    view = model.view(every(model.step(after(*LOADED, PRIVATE, PUBLIC), op, Answers(), UPSTREAM))[0].state)
+
+    assert bool(view.private) == keeps_private
+    assert bool(view.external[1]) == keeps_private
+    assert bool(view.shared or any(view.old)) == keeps_shared
+
+
+def test_a_refused_link_leaves_the_tables_linked_before() -> None:
+    """RETRY, and no VM bug when it was busy."""
+    outcomes = every(model.step(after(*LOADED), PRIVATE, Answers(ext_link=-spec.EBUSY), UPSTREAM))
+
+    assert {outcome.result for outcome in outcomes} == {(spec.RET_PF_RETRY, ())}
+    assert sorted(len(outcome.state.ext_tables) for outcome in outcomes) == [0, 1]
+    assert not any(outcome.state.bugged for outcome in outcomes)
+
+
+def test_a_broken_removal_leaves_the_page_with_the_td() -> None:
+    """The mirror forgets the leaf, the external tree does not (TDP-079)."""
+    outcome = only(model.step(after(*LOADED, PRIVATE), model.GmemInvalidate(), Answers(ext_remove=-spec.EIO), UPSTREAM))
+
+    view = model.view(outcome.state)
+    assert outcome.because is spec.FAILED_REMOVE_KEEPS_PAGE
+    assert not view.private
+    assert view.external[1] == {(0, "gmem")}
+    assert view.bugged
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("invalid", [False, True])
+@pytest.mark.parametrize("types", range(8))
+def test_root_types_follow_the_truth_table(mirror: bool, invalid: bool, types: int) -> None:
+    """TDP-003 upstream, TDP-004 as posted."""
+    state, op = model.initial(Config(), UPSTREAM), model.RootMatch(mirror, invalid, types)
+    kind = bool(types & (4 if mirror else 2))
+
+    assert only(model.step(state, op, Answers(), UPSTREAM)).result == (kind and (bool(types & 1) or not invalid))
+    assert only(model.step(state, op, Answers(), POSTED)).result == (kind and not (types & 1 and invalid))
+
+
+def test_an_obsolete_root_stays_until_its_last_holder_drops_it() -> None:
+    """The MMU's reference goes with the zap, the vCPU's with the unload."""
+    state = after(*LOADED, model.ZapAllFast())
+    dropped = every(model.step(state, model.MmuUnload(), Answers(), UPSTREAM))[0].state
+
+    assert model.view(state).roots == ((True, False, 2), (False, True, 1))
+    assert model.view(dropped).roots == ((True, False, 2),)
+
+
+def test_faults_on_an_obsolete_root_are_dropped() -> None:
+    """RETRY without any change (TDP-056)."""
+    state = after(*LOADED, model.ZapAllFast())
+
+    outcome = only(model.step(state, PUBLIC, Answers(), UPSTREAM))
+
+    assert outcome.result == (spec.RET_PF_RETRY, ())
+    assert outcome.state == state
+
+
+def test_conversion_under_a_huge_leaf_takes_the_whole_leaf() -> None:
+    """It overlaps the range."""
+    config = Config(huge=True, slots=((0, 0, 4, spec.MEM_GUEST_MEMFD),), private_gfns=())
+    leaf = (0, 2, "hva", True)
+    state = replace(after(*LOADED, config=config), roots=(Root(True), Root(False, leaves=frozenset({leaf}))))
+
+    outcome = every(model.step(state, model.SetAttributes(0, 4096, 8), Answers(), UPSTREAM))[0]
+
+    assert not model.view(outcome.state).shared
+    assert outcome.state.attributes == {0}
+
+
+def test_the_end_of_a_vm_leaves_nothing() -> None:
+    """No root, no external table; then nothing is legal any more."""
+    state = after(*LOADED, PRIVATE, model.GmemInvalidate(), model.HkidRelease(), model.VcpuDestroy(), model.VmUninit())
+
+    assert model.view(state).roots == ()
+    assert model.view(state).external == (frozenset(), frozenset())
+    assert not model.legal(state, model.VcpuCreate())
+
+
+def test_private_pages_go_before_the_key() -> None:
+    """The world does not release an HKID with private leaves left (TDP-100)."""
+    state = after(*LOADED, PRIVATE)
+
+    assert not model.legal(state, model.HkidRelease())
+    assert model.legal(after(*LOADED), model.HkidRelease())
+
+
+def test_the_model_is_not_vacuous() -> None:
+    """An outcome that maps the wrong half is not among those allowed."""
+    state = after(*LOADED)
+
+    for outcome in every(model.step(state, PRIVATE, Answers(), UPSTREAM)):
+        assert not model.view(outcome.state).shared

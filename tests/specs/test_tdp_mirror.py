@@ -1,0 +1,48 @@
+"""The catalogue of tdp_mirror: complete, in order, and consistent with the hardware's encodings."""
+
+from __future__ import annotations
+
+from specs import tdp_mirror as specs
+
+
+def test_ids_run_from_1_to_105() -> None:
+    """The 104 clauses of the sources, and the one on robustness."""
+    assert [clause.id for clause in specs.CLAUSES] == [f"TDP-{n:03}" for n in range(1, 106)]
+    assert specs.CLAUSES[-1] is specs.ROBUSTNESS
+
+
+def test_every_constant_is_in_the_catalogue() -> None:
+    """A clause that is defined is also listed."""
+    defined = {value for value in vars(specs).values() if isinstance(value, specs.Clause)}
+
+    assert defined == set(specs.CLAUSES)
+
+
+def test_entries_are_encoded_as_the_manual_has_it() -> None:
+    """FROZEN is not present; neither it nor NONPRESENT clears suppress-#VE."""
+    assert specs.NONPRESENT == 0x8000000000000000
+    assert specs.FROZEN == 0x80000000000005A0
+    assert not specs.FROZEN >> specs.PRESENT & 1
+    assert specs.FROZEN >> specs.SUPPRESS_VE & 1
+
+
+def test_the_two_truth_tables_of_roots_belong_to_their_profiles() -> None:
+    """No candidate is held to both."""
+    upstream, posted = specs.MATCH_INVALID_WITH_KIND, specs.MATCH_VALID_BIT
+
+    assert upstream.profiles | posted.profiles == set(specs.PROFILES)
+    assert not upstream.profiles & posted.profiles
+
+
+def test_default_profile_is_upstream() -> None:
+    """The first profile is the default, and each is filed under its own name."""
+    assert next(iter(specs.PROFILES)) == "upstream"
+    assert all(profile.name == name for name, profile in specs.PROFILES.items())
+
+
+def test_a_status_is_busy_whatever_its_operand() -> None:
+    """The low 32 bits name the operand; the epoch's own busy status is another."""
+    status = specs.TDX_OPERAND_BUSY | specs.TDX_OPERAND_ID_SEPT
+
+    assert status & specs.TDX_STATUS_MASK == specs.TDX_OPERAND_BUSY
+    assert specs.TDX_PREVIOUS_TLB_EPOCH_BUSY & specs.TDX_STATUS_MASK != specs.TDX_OPERAND_BUSY

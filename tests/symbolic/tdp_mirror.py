@@ -1,0 +1,100 @@
+"""Properties of tdp_mirror's pure parts for CrossHair: asserts before the call are preconditions."""
+
+from __future__ import annotations
+
+from model import tdp_mirror as model
+from model.step import Outcome
+from specs import tdp_mirror as specs
+
+UPSTREAM = specs.PROFILES["upstream"]
+POSTED = specs.PROFILES["as-posted"]
+FOUR_LEVELS = model.Config(index_bits=9, levels=4, direct_bit=35, max_gfn=2**35 - 1)
+_STATE = model.initial(FOUR_LEVELS, UPSTREAM)
+_WITHOUT = model.initial(model.Config(mirror=False), UPSTREAM)
+
+
+def _only(outcomes: object) -> Outcome:
+    assert isinstance(outcomes, Outcome)
+    return outcomes
+
+
+def a_type_without_a_kind_matches_nothing(mirror: bool, invalid: bool, types: int) -> None:
+    """TDP-002."""
+    assert 0 <= types < 2**32
+    assert types >> 1 & 3 == 0
+
+    assert _only(model.root_match(_STATE, model.RootMatch(mirror, invalid, types), UPSTREAM)).result == 0
+
+
+def an_invalid_root_needs_its_kind_and_the_bit(mirror: bool, types: int) -> None:
+    """TDP-003."""
+    assert 0 <= types < 8
+
+    result = _only(model.root_match(_STATE, model.RootMatch(mirror, True, types), UPSTREAM)).result
+
+    assert result == (types & 1 & types >> (2 if mirror else 1))
+
+
+def with_the_valid_bit_invalid_roots_never_match(mirror: bool, types: int) -> None:
+    """TDP-004."""
+    assert 0 <= types < 2**31
+
+    assert _only(model.root_match(_STATE, model.RootMatch(mirror, True, types * 2 | 1), POSTED)).result == 0
+
+
+def halves_map_to_kinds(attr_filter: int) -> None:
+    """TDP-005: shared is bit 0 and direct bit 1, private bit 1 and mirror bit 2."""
+    assert 0 <= attr_filter < 2**32
+
+    types = _only(model.filter_to_types(_STATE, model.FilterToTypes(attr_filter))).result
+
+    assert types == (attr_filter & 3) << 1
+
+
+def without_a_mirror_everything_is_direct(attr_filter: int) -> None:
+    """TDP-005."""
+    assert 0 <= attr_filter < 2**32
+
+    assert _only(model.filter_to_types(_WITHOUT, model.FilterToTypes(attr_filter))).result == specs.DIRECT_ROOTS
+
+
+def an_address_is_direct_by_one_bit(gpa: int) -> None:
+    """TDP-011: bit 47 with four levels."""
+    assert 0 <= gpa < 2**52
+
+    result = _only(model.step(_STATE, model.AddrIsDirect(gpa), model.Answers(), UPSTREAM)).result
+
+    assert result == gpa >> 47 & 1
+
+
+def the_base_of_an_entry_covers_its_gfn(gfn: int, level: int) -> None:
+    """The first gfn is aligned, and at most one cover below."""
+    assert 0 <= gfn < 2**36
+    assert 1 <= level <= 4
+
+    base = FOUR_LEVELS.base(gfn, level)
+
+    assert base % FOUR_LEVELS.cover(level) == 0
+    assert base <= gfn < base + FOUR_LEVELS.cover(level)
+
+
+def the_path_leads_down_to_the_entry(gfn: int) -> None:
+    """One table per level, each within the one above."""
+    assert 0 <= gfn < 2**36
+
+    path = FOUR_LEVELS.path(gfn, 1)
+
+    assert [level for level, _ in path] == [3, 2, 1]
+    assert path[0][1] <= path[1][1] <= path[2][1] <= gfn
+
+
+def a_slot_with_an_alias_is_refused(base: int, npages: int) -> None:
+    """TDP-020: any gfn of the slot, not just the last."""
+    assert 0 <= base < 2**37
+    assert 0 < npages < 2**36
+    assert base >> 35 & 1 or base + npages - 1 >> 35 & 1
+
+    op = model.SlotCreate(9, base, npages, 0)
+    outcome = _only(model.slot_create(model.initial(FOUR_LEVELS, UPSTREAM), op))
+
+    assert outcome.result == -specs.EINVAL
