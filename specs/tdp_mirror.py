@@ -214,7 +214,7 @@ EMPTY_FILTER_NOT_SILENT = Clause(
     text=(
         "An unmap whose filter is 0 on a mirror VM must not report normal success while leaving mappings: "
         "reject, bug the VM, or zap both halves. (Linux 6.16 warns and zaps nothing: accepted only with the "
-        "warning recorded.)"
+        "warning recorded)."
     ),
     source="derived here, no public report, v2 01/15",
 )
@@ -279,7 +279,7 @@ ROOT_BY_ADDRESS = Clause(
     kind=Kind.SECURITY,
     text=(
         "A fault on a direct address operates only on the direct root, on a non-direct address only on the "
-        "mirror root. (as-posted: by is_private; the two agree whenever is_private == not direct.)"
+        "mirror root. (as-posted: by is_private; the two agree whenever is_private == not direct)."
     ),
     source="Linux 6.16 tdp_mmu_get_root_for_fault; review of v2 on seed post (v2 09/15)",
 )
@@ -920,7 +920,7 @@ FAILED_REMOVE_KEEPS_PAGE = Clause(
     text=(
         "If ext.remove fails the VM is bugged and dead; the backing page must not be handed back for host use "
         "while the external tree may still map it. (<=6.18 achieved by an extra page reference; 6.19 dropped "
-        "it.)"
+        "it)."
     ),
     source="Linux 6.16 tdx.c; Linux 6.19",
 )
