@@ -199,7 +199,7 @@ class _Conclusions:
         self.exit = Exit.CONFORMS
         self.started = time.monotonic()
 
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Write reports without a footer first, so that an unfinished run shows."""
         del session
         try:

@@ -79,6 +79,17 @@ def test_a_candidate_that_is_not_there_is_a_usage_error() -> None:
     assert "Traceback" not in out
 
 
+@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+def test_a_report_that_cannot_be_written_is_refused(tmp_path: Path, workers: tuple[str, ...]) -> None:
+    """Before anything runs, with workers too."""
+    status, out = run(*SMALL, *workers, "--conformance-report", "json:/proc/report.jsonl")
+    other, says = run(*SMALL, *workers, "--conformance-report", f"json:{tmp_path}/no/report.jsonl")
+
+    assert (status, other) == (4, 4), out
+    assert "ERROR: --report=json:/proc/report.jsonl: " in out
+    assert f"there is no directory {tmp_path}/no" in says
+
+
 def test_a_hunt_says_how_to_repeat_it() -> None:
     """All workers use the seed that the controller chose."""
     status, out = run(
