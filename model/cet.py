@@ -661,7 +661,7 @@ COMPONENTS = {c.CET_U: (U, PL3), c.CET_S: (PL0, PL1, PL2)}
 """Registers of an XSAVES component."""
 ZEROS = (0,) * 9
 
-FRESH, HOST, GUEST, EMULATED_WRITE, XRSTORS, RESET, MIGRATED, NESTED, SMM = range(9)
+FRESH, HOST, GUEST, EMULATED_WRITE, XRSTORS, RESET, MIGRATED, NESTED, SMM, SUCCESSOR = range(10)
 """How a vCPU's values came to be what they are: the last operation that was meant to change some."""
 UNTOUCHED, SWITCHED, MOVED, WINDOW, HALTED, CROSSED, TOGGLED = range(7)
 """What they survived since then, that was not meant to change any."""
@@ -672,6 +672,7 @@ ORIGINS = {
     RESET: c.RESET_CLEARS,
     MIGRATED: c.MIGRATION_ROUND_TRIP,
     SMM: c.SSP_THROUGH_SMRAM,
+    SUCCESSOR: c.DESTROYED_LEAVES_NOTHING,
 }
 """The clause by which an operation gives registers their values."""
 SURVIVED = {
@@ -731,6 +732,8 @@ class Vcpu:
     l2: L2 | None = None
     area: tuple[int, int, int] = (0, 0, 0)
     """S_CET, SSP and table in the vmcs12 or vmcb12 in memory."""
+    refused: bool = False
+    """The last VMRUN failed, so nobody knows whether the processor has vmcb12's values."""
     dead: bool = False
     """Shut down; only RESET helps."""
 
@@ -752,6 +755,8 @@ class State:
     """Interception is prescribed, since the FPU code swaps everything."""
     reloaded: bool = False
     """The module was loaded anew; a trace does that once."""
+    ghosts: bool = False
+    """A vCPU was destroyed that had values."""
 
 
 SLOTS = 2
@@ -1000,7 +1005,7 @@ def _plausible(state: State, v: Vcpu, area: Area) -> bool:
     if not has and (area.load or area.load_host or area.cet or area.host_cet):
         return False
     if state.host.vendor == "amd":
-        return v.shstk and (not area.clean or words[:3] == v.area)
+        return v.shstk and (not area.clean or (words[:3] == v.area and not v.refused))
     return not area.clean
 
 
@@ -1105,14 +1110,23 @@ def _with(state: State, slot: int, vcpu: Vcpu | None) -> State:
     vcpus = state.vcpus
     new = (*vcpus[:slot], vcpu, *vcpus[slot + 1 :])
     return State(
-        state.host, state.shstk, state.ibt, state.xss, state.ready, new, state.ignore_msrs, state.exact, state.reloaded
+        state.host,
+        state.shstk,
+        state.ibt,
+        state.xss,
+        state.ready,
+        new,
+        state.ignore_msrs,
+        state.exact,
+        state.reloaded,
+        state.ghosts,
     )
 
 
 def _crossed(state: State, slot: int) -> State:
     """The other vCPU's registers may have been displaced by this one's."""
     other = state.vcpus[1 - slot]
-    if other is None or not other.live or other.since == CROSSED or other.origin in (FRESH, HOST):
+    if other is None or not other.live or other.since == CROSSED or other.origin in (FRESH, HOST, SUCCESSOR):
         return state
     return _with(state, 1 - slot, replace(other, since=CROSSED))
 
@@ -1159,9 +1173,11 @@ def configure(state: State, op: Create | Destroy | SetCpuid | SetFilter, env: An
         case Create(slot, cpuid):
             if env.alloc_guest_fpstate:
                 return Outcome(state, -c.ENOMEM, because=c.ANSWERS)
-            return Outcome(_with(state, slot, new_vcpu(state, cpuid)), 0, because=c.DESTROYED_LEAVES_NOTHING)
+            new = replace(new_vcpu(state, cpuid), origin=SUCCESSOR if state.ghosts else FRESH)
+            return Outcome(_with(state, slot, new), 0, because=c.DESTROYED_LEAVES_NOTHING)
         case Destroy(slot):
-            return Outcome(_with(state, slot, None), None, because=c.DESTROYED_LEAVES_NOTHING)
+            ghosts = state.ghosts or any(_vcpu(state, slot).regs)
+            return Outcome(replace(_with(state, slot, None), ghosts=ghosts), None, because=c.DESTROYED_LEAVES_NOTHING)
         case SetCpuid(slot, cpuid):
             v = _vcpu(state, slot)
             if v.ran and cpuid != v.asked:
@@ -1719,7 +1735,7 @@ def nested_enter(state: State, op: NestedEnter | SetNestedState, profile: c.Prof
     written = replace(v, area=words)
     refusal = _entry_refusal(state, v, area, profile.base_aligned)
     if refusal is not None:
-        return Outcome(_with(state, op.vcpu, written), refusal[0], because=refusal[1])
+        return Outcome(_with(state, op.vcpu, replace(written, refused=True)), refusal[0], because=refusal[1])
     regs = v.regs
     if entering and (amd or area.load):
         regs = _switched(v, words)
@@ -1733,7 +1749,7 @@ def nested_enter(state: State, op: NestedEnter | SetNestedState, profile: c.Prof
         entered=entering,
     )
     cet, wp = (area.cet, area.wp) if entering else (v.cet, v.wp)
-    new = replace(written, regs=regs, wp=wp, cet=cet, l2=l2, origin=NESTED, since=UNTOUCHED)
+    new = replace(written, regs=regs, wp=wp, cet=cet, l2=l2, refused=False, origin=NESTED, since=UNTOUCHED)
     because = c.VMRUN_SWITCHES if amd else c.L2_STARTS
     return Outcome(_with(state, op.vcpu, new), c.ENTERED, because=because, also=_ENTRY[amd])
 

@@ -442,7 +442,8 @@ def _pair(windows: range) -> tuple[Step, ...]:
             *_windows(m.Leave(slot), windows, slot),
             Step(m.Wrmsr(slot, c.PL1_SSP, value)),
             Step(m.Rdmsr(slot, c.PL1_SSP)),
-            *_windows(m.GetMsrs(slot, (c.PL1_SSP,)), windows, slot),
+            *_windows(m.GetMsrs(slot, c.POINTER_MSRS), windows, slot),
+            Step(m.Wrmsr(slot, c.PL2_SSP, tag(slot, c.PL2_SSP), emulated=True)),
         ]
         if len(windows) > 1:
             steps += [
@@ -628,6 +629,17 @@ def _registers_of_guest() -> Iterator[Step]:
     yield from (Step(op) for op in (m.Init(0), m.Preempt(0, 1)))
 
 
+def _stale() -> tuple[Step, ...]:
+    """A read that fails right after one that succeeded."""
+    return (
+        Step(m.SetMsrs(0, ((c.PL0_SSP, A0),))),
+        Step(m.GetOneReg(0, c.ONE_REG_MSR | c.PL0_SSP)),
+        Step(m.GetOneReg(0, c.ONE_REG_MSR | 0x6A9)),
+        Step(m.GetOneReg(0, c.ONE_REG_GUEST_SSP | 1)),
+        Step(m.GetMsrs(0, (c.PL0_SSP, 0x6A9))),
+    )
+
+
 def _recreated() -> tuple[Step, ...]:
     """What a vCPU leaves behind for the next one in its slot."""
     return (
@@ -699,11 +711,12 @@ def _scopes() -> dict[str, Scope]:
         "torn": Scope(one, _torn()),
         "torn-leave": Scope(one, _torn_leave(), depth=1, sequences=4),
         "torn-write": Scope(one, _torn_write(), depth=1, sequences=4),
-        "pair": Scope(two, _pair(range(4, 5)), depth=9),
+        "pair": Scope(two, _pair(range(4, 5)), depth=6),
         "control": Scope(one, _control()),
         "registers-host": Scope(one, tuple(_registers_of_host()), depth=3, needs=one_reg),
         "registers-guest": Scope(one, tuple(_registers_of_guest()), depth=4),
-        "recreated": Scope(one, _recreated(), depth=1, sequences=4, needs=one_reg),
+        "recreated": Scope(one, _recreated(), depth=6, needs=one_reg),
+        "stale-reads": Scope(one, _stale(), sequences=3, needs=one_reg),
         "control-ibt": Scope(m.Config(vcpus=(IBT_ONLY,)), _control()),
         "control-neither": Scope(m.Config(vcpus=(NEITHER,)), _control()),
         "smm": Scope(one, _smm(), needs=frozenset({"smm"})),

@@ -358,6 +358,17 @@ def test_nested_svm_always_switches() -> None:
     assert first(after(world(SHSTK_ONLY, host=amd), m.Run(0)), m.NestedEnter(0, bad)).result == c.VMEXIT_INVALID
 
 
+def test_a_refused_vmrun_leaves_the_clean_bit_meaningless() -> None:
+    """Whether vmcb12's values were taken is nobody's business then."""
+    amd = m.Host(vendor="amd", ibt=False)
+    plain, clean = m.Area(1, 8, 8), m.Area(1, 8, 8, clean=True)
+    bad = m.Area(1, 8, 8, cet=True, wp=False)
+    running = after(world(SHSTK_ONLY, host=amd), m.Run(0))
+
+    assert m.legal(after(running, m.NestedEnter(0, plain), m.NestedExit(0)), m.NestedEnter(0, clean))
+    assert not m.legal(after(running, m.NestedEnter(0, bad)), m.NestedEnter(0, clean))
+
+
 def test_restored_l2_keeps_what_was_restored() -> None:
     """With no entry pending nothing is loaded from vmcs12."""
     state = after(world(), m.SetMsrs(0, ((c.S_CET, 3),)), m.SetSregs(0, True, True))
@@ -404,6 +415,7 @@ def test_a_far_jump_needs_a_low_ssp() -> None:
         ((m.Leave(0), m.Window(0), m.Run(0)), "CET-044"),
         ((m.Leave(0), m.Migrate(0), m.Run(0)), "CET-032"),
         ((m.NestedEnter(0, m.Area(cet=False)),), "CET-087"),
+        ((m.Wrmsr(0, c.PL0_SSP, A), m.Leave(0), m.Destroy(0), m.Create(0), m.Run(0)), "CET-059"),
     ],
 )
 def test_a_read_cites_what_the_value_should_have_survived(ops: tuple[Any, ...], clause: str) -> None:
