@@ -600,9 +600,9 @@ SCOPES: dict[str, Scope] = {
         profiles=_INPLACE,
     ),
     "shutdown": Scope(Config(started=False), _SHUTDOWN, depth=4, needs=_H, profiles=_INPLACE),
-    "driver": Scope(Config(side="guest"), _DRIVER, depth=3, states=48, transitions=875, needs=_G),
+    "driver": Scope(Config(side="guest"), _DRIVER, depth=3, states=48, transitions=903, needs=_G),
     "driver in the loop": Scope(
-        Config(side="guest", host="hypervisor"), _DRIVER, depth=1, states=6, transitions=60, needs=_G
+        Config(side="guest", host="hypervisor"), _DRIVER, depth=1, states=6, transitions=62, needs=_G
     ),
     "driver's last numbers": Scope(
         Config(side="guest", count=2**32 - 6),

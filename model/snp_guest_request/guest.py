@@ -45,14 +45,27 @@ REPLAYS = ("drop", "replay")
 TAMPERED = ("wrong-number", "wrong-type", "wrong-version", "size-huge", "size-0", "corrupt", "tag")
 """Firmware was asked, and its answer changed on the way."""
 
-HONEST = ("ok", "toctou", "lost", *TAMPERED)
+HONEST = ("ok", "toctou", "lost", "exception", *TAMPERED)
 """Treatments in which the request reaches firmware, unless its certificates need more pages."""
 
 REFUSALS = {"status": 0x16, "generic": 0xFFFFFFFF << 32, "both-halves": (5 << 32) | 0x16, "malformed": 0}
 """Answers that are no success, without firmware being asked; `malformed` has SW_EXITINFO1 2."""
 
-HOSTS = ("ok", "toctou", "busy", "too-small", "too-small-lie", "busy-forever", "lost", *REPLAYS, *TAMPERED, *REFUSALS)
-"""What a host may do with one exit. `lost`: firmware was asked, and the generic error reported.
+HOSTS = (
+    "ok",
+    "toctou",
+    "busy",
+    "too-small",
+    "too-small-lie",
+    "busy-forever",
+    "lost",
+    "exception",
+    *REPLAYS,
+    *TAMPERED,
+    *REFUSALS,
+)
+"""What a host may do with one exit. `lost`: firmware was asked, and the generic error reported;
+`exception`: the same with SW_EXITINFO1 1 and nothing in SW_EXITINFO2.
 `toctou`: the response is good until it was read once."""
 
 BUSY_SURELY_TAKEN = 30
@@ -161,7 +174,7 @@ def _end(state: State, guest: Guest, op: Call, host: str, needed: int, also: tup
         processed = _counted(guest) if host in TAMPERED else guest
         clause = c.PRIVATE_ENCRYPTION if host in REPLAYS else c.RESPONSE_CHECKED
         return _wiped(state, processed, -EBADMSG, clause, (c.RESPONSE_CHECKED,))
-    return _wiped(state, _counted(guest) if host == "lost" else guest, ERRNO, c.WIPE)
+    return _wiped(state, _counted(guest) if host in ("lost", "exception") else guest, ERRNO, c.WIPE)
 
 
 def _counted(guest: Guest) -> Guest:

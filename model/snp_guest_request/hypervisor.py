@@ -226,7 +226,9 @@ def _extended(state: State, op: ExtGuestRequest, env: Answers, profile: Profile)
             return _forwarded(state, op, env, profile)
         message = MESSAGES[op.message] if _composed(op) else MESSAGES["zero"]
         if message.type != REPORT_REQ:
-            return _forwarded(state, op, env, profile, also=(c.OTHER_TYPES_ARE_BASIC, *_never_exits(profile)))
+            basic = _forwarded(state, op, env, profile, also=(c.OTHER_TYPES_ARE_BASIC, *_never_exits(profile)))
+            ignored = op.missing or _data(op) % PAGE_SIZE
+            return _owed(basic, c.OTHER_TYPES_ARE_BASIC) if ignored else basic
         if "a" in op.missing or "b" in op.missing:
             return Outcome(state, malformed(INVALID_INPUT), c.REGISTERS_SUPPLIED, also=_INERT)
         if _data(op) % PAGE_SIZE:
@@ -250,25 +252,30 @@ def _with_certs(state: State, op: ExtGuestRequest, env: Answers, profile: Profil
     large = profile.certs == "kernel" and npages * PAGE_SIZE > FW_BLOB_MAX_SIZE
     if blob is None:
         outcomes = _with_data(state, op, env, profile, ("zero",) if npages else (), c.EMPTY_TABLE)
-        return _of_larger(outcomes) if large else outcomes
+        if not npages:
+            return _owed(outcomes, c.EMPTY_TABLE)
+        return _owed(outcomes, c.LARGER_BUFFER) if large else outcomes
     needed = -(-blob.length // PAGE_SIZE)
+    both = vm.instance is not None and state.host_certs is not None
     if npages < needed:
-        small = Outcome(state, answer(TOO_SMALL_INFO2, needed), c.TOO_SMALL, c.TOO_SMALL, (c.PAGES_NEEDED, c.NO_ACTION))
+        because = c.PAGES_NEEDED if blob.length % PAGE_SIZE else c.INSTANCE_WINS if both else c.TOO_SMALL
+        counted = (c.TOO_SMALL, c.PAGES_NEEDED, c.NO_ACTION)
+        small = Outcome(state, answer(TOO_SMALL_INFO2, needed), because, c.TOO_SMALL, counted)
         return (small, *_refusals(state, op, env, profile))
-    also: tuple[Clause, ...] = (c.INSTANCE_WINS,) if vm.instance and state.host_certs else ()
+    also: tuple[Clause, ...] = (c.BLOB_COPIED,) if both else ()
     also += (c.LARGER_BUFFER,) if npages > needed and not large else ()
     labels = tuple((blob.name, i, min(PAGE_SIZE, blob.length - i * PAGE_SIZE)) for i in range(needed))
     also += (c.NO_STALE_BLOB, c.BLOB_ATOMIC)
-    outcomes = _with_data(state, op, env, profile, labels, c.BLOB_COPIED, also)
-    return _of_larger(outcomes) if large else outcomes
+    outcomes = _with_data(state, op, env, profile, labels, c.INSTANCE_WINS if both else c.BLOB_COPIED, also)
+    if both:
+        return _owed(outcomes, c.INSTANCE_WINS)
+    return _owed(outcomes, c.LARGER_BUFFER) if large else outcomes
 
 
-def _of_larger(outcomes: Outcomes) -> Outcomes:
-    """The same outcomes where what firmware answers is owed to a buffer larger than any blob being accepted."""
+def _owed(outcomes: Outcomes, clause: Clause) -> Outcomes:
+    """The same outcomes where what firmware answers is owed to `clause`: a wrong answer breaks that one first."""
     return tuple(
-        replace(o, because=c.LARGER_BUFFER, also=(*o.also, o.because))
-        if o.because in (c.SUCCESS, c.FIRMWARE_STATUS)
-        else o
+        replace(o, because=clause, also=(*o.also, o.because)) if o.because in (c.SUCCESS, c.FIRMWARE_STATUS) else o
         for o in _tuple(outcomes)
     )
 
@@ -575,8 +582,9 @@ def cite(state: State, op: object, field: str, expected: View, got: View) -> Cla
         return None
     if state.certs != "kernel" and not (_composed(op) and MESSAGES[op.message].type == REPORT_REQ):
         return c.OTHER_TYPES_ARE_BASIC
-    if state.certs == "kernel" and (state.vms[number].instance or state.host_certs):
-        return c.BLOB_COPIED
+    instance, host = state.vms[number].instance, state.host_certs
+    if state.certs == "kernel" and (instance or host):
+        return c.INSTANCE_WINS if instance and host else c.BLOB_COPIED
     return c.EMPTY_TABLE
 
 

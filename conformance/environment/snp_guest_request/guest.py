@@ -208,6 +208,9 @@ class GuestKernel(Operations):
         script = self.scripts.get(self.frame, [])
         host = script.pop(0) if script else "ok"
         extended = code == EXT_GUEST_REQUEST
+        op = self.act.op
+        if extended and rbx and isinstance(op, GetExtReport) and not (op.buffer and op.certs_len):
+            raise Violation(c.CERTS_LENGTH, f"{rbx} pages are offered though the caller gave no buffer")
         if host == "busy":
             self.busy_at[message] = self.clock
             return 0, BUSY_INFO2, rbx
@@ -227,6 +230,8 @@ class GuestKernel(Operations):
             return info1_, info2_, rbx
         if host == "lost":
             return 0, GENERIC_INFO2, rbx
+        if host == "exception":
+            return 1, 0, rbx
         if host in TAMPERED:
             self._tamper(host, response)
         elif host == "toctou":

@@ -174,11 +174,14 @@ class Host(Environment):
         """Guest pages whose RMP entry was changed by the hypervisor."""
         self.removed: dict[int, Page] = {}
         """Pages whose memslot is gone, by frame number."""
-        self.fd_of = [3, 4]
+        self.next_fd = 100
+        self.fd_of = [0, 0]
+        """By VM: the file descriptor that was given at launch."""
         self.ghcbs: set[tuple[int, str]] = set()
         """Registered GHCB pages: VM and name."""
         self.lock_vm: dict[str, int] = {}
-        self.moved_to = 0
+        self.joined: set[int] = set()
+        """VMs that were moved away, and mirrors."""
 
     @property
     def act(self) -> Act:
@@ -714,6 +717,8 @@ class Host(Environment):
         page = self.pages.get((gctx & ~bit) >> 12)
         if page is None or page.freed:
             raise Violation(c.NO_CONTEXT, f"SNP_GUEST_REQUEST with guest context {gctx:#x}, where none is")
+        if act.vm in self.joined and self.contexts[act.vm] is not page:
+            raise Violation(c.MOVE, "SNP_GUEST_REQUEST for a VM that was moved away, or is a mirror")
         if page.context is None or (page.owner != act.vm and self.contexts[act.vm] is not page):
             raise Violation(c.ONE_COMMAND, "SNP_GUEST_REQUEST with another VM's guest context")
         if self.contexts[act.vm] is not page:

@@ -20,6 +20,7 @@ from conformance.verdict import Crash, Violation
 from model.snp_guest_request import (
     CPU_OF,
     GPA,
+    MESSAGES,
     VM_OF,
     Blob,
     Boot,
@@ -63,6 +64,8 @@ from specs.snp_guest_request import (
     GUEST_VALID,
     HYPERVISOR,
     PAGE_SIZE,
+    RECLAIM,
+    REPORT_REQ,
     RESUME,
     SNP,
     TOO_SMALL_INFO2,
@@ -184,6 +187,8 @@ class Operations(Host):
         """What KVM_RUN's caller and the guest see: an errno, an exit, or the GHCB after resumption."""
         cpu, act = self.cpus[vcpu], self.act
         if ret == EXIT:
+            if not isinstance(act.op, ExtGuestRequest) or MESSAGES[act.op.message].type != REPORT_REQ:
+                raise Violation(c.NO_OTHER_EXIT, "an exit to userspace for a request that asks for no report")
             cpu.instants = list(act.instants)
             return (EXIT, *cpu.run)
         if ret > RESUME:
@@ -210,7 +215,7 @@ class Operations(Host):
             if small and offset == GHCB_RBX:
                 continue
             value = int.from_bytes(data[offset : offset + 8], "little")
-            raced = type(act.op) is Continue or getattr(act.op, "race", "") in ("rax", "rbx")
+            raced = getattr(act.op, "race", "") in ("rax", "rbx")
             absent = (offset == GHCB_RAX and "a" in missing) or (offset == GHCB_RBX and "b" in missing)
             if value != supplied and not (value == 0 and absent) and not raced:
                 raise Violation(c.REGISTERS_KEPT, f"GHCB field {offset:#x} came back as {value:#x}, was {supplied:#x}")
@@ -223,12 +228,11 @@ class Operations(Host):
         """Every entry point from nothing to running; the first result that is not 0, or 0."""
         driver, vm = self.driver, op.vm
         self.populate(vm)
-        self.fd_of[vm] = 3 + vm
-        self.fds[3 + vm] = "sev"
+        fd = self.fd_of[vm] = self._opened()
         vcpu = 0 if vm == 0 else 2
         steps: list[tuple[Any, ...]] = [(driver.vm_create, vm, op.kind), (driver.sev_init, vm)]
         if op.kind == SNP:
-            steps += [(driver.launch_start, vm, 3 + vm, 1 << 17), (driver.launch_finish, vm)]
+            steps += [(driver.launch_start, vm, fd, 1 << 17), (driver.launch_finish, vm)]
             if op.certs and self.profile.certs == "userspace":
                 steps.append((driver.enable_req_certs, vm))
         steps.append((driver.vcpu_create, vcpu, vm))
@@ -255,16 +259,22 @@ class Operations(Host):
 
     def launch_start(self, op: LaunchStart) -> int:
         """KVM_SEV_SNP_LAUNCH_START."""
-        number = {"open": 3 + op.vm, "closed": 30, "foreign": 9}[op.fd]
+        number = self._opened() if op.fd == "open" else {"closed": 30, "foreign": 9}[op.fd]
         before = self.contexts[op.vm]
         has = before is not None and before.context is not None and not before.freed
-        if op.fd == "open" and not has:
-            self.fds[number] = "sev"
-            self.fd_of[op.vm] = number
         result = self.enter_int(self.driver.launch_start, op.vm, number, (1 << 17) if op.valid else 0)
         if result < 0:
             self._nothing_left(c.ONE_CONTEXT if has or not op.valid else c.CONTEXT_FAILURE)
+        else:
+            self.fd_of[op.vm] = number
         return result
+
+    def _opened(self) -> int:
+        """A file descriptor of the secure processor, of a number that was never used."""
+        fd = self.next_fd
+        self.next_fd += 1
+        self.fds[fd] = "sev"
+        return fd
 
     def _nothing_left(self, clause: Any) -> None:
         """After a failure everything taken was given back, but for what firmware would not give back."""
@@ -351,6 +361,7 @@ class Operations(Host):
         self.guests[vm], self.watched[vm], self.contexts[vm] = {}, [], None
         self.bugged[vm], self.labels[vm] = False, UNTOUCHED
         self.rates.pop(vm, None)
+        self.joined.discard(vm)
         self.ghcbs = {ghcb for ghcb in self.ghcbs if ghcb[0] != vm}
         for vcpu, owner in enumerate(VM_OF):
             if owner == vm:
@@ -379,6 +390,7 @@ class Operations(Host):
                 if thing.owner == 0:
                     thing.owner, thing.vms = 2, {1} if thing.vms else set()
             self.asids = {asid: 2 if owner == 0 else owner for asid, owner in self.asids.items()}
+        self.joined.add(0 if moves else 1)
         self.enter_int(self.driver.vcpu_create, 2, 1)
         self.enter_int(self.driver.ghcb_register, 2, GPA["G0"])
         self.ghcbs.add((1, "G0"))
@@ -421,8 +433,8 @@ class Operations(Host):
         result = self.enter_int(self.driver.host_set_ext_config, tcb, user, length, int(op.writable))
         if result == 0 and op.blob:
             self.current[HOST] = (op.blob, op.length)
-        if result == 0 and op.tcb and op.blob:
-            self.certs_tcb = {op.blob: tcb}
+        if result == 0:
+            self.certs_tcb = {op.blob: tcb} if op.tcb and op.blob else {}
         return result
 
     def host_get_ext_config(self, op: HostGetExtConfig) -> object:
@@ -484,7 +496,8 @@ class Operations(Host):
             raise Violation(clause, f"lock {act.held[0]} is still held")
         for page in self.taken:
             if page.state not in (HYPERVISOR, GUEST_VALID) and not page.leaked and page.in_flight is self.frame:
-                clause = c.RECLAIM_FAILED if page.stuck else c.RESPONSE_PAGE_BACK
+                failed = c.MAKE_SHARED_FAILED if page.state == RECLAIM else c.RECLAIM_FAILED
+                clause = failed if page.stuck else c.RESPONSE_PAGE_BACK
                 raise Violation(clause, f"page {page.name} is left in RMP state {page.state}, and not leaked")
         for clause in (c.LOCK_FREE_AFTER, c.ROBUST):
             held[clause] = held.get(clause, 0) + 1
@@ -500,7 +513,7 @@ class Operations(Host):
                 if page.label == "corrupt" and self.profile.certs == "kernel" and len(blobs_in(bytes(page.data))) > 1:
                     self.dirty = []
                     raise Violation(c.BLOB_ATOMIC, f"page {page.name} holds a mixture of blobs")
-            if type(page.label) is tuple and page.label[0] != "rsp":
+            if type(page.label) is tuple and page.label[0] != "rsp" and page.before != page.data:
                 names.add(page.label[0])
         self.dirty = []
         if len(names) > 1:
