@@ -439,7 +439,8 @@ def legal(state: State, op: Operation) -> bool:
         case ConfigIntx():
             return bool(state.msix) or state.opens == 0
         case Write():
-            return state.msix is False and state.wired[0] is not None and _gain_within_ceiling(state, 0)
+            mapped = state.wired[0] is not None or state.life == "gone"
+            return state.msix is False and state.opens > 0 and mapped and _gain_within_ceiling(state, 0)
         case CloseFd() | ReuseFd():
             return True
         case ReadEventfd(fd):
@@ -760,6 +761,8 @@ def irq_set(state: State, vector: int, fd: int, answers: Answers, profile: Profi
             return Outcome(state, 0, specs.DETACHING_TWICE_IS_FINE, specs.DETACHING_TWICE_IS_FINE)
         because = specs.MINUS_ONE_DETACHES if fd == -1 else specs.ANY_NEGATIVE_DETACHES
         return Outcome(_unmapped(state, vector, profile), 0, because, specs.SILENT_AFTER_DETACH)
+    if answers.kzalloc or answers.kcalloc or answers.kasprintf:
+        return _no_memory(state, vector, fd, answers, profile)
     found = eventfd_of(state, fd)
     refusal = found if found < 0 else answers.eventfd_ctx_fdget
     if refusal:
@@ -767,9 +770,14 @@ def irq_set(state: State, vector: int, fd: int, answers: Answers, profile: Profi
     refusal = answers.request_irq
     if refusal:
         return _request_refused(state, vector, refusal, specs.REQUEST_ERRNO_FORWARDED, profile)
-    if answers.kzalloc or answers.kcalloc or answers.kasprintf:
-        return _request_refused(state, vector, -ENOMEM, specs.NEVER_HALF_MAPPED, profile)
     return _mapped(state, vector, found, profile)
+
+
+def _no_memory(state: State, vector: int, fd: int, answers: Answers, profile: Profile) -> Outcomes:
+    """A driver that allocates here may do so before or after the look-up, and may do without."""
+    refused = _request_refused(state, vector, -ENOMEM, specs.NEVER_HALF_MAPPED, profile)
+    rest = replace(answers, kzalloc=0, kcalloc=0, kasprintf=0)
+    return (*_outcomes(refused), *_outcomes(irq_set(state, vector, fd, rest, profile)))
 
 
 _ORDER = (specs.ORDER_OF_CHECKS,)
@@ -791,6 +799,8 @@ def _request_refused(state: State, vector: int, refusal: Errno, because: Clause,
     if state.wired[vector] is None or profile.irq_fail_replace == "lose":
         return lost
     kept = Outcome(state, refusal, because, effect, also)
+    if not state.msix and profile.intx_unmask == "set":
+        return (kept, lost, Outcome(_unmasked(state), refusal, because, effect, also))
     if vector not in state.lost:
         return (kept, lost)
     # The message may have been written again on the way.
@@ -829,10 +839,13 @@ def _mapped_after_reset(state: State, mapped: State, vector: int, eventfd: int, 
     if state.pending[vector]:
         repaired = repaired._replace(counters=_signalled(mapped.counters, eventfd))
     breaches = (specs.MESSAGE_REWRITTEN,) if state.wired[vector] is None else ()
-    return (
-        Outcome(repaired, 0, specs.SET_RETURNS_ZERO, effect, also=(specs.MESSAGE_REWRITTEN,)),
-        Outcome(mapped, 0, specs.SET_RETURNS_ZERO, effect, breaches=breaches),
-    )
+    early = Outcome(repaired, 0, specs.SET_RETURNS_ZERO, effect, also=(specs.MESSAGE_REWRITTEN,))
+    never = Outcome(mapped, 0, specs.SET_RETURNS_ZERO, effect, breaches=breaches)
+    if not state.pending[vector]:
+        return (early, never)
+    # Written again after the vector was unmasked: the held event is lost.
+    late = mapped._replace(lost=repaired.lost)
+    return (early, never, Outcome(late, 0, specs.SET_RETURNS_ZERO, effect, breaches=(specs.MESSAGE_REWRITTEN,)))
 
 
 def _mapped_intx(
@@ -869,6 +882,14 @@ def _unmapped(state: State, vector: int, profile: Profile) -> State:
     if state.msix:
         return State(*state[:6], now, *state[7:])
     return state._replace(wired=now, masked=state.masked and profile.intx_unmask == "user")
+
+
+def _unmasked(state: State) -> State:
+    """INTx unmasked on the way to a set that was refused: a level still asserted reaches the old eventfd again."""
+    wired = state.wired[0]
+    if not state.asserted or wired is None:
+        return state._replace(masked=False)
+    return state._replace(masked=True, counters=_signalled(state.counters, wired))
 
 
 def _after_remove(state: State) -> Outcomes:
@@ -954,8 +975,10 @@ def config_intx(state: State, op: ConfigIntx, profile: Profile) -> Outcome:
     return Outcome(state._replace(masked=op.disable), 0, specs.INTX_UNMASK)
 
 
-def write(state: State, profile: Profile) -> Outcome:
+def write(state: State, profile: Profile) -> Outcomes:
     """irqcontrol(1): unmask; a level still asserted signals at once and masks again (UIO-083)."""
+    if state.life == "gone":
+        return _after_remove(state)
     wired = state.wired[0]
     if profile.intx_unmask == "user":
         return Outcome(state, -ENOSYS, specs.INTX_UNMASK)

@@ -44,13 +44,13 @@ from strategies.domain import BOOLEAN, Domain, Scope, Shape, just
 
 INT_MIN, INT_MAX = -(2**31), 2**31 - 1
 
-VECTOR: Domain[object] = Domain((0, 1), (2, 3, 63, 64, 65, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 1), usual=0.9)
+VECTOR: Domain[object] = Domain((0, 1), (2, 3, 63, 64, 65, 256, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 1), usual=0.9)
 """Vectors on both sides of every limit, as u32."""
 EVENT_VECTOR: Domain[object] = Domain((0, 1), (2, 62, 63), usual=0.95)
 """Vectors that the function may raise."""
 FD: Domain[object] = Domain(
     (FIRST_FD, FIRST_FD + 1, -1),
-    (FIRST_FD + 2, DUP_FD, NEVER_OPENED_FD, *NOT_EVENTFDS, O_PATH_FD, -2, INT_MIN, INT_MAX, 511, 2**20),
+    (FIRST_FD + 2, DUP_FD, NEVER_OPENED_FD, *NOT_EVENTFDS, O_PATH_FD, -2, INT_MIN, INT_MAX, 511, FIRST_FD + 2**16),
     usual=0.8,
 )
 """Eventfds, fds that are none, and fds that unmap."""
@@ -227,7 +227,7 @@ SHAPES: dict[type, Shape] = {
     SetIntx: Shape({"level": Domain((True, False))}, weight=3, beside=(OtherInterrupt, IrqSet, Close, Remove)),
     OtherInterrupt: Shape({}, weight=1.5),
     ConfigIntx: Shape({"disable": Domain((True, False))}, weight=0.3),
-    Write: Shape({}, weight=1, interrupts=(SetIntx, OtherInterrupt), beside=(SetIntx, OtherInterrupt)),
+    Write: Shape({}, weight=1, interrupts=(SetIntx, OtherInterrupt), beside=(SetIntx, OtherInterrupt, Remove)),
     CloseFd: Shape({"fd": USER_FD}, weight=0.3),
     ReuseFd: Shape({"fd": USER_FD, "pipe": BOOLEAN}, weight=0.3),
     ReadEventfd: Shape({"fd": USER_FD}, weight=1),
@@ -254,6 +254,18 @@ def suggest(state: State, random: Random) -> Step | None:
     fd = FIRST_FD + random.randrange(2)
     return Step(IrqSet(vector, fd if state.wired[vector] is None or random.random() < 0.7 else -1))
 
+
+_MAPPED = (Probe(), Open(), IrqSet(0, FIRST_FD))
+STARTS = (
+    (PLAIN, tuple(Step(op) for op in (*_MAPPED, IrqSet(1, FIRST_FD + 1)))),
+    (INTX, tuple(Step(op) for op in _MAPPED)),
+    (Config(core_41=True), tuple(Step(op) for op in _MAPPED)),
+    (PLAIN, tuple(Step(op) for op in (*_MAPPED, Open(), RaiseVector(1)))),
+    (INTX, tuple(Step(op) for op in (*_MAPPED, SetIntx(True), SetIntx(False)))),
+    (Config(vectors=0, core_41=True), tuple(Step(op) for op in _MAPPED)),
+    (Config(core_41=True), (Step(Probe()),)),
+)
+"""(world, steps): the states in which two operations are run side by side, most telling first."""
 
 # -- Worlds explored without gaps
 
@@ -312,10 +324,14 @@ def _inside(outer: tuple[object, ...], inner: tuple[object, ...], points: int) -
     return tuple(Step(op, during=((k, Step(event)),)) for op in outer for event in inner for k in range(points))
 
 
-_BAD_FDS = (NEVER_OPENED_FD, O_PATH_FD, *NOT_EVENTFDS, INT_MAX)
+_BAD_FDS = (NEVER_OPENED_FD, O_PATH_FD, *NOT_EVENTFDS, INT_MAX, FIRST_FD + 2**16)
 _INPUTS = (
     *(Step(IrqSet(0, fd)) for fd in (*_BAD_FDS, DUP_FD, -2, INT_MIN)),
-    *(Step(IrqSet(vector, fd)) for vector in (2, 2**31, 2**32 - 1) for fd in (FIRST_FD, -1, NEVER_OPENED_FD)),
+    *(
+        Step(IrqSet(vector, fd))
+        for vector in (2, 256, 2**16, 2**31, 2**32 - 1)
+        for fd in (FIRST_FD, -1, NEVER_OPENED_FD)
+    ),
     *(Step(RawIoctl(cmd)) for cmd in (0, *COMMAND.edges) if isinstance(cmd, int)),
     *(Step(RawIoctl(pointer=pointer)) for pointer in POINTER.values if isinstance(pointer, int)),
     *(Step(RawIoctl(cmd, pointer)) for cmd in (0, 0x4010_4987) for pointer in (0, PAGE_END - 7)),
@@ -370,7 +386,7 @@ SCOPES: dict[str, Scope] = {
     },
     "1,1,1": Scope(_world(1, 1, 1), _plain(1, 1), states=44, transitions=237),
     "intx-1,1": Scope(_world(0, 1, 1), _plain(0, 1), states=82, transitions=598),
-    "inputs": Scope(PLAIN, (*_walk_through(2), *_INPUTS), depth=4, states=68, transitions=896),
+    "inputs": Scope(PLAIN, (*_walk_through(2), *_INPUTS), depth=4, states=68, transitions=973),
     "counters": Scope(Config(vectors=1, eventfds=_FULL), _COUNTING, depth=6, states=121, transitions=403),
     "flood": Scope(PLAIN, tuple(Step(op) for op in (Probe(), Open(), Flood())), depth=3, states=4, transitions=5),
     "probes": Scope(PLAIN, (*_refusals(), *_walk_through(2)), depth=5, states=46, transitions=622),
@@ -380,10 +396,10 @@ SCOPES: dict[str, Scope] = {
     ),
     "remove-inside": Scope(
         PLAIN,
-        (*_walk_through(2), *_inside((Remove(),), (IrqSet(0, FIRST_FD), Open(), Close()), 32)),
+        (*_walk_through(2), *_inside((Remove(),), (IrqSet(0, FIRST_FD), Open(), Close(), ListInterrupts()), 32)),
         depth=4,
         states=24,
-        transitions=842,
+        transitions=1098,
     ),
     "races": Scope(PLAIN, (*_BRIEF, *_beside(_HARDWARE_PAIRS, 16)), depth=4, states=57, transitions=1978),
     "races-6.x": Scope(PLAIN, (*_BRIEF, *_beside(_CALLBACK_PAIRS, 16)), depth=4, states=22, transitions=2459),
@@ -391,7 +407,14 @@ SCOPES: dict[str, Scope] = {
         Config(core_41=True), (*_BRIEF, *_beside(_CALLBACK_PAIRS, 16)), depth=4, states=22, transitions=2459
     ),
     "intx-races": Scope(
-        INTX, (*_BRIEF, Step(SetIntx(True)), *_beside(_INTX_PAIRS, 16)), depth=4, states=32, transitions=2297
+        INTX, (*_BRIEF, Step(SetIntx(True)), *_beside(_INTX_PAIRS, 16)), depth=4, states=32, transitions=2329
+    ),
+    "intx-races-4.1": Scope(
+        Config(vectors=0, core_41=True),
+        (*_BRIEF, *_beside(((Write(), Remove()), (Remove(), Write())), 16)),
+        depth=4,
+        states=8,
+        transitions=41,
     ),
     "inside": Scope(
         PLAIN,

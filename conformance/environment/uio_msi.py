@@ -20,7 +20,7 @@ from model import uio_msi as model
 from model.uio_msi import View
 from specs import uio_msi as specs
 from specs.clause import Clause
-from specs.uio_msi import EBUSY, EINVAL, ENODEV, ENOSPC, ENOSYS, PAGE_SIZE
+from specs.uio_msi import EBUSY, EINVAL, EIO, ENODEV, ENOSPC, ENOSYS, PAGE_SIZE
 
 PDEV_IRQ = 17
 """The function's INTx line, which another device shares."""
@@ -293,10 +293,12 @@ class UioMsi(Environment):
         return result
 
     def _write(self, _op: model.Write) -> int:
-        if not self.has_irqcontrol:
-            return -ENOSYS
+        if not self.registered:
+            return -EIO
         self._take_info_lock()
-        result = self.enter_int(self.driver.irqcontrol, 1)
+        result = -EIO if not self.registered else -ENOSYS
+        if self.registered and self.has_irqcontrol:
+            result = self.enter_int(self.driver.irqcontrol, 1)
         self._drop_info_lock()
         self._at_exit(specs.MEMORY_SAFE)
         return result
@@ -453,8 +455,8 @@ class UioMsi(Environment):
         raise self.remember(Violation(clause, f"{where}: {breach.detail}", breach.kind)) from None
 
     def _evaluate_line(self) -> None:
-        """Run the line's handlers while the function drives it."""
-        if self.handling and self.frame in self.handling:
+        """Run the line's handlers while the function drives it; under a spinlock, once that is released."""
+        if self.atomic or (self.handling and self.frame in self.handling):
             return
         actions = self.irqs.lines[PDEV_IRQ]
         for _ in range(STORM):
@@ -1022,6 +1024,8 @@ class UioMsi(Environment):
             raise Violation(specs.MEMORY_SAFE, f"spin_unlock_irqrestore({lock:#x}) by who does not hold it")
         self.atomic -= 1
         self.locked -= 1
+        if not self.config.vectors or self.config.msix_broken:
+            self._evaluate_line()
 
     # -- the UIO core
 
@@ -1232,7 +1236,7 @@ def _leaves_intx_as_found(record: Record) -> bool | str:
 def _dma_follows_opens(record: Record) -> bool | str:
     """Bus mastering is on exactly while the device is open (UIO-057)."""
     env: UioMsi = record.env  # type: ignore[assignment]  # the only environment of this subsystem
-    if record.before.life != "bound" or record.result:
+    if record.before.life != "bound":
         return False
     if env.master == (record.after.opens > 0):
         return True

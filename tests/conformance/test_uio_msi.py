@@ -24,7 +24,7 @@ from conformance.environment.memory import UserMemory
 from conformance.lockstep import Report, run_trace
 from conformance.strength import kill
 from conformance.subsystem import subsystem
-from conformance.trace import Trace
+from conformance.trace import Trace, decode, encode
 from conformance.verdict import Violation
 from model.step import Fault, Parallel, Step
 from model.uio_msi import (
@@ -50,7 +50,7 @@ from model.uio_msi import (
 )
 from specs import uio_msi as specs
 from specs.clause import Clause
-from specs.uio_msi import EAGAIN, EBADF, EBUSY, EINVAL, ENODEV, ENOMEM, ENOSPC
+from specs.uio_msi import EAGAIN, EBADF, EBUSY, EINVAL, ENODEV, ENOMEM, ENOSPC, IRQF_SHARED
 
 S = subsystem("uio_msi")
 INTX = Config(vectors=0)
@@ -385,9 +385,9 @@ LARGE = ("2,2,2", "intx-2,2", "unmerged")
 """Scopes that one driver's test is enough for."""
 
 
-def explored(factory: type, profile: str, walked: int = 0) -> Context:
+def explored(factory: type[Upstream], profile: str, walked: int = 0) -> Context:
     """What the gate's scopes find, or the smaller ones and some random steps."""
-    candidate = Candidate("test", factory, profile, frozenset(specs.CAPABILITIES))
+    candidate = Candidate("test", factory, profile, factory.capabilities)
     small = {name: scope for name, scope in S.scopes.items() if not walked or name not in LARGE}
     context = Context(replace(S, scopes=small), candidate, profile, steps=walked)
     explore.run(context)
@@ -489,6 +489,137 @@ def test_another_correct_driver_is_not_accused() -> None:
 
     assert [failure.signature for failure in context.failures] == []
     assert [warning.signature for warning in context.warnings] == []
+
+
+class UnregistersFirst(Upstream):
+    """A correct driver for the 6.x core alone, which keeps callbacks out once the device is unregistered."""
+
+    capabilities = frozenset(Upstream.capabilities - {"core-4.1"})
+
+    def remove(self) -> None:
+        port = self.port
+        port.uio_unregister_device()
+        if self.open_count:
+            self._shut_down()
+        if not self.msix:
+            self._set_intx_mask(self.was_masked)
+        self._free_tables()
+        port.pci_release_regions()
+        port.pci_disable_device()
+        port.kfree(self.device)
+        self._forget()
+
+
+def test_driver_that_relies_on_the_new_core_is_not_accused() -> None:
+    """Removal needs no exclusion of its own there."""
+    context = explored(UnregistersFirst, "upstream", 15_000)
+
+    assert [failure.signature for failure in context.failures] == []
+    assert [warning.signature for warning in context.warnings] == []
+
+
+class NamesAtSet(Upstream):
+    """A correct driver that allocates a vector's name when it is mapped, under a spinlock-guarded table."""
+
+    def _attach_msix(self, vector: int, trigger: int) -> int:
+        name = self.port.kasprintf(f"vector {vector}")
+        if not name:
+            self.port.eventfd_ctx_put(trigger)
+            return -ENOMEM
+        old, self.names[vector] = self.names[vector], name
+        err = super()._attach_msix(vector, trigger)
+        if not err or not self.triggers[vector]:
+            self.port.kfree(old)
+            return err
+        # The old action was installed again with the new name.
+        self.port.kfree(old)
+        return err
+
+    def handler(self, irq: int, dev_id: int) -> int:
+        self.port.spin_lock_irqsave(0x80)
+        handled = super().handler(irq, dev_id)
+        self.port.spin_unlock_irqrestore(0x80)
+        return handled
+
+
+def test_driver_that_allocates_late_is_not_accused() -> None:
+    """A set that meets no memory fails and keeps the old mapping; handlers may hold a spinlock."""
+    context = explored(NamesAtSet, "upstream", 15_000)
+
+    assert [failure.signature for failure in context.failures] == []
+    assert [warning.signature for warning in context.warnings] == []
+
+
+class IntxByFlag(Upstream):
+    """A correct driver with VFIO's masked flag under a spinlock, which puts the old eventfd back when it must."""
+
+    masked = False
+
+    def _set_masked(self, masked: bool) -> None:
+        self.port.spin_lock_irqsave(0x80)
+        self.masked = masked
+        self.port.pci_intx(0 if masked else 1)
+        self.port.spin_unlock_irqrestore(0x80)
+
+    def _attach_intx(self, trigger: int) -> int:
+        port, old = self.port, self.triggers[0]
+        if old:
+            port.free_irq(self.irq, self.contexts)
+        self.triggers[0] = trigger
+        self._set_masked(False)
+        err = port.request_irq(self.irq, IRQF_SHARED, self.names[0], self.contexts)
+        if not err:
+            if old:
+                port.eventfd_ctx_put(old)
+            return 0
+        port.eventfd_ctx_put(trigger)
+        self.triggers[0] = old
+        if old and port.request_irq(self.irq, IRQF_SHARED, self.names[0], self.contexts):
+            self.triggers[0] = 0
+            port.eventfd_ctx_put(old)
+        return err
+
+    def _detach(self, vector: int) -> None:
+        if not self.msix:
+            self._set_masked(True)
+        super()._detach(vector)
+
+    def irqcontrol(self, on: int) -> int:
+        self.port.mutex_lock(0x100)
+        err = -ENODEV
+        if self.bound and self.open_count:
+            if not self.msix:
+                self._set_masked(not on)
+            err = 0
+        self.port.mutex_unlock(0x100)
+        return err
+
+    def handler(self, irq: int, dev_id: int) -> int:
+        if self.msix:
+            return super().handler(irq, dev_id)
+        self.port.spin_lock_irqsave(0x80)
+        mine = not self.masked and self.port.pci_check_and_mask_intx()
+        if mine:
+            self.masked = True
+        self.port.spin_unlock_irqrestore(0x80)
+        if not mine:
+            return specs.IRQ_NONE
+        self.port.eventfd_signal(self.triggers[0])
+        return specs.IRQ_HANDLED
+
+
+def test_driver_with_a_masked_flag_is_not_accused() -> None:
+    """Whether INTx is masked it remembers itself; a refused set may unmask on the way."""
+    context = explored(IntxByFlag, "upstream", 15_000)
+
+    assert [failure.signature for failure in context.failures] == []
+    assert [warning.signature for warning in context.warnings] == []
+
+
+def test_traces_survive_their_files() -> None:
+    """What is written is what is read, for random traces of every world."""
+    for trace in walks(40, seed=3):
+        assert decode(encode(trace), {"uio_msi": S.config}, {"uio_msi": S.operations}) == trace
 
 
 # -- wrong drivers
