@@ -335,6 +335,8 @@ class Calls(Environment):
             raise Violation(
                 c.VMCB_OF_RUNNING_VCPU_UNTOUCHED, f"VMCB {offset:#x} of vCPU {cpu.id} written in guest mode"
             )
+        if vmcb.cached is not None:
+            self.hold(c.VMCB_OF_RUNNING_VCPU_UNTOUCHED)
         if not self.known_host.avic:
             bits = 1 << INT_CTL_AVIC | 1 << INT_CTL_X2AVIC
             if (offset in CACHED and value) or (offset == VMCB_INT_CTL and value & bits):
