@@ -1725,7 +1725,8 @@ class TdpMirror(Environment):
 
     def _tdp_map(self, op: model.TdpMap) -> tuple[int, tuple[int, ...]]:
         gfn = op.gpa >> spec.PAGE_SHIFT & ~self.bits
-        if self._vcpu(op.vcpu).root != INVALID_PAGE:
+        v = self._vcpu(op.vcpu)
+        if INVALID_PAGE not in (v.root, v.mirror) or (v.mirror if op.private else v.root) != INVALID_PAGE:
             refusal = 0
             for kind in (spec.HEADER, spec.TABLE, spec.EXTERNAL):
                 refusal = refusal or self.cache_topup(op.vcpu, kind, 5, NONPRESENT)

@@ -692,3 +692,12 @@ def test_a_stale_fault_is_seen_as_the_wrong_page() -> None:
     ]
 
     assert any(report.failure is not None for report in failures)
+
+
+def test_a_map_on_a_mirror_without_a_direct_root_has_its_caches_filled() -> None:
+    """The harness fills them, as the caller of the map would; nobody is accused."""
+    steps = (*(Step(op) for op in (model.VcpuCreate(), model.MmuReload(), model.MmuUnload())),)
+    maps = [Step(model.TdpMap(gpa=gfn << 12, private=True)) for gfn in (0, 1, 0, 1)]
+    again = Step(model.GmemInvalidate())
+
+    assert judge(*steps, *maps, again, *maps).failure is None
