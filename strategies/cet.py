@@ -652,23 +652,23 @@ def _recreated() -> tuple[Step, ...]:
     )
 
 
-def _torn_leave() -> tuple[Step, ...]:
-    """A value written and read back, with a preemption at each point of leaving KVM_RUN."""
+def _torn_leave(k: int) -> tuple[Step, ...]:
+    """A value written and read back, with a preemption at one point of leaving KVM_RUN."""
     return (
         Step(m.GetMsrs(0, (c.PL0_SSP,))),
         Step(m.Run(0)),
         Step(m.Wrmsr(0, c.PL0_SSP, A0)),
-        *_windows(m.Leave(0), range(16)),
+        Step(m.Leave(0), during=((k, Step(m.Window(0))),)),
     )
 
 
-def _torn_write() -> tuple[Step, ...]:
-    """A value that userspace set, with a preemption at each point of the guest's first write of another."""
+def _torn_write(k: int) -> tuple[Step, ...]:
+    """A value that userspace set, with a preemption at one point of the guest's first write of another."""
     return (
         Step(m.Rdmsr(0, c.PL1_SSP)),
         Step(m.SetMsrs(0, ((c.PL1_SSP, A1),))),
         Step(m.Run(0)),
-        *_windows(m.Wrmsr(0, c.PL0_SSP, A0), range(8)),
+        Step(m.Wrmsr(0, c.PL0_SSP, A0), during=((k, Step(m.Window(0))),)),
     )
 
 
@@ -709,8 +709,8 @@ def _scopes() -> dict[str, Scope]:
         "core": Scope(one, _core()),
         "bypass": Scope(one, _bypass()),
         "torn": Scope(one, _torn()),
-        "torn-leave": Scope(one, _torn_leave(), depth=1, sequences=4),
-        "torn-write": Scope(one, _torn_write(), depth=1, sequences=4),
+        **{f"torn-leave-{k}": Scope(one, _torn_leave(k), depth=4) for k in range(16)},
+        **{f"torn-write-{k}": Scope(one, _torn_write(k), depth=4) for k in range(8)},
         "pair": Scope(two, _pair(range(4, 5)), depth=6),
         "control": Scope(one, _control()),
         "registers-host": Scope(one, tuple(_registers_of_host()), depth=3, needs=one_reg),

@@ -515,8 +515,9 @@ DEFECTS: tuple[Defect, ...] = (
         "CET-A-13",
         "Bit 12 of XSS is offered whatever the hardware has.",
         CetKernelForced,
-        ("CET-060", "CET-061", "CET-075"),
+        ("CET-060", "CET-061", "CET-075", "CET-073"),
         2,
+        note="CET-073: without XSS in hardware the guest's write should have been refused.",
     ),
     Defect(
         "CET-A-14", "One CET bit, forced at that, is enough to offer SHSTK.", AnyCetBitWillDo, ("CET-060", "CET-061"), 2
