@@ -198,11 +198,16 @@ class _Terminated:
     def __init__(self) -> None:
         self.last = -TWICE
 
-    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+    def __call__(self, _number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        if now - self.last >= TWICE:
-            self.last = now
-            signal.raise_signal(signal.SIGINT)
+        if now - self.last < TWICE:
+            return
+        self.last = now
+        on_interrupt = signal.getsignal(signal.SIGINT)
+        if callable(on_interrupt):
+            on_interrupt(signal.SIGINT, frame)
+        else:  # a background job of a shell script ignores Ctrl-C, but not this
+            raise KeyboardInterrupt
 
 
 def invoke(arguments: Sequence[str] | None = None) -> int:

@@ -214,15 +214,19 @@ def test_a_candidate_that_does_nothing_fails(capsys: pytest.CaptureFixture[str])
 
 
 def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
-    """The command in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "conformance", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
-        **options,
-    )
+    """The command in a process of its own, which Ctrl-C reaches even where the tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "conformance", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+            **options,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -241,7 +245,7 @@ def test_ctrl_c_leaves_a_partial_report(tmp_path: Path, workers: str, ending: si
     os.killpg(process.pid, ending)
     if ending is signal.SIGTERM:  # as `timeout` does
         os.killpg(process.pid, ending)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
 
     assert "steps" in progress
     assert process.returncode == 4, (out, err)
@@ -249,6 +253,28 @@ def test_ctrl_c_leaves_a_partial_report(tmp_path: Path, workers: str, ending: si
     footer = json.loads(path.read_text().splitlines()[-1])
     assert (footer["kind"], footer["interrupted"], footer["steps"] > 0) == ("footer", True, True)
     assert "Traceback" not in err
+
+
+def test_sigterm_ends_a_background_job(tmp_path: Path) -> None:
+    """A shell script's background jobs ignore Ctrl-C from birth; a cancelled job must end all the same."""
+    command = f"{sys.executable} -m conformance run uio_msi --candidate builtin:upstream --budget 5m --engine campaign"
+    shell = subprocess.Popen(
+        ["/bin/sh", "-c", f"{command} & echo $!; wait $!; echo ended $?"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert shell.stdout is not None
+    assert shell.stderr is not None
+    pid = int(shell.stdout.readline())
+    shell.stderr.readline()
+
+    os.kill(pid, signal.SIGTERM)
+    out, _ = shell.communicate(timeout=120)
+
+    assert out.splitlines()[-1] == "ended 4"
 
 
 def test_nobody_reading_on_is_no_error() -> None:
