@@ -58,12 +58,12 @@ def plain(state: State, op: object, env: Answers = NOTHING, profile: str = "upst
         (GuestRequest(resp="R"), (1, 2, 4, None), "SNP-007"),
         (ExtGuestRequest(missing="b"), (1, 2, 5, None), "SNP-008"),
         (ExtGuestRequest(data="D+8", npages=0), (1, 2, 5, None), "SNP-009"),
-        (ExtGuestRequest(message="key", data="D+8", missing="ab"), (1, 0, 0, None), "SNP-017"),
+        (ExtGuestRequest(message="key", data="D+8", missing="ab"), (1, 0, 0, None), "SNP-010"),
         (GuestRequest(message="bad-tag"), (1, 0, 0xB, None), "SNP-018"),
         (GuestRequest(req="hole"), -5, "SNP-021"),
         (GuestRequest(resp="readonly"), -5, "SNP-021"),
         (ExtGuestRequest(data="hole"), -5, "SNP-052"),
-        (ExtGuestRequest(data="hole", npages=0), (1, 0, 0, None), "SNP-017"),
+        (ExtGuestRequest(data="hole", npages=0), (1, 0, 0, None), "SNP-051"),
     ],
 )
 def test_one_request(op: object, result: object, clause: str) -> None:

@@ -672,6 +672,7 @@ class Host(Environment):
                 page.stuck = page.kept = True
             return self._status(INVALID_GUEST, error)
         page.state, page.decommissioned = FIRMWARE, True
+        page.stuck = page.kept = False
         return self._status(0, error)
 
     def snp_guest_request(self, fd: int, gctx: int, request: int, response: int, error: int) -> tuple[int, int]:
@@ -795,6 +796,7 @@ class Host(Environment):
         if page.state in (CONTEXT, HV_FIXED):
             return -EIO
         page.cleanup += 1
+        page.stuck = page.stuck and page.is_guest
         page.state = _RECLAIMED.get(page.state, page.state)
         return 0
 
