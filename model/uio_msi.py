@@ -439,8 +439,9 @@ def legal(state: State, op: Operation) -> bool:
         case ConfigIntx():
             return bool(state.msix) or state.opens == 0
         case Write():
-            mapped = state.wired[0] is not None or state.life == "gone"
-            return state.msix is False and state.opens > 0 and mapped and _gain_within_ceiling(state, 0)
+            if state.life == "gone":
+                return state.opens > 0
+            return state.msix is False and state.wired[0] is not None and _gain_within_ceiling(state, 0)
         case CloseFd() | ReuseFd():
             return True
         case ReadEventfd(fd):

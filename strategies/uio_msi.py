@@ -347,6 +347,16 @@ def _beside(pairs: tuple[tuple[object, object], ...], points: int) -> tuple[Step
     return tuple(Step(Parallel(Step(left), Step(right), (k,))) for left, right in pairs for k in range(points))
 
 
+def _handled_inside(callbacks: tuple[object, ...], event: object, points: int, length: int) -> tuple[Step, ...]:
+    """Each callback left alone for the start of a handler, up to `length` points, and again for its end."""
+    return tuple(
+        Step(Parallel(Step(callback), Step(event), (k, k + n)))
+        for callback in callbacks
+        for k in range(points)
+        for n in range(1, length + 1)
+    )
+
+
 _SET_A, _SET_B, _UNSET = _SETS
 _HARDWARE_PAIRS: tuple[tuple[object, object], ...] = (
     *((op, RaiseVector(0)) for op in (*_SETS, Close(), Remove())),
@@ -401,13 +411,32 @@ SCOPES: dict[str, Scope] = {
         states=24,
         transitions=1098,
     ),
-    "races": Scope(PLAIN, (*_BRIEF, *_beside(_HARDWARE_PAIRS, 16)), depth=4, states=57, transitions=1978),
+    "races": Scope(
+        PLAIN,
+        (
+            *_BRIEF,
+            *_beside(_HARDWARE_PAIRS, 16),
+            *_handled_inside((_SET_B, _UNSET, Close(), Remove()), RaiseVector(0), 16, 2),
+        ),
+        depth=4,
+        states=57,
+        transitions=3290,
+    ),
     "races-6.x": Scope(PLAIN, (*_BRIEF, *_beside(_CALLBACK_PAIRS, 16)), depth=4, states=22, transitions=2459),
     "races-4.1": Scope(
         Config(core_41=True), (*_BRIEF, *_beside(_CALLBACK_PAIRS, 16)), depth=4, states=22, transitions=2459
     ),
     "intx-races": Scope(
-        INTX, (*_BRIEF, Step(SetIntx(True)), *_beside(_INTX_PAIRS, 16)), depth=4, states=32, transitions=2329
+        INTX,
+        (
+            *_BRIEF,
+            Step(SetIntx(True)),
+            *_beside(_INTX_PAIRS, 16),
+            *_handled_inside((_SET_B, _UNSET, Close()), SetIntx(True), 14, 5),
+        ),
+        depth=4,
+        states=32,
+        transitions=4009,
     ),
     "intx-races-4.1": Scope(
         Config(vectors=0, core_41=True),

@@ -47,6 +47,7 @@ from model.uio_msi import (
     ReadEventfd,
     Remove,
     SetIntx,
+    Write,
 )
 from specs import uio_msi as specs
 from specs.clause import Clause
@@ -735,6 +736,15 @@ def test_removal_waits_for_an_ioctl_with_the_new_core_only() -> None:
 
     for core_41 in (False, True):
         assert run(Upstream, Probe(), Open(), race, config=Config(core_41=core_41)).failure is None
+
+
+def test_write_that_meets_removal_after_falling_back() -> None:
+    """The driver answers -ENODEV, as the core does after removal, also where MSI-X could not be used."""
+    race = Parallel(Step(Write()), Step(Remove()), (0,))
+
+    report = run(Upstream, Probe(), Open(), IrqSet(0, FIRST_FD), race, config=Config(msix_broken=True, core_41=True))
+
+    assert report.failure is None
 
 
 def test_shared_line_of_intx() -> None:
