@@ -702,6 +702,13 @@ def test_moved_vm_is_usable() -> None:
     assert report.steps[2].result == (1, 0, 0, None)
 
 
+def test_moved_vm_may_be_kept_by_firmware() -> None:
+    """SNP-073: the ASID leaked with the destination is not missed when the source goes."""
+    kept = Step(VmDestroy(1), (Fault("snp_decommission", -16),))
+
+    assert run(InPlace, MoveFrom(), kept, VmDestroy(0)).failure is None
+
+
 def test_second_life_of_a_vm() -> None:
     """Everything is given back: the same number can be used again."""
     assert run(Upstream, GuestRequest(), VmDestroy(0), Boot(0), GuestRequest(), Decommission(0)).failure is None

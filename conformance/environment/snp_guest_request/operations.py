@@ -344,6 +344,7 @@ class Operations(Host):
         for asid, owner in self.asids.items():
             if owner in mine and not (context is not None and context.kept):
                 raise Violation(c.DESTROY_ORDER, f"ASID {asid} outlives its VM")
+        self.asids = {asid: owner for asid, owner in self.asids.items() if owner not in mine}
         self._forget(vm)
         return result
 
