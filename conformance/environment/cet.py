@@ -109,7 +109,8 @@ class Virtual:
         self.shstk = False
         self.asked = m.Cpuid()
         self.written: set[int] = {0}
-        self.before: tuple[tuple[int, ...], ...] = ()
+        self.before: tuple[int, ...] = ()
+        """PL0..PL2_SSP of its physical CPU when its thread came there."""
 
 
 class Cet(Environment):
@@ -231,9 +232,10 @@ class Cet(Environment):
             tuple(l2),
         )
 
-    def _area(self, vm: Virtual) -> tuple[int, ...]:
-        area = vm.area
-        return tuple(area.get(field, 0) for field in (SAVE_AREA if self.amd else FIELDS))
+    def _area(self, vm: Virtual) -> tuple[int, int, int]:
+        get = vm.area.get
+        s_cet, ssp, table = SAVE_AREA if self.amd else FIELDS
+        return get(s_cet, 0), get(ssp, 0), get(table, 0)
 
     # -- the scheduler
 
@@ -257,6 +259,7 @@ class Cet(Environment):
             self.vm = vm
             if vm.loaded:
                 self.atomic += 1
+                vm.before = tuple(self.cpus[cpu][PL0 : PL2 + 1])
                 self.enter(self.driver.sched_in, vm.number, cpu)
                 self.atomic -= 1
         self.vm = vm
@@ -309,7 +312,7 @@ class Cet(Environment):
         """vcpu_load: register the notifier, then the candidate's hook."""
         vm = self._thread(slot)
         self._on(vm, cpu)
-        vm.before = tuple(tuple(regs[PL0 : PL2 + 1]) for regs in self.cpus)
+        vm.before = tuple(self.cpus[vm.cpu][PL0 : PL2 + 1])
         self.atomic += 1
         vm.loaded = True
         self.enter(self.driver.vcpu_load, vm.number, cpu)
@@ -337,16 +340,17 @@ class Cet(Environment):
         self._cleared(vm.cpu)
 
     def _no_reload(self, vm: Virtual) -> None:
-        """An ioctl other than KVM_RUN brings no value of the vCPU into hardware that outlives it."""
-        for cpu, (regs, before) in enumerate(zip(self.cpus, vm.before, strict=True)):
-            if self.managed and cpu != vm.cpu:
-                continue  # the FPU code leaves what it saved in the registers of a CPU the thread left
-            for place, old in zip(POINTERS, before, strict=True):
-                value = regs[place]
-                if value and value != old and value in vm.written:
-                    raise self.remember(
-                        Violation(c.NO_RELOAD_OUTSIDE_RUN, f"PL{place - PL0}_SSP is {value:#x} after vcpu_put")
-                    )
+        """An ioctl other than KVM_RUN brings no value of the vCPU into hardware that outlives it.
+
+        Only the physical CPU it ends on counts, and only what came there since the thread did:
+        others may have left the same values there before.
+        """
+        for place, old in zip(POINTERS, vm.before, strict=True):
+            value = self.cpus[vm.cpu][place]
+            if value and value != old and value in vm.written:
+                raise self.remember(
+                    Violation(c.NO_RELOAD_OUTSIDE_RUN, f"PL{place - PL0}_SSP is {value:#x} after vcpu_put")
+                )
         self.hold(c.NO_RELOAD_OUTSIDE_RUN)
 
     def _cleared(self, cpu: int) -> None:

@@ -242,6 +242,18 @@ def test_a_correct_candidate_is_not_accused(spec: str) -> None:
     assert [failure.signature for failure in context.failures] == []
 
 
+def test_what_another_left_on_a_physical_cpu_is_not_a_reload() -> None:
+    """Two vCPUs with the same value: the FPU code leaves one's in the registers the other's thread comes to."""
+    same = ((c.PL1_SSP, A),)
+    company = ((0, Step(m.Run(1, 1))), (0, Step(m.Window(0, 1))))
+
+    report = run(
+        Upstream, m.SetMsrs(0, same), m.SetMsrs(1, same), Step(m.GetMsrs(0, (c.S_CET,)), during=company), config=TWO
+    )
+
+    assert report.failure is None
+
+
 @pytest.mark.parametrize("scope", ["torn", "pair", "switches-vmx", "switches-svm", "bypass"])
 @pytest.mark.parametrize("spec", ["builtin:repaired", f"{PEERS}:LazySwap"])
 def test_hand_swapping_candidates_conform_in_small_worlds(spec: str, scope: str) -> None:
