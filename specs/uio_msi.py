@@ -714,6 +714,7 @@ PORT_ONLY_DEVICES = Clause(
     kind=Kind.STATE,
     text="A function with only port BARs, or with none at all, is bound.",
     source="uio_msi as posted; igb_uio b61befb48c",
+    needs=frozenset({"intx"}),
 )
 
 BRIDGES_REFUSED = Clause(

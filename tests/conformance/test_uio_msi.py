@@ -623,6 +623,24 @@ def test_traces_survive_their_files() -> None:
         assert decode(encode(trace), {"uio_msi": S.config}, {"uio_msi": S.operations}) == trace
 
 
+class MsixOnly(Upstream):
+    """A correct driver that can do no more than it must."""
+
+    capabilities = frozenset()
+
+    def _set_up(self, irq: int) -> int:
+        return super()._set_up(irq) if self.port.pci_msix_vec_count() > 0 else -ENODEV
+
+
+def test_driver_without_capabilities_is_judged_by_the_rest() -> None:
+    """Every clause that applies to it is exercised, and none is broken."""
+    context = explored(MsixOnly, "upstream", 15_000)
+    applicable = {c for c in specs.CLAUSES if c.applies("upstream", frozenset()) and not c.untestable}
+
+    assert [failure.signature for failure in context.failures] == []
+    assert applicable <= context.tally.clauses.keys()
+
+
 # -- wrong drivers
 
 
