@@ -484,8 +484,9 @@ DEFECTS: tuple[Defect, ...] = (
         "CET-A-08",
         "Activation loads only the MSR written, and the next save overwrites the others.",
         LoadsWrittenOnly,
-        ("CET-017", "CET-024"),
+        ("CET-017", "CET-024", "CET-043"),
         6,
+        note="CET-043: the next save, at a preemption, overwrites the others for good.",
     ),
     Defect(
         "CET-A-09",
