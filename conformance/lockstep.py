@@ -275,7 +275,6 @@ class Lockstep:
         if best is not None:
             expected, outcome = best
             return self._view_mismatch(step, outcome, expected, observed, "during." if step.during else "parallel.")
-        main = groups[0][0]
         outcomes = [o for path in self._paths(main_order(groups)) for o in path[:1]]
         because = outcomes[0].because if outcomes else self.subsystem.robustness
         self._report(step, self.company, None, observed)
@@ -286,7 +285,6 @@ class Lockstep:
             "no order of the operations explains the results",
             " or ".join(dict.fromkeys(self._allowed_together(groups))),
             _together(self.company, [d.result for d in self.company]),
-            main.frame.log,
         )
 
     def _allowed_together(self, groups: Sequence[Sequence[Done]]) -> Iterator[str]:
@@ -433,7 +431,7 @@ class Lockstep:
         outcome = next((o for o in allowed if self._view(o.state) == observed), allowed[0])
         self._report(step, [Done(step, result, self.env.frame)], self._view(outcome.state), observed)
         expected = " or ".join(dict.fromkeys(values.result(o.result) for o in allowed))
-        return self._fail(step, outcome.because, "result", "", expected, values.result(result), self.env.frame.log)
+        return self._fail(step, outcome.because, "result", "", expected, values.result(result))
 
     def _view_mismatch(
         self, step: Step, outcome: Outcome, expected: Any, observed: Any, prefix: str, result: Any = None
@@ -450,7 +448,7 @@ class Lockstep:
         done = self.company if prefix else [Done(step, result, self.env.frame)]
         self._report(step, done, expected, observed)
         want, got = values.differences(expected, observed, fields)
-        return self._fail(step, clause, f"{prefix}view.{name}", "", want, got, self.env.frame.log)
+        return self._fail(step, clause, f"{prefix}view.{name}", "", want, got)
 
     def _check(self, step: Step, before: Any, outcome: Outcome, result: Any, frame: Frame) -> Failure | None:
         record = Record(before, outcome.state, step.op, result, tuple(frame.log), frame.given, self.env, self.profile)
@@ -462,7 +460,7 @@ class Lockstep:
             if verdict is True:
                 continue
             if check.clause.level.is_binding:
-                return self._fail(step, check.clause, "check", str(verdict), "", "", frame.log)
+                return self._fail(step, check.clause, "check", str(verdict))
             self._warn(step, check.clause, str(verdict))
         return None
 
@@ -470,9 +468,7 @@ class Lockstep:
         has_company = bool(step.during) or type(step.op) is Parallel
         self._report(step, self.company if has_company else [Done(step, None, self.env.frame)], None, None)
         clause = breach.clause or self.subsystem.robustness
-        if not clause.level.is_binding and clause is not self.subsystem.robustness:
-            return self._fail(step, clause, breach.kind, breach.detail, "", "", self.env.frame.log)
-        return self._fail(step, clause, breach.kind, breach.detail, "", "", self.env.frame.log)
+        return self._fail(step, clause, breach.kind, breach.detail)
 
     def _report(self, step: Step, done: Sequence[Done], expected: Any, observed: Any) -> None:
         if not self.record:
@@ -482,9 +478,7 @@ class Lockstep:
         self.order.clear()
         self.reports.append(StepReport(step, tuple(done), calls, expected, observed))
 
-    def _fail(
-        self, step: Step, clause: Clause, kind: str, detail: str, expected: str, got: str, _log: Sequence[Call]
-    ) -> Failure:
+    def _fail(self, step: Step, clause: Clause, kind: str, detail: str, expected: str = "", got: str = "") -> Failure:
         self.counts[clause] = self.counts.get(clause, 0) + 1
         self.failure = Failure(
             clause=clause,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -37,8 +38,11 @@ def replay(path: Path, spec: str, profile: str | None, say: Callable[[str], None
         return Ending(
             Exit.NOTHING_RAN, f"nothing ran: the trace needs {', '.join(lacking)}, which {spec} does not have"
         )
-    with watching():
-        report = run_trace(of, trace, candidate.factory, record=True)
+    try:
+        with watching():
+            report = run_trace(of, trace, candidate.factory, record=True)
+    except (ArithmeticError, AssertionError, LookupError, ValueError, struct.error) as error:
+        raise UsageError(f"{path}: a value in it is out of its range: {type(error).__name__}: {error}") from error
     say(f"{of.name}: {candidate.spec}, profile {trace.profile}, {values.value(trace.config)}")
     view = of.view(of.initial(trace.config, of.profiles[trace.profile]))
     for number, taken in enumerate(report.steps, 1):
@@ -49,6 +53,8 @@ def replay(path: Path, spec: str, profile: str | None, say: Callable[[str], None
         say(f"  {left_out} of {len(trace.steps)} steps cannot happen in this world and were left out")
     for warning in report.warnings:
         say("\n".join(text.warning(warning)))
+    if not report.steps:
+        return Ending(Exit.NOTHING_RAN, f"nothing ran: none of the {len(trace.steps)} steps can happen")
     if report.failure is None:
         return Ending(Exit.CONFORMS, f"{of.name}: no failure in {len(report.steps)} steps")
     say("\n" + text.failure(report.failure, of, candidate))

@@ -7,8 +7,10 @@ The command line and the pytest plugin are two ways of calling these three.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -177,7 +179,7 @@ def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> R
     )
     error, interrupted = "", False
     try:
-        with watching():
+        with watching(), redirect_stdout(sys.stderr):  # what a candidate prints is not our verdict
             _engine(unit, context)
     except KeyboardInterrupt:
         interrupted = True

@@ -75,7 +75,7 @@ def from_data(data: Any, config: Mapping[str, type], operations: Mapping[str, Ma
     if data["schema"] != SCHEMA:
         raise TraceError(f"$.schema: this version reads schema {SCHEMA}, not {data['schema']!r}")
     subsystem = data["subsystem"]
-    if subsystem not in operations:
+    if not isinstance(subsystem, str) or subsystem not in operations:
         raise TraceError(f"$.subsystem: unknown subsystem {subsystem!r}; known: {', '.join(sorted(operations))}")
     profile = data.get("profile", "upstream")
     if not isinstance(profile, str):
@@ -145,15 +145,17 @@ def _step(step: Step) -> dict[str, Any]:
     return data
 
 
-def _read_step(data: Any, known: Mapping[str, type], path: str) -> Step:
+def _read_step(data: Any, known: Mapping[str, type], path: str, *, alone: bool = True) -> Step:
     if not isinstance(data, dict) or not isinstance(data.get("op"), str):
         raise TraceError(f"{path}.op: a step is an object with the name of its operation")
     fields = {k: v for k, v in data.items() if k not in ("op", "answers", "during")}
+    if not alone and (data["op"] == "Parallel" or "during" in data):
+        raise TraceError(f"{path}: a step beside or within another has no company of its own")
     if data["op"] == "Parallel":
         _object(fields, path, {"left", "right", "schedule"}, {"left", "right"})
         op: Any = Parallel(
-            _read_step(fields["left"], known, f"{path}.left"),
-            _read_step(fields["right"], known, f"{path}.right"),
+            _read_step(fields["left"], known, f"{path}.left", alone=False),
+            _read_step(fields["right"], known, f"{path}.right", alone=False),
             _convert(fields.get("schedule", []), tuple[int, ...], f"{path}.schedule"),
         )
     elif data["op"] in known:
@@ -188,7 +190,7 @@ def _read_during(data: Any, known: Mapping[str, type], path: str) -> tuple[tuple
     for i, pair in enumerate(data):
         if not (isinstance(pair, list) and len(pair) == 2 and type(pair[0]) is int and pair[0] >= 0):
             raise TraceError(f"{path}[{i}]: expected [point, step], got {pair!r}")
-        inner.append((pair[0], _read_step(pair[1], known, f"{path}[{i}][1]")))
+        inner.append((pair[0], _read_step(pair[1], known, f"{path}[{i}][1]", alone=False)))
     return tuple(inner)
 
 

@@ -52,6 +52,8 @@ class Config:
     """How many numbers fit."""
 
     size: int = 2
+    odd: bool = False
+    """Makes no difference."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,7 @@ def _module(spec: str, name: str) -> ModuleType:
         if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
             raise UsageError(f"--candidate={spec}: no module named {name!r} is importable from {here}") from None
         raise UsageError(f"--candidate={spec}: importing {name} failed: no module named {error.name!r}") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"--candidate={spec}: importing {name} raised {type(error).__name__}: {error}") from None
 
 
@@ -120,7 +120,7 @@ def _file(spec: str, path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         found.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         line = f" at line {error.lineno}" if isinstance(error, SyntaxError) else ""
         message = error.msg if isinstance(error, SyntaxError) else error

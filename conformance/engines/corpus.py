@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
+from dataclasses import fields
 from pathlib import Path
 
 import msgspec
@@ -13,6 +15,7 @@ from conformance.lockstep import run_trace
 from conformance.subsystem import available, subsystem
 from conformance.trace import Trace, TraceError, decode, encode, write_atomically
 from conformance.verdict import Failure, UsageError
+from model.step import Parallel, Step
 
 
 def read(path: Path) -> Trace:
@@ -25,9 +28,24 @@ def read(path: Path) -> Trace:
     known = {name: subsystem(name)} if name in available() else {}
     operations = {n: known[n].operations if n in known else {} for n in available()}
     try:
-        return decode(text, {n: s.config for n, s in known.items()}, operations)
+        trace = decode(text, {n: s.config for n, s in known.items()}, operations)
     except TraceError as error:
         raise UsageError(f"{path}: {error}") from None
+    for number, step in enumerate(trace.steps):
+        _check_faults(path, f"$.steps[{number}]", step, {f.name for f in fields(known[name].answers)})
+    return trace
+
+
+def _check_faults(path: Path, where: str, step: Step, calls: set[str]) -> None:
+    """UsageError when a fault is planned for a call that cannot be refused."""
+    sides = [step.op.left, step.op.right] if isinstance(step.op, Parallel) else []
+    for inner in [*sides, *(other for _, other in step.during)]:
+        _check_faults(path, where, inner, calls)
+    for fault in step.faults:
+        if fault.call not in calls:
+            near = difflib.get_close_matches(fault.call, calls, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(calls))}"
+            raise UsageError(f"{path}: {where}.answers: no call {fault.call!r} can be refused{hint}")
 
 
 def _subsystem_of(text: bytes) -> str:

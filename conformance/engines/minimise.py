@@ -16,7 +16,7 @@ from conformance.engines.context import Context
 from conformance.environment.door import Environment
 from conformance.lockstep import run_trace
 from conformance.trace import Trace
-from conformance.verdict import Failure
+from conformance.verdict import Failure, HarnessError
 from model.step import Parallel, Step
 
 RUNS = 2_000
@@ -109,7 +109,30 @@ def _smaller(context: Context, failure: Failure, probe: _Probe) -> Failure | Non
             return found
         if found is not None and len(_trace(found).steps) == len(trace.steps) and steps == _trace(found).steps:
             return found
+    for config in _plainer_configs(context, trace.config):
+        try:
+            found = probe(replace(trace, config=config))
+        except (ArithmeticError, AssertionError, HarnessError, LookupError, ValueError):
+            continue  # no world is like that
+        if found is not None and len(_trace(found).steps) == len(trace.steps):
+            return found
     return None
+
+
+def _plainer_configs(context: Context, config: Any) -> Iterator[Any]:
+    """The plainest world, or this one with a field less that is special."""
+    plainest = context.subsystem.configs[0]
+    if config == plainest:
+        return
+    yield plainest
+    for field in dataclasses.fields(config):
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        if default is not dataclasses.MISSING and getattr(config, field.name) != default:
+            plainer = replace(config, **{field.name: default})
+            if context.allows(plainer):
+                yield plainer
 
 
 def _size(trace: Trace) -> tuple[int, int]:

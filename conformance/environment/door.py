@@ -11,6 +11,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+from greenlet import GreenletExit
+
 from conformance.verdict import Breach, Crash, Hang, HarnessError, UsageError, Violation
 from model.step import Fault
 from specs.clause import Clause
@@ -20,6 +22,9 @@ CALL_BUDGET = 100_000
 
 Call = tuple[str, tuple[Any, ...], Any]
 """Name, arguments and result of one environment call; the result is None while it lasts."""
+
+LEAST, MOST = -(2**63), 2**64 - 1
+"""Ints that a machine word can hold, signed or not."""
 
 _BUILTIN_TYPES = ("int", "str", "bytes", "bool")
 
@@ -147,9 +152,9 @@ class Environment:
         Environment.inside += 1
         try:
             return function(*args)
-        except (HarnessError, UsageError):
+        except (Breach, HarnessError, UsageError, KeyboardInterrupt, GreenletExit):
             raise
-        except Exception as error:
+        except BaseException as error:  # a candidate that asks to leave the process is wrong, not done
             raise self.remember(Crash(f"{_name(function)} raised {_describe(error)}")) from error
         finally:
             Environment.inside -= 1
@@ -161,6 +166,8 @@ class Environment:
             raise self.remember(
                 Crash(f"{_name(function)} returned {result!r} ({type(result).__name__}), expected int", "type")
             )
+        if not LEAST <= result <= MOST:
+            raise self.remember(Crash(f"{_name(function)} returned an int of {result.bit_length()} bits", "type"))
         return result
 
     def perform(self, op: Any) -> Any:
@@ -205,6 +212,8 @@ class Environment:
             wanted = wanted if isinstance(wanted, str) else getattr(wanted, "__name__", "")
             if wanted in _BUILTIN_TYPES and type(value).__name__ != wanted:
                 return Crash(f"{name}: {parameter} is {value!r} ({type(value).__name__}), expected {wanted}", "type")
+            if type(value) is int and not LEAST <= value <= MOST:
+                return Crash(f"{name}: {parameter} is an int of {value.bit_length()} bits", "type")
         return None
 
 

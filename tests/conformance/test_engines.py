@@ -12,9 +12,11 @@ from conformance import watchdog
 from conformance.engines import campaign, corpus, explore, machine
 from conformance.engines.minimise import minimise
 from conformance.lockstep import run_trace
+from conformance.trace import encode
+from conformance.verdict import UsageError
 from conformance.watchdog import watching
 from model.step import Fault, Parallel, Step
-from tests.toy import TOY, Clear, Put, Shelf, Take, context, trace
+from tests.toy import TOY, Clear, Config, Put, Shelf, Take, context, trace
 
 
 class Leaky(Shelf):
@@ -166,6 +168,29 @@ def test_minimising_drops_what_is_not_needed() -> None:
 
     assert smallest.trace == trace(Put(), Put(), Take())
     assert smallest.signature == failure.signature
+
+
+def test_minimising_prefers_the_plainest_world() -> None:
+    """A world that has nothing to do with the failure is not part of its trace."""
+    given = context(Leaky)
+    wide = replace(trace(Put(), Put(), Take()), config=Config(odd=True))
+    failure = run_trace(TOY, wide, Leaky).failure
+    assert failure is not None
+
+    smallest = minimise(given, failure)
+
+    assert smallest.trace == trace(Put(), Put(), Take())
+
+
+def test_a_fault_at_a_call_that_cannot_be_refused_is_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A misspelt call would otherwise be passed over in silence."""
+    monkeypatch.setattr(corpus, "available", lambda: ("toy",))
+    monkeypatch.setattr(corpus, "subsystem", lambda _name: TOY)
+    path = tmp_path / "trace.json"
+    path.write_text(encode(trace(Step(Put(), (Fault("aloc", -12),)))))
+
+    with pytest.raises(UsageError, match="no call 'aloc' can be refused; did you mean 'alloc'"):
+        corpus.read(path)
 
 
 def test_a_failure_met_in_company_is_reported_plain() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -106,6 +107,9 @@ def test_a_violation_that_the_candidate_swallows_is_still_reported() -> None:
         (lambda self: 1 / 0, "crash", "ZeroDivisionError"),
         (lambda self: None, "type", "returned None (NoneType), expected int"),
         (lambda self: True, "type", "expected int"),
+        (lambda self: 2**64, "type", "an int of 65 bits"),
+        (lambda self: self.port.free(10**5000), "type", "an int of 16610 bits"),
+        (lambda self: sys.exit(0), "crash", "SystemExit"),
         (lambda self: self.port.free("x"), "type", "expected int"),
         (lambda self: self.port.free(), "type", "missing a required argument"),
         (lambda self: self.port.nonsense(), "crash", "nonsense"),

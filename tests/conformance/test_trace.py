@@ -55,6 +55,11 @@ def test_defaults_are_left_out() -> None:
         ({"steps": [{"op": "Put", "during": [[-1, {"op": "Take"}]]}]}, "$.steps[0].during[0]"),
         ({"steps": [{"op": "Put", "during": [[1, {"op": "x"}]]}]}, "$.steps[0].during[0][1].op"),
         ({"steps": [{"op": "Parallel", "left": {"op": "Put"}}]}, "$.steps[0].right: missing"),
+        ({"subsystem": ["toy"]}, "$.subsystem: unknown subsystem ['toy']"),
+        (
+            {"steps": [{"op": "Put", "during": [[1, {"op": "Take", "during": []}]]}]},
+            "$.steps[0].during[0][1]: a step beside or within another has no company",
+        ),
         ({"config": {"size": 1.5}}, "$.config.size"),
         ({"profile": 3}, "$.profile"),
     ],
