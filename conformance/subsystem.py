@@ -22,7 +22,7 @@ NAMES = ("uio_msi", "cet", "avic", "snp_guest_request", "tdp_mirror")
 
 @dataclass(slots=True, eq=False)
 class Record:
-    """One judged step, as checks see it; never changed. (Not frozen for the reason given at `Outcome`.)"""
+    """One judged step, as checks see it; never changed, and not frozen for the reason given at `Outcome`."""
 
     before: Any
     """The model's state before the step."""
