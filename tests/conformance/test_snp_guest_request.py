@@ -707,6 +707,8 @@ def test_moved_vm_may_be_kept_by_firmware() -> None:
     kept = Step(VmDestroy(1), (Fault("snp_decommission", -16),))
 
     assert run(InPlace, MoveFrom(), kept, VmDestroy(0)).failure is None
+    export = GuestRequest(2, "export")
+    assert run(InPlace, MoveFrom(), VmDestroy(0), export, Boot(0), VmDestroy(1), VmDestroy(0)).failure is None
 
 
 def test_second_life_of_a_vm() -> None:

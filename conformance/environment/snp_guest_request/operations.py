@@ -74,6 +74,8 @@ from specs.snp_guest_request import clauses as c
 
 UNKNOWN_EXIT = 0x8000_00FF
 RAX_OF_BASIC, RBX_OF_BASIC, RCX, RDX = 0x5A5A_0001, 0x5A5A_0002, 0x5A5A_0003, 0x5A5A_0004
+MOVED = 2
+"""Owner of what a VM had before it was moved: the source or the destination has it."""
 _LETTERS = {
     "c": GHCB_SW_EXITCODE,
     "1": GHCB_SW_EXITINFO1,
@@ -331,29 +333,31 @@ class Operations(Host):
             if guest.vm == vm and guest.refs and not guest.leaked:
                 raise Violation(c.REFERENCES_DROPPED, f"{guest.refs} references to page {guest.name} outlive their VM")
         self.hold(c.REFERENCES_DROPPED)
-        mine = (vm, 2) if self.contexts[1 - vm] is None else (vm,)
         for page in self.pages.values():
-            if page.owner in mine and not (page.freed or page.stuck or page.leaked):
+            if page.owner == vm and not (page.freed or page.stuck or page.leaked):
                 raise Violation(
                     self._leak_clause(page), f"page {page.base:#x} in RMP state {page.state} outlives its VM"
                 )
         for buffer in self.buffers.values():
-            if buffer.owner in mine and not buffer.freed:
+            if buffer.owner == vm and not buffer.freed:
                 raise Violation(c.DECOMMISSION, f"{buffer.size} bytes at {buffer.base:#x} outlive their VM")
         context = self.contexts[vm]
+        kept = context is not None and context.kept
+        if kept and context is not None and context.context is not None:
+            self.asids.pop(context.context.asid, None)
         for asid, owner in self.asids.items():
-            if owner in mine and not (context is not None and context.kept):
+            if owner == vm and not kept:
                 raise Violation(c.DESTROY_ORDER, f"ASID {asid} outlives its VM")
-        self.asids = {asid: owner for asid, owner in self.asids.items() if owner not in mine}
         self._forget(vm)
         return result
 
     def _forget(self, vm: int) -> None:
         """The VM's number is free again."""
-        self.asids = {asid: owner for asid, owner in self.asids.items() if owner != vm}
-        for page in self.pages.values():
-            if page.owner == vm:
-                page.owner = HOST
+        other = 1 - vm  # of what was moved, the VM that is still there has the rest
+        heirs = {vm: HOST, MOVED: other}
+        for thing in (*self.pages.values(), *self.buffers.values()):
+            thing.owner = heirs.get(thing.owner, thing.owner)
+        self.asids = {asid: heirs.get(owner, owner) for asid, owner in self.asids.items() if owner != vm}
         for name in [name for name, owner in self.lock_vm.items() if owner == vm]:
             del self.locks[name], self.lock_vm[name]
             self.lock_users.pop(name, None)
@@ -389,8 +393,8 @@ class Operations(Host):
             self.fd_of[1] = self.fd_of[0]
             for thing in (*self.pages.values(), *self.buffers.values()):
                 if thing.owner == 0:
-                    thing.owner, thing.vms = 2, {1} if thing.vms else set()
-            self.asids = {asid: 2 if owner == 0 else owner for asid, owner in self.asids.items()}
+                    thing.owner, thing.vms = MOVED, {1} if thing.vms else set()
+            self.asids = {asid: MOVED if owner == 0 else owner for asid, owner in self.asids.items()}
         self.joined.add(0 if moves else 1)
         self.enter_int(self.driver.vcpu_create, 2, 1)
         self.enter_int(self.driver.ghcb_register, 2, GPA["G0"])

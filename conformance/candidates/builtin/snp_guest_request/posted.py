@@ -316,6 +316,10 @@ class PostedErrors(InPlace):
 
     profile: ClassVar[str] = "as-posted"
 
+    def vm_create(self, vm: int, kind: int) -> int:
+        self.bugged.discard(vm)
+        return super().vm_create(vm, kind)
+
     def validate_request(self, svm: Svm) -> int:
         return 0
 
