@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -292,3 +293,22 @@ def test_what_is_not_in_the_zoo_says_why() -> None:
     """Each defect has a driver or a reason."""
     assert all(bool(x.candidate) != bool(x.why_not) for x in DEFECTS)
     assert len(DEFECTS) == 35 + 30 + 1
+
+
+# -- the explored worlds
+
+
+@pytest.mark.parametrize("name", [name for name, scope in SCOPES.items() if scope.states is not None])
+def test_worlds_have_their_size(name: str) -> None:
+    """A change of the reachable states that nobody expected is news."""
+    scope = SCOPES[name]
+    candidate = load("builtin:upstream", AVIC)
+    context = Context(subsystem=replace(AVIC, scopes={name: scope}), candidate=candidate, profile="upstream")
+
+    explore.run(context)
+
+    assert context.failures == []
+    assert (context.notes[f"{name}: states"], context.notes[f"{name}: transitions"]) == (
+        scope.states,
+        scope.transitions,
+    )
