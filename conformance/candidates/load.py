@@ -150,7 +150,10 @@ def _check_methods(spec: str, candidate: type, of: Subsystem) -> None:
         method = getattr(candidate, name, None)
         if method is None:
             own = [n for n in dir(candidate) if not n.startswith("_")]
-            raise UsageError(f"--candidate={spec}: {candidate.__name__} has no method {name!r}{_nearest(name, own)}")
+            hint = _nearest(name, own)
+            if name in of.optional:
+                hint = f"; add it, or declare `capabilities` without {of.optional[name]!r}"
+            raise UsageError(f"--candidate={spec}: {candidate.__name__} has no method {name!r}{hint}")
         arguments = [None for _ in list(inspect.signature(wanted).parameters)[1:]]
         try:
             inspect.signature(method).bind(None, *arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,15 @@ def test_what_is_wrong_with_a_class_is_named(tmp_path: Path, text: str, message:
 
     assert message in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_an_optional_method_names_its_capability(tmp_path: Path) -> None:
+    """Who declares nothing is held to everything, and is told how to declare less."""
+    of = replace(TOY, optional={"clear": "clearing"}, capabilities={"clearing": "can clear"})
+    text = GOOD.replace("def clear", "def tidy")
+
+    with pytest.raises(UsageError, match="add it, or declare `capabilities` without 'clearing'"):
+        load(f"{written(tmp_path, text)}:Shelf", of)
+
+    text = text.replace("class Shelf:", "class Shelf:\n    capabilities = frozenset()")
+    assert load(f"{written(tmp_path, text)}:Shelf", of).capabilities == frozenset()
