@@ -457,6 +457,8 @@ def cite(state: State, op: Any, field: str, expected: Any, got: Any) -> Clause |
         return c.IS_RUNNING_TELLS_THE_TRUTH
     if field == "bar":
         return c.APIC_BAR_FOLLOWS_BASE
+    if field == "run" and isinstance(op, s.Block):
+        return c.BLOCKING_CHECKS_IRR_LAST
     return None
 
 

@@ -152,6 +152,23 @@ def test_boot_that_fails_is_judged_before_the_first_step() -> None:
     assert cited(judged(d.TwoCopies, RUNNING)) == "AVIC-053"
 
 
+@pytest.mark.parametrize("point", [12, 16])
+def test_irr_is_looked_at_after_running_is_cleared(point: int) -> None:
+    """An IPI between the look at IRR and the clearing of IsRunning is lost, and the vCPU sleeps (AVIC-036)."""
+
+    class LooksFirst(Upstream):
+        def vcpu_blocking(self, vcpu: int) -> int:
+            v = self.vcpus[vcpu]
+            v.blocking = True
+            found = self._has_interrupt(v)
+            self._put(v, log=True)
+            return int(found >= 0)
+
+    report = judged(LooksFirst, RUNNING, s.Exit(1), Step(s.Block(1), during=((point, Step(s.GuestIpi(0, 1))),)))
+
+    assert cited(report) == "AVIC-036"
+
+
 # -- the shipped candidates
 
 
