@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, product, zip_longest
+from math import isqrt
 from random import Random
 from typing import Any, TypeVar
 
@@ -86,8 +88,10 @@ class _Search:
         self.random = Random(f"{context.subsystem.name}:{context.profile}:{context.seed}:{context.part}:interleave")
         self.starts = starts(context)
         self.minimise = minimiser(context)
-        self.reach: dict[tuple[type, type], tuple[list[str], list[str]]] = {}
-        """By kinds of left and right: the calls at the points of preemption of each, as they were seen first."""
+        self.reach: dict[tuple[Start, tuple[type, type]], tuple[list[str], list[str]]] = {}
+        """By start and kinds: the calls at the points of preemption of left and right, one after the other."""
+        self.passed: list[tuple[int, str]] = []
+        """Thread and call of each point of the last schedule that ran to its end."""
         self.pairs = 0
         self.schedules = 0
         self.switches = 0
@@ -98,30 +102,47 @@ class _Search:
         return self.context.expired() or (not self.context.hunting and self.schedules >= GATE_SCHEDULES)
 
     def exhaust(self) -> bool:
-        """Every schedule of one and of two switches, all pairs in turn, in random order; False when it was stopped."""
+        """Every schedule of one and of two switches, in random order; False when it was stopped.
+
+        Kinds of pairs take turns, the more the more pairs there are of them, so that rare ones are not left out.
+        """
         mine = [pair for n, pair in enumerate(self._pairs()) if n % self.context.parts == self.context.part]
         self.random.shuffle(mine)
         self.pairs = len(mine)
-        queues = [(pair, self._schedules(pair)) for pair in mine]
-        while queues:
-            left_over = []
-            for item in queues:
-                schedule = next(item[1], None)
-                if schedule is None:
-                    continue
-                if self.over:
-                    return False
-                if self._try(*item[0], schedule):
-                    left_over.append(item)
-            queues = left_over
+        groups: dict[tuple[type, type], deque[tuple[Pair, Iterator[tuple[int, ...]]]]] = {}
+        for pair in mine:
+            groups.setdefault(_kinds(pair), deque()).append((pair, self._schedules(pair)))
+        turns = {kinds: isqrt(len(group)) + 1 for kinds, group in groups.items()}
+        while groups:
+            for kinds, group in list(groups.items()):
+                for _ in range(turns[kinds]):
+                    if self.over:
+                        return False
+                    if not self._next(group):
+                        del groups[kinds]
+                        break
         return True
+
+    def _next(self, group: deque[tuple[Pair, Iterator[tuple[int, ...]]]]) -> bool:
+        """One more schedule of the pair whose turn it is; False when the group has none left."""
+        while group:
+            pair, schedules = group.popleft()
+            schedule = next(schedules, None)
+            if schedule is not None:
+                if self._try(*pair, schedule):
+                    group.append((pair, schedules))
+                    if not schedule:
+                        calls = [[call for thread, call in self.passed if thread == side] for side in (0, 1)]
+                        self.reach[pair[0], _kinds(pair)] = calls[0], calls[1]
+                return True
+        return False
 
     def _schedules(self, pair: Pair) -> Iterator[tuple[int, ...]]:
         """Schedules of one and of two switches in turn, those at the borders of critical sections first."""
-        kinds = type(pair[1].op), type(pair[2].op)
-        if kinds not in self.reach:
+        here = (pair[0], _kinds(pair))
+        if here not in self.reach:
             yield ()
-        left, right = self.reach.get(kinds, ([], []))
+        left, right = self.reach.get(here, ([], []))
         one = self._shuffled(((point,) for point in _borders(left)), ((point,) for point in range(len(left))))
         two = self._shuffled(
             ((first, first + 1 + second) for first in _borders(left) for second in _borders(right)),
@@ -317,11 +338,12 @@ class _Search:
         if failure is not None:
             self.context.note_failure(failure, self.minimise)
             return False
-        kinds = type(left.op), type(right.op)
-        if kinds not in self.reach:
-            calls = [[call for thread, call in lockstep.passed if thread == side] for side in (0, 1)]
-            self.reach[kinds] = calls[0], calls[1]
+        self.passed = lockstep.passed
         return bool(lockstep.passed)
+
+
+def _kinds(pair: Pair) -> tuple[type, type]:
+    return type(pair[1].op), type(pair[2].op)
 
 
 def _borders(calls: list[str]) -> list[int]:
