@@ -491,6 +491,28 @@ _DELETION = (
     Step(EptViolation(0, 0)),
 )
 
+_MEETING = (
+    *_LIVES[:2],
+    *(
+        Step(fault.op, during=((point, Step(inner)),))
+        for fault in (_fault(0, True), _fault(3, False))
+        for inner in (HvaInvalidate(0, 4), GmemInvalidate(0, 4), SetAttributes(0, 4096, 0), ZapAllFast())
+        for point in range(0, 40, 2)
+    ),
+)
+
+_TOGETHER = (
+    *_LIVES[:2],
+    *(
+        Step(Parallel(Step(left), fault, (point,)))
+        for left, fault in (
+            (SetAttributes(0x1000, 4096, spec.ATTRIBUTE_PRIVATE), _fault(0, False)),
+            (HvaInvalidate(0, 2), _fault(0, False)),
+        )
+        for point in range(70)
+    ),
+)
+
 SCOPES = {
     "two halves": Scope(SMALL, _SELECTIVE, depth=6, states=1160, transitions=7911),
     "refusals": Scope(SMALL, _FAULTY, depth=5, states=389, transitions=8908),
@@ -503,6 +525,8 @@ SCOPES = {
     "slots in deletion": Scope(DELETING, _DELETION, states=3, transitions=11),
     "four levels of 512": Scope(FOUR_LEVELS, _REAL, depth=4, needs=frozenset({"tables-of-512"}), states=42,
                                 transitions=173),
+    "in the middle of faults": Scope(SMALL, _MEETING, depth=3, states=14, transitions=163),
+    "beside faults": Scope(HUGE, _TOGETHER, depth=3, states=9, transitions=143),
     "without a mirror": Scope(
         PROTECTED,
         (*_LIVES[:2], Step(PageFault(0, 0, True)), Step(PageFault(0, 0x2000, False)),
@@ -558,11 +582,11 @@ def _canonical() -> tuple[tuple[Config, tuple[Step, ...]], ...]:
     private, shared = _fault(0, True), _fault(3, False)
     deep = (*opening(DEEP, spec.PROFILES["upstream"]), Step(VcpuCreate(1)), Step(MmuReload(1)))
     return (
+        (SMALL, (Step(VcpuCreate(0)), Step(VcpuCreate(1)))),
         (SMALL, both),
         (SMALL, (*both, private, shared)),
         (SMALL, (*both, shared, Step(Access(0, 0x3000 | SHARED, True)))),
         (SMALL, (*first, Step(VcpuCreate(1)))),
-        (SMALL, (Step(VcpuCreate(0)), Step(VcpuCreate(1)))),
         (SMALL, (*both, private, Step(InvalidateRoots()))),
         (SMALL, (*both, shared, Step(InvalidateRoots()))),
         (HUGE, both),

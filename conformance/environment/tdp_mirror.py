@@ -188,6 +188,8 @@ class TdpMirror(Environment):
         self.cleared: dict[int, tuple[int, int]] = {}
         """gfn of a mirror leaf that was cleared to its page frame and thread; the external tree does not know yet."""
         self.unflushed: set[int] = set()
+        self.unannounced = False
+        """Whether a root was invalidated and vCPUs were not asked yet to drop it."""
         self.pgtables = 0
         self.linked_tables = 0
         self.stats: dict[int, int] = {}
@@ -675,7 +677,10 @@ class TdpMirror(Environment):
         """Tables that an entry points to come into reach, or go out of it."""
         level = table.level
         if _present(old) and not _is_leaf(old, level):
+            before = set(self.unflushed)
             self._unlink(self.pages[old & _PFN_MASK])
+            if _is_leaf(new, level):
+                self.unflushed = before
         if _present(new) and not _is_leaf(new, level):
             self._link(table, index, new, _is_leaf(old, level))
 
@@ -798,6 +803,7 @@ class TdpMirror(Environment):
             self._violate(spec.INVALIDATE_WRITE_LOCK, f"root {page:#x} invalidated without the write lock")
         if table.is_mirror and not ending:
             self._violate(spec.ONE_MIRROR_ROOT, f"mirror root {page:#x} invalidated")
+        self.unannounced = self.unannounced or not ending
         table.invalid = True
         table.role |= 1 << spec.ROLE_INVALID
         self.version += 1
@@ -870,6 +876,8 @@ class TdpMirror(Environment):
             self._violate(spec.BALANCED, "mmu_lock released for write, not held")
         if not self.thread.may_block:
             self._violate(spec.NO_BLOCK_NO_YIELD, "mmu_lock is dropped though the call may not block")
+        if self.unannounced:
+            self._violate(spec.FAST_ZAP_DIRECT, "the write lock is dropped before vCPUs are told of obsolete roots")
         self._check_tlbs()
         self.writer = -1
 
@@ -1198,6 +1206,7 @@ class TdpMirror(Environment):
             return
         if self.writer != self.me:
             self._violate(spec.FAST_ZAP_DIRECT, "roots are declared obsolete outside the write lock")
+        self.unannounced = False
         for v in self.vcpus:
             if v is not None:
                 v.requests.add(request)
