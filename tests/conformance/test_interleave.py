@@ -1,0 +1,88 @@
+"""Schedules of two operations: which are tried, in which order, and that rare pairs are not left out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from conformance.candidates.builtin.tdp_mirror import Upstream
+from conformance.candidates.load import load
+from conformance.engines import interleave
+from conformance.engines.context import Context
+from conformance.subsystem import subsystem
+from model import tdp_mirror as model
+from model.step import Parallel, Step
+
+OF = subsystem("tdp_mirror")
+
+
+class LooksBeforeItLocks(Upstream):
+    """Looks for a root before it takes the lock of the list, and does not look again."""
+
+    def alloc_root(self, vcpu: int, mirror: bool) -> None:
+        """Two vCPUs may both find none."""
+        self.port.read_lock()
+        root = self.find_root(mirror)
+        if root is None:
+            self.port.pages_lock()
+            root = self.new_root(vcpu, mirror)
+            self.port.pages_unlock()
+        self.install_root(vcpu, root)
+        self.port.read_unlock()
+
+
+def context(factory: Any = Upstream, **options: Any) -> Context:
+    """A context over a TDP MMU."""
+    correct = load("builtin:upstream", OF)
+    candidate = replace(correct, factory=factory)
+    return Context(subsystem=OF, candidate=candidate, profile="upstream", **options)
+
+
+def test_borders_are_the_points_at_locks() -> None:
+    """All points count where there is no lock."""
+    assert interleave._borders(["pt_read", "read_lock", "read_lock", "pt_read"]) == [1, 2]
+    assert interleave._borders(["a", "b"]) == [0, 1]
+
+
+def test_pairs_whose_order_matters_are_tried_in_both_orders() -> None:
+    """A vCPU is in one of them only."""
+    search = interleave._Search(context())
+
+    pairs = [(left, right) for _, left, right in search._pairs()]
+
+    assert pairs
+    assert all((right, left) in pairs for left, right in pairs[:200])
+    assert not any(getattr(left.op, "vcpu", -1) == getattr(right.op, "vcpu", -2) for left, right in pairs)
+
+
+def test_two_loads_that_both_find_no_root_are_caught() -> None:
+    """The race of TDP-023, with the schedule in its trace."""
+    here = context(LooksBeforeItLocks)
+    search = interleave._Search(here)
+    start = interleave.Start(OF.configs[0], (Step(model.VcpuCreate(0)), Step(model.VcpuCreate(1))))
+    left, right = Step(model.MmuReload(0)), Step(model.MmuReload(1))
+
+    assert search._try(start, left, right, ())
+    points = len(search.passed)
+    survived = [search._try(start, left, right, (point,)) for point in range(points)]
+
+    assert not all(survived)
+    failure = next(f for f in here.failures if f.clause.id == "TDP-023")
+    assert failure.trace is not None
+    assert isinstance(failure.trace.steps[-1].op, Parallel)
+    assert len(failure.trace.steps[-1].op.schedule) == 1
+
+
+def test_the_hunt_goes_on_with_random_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the time is up; a correct candidate stays silent."""
+    here = context(hunting=True, seed=2)
+    search = interleave._Search(here)
+    tries = iter(range(60))
+    monkeypatch.setattr(type(search), "over", property(lambda _self: next(tries, None) is None))
+
+    search.wander()
+
+    assert search.schedules > 5
+    assert here.failures == []
