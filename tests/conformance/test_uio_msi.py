@@ -218,7 +218,7 @@ def test_lines_are_shared_only_by_consent() -> None:
 @pytest.fixture
 def world() -> environment.UioMsi:
     """A function with two vectors, powered up, with a driver that handles every interrupt."""
-    env = environment.FAST(Config(), S.profiles["upstream"])
+    env = environment.FAST(Config(), specs.PROFILES["upstream"])
     env.start(lambda _port: Idle())
     env.call("pci_enable_device")
     env.call("pci_set_master")
@@ -304,7 +304,7 @@ def test_second_request_of_a_vector_is_busy(world: environment.UioMsi) -> None:
 
 def test_misuse_names_its_clause(world: environment.UioMsi) -> None:
     """Each wrong call on a world of its own."""
-    fresh = [environment.FAST(Config(), S.profiles["upstream"]) for _ in range(24)]
+    fresh = [environment.FAST(Config(), specs.PROFILES["upstream"]) for _ in range(24)]
     for env in fresh:
         env.start(lambda _port: Idle())
         env.call("pci_enable_device")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Any
 
 import pytest
 
 from model import uio_msi as model
-from model.step import Outcome
+from model.step import Outcome, Step
 from model.uio_msi import (
     DUP_FD,
     FIRST_FD,
@@ -85,6 +86,13 @@ def results(
 ) -> set[int]:
     """The results that are allowed."""
     return {outcome.result for outcome in outcomes(state, op, answers, profile)}
+
+
+def explored(name: str) -> tuple[State, list[Any]]:
+    """Initial state and plain operations of a scope."""
+    scope = SCOPES[name]
+    assert isinstance(scope.config, Config)
+    return model.initial(scope.config, UPSTREAM), [step.op for step in scope.steps if isinstance(step, Step)]
 
 
 OPENED = (Probe(), Open())
@@ -424,14 +432,14 @@ def test_port_only_devices_are_bound() -> None:
 def test_reachable_states(name: str, states: int, transitions: int, depth: int) -> None:
     """The model alone reaches what the exhaustive runs are pinned to, at this depth."""
     scope = SCOPES[name]
-    start = model.initial(scope.config, UPSTREAM)
+    start, ops = explored(name)
     depths, queue, taken = {start: 0}, deque([start]), 0
     while queue:
         state = queue.popleft()
-        for step in scope.steps:
-            if model.legal(state, step.op):
+        for op in ops:
+            if model.legal(state, op):
                 taken += 1
-                following = outcomes(state, step.op)[0].state
+                following = outcomes(state, op)[0].state
                 if following not in depths:
                     depths[following] = depths[state] + 1
                     queue.append(following)
@@ -443,7 +451,7 @@ def test_reachable_states(name: str, states: int, transitions: int, depth: int) 
 def test_invariants_hold_in_every_reachable_state() -> None:
     """I1, I2, I4 and I8: nothing is held while closed or unbound, and only unmapped vectors have held events."""
     scope = SCOPES["2,2,2"]
-    start = model.initial(scope.config, UPSTREAM)
+    start, ops = explored("2,2,2")
     seen, queue = {start}, [start]
     while queue:
         state = queue.pop()
@@ -455,9 +463,9 @@ def test_invariants_hold_in_every_reachable_state() -> None:
             assert not any(shown.pending)
         assert sum(shown.actions) == sum(shown.references)
         assert not any(held and mapped is not None for held, mapped in zip(state.pending, state.wired, strict=True))
-        for step in scope.steps:
-            if model.legal(state, step.op):
-                following = outcomes(state, step.op)[0].state
+        for op in ops:
+            if model.legal(state, op):
+                following = outcomes(state, op)[0].state
                 if following not in seen:
                     seen.add(following)
                     queue.append(following)

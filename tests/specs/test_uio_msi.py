@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 
 from specs import uio_msi as specs
+from specs.clause import Clause
 
 
 def test_ids_run_from_1_to_90() -> None:
@@ -14,7 +15,7 @@ def test_ids_run_from_1_to_90() -> None:
 
 def test_every_constant_is_in_the_catalogue() -> None:
     """A clause that is defined is also listed."""
-    defined = {value for value in vars(specs).values() if isinstance(value, specs.Clause)}
+    defined = {value for value in vars(specs).values() if isinstance(value, Clause)}
 
     assert defined == set(specs.CLAUSES)
 
