@@ -124,7 +124,8 @@ def _plainer_configs(context: Context, config: Any) -> Iterator[Any]:
     plainest = context.subsystem.configs[0]
     if config == plainest:
         return
-    yield plainest
+    if context.allows(plainest):
+        yield plainest
     for field in dataclasses.fields(config):
         default = field.default
         if field.default_factory is not dataclasses.MISSING:

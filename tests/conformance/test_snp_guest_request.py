@@ -790,6 +790,16 @@ def test_defect_is_killed_by_its_clause(defect: Defect) -> None:
     assert outcome.failure.clause.id in defect.clauses, outcome.failure.signature
 
 
+def test_minimiser_stays_in_worlds_the_candidate_can_live_in() -> None:
+    """A guest's driver is never put under a VMM, though that world is the plainest."""
+    defect = next(d for d in DEFECTS if d.id == "SNP-G01")
+    outcome = kill(S, defect, load("builtin:SNP-G01", S))
+
+    assert outcome.failure is not None
+    assert outcome.failure.trace is not None
+    assert outcome.failure.trace.config.side == "guest"
+
+
 def test_zoo_is_complete() -> None:
     """Every defect of the facts is there, with a candidate or a reason why not."""
     ids = [f"SNP-D{n:02}" for n in range(1, 38)] + [f"SNP-U{n:02}" for n in range(1, 15)]
