@@ -557,6 +557,7 @@ _MODES = _steps(
 _REASONS = _steps(
     *(s.Inhibit(reason, on) for reason in TOLD_INHIBITS for on in (True, False)),
     s.SetApicBase(0, ON | 0x1000),
+    s.SetApicBase(0, ON),
     s.GuestWrite(0, APIC_ID, 0x05000000),
     s.GuestWrite(0, APIC_ID, 0),
     s.GuestWrite(0, APIC_LDR, 0x02000000),
@@ -859,7 +860,7 @@ PINNED = {
     "logical table": (422, 2033),
     "interrupts to three": (846, 2711),
     "modes and inhibits": (306, 848),
-    "reasons": (93, 555),
+    "reasons": (130, 736),
     "x2avic": (293, 902),
     "x2avic, all accesses": (18, 27),
     "x2avic, wide ids": (15, 37),

@@ -218,7 +218,7 @@ def guest_ipi(state: State, op: GuestIpi) -> Outcomes:
     x2 = mode_of(sender.base) == X2APIC
     low, high = icr_low(op), icr_high(sender, op.dest)
     if x2 and low & X2_ICR_RESERVED:
-        return Outcome(state, GP, because=c.ENTRY_POINTS_RETURN, effect=c.HARDWARE_AND_HANDLER_MATCH_ROUTING)
+        return Outcome(state, GP, because=c.X2_GUEST_WRITE_FAULTS, effect=c.X2_GUEST_WRITE_FAULTS)
     busy = low >> ICR_BUSY & 1
     low &= ~(1 << ICR_BUSY)
     message = decoded(state, sender, low, high)
@@ -240,7 +240,7 @@ def guest_ipi(state: State, op: GuestIpi) -> Outcomes:
         for after in ways
     )
     if busy and x2:
-        outcomes += (Outcome(state, GP, because=c.ENTRY_POINTS_RETURN),)
+        outcomes += (Outcome(state, GP, because=c.X2_GUEST_WRITE_FAULTS),)
     return outcomes if len(outcomes) > 1 else outcomes[0]
 
 
@@ -302,7 +302,7 @@ def guest_self_ipi(state: State, op: GuestSelfIpi) -> Outcomes:
     """SELF_IPI of an x2APIC: a fixed edge interrupt to itself; bits 63:8 must be 0."""
     sender = next(v for v in state.vcpus if v.id == op.id and v.vm == 0)
     if op.value >> 8:
-        return Outcome(state, GP, because=c.ENTRY_POINTS_RETURN)
+        return Outcome(state, GP, because=c.X2_GUEST_WRITE_FAULTS)
     position = next(n for n, v in enumerate(_of_vm(state)) if v.id == op.id)
     message = Message(dest=0, sender=position, shorthand=SELF, vector=op.value)
     hardware = [after for _, after in by_hardware(state, sender, message)]

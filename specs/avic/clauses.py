@@ -1194,6 +1194,16 @@ NO_SLEEPING_WHILE_ATOMIC = Clause(
     needs=frozenset({"layer-t", "posted"}),
 )
 
+X2_GUEST_WRITE_FAULTS = Clause(
+    id="AVIC-114",
+    level=Level.MUST,
+    kind=Kind.RESPONSE,
+    text="A guest in x2APIC mode that sets reserved bits of ICR or SELF_IPI gets #GP, and nothing is sent or stored.",
+    source="AVIC-105 applied to a driver of layer T; kvm_x2apic_icr_write",
+    profiles=frozenset({"upstream", "as-posted", "arch"}),
+    needs=frozenset({"layer-t", "exits"}),
+)
+
 CLAUSES = (
     NEEDS_CPUID_BIT,
     NEEDS_NESTED_PAGING,
@@ -1308,5 +1318,6 @@ CLAUSES = (
     KVM_ACCEPTED_COUNT,
     APIC_BASE_REFUSED,
     NO_SLEEPING_WHILE_ATOMIC,
+    X2_GUEST_WRITE_FAULTS,
 )
 """All of them; the ids run without a gap."""

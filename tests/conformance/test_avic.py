@@ -169,6 +169,28 @@ def test_irr_is_looked_at_after_running_is_cleared(point: int) -> None:
     assert cited(report) == "AVIC-036"
 
 
+def test_self_ipi_with_reserved_bits_faults() -> None:
+    """A driver that sends it all the same is wrong (AVIC-114)."""
+
+    class Sends(Upstream):
+        def _x2_write(self, v: Any, offset: int, value: int) -> int:
+            return super()._x2_write(v, offset, value & 0xFF if offset == 0x3F0 else value)
+
+    config = Config(vcpus=(0, 1, 17), running=True, enabled=True, x2apic=True)
+
+    assert cited(judged(Sends, config, s.GuestSelfIpi(0, 0x141))) == "AVIC-114"
+
+
+def test_logged_interrupt_wakes() -> None:
+    """A notifier that wakes nobody leaves the vCPU asleep (AVIC-092)."""
+
+    class Sleepy(Upstream):
+        def ga_log_notify(self, tag: int) -> int:
+            return 0
+
+    assert cited(judged(Sleepy, RUNNING, s.UpdateIrte(0, 0), s.Exit(0), s.Block(0), s.IommuPost(0))) == "AVIC-092"
+
+
 # -- the shipped candidates
 
 
