@@ -253,3 +253,16 @@ def test_an_engine_gives_up_on_a_candidate_that_keeps_hanging(engine: Any, monke
 
     assert [failure.signature for failure in looping.failures] == ["TOY-008:Take:hang"]
     assert len(entered) < 60
+
+
+def test_a_failure_is_not_minimised_into_a_world_the_candidate_cannot_be_in() -> None:
+    """A plainer configuration may need a capability that the candidate does not have."""
+    needy = replace(TOY, requires=lambda config: frozenset({"small"}) if config.size == 2 else frozenset())
+    given = replace(context(Leaky), subsystem=needy)
+    failure = run_trace(TOY, replace(trace(Put(), Put(), Take()), config=Config(size=3)), Leaky).failure
+    assert failure is not None
+
+    smallest = minimise(given, failure)
+
+    assert smallest.trace is not None
+    assert smallest.trace.config == Config(size=3)
