@@ -1164,7 +1164,7 @@ def _resolve(state: State, gfn: int, private: bool, prefetch: bool, answers: Ans
         )  # fmt: skip
     slot = _slot_of(state, gfn)
     if slot is None or (private and not slot[3] & spec.MEM_GUEST_MEMFD):
-        if slot is not None and slot[3] & spec.SLOT_INVALID:
+        if slot is not None and (slot[3] & spec.SLOT_INVALID or answers.slot_invalid):
             return _in_deletion(state, prefetch)
         return _no_slot(state, gfn, private)
     if slot[3] & spec.SLOT_INVALID or answers.slot_invalid:
@@ -1379,6 +1379,9 @@ def _repeated(
     if state.bugged:
         return (Outcome(state, (-EIO, ()), because=spec.BUSY_IS_NO_BUG, effect=spec.BUSY_IS_NO_BUG),)
     outcomes = _tuple(_fault(state, vcpu, gpa, private, not prefetch, prefetch, answers, profile))
+    if answers.mmu_invalidate_retry:
+        later = replace(answers, mmu_invalidate_retry=0)
+        outcomes += _tuple(_fault(state, vcpu, gpa, private, not prefetch, prefetch, later, profile))
     settled: tuple[Outcome, ...] = ()
     for outcome in outcomes:
         if outcome.state.bugged and outcome.result[0] == spec.RET_PF_RETRY:

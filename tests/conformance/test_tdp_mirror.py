@@ -701,3 +701,18 @@ def test_a_map_on_a_mirror_without_a_direct_root_has_its_caches_filled() -> None
     again = Step(model.GmemInvalidate())
 
     assert judge(*steps, *maps, again, *maps).failure is None
+
+
+def test_a_slot_in_deletion_is_met_whatever_backs_it() -> None:
+    """EAGAIN comes before the missing guest memory."""
+    private = Step(model.SetAttributes(0, 0x4000, spec.ATTRIBUTE_PRIVATE))
+    both = Parallel(Step(model.Prefault(gpa=0x3000)), Step(model.SlotDelete(1)), (3,))
+
+    assert judge(CREATE, private, Step(both)).failure is None
+
+
+def test_a_stale_first_try_may_be_followed_by_a_broken_one() -> None:
+    """Each try of a prefault meets its own answers."""
+    early = Step(model.Prefault(), during=((19, Step(model.HvaInvalidate())),))
+
+    assert judge(CREATE, RELOAD, early, config=ops.EARLY).failure is None
