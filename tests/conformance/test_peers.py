@@ -16,7 +16,11 @@ PEERS = Path(__file__).parent / "peers"
 
 @pytest.mark.parametrize(
     ("name", "spec"),
-    [("uio_msi", f"{PEERS / 'uio_msi.py'}:SwappingDriver")],
+    [
+        ("uio_msi", f"{PEERS / 'uio_msi.py'}:SwappingDriver"),
+        ("cet", f"{PEERS / 'cet.py'}:LazySwap"),
+        ("cet", f"{PEERS / 'cet.py'}:Cautious"),
+    ],
 )
 def test_a_peer_conforms(name: str, spec: str) -> None:
     """No clause that binds is broken in the small scopes or at random."""

@@ -1,0 +1,53 @@
+"""CrossHair looks for values that break the properties of the pure parts in `tests/symbolic/`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("crosshair", reason="CrossHair is not installed: pip install 'conformance[symbolic]'")
+
+ROOT = Path(__file__).resolve().parents[1]
+SECONDS = 2
+"""Processor time for one property."""
+
+
+def check(path: Path) -> subprocess.CompletedProcess[str]:
+    """CrossHair's answer: exit 0 when it found no counterexample, 1 when it found one."""
+    command = [sys.executable, "-m", "crosshair", "check", "--analysis_kind=asserts"]
+    return subprocess.run(
+        [*command, f"--per_condition_timeout={SECONDS}", str(path)],
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests" / "symbolic").glob("*.py")), ids=lambda path: path.stem)
+def test_no_value_breaks_a_property(path: Path) -> None:
+    """For each property, as far as the time allows."""
+    answer = check(path)
+
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+def test_a_wrong_property_is_broken(tmp_path: Path) -> None:
+    """The search is not vacuous: it solves for the one command that a false claim forgets."""
+    claim = tmp_path / "claim.py"
+    claim.write_text(
+        "from tests.symbolic.uio_msi import _OPENED, UPSTREAM, _only, model, specs\n\n\n"
+        "def every_command_is_unknown(cmd: int) -> None:\n"
+        "    assert 0 <= cmd < 2**32\n"
+        "    outcome = _only(model.raw_ioctl(_OPENED, model.RawIoctl(cmd), model.NOTHING_REFUSED, UPSTREAM))\n"
+        "    assert outcome.result == -specs.ENOTTY\n"
+    )
+
+    answer = check(claim)
+
+    assert answer.returncode == 1
+    assert str(0x40084987) in answer.stdout
