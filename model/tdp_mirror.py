@@ -522,6 +522,7 @@ class Answers:
     """Another thread got in the way: an entry was frozen, or changed before an exchange."""
     slot_invalid: int = 0
     """A slot was met in the middle of its deletion or move."""
+    vcpu_has_events: int = 0
     attributes_changed: int = 0
     """The attributes of a gfn were read twice, and differed."""
     sept_failed: int = 0
@@ -1389,7 +1390,7 @@ def _repeated(
         elif (
             outcome.result[0] != spec.RET_PF_RETRY
             or _is_stuck(state, vcpu, gpa, answers)
-            or (vcpu in state.obsolete and not prefetch)
+            or ((vcpu in state.obsolete or answers.vcpu_has_events) and not prefetch)
         ):
             settled += (outcome,)
         elif answers.signal_pending:

@@ -1221,7 +1221,10 @@ class TdpMirror(Environment):
 
     def vcpu_has_events(self, vcpu: int) -> int:
         """Whether a request waits for the vCPU."""
-        return int(bool(self._vcpu(vcpu).requests))
+        if not self._vcpu(vcpu).requests:
+            return 0
+        self.frame.given.setdefault("vcpu_has_events", 1)
+        return 1
 
     # -- slots, attributes, invalidation, guest pages
 

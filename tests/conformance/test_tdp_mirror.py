@@ -720,7 +720,7 @@ def test_a_stale_first_try_may_be_followed_by_a_broken_one() -> None:
 
 def test_a_violation_goes_back_to_the_run_loop_for_an_event() -> None:
     """Roots become obsolete between a busy answer and the next try."""
-    for point in range(0, 80, 2):
+    for point in range(90):
         busy = Step(model.EptViolation(), (Fault("ext_link", -spec.EBUSY),), ((point, Step(model.ZapAllFast())),))
 
         assert judge(CREATE, RELOAD, busy).failure is None
