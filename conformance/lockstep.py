@@ -428,6 +428,8 @@ class Lockstep:
         for outcome in allowed:
             if outcome.result == result:
                 return self._view_mismatch(step, outcome, self._view(outcome.state), observed, "", result)
+        if not allowed:
+            raise HarnessError(f"the model of {self.subsystem.name} allows nothing for {step.op!r}")
         outcome = next((o for o in allowed if self._view(o.state) == observed), allowed[0])
         self._report(step, [Done(step, result, self.env.frame)], self._view(outcome.state), observed)
         expected = " or ".join(dict.fromkeys(values.result(o.result) for o in allowed))

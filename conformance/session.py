@@ -174,7 +174,8 @@ class Run:
             if self.strict:
                 self.say("\n" + text.failure(found, conclusion.subsystem, candidate, self._save(found)))
             else:
-                self.say("\n".join(text.warning(found)))
+                saved = self._save(found)
+                self.say("\n".join(text.warning(found, text.replay_command(saved, candidate) if saved else "")))
         for error in conclusion.errors:
             self.say(f"  harness error: {error}")
         self.say("")

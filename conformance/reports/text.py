@@ -51,7 +51,7 @@ def failure(found: Failure, of: Subsystem, candidate: Candidate, saved: Path | s
     lines += _labelled("source", textwrap.wrap(found.clause.source, WIDTH - LABEL - 2))
     lines += _labelled("note", [note] if note else [])
     if saved is not None:
-        lines.append(f"  {'repeat':<{LABEL}}{program()} replay {saved} --candidate {candidate.spec}")
+        lines.append(f"  {'repeat':<{LABEL}}{replay_command(saved, candidate)}")
     return "\n".join(lines)
 
 
@@ -104,12 +104,18 @@ def operation(what: Step) -> str:
     return values.operation(what.op) + (f" refusing {faults[2:]}" if faults else "") + during
 
 
-def warning(found: Failure) -> list[str]:
-    """A breach of a SHOULD clause, compact."""
+def warning(found: Failure, repeat: str = "") -> list[str]:
+    """A breach of a SHOULD clause, compact; `repeat` is the command that shows it again."""
     head = f"{found.clause.id} not followed ({found.clause.level.value}): {found.clause.text}"
     where = "" if found.trace is None or not found.trace.steps else f"by {operation(found.trace.steps[-1])}"
     detail = ": ".join(part for part in (where, found.detail) if part)
-    return [*_hanging(head, "  warning   "), *(_hanging(detail, "            ") if detail else [])]
+    lines = [*_hanging(head, "  warning   "), *(_hanging(detail, "            ") if detail else [])]
+    return [*lines, f"            {repeat}"] if repeat else lines
+
+
+def replay_command(saved: Path | str, candidate: Candidate) -> str:
+    """What to type to see a saved trace again."""
+    return f"{program()} replay {saved} --candidate {candidate.spec}"
 
 
 def summary(conclusion: Conclusion) -> list[str]:
