@@ -15,17 +15,21 @@ SECONDS = 2
 """Processor time for one property."""
 
 
-def check(path: Path) -> subprocess.CompletedProcess[str]:
-    """CrossHair's answer: exit 0 when it found no counterexample, 1 when it found one."""
-    command = [sys.executable, "-m", "crosshair", "check", "--analysis_kind=asserts"]
+def crosshair(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run CrossHair in the checkout."""
     return subprocess.run(
-        [*command, f"--per_condition_timeout={SECONDS}", str(path)],
+        [sys.executable, "-m", "crosshair", *arguments, f"--per_condition_timeout={SECONDS}"],
         cwd=ROOT,
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def check(path: Path) -> subprocess.CompletedProcess[str]:
+    """CrossHair's answer: exit 0 when it found no counterexample, 1 when it found one."""
+    return crosshair("check", "--analysis_kind=asserts", str(path))
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tests" / "symbolic").glob("*.py")), ids=lambda path: path.stem)
@@ -51,3 +55,14 @@ def test_a_wrong_property_is_broken(tmp_path: Path) -> None:
 
     assert answer.returncode == 1
     assert str(0x40084987) in answer.stdout
+
+
+@pytest.mark.parametrize("name", ["mask", "flat_index", "cluster_index"])
+def test_the_posted_avic_arithmetic_differs_from_the_specification(name: str) -> None:
+    """`crosshair diffbehavior` finds a value for which the posted driver computes something else."""
+    pair = [f"tests.symbolic.avic.{design}_{name}" for design in ("specified", "posted")]
+
+    answer = crosshair("diffbehavior", *pair)
+
+    assert answer.returncode == 1, answer.stdout + answer.stderr
+    assert f"posted_{name} : returns" in answer.stdout
