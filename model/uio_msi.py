@@ -724,7 +724,8 @@ def raw_ioctl(state: State, op: RawIoctl, answers: Answers, profile: Profile) ->
             clause = specs.WHOLE_COMMAND_COMPARED
         return Outcome(state, profile.unknown_cmd, clause, clause, also=(specs.UNKNOWN_COMMAND, specs.ORDER_OF_CHECKS))
     if not is_readable(op.pointer):
-        return Outcome(state, -EFAULT, specs.BAD_POINTER, specs.BAD_POINTER, also=(specs.ORDER_OF_CHECKS,))
+        refused = Outcome(state, -EFAULT, specs.BAD_POINTER, specs.BAD_POINTER, also=(specs.ORDER_OF_CHECKS,))
+        return (refused, _out_of_memory(state)) if _lacks_memory(answers) else refused
     outcomes = irq_set(state, op.vector, op.fd, answers, profile)
     if op.pointer == PAGE:
         return outcomes
@@ -734,6 +735,7 @@ def raw_ioctl(state: State, op: RawIoctl, answers: Answers, profile: Profile) ->
 def irq_set(state: State, vector: int, fd: int, answers: Answers, profile: Profile) -> Outcomes:
     """UIO_MSI_IRQ_SET with its argument in place.
 
+    an allocation gave NULL            -ENOMEM, whatever else is wrong; or what follows
     argument vanished                  -EFAULT (UIO-004)
     vector >= max_vectors              vec_oob; nothing touched (UIO-009, UIO-010)
     fd < 0                             0; unmapped (UIO-012 to UIO-014)
@@ -745,6 +747,8 @@ def irq_set(state: State, vector: int, fd: int, answers: Answers, profile: Profi
     """
     if state.life == "gone":
         return _after_remove(state)
+    if _lacks_memory(answers):
+        return _no_memory(state, vector, fd, answers, profile)
     if answers.copy_from_user:
         return Outcome(state, -EFAULT, specs.BAD_POINTER, specs.BAD_POINTER)
     if vector >= state.limit:
@@ -762,8 +766,6 @@ def irq_set(state: State, vector: int, fd: int, answers: Answers, profile: Profi
             return Outcome(state, 0, specs.DETACHING_TWICE_IS_FINE, specs.DETACHING_TWICE_IS_FINE)
         because = specs.MINUS_ONE_DETACHES if fd == -1 else specs.ANY_NEGATIVE_DETACHES
         return Outcome(_unmapped(state, vector, profile), 0, because, specs.SILENT_AFTER_DETACH)
-    if answers.kzalloc or answers.kcalloc or answers.kasprintf:
-        return _no_memory(state, vector, fd, answers, profile)
     found = eventfd_of(state, fd)
     refusal = found if found < 0 else answers.eventfd_ctx_fdget
     if refusal:
@@ -775,10 +777,22 @@ def irq_set(state: State, vector: int, fd: int, answers: Answers, profile: Profi
 
 
 def _no_memory(state: State, vector: int, fd: int, answers: Answers, profile: Profile) -> Outcomes:
-    """A driver that allocates here may do so before or after the look-up, and may do without."""
-    refused = _request_refused(state, vector, -ENOMEM, specs.NEVER_HALF_MAPPED, profile)
+    """A driver may allocate anywhere, before the copy or after the look-up, and may do without what it did not get."""
     rest = replace(answers, kzalloc=0, kcalloc=0, kasprintf=0)
-    return (*_outcomes(refused), *_outcomes(irq_set(state, vector, fd, rest, profile)))
+    otherwise = _outcomes(irq_set(state, vector, fd, rest, profile))
+    if vector >= state.limit or fd < 0:
+        return (*otherwise, _out_of_memory(state))
+    refused = _request_refused(state, vector, -ENOMEM, specs.NEVER_HALF_MAPPED, profile)
+    return (*_outcomes(refused), _out_of_memory(state), *otherwise)
+
+
+def _lacks_memory(answers: Answers) -> bool:
+    return bool(answers.kzalloc or answers.kcalloc or answers.kasprintf)
+
+
+def _out_of_memory(state: State) -> Outcome:
+    """The ioctl ended at an allocation, before it did anything."""
+    return Outcome(state, -ENOMEM, specs.NEVER_HALF_MAPPED, specs.NEVER_HALF_MAPPED)
 
 
 _ORDER = (specs.ORDER_OF_CHECKS,)

@@ -453,8 +453,8 @@ EVENT_WHILE_REPLACING = Clause(
     level=Level.MUST,
     kind=Kind.STATE,
     text=(
-        "An event between the removal of the old mapping and the installation of the new one reaches exactly one "
-        "of them, exactly once."
+        "An event between the removal of the old mapping and the installation of the new one is delivered to the "
+        "new one, exactly once."
     ),
     source="PCI Local Bus 3.0, 6.8.2 (cited from general knowledge)",
 )
@@ -474,7 +474,7 @@ HANDLERS_DO_NOT_SLEEP = Clause(
     id="UIO-045",
     level=Level.MUST,
     kind=Kind.ENV_PROTOCOL,
-    text="Handlers take no sleeping lock, allocate and free nothing and look up no fd.",
+    text="Handlers take no sleeping lock, allocate nothing and look up no fd.",
     source="interrupt context rules of the kernel",
 )
 

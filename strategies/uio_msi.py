@@ -210,7 +210,7 @@ SHAPES: dict[type, Shape] = {
         beside=(RaiseVector, IrqSet, CloseFd, ReuseFd, Open, SetIntx, OtherInterrupt),
         points=24,
     ),
-    CompatIrqSet: Shape({"vector": VECTOR, "fd": FD}, weight=0.4, faults=(_COPY, _REQUEST)),
+    CompatIrqSet: Shape({"vector": VECTOR, "fd": FD}, weight=0.4, faults=(_COPY, _REQUEST, *_ALLOCATIONS)),
     RawIoctl: Shape(
         {
             "cmd": COMMAND,
@@ -219,7 +219,7 @@ SHAPES: dict[type, Shape] = {
             "fd": Domain((-1, FIRST_FD), (NEVER_OPENED_FD,)),
         },
         weight=1,
-        faults=(_COPY,),
+        faults=(_COPY, *_ALLOCATIONS),
     ),
     RaiseVector: Shape(
         {"vector": EVENT_VECTOR}, weight=5, interrupts=(CloseFd, ReuseFd), beside=(IrqSet, Close, Remove)

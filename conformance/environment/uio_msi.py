@@ -45,13 +45,15 @@ STORM = 4
 class Argument:
     """The argument of an ioctl in progress."""
 
-    __slots__ = ("data", "pointer", "seen")
+    __slots__ = ("data", "found", "pointer", "seen")
 
     def __init__(self, pointer: int, data: bytes) -> None:
         self.pointer = pointer
         self.data = data
         self.seen = 0
         """Bit i: byte i was fetched."""
+        self.found: int | None = None
+        """The eventfd that was looked up last."""
 
 
 class Backend(Protocol):
@@ -146,6 +148,8 @@ class UioMsi(Environment):
         # -- interrupt context
         self.handling: set[Frame] = set()
         self.signals = 0
+        self.signalled: dict[Frame, list[int]] = {}
+        """Eventfds signalled by the handlers inside a request_irq, while somebody wants to know."""
         self.config_writes = 0
         self.lines_printed = 0
         self.limited_lines = 0
@@ -890,12 +894,28 @@ class UioMsi(Environment):
         self.counts[vector] += 1
         if self.pending[vector]:
             self.pending[vector] = False
-            if vector in self.window:
-                self.window.discard(vector)
-                self.hold(specs.EVENT_WHILE_REPLACING)
+            replaced = vector in self.window
+            self.window.discard(vector)
             if vector not in self.lost and self.master:
-                self._run_inside_request(lambda: self._run_msix(action))
+                self._deliver_held(action, replaced)
         return 0
+
+    def _deliver_held(self, action: Action, replaced: bool) -> None:
+        """Run the handler for the event that was held; one that came meanwhile is the new mapping's (UIO-043)."""
+        frame = self.frame
+        argument = self.arguments.get(frame)
+        # After a refusal the old mapping is put back, and the event is its own.
+        if not replaced or argument is None or frame.given:
+            self._run_inside_request(lambda: self._run_msix(action))
+            return
+        self.signalled[frame] = []
+        self._run_inside_request(lambda: self._run_msix(action))
+        got = self.signalled.pop(frame)
+        self.require(
+            specs.EVENT_WHILE_REPLACING,
+            got == [argument.found],
+            f"an event while the vector was unmapped signalled eventfds {got}, the new one is {argument.found}",
+        )
 
     def _request_intx(self, flags: int, name: int, dev_id: int) -> int:
         line = self.irqs.lines[PDEV_IRQ]
@@ -952,6 +972,9 @@ class UioMsi(Environment):
             self.eventfds.put(found)
             return refusal
         self.references[found] += 1
+        argument = self.arguments.get(self.frame)
+        if argument is not None:
+            argument.found = found
         return FIRST_CTX + (found << 8)
 
     def eventfd_ctx_put(self, ctx: int) -> None:
@@ -970,6 +993,8 @@ class UioMsi(Environment):
         if not self.references[eventfd]:
             raise Violation(specs.REFERENCE_OUTLIVES_HANDLER, "eventfd_signal after the reference was dropped")
         self.signals += 1
+        if self.signalled and self.frame in self.signalled:
+            self.signalled[self.frame].append(eventfd)
         self.eventfds.signal(eventfd)
 
     # -- locks

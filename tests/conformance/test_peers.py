@@ -18,6 +18,8 @@ PEERS = Path(__file__).parent / "peers"
     ("name", "spec"),
     [
         ("uio_msi", f"{PEERS / 'uio_msi.py'}:SwappingDriver"),
+        ("uio_msi", f"{PEERS / 'uio_msi.py'}:AllocatesBeforeLookUp"),
+        ("uio_msi", f"{PEERS / 'uio_msi.py'}:AllocatesBeforeCopy"),
         ("cet", f"{PEERS / 'cet.py'}:LazySwap"),
         ("cet", f"{PEERS / 'cet.py'}:Cautious"),
     ],

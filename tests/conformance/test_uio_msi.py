@@ -695,6 +695,42 @@ def test_posted_driver_floods_the_log() -> None:
     assert "UIO-087" in warned(run(AsPosted, Probe(), Open(), Flood(), profile="as-posted"))
 
 
+def caught(factory: type[Upstream], *names: str) -> set[str]:
+    """Ids of the clauses that a driver breaks in these scopes, SHOULD ones included."""
+    candidate = Candidate("test", factory, "upstream", factory.capabilities)
+    context = Context(replace(S, scopes={name: S.scopes[name] for name in names}), candidate, "upstream")
+    explore.run(context)
+    return {found.clause.id for found in (*context.failures, *context.warnings)}
+
+
+class HeldEventToOld(Upstream):
+    """The old eventfd stays until the new handler is there, so the event that was held is signalled to it."""
+
+    def _attach_msix(self, vector: int, trigger: int) -> int:
+        port, irq, old = self.port, self.irqs[vector], self.triggers[vector]
+        if not old:
+            return super()._attach_msix(vector, trigger)
+        dev_id = self.contexts + 0x10 * vector
+        port.free_irq(irq, dev_id)
+        port.pci_write_msi_msg(irq)
+        err = port.request_irq(irq, 0, self.names[vector], dev_id)
+        self.triggers[vector] = 0 if err else trigger
+        if err:
+            port.eventfd_ctx_put(trigger)
+        port.eventfd_ctx_put(old)
+        return err
+
+
+WRONG: tuple[tuple[type[Upstream], str, str], ...] = ((HeldEventToOld, "UIO-043", "inside"),)
+"""(driver, clause it breaks, scope that shows it)."""
+
+
+@pytest.mark.parametrize(("factory", "clause", "scope"), WRONG, ids=lambda value: getattr(value, "__name__", None))
+def test_wrong_driver_is_caught(factory: type[Upstream], clause: str, scope: str) -> None:
+    """By the scope that is about it, and under the clause's own name."""
+    assert clause in caught(factory, scope)
+
+
 def test_driver_that_does_nothing_fails() -> None:
     """At once: probe says 0 and nothing is registered."""
 

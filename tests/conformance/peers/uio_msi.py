@@ -1,8 +1,9 @@
-"""A correct uio_msi driver that is built in another way than the shipped one.
+"""Correct uio_msi drivers that are built in another way than the shipped one.
 
-It keeps the action of a wired vector and swaps the eventfd under it, undoes a failed probe
+The first keeps the action of a wired vector and swaps the eventfd under it, undoes a failed probe
 with a stack, leaves out the BARs that hold the MSI-X table or the pending bits, and lets the
-function do DMA only while it is open. The suite must not accuse it.
+function do DMA only while it is open. The others allocate where it does not. The suite must
+accuse none of them.
 """
 
 from __future__ import annotations
@@ -236,3 +237,32 @@ class SwappingDriver:
                 return spec.IRQ_NONE
         self.port.eventfd_signal(self.ctx[vector])
         return spec.IRQ_HANDLED
+
+
+class AllocatesBeforeLookUp(SwappingDriver):
+    """Allocates what a set needs before it knows whether the fd is any good, as VFIO does."""
+
+    def _set(self, vector: int, fd: int) -> int:
+        if vector >= len(self.ctx) or fd < 0:
+            return super()._set(vector, fd)
+        scratch = self.port.kcalloc(1, SLOT)
+        if not scratch:
+            return -spec.ENOMEM
+        result = super()._set(vector, fd)
+        self.port.kfree(scratch)
+        return result
+
+
+class AllocatesBeforeCopy(SwappingDriver):
+    """Copies the argument into memory that it allocates first, as memdup_user does."""
+
+    def ioctl(self, cmd: int, arg: int) -> int:
+        """The command alone is looked at without memory."""
+        if cmd != spec.UIO_MSI_IRQ_SET:
+            return -spec.ENOTTY
+        buffer = self.port.kzalloc(spec.IRQ_SET_SIZE)
+        if not buffer:
+            return -spec.ENOMEM
+        result = super().ioctl(cmd, arg)
+        self.port.kfree(buffer)
+        return result
