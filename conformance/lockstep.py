@@ -342,6 +342,7 @@ class Lockstep:
         env = self.env
         outer = env.frame
         env.frame = frame = self._frame(step)
+        frame.outer = outer
         self.company.append(Done(step, None, frame))
         try:
             done = self.company[-1] = Done(step, env.perform(step.op), frame)

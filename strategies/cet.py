@@ -262,11 +262,17 @@ _FAULT_IN = (("copy_from_user", (-c.EFAULT,)),)
 _FAULT_OUT = (("copy_from_user", (-c.EFAULT,)), ("copy_to_user", (-c.EFAULT,)))
 
 
+_BESIDE = (m.Wrmsr, m.Rdmsr, m.Run, m.Leave, m.SetMsrs, m.GetMsrs, m.Exit)
+"""Operations of one vCPU that may run at the same time as some of another vCPU on the other physical CPU."""
+
+
 SHAPES: dict[type, Shape] = {
-    m.Run: Shape({"vcpu": VCPU, "cpu": CPU}, 3, interrupts=_OTHERS, points=4),
-    m.Leave: Shape({"vcpu": VCPU}, 2, interrupts=_OTHERS, points=12),
-    m.Wrmsr: Shape({"vcpu": VCPU, "msr": MSR, "value": VALUE, "emulated": BOOLEAN}, 5, interrupts=_OTHERS, points=8),
-    m.Rdmsr: Shape({"vcpu": VCPU, "msr": MSR, "emulated": BOOLEAN}, 5, interrupts=_OTHERS, points=6),
+    m.Run: Shape({"vcpu": VCPU, "cpu": CPU}, 3, interrupts=_OTHERS, beside=_BESIDE, points=4),
+    m.Leave: Shape({"vcpu": VCPU}, 2, interrupts=_OTHERS, beside=_BESIDE, points=12),
+    m.Wrmsr: Shape(
+        {"vcpu": VCPU, "msr": MSR, "value": VALUE, "emulated": BOOLEAN}, 5, interrupts=_OTHERS, beside=_BESIDE, points=8
+    ),
+    m.Rdmsr: Shape({"vcpu": VCPU, "msr": MSR, "emulated": BOOLEAN}, 5, interrupts=_OTHERS, beside=_BESIDE, points=6),
     m.Xrstors: Shape({"vcpu": VCPU, "component": Domain((c.CET_S, c.CET_U)), "words": WORDS}, 2),
     m.Xsaves: Shape({"vcpu": VCPU, "component": Domain((c.CET_S, c.CET_U))}, 1),
     m.WriteSsp: Shape({"vcpu": VCPU, "value": SSP}, 1),
@@ -274,7 +280,7 @@ SHAPES: dict[type, Shape] = {
     m.CpuidSize: Shape({"vcpu": VCPU}, 0.5),
     m.MovCr0: Shape({"vcpu": VCPU, "wp": BOOLEAN}, 1, interrupts=_PREEMPTIONS, points=4),
     m.MovCr4: Shape({"vcpu": VCPU, "cet": BOOLEAN, "owned": BOOLEAN}, 1.5, interrupts=_PREEMPTIONS, points=4),
-    m.Exit: Shape({"vcpu": VCPU}, 0.5),
+    m.Exit: Shape({"vcpu": VCPU}, 0.5, beside=(m.Exit, m.Wrmsr, m.Leave)),
     m.Halt: Shape({"vcpu": VCPU, "cpu": CPU}, 0.5),
     m.Preempt: Shape({"vcpu": VCPU, "cpu": CPU}, 2),
     m.Window: Shape({"vcpu": VCPU, "cpu": CPU}, 0),
@@ -745,6 +751,23 @@ def _scopes() -> dict[str, Scope]:
         scopes[f"host-values-{name}"] = Scope(config, tuple(_host_values()), depth=1, needs=one_reg)
         scopes[f"guest-values-{name}"] = Scope(config, tuple(_guest_values()), depth=2)
     return scopes
+
+
+_TWO = m.Config(vcpus=(m.Cpuid(), m.Cpuid()))
+_BOTH_IN_GUEST = (Step(m.Run(0, 0)), Step(m.Run(1, 1)))
+STARTS: tuple[tuple[m.Config, tuple[Step, ...]], ...] = (
+    (_TWO, _BOTH_IN_GUEST),
+    (_TWO, (*_BOTH_IN_GUEST, Step(m.Wrmsr(0, c.PL0_SSP, A0)), Step(m.Wrmsr(1, c.PL0_SSP, A1)))),
+    (_TWO, (Step(m.Run(0, 0)),)),
+    (_TWO, ()),
+)
+"""Where two vCPUs on two physical CPUs meet: both in the guest, one, or neither."""
+
+AFTERWARDS = (
+    *(Step(m.Run(vcpu, vcpu)) for vcpu in (0, 1)),
+    *(Step(m.Rdmsr(vcpu, msr)) for vcpu in (0, 1) for msr in (c.PL0_SSP, c.PL1_SSP, c.PL2_SSP, c.PL3_SSP, c.U_CET)),
+)
+"""What the guests read once both run again."""
 
 
 SCOPES = _scopes()

@@ -4,7 +4,8 @@ A start is a configuration and the steps that lead to the state; a subsystem nam
 `strategies/S.py` as `STARTS`, otherwise its openings serve. From each start, every pair of
 operations that the shapes allow beside one another is run with one switch at each point of
 preemption and with two, in random order. Of operations that do the same in a state one is enough,
-and pairs whose order matters to the model come before those that commute.
+and pairs whose order matters to the model come before those that commute. Where a candidate may hide
+what happened, a subsystem names steps that look, `AFTERWARDS`.
 The hunt goes on with random starts, pairs and points.
 """
 
@@ -80,6 +81,15 @@ def starts(context: Context) -> list[Start]:
     ]
 
 
+def afterwards(context: Context) -> tuple[Step, ...]:
+    """Steps that look at what two operations left behind, where the view does not show it: `AFTERWARDS`."""
+    name = f"strategies.{context.subsystem.name}"
+    if importlib.util.find_spec(name) is None:
+        return ()
+    own: tuple[Step, ...] = getattr(importlib.import_module(name), "AFTERWARDS", ())
+    return tuple(step for step in own if context.can(type(step.op)))
+
+
 class _Search:
     """The schedules tried so far, and how to try one more."""
 
@@ -87,6 +97,7 @@ class _Search:
         self.context = context
         self.random = Random(f"{context.subsystem.name}:{context.profile}:{context.seed}:{context.part}:interleave")
         self.starts = starts(context)
+        self.afterwards = afterwards(context)
         self.minimise = minimiser(context)
         self.reach: dict[tuple[Start, tuple[type, type]], tuple[list[str], list[str]]] = {}
         """By start and kinds: the calls at the points of preemption of left and right, one after the other."""
@@ -331,6 +342,10 @@ class _Search:
             self.context.tally.steps += 1
             failure = lockstep.step(step)
             self.switches += lockstep.switches
+            for look in self.afterwards:
+                if lockstep.failure is None and lockstep.legal(look.op):
+                    self.context.tally.steps += 1
+                    failure = lockstep.step(look)
         finally:
             lockstep.close()
         if lockstep.warnings:

@@ -117,6 +117,7 @@ class Cet(Environment):
     """The world of one hypervisor with two vCPUs on two physical CPUs."""
 
     PORT = c.Port
+    TWO_CPUS = True
     CALL_CLAUSES: ClassVar[Mapping[str, tuple[Clause, ...]]] = {
         "load_guest_fpu": (c.FPU_BALANCED,),
         "put_guest_fpu": (c.FPU_BALANCED,),
@@ -140,8 +141,6 @@ class Cet(Environment):
         self.slots: list[Virtual | None] = [None] * m.SLOTS
         self.numbers: dict[int, Virtual] = {}
         self.created = 0
-        self.vm: Virtual | None = None
-        """The vCPU whose thread executes the operation in progress."""
         self.ghosts: set[int] = set()
         """Values of vCPUs that were destroyed."""
         self.caps = (False, False)
@@ -172,7 +171,9 @@ class Cet(Environment):
         """Perform one operation; afterwards the thread it interrupted runs again."""
         if self.deferred is not None:
             raise self.remember(self.deferred)
-        outer, atomic = self.vm, self.atomic
+        around = self.frame.outer
+        outer: Virtual | None = None if around is None else around.actor
+        self.vm, atomic = outer, self.atomic
         result = self.OPERATIONS[type(op)](self, op)
         if self.atomic != atomic:
             raise self.remember(Violation(c.ANSWERS, f"preemption is disabled {self.atomic - atomic} times too often"))
@@ -180,6 +181,25 @@ class Cet(Environment):
             self._on(outer, outer.cpu)
         self.vm = outer
         return result
+
+    @property
+    def vm(self) -> Virtual | None:
+        """The vCPU whose thread executes the operation in progress."""
+        actor: Virtual | None = self.frame.actor
+        return actor
+
+    @vm.setter
+    def vm(self, vm: Virtual | None) -> None:
+        self.frame.actor = vm
+
+    def can_run_beside(self, left: Any, right: Any) -> bool:
+        """Two vCPUs on two physical CPUs, of which neither comes to the other's."""
+        if not (0 <= left.vcpu < m.SLOTS and 0 <= right.vcpu < m.SLOTS):
+            return False
+        first, second = self.slots[left.vcpu], self.slots[right.vcpu]
+        if first is None or second is None or first is second:
+            return False
+        return not {first.cpu, getattr(left, "cpu", first.cpu)} & {second.cpu, getattr(right, "cpu", second.cpu)}
 
     def can_interrupt(self, op: Any) -> bool:
         """Another thread can run at any point; the interrupted one can only be preempted."""

@@ -32,7 +32,7 @@ _BUILTIN_TYPES = ("int", "str", "bytes", "bool")
 class Frame:
     """What belongs to one operation in progress: its planned faults, its calls, its log."""
 
-    __slots__ = ("given", "log", "made", "plan", "points")
+    __slots__ = ("actor", "given", "log", "made", "outer", "plan", "points")
 
     def __init__(self, faults: tuple[Fault, ...] = (), made: dict[str, int] | None = None) -> None:
         self.plan: dict[tuple[str, int], int] = {(f.call, f.nth): f.value for f in faults} if faults else {}
@@ -43,6 +43,10 @@ class Frame:
         """How often each call was made: in this operation when faults are planned, else in the whole trace."""
         self.points = 0
         """Points of preemption passed so far."""
+        self.actor: Any = None
+        """Whose thread performs it, for environments that have several."""
+        self.outer: Frame | None = None
+        """The operation in the middle of which this one happens."""
 
 
 class Environment:
@@ -58,6 +62,9 @@ class Environment:
     """Operation type -> unbound method that performs it and returns its result."""
     CALL_CLAUSES: ClassVar[Mapping[str, tuple[Clause, ...]]] = {}
     """Clauses that each environment call exercises, because the door checks them there."""
+
+    TWO_CPUS: ClassVar[bool] = False
+    """Whether the threads of `Parallel` are two CPUs, so that one goes on while the other is in atomic context."""
 
     entries: ClassVar[int] = 0
     """Entries into any candidate so far; the watchdog looks at it."""
@@ -240,7 +247,7 @@ def _doorway(name: str, handler: Callable[..., Any]) -> Callable[..., Any]:
         at = len(log)
         if at >= env.calls:
             raise env.remember(Hang(f"more than {env.calls} environment calls in one operation, the last one {name}"))
-        if env.preempt is not None and not env.atomic:
+        if env.preempt is not None and (not env.atomic or (env.TWO_CPUS and env.scheduler is not None)):
             env.preempt(name)
             at = len(log)
         log.append((name, args, None))
@@ -249,7 +256,7 @@ def _doorway(name: str, handler: Callable[..., Any]) -> Callable[..., Any]:
         except (Breach, Exception) as error:
             raise env._failed(name, args, error) from error  # as above
         log[at] = (name, args, result)
-        if env.preempt is not None and not env.atomic:
+        if env.preempt is not None and (not env.atomic or (env.TWO_CPUS and env.scheduler is not None)):
             env.preempt(name)
         return result
 

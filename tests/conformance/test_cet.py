@@ -13,8 +13,8 @@ import pytest
 from conformance.candidates.builtin.cet import AsPosted, Hardware, Repaired, Upstream
 from conformance.candidates.defect import Defect
 from conformance.candidates.defects.cet import DEFECTS
-from conformance.candidates.load import load
-from conformance.engines import campaign, explore
+from conformance.candidates.load import Candidate, load
+from conformance.engines import campaign, explore, interleave
 from conformance.engines.context import Context
 from conformance.environment.cet import Cet
 from conformance.lockstep import Report, run_trace
@@ -22,7 +22,7 @@ from conformance.strength import kill
 from conformance.subsystem import subsystem
 from conformance.trace import Trace, from_data, to_data
 from model import cet as m
-from model.step import Fault, Step
+from model.step import Fault, Parallel, Step
 from specs import cet as c
 from strategies.cet import IBT_ONLY, NEITHER, SHSTK_ONLY, suggest
 
@@ -375,3 +375,47 @@ def test_view_demands_interception_only_where_it_is_prescribed() -> None:
     posted.perform(m.Run(0))
 
     assert posted.view().pointers == (None, None)
+
+
+class SharedScratch(Repaired):
+    """Saves by way of one buffer for all vCPUs, as a driver with a static variable would."""
+
+    def __init__(self, port: Any) -> None:
+        super().__init__(port)
+        self.scratch = [0, 0, 0]
+
+    def swap_out(self, v: Any) -> None:
+        """Read into the buffer, then copy."""
+        self.port.preempt_disable()
+        if v.in_hardware:
+            for index, msr in enumerate((c.PL0_SSP, c.PL1_SSP, c.PL2_SSP)):
+                self.scratch[index] = self.port.rdmsr(msr)
+                self.port.wrmsr(msr, 0)
+            v.ssp[:] = self.scratch
+            v.in_hardware = False
+        self.port.preempt_enable()
+
+
+def interleaved(candidate: type) -> Context:
+    """What two vCPUs on two physical CPUs show of a candidate."""
+    of = subsystem("cet")
+    loaded = Candidate("shared", candidate, "as-posted", frozenset(of.capabilities) - {"nested"})
+    context = Context(subsystem=of, candidate=loaded, profile="as-posted")
+    interleave.run(context)
+    return context
+
+
+def test_two_vcpus_at_once_do_not_accuse_the_correct_design() -> None:
+    """Whatever the schedule: what belongs to one vCPU is out of the other's reach."""
+    context = interleaved(Repaired)
+
+    assert context.failures == []
+    assert context.notes["interleave: switches"] > 1_000
+
+
+def test_two_vcpus_at_once_show_a_shared_buffer() -> None:
+    """One thread saves into it while the other does; preemption being off does not stop the other CPU."""
+    context = interleaved(SharedScratch)
+
+    assert context.failures
+    assert all(any(type(s.op) is Parallel for s in f.trace.steps) for f in context.failures if f.trace)
