@@ -152,10 +152,29 @@ class RawIoctl:
 
 
 @dataclass(frozen=True, slots=True)
+class CompatIoctl:
+    """The same by a 32-bit process."""
+
+    cmd: int = specs.UIO_MSI_IRQ_SET
+    pointer: int = PAGE
+    vector: int = 0
+    fd: int = -1
+
+
+@dataclass(frozen=True, slots=True)
 class RaiseVector:
     """The function has an event for an MSI-X vector."""
 
     vector: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RaiseMany:
+    """The function has an event for an MSI-X vector again and again, and nobody reads in between."""
+
+    vector: int = 0
+    count: int = 300
+    """How many, 2 or more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +249,9 @@ OPERATIONS = (
     IrqSet,
     CompatIrqSet,
     RawIoctl,
+    CompatIoctl,
     RaiseVector,
+    RaiseMany,
     SetIntx,
     OtherInterrupt,
     ConfigIntx,
@@ -251,7 +272,9 @@ Operation = (
     | IrqSet
     | CompatIrqSet
     | RawIoctl
+    | CompatIoctl
     | RaiseVector
+    | RaiseMany
     | SetIntx
     | OtherInterrupt
     | ConfigIntx
@@ -264,7 +287,8 @@ Operation = (
     | Flood
 )
 
-NEEDS = {CompatIrqSet: frozenset({"compat"}), Write: frozenset({"irqcontrol", "intx"})}
+_COMPAT = frozenset({"compat"})
+NEEDS = {CompatIrqSet: _COMPAT, CompatIoctl: _COMPAT, Write: frozenset({"irqcontrol", "intx"})}
 
 
 def requires(config: Config) -> frozenset[str]:
@@ -420,10 +444,12 @@ def view(state: State) -> View:
 def legal(state: State, op: Operation) -> bool:
     """Whether the world can do `op` at all; bad arguments are fair."""
     match op:
-        case IrqSet() | CompatIrqSet() | RawIoctl() | Flood():
+        case IrqSet() | CompatIrqSet() | RawIoctl() | CompatIoctl() | Flood():
             return state.opens > 0 and (not state.config.ceiling or _set_within_ceiling(state, op))
         case RaiseVector(vector):
             return vector < state.limit and state.config.vectors > 0 and _gain_within_ceiling(state, vector)
+        case RaiseMany(vector):
+            return vector < state.limit and state.config.vectors > 0 and not state.config.ceiling
         case Open():
             return not state.config.handles or state.opens < state.config.handles
         case Close():
@@ -459,7 +485,7 @@ def _gain_within_ceiling(state: State, vector: int) -> bool:
     return not ceiling or wired is None or state.counters[wired] < ceiling
 
 
-def _set_within_ceiling(state: State, op: IrqSet | CompatIrqSet | RawIoctl | Flood) -> bool:
+def _set_within_ceiling(state: State, op: IrqSet | CompatIrqSet | RawIoctl | CompatIoctl | Flood) -> bool:
     if op.vector >= len(state.wired):
         return True
     found = eventfd_of(state, op.fd)
@@ -493,9 +519,13 @@ def step(state: State, op: Operation, answers: Answers, profile: Profile) -> Out
         case IrqSet(vector, fd):
             return irq_set(state, vector, fd, answers, profile)
         case RaiseVector():
-            return raise_vector(state, op)
+            return raise_vector(state, op.vector)
+        case RaiseMany():
+            return raise_many(state, op)
         case RawIoctl():
             return raw_ioctl(state, op, answers, profile)
+        case CompatIoctl():
+            return _because(raw_ioctl(state, op, answers, profile), specs.COMPAT_IDENTICAL)
         case CompatIrqSet(vector, fd):
             return _because(irq_set(state, vector, fd, answers, profile), specs.COMPAT_IDENTICAL)
         case Open():
@@ -707,7 +737,7 @@ def _torn_down(state: State, profile: Profile) -> State:
     )
 
 
-def raw_ioctl(state: State, op: RawIoctl, answers: Answers, profile: Profile) -> Outcomes:
+def raw_ioctl(state: State, op: RawIoctl | CompatIoctl, answers: Answers, profile: Profile) -> Outcomes:
     """Decode a command.
 
     not UIO_MSI_IRQ_SET                unknown_cmd, whatever the pointer (UIO-001 to UIO-003)
@@ -912,7 +942,7 @@ def _after_remove(state: State) -> Outcomes:
     return _refusals(state, (-ENODEV, -EIO, -EINVAL), specs.MEMORY_SAFE)
 
 
-def raise_vector(state: State, op: RaiseVector) -> Outcome:
+def raise_vector(state: State, vector: int) -> Outcome:
     """An event of the function.
 
     MSI-X off                          nothing (UIO-040)
@@ -921,7 +951,6 @@ def raise_vector(state: State, op: RaiseVector) -> Outcome:
 
     Source: uio_msi as posted, uio_msi_irqhandler; PCI Local Bus 3.0, 6.8.2.
     """
-    vector = op.vector
     if not state.msix or not state.opens or state.life != "bound":
         return Outcome(state, 0, specs.SILENT_AFTER_RELEASE, specs.SILENT_AFTER_RELEASE)
     eventfd = state.wired[vector]
@@ -934,6 +963,19 @@ def raise_vector(state: State, op: RaiseVector) -> Outcome:
     counters = state.counters
     after = State(*state[:9], _signalled(counters, eventfd), *state[10:])
     return Outcome(after, 0, specs.ONE_EVENT_ONE_SIGNAL, None, _delivered(state, eventfd))
+
+
+def raise_many(state: State, op: RaiseMany) -> Outcome:
+    """So many events: a mapped eventfd gains as many, until it saturates (UIO-035); one is held, or none."""
+    outcome = raise_vector(state, op.vector)
+    if outcome.because is not specs.ONE_EVENT_ONE_SIGNAL:
+        return outcome
+    eventfd = state.wired[op.vector]
+    assert eventfd is not None
+    counters = state.counters
+    count = min(counters[eventfd] + op.count, specs.EVENTFD_MAX)
+    after = state._replace(counters=(*counters[:eventfd], count, *counters[eventfd + 1 :]))
+    return Outcome(after, 0, specs.EVENTS_ADD_UP, specs.EVENTS_ADD_UP, (*outcome.also, specs.ONE_EVENT_ONE_SIGNAL))
 
 
 _DELIVERED = (specs.MSIX_HANDLED, specs.EVENTS_ADD_UP, specs.HANDLERS_DO_NOT_SLEEP)
@@ -1027,7 +1069,7 @@ def _with_fd(state: State, fd: int, named: int) -> State:
 def cite(state: State, op: Operation, field: str, expected: View, got: View) -> Clause | None:
     """A clause that names the disagreement better than the outcome's or the field's own."""
     match op:
-        case IrqSet(vector) | CompatIrqSet(vector) | RawIoctl(_, _, vector):
+        case IrqSet(vector) | CompatIrqSet(vector) | RawIoctl(_, _, vector) | CompatIoctl(_, _, vector):
             return _cite_set(state, vector, field, expected, got)
         case Open():
             return specs.NUMBER_OF_VECTORS if field == "enabled" and got.enabled and not state.opens else None

@@ -18,6 +18,7 @@ from model.uio_msi import (
     Bar,
     Close,
     CloseFd,
+    CompatIoctl,
     CompatIrqSet,
     Config,
     ConfigIntx,
@@ -29,6 +30,7 @@ from model.uio_msi import (
     Open,
     OtherInterrupt,
     Probe,
+    RaiseMany,
     RaiseVector,
     RawIoctl,
     ReadEventfd,
@@ -44,9 +46,14 @@ from strategies.domain import BOOLEAN, Domain, Scope, Shape, just
 
 INT_MIN, INT_MAX = -(2**31), 2**31 - 1
 
-VECTOR: Domain[object] = Domain((0, 1), (2, 3, 63, 64, 65, 256, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 1), usual=0.9)
+VECTOR: Domain[object] = Domain(
+    (0, 1),
+    (2, 3, 4, 31, 32, 33, 62, 63, 64, 65, 256, 2**16 - 1, 2**16, 2**31 - 1, 2**31, 2**32 - 1),
+    bounds=(0, specs.MAX_MSIX_VECTORS - 1),
+    usual=0.9,
+)
 """Vectors on both sides of every limit, as u32."""
-EVENT_VECTOR: Domain[object] = Domain((0, 1), (2, 62, 63), usual=0.95)
+EVENT_VECTOR: Domain[object] = Domain((0, 1), (2, 4, 31, 32, 33, 62, 63), usual=0.95)
 """Vectors that the function may raise."""
 FD: Domain[object] = Domain(
     (FIRST_FD, FIRST_FD + 1, -1),
@@ -98,6 +105,13 @@ POINTER: Domain[object] = Domain(
     usual=0.5,
 )
 """Pointers to the argument: mapped, not mapped, on the edge, unaligned, in the kernel's half."""
+COMPAT_POINTER: Domain[object] = Domain(
+    POINTER.scope,
+    tuple(pointer for pointer in POINTER.edges if isinstance(pointer, int) and pointer < 2**32),
+    bounds=POINTER.bounds,
+    usual=0.5,
+)
+"""Those that a 32-bit process can have."""
 
 # -- Worlds
 
@@ -221,9 +235,20 @@ SHAPES: dict[type, Shape] = {
         weight=1,
         faults=(_COPY, *_ALLOCATIONS),
     ),
+    CompatIoctl: Shape(
+        {
+            "cmd": COMMAND,
+            "pointer": COMPAT_POINTER,
+            "vector": Domain((0, 1), (2**32 - 1,)),
+            "fd": Domain((-1, FIRST_FD), (NEVER_OPENED_FD,)),
+        },
+        weight=0.4,
+        faults=(_COPY, *_ALLOCATIONS),
+    ),
     RaiseVector: Shape(
         {"vector": EVENT_VECTOR}, weight=5, interrupts=(CloseFd, ReuseFd), beside=(IrqSet, Close, Remove)
     ),
+    RaiseMany: Shape({"vector": EVENT_VECTOR, "count": Domain((2, 300))}, weight=0.05),
     SetIntx: Shape({"level": Domain((True, False))}, weight=3, beside=(OtherInterrupt, IrqSet, Close, Remove)),
     OtherInterrupt: Shape({}, weight=1.5),
     ConfigIntx: Shape({"disable": Domain((True, False))}, weight=0.3),
@@ -319,11 +344,26 @@ def _refusals() -> tuple[Step, ...]:
     return (*probes, *opens, *sets)
 
 
+def _late_refusals(calls: tuple[tuple[str, tuple[int, ...]], ...]) -> tuple[Step, ...]:
+    """Probe, with each of these calls refused early and late."""
+    return tuple(
+        Step(Probe(), (Fault(call, values[0], nth),))
+        for call, values in calls
+        for nth in (*range(1, 8), 31, 32, 33, 62, 63, 64, 65)
+    )
+
+
 def _inside(outer: tuple[object, ...], inner: tuple[object, ...], points: int) -> tuple[Step, ...]:
     """Each of `inner` at each point of each of `outer`."""
     return tuple(Step(op, during=((k, Step(event)),)) for op in outer for event in inner for k in range(points))
 
 
+_COMMANDS = (
+    *(value for value in (0, *COMMAND.edges) if isinstance(value, int)),
+    *(specs.UIO_MSI_IRQ_SET ^ 1 << bit for bit in range(32)),
+)
+_POINTERS = tuple(value for value in POINTER.values if isinstance(value, int))
+_COMPAT_POINTERS = tuple(value for value in COMPAT_POINTER.values if isinstance(value, int))
 _BAD_FDS = (NEVER_OPENED_FD, O_PATH_FD, *NOT_EVENTFDS, INT_MAX, FIRST_FD + 2**16)
 _INPUTS = (
     *(Step(IrqSet(0, fd)) for fd in (*_BAD_FDS, DUP_FD, -2, INT_MIN)),
@@ -332,9 +372,15 @@ _INPUTS = (
         for vector in (2, 256, 2**16, 2**31, 2**32 - 1)
         for fd in (FIRST_FD, -1, NEVER_OPENED_FD)
     ),
-    *(Step(RawIoctl(cmd)) for cmd in (0, *COMMAND.edges) if isinstance(cmd, int)),
-    *(Step(RawIoctl(pointer=pointer)) for pointer in POINTER.values if isinstance(pointer, int)),
-    *(Step(RawIoctl(cmd, pointer)) for cmd in (0, 0x4010_4987) for pointer in (0, PAGE_END - 7)),
+    *(Step(kind(cmd)) for kind in (RawIoctl, CompatIoctl) for cmd in _COMMANDS),
+    *(Step(RawIoctl(pointer=pointer)) for pointer in _POINTERS),
+    *(Step(CompatIoctl(pointer=pointer)) for pointer in _COMPAT_POINTERS),
+    *(
+        Step(kind(cmd, pointer))
+        for kind in (RawIoctl, CompatIoctl)
+        for cmd in (0, 0x4010_4987)
+        for pointer in (0, PAGE_END - 7)
+    ),
     *(Step(CompatIrqSet(vector, fd)) for vector in (0, 2) for fd in (FIRST_FD, -1, NEVER_OPENED_FD)),
     *(Step(op) for op in (Open(rawio=False), ListInterrupts(), DeviceReset())),
     *(Step(op) for pipe in (False, True) for op in (ReuseFd(FIRST_FD, pipe), CloseFd(FIRST_FD))),
@@ -377,6 +423,11 @@ _INTX_PAIRS: tuple[tuple[object, object], ...] = (
 )
 _BRIEF = tuple(Step(op) for op in (Probe(), Open(), _SET_A))
 
+_SIX = tuple(Bar(0xF000_0000 + i * 0x10_0000, 0x1000) for i in range(6))
+_EVERY_VECTOR = tuple(IrqSet(vector, FIRST_FD) for vector in range(64))
+_FAR = (4, 31, 32, 33, 62, 63)
+_FAR_END = tuple(Step(op) for op in (IrqSet(31, -1), Close()))
+
 _FULL = (Eventfd(specs.EVENTFD_MAX - 1, semaphore=True), Eventfd(1, nonblock=False))
 _COUNTING = tuple(
     Step(op)
@@ -396,11 +447,42 @@ SCOPES: dict[str, Scope] = {
     },
     "1,1,1": Scope(_world(1, 1, 1), _plain(1, 1), states=44, transitions=237),
     "intx-1,1": Scope(_world(0, 1, 1), _plain(0, 1), states=82, transitions=598),
-    "inputs": Scope(PLAIN, (*_walk_through(2), *_INPUTS), depth=4, states=68, transitions=973),
+    "inputs": Scope(PLAIN, (*_walk_through(2), *_INPUTS), depth=4, states=68, transitions=1985),
     "counters": Scope(Config(vectors=1, eventfds=_FULL), _COUNTING, depth=6, states=121, transitions=403),
     "flood": Scope(PLAIN, tuple(Step(op) for op in (Probe(), Open(), Flood())), depth=3, states=4, transitions=5),
     "probes": Scope(PLAIN, (*_refusals(), *_walk_through(2)), depth=5, states=46, transitions=622),
     "intx-probes": Scope(INTX, (*_refusals(), *_walk_through(0)), depth=5, states=42, transitions=603),
+    "probes-64": Scope(
+        Config(vectors=64), (Step(Probe()), *_late_refusals(_ALLOCATIONS)), depth=1, states=2, transitions=43
+    ),
+    "probes-six-bars": Scope(
+        Config(vectors=0, bars=_SIX),
+        (Step(Probe()), *_late_refusals((_IOREMAP, *_ALLOCATIONS))),
+        depth=1,
+        states=2,
+        transitions=57,
+    ),
+    "vectors": Scope(
+        Config(vectors=64),
+        tuple(Step(op) for op in (Probe(), Open(), *_EVERY_VECTOR)),
+        depth=3,
+        states=68,
+        transitions=68,
+    ),
+    "vectors-far": Scope(
+        Config(vectors=64),
+        (*_BRIEF, *(Step(op) for v in _FAR for op in (IrqSet(v, FIRST_FD), RaiseVector(v))), *_FAR_END),
+        depth=5,
+        states=481,
+        transitions=1734,
+    ),
+    "many": Scope(
+        PLAIN,
+        tuple(Step(op) for op in (Probe(), Open(), _SET_A, RaiseMany(0, 300), RaiseMany(0, 2), RaiseMany(1, 300))),
+        depth=5,
+        states=33,
+        transitions=79,
+    ),
     "open-inside-probe": Scope(
         PLAIN, (*_inside((Probe(),), (Open(),), 128), Step(Close())), depth=2, states=4, transitions=129
     ),

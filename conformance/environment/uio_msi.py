@@ -279,10 +279,16 @@ class UioMsi(Environment):
         data = struct.pack("=Ii", op.vector, op.fd)
         return self._ioctl(self.driver.ioctl, op.cmd & specs.COMMAND_MASK, op.pointer, data)
 
+    def _compat_ioctl(self, op: model.CompatIoctl) -> int:
+        data = struct.pack("=Ii", op.vector, op.fd)
+        return self._ioctl(self.driver.compat_ioctl, op.cmd & specs.COMMAND_MASK, op.pointer, data)
+
     def _flood(self, op: model.Flood) -> int:
+        """The result of all of them, or the first that differs from the one before."""
         self.lines_printed = 0
-        results = {self._irq_set(op) for _ in range(FLOOD)}
-        return results.pop() if len(results) == 1 else 0
+        first = self._irq_set(op)
+        others = (self._irq_set(op) for _ in range(FLOOD - 1))
+        return next((result for result in others if result != first), first)
 
     def _ioctl(self, entry: Callable[[int, int], int], cmd: int, pointer: int, data: bytes) -> int:
         if not self.registered:
@@ -307,7 +313,7 @@ class UioMsi(Environment):
         self._at_exit(specs.MEMORY_SAFE)
         return result
 
-    def _raise_vector(self, op: model.RaiseVector) -> int:
+    def _raise_vector(self, op: model.RaiseVector | model.RaiseMany) -> int:
         vector = op.vector
         irq = self.irq_of.get(vector)
         if irq is None or not self.master:
@@ -320,6 +326,11 @@ class UioMsi(Environment):
         elif vector not in self.lost:
             for action in actions:
                 self._run_msix(action)
+        return 0
+
+    def _raise_many(self, op: model.RaiseMany) -> int:
+        for _ in range(op.count):
+            self._raise_vector(op)
         return 0
 
     def _set_intx(self, op: model.SetIntx) -> int:
@@ -366,7 +377,9 @@ class UioMsi(Environment):
         model.IrqSet: _irq_set,
         model.CompatIrqSet: _compat_irq_set,
         model.RawIoctl: _raw_ioctl,
+        model.CompatIoctl: _compat_ioctl,
         model.RaiseVector: _raise_vector,
+        model.RaiseMany: _raise_many,
         model.SetIntx: _set_intx,
         model.OtherInterrupt: _other_interrupt,
         model.ConfigIntx: _config_intx,
@@ -1121,6 +1134,7 @@ CALLBACKS = frozenset(
         model.IrqSet,
         model.CompatIrqSet,
         model.RawIoctl,
+        model.CompatIoctl,
         model.Write,
         model.Flood,
     }

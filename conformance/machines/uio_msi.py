@@ -57,12 +57,12 @@ class UioMsi(Machine):
         """The same from a 32-bit process."""
         self.take(op, faults)
 
-    @rule(op=ops.operations(model.RawIoctl))
+    @rule(op=st.one_of(ops.operations(model.RawIoctl), ops.operations(model.CompatIoctl)))
     def raw_ioctl(self, op: Any) -> None:
         """Any command with any pointer."""
         self.take(op)
 
-    @rule(op=ops.operations(model.RaiseVector))
+    @rule(op=st.one_of(ops.operations(model.RaiseVector), ops.operations(model.RaiseMany)))
     def raise_vector(self, op: Any) -> None:
         """An event of an MSI-X vector."""
         self.take(op)

@@ -721,7 +721,91 @@ class HeldEventToOld(Upstream):
         return err
 
 
-WRONG: tuple[tuple[type[Upstream], str, str], ...] = ((HeldEventToOld, "UIO-043", "inside"),)
+class DropsABit(Upstream):
+    """Looks at the command without the upper bit of its size."""
+
+    def ioctl(self, cmd: int, arg: int) -> int:
+        return super().ioctl(cmd & ~(1 << 29), arg)
+
+
+class CompatTakesAll(Upstream):
+    """The 32-bit entry knows one command and so does not look at it."""
+
+    def compat_ioctl(self, cmd: int, arg: int) -> int:
+        return self.ioctl(specs.UIO_MSI_IRQ_SET, arg)
+
+
+class TrustsLateNames(Upstream):
+    """Looks at the result of the first five allocations of names."""
+
+    def _allocate_tables(self) -> int:
+        self.contexts = self.port.kcalloc(self.max_vectors, 0x10)
+        if not self.contexts:
+            return -ENOMEM
+        self.triggers = [0] * self.max_vectors
+        self.names = [self.port.kasprintf(f"vector {vector}") for vector in range(self.max_vectors)]
+        if all(self.names[:5]):
+            return 0
+        self._free_tables()
+        return -ENOMEM
+
+
+class TrustsTheSixthMap(Upstream):
+    """Maps every BAR and looks at the result of the first five."""
+
+    def _allocate_tables(self) -> int:
+        maps = [self.port.ioremap(start, size) for _, _, start, size in self._bars()]
+        if all(maps[:5]):
+            return super()._allocate_tables()
+        for token in filter(None, maps):
+            self.port.iounmap(token)
+        return -ENOMEM
+
+
+class AnswersOne(Upstream):
+    """A vector above the third answers 1."""
+
+    def _set(self, vector: int, fd: int) -> int:
+        return super()._set(vector, fd) or int(vector > 3)
+
+
+class ThirtyTwoBits(Upstream):
+    """Remembers what is mapped in a mask that has too few bits."""
+
+    mask = 0
+
+    def _set(self, vector: int, fd: int) -> int:
+        err = super()._set(vector, fd)
+        if vector < self.max_vectors:
+            bit = 1 << vector % 32
+            self.mask = self.mask | bit if self.triggers[vector] else self.mask & ~bit
+        return err
+
+    def _detach(self, vector: int) -> None:
+        if self.open_count or self.mask >> vector % 32 & 1:
+            super()._detach(vector)
+
+
+class DropsTheSixtyFourth(Upstream):
+    """Loses an event now and then."""
+
+    events = 0
+
+    def handler(self, irq: int, dev_id: int) -> int:
+        self.events = (self.events + 1) % 64
+        return super().handler(irq, dev_id) if self.events else specs.IRQ_HANDLED
+
+
+WRONG: tuple[tuple[type[Upstream], str, str], ...] = (
+    (HeldEventToOld, "UIO-043", "inside"),
+    (DropsABit, "UIO-003", "inputs"),
+    (CompatTakesAll, "UIO-007", "inputs"),
+    (TrustsLateNames, "UIO-060", "probes-64"),
+    (TrustsTheSixthMap, "UIO-060", "probes-six-bars"),
+    (AnswersOne, "UIO-016", "vectors"),
+    (ThirtyTwoBits, "UIO-054", "vectors-far"),
+    (DropsTheSixtyFourth, "UIO-035", "many"),
+)
 """(driver, clause it breaks, scope that shows it)."""
 
 
@@ -808,3 +892,18 @@ def test_shared_line_of_intx() -> None:
 
     assert report.failure is None
     assert warned(report) == set()
+
+
+def test_flood_returns_the_result_that_differs() -> None:
+    """A driver that tires of refusing is not excused by a thousand results being summed up."""
+
+    class Tires(Upstream):
+        """Accepts the hundredth bad set."""
+
+        sets = 0
+
+        def _set(self, vector: int, fd: int) -> int:
+            self.sets += 1
+            return 5 if self.sets == 100 else super()._set(vector, fd)
+
+    assert blamed(run(Tires, Probe(), Open(), Flood())) == "UIO-009"
