@@ -1353,6 +1353,9 @@ def faultin(state: State, op: Faultin, answers: Answers) -> Outcomes:
         )
     resolved = _resolve(state, op.gfn, op.private, False, answers)
     if resolved is not None:
+        if answers.mmu_invalidate_retry:
+            stale = Outcome(state, (spec.RET_PF_RETRY, ()), because=spec.SNAPSHOT_FIRST, effect=spec.SNAPSHOT_FIRST)
+            return (*_tuple(resolved), stale)
         return resolved
     if _unmappable(state.config, op.gfn):
         results = (
@@ -1387,6 +1390,8 @@ def _repeated(
     for outcome in outcomes:
         if outcome.state.bugged and outcome.result[0] == spec.RET_PF_RETRY:
             settled += (replace(outcome, result=(-EIO, ())),)
+            if answers.signal_pending:
+                settled += (replace(outcome, result=(-EINTR if prefetch else spec.RET_PF_RETRY, ())),)
         elif (
             outcome.result[0] != spec.RET_PF_RETRY
             or _is_stuck(state, vcpu, gpa, answers)
@@ -1591,13 +1596,18 @@ def gmem_invalidate(state: State, op: GmemInvalidate, answers: Answers) -> Outco
     return tuple(replace(o, state=_move(o.state, "gmem", op.start, op.end)) for o in _tuple(moved))
 
 
+def moved_part(start: int, end: int) -> range:
+    """The gfns of a range whose pages really move: a slot may be too huge to name them all."""
+    return range(start, min(end, start + 1024))
+
+
 def _move(state: State, kind: str, start: int, end: int) -> State:
     """The pages of a range go to their other place; those that a broken removal left with the TD stay."""
     pages = {
         (kind, gfn)
         for _, base, npages, flags in state.slots
         if kind == "hva" or flags & spec.MEM_GUEST_MEMFD
-        for gfn in range(max(start, base), min(end, base + npages))
+        for gfn in moved_part(max(start, base), min(end, base + npages))
     }
     return replace(state, moved=state.moved ^ frozenset(pages)) if pages else state
 

@@ -1979,7 +1979,7 @@ class TdpMirror(Environment):
             gfn
             for _, base, npages, flags in self.slots.values()
             if kind == "hva" or flags & spec.MEM_GUEST_MEMFD
-            for gfn in range(max(start, base), min(end, base + npages))
+            for gfn in model.moved_part(max(start, base), min(end, base + npages))
         }
 
     def _slot_create(self, op: model.SlotCreate) -> int:
