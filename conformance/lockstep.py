@@ -367,10 +367,12 @@ class Lockstep:
     def _paths(self, order: Sequence[Done], *, observed_only: bool = False) -> Iterator[list[Outcome]]:
         """Every way the specification allows these operations one after the other; or those with the results seen."""
         last = len(order) - 1
+        legal = self.subsystem.legal
+        later = self.subsystem.legal_beside or legal
 
         def extend(state: Any, at: int, path: list[Outcome]) -> Iterator[list[Outcome]]:
             done = order[at]
-            if not self.subsystem.legal(state, done.step.op):
+            if not (later if at else legal)(state, done.step.op):
                 return
             outcomes = self._model(state, done.step.op, self._answers(done.frame.given), self.profile)
             for outcome in (outcomes,) if isinstance(outcomes, Outcome) else outcomes:

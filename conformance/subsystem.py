@@ -102,6 +102,8 @@ class Subsystem:
     """By operation type."""
     machine: Callable[[], Any]
     """Loads the Hypothesis machine: it is not needed by most commands."""
+    legal_beside: Callable[[Any, Any], bool] | None = None
+    """(state, op): whether an operation that had begun can end in the state that others left; None: as `legal`."""
 
     @property
     def default_profile(self) -> str:
@@ -187,6 +189,7 @@ def subsystem(name: str) -> Subsystem:
         fast=getattr(environment, "FAST", None),
         checks=environment.CHECKS,
         machine=lambda: importlib.import_module(f"conformance.machines.{name}").MACHINE,
+        legal_beside=getattr(model, "legal_beside", None),
     )
 
 

@@ -269,3 +269,12 @@ def test_what_happens_inside_decides_what_can_happen_next() -> None:
 
     assert report.failure is None
     assert len(report.steps[1].inner) == 1
+
+
+def test_what_had_begun_may_end_where_it_could_not_begin() -> None:
+    """Both puts begin on an empty shelf; whichever comes second ends on one that is not."""
+    both = trace(Step(Parallel(Step(Put(1)), Step(Put(2)))))
+    empty = replace(TOY, legal=lambda state, op: not state.numbers)
+
+    assert run_trace(empty, both, Shelf).failure is not None
+    assert run_trace(replace(empty, legal_beside=TOY.legal), both, Shelf).failure is None
