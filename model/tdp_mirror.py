@@ -608,6 +608,11 @@ def legal(state: State, op: Op) -> bool:
     return _legal_alive(state, op)
 
 
+def legal_beside(state: State, op: Op) -> bool:
+    """What had begun goes on when another thread kills the VM."""
+    return legal(replace(state, bugged=False) if state.bugged and not state.stolen else state, op) or legal(state, op)
+
+
 _END = (HkidRelease, VmUninit, ZapAll)
 
 
