@@ -198,7 +198,10 @@ class ConfigIntx:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """User space writes the number 1 to /dev/uioN: irqcontrol(1)."""
+    """User space writes a number to /dev/uioN: irqcontrol(value)."""
+
+    value: int = 1
+    """s32; any but 0 unmasks INTx."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -444,7 +447,9 @@ def view(state: State) -> View:
 def legal(state: State, op: Operation) -> bool:
     """Whether the world can do `op` at all; bad arguments are fair."""
     match op:
-        case IrqSet() | CompatIrqSet() | RawIoctl() | CompatIoctl() | Flood():
+        case Flood(vector, fd):
+            return state.opens > 0 and (vector >= state.limit or (fd >= 0 and eventfd_of(state, fd) < 0))
+        case IrqSet() | CompatIrqSet() | RawIoctl() | CompatIoctl():
             return state.opens > 0 and (not state.config.ceiling or _set_within_ceiling(state, op))
         case RaiseVector(vector):
             return vector < state.limit and state.config.vectors > 0 and _gain_within_ceiling(state, vector)
@@ -465,9 +470,7 @@ def legal(state: State, op: Operation) -> bool:
         case ConfigIntx():
             return bool(state.msix) or state.opens == 0
         case Write():
-            if state.life == "gone":
-                return state.opens > 0
-            return state.msix is False and state.wired[0] is not None and _gain_within_ceiling(state, 0)
+            return state.opens > 0 and (bool(state.msix) or _gain_within_ceiling(state, 0))
         case CloseFd() | ReuseFd():
             return True
         case ReadEventfd(fd):
@@ -485,7 +488,7 @@ def _gain_within_ceiling(state: State, vector: int) -> bool:
     return not ceiling or wired is None or state.counters[wired] < ceiling
 
 
-def _set_within_ceiling(state: State, op: IrqSet | CompatIrqSet | RawIoctl | CompatIoctl | Flood) -> bool:
+def _set_within_ceiling(state: State, op: IrqSet | CompatIrqSet | RawIoctl | CompatIoctl) -> bool:
     if op.vector >= len(state.wired):
         return True
     found = eventfd_of(state, op.fd)
@@ -543,7 +546,7 @@ def step(state: State, op: Operation, answers: Answers, profile: Profile) -> Out
         case ConfigIntx():
             return config_intx(state, op, profile)
         case Write():
-            return write(state, profile)
+            return write(state, op, profile)
         case CloseFd(fd):
             was_open = state.fds[fd - FIRST_FD] != CLOSED
             return Outcome(_with_fd(state, fd, CLOSED), 0 if was_open else -EBADF, specs.CLOSED_FD_STILL_SIGNALLED)
@@ -557,7 +560,8 @@ def step(state: State, op: Operation, answers: Answers, profile: Profile) -> Out
         case ListInterrupts():
             return Outcome(state, 0, specs.MEMORY_SAFE)
         case Flood(vector, fd):
-            return _because(irq_set(state, vector, fd, answers, profile), specs.NO_SUCH_VECTOR)
+            outcomes = irq_set(state, vector, fd, answers, profile)
+            return outcomes if vector < state.limit else _because(outcomes, specs.NO_SUCH_VECTOR)
         case _:
             assert_never(op)
 
@@ -1032,18 +1036,29 @@ def config_intx(state: State, op: ConfigIntx, profile: Profile) -> Outcome:
     return Outcome(state._replace(masked=op.disable), 0, specs.INTX_UNMASK)
 
 
-def write(state: State, profile: Profile) -> Outcomes:
-    """irqcontrol(1): unmask; a level still asserted signals at once and masks again (UIO-083)."""
+def write(state: State, op: Write, profile: Profile) -> Outcomes:
+    """irqcontrol.
+
+    INTx mapped, and not 0             0; unmasked; a level still asserted signals at once and masks (UIO-083)
+    INTx mapped, and 0                 any answer; masked, unmasked or neither
+    MSI-X, or nothing mapped           any answer; nothing happens
+    """
     if state.life == "gone":
         return _after_remove(state)
     wired = state.wired[0]
     if profile.intx_unmask == "user":
         return Outcome(state, -ENOSYS, specs.INTX_UNMASK)
-    if wired is None:
-        return Outcome(state, 0, specs.INTX_UNMASK)
-    counters = _signalled(state.counters, wired) if state.asserted else state.counters
-    now = state._replace(masked=state.asserted, counters=counters)
-    return Outcome(now, 0, specs.INTX_UNMASK, specs.INTX_UNMASK)
+    if state.msix or wired is None:
+        return _refusals(state, _ANY_ANSWER, specs.MEMORY_SAFE)
+    unmasked = _unmasked(state)
+    if op.value:
+        return Outcome(unmasked, 0, specs.INTX_UNMASK, specs.INTX_UNMASK)
+    states = dict.fromkeys((state._replace(masked=True), state, unmasked))
+    return tuple(Outcome(now, answer, specs.MEMORY_SAFE) for now in states for answer in _ANY_ANSWER)
+
+
+_ANY_ANSWER = (0, -EINVAL, -EIO, -ENODEV, -ENOSYS, -specs.EOPNOTSUPP)
+"""What a driver may say where nothing says what it must."""
 
 
 def read_eventfd(state: State, op: ReadEventfd) -> Outcome:

@@ -42,7 +42,7 @@ from model.uio_msi import (
 )
 from specs import uio_msi as specs
 from specs.uio_msi import EBADF, EBUSY, EINVAL, EIO, ENOMEM, ENOSPC, ENOTCONN, EPROBE_DEFER
-from strategies.domain import BOOLEAN, Domain, Scope, Shape, just
+from strategies.domain import BOOLEAN, Domain, Scope, Shape
 
 INT_MIN, INT_MAX = -(2**31), 2**31 - 1
 
@@ -55,15 +55,29 @@ VECTOR: Domain[object] = Domain(
 """Vectors on both sides of every limit, as u32."""
 EVENT_VECTOR: Domain[object] = Domain((0, 1), (2, 4, 31, 32, 33, 62, 63), usual=0.95)
 """Vectors that the function may raise."""
+HIGH_FDS = (511, 512, 1023, 1024, 2**16 - 1, 2**16)
+"""Numbers about the sizes of descriptor tables; none is in use."""
 FD: Domain[object] = Domain(
     (FIRST_FD, FIRST_FD + 1, -1),
-    (FIRST_FD + 2, DUP_FD, NEVER_OPENED_FD, *NOT_EVENTFDS, O_PATH_FD, -2, INT_MIN, INT_MAX, 511, FIRST_FD + 2**16),
+    (
+        FIRST_FD + 2,
+        DUP_FD,
+        NEVER_OPENED_FD,
+        *NOT_EVENTFDS,
+        O_PATH_FD,
+        -2,
+        INT_MIN,
+        INT_MAX,
+        *HIGH_FDS,
+        FIRST_FD + 2**16,
+    ),
     usual=0.8,
 )
 """Eventfds, fds that are none, and fds that unmap."""
 USER_FD: Domain[object] = Domain((FIRST_FD, FIRST_FD + 1))
 """Numbers of the process's first eventfds: every configuration has two."""
-BAD_VECTOR: Domain[object] = Domain((2**32 - 1,))
+WRITTEN: Domain[object] = Domain((1,), (0, 2, -1, INT_MIN), usual=0.7)
+"""Numbers written to the device."""
 
 COMMAND: Domain[object] = Domain(
     (specs.UIO_MSI_IRQ_SET, 0),
@@ -167,6 +181,8 @@ CONFIGS = (
     Config(bridge=True),
     Config(msix_broken=True),
     Config(msix_broken=True, intx=False),
+    Config(vectors=0, bars=tuple(Bar(0xE000 + i * 0x100, 0x20, io=True) for i in range(6))),
+    Config(vectors=0, bars=tuple(Bar(0xF000_0000 + i * 0x10_0000, 0x1000) for i in range(6))),
 )
 """Plainest first; the odd ones are for probe."""
 
@@ -252,13 +268,15 @@ SHAPES: dict[type, Shape] = {
     SetIntx: Shape({"level": Domain((True, False))}, weight=3, beside=(OtherInterrupt, IrqSet, Close, Remove)),
     OtherInterrupt: Shape({}, weight=1.5),
     ConfigIntx: Shape({"disable": Domain((True, False))}, weight=0.3),
-    Write: Shape({}, weight=1, interrupts=(SetIntx, OtherInterrupt), beside=(SetIntx, OtherInterrupt, Remove)),
+    Write: Shape(
+        {"value": WRITTEN}, weight=1, interrupts=(SetIntx, OtherInterrupt), beside=(SetIntx, OtherInterrupt, Remove)
+    ),
     CloseFd: Shape({"fd": USER_FD}, weight=0.3),
     ReuseFd: Shape({"fd": USER_FD, "pipe": BOOLEAN}, weight=0.3),
     ReadEventfd: Shape({"fd": USER_FD}, weight=1),
     DeviceReset: Shape({}, weight=0.15),
     ListInterrupts: Shape({}, weight=0.2),
-    Flood: Shape({"vector": BAD_VECTOR, "fd": just(FIRST_FD)}, weight=0),
+    Flood: Shape({"vector": Domain((2**32 - 1, 0)), "fd": Domain((FIRST_FD, NEVER_OPENED_FD))}, weight=0),
 }
 
 
@@ -364,7 +382,7 @@ _COMMANDS = (
 )
 _POINTERS = tuple(value for value in POINTER.values if isinstance(value, int))
 _COMPAT_POINTERS = tuple(value for value in COMPAT_POINTER.values if isinstance(value, int))
-_BAD_FDS = (NEVER_OPENED_FD, O_PATH_FD, *NOT_EVENTFDS, INT_MAX, FIRST_FD + 2**16)
+_BAD_FDS = (NEVER_OPENED_FD, O_PATH_FD, *NOT_EVENTFDS, *HIGH_FDS, INT_MAX, FIRST_FD + 2**16)
 _INPUTS = (
     *(Step(IrqSet(0, fd)) for fd in (*_BAD_FDS, DUP_FD, -2, INT_MIN)),
     *(
@@ -382,7 +400,7 @@ _INPUTS = (
         for pointer in (0, PAGE_END - 7)
     ),
     *(Step(CompatIrqSet(vector, fd)) for vector in (0, 2) for fd in (FIRST_FD, -1, NEVER_OPENED_FD)),
-    *(Step(op) for op in (Open(rawio=False), ListInterrupts(), DeviceReset())),
+    *(Step(op) for op in (Open(rawio=False), ListInterrupts(), DeviceReset(), Write(1), Write(0))),
     *(Step(op) for pipe in (False, True) for op in (ReuseFd(FIRST_FD, pipe), CloseFd(FIRST_FD))),
 )
 _SETS = (IrqSet(0, FIRST_FD), IrqSet(0, FIRST_FD + 1), IrqSet(0, -1))
@@ -447,9 +465,15 @@ SCOPES: dict[str, Scope] = {
     },
     "1,1,1": Scope(_world(1, 1, 1), _plain(1, 1), states=44, transitions=237),
     "intx-1,1": Scope(_world(0, 1, 1), _plain(0, 1), states=82, transitions=598),
-    "inputs": Scope(PLAIN, (*_walk_through(2), *_INPUTS), depth=4, states=68, transitions=1985),
+    "inputs": Scope(PLAIN, (*_walk_through(2), *_INPUTS), depth=4, states=68, transitions=2073),
     "counters": Scope(Config(vectors=1, eventfds=_FULL), _COUNTING, depth=6, states=121, transitions=403),
-    "flood": Scope(PLAIN, tuple(Step(op) for op in (Probe(), Open(), Flood())), depth=3, states=4, transitions=5),
+    "flood": Scope(
+        PLAIN,
+        tuple(Step(op) for op in (Probe(), Open(), Flood(), Flood(0, NEVER_OPENED_FD))),
+        depth=3,
+        states=4,
+        transitions=6,
+    ),
     "probes": Scope(PLAIN, (*_refusals(), *_walk_through(2)), depth=5, states=46, transitions=622),
     "intx-probes": Scope(INTX, (*_refusals(), *_walk_through(0)), depth=5, states=42, transitions=603),
     "probes-64": Scope(
@@ -508,6 +532,13 @@ SCOPES: dict[str, Scope] = {
     "races-4.1": Scope(
         Config(core_41=True), (*_BRIEF, *_beside(_CALLBACK_PAIRS, 16)), depth=4, states=22, transitions=2459
     ),
+    "intx-writes": Scope(
+        INTX,
+        (*_walk_through(0), *(Step(Write(value)) for value in WRITTEN.values if isinstance(value, int))),
+        depth=6,
+        states=101,
+        transitions=527,
+    ),
     "intx-races": Scope(
         INTX,
         (
@@ -518,14 +549,14 @@ SCOPES: dict[str, Scope] = {
         ),
         depth=4,
         states=32,
-        transitions=4009,
+        transitions=4105,
     ),
     "intx-races-4.1": Scope(
         Config(vectors=0, core_41=True),
         (*_BRIEF, *_beside(((Write(), Remove()), (Remove(), Write())), 16)),
         depth=4,
-        states=8,
-        transitions=41,
+        states=9,
+        transitions=107,
     ),
     "inside": Scope(
         PLAIN,

@@ -102,6 +102,8 @@ class UioMsi(Environment):
         self.mem: specs.MAPS_TYPE = ()
         self.port_regions: specs.PORTS_TYPE = ()
         self.has_irqcontrol = False
+        self.core_irq = specs.UIO_IRQ_CUSTOM
+        """What the driver registered as its irq."""
         self.info_lock: Frame | None = None
         """Who is inside a callback of the driver; the 6.x core excludes others."""
         self.unprivileged: set[Frame] = set()
@@ -141,6 +143,8 @@ class UioMsi(Environment):
         self.mutexes: dict[int, Frame | None] = {}
         self.locked = 0
         """Mutexes and spinlocks held."""
+        self.spinlocks: dict[int, Frame] = {}
+        """Who holds which spinlock."""
         self.config_lock: Frame | None = None
         self.acquired: list[str] = []
         self.disorder = ""
@@ -246,8 +250,19 @@ class UioMsi(Environment):
             result = self.enter_int(self.driver.open)
         except (Crash, Violation) as breach:
             self._blame(breach, specs.REGISTERED_LAST, "open during probe")
+        if result == 0:
+            self._detach_while_probing()
         self.hold(specs.REGISTERED_LAST)
         return result
+
+    def _detach_while_probing(self) -> None:
+        """The first ioctl may follow such an open at once; this one has nothing to do."""
+        try:
+            result = self._irq_set(model.IrqSet(0, -1))
+        except (Crash, Violation) as breach:
+            self._blame(breach, specs.REGISTERED_LAST, "ioctl during probe")
+        if result:
+            raise self.remember(Violation(specs.REGISTERED_LAST, f"unmapping vector 0 during probe returned {result}"))
 
     def _close(self, _op: model.Close) -> int:
         if not self.registered and not self.old_core:
@@ -302,13 +317,13 @@ class UioMsi(Environment):
             self._at_exit(specs.BAD_POINTER if result == -specs.EFAULT else specs.MEMORY_SAFE)
         return result
 
-    def _write(self, _op: model.Write) -> int:
+    def _write(self, op: model.Write) -> int:
         if not self.registered:
             return -EIO
         self._take_info_lock()
-        result = -EIO if not self.registered else -ENOSYS
-        if self.registered and self.has_irqcontrol:
-            result = self.enter_int(self.driver.irqcontrol, 1)
+        result = -EIO
+        if self.registered and self.core_irq != specs.UIO_IRQ_NONE:
+            result = self.enter_int(self.driver.irqcontrol, op.value) if self.has_irqcontrol else -ENOSYS
         self._drop_info_lock()
         self._at_exit(specs.MEMORY_SAFE)
         return result
@@ -339,6 +354,7 @@ class UioMsi(Environment):
         return 0
 
     def _other_interrupt(self, _op: model.OtherInterrupt) -> int:
+        self._run_core_handler()
         for action in tuple(self.irqs.lines[PDEV_IRQ]):
             self._run_intx(action)
         return 0
@@ -417,7 +433,7 @@ class UioMsi(Environment):
         for mutex, owner in self.mutexes.items():
             if owner is self.frame:
                 raise self.remember(Violation(clause, f"mutex {mutex:#x} is still held on return"))
-        if self.atomic and self.scheduler is None:
+        if self.frame in self.spinlocks.values():
             raise self.remember(Violation(clause, "a spinlock is still held on return"))
 
     def _may_sleep(self, call: str) -> None:
@@ -445,6 +461,8 @@ class UioMsi(Environment):
         if alone:
             self.atomic += 1
         result = self.enter_int(self.driver.handler, action.irq, action.dev_id)
+        if self.spinlocks and frame in self.spinlocks.values():
+            raise self.remember(Violation(specs.MEMORY_SAFE, "the handler returned with a spinlock held"))
         if alone:
             self.atomic -= 1
         self.handling.discard(frame)
@@ -475,6 +493,8 @@ class UioMsi(Environment):
         """Run the line's handlers while the function drives it; under a spinlock, once that is released."""
         if self.atomic or (self.handling and self.frame in self.handling):
             return
+        if self.asserted and not self.disable_bit:
+            self._run_core_handler()
         actions = self.irqs.lines[PDEV_IRQ]
         for _ in range(STORM):
             if not self.asserted or self.disable_bit or not actions:
@@ -482,6 +502,13 @@ class UioMsi(Environment):
             for action in tuple(actions):
                 self._run_intx(action)
         raise self.remember(Violation(specs.INTX_MASKED_AND_SIGNALLED, "INTx storms: no handler masks it"))
+
+    def _run_core_handler(self) -> None:
+        """The core requests the irq that it is given, and its handler calls info.handler."""
+        if self.core_irq == PDEV_IRQ:
+            raise self.remember(
+                Violation(specs.MEMORY_SAFE, f"registered with irq {PDEV_IRQ}, so the core calls info.handler: NULL")
+            )
 
     def _run_intx(self, action: Action) -> None:
         """One call of our handler on the shared line, and what it may do then."""
@@ -1053,13 +1080,20 @@ class UioMsi(Environment):
         """As the port says."""
         if lock >= FIRST_TOKEN and lock & -PAGE_SIZE not in self.allocations:
             raise Violation(specs.MEMORY_SAFE, f"spin_lock_irqsave({lock:#x}): not in allocated memory")
+        owner = self.spinlocks.get(lock)
+        if owner is not None:
+            if owner is self.frame or self.scheduler is None:
+                raise Violation(specs.MEMORY_SAFE, f"spin_lock_irqsave({lock:#x}): deadlock, the caller holds it")
+            self.scheduler.block(f"spinlock {lock:#x}", lambda: lock not in self.spinlocks)
+        self.spinlocks[lock] = self.frame
         self.atomic += 1
         self.locked += 1
 
     def spin_unlock_irqrestore(self, lock: int) -> None:
         """As the port says."""
-        if not self.atomic:
+        if self.spinlocks.get(lock) is not self.frame:
             raise Violation(specs.MEMORY_SAFE, f"spin_unlock_irqrestore({lock:#x}) by who does not hold it")
+        del self.spinlocks[lock]
         self.atomic -= 1
         self.locked -= 1
         if not self.config.vectors or self.config.msix_broken:
@@ -1074,6 +1108,9 @@ class UioMsi(Environment):
         self._may_sleep("uio_register_device")
         if self.registered or not name or not version:
             return -EINVAL
+        if irq not in (specs.UIO_IRQ_CUSTOM, specs.UIO_IRQ_NONE, PDEV_IRQ):
+            # The core requests it, and there is no such irq.
+            return -EINVAL
         self.require(
             specs.AT_MOST_FIVE,
             len(mem) <= specs.MAX_UIO_MAPS and len(port) <= specs.MAX_UIO_PORT_REGIONS,
@@ -1083,6 +1120,7 @@ class UioMsi(Environment):
         if refusal:
             return refusal
         self.mem, self.port_regions, self.has_irqcontrol = tuple(mem), tuple(port), irqcontrol
+        self.core_irq = irq
         self.registered = True
         self.acquired.append("uio_register_device")
         return 0
@@ -1098,6 +1136,7 @@ class UioMsi(Environment):
                 raise HarnessError("the device was unregistered in the middle of an ioctl")
             self.scheduler.block("ioctls under way", lambda: not self.arguments)
         self.registered = False
+        self.core_irq = specs.UIO_IRQ_CUSTOM
         self._drop_info_lock()
         self._released("uio_register_device")
 
@@ -1272,6 +1311,68 @@ def _leaves_intx_as_found(record: Record) -> bool | str:
     return f"the disable bit is {env.disable_bit} after remove and was {env.found_disable_bit} at probe"
 
 
+def _failed_probe_keeps_intx(record: Record) -> bool | str:
+    """A failed probe leaves the disable bit as it was (UIO-061); the kernel itself moves it for MSI-X."""
+    env: UioMsi = record.env  # type: ignore[assignment]  # the only environment of this subsystem
+    if record.result == 0 or env.config.vectors:
+        return False
+    if env.disable_bit == env.found_disable_bit:
+        return True
+    return f"the disable bit is {env.disable_bit} after a failed probe and was {env.found_disable_bit} before"
+
+
+_ENABLING = frozenset({"pci_enable_msix", "pci_enable_msix_range", "pci_alloc_irq_vectors"})
+_DISABLING = frozenset({"pci_disable_msix", "pci_free_irq_vectors"})
+
+
+def _enables_once(record: Record) -> bool | str:
+    """The first open enables MSI-X once and leaves it so; later ones do neither (UIO-047)."""
+    before = record.before
+    if record.result or record.given or before.life != "bound" or not record.after.msix:
+        return False
+    touched = [name for name, _, result in record.calls if _enabled(name, result) or name in _DISABLING]
+    if len(touched) == (0 if before.opens else 1):
+        return True
+    which = "a further" if before.opens else "the first"
+    return f"{which} open called {', '.join(touched) or 'nothing that enables MSI-X'}"
+
+
+def _enabled(name: str, result: int) -> bool:
+    return name in _ENABLING and (result == 0 if name == "pci_enable_msix" else result > 0)
+
+
+_HARMLESS = frozenset(
+    {
+        *("mutex_init", "mutex_lock", "mutex_unlock", "spin_lock_irqsave", "spin_unlock_irqrestore"),
+        *("dev_err", "dev_warn", "dev_info", "dev_err_ratelimited", "capable", "pci_get_drvdata"),
+    }
+)
+"""Calls that change nothing and look at nothing of the caller's."""
+
+
+def _ignores_unknown_commands(record: Record) -> bool | str:
+    """An unknown command is refused before anything is fetched, looked up or changed (UIO-001)."""
+    if _command(record) == specs.UIO_MSI_IRQ_SET or record.before.life != "bound":
+        return False
+    made = {call[0] for call in record.calls} - _HARMLESS
+    return f"it called {', '.join(sorted(made))}" if made else True
+
+
+def _command(record: Record) -> int:
+    return int(record.op.cmd & specs.COMMAND_MASK)
+
+
+def _if_it_is_one(check: Check) -> Check:
+    """A check of UIO_MSI_IRQ_SET, for ioctls that may be something else or have no argument."""
+
+    def holds(record: Record) -> bool | str:
+        if _command(record) != specs.UIO_MSI_IRQ_SET or not model.is_readable(record.op.pointer):
+            return False
+        return check.holds(record)
+
+    return Check(check.clause, holds)
+
+
 def _dma_follows_opens(record: Record) -> bool | str:
     """Bus mastering is on exactly while the device is open (UIO-057)."""
     env: UioMsi = record.env  # type: ignore[assignment]  # the only environment of this subsystem
@@ -1342,6 +1443,7 @@ _ON_SET = (
     Check(specs.DETACHING_TWICE_IS_FINE, _detaches_nothing),
     Check(specs.NO_INTERNAL_CODES, _keeps_codes_inside),
 )
+_ON_IOCTL = (Check(specs.UNKNOWN_COMMAND, _ignores_unknown_commands), *map(_if_it_is_one, _ON_SET))
 
 CHECKS: Mapping[type, tuple[Check, ...]] = {
     model.Probe: (
@@ -1349,12 +1451,14 @@ CHECKS: Mapping[type, tuple[Check, ...]] = {
         Check(specs.NO_MSIX_TABLE_MAPPED, _hides_table),
         Check(specs.SMALL_BARS_MAPPABLE, _maps_small_bars),
         Check(specs.REVERSE_ORDER, _released_in_order),
+        Check(specs.FAILED_PROBE_LEAVES_NOTHING, _failed_probe_keeps_intx),
     ),
     model.Remove: (
         Check(specs.REVERSE_ORDER, _released_in_order),
         Check(specs.INTX_LEFT_AS_FOUND, _leaves_intx_as_found),
     ),
     model.Open: (
+        Check(specs.FIRST_OPEN_ENABLES, _enables_once),
         Check(specs.NO_IMPLICIT_RESET, _does_not_reset),
         Check(specs.NO_INTERNAL_CODES, _keeps_codes_inside),
         Check(specs.NO_DMA_WHILE_CLOSED, _dma_follows_opens),
@@ -1366,6 +1470,8 @@ CHECKS: Mapping[type, tuple[Check, ...]] = {
     ),
     model.IrqSet: _ON_SET,
     model.CompatIrqSet: _ON_SET,
+    model.RawIoctl: _ON_IOCTL,
+    model.CompatIoctl: _ON_IOCTL,
     model.RaiseVector: (Check(specs.POLLERS_WOKEN, _wakes_pollers),),
     model.Flood: (Check(specs.LOG_LIMITED, _limits_its_log),),
 }

@@ -796,6 +796,165 @@ class DropsTheSixtyFourth(Upstream):
         return super().handler(irq, dev_id) if self.events else specs.IRQ_HANDLED
 
 
+class ReadyTooLate(Upstream):
+    """Allocates what a set needs once the device is registered."""
+
+    scratch = 0
+
+    def probe(self, irq: int, hdr_type: int, is_virtfn: bool) -> int:
+        err = super().probe(irq, hdr_type, is_virtfn)
+        if not err:
+            self.scratch = self.port.kzalloc(8)
+        return err
+
+    def _set(self, vector: int, fd: int) -> int:
+        if not self.scratch:
+            raise RuntimeError("NULL dereference")
+        return super()._set(vector, fd)
+
+
+class EnablesTwice(Upstream):
+    """Enables, has second thoughts, and enables again."""
+
+    def _switch_on(self) -> int:
+        err = super()._switch_on()
+        if err or not self.msix:
+            return err
+        self.port.pci_disable_msix()
+        return super()._switch_on()
+
+
+class SixPorts(Upstream):
+    """Has room for as many port regions as there are BARs."""
+
+    def _ports(self, bars: list[tuple[int, int, int, int]]) -> specs.PORTS_TYPE:
+        return tuple(
+            (f"BAR{bar}", start, size, specs.UIO_PORT_X86)
+            for bar, flags, start, size in bars
+            if flags & specs.IORESOURCE_IO
+        )
+
+
+class FetchesFirst(Upstream):
+    """Fetches the argument, and only then looks at the command."""
+
+    def ioctl(self, cmd: int, arg: int) -> int:
+        if cmd != specs.UIO_MSI_IRQ_SET:
+            self.port.copy_from_user(arg, 8)
+        return super().ioctl(cmd, arg)
+
+
+class LocksTwice(Upstream):
+    """Its handler takes a spinlock that it holds."""
+
+    def handler(self, irq: int, dev_id: int) -> int:
+        for _ in range(2):
+            self.port.spin_lock_irqsave(0x200)
+        handled = super().handler(irq, dev_id)
+        for _ in range(2):
+            self.port.spin_unlock_irqrestore(0x200)
+        return handled
+
+
+class UnlocksAnother(Upstream):
+    """Takes one spinlock and gives another one back."""
+
+    def _detach(self, vector: int) -> None:
+        self.port.spin_lock_irqsave(0x300)
+        self.port.spin_unlock_irqrestore(0x308)
+        super()._detach(vector)
+
+
+class KeepsTheSpinlock(Upstream):
+    """Its handler returns with a spinlock held."""
+
+    def handler(self, irq: int, dev_id: int) -> int:
+        self.port.spin_lock_irqsave(0x200)
+        return super().handler(irq, dev_id)
+
+
+class ControlsNothing(Upstream):
+    """Its irqcontrol follows a trigger that need not be there."""
+
+    def irqcontrol(self, on: int) -> int:
+        if not self.triggers[0]:
+            raise RuntimeError("NULL dereference")
+        return super().irqcontrol(on)
+
+
+class UnmasksForOneOnly(Upstream):
+    """Takes every number but 1 for a request to mask."""
+
+    def irqcontrol(self, on: int) -> int:
+        return super().irqcontrol(int(on == 1))
+
+
+class Registers:
+    """The port, with another irq for the UIO core."""
+
+    def __init__(self, port: specs.Port, irq: int) -> None:
+        self.port = port
+        self.irq = irq
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.port, name)
+
+    def uio_register_device(self, name: str, version: str, _irq: int, *rest: Any) -> int:
+        """Register with that irq."""
+        return self.port.uio_register_device(name, version, self.irq, *rest)
+
+
+class HasNoIrq(Upstream):
+    """Tells the core that there is no interrupt, so that nobody can write."""
+
+    def __init__(self, port: specs.Port) -> None:
+        super().__init__(Registers(port, specs.UIO_IRQ_NONE))
+
+
+class CoreTakesTheIrq(Upstream):
+    """Has the core request the line, without a handler for it to call."""
+
+    def __init__(self, port: specs.Port) -> None:
+        super().__init__(Registers(port, environment.PDEV_IRQ))
+
+
+class MasksAtProbe(Upstream):
+    """Masks INTx at probe, and leaves it so when a later step fails."""
+
+    def _set_up(self, irq: int) -> int:
+        err = super()._set_up(irq)
+        if not self.msix:
+            self.port.pci_intx(0)
+        return err
+
+
+class SmallTable(Upstream):
+    """Takes fds above 1023 for a mistake of its own kind."""
+
+    def _set(self, vector: int, fd: int) -> int:
+        return -EINVAL if vector < self.max_vectors and 1024 <= fd < 2**17 else super()._set(vector, fd)
+
+
+class ComplainsOfFds(Upstream):
+    """Prints a line for each fd that is none."""
+
+    def _set(self, vector: int, fd: int) -> int:
+        err = super()._set(vector, fd)
+        if err == -EBADF:
+            self.port.dev_err("bad fd")
+        return err
+
+
+class KeepsMastering(Upstream):
+    """Leaves bus mastering on when MSI-X cannot be enabled."""
+
+    def _switch_on(self) -> int:
+        err = super()._switch_on()
+        if err:
+            self.port.pci_set_master()
+        return err
+
+
 WRONG: tuple[tuple[type[Upstream], str, str], ...] = (
     (HeldEventToOld, "UIO-043", "inside"),
     (DropsABit, "UIO-003", "inputs"),
@@ -805,6 +964,21 @@ WRONG: tuple[tuple[type[Upstream], str, str], ...] = (
     (AnswersOne, "UIO-016", "vectors"),
     (ThirtyTwoBits, "UIO-054", "vectors-far"),
     (DropsTheSixtyFourth, "UIO-035", "many"),
+    (ReadyTooLate, "UIO-064", "open-inside-probe"),
+    (EnablesTwice, "UIO-047", "1,1,1"),
+    (SixPorts, "UIO-070", "world-20"),
+    (FetchesFirst, "UIO-001", "inputs"),
+    (LocksTwice, "UIO-078", "many"),
+    (UnlocksAnother, "UIO-078", "1,1,1"),
+    (KeepsTheSpinlock, "UIO-078", "many"),
+    (ControlsNothing, "UIO-078", "inputs"),
+    (UnmasksForOneOnly, "UIO-083", "intx-writes"),
+    (HasNoIrq, "UIO-083", "intx-writes"),
+    (CoreTakesTheIrq, "UIO-078", "intx-writes"),
+    (MasksAtProbe, "UIO-061", "intx-probes"),
+    (SmallTable, "UIO-015", "inputs"),
+    (ComplainsOfFds, "UIO-087", "flood"),
+    (KeepsMastering, "UIO-057", "probes"),
 )
 """(driver, clause it breaks, scope that shows it)."""
 
