@@ -861,7 +861,9 @@ def legal(state: State, op: object) -> bool:
     """What the world can do at all, kind H."""
     match op:
         case GuestRequest() | ExtGuestRequest() | UnknownExit():
-            return _can_run(state, op.vcpu) and (isinstance(op, UnknownExit) or _sane(op))
+            if not _can_run(state, op.vcpu):
+                return False
+            return isinstance(op, UnknownExit) or (_sane(op) and not _hits_waiting_request(state, op))
         case Continue():
             return state.vcpus[op.vcpu].pending is not None and not state.vms[VM_OF[op.vcpu]].bugged
         case Boot() | VmCreate():
@@ -918,6 +920,16 @@ def _can_run(state: State, number: int) -> bool:
     """A vCPU runs when it exists, waits for nobody, and its VM is neither bugged nor half torn down."""
     vcpu, vm = state.vcpus[number], state.vms[VM_OF[number]]
     return vcpu.created and vcpu.pending is None and not vm.bugged and vm.life not in ("absent", "stuck")
+
+
+def _hits_waiting_request(state: State, op: Request) -> bool:
+    """Whether an answer would land in the request page of a sibling that waits for userspace.
+
+    Its guest knows what it asks until it is answered.
+    """
+    if not any(v.pending is not None for v in state.vcpus):
+        return False
+    return any(name.startswith("R'") for name in (op.resp, getattr(op, "data", "")))
 
 
 def _sane(op: Request) -> bool:

@@ -88,8 +88,8 @@ class World(Calls):
         self.depth = 0
         self.booting = False
         """More vCPUs of the configuration are to come, so the invariants can wait."""
-        self.sending: list[int] = []
-        """Vectors of the operations in progress; -1 for those that send nothing."""
+        self.sending: set[int] = set()
+        """Vectors sent since nothing was in progress; -1 for operations that send nothing."""
         self.on_core: dict[int, Cpu] = {}
         """The vCPU that each core ran last."""
         self.order: list[Cpu] = []
@@ -144,8 +144,10 @@ class World(Calls):
         outer = self.operation
         self.operation = type(op).__name__
         vector = getattr(op, "vector", -1)
+        if self.depth == 0:
+            self.sending.clear()
         self.depth += 1
-        self.sending.append(vector)
+        self.sending.add(vector)
         try:
             result = self.OPERATIONS[type(op)](self, op)
         finally:
@@ -155,7 +157,6 @@ class World(Calls):
             if self.depth == 1 and self.order and self.breach is None:
                 self._drain()  # other vCPUs' threads go on once nothing is in the middle of something
             self.depth -= 1
-            self.sending.remove(vector)
         if self.depth == 0:
             self.hold(c.ENTRY_POINTS_RETURN)
             self.last = type(op).__name__
@@ -169,6 +170,13 @@ class World(Calls):
                     if self.scheduler is not None and self.last == "VcpuCreate":
                         self.hold(c.TABLES_PUBLISHED_COMPLETE)
         return result
+
+    def can_run_beside(self, left: Any, right: Any) -> bool:
+        """A vCPU that is created and given up in one operation is there for a while: not for its namesake to meet."""
+        creations = [op for op in (left, right) if isinstance(op, s.VcpuCreate)]
+        if len(creations) < 2 or (left.vm, left.id) != (right.vm, right.id):
+            return True
+        return not (left.abandoned or right.abandoned)
 
     def can_interrupt(self, op: Any) -> bool:
         """Whether the vCPU is free and where it must be; its threads may have moved since the step began."""
