@@ -1386,22 +1386,24 @@ def _repeated(
 ) -> tuple[Outcome, ...]:
     """A fault that is tried again: what got in its way once is gone the next time, or the VM is dead."""
     if state.bugged:
-        return (Outcome(state, (-EIO, ()), because=spec.BUSY_IS_NO_BUG, effect=spec.BUSY_IS_NO_BUG),)
+        dead = Outcome(state, (-EIO, ()), because=spec.BUSY_IS_NO_BUG, effect=spec.BUSY_IS_NO_BUG)
+        if not (answers.ext_link or answers.ext_set or answers.contended or answers.pt_cmpxchg):
+            return (dead,)
+        # Another thread killed the VM between two tries: the first one may have linked tables.
+        tries = _tuple(_fault(state, vcpu, gpa, private, not prefetch, prefetch, answers, profile))
+        return dead, *(replace(o, result=(-EIO, ())) for o in tries if o.result[0] == spec.RET_PF_RETRY)
     outcomes = _tuple(_fault(state, vcpu, gpa, private, not prefetch, prefetch, answers, profile))
     if answers.mmu_invalidate_retry:
         later = replace(answers, mmu_invalidate_retry=0)
         outcomes += _tuple(_fault(state, vcpu, gpa, private, not prefetch, prefetch, later, profile))
     settled: tuple[Outcome, ...] = ()
+    has_events = (vcpu in state.obsolete or bool(answers.vcpu_has_events)) and not prefetch
     for outcome in outcomes:
         if outcome.state.bugged and outcome.result[0] == spec.RET_PF_RETRY:
             settled += (replace(outcome, result=(-EIO, ())),)
-            if answers.signal_pending:
+            if answers.signal_pending or has_events:
                 settled += (replace(outcome, result=(-EINTR if prefetch else spec.RET_PF_RETRY, ())),)
-        elif (
-            outcome.result[0] != spec.RET_PF_RETRY
-            or _is_stuck(state, vcpu, gpa, answers)
-            or ((vcpu in state.obsolete or answers.vcpu_has_events) and not prefetch)
-        ):
+        elif outcome.result[0] != spec.RET_PF_RETRY or _is_stuck(state, vcpu, gpa, answers) or has_events:
             settled += (outcome,)
         elif answers.signal_pending:
             settled += (replace(outcome, result=(-EINTR if prefetch else spec.RET_PF_RETRY, ())),)
@@ -1434,7 +1436,9 @@ def prefault(state: State, op: Prefault, answers: Answers, profile: Profile) -> 
     loaded = _loaded(freed, op.vcpu)
     if state.bugged:
         results = (-EIO, -EINTR) if answers.signal_pending else (-EIO,)
-        states = dict.fromkeys((state, freed, loaded))
+        gpa = op.gpa if op.gpa >> 12 in state.attributes else op.gpa | config.direct_bits << 12
+        tried = _repeated(loaded, op.vcpu, gpa, op.gpa >> 12 in state.attributes, True, answers, profile)
+        states = dict.fromkeys((state, freed, loaded, *(outcome.state for outcome in tried)))
         return tuple(Outcome(s, r, because=spec.BUSY_IS_NO_BUG) for s in states for r in results)
     gfn = op.gpa >> 12
     private = gfn in state.attributes
