@@ -520,6 +520,8 @@ class Answers:
     tdh_mr_finalize: int = 0
     contended: int = 0
     """Another thread got in the way: an entry was frozen, or changed before an exchange."""
+    killed: int = 0
+    """Another thread bugged the VM meanwhile."""
     slot_invalid: int = 0
     """A slot was met in the middle of its deletion or move."""
     vcpu_has_events: int = 0
@@ -1385,32 +1387,49 @@ def _repeated(
     state: State, vcpu: int, gpa: int, private: bool, prefetch: bool, answers: Answers, profile: Profile
 ) -> tuple[Outcome, ...]:
     """A fault that is tried again: what got in its way once is gone the next time, or the VM is dead."""
+    dead: tuple[Outcome, ...] = ()
     if state.bugged:
-        dead = Outcome(state, (-EIO, ()), because=spec.BUSY_IS_NO_BUG, effect=spec.BUSY_IS_NO_BUG)
-        if not (answers.ext_link or answers.ext_set or answers.contended or answers.pt_cmpxchg):
-            return (dead,)
-        # Another thread killed the VM between two tries: the first one may have linked tables.
-        tries = _tuple(_fault(state, vcpu, gpa, private, not prefetch, prefetch, answers, profile))
-        return dead, *(replace(o, result=(-EIO, ())) for o in tries if o.result[0] == spec.RET_PF_RETRY)
+        dead = (Outcome(state, (-EIO, ()), because=spec.BUSY_IS_NO_BUG, effect=spec.BUSY_IS_NO_BUG),)
+        if not answers.killed:
+            return dead
     outcomes = _tuple(_fault(state, vcpu, gpa, private, not prefetch, prefetch, answers, profile))
     if answers.mmu_invalidate_retry:
         later = replace(answers, mmu_invalidate_retry=0)
         outcomes += _tuple(_fault(state, vcpu, gpa, private, not prefetch, prefetch, later, profile))
-    settled: tuple[Outcome, ...] = ()
+    settled = dead
     has_events = (vcpu in state.obsolete or bool(answers.vcpu_has_events)) and not prefetch
+    stops = answers.signal_pending or has_events
     for outcome in outcomes:
-        if outcome.state.bugged and outcome.result[0] == spec.RET_PF_RETRY:
-            settled += (replace(outcome, result=(-EIO, ())),)
-            if answers.signal_pending or has_events:
-                settled += (replace(outcome, result=(-EINTR if prefetch else spec.RET_PF_RETRY, ())),)
-        elif outcome.result[0] != spec.RET_PF_RETRY or _is_stuck(state, vcpu, gpa, answers) or has_events:
+        if outcome.result[0] != spec.RET_PF_RETRY:
             settled += (outcome,)
-        elif answers.signal_pending:
-            settled += (replace(outcome, result=(-EINTR if prefetch else spec.RET_PF_RETRY, ())),)
+            continue
+        if outcome.state.bugged:
+            settled += (replace(outcome, result=(-EIO, ())),)
+        if _is_stuck(state, vcpu, gpa, answers):
+            settled += (outcome,)
+        if stops:
+            settled += (replace(outcome, result=(-EINTR if prefetch and not has_events else spec.RET_PF_RETRY, ())),)
     if answers.ext_link or answers.ext_set or answers.mmu_invalidate_retry or answers.contended or answers.pt_cmpxchg:
         if -EIO not in (answers.ext_link, answers.ext_set):
             settled += _tuple(_fault(state, vcpu, gpa, private, not prefetch, prefetch, Answers(), profile))
-    return settled
+    return settled + _after_tries(state, vcpu, gpa, private, settled, answers)
+
+
+def _after_tries(
+    state: State, vcpu: int, gpa: int, private: bool, settled: tuple[Outcome, ...], answers: Answers
+) -> tuple[Outcome, ...]:
+    """The same with the tables that an earlier try had linked, before the world changed."""
+    pair = state.vcpus[vcpu]
+    if pair is None or NONE in pair or _unmappable(state.config, gpa >> 12 & ~state.config.direct_bits):
+        return ()
+    index = pair[1] if state.config.mirror and private else pair[0]
+    tries = _interrupted(state, index, gpa >> 12 & ~state.config.direct_bits, answers)
+    return tuple(
+        replace(outcome, state=replace(tried.state, bugged=outcome.state.bugged or tried.state.bugged))
+        for outcome in settled
+        if outcome.state == state
+        for tried in tries
+    )
 
 
 def _is_stuck(state: State, vcpu: int, gpa: int, answers: Answers) -> bool:
@@ -1436,10 +1455,10 @@ def prefault(state: State, op: Prefault, answers: Answers, profile: Profile) -> 
     loaded = _loaded(freed, op.vcpu)
     if state.bugged:
         results = (-EIO, -EINTR) if answers.signal_pending else (-EIO,)
-        gpa = op.gpa if op.gpa >> 12 in state.attributes else op.gpa | config.direct_bits << 12
-        tried = _repeated(loaded, op.vcpu, gpa, op.gpa >> 12 in state.attributes, True, answers, profile)
-        states = dict.fromkeys((state, freed, loaded, *(outcome.state for outcome in tried)))
-        return tuple(Outcome(s, r, because=spec.BUSY_IS_NO_BUG) for s in states for r in results)
+        states = dict.fromkeys((state, freed, loaded))
+        early += tuple(Outcome(s, r, because=spec.BUSY_IS_NO_BUG) for s in states for r in results)
+        if not answers.killed:
+            return early
     gfn = op.gpa >> 12
     private = gfn in state.attributes
     gpa = op.gpa if private else op.gpa | config.direct_bits << 12
@@ -1455,7 +1474,10 @@ def prefault(state: State, op: Prefault, answers: Answers, profile: Profile) -> 
     if answers.signal_pending:
         outcomes += (Outcome(loaded, -EINTR, because=spec.PREFAULT_RESULTS),)
     if answers.attributes_changed:
-        outcomes += (Outcome(loaded, -EFAULT, because=spec.ATTRIBUTE_MISMATCH),)
+        changed = (Outcome(loaded, -EFAULT, because=spec.ATTRIBUTE_MISMATCH),)
+        outcomes += changed
+        for half in (True, False):
+            outcomes += _after_tries(loaded, op.vcpu, op.gpa, half, changed, answers)
     return outcomes
 
 

@@ -1137,7 +1137,7 @@ class TdpMirror(Environment):
         del self.ext_tables[level, gfn]
         refusal = self._hook("ext_free", gfn, level, page)
         if refusal:
-            self.bugged = True
+            self._kill()
             return refusal
         self.owned.discard(page)
         return 0
@@ -1156,7 +1156,7 @@ class TdpMirror(Environment):
         if refusal:
             self.thread.failed = True
             if refusal != -EBUSY:
-                self.bugged = True
+                self._kill()
         return refusal
 
     def _judge_hook(self, name: str, gfn: int, result: int) -> None:
@@ -1388,9 +1388,17 @@ class TdpMirror(Environment):
         """After a VM bug."""
         return int(self.bugged)
 
+    def _kill(self) -> None:
+        """The VM is dead; what other threads have begun goes on."""
+        if self.scheduler is not None and not self.bugged:
+            for frame in self.scheduler.frames:
+                if frame is not self.frame:
+                    frame.given.setdefault("killed", 1)
+        self.bugged = True
+
     def vm_bug(self, what: str) -> None:
         """Note it, and go on; but not for ever (TDP-074)."""
-        self.bugged = True
+        self._kill()
         self.thread.bugs += 1
         if self.thread.bugs > BUGS:
             self._violate(spec.ATOMIC_ZAP_REFUSED, f"the VM is bugged {BUGS} times in one call: {what}")
