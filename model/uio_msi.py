@@ -919,7 +919,12 @@ def _mapped_intx(
         # never go down, so this explains nothing where the assertion came before.
         moved = (*once.counters[:old], max(once.counters[old] - 1, 0), *once.counters[old + 1 :])
         raced = once._replace(counters=_signalled(moved, eventfd))
-        return (signalled, Outcome(raced, 0, specs.SET_RETURNS_ZERO, specs.INTX_UNMASK, also))
+        outcomes = (signalled, Outcome(raced, 0, specs.SET_RETURNS_ZERO, specs.INTX_UNMASK, also))
+        if once.counters[old] < specs.EVENTFD_MAX:
+            return outcomes
+        # The old eventfd is full: the signal that moved may never have shown there.
+        full = once._replace(counters=_signalled(once.counters, eventfd))
+        return (*outcomes, Outcome(full, 0, specs.SET_RETURNS_ZERO, specs.INTX_UNMASK, also))
     # A driver that unmasks after request_irq, inside which the handler has already signalled, is told again.
     twice = once._replace(counters=_signalled(once.counters, eventfd))
     return (signalled, Outcome(twice, 0, specs.SET_RETURNS_ZERO, specs.INTX_UNMASK, also))

@@ -195,7 +195,12 @@ class UioMsi(Environment):
         return tuple(name for name, value in held.items() if value)
 
     def can_interrupt(self, op: Any) -> bool:
-        """Hardware and user space act at any time; a callback only where no lock keeps it out."""
+        """Hardware and user space act at any time; a callback only where no lock keeps it out.
+
+        Two events of a vector within the gap of one replacement are one, which no order of the three explains.
+        """
+        if type(op) is model.RaiseVector and op.vector in self.window:
+            return False
         if type(op) not in CALLBACKS:
             return True
         if type(op) is model.Remove and self.arguments and not self.old_core:
