@@ -8,6 +8,7 @@ from typing import Any, assert_never
 from model.avic import ipi, lifecycle, running
 from model.avic import state as s
 from model.avic.apic import (
+    LDR,
     LVT0,
     SPIV,
     find,
@@ -30,6 +31,7 @@ from specs.avic.registers import (
     APIC_EOI,
     APIC_ICR,
     APIC_ICR2,
+    APIC_LDR,
     BASE_AE,
     BASE_EXTD,
     FIXED,
@@ -360,6 +362,8 @@ def _legal_for(state: State, v: Vcpu, op: Any, kind: type) -> bool:
     if kind is s.RawIpiExit:
         return is_active(state, v) and (not x2 or (state.host.x2avic and not op.info1 & (X2_ICR_RESERVED | 1 << 12)))
     if kind is s.RawNoaccel:
+        if op.info1 & 0xFF0 == APIC_LDR and v.regs[LDR] & 0xFF_FFFF:
+            return False  # left over from x2APIC mode: no write to repeat could have put it there
         return is_active(state, v) and not x2 and op.info1 & 0xFF0 not in (APIC_ICR, APIC_EOI)
     return kind is s.GuestEoi
 

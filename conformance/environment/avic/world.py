@@ -183,9 +183,16 @@ class World(Calls):
         if getattr(op, "vector", -2) in self.sending:
             return False  # two messages of one vector may be merged or not, as their acceptance happens to fall
         cpu = self._runs_on(op)
+        if isinstance(op, s.GuestEoi) and cpu is not None and self._has_news(cpu):
+            return False  # whether the EOI or the acceptance comes first is the doorbell's latency
         if cpu is not None:
             return not cpu.busy and self._is_ready(cpu, op)
         return not isinstance(op, s.VmCreate | s.VmDestroy | s.HwSetup | s.HwUnsetup | s.VcpuCreate)
+
+    def _has_news(self, cpu: Cpu) -> bool:
+        """Whether a message of the operation in progress waits in the vCPU's IRR to be accepted."""
+        page = self.backing_page(cpu)
+        return page is not None and any(has(page, APIC_IRR, vector) for vector in self.sending if vector >= 0)
 
     def _is_ready(self, cpu: Cpu, op: Any) -> bool:
         if cpu.exit is not None or cpu.kicked or cpu.woken:
