@@ -9,13 +9,13 @@ checks; count what was exercised.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import combinations, permutations
 from typing import Any
 
 from conformance.environment.door import Call, Environment, Frame
-from conformance.environment.scheduler import Scheduler
+from conformance.environment.scheduler import Point, Priorities, Scheduler
 from conformance.reports import values
 from conformance.subsystem import Record, Subsystem
 from conformance.trace import Trace
@@ -106,6 +106,7 @@ class Lockstep:
         "steps",
         "subsystem",
         "switches",
+        "taken",
         "trace",
         "warnings",
     )
@@ -142,10 +143,12 @@ class Lockstep:
         self.company: list[Done] = []
         self._now: Step | None = None
         self.steps = 0
-        self.passed: list[tuple[int, str]] = []
-        """Thread and call of each point of preemption of the last `Parallel`."""
+        self.passed: list[Point] = []
+        """Points of preemption that the threads of the last `Parallel` passed."""
         self.switches = 0
         """How often its threads were switched."""
+        self.taken: tuple[int, ...] = ()
+        """The points at which its threads were made to yield."""
         self.states: tuple[Any, ...] = (subsystem.initial(trace.config, self.profile),)
         self._last = self._view(self.states[0])
         self._seen = (self.states[0], self._last)
@@ -171,8 +174,34 @@ class Lockstep:
             return both and self.env.can_run_beside(left, right)
         return self.subsystem.legal(self.states[0], op)
 
-    def step(self, step: Step) -> Failure | None:
-        """Take one step; returns the failure that ends the run, if this is it."""
+    def retrace(self, steps: Sequence[Step], states: tuple[Any, ...]) -> Failure | None:
+        """Take steps that an equal candidate took before and that were judged then: `states` is where they led.
+
+        They are performed, not judged again, which takes half the time. Steps with company are not for this.
+        """
+        env = self.env
+        for step in steps:
+            self.history.append(step)
+            env.frame = frame = Frame(step.faults, self.made)
+            if self.record:
+                frame.log = _Log(self.order)
+            try:
+                env.perform(step.op)
+            except Breach as breach:
+                return self._breached(step, env.remember(breach))
+            if env.breach is not None:
+                return self._breached(step, env.breach)
+        self.states = states
+        self._last = self._view(states[0])
+        self._seen = (states[0], self._last)
+        return None
+
+    def step(self, step: Step, priorities: Priorities | None = None) -> Failure | None:
+        """Take one step; returns the failure that ends the run, if this is it.
+
+        `priorities` switch the threads of a `Parallel` instead of its schedule; the history then holds the
+        schedule that repeats what they did.
+        """
         self.history.append(step)
         self.steps += 1
         env = self.env
@@ -181,7 +210,7 @@ class Lockstep:
             frame.log = _Log(self.order)
         op = step.op
         if step.during or type(op) is Parallel:
-            return self._step_with_company(step)
+            return self._step_with_company(step, priorities)
         try:
             result = env.perform(op)
         except Breach as breach:
@@ -241,21 +270,26 @@ class Lockstep:
 
     # -- company: steps that happen in the middle, and two threads
 
-    def _step_with_company(self, step: Step) -> Failure | None:
+    def _step_with_company(self, step: Step, priorities: Priorities | None) -> Failure | None:
         """Judge a step with others during it: some order of them must explain what was seen."""
         env = self.env
         self.inner = inner = list[Done]()
         self.company = []
-        groups: list[list[Done]]
+        groups: list[list[Done]] = []
+        breach: Breach | None = None
         try:
             if type(step.op) is Parallel:
-                groups = self._perform_parallel(step.op)
+                groups = self._perform_parallel(step.op, priorities)
             else:
                 groups = [[self._perform_interrupted(step)], inner]
-        except Breach as breach:
-            return self._breached(step, env.remember(breach))
+        except Breach as raised:
+            breach = env.remember(raised)
         finally:
             env.preempt = None
+        if priorities is not None and type(step.op) is Parallel:
+            step = self.history[-1] = replace(step, op=replace(step.op, schedule=self.taken))
+        if breach is not None:
+            return self._breached(step, breach)
         if env.breach is not None:
             return self._breached(step, env.breach)
         observed = env.view()
@@ -350,18 +384,18 @@ class Lockstep:
         finally:
             env.frame = outer
 
-    def _perform_parallel(self, op: Parallel) -> list[list[Done]]:
+    def _perform_parallel(self, op: Parallel, priorities: Priorities | None) -> list[list[Done]]:
         """Perform two operations on two threads; each becomes a group of one."""
         env = self.env
         sides = (op.left, op.right)
         frames = [self._frame(side) for side in sides]
         self.company = [Done(side, None, frame) for side, frame in zip(sides, frames, strict=True)]
         work = [(partial(env.perform, side.op), frame) for side, frame in zip(sides, frames, strict=True)]
-        scheduler = Scheduler(env, op.schedule)
+        scheduler = Scheduler(env, op.schedule, priorities)
         try:
             results = scheduler.run(work)
         finally:
-            self.passed, self.switches = scheduler.passed, scheduler.switches
+            self.passed, self.switches, self.taken = scheduler.passed, scheduler.switches, tuple(scheduler.taken)
         return [[Done(side, result, frame)] for side, result, frame in zip(sides, results, frames, strict=True)]
 
     def _paths(self, order: Sequence[Done], *, observed_only: bool = False) -> Iterator[list[Outcome]]:

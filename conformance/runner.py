@@ -31,7 +31,7 @@ ENGINES = ("corpus", "explore", "interleave", "campaign", "machine")
 GATE_STEPS = {"campaign": 40_000}
 """Steps of the engines that could go on for ever, in the gate."""
 
-PARTS = {"campaign": 2}
+PARTS = {"campaign": 2, "interleave": 2}
 """Into how many units an engine's work divides in the gate; fixed, so the verdict is the same for every `-n`."""
 
 
@@ -290,7 +290,8 @@ def conclude(
     }
     notes: dict[str, int] = {}
     for result in results:
-        notes.update(result.notes)
+        for name, figure in result.notes.items():
+            notes[name] = notes.get(name, 0) + figure
     conclusion = Conclusion(
         subsystem=of,
         spec=results[0].spec,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from random import Random
 from typing import Any
@@ -14,7 +14,7 @@ from conformance.environment.door import Environment
 from conformance.verdict import UsageError
 from model.step import Outcomes, Step
 from specs.clause import Clause, Profile
-from strategies.domain import Domain, Scope, Shape
+from strategies.domain import Domain, Race, Scope, Shape
 
 NAMES = ("uio_msi", "cet", "avic", "snp_guest_request", "tdp_mirror")
 """The five subsystems; each is one file name in every folder."""
@@ -102,6 +102,12 @@ class Subsystem:
     """By operation type."""
     machine: Callable[[], Any]
     """Loads the Hypothesis machine: it is not needed by most commands."""
+    starts: tuple[tuple[Any, tuple[Step, ...]], ...] = ()
+    """(configuration, steps): where two operations at once are tried, most telling first; empty: the openings."""
+    afterwards: tuple[Step, ...] = ()
+    """Steps that look at what two operations at once left behind, where the view does not show it."""
+    races: Mapping[str, Race] = field(default_factory=dict)
+    """By name: pairs of operations whose schedules are tried without gaps."""
     legal_beside: Callable[[Any, Any], bool] | None = None
     """(state, op): whether an operation that had begun can end in the state that others left; None: as `legal`."""
 
@@ -189,6 +195,9 @@ def subsystem(name: str) -> Subsystem:
         fast=getattr(environment, "FAST", None),
         checks=environment.CHECKS,
         machine=lambda: importlib.import_module(f"conformance.machines.{name}").MACHINE,
+        starts=getattr(strategies, "STARTS", ()),
+        afterwards=getattr(strategies, "AFTERWARDS", ()),
+        races=getattr(strategies, "RACES", {}),
         legal_beside=getattr(model, "legal_beside", None),
     )
 

@@ -2,7 +2,7 @@
 
 Steps are drawn from pools that are sampled once per batch of walks, so a draw costs two
 random numbers; each walk uses a random subset of the operations (swarm testing), since what
-one operation hides another shows.
+one operation hides another shows. Two operations at once are switched by random priorities.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from conformance.engines.context import Context
 from conformance.engines.minimise import minimiser
+from conformance.engines.priorities import Draw
 from conformance.lockstep import Lockstep
 from conformance.trace import Trace
 from model.step import Fault, Parallel, Step
@@ -61,6 +62,7 @@ class Walker:
         self.operations = [op for op, shape in of.shapes.items() if context.can(op) and shape.weight > 0]
         self.pools: dict[type, list[Step]] = {}
         self.minimise = minimiser(context)
+        self.draw = Draw(random, of.shapes)
 
     def sample_pools(self) -> None:
         """Draw the steps that the next walks choose from."""
@@ -107,7 +109,13 @@ class Walker:
                 if step is None:
                     step = table[int(number() * size)][int(number() * POOL)]
                 op = step.op
-                if lockstep.legal(op) if type(op) is Parallel else legal(lockstep.states[0], op):
+                if type(op) is Parallel:
+                    if lockstep.legal(op):
+                        if take(step, None if op.schedule else self.draw.priorities(op)) is not None:
+                            return
+                        self.draw.learn(op, len(lockstep.passed))
+                        break
+                elif legal(lockstep.states[0], op):
                     if take(step) is not None:
                         return
                     break
@@ -133,8 +141,7 @@ class Walker:
             if self.context.can(other):
                 other_shape = self.context.subsystem.shapes[other]
                 right = Step(self._operation(other, other_shape), self._faults(other_shape))
-                points = sorted(random.sample(range(2 * shape.points), random.randint(1, 3)))
-                return Step(Parallel(step, right, tuple(points)))
+                return Step(Parallel(step, right))
         if shape.interrupts and random.random() < INTERRUPTED:
             return Step(step.op, step.faults, self._during(shape))
         return step

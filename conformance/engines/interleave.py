@@ -1,35 +1,41 @@
 """Two operations at once: every schedule with few switches, from the states that matter.
 
-A start is a configuration and the steps that lead to the state; a subsystem names its own in
-`strategies/S.py` as `STARTS`, otherwise its openings serve. From each start, every pair of
-operations that the shapes allow beside one another is run with one switch at each point of
-preemption and with two, in random order. Of operations that do the same in a state one is enough,
-and pairs whose order matters to the model come before those that commute. Where a candidate may hide
-what happened, a subsystem names steps that look, `AFTERWARDS`.
-The hunt goes on with random starts, pairs and points.
+First come the races that a subsystem names in `strategies/S.py` as `RACES`: all their schedules, those with no
+switch first, then with one, then with two, in the hunt with three; in both orders of starting. Then, from each of
+its `STARTS` (or of its openings), every pair of operations that the shapes allow beside one another: of operations
+that do the same in a state one is enough, and pairs whose order matters to the model come before those that commute.
+The gate samples their schedules; the hunt tries all with one and two switches, and then goes on with random starts,
+random pairs and random priorities. Where a candidate may hide what happened, a subsystem names steps that look,
+`AFTERWARDS`.
+
+A schedule is found by running the one before it: it is that schedule with one more switch, at a point passed later
+where the other thread could go on (iterative context bounding). So none is guessed, and none is left out.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
+from array import array
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain, product, zip_longest
+from itertools import chain, product
 from math import isqrt
 from random import Random
 from typing import Any, TypeVar
 
 from conformance.engines.context import Context
 from conformance.engines.minimise import minimiser
+from conformance.engines.priorities import Draw
+from conformance.environment.scheduler import Point, Priorities
 from conformance.lockstep import Lockstep
 from conformance.trace import Trace
 from model.step import Outcome, Parallel, Step
-from strategies.domain import Shape
+from strategies.domain import Race, Shape
 
 GATE_SCHEDULES = 4_000
-"""Schedules that the gate tries."""
+"""Schedules of pairs other than the races that the gate tries."""
+SWITCHES = 2
+"""Switches up to which the schedules of a pair are tried without gaps."""
 INSTANCES = 400
 """Operations of one kind that are looked at for something new to do."""
 KEPT = 8
@@ -38,8 +44,6 @@ MEETING = 3
 """Pairs of two kinds whose order matters that are tried from one start."""
 PLAIN_STARTS = 3
 """Starts from which pairs whose order does not matter are tried as well."""
-DEPTHS = (1, 2, 3)
-"""Switches of a random schedule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +60,11 @@ T = TypeVar("T")
 
 def run(context: Context) -> None:
     """Explore the interleavings of the operations that the shapes name as partners."""
-    if not any(shape.beside for shape in context.subsystem.shapes.values()):
+    of = context.subsystem
+    if not of.races and not any(shape.beside for shape in of.shapes.values()):
         return
     search = _Search(context)
-    if search.exhaust() and context.hunting:
+    if search.races() and search.exhaust() and context.hunting:
         search.wander()
     search.note()
 
@@ -67,27 +72,66 @@ def run(context: Context) -> None:
 def starts(context: Context) -> list[Start]:
     """The subsystem's own starts, or the opening of each configuration; those the candidate can do."""
     of = context.subsystem
-    name = f"strategies.{of.name}"
-    own: tuple[Start, ...] = ()
-    if importlib.util.find_spec(name) is not None:
-        own = tuple(Start(*start) for start in getattr(importlib.import_module(name), "STARTS", ()))
+    own = tuple(Start(*start) for start in of.starts)
     if not own:
         profile = of.profiles[context.profile]
         own = tuple(Start(c, of.opening(c, profile) if of.opening is not None else ()) for c in of.configs)
-    return [
-        start
-        for start in own
-        if context.allows(start.config) and all(context.can(type(step.op)) for step in start.steps)
-    ]
+    return [start for start in own if _can_start(context, start)]
 
 
-def afterwards(context: Context) -> tuple[Step, ...]:
-    """Steps that look at what two operations left behind, where the view does not show it: `AFTERWARDS`."""
-    name = f"strategies.{context.subsystem.name}"
-    if importlib.util.find_spec(name) is None:
-        return ()
-    own: tuple[Step, ...] = getattr(importlib.import_module(name), "AFTERWARDS", ())
-    return tuple(step for step in own if context.can(type(step.op)))
+def races(context: Context) -> dict[str, Race]:
+    """The races of this profile that the candidate can run."""
+    return {
+        name: race
+        for name, race in context.subsystem.races.items()
+        if (not race.profiles or context.profile in race.profiles)
+        and _can_start(context, Start(race.config, race.steps))
+        and context.can(type(race.left.op))
+        and context.can(type(race.right.op))
+    }
+
+
+def _can_start(context: Context, start: Start) -> bool:
+    return context.allows(start.config) and all(context.can(type(step.op)) for step in start.steps)
+
+
+class Schedules:
+    """The schedules of one pair, each found by running the one it extends by a switch."""
+
+    __slots__ = ("_untried", "begun", "most", "pair")
+
+    def __init__(self, pair: Pair, most: int) -> None:
+        self.pair = pair
+        self.most = most
+        """Switches at most."""
+        self.begun = False
+        self._untried: list[list[tuple[tuple[int, ...], array[int]]]] = [[] for _ in range(most)]
+        """By number of switches less one: schedules that were run, with the points at which to switch once more."""
+
+    def extend(self, schedule: tuple[int, ...], points: list[int]) -> None:
+        """Note that `schedule` was run, and that it may be extended by each of these points, last first."""
+        if points and len(schedule) < self.most:
+            self._untried[len(schedule)].append((schedule, array("L", points)))
+
+    def depths(self) -> list[int]:
+        """Numbers of switches of which there are untried schedules."""
+        if not self.begun:
+            return [0]
+        return [depth + 1 for depth, level in enumerate(self._untried) if level]
+
+    def next(self, depth: int, random: Random | None = None) -> tuple[int, ...]:
+        """An untried schedule of that many switches: of the schedule run first, or of any."""
+        if depth == 0:
+            self.begun = True
+            return ()
+        level = self._untried[depth - 1]
+        at = random.randrange(len(level)) if random is not None else 0
+        schedule, points = level[at]
+        point = points.pop()
+        if not points:
+            level[at] = level[-1] if random is not None else level[at]
+            level.pop(-1 if random is not None else at)
+        return (*schedule, point)
 
 
 class _Search:
@@ -97,89 +141,91 @@ class _Search:
         self.context = context
         self.random = Random(f"{context.subsystem.name}:{context.profile}:{context.seed}:{context.part}:interleave")
         self.starts = starts(context)
-        self.afterwards = afterwards(context)
         self.minimise = minimiser(context)
-        self.reach: dict[tuple[Start, tuple[type, type]], tuple[list[str], list[str]]] = {}
-        """By start and kinds: the calls at the points of preemption of left and right, one after the other."""
-        self.passed: list[tuple[int, str]] = []
-        """Thread and call of each point of the last schedule that ran to its end."""
+        self.afterwards = tuple(step for step in context.subsystem.afterwards if context.can(type(step.op)))
+        self.known: dict[Start, tuple[tuple[Step, ...], tuple[Any, ...]]] = {}
+        """The steps of each start that were legal, and the model states they led to."""
+        self.draw = Draw(self.random, context.subsystem.shapes)
+        self.passed: list[Point] = []
+        """Points of the last schedule that ran to its end."""
         self.pairs = 0
         self.schedules = 0
         self.switches = 0
+        self.raced: dict[str, int] = {}
+        """Schedules tried of each race."""
 
-    @property
-    def over(self) -> bool:
-        """Whether to stop: time is up, or the gate has tried enough."""
-        return self.context.expired() or (not self.context.hunting and self.schedules >= GATE_SCHEDULES)
+    def races(self) -> bool:
+        """Every schedule of every race, fewest switches first; False when the time was up before."""
+        listed = races(self.context).items()
+        mine = [race for n, race in enumerate(listed) if n % self.context.parts == self.context.part]
+        self.raced = dict.fromkeys((name for name, _ in mine), 0)
+        waiting = [
+            (name, Schedules((Start(race.config, race.steps), *sides), race.switches + self.context.hunting))
+            for name, race in mine
+            for sides in ((race.left, race.right), (race.right, race.left))
+        ]
+        for depth in range(1 + max((tree.most for _, tree in waiting), default=0)):
+            for name, tree in waiting:
+                while depth in tree.depths():
+                    if self.context.expired():
+                        return False
+                    self.raced[name] += 1
+                    self._run(tree, tree.next(depth))
+        return True
 
     def exhaust(self) -> bool:
-        """Every schedule of one and of two switches, in random order; False when it was stopped.
+        """Every schedule with one and with two switches, in random order; False when it was stopped.
 
         Kinds of pairs take turns, the more the more pairs there are of them, so that rare ones are not left out.
         """
+        tried = self.schedules
         mine = [pair for n, pair in enumerate(self._pairs()) if n % self.context.parts == self.context.part]
         self.random.shuffle(mine)
         self.pairs = len(mine)
-        groups: dict[tuple[type, type], deque[tuple[Pair, Iterator[tuple[int, ...]]]]] = {}
+        groups: dict[tuple[type, type], deque[Schedules]] = {}
         for pair in mine:
-            groups.setdefault(_kinds(pair), deque()).append((pair, self._schedules(pair)))
+            groups.setdefault(_kinds(pair), deque()).append(Schedules(pair, SWITCHES))
         turns = {kinds: isqrt(len(group)) + 1 for kinds, group in groups.items()}
+        limit = None if self.context.hunting else GATE_SCHEDULES // self.context.parts
         while groups:
             for kinds, group in list(groups.items()):
                 for _ in range(turns[kinds]):
-                    if self.over:
+                    if self.context.expired() or (limit is not None and self.schedules - tried >= limit):
                         return False
                     if not self._next(group):
                         del groups[kinds]
                         break
         return True
 
-    def _next(self, group: deque[tuple[Pair, Iterator[tuple[int, ...]]]]) -> bool:
+    def _next(self, group: deque[Schedules]) -> bool:
         """One more schedule of the pair whose turn it is; False when the group has none left."""
         while group:
-            pair, schedules = group.popleft()
-            schedule = next(schedules, None)
-            if schedule is not None:
-                if self._try(*pair, schedule):
-                    group.append((pair, schedules))
-                    if not schedule:
-                        calls = [[call for thread, call in self.passed if thread == side] for side in (0, 1)]
-                        self.reach[pair[0], _kinds(pair)] = calls[0], calls[1]
+            tree = group.popleft()
+            depths = tree.depths()
+            if depths:
+                self._run(tree, tree.next(self.random.choice(depths), self.random))
+                group.append(tree)
                 return True
         return False
 
-    def _schedules(self, pair: Pair) -> Iterator[tuple[int, ...]]:
-        """Schedules of one and of two switches in turn, those at the borders of critical sections first."""
-        here = (pair[0], _kinds(pair))
-        if here not in self.reach:
-            yield ()
-        left, right = self.reach.get(here, ([], []))
-        one = self._shuffled(((point,) for point in _borders(left)), ((point,) for point in range(len(left))))
-        two = self._shuffled(
-            ((first, first + 1 + second) for first in _borders(left) for second in _borders(right)),
-            ((first, first + 1 + second) for first in range(0, len(left), 2) for second in range(0, len(right), 2)),
-        )
-        for single, double in zip_longest(one, two):
-            if double is not None:
-                yield double
-            if single is not None:
-                yield single
+    def _run(self, tree: Schedules, schedule: tuple[int, ...]) -> None:
+        """Run one schedule of a pair, and note which others extend it."""
+        if self._try(*tree.pair, schedule):
+            tree.extend(schedule, self._further(schedule))
 
-    def _shuffled(self, first: Iterable[tuple[int, ...]], then: Iterable[tuple[int, ...]]) -> list[tuple[int, ...]]:
-        """Both without repetition, each in random order."""
-        chosen = list(first)
-        self.random.shuffle(chosen)
-        seen = set(chosen)
-        rest = [schedule for schedule in then if schedule not in seen]
-        self.random.shuffle(rest)
-        return chosen + rest
+    def _further(self, schedule: tuple[int, ...]) -> list[int]:
+        """Points at which one more switch makes a difference; those next to a lock last, where they are taken first."""
+        after = schedule[-1] if schedule else -1
+        points = [k for k, point in enumerate(self.passed) if k > after and point.is_open]
+        self.random.shuffle(points)
+        return sorted(points, key=lambda k: "lock" in self.passed[k].call)
 
     def wander(self) -> None:
-        """Random starts, a few random steps, a random pair, a few random points, until the time is up."""
+        """Random starts, a few random steps, a random pair, random priorities, until the time is up."""
         random = self.random
-        while not self.over:
+        while self.starts and not self.context.expired():
             start = random.choice(self.starts)
-            lockstep = self._at(start, note=False)
+            lockstep = self._at(start)
             try:
                 more = []
                 for _ in range(random.randrange(4)):
@@ -192,15 +238,19 @@ class _Search:
                 lockstep.close()
             if pair is not None:
                 here = Start(start.config, (*start.steps, *more))
-                reach = max(4, 2 * self.context.subsystem.shapes[type(pair[0].op)].points)
-                schedule = tuple(sorted(random.sample(range(reach), random.choice(DEPTHS))))
-                self._try(here, *pair, schedule)
+                priorities = self.draw.priorities(Parallel(*pair))
+                if self._try(here, *pair, (), priorities):
+                    self.draw.learn(Parallel(*pair), len(self.passed))
+                self.known.pop(here, None)
 
     def note(self) -> None:
         """Figures worth printing."""
-        self.context.notes["interleave: pairs"] = self.pairs
-        self.context.notes["interleave: schedules"] = self.schedules
-        self.context.notes["interleave: switches"] = self.switches
+        notes = self.context.notes
+        notes["interleave: races"] = len(self.raced)
+        notes["interleave: schedules of races"] = sum(self.raced.values())
+        notes["interleave: pairs"] = self.pairs
+        notes["interleave: schedules"] = self.schedules
+        notes["interleave: switches"] = self.switches
 
     # -- pairs
 
@@ -311,8 +361,8 @@ class _Search:
 
     # -- one schedule
 
-    def _at(self, start: Start, *, note: bool = True) -> Lockstep:
-        """A fresh candidate that has taken the steps of a start."""
+    def _at(self, start: Start) -> Lockstep:
+        """A fresh candidate that has taken the steps of a start; they are judged the first time."""
         context = self.context
         trace = Trace(context.subsystem.name, context.profile, start.config, ())
         lockstep = Lockstep(
@@ -322,17 +372,29 @@ class _Search:
             environment=context.fast,
             counts=context.tally.clauses,
         )
+        context.tally.traces += 1
+        if lockstep.failure is None and start in self.known:
+            lockstep.retrace(*self.known[start])
+            return lockstep
         for step in start.steps:
             if lockstep.failure is None and lockstep.legal(step.op):
                 lockstep.step(step)
         context.tally.steps += lockstep.steps
-        context.tally.traces += 1
-        if note and lockstep.failure is not None:
+        if lockstep.failure is not None:
             context.note_failure(lockstep.failure, self.minimise)
+        elif not any(step.during or type(step.op) is Parallel for step in start.steps):
+            self.known[start] = tuple(lockstep.history), lockstep.states
         return lockstep
 
-    def _try(self, start: Start, left: Step, right: Step, schedule: tuple[int, ...]) -> bool:
-        """Run a pair with a schedule; False when it cannot run, cannot be switched, or failed."""
+    def _try(
+        self,
+        start: Start,
+        left: Step,
+        right: Step,
+        schedule: tuple[int, ...],
+        priorities: Priorities | None = None,
+    ) -> bool:
+        """Run a pair with a schedule, or as priorities say; False when it cannot run, or failed."""
         lockstep = self._at(start)
         try:
             step = Step(Parallel(left, right, schedule))
@@ -340,7 +402,7 @@ class _Search:
                 return False
             self.schedules += 1
             self.context.tally.steps += 1
-            failure = lockstep.step(step)
+            failure = lockstep.step(step, priorities)
             self.switches += lockstep.switches
             for look in self.afterwards:
                 if lockstep.failure is None and lockstep.legal(look.op):
@@ -354,16 +416,11 @@ class _Search:
             self.context.note_failure(failure, self.minimise)
             return False
         self.passed = lockstep.passed
-        return bool(lockstep.passed)
+        return True
 
 
 def _kinds(pair: Pair) -> tuple[type, type]:
     return type(pair[1].op), type(pair[2].op)
-
-
-def _borders(calls: list[str]) -> list[int]:
-    """Points next to a call that takes or releases a lock; all points when there is none."""
-    return [point for point, call in enumerate(calls) if "lock" in call] or list(range(len(calls)))
 
 
 def _spread(items: list[T], count: int = MEETING) -> list[T]:

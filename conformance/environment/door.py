@@ -189,6 +189,9 @@ class Environment:
         """Whether the world can do both at once (`Parallel`)."""
         return True
 
+    def at_switch(self) -> None:
+        """Called whenever another thread goes on in `Parallel`: the place for invariants that hold at any moment."""
+
     def view(self) -> Any:
         """What can be observed from outside: the same record as the model's `view`."""
         raise NotImplementedError

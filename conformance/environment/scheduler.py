@@ -4,12 +4,16 @@ The threads are greenlets: only one runs at a time, and only this module switche
 is a set of points of preemption; at each the running thread yields. A blocked thread yields
 until what it waits for is there; when all are blocked that is a deadlock, found by the
 scheduler itself. The same schedule always switches at the same places.
+
+Where no schedule is known yet, `Priorities` decide at each point; the points at which they
+switched are the schedule that repeats it.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import greenlet
@@ -19,6 +23,38 @@ from conformance.verdict import Breach, Hang
 
 POINT_BUDGET = 100_000
 """Points of preemption within one parallel step after which it counts as a livelock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A point of preemption that a thread passed."""
+
+    thread: int
+    call: str
+    """The environment call before or after whose effect it lies."""
+    is_open: bool
+    """Whether another thread could have gone on there, so that a switch makes a difference."""
+
+
+@dataclass(slots=True)
+class Priorities:
+    """Probabilistic concurrency testing: of the threads that can run the one with the highest priority does.
+
+    Thread 0 begins with the higher one. At each of `changes` the running thread falls below the other, so a
+    thread that was only blocked goes on as soon as it can. With `changes` drawn evenly from the k points of two
+    operations, a bug that takes d changes shows with a probability of at least 1 / (2 k^d).
+
+    Source: Burckhardt et al., A randomized scheduler with probabilistic guarantees of finding bugs (2010).
+    """
+
+    changes: frozenset[int]
+    highest: int = 0
+
+    def switch_at(self, point: int, running: int) -> bool:
+        """Whether the thread that runs must make way at this point."""
+        if point in self.changes and running == self.highest:
+            self.highest = 1 - running
+        return running != self.highest
 
 
 class Scheduler:
@@ -33,15 +69,21 @@ class Scheduler:
         "frames",
         "passed",
         "points",
+        "priorities",
         "running",
         "schedule",
         "switches",
+        "taken",
         "threads",
     )
 
-    def __init__(self, env: Environment, schedule: Sequence[int]) -> None:
+    def __init__(self, env: Environment, schedule: Sequence[int], priorities: Priorities | None = None) -> None:
+        """Switch as `schedule` says, or as `priorities` do if they are given."""
         self.env = env
         self.schedule = frozenset(schedule)
+        self.priorities = priorities
+        self.taken: list[int] = []
+        """Points at which the running thread was made to yield and another one went on."""
         self.threads: list[greenlet.greenlet] = []
         self.frames: list[Frame] = []
         self.atomic: list[int] = []
@@ -50,8 +92,7 @@ class Scheduler:
         """Number of the thread that runs."""
         self.points = 0
         """Points of preemption passed, over all threads."""
-        self.passed: list[tuple[int, str]] = []
-        """Thread and call of each point passed."""
+        self.passed: list[Point] = []
         self.switches = 0
         """How often another thread went on than the one before."""
         self._alive: list[int] = []
@@ -125,6 +166,7 @@ class Scheduler:
         """From now on this thread runs: its frame and its atomic context are the environment's."""
         env = self.env
         if index != self.running:
+            env.at_switch()
             self.switches += 1
             self.atomic[self.running] = env.atomic
             self.running = index
@@ -141,12 +183,21 @@ class Scheduler:
     def _point(self, call: str) -> None:
         point = self.points
         self.points = point + 1
-        self.passed.append((self.running, call))
+        me = self.running
+        is_open = self._can_yield(me)
+        self.passed.append(Point(me, call, is_open))
         if point >= POINT_BUDGET:
             hang = Hang(f"livelock: {POINT_BUDGET} points of preemption without an end, the last at {call}")
             raise self.env.remember(hang)
-        if point in self.schedule and len(self._alive) > 1:
+        wanted = point in self.schedule if self.priorities is None else self.priorities.switch_at(point, me)
+        if wanted and is_open:
+            self.taken.append(point)
             self._yield()
+
+    def _can_yield(self, me: int) -> bool:
+        """Whether another thread can go on."""
+        waiting = self._waiting
+        return any(i != me and (i not in waiting or waiting[i][1]()) for i in self._alive)
 
     def _drop(self) -> None:
         """End threads that were left in the middle; what they raise on the way out says nothing more."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, ClassVar
 
-from hypothesis.stateful import RuleBasedStateMachine
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from conformance.engines.context import HANGS
 from conformance.lockstep import Lockstep
 from conformance.subsystem import Subsystem
 from conformance.trace import Trace
 from conformance.verdict import Failure, Tally
-from model.step import Fault, Step
+from model.step import Fault, Parallel, Step
+from strategies.domain import parallels
 
 
 class Disagreement(AssertionError):
@@ -67,11 +70,30 @@ class Machine(RuleBasedStateMachine):
         lockstep = self.lockstep
         if lockstep is None or lockstep.failure is not None or not lockstep.legal(op):
             return
-        if not self.of.needs.get(type(op), frozenset()) <= type(self).capabilities:
+        parts = (op.left.op, op.right.op) if type(op) is Parallel else (op,)
+        if not all(self._can(type(part)) for part in parts):
             return
         lockstep.step(Step(op, faults, during))
         type(self).tally.steps += 1
         self._judge()
+
+    @precondition(lambda self: self.has_company())
+    @rule(op=st.runner().flatmap(lambda machine: machine.parallels()))
+    def at_once(self, op: Parallel) -> None:
+        """Two operations on two threads, switched where the schedule says."""
+        self.take(op)
+
+    def has_company(self) -> bool:
+        """Whether the world has started, and the candidate has operations that may run beside one another."""
+        return self.lockstep is not None and _parallels(self.of, self.capabilities) is not None
+
+    def parallels(self) -> st.SearchStrategy[Parallel]:
+        """Pairs of operations that the candidate has, with their schedules."""
+        found = _parallels(self.of, self.capabilities)
+        return st.nothing() if found is None else found
+
+    def _can(self, op: type) -> bool:
+        return self.of.needs.get(op, frozenset()) <= self.capabilities
 
     def teardown(self) -> None:
         """Give back what the example held."""
@@ -90,3 +112,10 @@ class Machine(RuleBasedStateMachine):
             return
         type(self).found.append(failure)
         raise Disagreement(failure)
+
+
+@cache
+def _parallels(of: Subsystem, capabilities: frozenset[str]) -> st.SearchStrategy[Parallel] | None:
+    """What may run beside what, for a candidate with these capabilities; None where nothing may."""
+    able = {op for op in of.shapes if of.needs.get(op, frozenset()) <= capabilities}
+    return parallels({op: shape for op, shape in of.shapes.items() if op in able})

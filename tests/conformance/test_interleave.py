@@ -11,6 +11,8 @@ from conformance.candidates.builtin.tdp_mirror import Upstream
 from conformance.candidates.load import load
 from conformance.engines import interleave
 from conformance.engines.context import Context
+from conformance.environment.scheduler import Priorities
+from conformance.lockstep import run_trace
 from conformance.subsystem import subsystem
 from model import tdp_mirror as model
 from model.step import Parallel, Step
@@ -40,12 +42,6 @@ def context(factory: Any = Upstream, **options: Any) -> Context:
     return Context(subsystem=OF, candidate=candidate, profile="upstream", **options)
 
 
-def test_borders_are_the_points_at_locks() -> None:
-    """All points count where there is no lock."""
-    assert interleave._borders(["pt_read", "read_lock", "read_lock", "pt_read"]) == [1, 2]
-    assert interleave._borders(["a", "b"]) == [0, 1]
-
-
 def test_pairs_whose_order_matters_are_tried_in_both_orders() -> None:
     """A vCPU is in one of them only."""
     search = interleave._Search(context())
@@ -57,6 +53,37 @@ def test_pairs_whose_order_matters_are_tried_in_both_orders() -> None:
     assert not any(getattr(left.op, "vcpu", -1) == getattr(right.op, "vcpu", -2) for left, right in pairs)
 
 
+def test_schedules_extend_those_that_ran() -> None:
+    """By points passed later at which the other thread can go on; none twice, none left out."""
+    pair = (interleave.Start(OF.configs[0]), Step(model.MmuReload(0)), Step(model.MmuReload(1)))
+    tree = interleave.Schedules(pair, 2)
+
+    tried = []
+    while tree.depths():
+        schedule = tree.next(tree.depths()[0])
+        tried.append(schedule)
+        after = schedule[-1] if schedule else -1
+        tree.extend(schedule, [point for point in (2, 1, 0) if point > after])
+
+    assert sorted(tried) == [(), (0,), (0, 1), (0, 2), (1,), (1, 2), (2,)]
+
+
+def test_priorities_become_a_schedule_that_repeats_them() -> None:
+    """What priorities switched is in the trace as points, so that it replays and shrinks."""
+    here = context(LooksBeforeItLocks)
+    search = interleave._Search(here)
+    start = interleave.Start(OF.configs[0], (Step(model.VcpuCreate(0)), Step(model.VcpuCreate(1))))
+    left, right = Step(model.MmuReload(0)), Step(model.MmuReload(1))
+
+    tries = [search._try(start, left, right, (), Priorities(frozenset({point}))) for point in range(40)]
+
+    assert not all(tries)
+    failure = here.failures[0]
+    assert failure.trace is not None
+    assert failure.trace.steps[-1].op.schedule
+    assert run_trace(OF, failure.trace, LooksBeforeItLocks).failure is not None
+
+
 def test_two_loads_that_both_find_no_root_are_caught() -> None:
     """The race of TDP-023, with the schedule in its trace."""
     here = context(LooksBeforeItLocks)
@@ -65,8 +92,7 @@ def test_two_loads_that_both_find_no_root_are_caught() -> None:
     left, right = Step(model.MmuReload(0)), Step(model.MmuReload(1))
 
     assert search._try(start, left, right, ())
-    points = len(search.passed)
-    survived = [search._try(start, left, right, (point,)) for point in range(points)]
+    survived = [search._try(start, left, right, (point,)) for point in search._further(())]
 
     assert not all(survived)
     failure = next(f for f in here.failures if f.clause.id == "TDP-023")
@@ -80,7 +106,7 @@ def test_the_hunt_goes_on_with_random_pairs(monkeypatch: pytest.MonkeyPatch) -> 
     here = context(hunting=True, seed=2)
     search = interleave._Search(here)
     tries = iter(range(60))
-    monkeypatch.setattr(type(search), "over", property(lambda _self: next(tries, None) is None))
+    monkeypatch.setattr(Context, "expired", lambda _self: next(tries, None) is None)
 
     search.wander()
 

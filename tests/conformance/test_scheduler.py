@@ -9,7 +9,7 @@ import pytest
 
 from conformance.environment import scheduler as module
 from conformance.environment.door import Environment, Frame
-from conformance.environment.scheduler import Scheduler
+from conformance.environment.scheduler import Priorities, Scheduler
 from conformance.verdict import Hang, Violation
 from specs.clause import Clause, Kind, Level
 
@@ -249,3 +249,57 @@ def test_each_thread_has_its_own_frame_and_atomic_context() -> None:
     assert room.notes == ["a0", "a1", "b0", "a2"]
     assert [len(frame.log) for frame in frames] == [3, 1]
     assert room.atomic == 0
+
+
+def test_the_thread_of_higher_priority_goes_on_as_soon_as_it_can() -> None:
+    """Thread 0 waits for the lock; once thread 1 releases it, thread 0 does not wait for its end."""
+    room = Room()
+
+    def first() -> None:
+        room.port.note("a")
+        room.port.lock()
+        room.port.note("a has it")
+        room.port.unlock()
+
+    def second() -> None:
+        room.port.lock()
+        room.port.unlock()
+        room.port.note("b goes on")
+
+    scheduler = Scheduler(room, (), Priorities(frozenset({0}), highest=0))
+    scheduler.priorities = Priorities(frozenset(), highest=1)
+    scheduler.run([(first, Frame()), (second, Frame())])
+
+    assert room.notes == ["b goes on", "a", "a has it"]
+    assert scheduler.taken == [0]
+
+
+def test_priorities_change_where_they_are_told_to() -> None:
+    """The running thread falls below the other one, and the points taken repeat that."""
+    room = Room()
+    scheduler = Scheduler(room, (), Priorities(frozenset({1})))
+    scheduler.run([(writer(room, "a", 2), Frame()), (writer(room, "b", 1), Frame())])
+    again = Room()
+    run(again, tuple(scheduler.taken), writer(again, "a", 2), writer(again, "b", 1))
+
+    assert room.notes == ["a0", "b0", "a1"]
+    assert again.notes == room.notes
+
+
+def test_invariants_are_asked_whenever_another_thread_goes_on() -> None:
+    """Once for each switch."""
+
+    class Watchful(Room):
+        """Counts."""
+
+        PORT = Calls
+        asked = 0
+
+        def at_switch(self) -> None:
+            """Called by the scheduler."""
+            self.asked += 1
+
+    room = Watchful()
+    _, scheduler = run(room, (1, 3), writer(room, "a", 2), writer(room, "b", 2))
+
+    assert room.asked == scheduler.switches == 3
