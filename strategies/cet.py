@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from model import cet as m
 from model.step import Fault, Step
 from specs import cet as c
-from strategies.domain import BOOLEAN, Domain, Scope, Shape
+from strategies.domain import BOOLEAN, Domain, Race, Scope, Shape
 
 
 def tag(vcpu: int, msr: int, n: int = 0) -> int:
@@ -762,6 +762,40 @@ STARTS: tuple[tuple[m.Config, tuple[Step, ...]], ...] = (
     (_TWO, ()),
 )
 """Where two vCPUs on two physical CPUs meet: both in the guest, one, or neither."""
+
+
+def _races() -> dict[str, Race]:
+    """Two vCPUs on two physical CPUs, each doing what touches registers that they could share by mistake."""
+    steps = {
+        "wrmsr": Step(m.Wrmsr(0, c.PL0_SSP, A0)),
+        "emulated": Step(m.Wrmsr(0, c.PL0_SSP, A0, emulated=True)),
+        "rdmsr": Step(m.Rdmsr(0, c.PL0_SSP, emulated=True)),
+        "leave": Step(m.Leave(0)),
+        "exit": Step(m.Exit(0)),
+    }
+    others = {
+        "wrmsr": Step(m.Wrmsr(1, c.PL0_SSP, A1, emulated=True)),
+        "leave": Step(m.Leave(1)),
+        "exit": Step(m.Exit(1)),
+    }
+    races = {
+        f"{name}-{other}": Race(_TWO, _BOTH_IN_GUEST, left, right)
+        for name, left in steps.items()
+        for other, right in others.items()
+    }
+    sets = Step(m.SetMsrs(0, ((c.PL0_SSP, A0),), 0)), Step(m.SetMsrs(1, ((c.PL0_SSP, A1),), 1))
+    gets = Step(m.GetMsrs(0, (c.PL0_SSP, c.U_CET), 0)), Step(m.GetMsrs(1, (c.PL0_SSP, c.U_CET), 1))
+    races["run-run"] = Race(_TWO, (), Step(m.Run(0, 0)), Step(m.Run(1, 1)))
+    races["run-set"] = Race(_TWO, (), Step(m.Run(0, 0)), sets[1])
+    races["set-set"] = Race(_TWO, (), *sets)
+    races["set-get"] = Race(_TWO, (), sets[0], gets[1])
+    races["get-wrmsr"] = Race(_TWO, (_BOTH_IN_GUEST[1],), gets[0], others["wrmsr"])
+    races["get-leave"] = Race(_TWO, (_BOTH_IN_GUEST[1],), gets[0], others["leave"])
+    return races
+
+
+RACES = _races()
+"""Pairs whose schedules of up to two switches are all tried, in both orders of starting."""
 
 AFTERWARDS = (
     *(Step(m.Run(vcpu, vcpu)) for vcpu in (0, 1)),

@@ -64,7 +64,7 @@ from specs.snp_guest_request import (
     SEV_ES,
     SNP,
 )
-from strategies.domain import Domain, Scope, Shape, just
+from strategies.domain import Domain, Race, Scope, Shape, just
 
 CONFIGS = (
     Config(),
@@ -626,3 +626,38 @@ SCOPES: dict[str, Scope] = {
 }
 """What is explored without gaps. The same inputs, refusals and schedules serve every profile that has them; the
 pinned counts are those of `upstream` and `guest`."""
+
+
+def _races() -> dict[str, Race]:
+    """Requests that meet one another, certificate stores and what goes away; and two users of one guest driver.
+
+    Two ioctls on one VM never meet: the generic code holds kvm->lock; nor two on /dev/sev, for sev_cmd_mutex.
+    """
+    two = Config(vcpus=2)
+    other_vm = Config(second=SNP)
+    guest = Config(side="guest")
+    request, extended = Step(GuestRequest(0)), Step(ExtGuestRequest(0))
+    stored = (Step(SetInstanceCerts(0, "A", 8192)),)
+    hosted = (Step(HostSetExtConfig("H", 8192)),)
+    store, unstore = Step(SetInstanceCerts(0, "B", 8192)), Step(SetInstanceCerts(0, "A", 0))
+    host_store = Step(HostSetExtConfig("I", 8192, 2))
+    return {
+        "request-request": Race(two, (), request, Step(GuestRequest(1))),
+        "one-response-page": Race(two, (), request, Step(GuestRequest(1, resp="P'")), switches=1),
+        "request-extended": Race(two, (), request, Step(ExtGuestRequest(1)), switches=1),
+        "exit-request": Race(Config(vcpus=2, certs=True), (), extended, Step(GuestRequest(1)), switches=1),
+        "two-vms": Race(other_vm, (), request, Step(GuestRequest(2)), switches=1),
+        "request-slot": Race(two, (), request, Step(RemoveSlot(0, "P0"))),
+        "request-close": Race(two, (), request, Step(CloseFd(0))),
+        "extended-store": Race(two, stored, extended, store, profiles=_KERNEL_CERTS),
+        "extended-unstore": Race(two, stored, extended, unstore, profiles=_KERNEL_CERTS),
+        "extended-host-store": Race(two, hosted, extended, host_store, profiles=_KERNEL_CERTS),
+        "report-report": Race(guest, (), Step(GetReport()), Step(GetReport())),
+        "busy-report-key": Race(guest, (), Step(GetReport(("busy",))), Step(GetDerivedKey())),
+        "extended-extended": Race(guest, (), Step(GetExtReport()), Step(GetExtReport((), 0))),
+    }
+
+
+_KERNEL_CERTS = frozenset({"as-posted", "kernel-certs"})
+RACES = _races()
+"""Pairs whose schedules of up to two switches are all tried, in both orders of starting."""

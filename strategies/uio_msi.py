@@ -42,7 +42,7 @@ from model.uio_msi import (
 )
 from specs import uio_msi as specs
 from specs.uio_msi import EBADF, EBUSY, EINVAL, EIO, ENOMEM, ENOSPC, ENOTCONN, EPROBE_DEFER
-from strategies.domain import BOOLEAN, Domain, Scope, Shape
+from strategies.domain import BOOLEAN, Domain, Race, Scope, Shape
 
 INT_MIN, INT_MAX = -(2**31), 2**31 - 1
 
@@ -237,7 +237,7 @@ SHAPES: dict[type, Shape] = {
         weight=6,
         faults=(_COPY, _FDGET, _REQUEST, _REQUEST, *_ALLOCATIONS),
         interrupts=_BYSTANDERS,
-        beside=(RaiseVector, IrqSet, CloseFd, ReuseFd, Open, SetIntx, OtherInterrupt),
+        beside=(RaiseVector, IrqSet, CloseFd, ReuseFd, Open, Close, SetIntx, OtherInterrupt),
         points=24,
     ),
     CompatIrqSet: Shape({"vector": VECTOR, "fd": FD}, weight=0.4, faults=(_COPY, _REQUEST, *_ALLOCATIONS)),
@@ -310,9 +310,55 @@ STARTS = (
 )
 """(world, steps): the states in which two operations are run side by side, most telling first."""
 
-# -- Worlds explored without gaps
+
+def _races() -> dict[str, Race]:
+    """The pairs of threads of the race list, each in the plainest state in which they meet.
+
+    An ioctl keeps its file open, so it meets a release only through another handle; then that release is not
+    the last one, which must change nothing.
+    """
+    world = Config(eventfds=_ZERO[:2], handles=2, ceiling=4)
+    intx = Config(vectors=0, eventfds=_ZERO[:2], handles=2, ceiling=4)
+    bound = (Step(Probe()),)
+    opened = (*bound, Step(Open()))
+    mapped = (*opened, Step(IrqSet(0, FIRST_FD)))
+    shared = (*mapped, Step(Open()))
+    attach, move, detach = Step(IrqSet(0, FIRST_FD)), Step(IrqSet(0, FIRST_FD + 1)), Step(IrqSet(0, -1))
+    raised, asserted = Step(RaiseVector(0)), Step(SetIntx(level=True))
+    refused = Step(Open(), (Fault("pci_enable_msix", -ENOMEM),))
+    close, remove = Step(Close()), Step(Remove())
+    return {
+        "set-raise": Race(world, opened, attach, raised),
+        "replace-raise": Race(world, mapped, move, raised),
+        "unset-raise": Race(world, mapped, detach, raised),
+        "set-set": Race(world, opened, attach, move),
+        "replace-unset": Race(world, mapped, move, detach),
+        "set-release": Race(world, shared, move, close),
+        "open-release": Race(world, mapped, Step(Open()), close),
+        "open-open": Race(world, bound, Step(Open()), Step(Open())),
+        "open-open-refused": Race(world, bound, refused, Step(Open())),
+        "open-set": Race(world, opened, Step(Open()), attach),
+        "release-raise": Race(world, mapped, close, raised),
+        "remove-set": Race(world, mapped, remove, move),
+        "remove-open": Race(world, mapped, remove, Step(Open())),
+        "remove-release": Race(world, mapped, remove, close),
+        "remove-raise": Race(world, mapped, remove, raised),
+        "close-fd-set": Race(world, opened, Step(CloseFd(FIRST_FD)), attach),
+        "reuse-fd-set": Race(world, opened, Step(ReuseFd(FIRST_FD)), attach),
+        "set-intx": Race(intx, opened, attach, asserted),
+        "replace-intx": Race(intx, mapped, move, asserted),
+        "unset-intx": Race(intx, mapped, detach, asserted),
+        "release-intx": Race(intx, mapped, close, asserted),
+        "remove-intx": Race(intx, mapped, remove, asserted),
+        "write-intx": Race(intx, mapped, Step(Write(1)), asserted),
+    }
+
 
 _ZERO = (Eventfd(), Eventfd(), Eventfd())
+RACES = _races()
+"""Pairs whose schedules of up to two switches are all tried, in both orders of starting."""
+
+# -- Worlds explored without gaps
 
 
 def _world(vectors: int, eventfds: int, handles: int) -> Config:

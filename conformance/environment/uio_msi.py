@@ -207,6 +207,11 @@ class UioMsi(Environment):
             return False
         return not self.locked and self.info_lock is None and self.config_lock is None
 
+    def can_run_beside(self, left: Any, right: Any) -> bool:
+        """An ioctl keeps its file open, so what is released meanwhile is another handle."""
+        kinds = {type(left), type(right)}
+        return model.Close not in kinds or model.IrqSet not in kinds or self.opens > 1
+
     # -- operations
 
     def _probe(self, _op: model.Probe) -> int:

@@ -53,6 +53,43 @@ def test_pairs_whose_order_matters_are_tried_in_both_orders() -> None:
     assert not any(getattr(left.op, "vcpu", -1) == getattr(right.op, "vcpu", -2) for left, right in pairs)
 
 
+RACES: dict[tuple[str, str], dict[str, int]] = {
+    ("uio_msi", "builtin:upstream"): {
+        "set-raise": 20, "replace-raise": 58, "unset-raise": 34, "set-set": 194, "replace-unset": 200,
+        "set-release": 102, "open-release": 20, "open-open": 30, "open-open-refused": 28, "open-set": 132,
+        "release-raise": 28, "remove-set": 200, "remove-open": 160, "remove-release": 130, "remove-raise": 44,
+        "close-fd-set": 14, "reuse-fd-set": 14, "set-intx": 32, "replace-intx": 148, "unset-intx": 82,
+        "release-intx": 58, "remove-intx": 74, "write-intx": 68,
+    },
+    ("cet", "builtin:upstream"): {
+        "wrmsr-wrmsr": 8, "wrmsr-leave": 6, "wrmsr-exit": 2, "emulated-wrmsr": 86, "emulated-leave": 60,
+        "emulated-exit": 8, "rdmsr-wrmsr": 86, "rdmsr-leave": 60, "rdmsr-exit": 8, "leave-wrmsr": 60,
+        "leave-leave": 42, "leave-exit": 6, "exit-wrmsr": 8, "exit-leave": 6, "exit-exit": 2, "run-run": 26,
+        "run-set": 117, "set-set": 546, "set-get": 810, "get-wrmsr": 320, "get-leave": 222,
+    },
+    ("snp_guest_request", "builtin:upstream"): {
+        "request-request": 4198, "one-response-page": 94, "request-extended": 98, "exit-request": 80, "two-vms": 94,
+        "request-slot": 48, "request-close": 48,
+    },
+    ("snp_guest_request", "builtin:guest"): {"report-report": 294, "busy-report-key": 324, "extended-extended": 324},
+}  # fmt: skip
+"""By subsystem and correct candidate: the schedules that each race has."""
+
+
+@pytest.mark.parametrize(("name", "spec"), RACES)
+def test_races_are_tried_without_gaps_and_hold(name: str, spec: str) -> None:
+    """Every schedule of up to two switches, in both orders; a count that changes is news."""
+    of = subsystem(name)
+    candidate = load(spec, of)
+    here = Context(subsystem=of, candidate=candidate, profile=candidate.profile)
+    search = interleave._Search(here)
+
+    assert search.races()
+
+    assert search.raced == RACES[name, spec]
+    assert here.failures == []
+
+
 def test_schedules_extend_those_that_ran() -> None:
     """By points passed later at which the other thread can go on; none twice, none left out."""
     pair = (interleave.Start(OF.configs[0]), Step(model.MmuReload(0)), Step(model.MmuReload(1)))
