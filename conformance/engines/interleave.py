@@ -1,11 +1,11 @@
 """Two operations at once: every schedule with few switches, from the states that matter.
 
 First come the races that a subsystem names in `strategies/S.py` as `RACES`: all their schedules, those with no
-switch first, then with one, then with two, in the hunt with three; in both orders of starting. Then, from each of
+switch first, then with one, then with two; in both orders of starting. Then, from each of
 its `STARTS` (or of its openings), every pair of operations that the shapes allow beside one another: of operations
 that do the same in a state one is enough, and pairs whose order matters to the model come before those that commute.
-The gate samples their schedules; the hunt tries all with one and two switches, and then goes on with random starts,
-random pairs and random priorities. Where a candidate may hide what happened, a subsystem names steps that look,
+The gate samples their schedules; the hunt tries all with one and two switches, races with one switch more, and random
+starts, pairs and priorities in turn. Where a candidate may hide what happened, a subsystem names steps that look,
 `AFTERWARDS`.
 
 A schedule is found by running the one before it: it is that schedule with one more switch, at a point passed later
@@ -18,7 +18,7 @@ from array import array
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain, product
+from itertools import chain, islice, product
 from math import isqrt
 from random import Random
 from typing import Any, TypeVar
@@ -42,6 +42,8 @@ KEPT = 8
 """Operations of one kind that are paired."""
 MEETING = 3
 """Pairs of two kinds whose order matters that are tried from one start."""
+TURN = 20
+"""Schedules in a row from one source of the hunt."""
 PLAIN_STARTS = 3
 """Starts from which pairs whose order does not matter are tried as well."""
 
@@ -56,6 +58,7 @@ class Start:
 
 Pair = tuple[Start, Step, Step]
 T = TypeVar("T")
+END = object()
 
 
 def run(context: Context) -> None:
@@ -64,8 +67,12 @@ def run(context: Context) -> None:
     if not of.races and not any(shape.beside for shape in of.shapes.values()):
         return
     search = _Search(context)
-    if search.races() and search.exhaust() and context.hunting:
-        search.wander()
+    then: Iterator[None] = islice(search.every_pair(), GATE_SCHEDULES // context.parts)
+    if context.hunting:
+        then = _turns(search.races(further=1), search.every_pair(), search.wander())
+    for _ in chain(search.races(), then):
+        if context.expired():
+            break
     search.note()
 
 
@@ -154,31 +161,28 @@ class _Search:
         self.raced: dict[str, int] = {}
         """Schedules tried of each race."""
 
-    def races(self) -> bool:
-        """Every schedule of every race, fewest switches first; False when the time was up before."""
+    def races(self, further: int = 0) -> Iterator[None]:
+        """Every schedule of every race, fewest switches first, up to `further` switches more than it asks for."""
         listed = races(self.context).items()
         mine = [race for n, race in enumerate(listed) if n % self.context.parts == self.context.part]
-        self.raced = dict.fromkeys((name for name, _ in mine), 0)
+        self.raced = {name: self.raced.get(name, 0) for name, _ in mine}
         waiting = [
-            (name, Schedules((Start(race.config, race.steps), *sides), race.switches + self.context.hunting))
+            (name, Schedules((Start(race.config, race.steps), *sides), race.switches + further))
             for name, race in mine
             for sides in ((race.left, race.right), (race.right, race.left))
         ]
         for depth in range(1 + max((tree.most for _, tree in waiting), default=0)):
             for name, tree in waiting:
                 while depth in tree.depths():
-                    if self.context.expired():
-                        return False
                     self.raced[name] += 1
                     self._run(tree, tree.next(depth))
-        return True
+                    yield
 
-    def exhaust(self) -> bool:
-        """Every schedule with one and with two switches, in random order; False when it was stopped.
+    def every_pair(self) -> Iterator[None]:
+        """Every schedule with one and with two switches of every pair, in random order.
 
         Kinds of pairs take turns, the more the more pairs there are of them, so that rare ones are not left out.
         """
-        tried = self.schedules
         mine = [pair for n, pair in enumerate(self._pairs()) if n % self.context.parts == self.context.part]
         self.random.shuffle(mine)
         self.pairs = len(mine)
@@ -186,16 +190,13 @@ class _Search:
         for pair in mine:
             groups.setdefault(_kinds(pair), deque()).append(Schedules(pair, SWITCHES))
         turns = {kinds: isqrt(len(group)) + 1 for kinds, group in groups.items()}
-        limit = None if self.context.hunting else GATE_SCHEDULES // self.context.parts
         while groups:
             for kinds, group in list(groups.items()):
                 for _ in range(turns[kinds]):
-                    if self.context.expired() or (limit is not None and self.schedules - tried >= limit):
-                        return False
                     if not self._next(group):
                         del groups[kinds]
                         break
-        return True
+                    yield
 
     def _next(self, group: deque[Schedules]) -> bool:
         """One more schedule of the pair whose turn it is; False when the group has none left."""
@@ -220,10 +221,10 @@ class _Search:
         self.random.shuffle(points)
         return sorted(points, key=lambda k: "lock" in self.passed[k].call)
 
-    def wander(self) -> None:
-        """Random starts, a few random steps, a random pair, random priorities, until the time is up."""
+    def wander(self) -> Iterator[None]:
+        """Random starts, a few random steps, a random pair, random priorities, for ever."""
         random = self.random
-        while self.starts and not self.context.expired():
+        while self.starts:
             start = random.choice(self.starts)
             lockstep = self._at(start)
             try:
@@ -242,6 +243,7 @@ class _Search:
                 if self._try(here, *pair, (), priorities):
                     self.draw.learn(Parallel(*pair), len(self.passed))
                 self.known.pop(here, None)
+            yield
 
     def note(self) -> None:
         """Figures worth printing."""
@@ -417,6 +419,18 @@ class _Search:
             return False
         self.passed = lockstep.passed
         return True
+
+
+def _turns(*sources: Iterator[None]) -> Iterator[None]:
+    """All of them in turn, until none has anything left."""
+    waiting = deque(sources)
+    while waiting:
+        source = waiting.popleft()
+        for _ in islice(source, TURN):
+            yield
+        if next(source, END) is not END:
+            waiting.append(source)
+            yield
 
 
 def _kinds(pair: Pair) -> tuple[type, type]:

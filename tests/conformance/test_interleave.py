@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -84,7 +87,7 @@ def test_races_are_tried_without_gaps_and_hold(name: str, spec: str) -> None:
     here = Context(subsystem=of, candidate=candidate, profile=candidate.profile)
     search = interleave._Search(here)
 
-    assert search.races()
+    deque(search.races(), maxlen=0)
 
     assert search.raced == RACES[name, spec]
     assert here.failures == []
@@ -138,14 +141,27 @@ def test_two_loads_that_both_find_no_root_are_caught() -> None:
     assert len(failure.trace.steps[-1].op.schedule) == 1
 
 
-def test_the_hunt_goes_on_with_random_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hunt_goes_on_with_random_pairs() -> None:
     """Until the time is up; a correct candidate stays silent."""
     here = context(hunting=True, seed=2)
     search = interleave._Search(here)
-    tries = iter(range(60))
-    monkeypatch.setattr(Context, "expired", lambda _self: next(tries, None) is None)
 
-    search.wander()
+    deque(islice(search.wander(), 60), maxlen=0)
 
     assert search.schedules > 5
     assert here.failures == []
+
+
+def test_sources_of_the_hunt_take_turns() -> None:
+    """A long one does not keep the others from their turn; a short one ends."""
+    seen: list[str] = []
+
+    def source(name: str, count: int) -> Iterator[None]:
+        for _ in range(count):
+            seen.append(name)
+            yield
+
+    deque(interleave._turns(source("a", 100), source("b", 3), source("c", 50)), maxlen=0)
+
+    assert (seen.count("a"), seen.count("b"), seen.count("c")) == (100, 3, 50)
+    assert seen.index("c") < interleave.TURN + 10
