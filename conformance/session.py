@@ -128,7 +128,8 @@ class Run:
         """The results in the order of the units, and whether somebody interrupted."""
         found: dict[int, Result] = {}
         with Progress([unit.name for unit in listed]) as progress:
-            jobs = Jobs(unit_job, listed, self.request.workers, progress.tell)
+            strangers = any(not spec.startswith("builtin:") for _, spec in self.request.candidates)
+            jobs = Jobs(unit_job, listed, self.request.workers, progress.tell, apart=strangers)
             for number, answer in jobs.run():
                 result = self._failed(listed[number], answer.how) if isinstance(answer, Died) else answer
                 found[number] = result

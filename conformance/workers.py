@@ -39,12 +39,16 @@ class Jobs:
         jobs: Sequence[Any],
         workers: int,
         progress: Callable[[int, int, int, int], None],
+        *,
+        apart: bool = False,
     ) -> None:
         self.function = function
         self.jobs = jobs
         self.workers = min(workers, len(jobs))
         self.progress = progress
         """(number of the job, steps, clauses, failures)"""
+        self.apart = apart
+        """Whether even a single worker is a process of its own, because a job may end its process."""
         self.interrupted = False
 
     def run(self) -> Iterator[tuple[int, Any]]:
@@ -53,7 +57,7 @@ class Jobs:
         Raises:
             UsageError, HarnessError  what a job raised
         """
-        if self.workers > 1:
+        if self.workers > 1 or (self.apart and self.jobs):
             yield from self._side_by_side()
         else:
             yield from self._one_by_one()

@@ -14,6 +14,7 @@ import pytest
 
 from conformance import subsystem
 from conformance.candidates.defect import Defect
+from conformance.workers import Jobs
 from tests import toy
 from tests.toy import TOY, Shelf
 
@@ -133,6 +134,7 @@ def shipped(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setitem(sys.modules, name, module)
         monkeypatch.setattr(importlib.import_module(room), "toy", module, raising=False)
     monkeypatch.setattr(subsystem, "NAMES", ("toy",))
+    monkeypatch.setattr(Jobs, "run", Jobs._one_by_one)  # no other process knows the toy
     _forget()
     try:
         yield

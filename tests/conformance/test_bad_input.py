@@ -289,20 +289,23 @@ def test_nobody_reading_on_is_no_error() -> None:
     assert process.returncode == 141
 
 
-def test_a_candidate_that_ends_its_process_takes_one_unit_with_it(tmp_path: Path) -> None:
-    """The harness cannot tell what happened, and says so."""
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("code", [0, 7])
+def test_a_candidate_that_ends_its_process_takes_one_unit_with_it(tmp_path: Path, workers: str, code: int) -> None:
+    """The harness cannot tell what happened, and says so; that it ended with 0 makes it no success."""
     path = tmp_path / "exiting.py"
     path.write_text(
         "import os\n\nfrom conformance.candidates.builtin.uio_msi import Upstream\n\n\n"
         "class Exiting(Upstream):\n"
         "    def open(self):\n"
-        "        os._exit(7)\n"
+        f"        os._exit({code})\n"
     )
     process = start(
-        *("run", "uio_msi", "--candidate", f"{path}:Exiting", "--engine", "explore,interleave", "-n", "2"), cwd=tmp_path
+        *("run", "uio_msi", "--candidate", f"{path}:Exiting", "--engine", "explore,interleave", "-n", workers),
+        cwd=tmp_path,
     )
 
     out, err = process.communicate(timeout=120)
 
     assert process.returncode == 3, err
-    assert "its process ended with exit code 7" in out.splitlines()[-1]
+    assert f"its process ended with exit code {code}" in out.splitlines()[-1]
