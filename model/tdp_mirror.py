@@ -6,6 +6,7 @@ How entries are frozen, exchanged and flushed is judged where it happens, in the
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
@@ -27,6 +28,57 @@ Slot = tuple[int, int, int, int]
 GMEM_SOURCES = ("gmem", "gmem'")
 HVA_SOURCES = ("hva", "hva'")
 """Each page has two places it may come from; an invalidation moves it to the other."""
+
+
+PENDING, MAPPED, BLOCKED, PENDING_BLOCKED = "pending", "mapped", "blocked", "pending, blocked"
+"""States of a leaf of the external tree."""
+ExternalLeaf = tuple[int, int, str, str]
+"""gfn, level, source of the page, state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gfns:
+    """A set of gfns that may be as large as the address space: where it begins and ends, in turn."""
+
+    edges: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, *gfns: int) -> Gfns:
+        """The set of these single gfns."""
+        whole = cls()
+        for gfn in gfns:
+            whole = whole.with_range(gfn, gfn + 1, True)
+        return whole
+
+    def __contains__(self, gfn: int) -> bool:
+        """Whether an odd number of edges lies at or below the gfn."""
+        return bool(bisect_right(self.edges, gfn) & 1)
+
+    def __xor__(self, other: Gfns) -> Gfns:
+        """The gfns in one of the two."""
+        return Gfns(tuple(sorted(set(self.edges) ^ set(other.edges))))
+
+    def with_range(self, start: int, end: int, member: bool) -> Gfns:
+        """The same with all of [start, end) in it, or none."""
+        if start >= end:
+            return self
+        below, above = bool(bisect_left(self.edges, start) & 1), end in self
+        return Gfns(
+            (
+                *(edge for edge in self.edges if edge < start),
+                *((start,) if below != member else ()),
+                *((end,) if above != member else ()),
+                *(edge for edge in self.edges if edge > end),
+            )
+        )
+
+    def has_all(self, start: int, end: int, member: bool) -> bool:
+        """Whether all of [start, end) is in it, or none."""
+        return self.with_range(start, end, member) == self
+
+    def ranges(self) -> tuple[tuple[int, int], ...]:
+        """(start, end) of each run of gfns."""
+        return tuple(zip(self.edges[::2], self.edges[1::2], strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -425,6 +477,14 @@ class Access:
 
 
 @dataclass(frozen=True, slots=True)
+class Accept:
+    """The guest accepts a private page (TDG.MEM.PAGE.ACCEPT): the firmware lets it use what was added."""
+
+    vcpu: int = 0
+    gpa: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class InitRegion:
     """KVM_TDX_INIT_MEM_REGION of one page."""
 
@@ -465,8 +525,8 @@ Op = (
     | Prefault | EptViolation | FastFault | GetWalk | GpaIsMapped | ZapLeafs | Unmap | Age | TestAge | WrprotSlot
     | ClearDirtySlot | ClearDirtyMasked | WriteProtectGfn | SplitHuge | RecoverHuge | ZapSp | InvalidateRoots
     | ZapInvalidated | ZapAllFast | ZapAll | VmUninit | SetAttributes | HvaInvalidate | GmemInvalidate | SlotCreate
-    | SlotDelete | SlotMove | InjectHuge | StealReference | HkidRelease | Access | InitRegion | Finalize | SeptSet
-    | SeptRemove | SeptFree
+    | SlotDelete | SlotMove | InjectHuge | StealReference | HkidRelease | Access | Accept | InitRegion | Finalize
+    | SeptSet | SeptRemove | SeptFree
 )  # fmt: skip
 
 OPERATIONS: tuple[type, ...] = (
@@ -474,8 +534,8 @@ OPERATIONS: tuple[type, ...] = (
     GfnIsAlias, SelectRoot, PageFault, TdpMap, Faultin, Prefault, EptViolation, FastFault, GetWalk, GpaIsMapped,
     ZapLeafs, Unmap, Age, TestAge, WrprotSlot, ClearDirtySlot, ClearDirtyMasked, WriteProtectGfn, SplitHuge,
     RecoverHuge, ZapSp, InvalidateRoots, ZapInvalidated, ZapAllFast, ZapAll, VmUninit, SetAttributes, HvaInvalidate,
-    GmemInvalidate, SlotCreate, SlotDelete, SlotMove, InjectHuge, StealReference, HkidRelease, Access, InitRegion,
-    Finalize, SeptSet, SeptRemove, SeptFree,
+    GmemInvalidate, SlotCreate, SlotDelete, SlotMove, InjectHuge, StealReference, HkidRelease, Access, Accept,
+    InitRegion, Finalize, SeptSet, SeptRemove, SeptFree,
 )  # fmt: skip
 
 NEEDS: dict[type, frozenset[str]] = {
@@ -483,7 +543,7 @@ NEEDS: dict[type, frozenset[str]] = {
 }
 
 _LIFE = (VcpuDestroy, MmuUnload, FreeObsoleteRoots, SelectRoot)
-_FAULTS = (PageFault, TdpMap, Faultin, FastFault, GetWalk, GpaIsMapped, EptViolation, Access)
+_FAULTS = (PageFault, TdpMap, Faultin, FastFault, GetWalk, GpaIsMapped, EptViolation, Access, Accept)
 _PURE = (RootMatch, FilterToTypes, AddrIsDirect, GfnIsAlias)
 
 
@@ -529,6 +589,10 @@ class Answers:
     """The attributes of a gfn were read twice, and differed."""
     sept_failed: int = 0
     """A removal SEAMCALL failed twice."""
+    split_beside: int = 0
+    """Another thread split a huge leaf meanwhile."""
+    kept_out: int = 0
+    """The vCPU could not enter the guest, because vCPUs must stay out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -554,13 +618,15 @@ class State:
     """Direct and mirror root of each vCPU, as places in `roots`; None while it does not exist."""
     obsolete: frozenset[int] = frozenset()
     """vCPUs asked to free obsolete roots."""
-    attributes: frozenset[int] = frozenset()
+    attributes: Gfns = Gfns()
     """gfns that are PRIVATE."""
     slots: tuple[Slot, ...] = ()
-    moved: frozenset[tuple[str, int]] = frozenset()
-    """("hva" or "gmem", gfn): pages at their second place."""
+    moved_hva: Gfns = Gfns()
+    """gfns whose page of the host is at its second place."""
+    moved_gmem: Gfns = Gfns()
+    """gfns whose page of guest memory is at its second place."""
     ext_tables: frozenset[Table] = frozenset()
-    ext_leaves: frozenset[tuple[int, str]] = frozenset()
+    ext_leaves: frozenset[ExternalLeaf] = frozenset()
     premapped: frozenset[int] = frozenset()
     td: int = spec.TD_RUNNABLE
     hkid: bool = True
@@ -577,7 +643,7 @@ def initial(config: Config, _profile: Profile) -> State:
     return State(
         config=config,
         vcpus=(None,) * config.vcpus,
-        attributes=frozenset(config.private_gfns),
+        attributes=Gfns.of(*config.private_gfns),
         slots=config.slots,
         td=spec.TD_INIT if config.deep else spec.TD_RUNNABLE,
     )
@@ -642,6 +708,8 @@ def _legal_alive(state: State, op: Op) -> bool:
             return config.mirror and _is_loaded(state, op.vcpu) and not _is_direct(config, op.gpa) and _runs(state)
         case PageFault():
             return _is_loaded(state, op.vcpu) and _runs(state) and (config.private or not op.private)
+        case Accept():
+            return config.mirror and _is_loaded(state, op.vcpu) and not _alias(config, op.gpa >> 12) and _runs(state)
         case FastFault() | GetWalk() | Access():
             return _is_loaded(state, op.vcpu) and _runs(state)
         case GpaIsMapped() | SelectRoot():
@@ -806,8 +874,7 @@ def _covering(config: Config, root: Root, gfn: int) -> Leaf | None:
 
 def source(state: State, gfn: int, private: bool) -> str:
     """Where the page behind a gfn comes from now."""
-    kind = "gmem" if private else "hva"
-    return kind + "'" * ((kind, gfn) in state.moved)
+    return ("gmem" if private else "hva") + "'" * (gfn in (state.moved_gmem if private else state.moved_hva))
 
 
 def _huge_fits(state: State, gfn: int) -> bool:
@@ -819,9 +886,9 @@ def _huge_fits(state: State, gfn: int) -> bool:
     slot = _slot_of(state, gfn)
     if slot is None or start < slot[1] or start + count > slot[1] + slot[2]:
         return False
-    return (
-        not any(g in state.attributes for g in range(start, start + count))
-        and len({("hva", g) in state.moved for g in range(start, start + count)}) == 1
+    moved = start in state.moved_hva
+    return state.attributes.has_all(start, start + count, False) and state.moved_hva.has_all(
+        start, start + count, moved
     )
 
 
@@ -906,10 +973,18 @@ def _failed_removals(state: State, after: State, answers: Answers) -> Outcomes |
         return None
     bugged = replace(after, bugged=True)
     also = (spec.BUSY_RETRY_ONCE,) if answers.sept_failed else ()
-    kept = [replace(bugged, ext_leaves=bugged.ext_leaves | {leaf}) for leaf in state.ext_leaves - after.ext_leaves]
+    kept = [
+        replace(bugged, ext_leaves=bugged.ext_leaves | {left})
+        for leaf in state.ext_leaves - after.ext_leaves
+        for left in ((leaf, _blocked(leaf)) if answers.sept_failed else (leaf,))
+    ]
     kept += [replace(bugged, premapped=bugged.premapped | {gfn}) for gfn in state.premapped - after.premapped]
     clause = spec.FAILED_REMOVE_KEEPS_PAGE
     return tuple(Outcome(s, 0, because=clause, effect=clause, also=also) for s in kept)
+
+
+def _blocked(leaf: ExternalLeaf) -> ExternalLeaf:
+    return (*leaf[:3], PENDING_BLOCKED if leaf[3] == PENDING else BLOCKED)
 
 
 def _zapped(state: State, after: State, answers: Answers, because: Clause, *also: Clause) -> Outcomes:
@@ -971,7 +1046,8 @@ def mmu_reload(state: State, op: MmuReload, answers: Answers) -> Outcomes:
     """Free obsolete roots if requested, then load what is missing (TDP-039, 021, 025)."""
     freed = _freed(state, op.vcpu)
     if answers.cache_topup:
-        return Outcome(freed, -ENOMEM, because=spec.ALLOCATION_BEFORE_LOCK, effect=spec.ALLOCATION_BEFORE_LOCK)
+        clause = spec.ALLOCATION_BEFORE_LOCK
+        return tuple(Outcome(s, -ENOMEM, because=clause, effect=clause) for s in dict.fromkeys((freed, state)))
     return Outcome(_loaded(freed, op.vcpu), 0, because=spec.RELOAD_FREES_OBSOLETE, also=_load_clauses(freed, op.vcpu))
 
 
@@ -1131,11 +1207,13 @@ def _fault(
     config = state.config
     gfn = gpa >> 12 & ~config.direct_bits
     if config.mirror and private == _is_direct(config, gpa):
+        clause = spec.HALVES_DISAGREE
         refusals = (-EFAULT, ()), (-EFAULT, _exit(config, gfn, private))
+        bugged = replace(state, bugged=True)
         return tuple(
-            Outcome(replace(state, bugged=bugged), result, because=spec.HALVES_DISAGREE, effect=spec.HALVES_DISAGREE)
-            for result in refusals
-            for bugged in (False, True)
+            Outcome(after, result, because=clause, effect=clause)
+            for after, results in ((state, refusals), (bugged, (*refusals, (-EIO, ()))))
+            for result in results
         )
     if answers.cache_topup:
         return Outcome(state, (-ENOMEM, ()), because=spec.ALLOCATION_BEFORE_LOCK)
@@ -1234,7 +1312,7 @@ def _map(
         small = _covering(config, split.roots[index], gfn)
         assert small is not None
         outcomes += (_permitted(split, index, small, allowed),)
-    elif not root.mirror and not private and leaf[1] == 1 and _huge_fits(state, gfn):
+    elif not root.mirror and not private and (leaf[1] == 1 or answers.split_beside) and _huge_fits(state, gfn):
         outcomes += (_installed_huge(state, index, gfn),)
     return outcomes if len(outcomes) != 1 else outcomes[0]
 
@@ -1327,7 +1405,11 @@ def _installed_huge(state: State, index: int, gfn: int) -> Outcome:
 def _in_external(state: State, gfn: int, page: str, profile: Profile) -> State:
     if state.td == spec.TD_INIT and profile.premapped:
         return replace(state, premapped=state.premapped | {gfn})
-    return replace(state, ext_leaves=state.ext_leaves | {(gfn, page)})
+    return _with_external(state, gfn, page, PENDING if state.td == spec.TD_RUNNABLE else MAPPED)
+
+
+def _with_external(state: State, gfn: int, page: str, kind: str) -> State:
+    return replace(state, ext_leaves=state.ext_leaves | {(gfn, 1, page, kind)})
 
 
 def tdp_map(state: State, op: TdpMap, answers: Answers, profile: Profile) -> Outcomes:
@@ -1443,14 +1525,14 @@ def prefault(state: State, op: Prefault, answers: Answers, profile: Profile) -> 
     """Map one page ahead of time: bytes advanced, or -errno (TDP-103)."""
     config = state.config
     result = _prefault_refusal(state, op)
-    if result:
-        return tuple(Outcome(state, -errno, because=clause, effect=clause) for errno, clause in result)
-    early: tuple[Outcome, ...] = ()
+    early = tuple(Outcome(state, -errno, because=clause, effect=clause) for errno, clause in result)
+    if result and op.gpa + op.size != 2**64:
+        return early
     if answers.signal_pending and not answers.mmu_invalidate_retry and not answers.contended:
         early += (Outcome(state, -EINTR, because=spec.PREFAULT_RESULTS),)
     freed = _freed(state, op.vcpu)
     if answers.cache_topup:
-        failed = (freed, _loaded(freed, op.vcpu))
+        failed = dict.fromkeys((freed, _loaded(freed, op.vcpu), state))
         return early + tuple(Outcome(s, -ENOMEM, because=spec.ALLOCATION_BEFORE_LOCK) for s in failed)
     loaded = _loaded(freed, op.vcpu)
     if state.bugged:
@@ -1464,7 +1546,7 @@ def prefault(state: State, op: Prefault, answers: Answers, profile: Profile) -> 
     gpa = op.gpa if private else op.gpa | config.direct_bits << 12
     outcomes = early
     for outcome in _repeated(loaded, op.vcpu, gpa, private, True, answers, profile):
-        for advanced in _advanced(outcome.result[0], private):
+        for advanced in _advanced(outcome.result[0], private, _progress(outcome.state, op, private)):
             outcomes += (
                 Outcome(
                     outcome.state, advanced, because=spec.PREFAULT_RESULTS, effect=outcome.effect,
@@ -1486,17 +1568,25 @@ def _prefault_refusal(state: State, op: Prefault) -> list[tuple[int, Clause]]:
     if op.flags or op.gpa & 4095 or op.size & 4095 or op.size == 0 or op.gpa + op.size > 2**64:
         return [(EINVAL, spec.PREFAULT_RESULTS)]
     refusals = []
-    if _alias(state.config, op.gpa >> 12):
+    if op.gpa + op.size == 2**64 or _alias(state.config, op.gpa >> 12):
         refusals.append((EINVAL, spec.PREFAULT_RESULTS))
     if state.td != spec.TD_RUNNABLE and not state.config.early:
         refusals.append((EOPNOTSUPP, spec.PREFAULT_AFTER_FINALIZE))
     return refusals
 
 
-def _advanced(result: int, private: bool) -> tuple[int, ...]:
+def _progress(state: State, op: Prefault, private: bool) -> tuple[int, ...]:
+    """Bytes that one mapped page gives: its own, or up to the end of the huge leaf it is part of."""
+    root = _valid(state, private and state.config.mirror)
+    leaf = None if root == NONE else _covering(state.config, state.roots[root], op.gpa >> 12)
+    end = op.gpa + 4096 if leaf is None else leaf[0] + state.config.cover(leaf[1]) << 12
+    return tuple(dict.fromkeys((4096, min(op.size, end - op.gpa))))
+
+
+def _advanced(result: int, private: bool, progress: tuple[int, ...] = (4096,)) -> tuple[int, ...]:
     """What prefault makes of a fault's result."""
     if result in (spec.RET_PF_FIXED, spec.RET_PF_SPURIOUS, spec.RET_PF_WRITE_PROTECTED):
-        return (4096,)
+        return progress
     if result == spec.RET_PF_EMULATE:
         return (-ENOENT,)
     if result == -EFAULT and private:
@@ -1506,17 +1596,15 @@ def _advanced(result: int, private: bool) -> tuple[int, ...]:
     return (result,)
 
 
-def fast_fault(state: State, op: FastFault, answers: Answers) -> Outcomes:
-    """The lockless path: never for the private half (TDP-095)."""
+def fast_fault(state: State, op: FastFault) -> Outcomes:
+    """The lockless path: never for the private half (TDP-095); it may leave anything to the slow way."""
     invalid = Outcome(state, spec.RET_PF_INVALID, because=spec.MIRROR_UNTOUCHED, effect=spec.MIRROR_UNTOUCHED)
     if op.private or (state.config.mirror and not _is_direct(state.config, op.gpa)):
         return invalid
     fast = _fast(state, op.vcpu, op.gpa, op.write)
     if fast is None:
         return Outcome(state, spec.RET_PF_INVALID, because=spec.FAULT_RESULT, effect=spec.FAULT_RESULT)
-    if fast.result == spec.RET_PF_FIXED or answers.contended or answers.pt_cmpxchg:
-        return (fast, Outcome(state, spec.RET_PF_INVALID, because=spec.FAULT_RESULT))
-    return fast
+    return (fast, Outcome(state, spec.RET_PF_INVALID, because=spec.FAULT_RESULT))
 
 
 def _fast(state: State, vcpu: int, gpa: int, write: bool) -> Outcome | None:
@@ -1613,7 +1701,7 @@ def hva_invalidate(state: State, op: HvaInvalidate, _answers: Answers) -> Outcom
     """Only the shared half loses its leaves (TDP-087); the pages then come from elsewhere."""
     after = _zap(state, op.start, op.end, mirror=False, direct=True, invalid=True)
     also = _old(state, after) + ((spec.HVA_SHARED_ONLY,) if _private(state) else ())
-    return Outcome(_move(after, "hva", op.start, op.end), 0, because=spec.ZAP_EXACT, effect=spec.ZAP_EXACT, also=also)
+    return Outcome(moved(after, "hva", op.start, op.end), 0, because=spec.ZAP_EXACT, effect=spec.ZAP_EXACT, also=also)
 
 
 def gmem_invalidate(state: State, op: GmemInvalidate, answers: Answers) -> Outcomes:
@@ -1623,24 +1711,25 @@ def gmem_invalidate(state: State, op: GmemInvalidate, answers: Answers) -> Outco
         start, end = max(op.start, base), min(op.end, base + npages)
         if flags & spec.MEM_GUEST_MEMFD and start < end:
             after = _zap(after, start, end, mirror=True, direct=not state.config.mirror, invalid=True)
-    moved = _zapped(state, after, answers, spec.GMEM_PRIVATE_ONLY)
-    return tuple(replace(o, state=_move(o.state, "gmem", op.start, op.end)) for o in _tuple(moved))
+    zapped = _zapped(state, after, answers, spec.GMEM_PRIVATE_ONLY)
+    return tuple(replace(o, state=moved(o.state, "gmem", op.start, op.end)) for o in _tuple(zapped))
 
 
-def moved_part(start: int, end: int) -> range:
-    """The gfns of a range whose pages really move: a slot may be too huge to name them all."""
-    return range(start, min(end, start + 1024))
+def moved(state: State, kind: str, start: int, end: int) -> State:
+    """The pages of a range go to their other place."""
+    pages = gfns_in_slots(state.slots, kind, start, end)
+    if kind == "hva":
+        return replace(state, moved_hva=state.moved_hva ^ pages)
+    return replace(state, moved_gmem=state.moved_gmem ^ pages)
 
 
-def _move(state: State, kind: str, start: int, end: int) -> State:
-    """The pages of a range go to their other place; those that a broken removal left with the TD stay."""
-    pages = {
-        (kind, gfn)
-        for _, base, npages, flags in state.slots
-        if kind == "hva" or flags & spec.MEM_GUEST_MEMFD
-        for gfn in moved_part(max(start, base), min(end, base + npages))
-    }
-    return replace(state, moved=state.moved ^ frozenset(pages)) if pages else state
+def gfns_in_slots(slots: tuple[Slot, ...], kind: str, start: int, end: int) -> Gfns:
+    """The gfns of a range that have such pages behind them."""
+    pages = Gfns()
+    for _, base, npages, flags in slots:
+        if kind == "hva" or flags & spec.MEM_GUEST_MEMFD:
+            pages = pages.with_range(max(start, base), min(end, base + npages), True)
+    return pages
 
 
 def age(state: State) -> Outcomes:
@@ -1764,8 +1853,7 @@ def set_attributes(state: State, op: SetAttributes, answers: Answers) -> Outcome
     if op.address + op.size > 2**64:
         return Outcome(state, -EINVAL, because=spec.CONVERSION_IDLE, effect=spec.CONVERSION_IDLE)
     private = bool(op.attributes & spec.ATTRIBUTE_PRIVATE)
-    gfns = frozenset(range(start, min(end, start + 1024)))
-    wanted = state.attributes | gfns if private else state.attributes - gfns
+    wanted = state.attributes.with_range(start, end, private)
     if wanted == state.attributes:
         return Outcome(state, 0, because=spec.CONVERSION_IDLE, effect=spec.CONVERSION_IDLE)
     if answers.reserve_attributes:
@@ -1850,12 +1938,27 @@ def inject_huge(state: State, op: InjectHuge) -> Outcomes:
     return Outcome(after, 0, because=spec.MIRROR_NO_HUGE)
 
 
+def accept(state: State, op: Accept, answers: Answers) -> Outcomes:
+    """A pending page becomes the guest's; the result is the firmware's status."""
+    clause = spec.FREEZE_EXTERNAL_PUBLISH
+    if answers.kept_out:
+        return Outcome(state, spec.TDX_OPERAND_BUSY, because=spec.BUSY_RETRY_ONCE, effect=clause)
+    leaf = next((leaf for leaf in state.ext_leaves if leaf[0] == op.gpa >> 12), None)
+    if leaf is None or leaf[3] in (BLOCKED, PENDING_BLOCKED):
+        return Outcome(state, spec.TDX_EPT_ENTRY_STATE_INCORRECT, because=clause, effect=clause)
+    if leaf[3] == MAPPED:
+        return Outcome(state, spec.TDX_PAGE_ALREADY_ACCEPTED, because=clause, effect=clause)
+    after = replace(state, ext_leaves=state.ext_leaves - {leaf} | {(*leaf[:3], MAPPED)})
+    return Outcome(after, spec.TDX_SUCCESS, because=clause, effect=clause)
+
+
 def init_region(state: State, op: InitRegion, answers: Answers, profile: Profile) -> Outcomes:
     """Map a private page and add it to the TD (TDP-102)."""
     freed = _freed(state, op.vcpu)
     loaded = _loaded(freed, op.vcpu)
     if answers.cache_topup:
-        return tuple(Outcome(s, -ENOMEM, because=spec.ALLOCATION_BEFORE_LOCK) for s in (freed, loaded))
+        failed = dict.fromkeys((freed, loaded, state))
+        return tuple(Outcome(s, -ENOMEM, because=spec.ALLOCATION_BEFORE_LOCK) for s in failed)
     gfn = op.gpa >> 12
     outcomes: tuple[Outcome, ...] = ()
     for outcome in _repeated(loaded, op.vcpu, op.gpa, True, True, answers, profile):
@@ -1868,14 +1971,15 @@ def init_region(state: State, op: InitRegion, answers: Answers, profile: Profile
 def _added(outcome: Outcome, gfn: int, answers: Answers, profile: Profile) -> tuple[Outcome, ...]:
     state, result = outcome.state, outcome.result[0]
     if result == spec.RET_PF_SPURIOUS and gfn not in state.premapped:
-        return (Outcome(state, 0, because=spec.PREMAPPED_COUNT), Outcome(state, -EIO, because=spec.PREMAPPED_COUNT))
+        results = (0, -EIO, -EBUSY) if answers.tdh_mem_page_add else (0, -EIO)
+        return tuple(Outcome(state, r, because=spec.PREMAPPED_COUNT) for r in results)
     if result not in (spec.RET_PF_FIXED, spec.RET_PF_SPURIOUS):
         return tuple(Outcome(state, r, because=outcome.because) for r in _advanced(result, True))
     if profile.premapped and answers.tdh_mem_page_add:
         errno = EBUSY if answers.tdh_mem_page_add & spec.TDX_STATUS_MASK == spec.TDX_OPERAND_BUSY else EIO
         return (Outcome(state, -errno, because=spec.PREMAPPED_COUNT, effect=spec.PREMAPPED_COUNT),)
     page = source(state, gfn, True)
-    added = replace(state, premapped=state.premapped - {gfn}, ext_leaves=state.ext_leaves | {(gfn, page)})
+    added = _with_external(replace(state, premapped=state.premapped - {gfn}), gfn, page, MAPPED)
     return (Outcome(added, 0, because=spec.PREMAPPED_COUNT, effect=spec.PREMAPPED_COUNT),)
 
 
@@ -1970,7 +2074,7 @@ def step(state: State, op: Op, answers: Answers, profile: Profile) -> Outcomes:
         case EptViolation():
             return ept_violation(state, op, answers, profile)
         case FastFault():
-            return fast_fault(state, op, answers)
+            return fast_fault(state, op)
         case GetWalk():
             return get_walk(state, op)
         case GpaIsMapped():
@@ -2023,6 +2127,8 @@ def step(state: State, op: Op, answers: Answers, profile: Profile) -> Outcomes:
             return Outcome(replace(state, stolen=True), 0, because=spec.ROOT_REFERENCES)
         case HkidRelease():
             return Outcome(replace(state, hkid=False), 0, because=spec.HKID_ORDER)
+        case Accept():
+            return accept(state, op, answers)
         case InitRegion():
             return init_region(state, op, answers, profile)
         case Finalize():
@@ -2045,7 +2151,7 @@ class View:
     """Leaves of the valid direct root."""
     old: tuple[frozenset[Leaf], ...]
     """Leaves of each invalid root."""
-    external: tuple[frozenset[Table], frozenset[tuple[int, str]]]
+    external: tuple[frozenset[Table], frozenset[ExternalLeaf]]
     """Tables and leaves of the external tree."""
     tables: tuple[frozenset[Table], frozenset[Table]]
     """Linked tables below the valid mirror root, and below the valid direct root."""
@@ -2053,7 +2159,8 @@ class View:
     """Mirror, invalid, references: of each listed root."""
     vcpus: tuple[tuple[int, int] | None, ...]
     """Direct and mirror root of each vCPU, as places in `roots`."""
-    attributes: frozenset[int]
+    attributes: tuple[tuple[int, int], ...]
+    """Runs of gfns that are PRIVATE."""
     slots: frozenset[Slot]
     td: tuple[int, int]
     """State of the TD, premapped leaves."""
@@ -2134,7 +2241,7 @@ def view(state: State) -> View:
         (mirror_tables, direct_tables),
         tuple(roots),
         state.vcpus,
-        state.attributes,
+        state.attributes.ranges(),
         frozenset(state.slots),
         (state.td, len(state.premapped)),
         state.leaked,

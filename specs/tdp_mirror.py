@@ -107,15 +107,22 @@ TD_INIT, TD_RUNNABLE, TD_TEARDOWN = 0, 1, 2
 TDX_SUCCESS = 0
 TDX_OPERAND_BUSY = 0x8000020000000000
 TDX_PREVIOUS_TLB_EPOCH_BUSY = 0x8000020100000000
+TDX_OPERAND_BUSY_HOST_PRIORITY = 0x8000020400000000
+TDX_TD_ASSOCIATED_PAGES_EXIST = 0xC000040000000000
 TDX_EPT_WALK_FAILED = 0xC0000B0000000000
 TDX_GPA_RANGE_NOT_BLOCKED = 0xC0000B0600000000
+TDX_GPA_RANGE_ALREADY_BLOCKED = 0x00000B0700000000
 TDX_TLB_TRACKING_NOT_DONE = 0xC0000B0800000000
+TDX_PAGE_ALREADY_ACCEPTED = 0x00000B0A00000000
+TDX_PAGE_SIZE_MISMATCH = 0xC0000B0B00000000
 TDX_EPT_ENTRY_STATE_INCORRECT = 0xC0000B0D00000000
 TDX_EPT_PAGE_NOT_FREE = 0xC0000B0E00000000
 TDX_OPERAND_INVALID = 0xC000010000000000
 TDX_PAGE_METADATA_INCORRECT = 0xC000030000000000
 TDX_OPERAND_ID_RCX = 1
+TDX_OPERAND_ID_TDR = 0x80
 TDX_OPERAND_ID_SEPT = 0x92
+TDX_OPERAND_ID_EPOCH = 0xA9
 TDX_STATUS_MASK = 0xFFFFFFFF00000000
 """What the low 32 bits add, the operand, is not part of the status."""
 
@@ -136,6 +143,8 @@ class Profile(clause.Profile):
     """Filter 0 warns on every VM, not only where there is a mirror."""
     root_by_access: bool = False
     """The root of a fault follows the access (private or not) rather than the address."""
+    pins_pages: bool = True
+    """Pages that the TD owns are kept by a reference; afterwards the caller's word is enough."""
     premapped: bool = True
     """Leaves set before the TD is finalized are counted, and added to it only later."""
 
@@ -143,7 +152,10 @@ class Profile(clause.Profile):
 PROFILES = {
     "upstream": Profile(name="upstream", text="Linux 6.16 with the error codes of 6.19"),
     "upstream-6.19": Profile(
-        name="upstream-6.19", text="after the post-populate clean-ups: pages are added at once", premapped=False
+        name="upstream-6.19",
+        text="after the post-populate clean-ups: pages are added at once",
+        pins_pages=False,
+        premapped=False,
     ),
     "as-posted": Profile(
         name="as-posted",
@@ -1189,6 +1201,18 @@ ROBUSTNESS = Clause(
     source="common sense of a kernel entry point; loops that spin on a dead VM were the defect of several postings",
 )
 
+KEEPS_PAGE_ANYHOW = Clause(
+    id="TDP-106",
+    level=Level.SHOULD,
+    kind=Kind.SECURITY,
+    text=(
+        "Though no reference keeps it, the backing page of a leaf that could not be removed is not handed back "
+        "for host use while the external tree may still map it."
+    ),
+    source="Linux 6.19, which dropped the references; what the releases before demand (TDP-079)",
+    profiles=frozenset({"upstream-6.19"}),
+)
+
 CLAUSES: tuple[Clause, ...] = (
     ROOT_KIND_FIXED,
     MATCH_NEEDS_KIND,
@@ -1295,6 +1319,7 @@ CLAUSES: tuple[Clause, ...] = (
     PREFAULT_RESULTS,
     VIOLATION_RETRIED,
     ROBUSTNESS,
+    KEEPS_PAGE_ANYHOW,
 )
 
 
@@ -1651,6 +1676,9 @@ class Port(Protocol):
     def attributes(self, gfn: int) -> int:
         """0 or ATTRIBUTE_PRIVATE."""
 
+    def range_has_attributes(self, start: int, end: int, value: int) -> int:
+        """Whether all gfns of [start, end) have exactly these attributes. 0 or 1."""
+
     def reserve_attributes(self, start: int, end: int) -> int:
         """Reserve memory so that storing cannot fail. 0 or -ENOMEM."""
 
@@ -1718,11 +1746,23 @@ class Port(Protocol):
     def tdh_mem_range_block(self, gpa: int, level: int) -> int:
         """TDH.MEM.RANGE.BLOCK."""
 
+    def tdh_mem_range_unblock(self, gpa: int, level: int) -> int:
+        """TDH.MEM.RANGE.UNBLOCK of what is blocked and tracked."""
+
     def tdh_mem_track(self) -> int:
         """TDH.MEM.TRACK: a new TLB epoch."""
 
     def tdh_mem_page_remove(self, gpa: int, level: int) -> int:
         """TDH.MEM.PAGE.REMOVE."""
+
+    def tdh_mem_sept_remove(self, gpa: int, level: int) -> int:
+        """TDH.MEM.SEPT.REMOVE of the empty table under the entry of this TDX level."""
+
+    def tdh_mem_page_demote(self, gpa: int, level: int, page: int) -> int:
+        """TDH.MEM.PAGE.DEMOTE: split a huge leaf, with `page` as the table."""
+
+    def tdh_mem_page_promote(self, gpa: int, level: int) -> int:
+        """TDH.MEM.PAGE.PROMOTE: merge the table under the entry of this TDX level into a huge leaf."""
 
     def tdh_phymem_page_wbinvd(self, pfn: int) -> int:
         """TDH.PHYMEM.PAGE.WBINVD: write back the cache lines of a page."""

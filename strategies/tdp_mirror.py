@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from model import tdp_mirror as model
 from model.step import Fault, Parallel, Step
 from model.tdp_mirror import (
+    Accept,
     Access,
     AddrIsDirect,
     Age,
@@ -71,6 +72,8 @@ SMALL = Config()
 """A TD of four gfns: three of guest memory, two of them private; one ordinary page."""
 HUGE = Config(huge=True, slots=((0, 0, 4, MEM_GUEST_MEMFD),), private_gfns=())
 """All shared, with leaves that may be huge."""
+UNEVEN = Config(huge=True, slots=((0, 0, 3, MEM_GUEST_MEMFD), (1, 3, 1, 0)), private_gfns=())
+"""A block that two slots share, so that it cannot be huge."""
 MIXED = Config(huge=True, slots=((0, 0, 4, MEM_GUEST_MEMFD),), private_gfns=(1,))
 """One block of both halves, one that may be huge."""
 DEEP = Config(deep=True)
@@ -92,7 +95,7 @@ FOUR_LEVELS = Config(
 )  # fmt: skip
 FIVE_LEVELS = replace(FOUR_LEVELS, levels=5, direct_bit=39, max_gfn=2**39 - 1)
 
-CONFIGS = (SMALL, HUGE, MIXED, DEEP, PROTECTED, PLAIN, HIGH, DELETING, FOUR_LEVELS, FIVE_LEVELS, EARLY)
+CONFIGS = (SMALL, HUGE, UNEVEN, MIXED, DEEP, PROTECTED, PLAIN, HIGH, DELETING, FOUR_LEVELS, FIVE_LEVELS, EARLY)
 
 SHARED = SMALL.direct_bits << 12
 """The address bit of the shared half in the small geometry."""
@@ -121,14 +124,16 @@ _YIELD = ("resched", (1, 2))
 _REMOVE = ("ext_remove", (-EIO,))
 _BUSY = spec.TDX_OPERAND_BUSY
 _BROKEN = spec.TDX_OPERAND_INVALID
+_HOST_FIRST = spec.TDX_OPERAND_BUSY_HOST_PRIORITY
+"""Sounds busy, and is not."""
 _ADD = (
-    ("tdh_mem_sept_add", (_BUSY | spec.TDX_OPERAND_ID_SEPT, _BROKEN)),
-    ("tdh_mem_page_aug", (_BUSY | spec.TDX_OPERAND_ID_SEPT, _BROKEN)),
-    ("tdh_mem_page_add", (_BUSY, _BROKEN)),
+    ("tdh_mem_sept_add", (_BUSY | spec.TDX_OPERAND_ID_SEPT, _BROKEN, _HOST_FIRST)),
+    ("tdh_mem_page_aug", (_BUSY | spec.TDX_OPERAND_ID_SEPT, _BROKEN, _HOST_FIRST)),
+    ("tdh_mem_page_add", (_BUSY | spec.TDX_OPERAND_ID_TDR, _BROKEN)),
 )
 _REMOVAL = (
-    ("tdh_mem_range_block", (_BUSY, _BROKEN)),
-    ("tdh_mem_track", (_BUSY, _BROKEN)),
+    ("tdh_mem_range_block", (_BUSY | spec.TDX_OPERAND_ID_SEPT, _BROKEN)),
+    ("tdh_mem_track", (_BUSY | spec.TDX_OPERAND_ID_EPOCH, _BROKEN, spec.TDX_PREVIOUS_TLB_EPOCH_BUSY)),
     ("tdh_mem_page_remove", (_BUSY, _BROKEN)),
 )
 _FAULTS = (_LINK, _SET, _TOPUP, _STALE, _GMEM, _HARDWARE, *_ADD)
@@ -166,7 +171,7 @@ SHAPES: dict[type, Shape] = {
     ),
     Prefault: Shape(
         {"vcpu": _vcpus, "gpa": Domain((0, 0x1000, 0x2000, 0x3000), (SHARED, 0x100, 0x8000, 0xA000, 1 << 47, 1 << 48)),
-         "size": Domain((4096,), (0, 100, 2**64 - 4096)), "flags": Domain((0,), (1,))},
+         "size": Domain((4096, 8192), (0, 100, 16384, 2**64 - 4096)), "flags": Domain((0,), (1,))},
         weight=1, faults=(*_FAULTS, ("signal_pending", (1,))), deepest=2, points=70,
         beside=(SlotDelete, SetAttributes, PageFault, GmemInvalidate), interrupts=_HOST,
     ),
@@ -208,15 +213,16 @@ SHAPES: dict[type, Shape] = {
                     deepest=3),
     SetAttributes: Shape(
         {"address": Domain((0, 0x1000, 0x2000, 0x3000), (0x100, 2**64 - 4096)),
-         "size": Domain((4096, 8192, 16384), (0, 100, 2**64 - 4096)),
+         "size": Domain((4096, 8192, 16384), (0, 100, 2**64 - 4096, 2**21, 2**47)),
          "attributes": Domain((0, spec.ATTRIBUTE_PRIVATE), (1, 1 << 63)), "flags": Domain((0,), (1,))},
         weight=1.5, faults=(*_ZAPS, ("reserve_attributes", (-ENOMEM,))), deepest=4, points=70,
-        interrupts=(PageFault, Access), beside=(PageFault, EptViolation, Prefault, ZapAllFast),
+        interrupts=(PageFault, Access, Accept), beside=(PageFault, EptViolation, Prefault, ZapAllFast, Accept),
     ),
     HvaInvalidate: Shape({"start": _starts, "end": _ends, "may_block": BOOLEAN}, faults=_ZAPS, deepest=4, points=60,
                          interrupts=(PageFault, Access), beside=(PageFault, ZapAllFast, SetAttributes)),
     GmemInvalidate: Shape({"start": _starts, "end": _ends}, faults=_ZAPS, deepest=4, points=60,
-                          interrupts=(PageFault, Access), beside=(PageFault, EptViolation, SetAttributes)),
+                          interrupts=(PageFault, Access, Accept),
+                          beside=(PageFault, EptViolation, SetAttributes, Accept)),
     SlotCreate: Shape(
         {"slot": Domain((2, 0, 3)), "base": Domain((3, 2, 0), (4, 7, 8, 12, 15, 2**35 - 1, 2**35, 2**36 - 1)),
          "npages": Domain((1, 2), (0, 9, 2**35)),
@@ -227,14 +233,16 @@ SHAPES: dict[type, Shape] = {
     SlotDelete: Shape({"slot": _slots}, weight=0.3, faults=_ZAPS, deepest=3, beside=(Prefault, EptViolation, PageFault),
                       points=40),
     SlotMove: Shape({"slot": Domain((1, 0), (2,)), "base": Domain((2, 3, 0), (4, 8, 2**35))}, weight=0.4, faults=_ZAPS,
-                    deepest=3),
+                    deepest=3, beside=(PageFault, Prefault), points=60, interrupts=(PageFault, Access)),
     InjectHuge: Shape({"gfn": Domain((0, 2))}, weight=0.1),
     StealReference: Shape({}, weight=0.1),
     HkidRelease: Shape({}, weight=0.2),
     Access: Shape({"vcpu": _vcpus, "gpa": _gpas, "write": BOOLEAN}, weight=2),
+    Accept: Shape({"vcpu": _vcpus, "gpa": Domain((0, 0x1000), (0x2000, 0x3000))}, weight=1),
     InitRegion: Shape({"vcpu": _vcpus, "gpa": Domain((0, 0x1000), (0x2000, 0x3000))}, weight=1.5,
-                      faults=(_GMEM, _TOPUP, *_ADD), deepest=2),
-    Finalize: Shape({}, weight=0.5, faults=(("tdh_mr_finalize", (_BUSY,)),)),
+                      faults=(_GMEM, _TOPUP, *_ADD), deepest=2, points=80,
+                      beside=(Finalize, InitRegion, GmemInvalidate)),
+    Finalize: Shape({}, weight=0.5, faults=(("tdh_mr_finalize", (_BUSY,)),), beside=(Prefault, InitRegion)),
     SeptSet: Shape({"gfn": _gfns, "level": Domain((2, 3, 1))}, weight=0.1),
     SeptRemove: Shape({"gfn": _gfns}, weight=0.1),
     SeptFree: Shape({"gfn": Domain((0, 2))}, weight=0.1),
@@ -394,6 +402,8 @@ _LOGGING = (
     Step(SplitHuge(0, 0, 4)),
     Step(SplitHuge(0, 0, 4), (Fault("page_alloc", -ENOMEM, 2),)),
     Step(RecoverHuge(0)),
+    Step(TdpMap(0, SHARED)),
+    Step(TdpMap(0, 0x2000 | SHARED, False, 2)),
     Step(ZapSp(False, 1, 0)),
     Step(ZapSp(True, 1, 0)),
     Step(Unmap(1, 3, 1), (Fault("resched", 2),)),
@@ -416,6 +426,10 @@ _SEAMCALLS = (
     Step(PageFault(0, 0, True), (Fault("tdh_mem_sept_add", _BUSY | spec.TDX_OPERAND_ID_SEPT),)),
     Step(PageFault(0, 0, True), (Fault("tdh_mem_sept_add", _BROKEN),)),
     Step(Access(0, 0)),
+    Step(Accept(0, 0)),
+    Step(Accept(0, 0x1000)),
+    Step(PageFault(0, 0x1000, True), (Fault("tdh_mem_page_aug", _HOST_FIRST),)),
+    Step(GmemInvalidate(0, 4), (Fault("tdh_mem_track", spec.TDX_PREVIOUS_TLB_EPOCH_BUSY),)),
     Step(GmemInvalidate(0, 1)),
     *(Step(GmemInvalidate(0, 1), (Fault(call, _BUSY),)) for call, _ in _REMOVAL),
     *(Step(GmemInvalidate(0, 1), (Fault(call, _BUSY), Fault(call, _BUSY, 2))) for call, _ in _REMOVAL),
@@ -501,6 +515,27 @@ _MEETING = (
     ),
 )
 
+_MOVING = (
+    *_LIVES[:2],
+    _fault(0, True),
+    _fault(2, False),
+    _fault(3, False),
+    _fault(3, False, write=True, present=True),
+    Step(Access(0, 0x3000 | SHARED)),
+    Step(SlotDelete(0)),
+    Step(SlotDelete(0), (Fault("ext_remove", -EIO),)),
+    Step(SlotDelete(1)),
+    Step(SlotMove(1, 2)),
+    Step(SlotMove(1, 0)),
+    Step(SlotMove(1, 3)),
+    Step(SlotMove(0, 0)),
+    Step(SlotCreate(2, 1, 2, 0)),
+    Step(SlotCreate(2, 1, 2, MEM_GUEST_MEMFD)),
+    Step(InvalidateRoots()),
+    Step(GmemInvalidate(0, 4)),
+    Step(HvaInvalidate(0, 4)),
+)
+
 _TOGETHER = (
     *_LIVES[:2],
     *(
@@ -517,8 +552,15 @@ SCOPES = {
     "two halves": Scope(SMALL, _SELECTIVE, depth=6, states=1160, transitions=7911),
     "refusals": Scope(SMALL, _FAULTY, depth=5, states=389, transitions=8908),
     "two vCPUs": Scope(SMALL, _TWO_VCPUS, depth=6, states=245, transitions=995),
-    "protection and huge pages": Scope(MIXED, _LOGGING, depth=5, states=69, transitions=616),
-    "SEAMCALLs": Scope(DEEP, _SEAMCALLS, depth=6, needs=frozenset({"seamcalls"}), states=389, transitions=2506),
+    "protection and huge pages": Scope(MIXED, _LOGGING, depth=5, states=69, transitions=660),
+    "protection and huge pages, uneven": Scope(
+        UNEVEN,
+        (*_LIVES[:2], *(_fault(gfn, False) for gfn in range(4)), Step(RecoverHuge(0)), Step(SplitHuge(0, 0, 2)),
+         Step(WrprotSlot(0)), Step(ClearDirtyMasked(0, 1, 3, True)), Step(HvaInvalidate(2, 4)), Step(SlotDelete(1)),
+         Step(Unmap(0, 3)), Step(Unmap(2, 3)), Step(ZapLeafs(0, 2))),
+        depth=5, states=68, transitions=428,
+    ),
+    "SEAMCALLs": Scope(DEEP, _SEAMCALLS, depth=6, needs=frozenset({"seamcalls"}), states=569, transitions=3592),
     "before finalize": Scope(EARLY, (*_LIVES[:2], Step(SeptSet(0, 1))), needs=frozenset({"seamcalls"}), states=6,
                              transitions=6),
     "reach of the root": Scope(HIGH, _REACH, depth=3, states=22, transitions=239),
@@ -527,6 +569,7 @@ SCOPES = {
                                 transitions=173),
     "in the middle of faults": Scope(SMALL, _MEETING, depth=3, states=14, transitions=163),
     "beside faults": Scope(HUGE, _TOGETHER, depth=3, states=9, transitions=143),
+    "slots that come and go": Scope(SMALL, _MOVING, depth=5, states=540, transitions=2351),
     "without a mirror": Scope(
         PROTECTED,
         (*_LIVES[:2], Step(PageFault(0, 0, True)), Step(PageFault(0, 0x2000, False)),

@@ -13,7 +13,7 @@ from conformance.environment.door import Environment
 from conformance.subsystem import Check
 from conformance.verdict import Crash, Violation
 from model import tdp_mirror as model
-from model.tdp_mirror import Config, Leaf, Table, View
+from model.tdp_mirror import Config, ExternalLeaf, Gfns, Leaf, Table, View
 from specs import tdp_mirror as spec
 from specs.clause import Clause
 from specs.tdp_mirror import EBUSY, EEXIST, EIO, FROZEN, INVALID_PAGE, NONPRESENT, Profile
@@ -29,6 +29,30 @@ _PLACE = 37
 """Pages of one source are 2**37 frames apart, so a frame number tells its gfn and its source."""
 _SOURCES = {i + 1: name for i, name in enumerate(model.HVA_SOURCES + model.GMEM_SOURCES)}
 _ORIGIN = {name: i << _PLACE for i, name in _SOURCES.items()}
+_GUEST = (model.Access, model.Accept)
+"""What a vCPU does in the guest, with no part of the candidate in it."""
+_WARNED_OF = (
+    spec.MATCH_NEEDS_KIND,
+    spec.FILTER_TO_TYPES,
+    spec.EMPTY_FILTER_NOT_SILENT,
+    spec.WALK_START_BOUND,
+    spec.INVALIDATE_IGNORES_INVALID_BIT,
+)
+"""Clauses that ask for a warning."""
+_WARNINGS: dict[type, frozenset[Clause]] = {
+    model.RootMatch: frozenset({spec.MATCH_NEEDS_KIND}),
+    model.FilterToTypes: frozenset({spec.FILTER_TO_TYPES, spec.EMPTY_FILTER_NOT_SILENT}),
+    model.ZapLeafs: frozenset({spec.WALK_START_BOUND}),
+    model.InvalidateRoots: frozenset({spec.INVALIDATE_IGNORES_INVALID_BIT, spec.MATCH_NEEDS_KIND}),
+}
+"""What a warning within an operation can be about; the others may warn of anything."""
+_HOOK_CLAUSES = {
+    "ext_link": spec.LINK_ARGUMENTS,
+    "ext_set": spec.SET_ARGUMENTS,
+    "ext_remove": spec.REMOVAL_SEQUENCE,
+    "ext_free": spec.FREE_ARGUMENTS,
+}
+"""What a hook breaks that fails though the firmware had nothing against it."""
 _KIND_NAMES = {spec.HEADER: "header", spec.TABLE: "table", spec.EXTERNAL: "external page"}
 
 
@@ -104,8 +128,8 @@ class Thread:
     """What one thread of the candidate holds within an operation."""
 
     __slots__ = (
-        "bugs", "exit", "failed", "flush", "grabbed", "invalidating", "may_block", "moving", "op", "phase", "rcu",
-        "seen", "slots", "srcu", "stale",
+        "bugs", "exit", "failed", "flush", "grabbed", "in_guest", "invalidating", "may_block", "moving", "op", "phase",
+        "rcu", "seen", "slots", "srcu", "stale",
     )  # fmt: skip
 
     def __init__(self, op: Any) -> None:
@@ -129,8 +153,308 @@ class Thread:
         self.flush = False
         """Whether the caller came with a flush pending."""
         self.slots = 0
+        self.in_guest = False
+        """Whether this is a vCPU that runs the guest."""
         self.stale: tuple[int, int, int, int] | None = None
         """The last failed exchange: page, index, expected, found."""
+
+
+class SecureEpt:
+    """The firmware's page table of one TD: its leaf functions answer with a status and have no opinion.
+
+    An entry is named by its first gfn and its level as the kernel counts levels; an entry that is in none of
+    the maps is FREE. Source: TDX module 1.5, tdh_mem_*.c, sept_state_lookup and is_tlb_tracked.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.runnable = not config.deep
+        self.key = True
+        """Whether the TD has its key; without it the TD is torn down."""
+        self.tables: dict[Table, int] = {}
+        """Level and base gfn of each table to its page."""
+        self.leaves: dict[tuple[int, int], int] = {}
+        """gfn and level of each leaf to its page frame."""
+        self.pending: set[tuple[int, int]] = set()
+        self.blocked: dict[tuple[int, int], int] = {}
+        """gfn and level of each blocked entry to the epoch in which it was blocked."""
+        self.assigned: set[int] = set()
+        """Page frames that the TD has."""
+        self.epoch = 1
+        self.inside = [0, 0]
+        """vCPUs in the guest, by the parity of the epoch in which they entered."""
+        self.sharing: dict[int, str] = {}
+        """Who is inside a call, to what it holds: the tree "shared" or "exclusive", "none", or the "root" of the TD."""
+
+    # -- locks and epochs
+
+    def acquire(self, who: int, how: str) -> int:
+        """Hold the tree of the TD for one call; 0 or busy, as somebody else holds it."""
+        others = [held for holder, held in self.sharing.items() if holder != who]
+        if "root" in others or (how == "root" and others):
+            return spec.TDX_OPERAND_BUSY | spec.TDX_OPERAND_ID_TDR
+        if ("exclusive" in others and how != "none") or (how == "exclusive" and "shared" in others):
+            return spec.TDX_OPERAND_BUSY | spec.TDX_OPERAND_ID_SEPT
+        self.sharing[who] = how
+        return spec.TDX_SUCCESS
+
+    def release(self, who: int) -> None:
+        """The call is over."""
+        self.sharing.pop(who, None)
+
+    def enter(self) -> int:
+        """A vCPU enters the guest; the epoch in which it does."""
+        self.inside[self.epoch & 1] += 1
+        return self.epoch
+
+    def leave(self, epoch: int) -> None:
+        """It leaves."""
+        self.inside[epoch & 1] -= 1
+
+    def is_tracked(self, blocked: int) -> bool:
+        """Whether no TLB can hold what was blocked in that epoch."""
+        return blocked < self.epoch - 1 or (blocked == self.epoch - 1 and not self.inside[blocked & 1])
+
+    def track(self) -> int:
+        """MEM.TRACK: a new epoch, unless a vCPU is still in the one before the last."""
+        if not self.key:
+            return spec.TDX_OPERAND_INVALID
+        if self.inside[self.epoch - 1 & 1]:
+            return spec.TDX_PREVIOUS_TLB_EPOCH_BUSY
+        self.epoch += 1
+        return spec.TDX_SUCCESS
+
+    # -- reading
+
+    def _walk(self, gfn: int, level: int) -> int:
+        """Whether an entry can be named at all, and is reached."""
+        beyond = gfn < 0 or gfn >= self.config.cover(self.config.levels + 1)
+        if not self.key or beyond or gfn & self.config.direct_bits or gfn & self.config.cover(level) - 1:
+            return spec.TDX_OPERAND_INVALID
+        if any(table not in self.tables for table in self.config.path(gfn, level)):
+            return spec.TDX_EPT_WALK_FAILED
+        return spec.TDX_SUCCESS
+
+    def _is_table(self, gfn: int, level: int) -> bool:
+        return (level - 1, gfn) in self.tables
+
+    def _wrong_leaf(self, gfn: int, level: int) -> int:
+        """Why there is no such leaf."""
+        if self._is_table(gfn, level):
+            return spec.TDX_PAGE_SIZE_MISMATCH | spec.TDX_OPERAND_ID_RCX
+        return spec.TDX_EPT_ENTRY_STATE_INCORRECT | spec.TDX_OPERAND_ID_RCX
+
+    def _out_of_reach(self, gfn: int, level: int) -> int:
+        """Whether the guest may still reach an entry that is to change: it must be blocked and tracked."""
+        if not self.runnable:
+            return spec.TDX_SUCCESS
+        if (gfn, level) not in self.blocked:
+            return spec.TDX_GPA_RANGE_NOT_BLOCKED | spec.TDX_OPERAND_ID_RCX
+        if not self.is_tracked(self.blocked[gfn, level]):
+            return spec.TDX_TLB_TRACKING_NOT_DONE | spec.TDX_OPERAND_ID_RCX
+        return spec.TDX_SUCCESS
+
+    def state(self, gfn: int, level: int = 1) -> str:
+        """State of a leaf, "" while there is none."""
+        if (gfn, level) not in self.leaves:
+            return ""
+        if (gfn, level) in self.blocked:
+            return model.PENDING_BLOCKED if (gfn, level) in self.pending else model.BLOCKED
+        return model.PENDING if (gfn, level) in self.pending else model.MAPPED
+
+    def has_page(self, pfn: int) -> bool:
+        """Whether the tree maps a page frame."""
+        return pfn in self.leaves.values()
+
+    def view(self) -> frozenset[ExternalLeaf]:
+        """The leaves."""
+        return frozenset(
+            (gfn, level, _source_of(pfn, gfn), self.state(gfn, level)) for (gfn, level), pfn in self.leaves.items()
+        )
+
+    # -- building
+
+    def sept_add(self, gfn: int, level: int, page: int) -> int:
+        """MEM.SEPT.ADD: a table under a free entry."""
+        status = self._walk(gfn, level) if level > 1 else spec.TDX_OPERAND_INVALID
+        return status or self._free(gfn, level) or self._assign(page >> spec.PAGE_SHIFT) or self._link(gfn, level, page)
+
+    def _link(self, gfn: int, level: int, page: int) -> int:
+        self.tables[level - 1, gfn] = page
+        return spec.TDX_SUCCESS
+
+    def _free(self, gfn: int, level: int) -> int:
+        if self._is_table(gfn, level) or (gfn, level) in self.leaves:
+            return spec.TDX_EPT_ENTRY_STATE_INCORRECT | spec.TDX_OPERAND_ID_RCX
+        return spec.TDX_SUCCESS
+
+    def _assign(self, pfn: int) -> int:
+        """A page can be in the tree once."""
+        if pfn in self.assigned:
+            return spec.TDX_PAGE_METADATA_INCORRECT
+        self.assigned.add(pfn)
+        return spec.TDX_SUCCESS
+
+    def _map(self, gfn: int, level: int, pfn: int, *, pending: bool) -> int:
+        status = self._walk(gfn, level) or self._free(gfn, level) or self._assign(pfn)
+        if not status:
+            self.leaves[gfn, level] = pfn
+            if pending:
+                self.pending.add((gfn, level))
+        return status
+
+    def page_add(self, gfn: int, pfn: int) -> int:
+        """MEM.PAGE.ADD, before the TD runs."""
+        return spec.TDX_OPERAND_INVALID if self.runnable else self._map(gfn, 1, pfn, pending=False)
+
+    def page_aug(self, gfn: int, level: int, pfn: int) -> int:
+        """MEM.PAGE.AUG, once it runs."""
+        if not self.runnable or level not in (1, 2):
+            return spec.TDX_OPERAND_INVALID
+        return self._map(gfn, level, pfn, pending=True)
+
+    def accept(self, gfn: int, level: int = 1) -> int:
+        """The guest's MEM.PAGE.ACCEPT."""
+        status = self._walk(gfn, level)
+        if status:
+            return spec.TDX_EPT_ENTRY_STATE_INCORRECT if status == spec.TDX_EPT_WALK_FAILED else status
+        if self._is_table(gfn, level):
+            return spec.TDX_PAGE_SIZE_MISMATCH
+        state = self.state(gfn, level)
+        if state == model.MAPPED:
+            return spec.TDX_PAGE_ALREADY_ACCEPTED
+        if state != model.PENDING:
+            return spec.TDX_EPT_ENTRY_STATE_INCORRECT
+        self.pending.discard((gfn, level))
+        return spec.TDX_SUCCESS
+
+    # -- taking apart
+
+    def range_block(self, gfn: int, level: int) -> int:
+        """MEM.RANGE.BLOCK: no new translations; notes the epoch."""
+        status = self._walk(gfn, level)
+        if status:
+            return status
+        if not self._is_table(gfn, level) and (gfn, level) not in self.leaves:
+            return spec.TDX_EPT_ENTRY_STATE_INCORRECT | spec.TDX_OPERAND_ID_RCX
+        if (gfn, level) in self.blocked:
+            return spec.TDX_GPA_RANGE_ALREADY_BLOCKED
+        self.blocked[gfn, level] = self.epoch
+        return spec.TDX_SUCCESS
+
+    def range_unblock(self, gfn: int, level: int) -> int:
+        """MEM.RANGE.UNBLOCK: of what is blocked and tracked."""
+        status = self._walk(gfn, level)
+        if status:
+            return status
+        if (gfn, level) not in self.blocked:
+            return spec.TDX_GPA_RANGE_NOT_BLOCKED | spec.TDX_OPERAND_ID_RCX
+        if not self.is_tracked(self.blocked[gfn, level]):
+            return spec.TDX_TLB_TRACKING_NOT_DONE | spec.TDX_OPERAND_ID_RCX
+        del self.blocked[gfn, level]
+        return spec.TDX_SUCCESS
+
+    def page_remove(self, gfn: int, level: int) -> int:
+        """MEM.PAGE.REMOVE of a leaf."""
+        status = self._walk(gfn, level)
+        if not status and (gfn, level) not in self.leaves:
+            status = self._wrong_leaf(gfn, level)
+        status = status or self._out_of_reach(gfn, level)
+        if not status:
+            self.forget(gfn, level)
+        return status
+
+    def forget(self, gfn: int, level: int = 1) -> None:
+        """A leaf is gone, and its page is the host's."""
+        pfn = self.leaves.pop((gfn, level), None)
+        if pfn is not None:
+            self.assigned.discard(pfn)
+        self.pending.discard((gfn, level))
+        self.blocked.pop((gfn, level), None)
+
+    def sept_remove(self, gfn: int, level: int) -> int:
+        """MEM.SEPT.REMOVE of an empty table."""
+        status = self._walk(gfn, level)
+        if not status and not self._is_table(gfn, level):
+            status = spec.TDX_EPT_ENTRY_STATE_INCORRECT | spec.TDX_OPERAND_ID_RCX
+        if not status and self.below(gfn, level):
+            status = spec.TDX_EPT_PAGE_NOT_FREE
+        status = status or self._out_of_reach(gfn, level)
+        if not status:
+            self.assigned.discard(self.tables.pop((level - 1, gfn)) >> spec.PAGE_SHIFT)
+            self.blocked.pop((gfn, level), None)
+        return status
+
+    def below(self, gfn: int, level: int) -> bool:
+        """Whether anything hangs below the table that an entry links."""
+        end = gfn + self.config.cover(level)
+        return any(lv < level - 1 and gfn <= base < end for lv, base in self.tables) or any(
+            lv < level and gfn <= leaf < end for leaf, lv in self.leaves
+        )
+
+    # -- other sizes
+
+    def page_demote(self, gfn: int, level: int, page: int) -> int:
+        """MEM.PAGE.DEMOTE: a huge leaf becomes a table of leaves in the same state."""
+        status = self._walk(gfn, level)
+        if not status and (gfn, level) not in self.leaves:
+            status = self._wrong_leaf(gfn, level)
+        status = status or self._out_of_reach(gfn, level) or self._assign(page >> spec.PAGE_SHIFT)
+        if status:
+            return status
+        pfn, pending = self.leaves[gfn, level], (gfn, level) in self.pending
+        self.forget(gfn, level)
+        self.tables[level - 1, gfn] = page
+        step = self.config.cover(level - 1)
+        for offset in range(0, self.config.cover(level), step):
+            self.leaves[gfn + offset, level - 1] = pfn + offset
+            self.assigned.add(pfn + offset)
+            if pending:
+                self.pending.add((gfn + offset, level - 1))
+        return spec.TDX_SUCCESS
+
+    def page_promote(self, gfn: int, level: int) -> int:
+        """MEM.PAGE.PROMOTE: a full table of leaves side by side and alike becomes a huge leaf."""
+        status = self._walk(gfn, level)
+        if not status and not self._is_table(gfn, level):
+            status = spec.TDX_EPT_ENTRY_STATE_INCORRECT | spec.TDX_OPERAND_ID_RCX
+        status = status or self._out_of_reach(gfn, level)
+        if status:
+            return status
+        places = [(gfn + n, level - 1) for n in range(0, self.config.cover(level), self.config.cover(level - 1))]
+        first = self.leaves.get(places[0], -1)
+        alike = len({self.state(*place) for place in places}) == 1
+        side_by_side = all(self.leaves.get(place) == first + place[0] - gfn for place in places)
+        if first & self.config.cover(level) - 1 or not alike or not side_by_side or places[0] in self.blocked:
+            return spec.TDX_EPT_ENTRY_STATE_INCORRECT | spec.TDX_OPERAND_ID_RCX
+        pending = places[0] in self.pending
+        for place in places:
+            self.forget(*place)
+        self.assigned.discard(self.tables.pop((level - 1, gfn)) >> spec.PAGE_SHIFT)
+        self.blocked.pop((gfn, level), None)
+        self.leaves[gfn, level] = first
+        self.assigned.add(first)
+        if pending:
+            self.pending.add((gfn, level))
+        return spec.TDX_SUCCESS
+
+    # -- the end
+
+    def reclaim(self, page: int) -> int:
+        """PHYMEM.PAGE.RECLAIM of a page of a TD that is torn down."""
+        if self.key:
+            return spec.TDX_OPERAND_INVALID
+        if page >> spec.PAGE_SHIFT not in self.assigned:
+            return spec.TDX_PAGE_METADATA_INCORRECT
+        self.assigned.discard(page >> spec.PAGE_SHIFT)
+        self.tables = {table: linked for table, linked in self.tables.items() if linked != page}
+        return spec.TDX_SUCCESS
+
+    def reclaim_root(self) -> int:
+        """PHYMEM.PAGE.RECLAIM of the TD's root page: only once it has no other page."""
+        if self.key:
+            return spec.TDX_OPERAND_INVALID
+        return spec.TDX_TD_ASSOCIATED_PAGES_EXIST if self.assigned else spec.TDX_SUCCESS
 
 
 class TdpMirror(Environment):
@@ -171,7 +495,7 @@ class TdpMirror(Environment):
         """Objects in nobody's structure yet, or any more: address to the thread that has them."""
         self.freed: set[int] = set()
         self.owned: set[int] = set()
-        """External pages that the TD owns."""
+        """External pages that the TD owns, or may own since it did not give them back."""
         self.leaked = 0
         self.roots: list[Page] = []
         self.vcpus: list[Vcpu | None] = [None] * config.vcpus
@@ -195,32 +519,35 @@ class TdpMirror(Environment):
         self.stats: dict[int, int] = {}
         self.leaf_counts: dict[int, int] = {}
         self.slots: dict[int, model.Slot] = {slot[0]: slot for slot in config.slots}
-        self.private_gfns = set(config.private_gfns)
-        self.moved: set[tuple[str, int]] = set()
-        self.ext_tables: dict[Table, int] = {}
-        self.ext_leaves: dict[int, int] = {}
-        self.ext_states: dict[tuple[int, int], tuple[str, int]] = {}
-        """Deep: (gfn, level) to "blocked" and the epoch of blocking."""
+        self.private_gfns = Gfns.of(*config.private_gfns)
+        self.moved = {"hva": Gfns(), "gmem": Gfns()}
+        self.sept = SecureEpt(config)
         self.premap_count = 0
         self.pins: dict[int, int] = {}
         self.unclean: dict[int, set[str]] = {}
         self.td = spec.TD_INIT if config.deep else spec.TD_RUNNABLE
-        self.finalized = not config.deep
         self.allowed = not config.deep or config.early
         self.hkid = True
         self.sept_wait = False
+        self.sept_waiter = 0
+        self.handed_back = 0
+        """Page that went back to the host though the TD may still map it, where that is not forbidden."""
         self.kicked = False
         self.refusals: dict[str, int] = {}
         """Statuses planned for SEAMCALLs within the present hook."""
         self.sept_failed = False
-        self.epoch = 1
+        self.refused_last = ""
+        """The last SEAMCALL, if the firmware refused it for a reason of its own."""
+        self.excused = False
+        """Whether the firmware refused something within the present hook for a reason of its own."""
         self.bugged = False
-        self.warned: set[type] = set()
+        self.warned: set[Clause] = set()
+        """What was warned of so far; a warning of a kind need not come twice."""
         self.sequence = 0
         self.invalidations: list[tuple[int, int]] = []
         self.version = 0
         self._seen: tuple[int, Any] = (-1, None)
-        self._settled = (-1, -1)
+        self._settled = (-1, Gfns())
 
     def start(self, factory: Callable[[Any], Any]) -> None:
         """Create the candidate and let it initialise the VM."""
@@ -248,7 +575,7 @@ class TdpMirror(Environment):
         thread = self.thread
         if not self.can_run_beside(thread.op, op):
             return False
-        if type(op) is model.Access:
+        if type(op) in _GUEST:
             return True
         free = self.writer < 0 and not any(self.readers) and self.pages_holder < 0 and self.slots_holder < 0
         return free and not thread.rcu and not (thread.srcu and type(op) in (model.SlotDelete, model.SlotMove))
@@ -266,7 +593,7 @@ class TdpMirror(Environment):
         self.active += 1
         try:
             vcpu = getattr(op, "vcpu", -1)
-            if self.config.deep and vcpu >= 0 and type(op) is not model.Access:
+            if self.config.deep and vcpu >= 0 and type(op) not in _GUEST:
                 self._leave_guest(self.vcpus[vcpu])
             result = self.OPERATIONS[type(op)](self, op)
             self._leave(me, thread, nested=outer.op is not None)
@@ -311,7 +638,7 @@ class TdpMirror(Environment):
                 self._violate(clause, f"{_KIND_NAMES[self.objects[pa]]} {pa:#x} is neither linked nor given back")
         self.hold(spec.BALANCED)
         self.hold(spec.ROBUSTNESS)
-        if self.sept_wait:
+        if self.sept_wait and self.sept_waiter == me:
             self._violate(spec.BUSY_RETRY_ONCE, "wait_for_sept_zap is left set")
 
     def _settle(self) -> None:
@@ -323,16 +650,16 @@ class TdpMirror(Environment):
             if counted != real:
                 self._violate(spec.STATISTICS, f"{real} leaves of level {level}, statistics say {counted}")
         self.hold(spec.STATISTICS)
-        if self.config.mirror and not self.bugged and self._settled != (self.version, len(self.private_gfns)):
-            self._settled = (self.version, len(self.private_gfns))
+        if self.config.mirror and not self.bugged and self._settled != (self.version, self.private_gfns):
+            self._settled = (self.version, self.private_gfns)
             self._halves()
         if self.config.deep and not self.bugged:
-            pages = list(self.ext_leaves.values())
-            if not self.finalized:
+            pages = list(self.sept.leaves.values())
+            if not self.sept.runnable:
                 pages += [self._page(leaf[0], True) for leaf in self._meaning()[0]]
             wanted = dict.fromkeys(pages, 1)
             pins = {pfn: n for pfn, n in self.pins.items() if n}
-            if pins != wanted:
+            if pins != wanted and (pins or self.profile.pins_pages):
                 self._violate(spec.BALANCED, f"pages pinned {_hex(pins)}, pages of the TD {_hex(wanted)}")
 
     def _halves(self) -> None:
@@ -709,6 +1036,7 @@ class TdpMirror(Environment):
             for i, value in child.entries.items():
                 if _present(value):
                     self._count(child, i, NONPRESENT, value)
+            self._tell_others("split_beside")
         child.linked = True
         self.linked_tables += 1
         for pa in (child.pa, child.header, child.external):
@@ -1064,7 +1392,7 @@ class TdpMirror(Environment):
         if key in self.agreed:
             self._violate(spec.FREEZE_EXTERNAL_PUBLISH, f"{what}({gfn:#x}, level {level}) twice for one entry")
         for table in self.config.path(gfn, level):
-            if table not in self.ext_tables:
+            if table not in self.sept.tables:
                 self._violate(
                     spec.BUILD_TOP_DOWN, f"{what}({gfn:#x}, level {level}): the external tree lacks table {table}"
                 )
@@ -1084,7 +1412,12 @@ class TdpMirror(Environment):
         refusal = self._hook("ext_link", gfn, level, page)
         if refusal:
             return refusal
-        self.ext_tables[level - 1, gfn] = page
+        if not self.config.deep:
+            self.sept.sept_add(gfn, level, page)
+        if self.sept.tables.get((level - 1, gfn)) != page:
+            self._violate(
+                spec.BUILD_TOP_DOWN, f"ext_link({gfn:#x}, level {level}) -> 0, the firmware has no such table"
+            )
         self.owned.add(page)
         self.agreed[key] = 0
         return 0
@@ -1100,7 +1433,7 @@ class TdpMirror(Environment):
         if refusal:
             return refusal
         if not self.config.deep:
-            self.ext_leaves[gfn] = pfn
+            self.sept.page_aug(gfn, level, pfn)
         self.agreed[key] = pfn
         return 0
 
@@ -1116,7 +1449,7 @@ class TdpMirror(Environment):
             self._violate(spec.HKID_ORDER, f"ext_remove({gfn:#x}) after the HKID was released")
         refusal = self._hook("ext_remove", gfn, level, pfn)
         if not refusal and not self.config.deep:
-            self.ext_leaves.pop(gfn, None)
+            self.sept.forget(gfn)
         return refusal
 
     def ext_free(self, gfn: int, level: int, page: int) -> int:
@@ -1126,19 +1459,23 @@ class TdpMirror(Environment):
             self._violate(spec.HKID_ORDER, f"ext_free({gfn:#x}, level {level}) while the HKID is assigned")
         if self.writer != self.me:
             self._violate(spec.REMOVE_WRITE_LOCKED, f"ext_free({gfn:#x}) without the write lock")
-        if self.ext_tables.get((level, gfn)) != page:
+        if self.sept.tables.get((level, gfn)) != page:
             self._violate(spec.FREE_ARGUMENTS, f"ext_free({gfn:#x}, level {level}, {page:#x}): no such table")
-        end = gfn + self.config.cover(level + 1)
-        children = [t for t in self.ext_tables if t[0] < level and gfn <= t[1] < end]
-        if children or (not self.bugged and any(gfn <= leaf < end for leaf in self.ext_leaves)):
+        if self.bugged:
+            end = gfn + self.config.cover(level + 1)
+            for leaf in [leaf for leaf, _ in self.sept.leaves if gfn <= leaf < end]:
+                self.sept.forget(leaf)
+        if self.sept.below(gfn, level + 1):
             self._violate(spec.FREE_BOTTOM_UP, f"ext_free({gfn:#x}, level {level}): the table is not empty")
-        for leaf in [leaf for leaf in self.ext_leaves if gfn <= leaf < end]:
-            del self.ext_leaves[leaf]
-        del self.ext_tables[level, gfn]
         refusal = self._hook("ext_free", gfn, level, page)
         if refusal:
             self._kill()
+            self.sept.tables.pop((level, gfn), None)
             return refusal
+        if not self.config.deep:
+            self.sept.reclaim(page)
+        if (level, gfn) in self.sept.tables:
+            self._violate(spec.FREE_ARGUMENTS, f"ext_free({gfn:#x}, level {level}) -> 0, the page was not reclaimed")
         self.owned.discard(page)
         return 0
 
@@ -1148,8 +1485,13 @@ class TdpMirror(Environment):
             refusal = self.refused(name)
         else:
             hook = getattr(self.driver, name.replace("ext_", "sept_"))
-            self.kicked, self.refusals, self.sept_failed = False, {}, False
+            self.kicked, self.refusals, self.sept_failed, self.excused = False, {}, False, False
             refusal = self.enter_int(hook, gfn, level, page)
+            if refusal and not self.excused and not self.config.early:
+                statuses = ", ".join(f"{call}: {status:#x}" for call, status in self.refusals.items())
+                self._violate(
+                    _HOOK_CLAUSES[name], f"{name}({gfn:#x}, level {level}) -> {refusal}; {statuses or 'no call'}"
+                )
             self._judge_hook(name, gfn, refusal)
             if refusal:
                 self.frame.given.setdefault(name, refusal)
@@ -1168,9 +1510,10 @@ class TdpMirror(Environment):
             self.require(spec.BUSY_TO_EBUSY, not (busy and self.kicked), f"{name}({gfn:#x}): vCPUs kicked on BUSY")
         if name == "ext_remove":
             if self.sept_failed:
-                self.require(spec.BUSY_RETRY_ONCE, result == -EIO and self.bugged, f"ext_remove({gfn:#x}) -> {result}")
+                told = result == -EIO or not self.profile.premapped
+                self.require(spec.BUSY_RETRY_ONCE, told and self.bugged, f"ext_remove({gfn:#x}) -> {result}")
             elif not self.bugged:
-                gone = gfn not in self.ext_leaves
+                gone = not self.sept.state(gfn)
                 self.require(spec.REMOVAL_SEQUENCE, gone, f"ext_remove({gfn:#x}) -> {result}, the page is still there")
             dirty = {pfn: missing for pfn, missing in self.unclean.items() if missing}
             self.require(spec.REMOVAL_SEQUENCE, not dirty, f"ext_remove({gfn:#x}): pages not cleaned: {_hex(dirty)}")
@@ -1200,6 +1543,10 @@ class TdpMirror(Environment):
     def make_all_cpus_request(self, request: int) -> None:
         """Raise a request, or kick vCPUs out of the guest."""
         if request == spec.REQ_OUTSIDE_GUEST:
+            me = self.me
+            others = [t for i, t in enumerate(self.threads) if i != me]
+            if self.scheduler is not None and any(t.in_guest for t in others):
+                self.scheduler.block("vCPUs to leave the guest", lambda: not any(t.in_guest for t in others))
             self.kicked = True
             for v in self.vcpus:
                 self._leave_guest(v)
@@ -1234,19 +1581,23 @@ class TdpMirror(Environment):
     def memslot(self, gfn: int) -> tuple[int, ...]:
         """Slot of a gfn."""
         self._natural(gfn, "memslot")
-        slot = self._slot(gfn)
-        if slot is not None and slot[3] & spec.SLOT_INVALID and self.scheduler is not None:
+        return self._told(self._slot(gfn) or ())
+
+    def _told(self, slot: tuple[int, ...]) -> tuple[int, ...]:
+        """A slot on its way to the candidate: beside its deletion that may decide what the candidate does."""
+        if slot and slot[3] & spec.SLOT_INVALID and self.scheduler is not None:
             self.frame.given.setdefault("slot_invalid", 1)
-        return slot or ()
+        return slot
 
     def memslots(self, start: int, end: int) -> tuple[tuple[int, ...], ...]:
         """Slots of a range, in the order of their bases."""
         self._natural(start, "memslots")
-        return tuple(sorted((s for s in self.slots.values() if s[1] < end and start < s[1] + s[2]), key=_base))
+        found = sorted((s for s in self.slots.values() if s[1] < end and start < s[1] + s[2]), key=_base)
+        return tuple(self._told(slot) for slot in found)
 
     def memslot_by_id(self, slot: int) -> tuple[int, ...]:
         """Slot of an id."""
-        return self.slots.get(slot, ())
+        return self._told(self.slots.get(slot, ()))
 
     def memslot_install(self, slot: int, base: int, npages: int, flags: int) -> int:
         """Add or replace."""
@@ -1277,6 +1628,11 @@ class TdpMirror(Environment):
             self.frame.given["attributes_changed"] = 1
         return value
 
+    def range_has_attributes(self, start: int, end: int, value: int) -> int:
+        """Whether a whole range has these attributes."""
+        self._natural(start, "range_has_attributes")
+        return int(self.private_gfns.has_all(start, end, bool(value)))
+
     def reserve_attributes(self, start: int, end: int) -> int:
         """Reserve; start and end only matter to a real tree."""
         self._natural(start, "reserve_attributes")
@@ -1296,8 +1652,7 @@ class TdpMirror(Environment):
                         clause = spec.STRADDLING_HUGE if straddles else spec.CONVERSION_ZAPS_OLD
                         self._violate(clause, f"gfn {leaf[0]:#x} is still mapped in its old half")
         self.hold(spec.CONVERSION_ZAPS_OLD)
-        gfns = range(start, min(end, start + 1024))
-        (self.private_gfns.update if value else self.private_gfns.difference_update)(gfns)
+        self.private_gfns = self.private_gfns.with_range(start, end, bool(value))
 
     def mmu_invalidate_begin(self, start: int, end: int) -> None:
         """Begin."""
@@ -1330,7 +1685,7 @@ class TdpMirror(Environment):
 
     def _page(self, gfn: int, private: bool) -> int:
         kind = "gmem" if private else "hva"
-        return _ORIGIN[kind + "'" * ((kind, gfn) in self.moved)] + gfn
+        return _ORIGIN[kind + "'" * (gfn in self.moved[kind])] + gfn
 
     def _grab(self, what: str, gfn: int) -> None:
         """Pages are resolved outside mmu_lock, after a snapshot and the attributes (TDP-051)."""
@@ -1362,8 +1717,9 @@ class TdpMirror(Environment):
         config = self.config
         if not config.huge:
             return 1
-        block = range(config.base(gfn, 2), config.base(gfn, 2) + config.cover(2))
-        return 2 if len({("hva", g) in self.moved for g in block}) == 1 else 1
+        start = config.base(gfn, 2)
+        moved = self.moved["hva"]
+        return 2 if moved.has_all(start, start + config.cover(2), start in moved) else 1
 
     def pfn_release(self, pfn: int) -> None:
         """Put the reference."""
@@ -1390,11 +1746,15 @@ class TdpMirror(Environment):
 
     def _kill(self) -> None:
         """The VM is dead; what other threads have begun goes on."""
-        if self.scheduler is not None and not self.bugged:
-            for frame in self.scheduler.frames:
-                if frame is not self.frame:
-                    frame.given.setdefault("killed", 1)
+        if not self.bugged:
+            self._tell_others("killed")
         self.bugged = True
+
+    def _tell_others(self, what: str) -> None:
+        """Other threads may have met what this one did."""
+        for frame in self.scheduler.frames if self.scheduler is not None else ():
+            if frame is not self.frame:
+                frame.given.setdefault(what, 1)
 
     def vm_bug(self, what: str) -> None:
         """Note it, and go on; but not for ever (TDP-074)."""
@@ -1405,121 +1765,134 @@ class TdpMirror(Environment):
 
     def warn_once(self, what: str) -> None:
         """Note it."""
-        self.warned.add(type(self.thread.op))
+        op = self.thread.op
+        self.warned |= _WARNINGS.get(type(op), frozenset(_WARNED_OF))
+        if type(op) is model.FastFault:
+            self._violate(spec.NO_ALIAS_IN_CALLS, f"the fast path warns: {what}")
 
     def _warns(self, clause: Clause, detail: str) -> None:
-        """A warning was due, now or in an earlier operation of this kind."""
-        self.require(clause, type(self.thread.op) in self.warned, f"no warning: {detail}")
+        """A warning was due, now or the first time that there was reason for it."""
+        self.require(clause, clause in self.warned, f"no warning: {detail}")
 
     # -- SEAMCALLs
-
-    def _busy(self, name: str) -> int:
-        """A planned status of a SEAMCALL, with what must hold when it is tried again (TDP-098)."""
-        again = name in self.refusals
-        if again:
-            self.require(
-                spec.BUSY_RETRY_ONCE, self.sept_wait and self.kicked, f"{name} tried again without keeping vCPUs out"
-            )
-        status = self.refused(name)
-        if status:
-            if again or not _is_busy(status):
-                self.frame.given.setdefault("sept_failed", 1)
-                self.sept_failed = True
-            self.refusals[name] = status
-        return status
 
     def _gpa(self, gpa: int) -> int:
         gfn = gpa >> spec.PAGE_SHIFT
         self._natural(gfn, "SEAMCALL")
         return gfn
 
-    def tdh_mem_sept_add(self, gpa: int, level: int, page: int) -> int:
-        """Link an external page; the entry's table must be there and the entry free."""
-        gfn = self._gpa(gpa)
-        if any(table not in self.ext_tables for table in self.config.path(gfn, level + 1)):
-            return spec.TDX_EPT_WALK_FAILED
-        if (level, gfn) in self.ext_tables:
-            return spec.TDX_EPT_ENTRY_STATE_INCORRECT | spec.TDX_OPERAND_ID_RCX
-        status = self.refused("tdh_mem_sept_add")
+    def _seamcall(self, name: str, how: str, leaf: Callable[..., int], *args: int) -> int:
+        """One call into the module: it holds its locks for a while, and others are busy meanwhile."""
+        me = self.me
+        status = self.refused(name) or self.sept.acquire(me, how)
         if status:
-            self.refusals["tdh_mem_sept_add"] = status
-        return status
+            self.frame.given.setdefault(name, status)
+            self.excused = True
+            self.refused_last = name
+            return status
+        self.refused_last = ""
+        try:
+            self._linger()
+            return leaf(*args)
+        finally:
+            self.sept.release(me)
 
-    def _add_page(self, name: str, gfn: int, pfn: int) -> int:
-        if any(table not in self.ext_tables for table in self.config.path(gfn, 1)):
-            return spec.TDX_EPT_WALK_FAILED
-        if gfn in self.ext_leaves:
-            return spec.TDX_EPT_ENTRY_STATE_INCORRECT | spec.TDX_OPERAND_ID_RCX
-        status = self.refused(name)
+    def _linger(self) -> None:
+        """Another thread may run inside the module at the same time."""
+        if self.scheduler is not None and self.preempt is not None and not self.atomic:
+            self.preempt("SEAMCALL")
+
+    def _adds(self, name: str, how: str, leaf: Callable[..., int], *args: int) -> int:
+        """A call that adds to the tree; busy is the caller's business (TDP-099)."""
+        status = self._seamcall(name, how, leaf, *args)
         if status:
             self.refusals[name] = status
-            return status
-        self.ext_leaves[gfn] = pfn
-        return 0
+        return status
+
+    def tdh_mem_sept_add(self, gpa: int, level: int, page: int) -> int:
+        """Link an external page; the entry's table must be there and the entry free."""
+        return self._adds("tdh_mem_sept_add", "shared", self.sept.sept_add, self._gpa(gpa), level + 1, page)
+
+    def _given_away(self, pfn: int) -> None:
+        if self.profile.pins_pages and not self.pins.get(pfn):
+            self._violate(spec.FAILED_REMOVE_KEEPS_PAGE, f"page {pfn:#x} given to the TD without a reference")
 
     def tdh_mem_page_add(self, gpa: int, pfn: int) -> int:
-        """Add a page before finalize."""
+        """Add a page before finalize; nothing else may run in the TD."""
         gfn = self._gpa(gpa)
-        if self.finalized:
-            return spec.TDX_OPERAND_INVALID
-        if not self.pins.get(pfn):
-            self._violate(spec.FAILED_REMOVE_KEEPS_PAGE, f"page {pfn:#x} given to the TD without a reference")
-        return self._add_page("tdh_mem_page_add", gfn, pfn)
+        self._given_away(pfn)
+        return self._adds("tdh_mem_page_add", "root", self.sept.page_add, gfn, pfn)
 
     def tdh_mem_page_aug(self, gpa: int, level: int, pfn: int) -> int:
         """Add a page to a runnable TD."""
         gfn = self._gpa(gpa)
-        if not self.finalized or level:
-            return spec.TDX_OPERAND_INVALID
-        if not self.pins.get(pfn):
-            self._violate(spec.FAILED_REMOVE_KEEPS_PAGE, f"page {pfn:#x} given to the TD without a reference")
-        return self._add_page("tdh_mem_page_aug", gfn, pfn)
+        if level:
+            self._violate(spec.MIRROR_4K_ONLY, f"TDH.MEM.PAGE.AUG of gfn {gfn:#x} at TDX level {level}")
+        self._given_away(pfn)
+        return self._adds("tdh_mem_page_aug", "shared", self.sept.page_aug, gfn, level + 1, pfn)
+
+    def _insists(self, name: str, how: str, leaf: Callable[..., int], *args: int) -> int:
+        """A call that must succeed: busy once is met by keeping vCPUs out (TDP-098)."""
+        if name in self.refusals:
+            self.require(
+                spec.BUSY_RETRY_ONCE, self.sept_wait and self.kicked, f"{name} tried again without keeping vCPUs out"
+            )
+        status = self._seamcall(name, how, leaf, *args)
+        if status and (name in self.refusals or not _is_busy(status)) and self.refused_last == name:
+            self.frame.given.setdefault("sept_failed", 1)
+            self.sept_failed = True
+        if status:
+            self.refusals[name] = status
+        return status
 
     def tdh_mem_range_block(self, gpa: int, level: int) -> int:
         """Block an entry; records the epoch."""
-        gfn = self._gpa(gpa)
-        status = self._busy("tdh_mem_range_block")
-        if status:
-            return status
-        if gfn not in self.ext_leaves:
-            return spec.TDX_EPT_ENTRY_STATE_INCORRECT | spec.TDX_OPERAND_ID_RCX
-        self.ext_states[gfn, level] = ("blocked", self.epoch)
-        return 0
+        return self._insists("tdh_mem_range_block", "exclusive", self.sept.range_block, self._gpa(gpa), level + 1)
+
+    def tdh_mem_range_unblock(self, gpa: int, level: int) -> int:
+        """Unblock an entry that was blocked and tracked."""
+        return self._insists("tdh_mem_range_unblock", "exclusive", self.sept.range_unblock, self._gpa(gpa), level + 1)
 
     def tdh_mem_track(self) -> int:
         """A new epoch, unless a vCPU is still in the one before the last."""
-        if not self.finalized:
+        if not self.sept.runnable:
             self._violate(spec.REMOVAL_SEQUENCE, "TDH.MEM.TRACK before the TD is finalized")
-        status = self._busy("tdh_mem_track")
-        if status:
-            return status
-        if any(v is not None and 0 <= v.epoch < self.epoch for v in self.vcpus):
-            return spec.TDX_PREVIOUS_TLB_EPOCH_BUSY
-        self.epoch += 1
-        self.kicked = False
-        return 0
+        status = self._insists("tdh_mem_track", "none", self.sept.track)
+        if not status:
+            self.kicked = False
+        return status
 
     def tdh_mem_page_remove(self, gpa: int, level: int) -> int:
         """Remove a page: blocked, and tracked if the TD runs (TDP-097)."""
         gfn = self._gpa(gpa)
-        state = self.ext_states.get((gfn, level))
-        if self.finalized:
-            if state is None:
-                self._violate(spec.REMOVAL_SEQUENCE, f"TDH.MEM.PAGE.REMOVE of gfn {gfn:#x}, which is not blocked")
-            inside = any(v is not None and 0 <= v.epoch <= state[1] for v in self.vcpus)
-            if state[1] >= self.epoch or inside:
-                self._violate(
-                    spec.REMOVAL_SEQUENCE, f"TDH.MEM.PAGE.REMOVE of gfn {gfn:#x} before its TLB epoch is over"
-                )
-            if not self.kicked:
-                self._violate(spec.REMOVAL_SEQUENCE, f"TDH.MEM.PAGE.REMOVE of gfn {gfn:#x} without kicking vCPUs out")
-        status = self._busy("tdh_mem_page_remove")
-        if status:
-            return status
-        pfn = self.ext_leaves.pop(gfn, 0)
-        self.ext_states.pop((gfn, level), None)
-        self.unclean[pfn] = {"wbinvd", "clear"}
-        return 0
+        if self.sept.runnable and not self.kicked and self.sept.state(gfn):
+            self._violate(spec.REMOVAL_SEQUENCE, f"TDH.MEM.PAGE.REMOVE of gfn {gfn:#x} without kicking vCPUs out")
+        pfn = self.sept.leaves.get((gfn, level + 1), 0)
+        status = self._insists("tdh_mem_page_remove", "shared", self.sept.page_remove, gfn, level + 1)
+        if status & spec.TDX_STATUS_MASK in (spec.TDX_GPA_RANGE_NOT_BLOCKED, spec.TDX_TLB_TRACKING_NOT_DONE):
+            self._violate(
+                spec.REMOVAL_SEQUENCE, f"TDH.MEM.PAGE.REMOVE of gfn {gfn:#x}, which is not blocked or not tracked yet"
+            )
+        if not status:
+            self.unclean[pfn] = {"wbinvd", "clear"}
+        return status
+
+    def tdh_mem_sept_remove(self, gpa: int, level: int) -> int:
+        """Remove an empty table."""
+        return self._insists("tdh_mem_sept_remove", "exclusive", self.sept.sept_remove, self._gpa(gpa), level + 1)
+
+    def tdh_mem_page_demote(self, gpa: int, level: int, page: int) -> int:
+        """Split a huge leaf."""
+        gfn = self._gpa(gpa)
+        return self._adds("tdh_mem_page_demote", "exclusive", self.sept.page_demote, gfn, level + 1, page)
+
+    def tdh_mem_page_promote(self, gpa: int, level: int) -> int:
+        """Merge a table into a huge leaf, which no mirror can follow (TDP-058)."""
+        gfn = self._gpa(gpa)
+        status = self._adds("tdh_mem_page_promote", "exclusive", self.sept.page_promote, gfn, level + 1)
+        if not status:
+            self._violate(spec.MIRROR_NO_HUGE, f"TDH.MEM.PAGE.PROMOTE of gfn {gfn:#x}: a table becomes a huge leaf")
+        return status
 
     def tdh_phymem_page_wbinvd(self, pfn: int) -> int:
         """Write back."""
@@ -1536,16 +1909,15 @@ class TdpMirror(Environment):
 
     def tdh_phymem_page_reclaim(self, page: int) -> int:
         """Reclaim a page of a TD without its key."""
-        if self.hkid:
-            return spec.TDX_OPERAND_INVALID
-        return self.refused("tdh_phymem_page_reclaim")
+        return self._seamcall("tdh_phymem_page_reclaim", "none", self.sept.reclaim, page)
 
     def tdh_mr_finalize(self) -> int:
         """The TD may run."""
-        status = self.refused("tdh_mr_finalize")
-        if not status:
-            self.finalized = True
-        return status
+        return self._seamcall("tdh_mr_finalize", "root", self._finalized)
+
+    def _finalized(self) -> int:
+        self.sept.runnable = True
+        return spec.TDX_SUCCESS
 
     def page_pin(self, pfn: int) -> None:
         """Take a reference."""
@@ -1555,7 +1927,7 @@ class TdpMirror(Environment):
         """Put it; not while the TD may still use the page (TDP-079)."""
         if self.pins.get(pfn, 0) <= 0:
             self._violate(spec.BALANCED, f"page_unpin({pfn:#x}): no reference is held")
-        if pfn in self.ext_leaves.values():
+        if self.sept.has_page(pfn):
             self._violate(spec.FAILED_REMOVE_KEEPS_PAGE, f"page {pfn:#x} is let go while the external tree maps it")
         self.pins[pfn] -= 1
 
@@ -1563,7 +1935,7 @@ class TdpMirror(Environment):
         """Keep vCPUs out."""
         if self.writer != self.me:
             self._violate(spec.BUSY_RETRY_ONCE, "wait_for_sept_zap stored without the write lock")
-        self.sept_wait = bool(value)
+        self.sept_wait, self.sept_waiter = bool(value), self.me
 
     def hkid_assigned(self) -> int:
         """The key."""
@@ -1590,7 +1962,8 @@ class TdpMirror(Environment):
         return self.premap_count
 
     def _leave_guest(self, v: Vcpu | None) -> None:
-        if v is not None:
+        if v is not None and v.epoch >= 0:
+            self.sept.leave(v.epoch)
             v.epoch = -1
 
     # -- what the page tables mean
@@ -1656,17 +2029,14 @@ class TdpMirror(Environment):
             private,
             shared,
             old,
-            (
-                frozenset(self.ext_tables),
-                frozenset((gfn, _source_of(pfn, gfn)) for gfn, pfn in self.ext_leaves.items()),
-            ),
+            (frozenset(self.sept.tables), self.sept.view()),
             tables,
             tuple((root.is_mirror, root.invalid, root.refs) for root in self.roots),
             tuple(
                 None if v is None else (places.get(v.root, model.NONE), places.get(v.mirror, model.NONE))
                 for v in self.vcpus
             ),
-            frozenset(self.private_gfns),
+            self.private_gfns.ranges(),
             frozenset(self.slots.values()),
             (self.td, self.premap_count),
             self.leaked,
@@ -1947,7 +2317,11 @@ class TdpMirror(Environment):
         self.require(spec.UNINIT_COMPLETE, not left, f"vm_uninit leaves {' and '.join(left)}")
         self.require(spec.UNINIT_COMPLETE, self.pgtables == 0, f"vm_uninit leaves {self.pgtables} accounted tables")
         self.require(spec.UNINIT_COMPLETE, self.barrier, "vm_uninit does not wait for RCU callbacks")
-        self.ext_leaves.clear()
+        if self.bugged:
+            self.sept.leaves.clear()
+        elif self.config.mirror:
+            status = self.sept.reclaim_root()
+            self.require(spec.UNINIT_COMPLETE, not status, f"the root page of the TD cannot be reclaimed: {status:#x}")
         self.premap_count = 0
         return 0
 
@@ -1973,22 +2347,19 @@ class TdpMirror(Environment):
             return
         kind, start, end = thread.moving
         thread.moving = None
-        gfns = self._gfns_of(kind, start, end)
-        for gfn in gfns if self.config.deep and kind == "gmem" else ():
-            pfn = self._page(gfn, True)
-            if pfn in self.ext_leaves.values() and not self.pins.get(pfn):
-                self._violate(
-                    spec.FAILED_REMOVE_KEEPS_PAGE, f"page {pfn:#x} goes back to the host while the TD may map it"
-                )
-        self.moved ^= {(kind, gfn) for gfn in gfns}
+        gfns = model.gfns_in_slots(tuple(self.slots.values()), kind, start, end)
+        for (gfn, _), pfn in self.sept.leaves.items() if kind == "gmem" else ():
+            if gfn in gfns and pfn == self._page(gfn, True) and not self.pins.get(pfn):
+                self._handed_back(pfn)
+        self.moved[kind] ^= gfns
 
-    def _gfns_of(self, kind: str, start: int, end: int) -> set[int]:
-        return {
-            gfn
-            for _, base, npages, flags in self.slots.values()
-            if kind == "hva" or flags & spec.MEM_GUEST_MEMFD
-            for gfn in model.moved_part(max(start, base), min(end, base + npages))
-        }
+    def _handed_back(self, pfn: int) -> None:
+        """A page goes back to the host while the TD may map it (TDP-079)."""
+        if not self.config.deep:
+            return
+        if self.profile.pins_pages:
+            self._violate(spec.FAILED_REMOVE_KEEPS_PAGE, f"page {pfn:#x} goes back to the host while the TD may map it")
+        self.handed_back = pfn
 
     def _slot_create(self, op: model.SlotCreate) -> int:
         return self.enter_int(self.driver.slot_create, op.slot, op.base, op.npages, op.flags)
@@ -2012,14 +2383,15 @@ class TdpMirror(Environment):
         return 0
 
     def _hkid_release(self, _op: model.HkidRelease) -> int:
-        self.hkid = False
+        for v in self.vcpus:
+            self._leave_guest(v)
+        self.hkid = self.sept.key = False
         return 0
 
     def _guest_access(self, op: model.Access) -> int:
         """Hardware: fill the TLB from the loaded root, set accessed and dirty."""
         v = self._vcpu(op.vcpu)
-        if self.config.deep and v.epoch < 0 and not self.sept_wait:
-            v.epoch = self.epoch
+        self._enter_guest(v)
         gfn = op.gpa >> spec.PAGE_SHIFT
         if v.pgd is None or (self.bits and not gfn & self.bits) or gfn >= self.config.cover(self.config.levels + 1):
             return 0
@@ -2039,6 +2411,32 @@ class TdpMirror(Environment):
         offset = gfn & (self.config.cover(table.level) - 1)
         v.tlb[gfn & ~self.bits] = (v.pgd, ((entry & _PFN_MASK) >> spec.PAGE_SHIFT) + offset)
         return 0
+
+    def _enter_guest(self, v: Vcpu) -> bool:
+        """False while vCPUs must stay out (TDP-098)."""
+        if self.config.deep and v.epoch < 0:
+            if self.sept_wait:
+                return False
+            v.epoch = self.sept.enter()
+        return True
+
+    def _accept(self, op: model.Accept) -> int:
+        """The guest: it holds the tree shared while the firmware works for it."""
+        if not self._enter_guest(self._vcpu(op.vcpu)):
+            self.frame.given["kept_out"] = 1
+            return spec.TDX_OPERAND_BUSY
+        thread = self.thread
+        thread.in_guest = True
+        who = -1 - op.vcpu
+        status = self.sept.acquire(who, "shared")
+        while _is_busy(status):
+            self.scheduler.give_way()
+            status = self.sept.acquire(who, "shared")
+        self._linger()
+        status = self.sept.accept(op.gpa >> spec.PAGE_SHIFT)
+        self.sept.release(who)
+        thread.in_guest = False
+        return status
 
     def _init_region(self, op: model.InitRegion) -> int:
         return self.enter_int(self.driver.init_mem_region, op.vcpu, op.gpa)
@@ -2112,6 +2510,7 @@ class TdpMirror(Environment):
         model.StealReference: _steal_reference,
         model.HkidRelease: _hkid_release,
         model.Access: _guest_access,
+        model.Accept: _accept,
         model.InitRegion: _init_region,
         model.Finalize: _finalize,
         model.SeptSet: _sept_set,
@@ -2145,4 +2544,13 @@ def _hex(values: dict[int, Any]) -> str:
 
 ENVIRONMENT = TdpMirror
 
-CHECKS: dict[type, tuple[Check, ...]] = {}
+CHECKS: dict[type, tuple[Check, ...]] = {
+    model.GmemInvalidate: (Check(spec.KEEPS_PAGE_ANYHOW, lambda record: _kept(record.env)),)
+}
+
+
+def _kept(env: Any) -> bool | str:
+    """Whether no page went back that the TD may still map."""
+    if not env.sept_failed:
+        return False
+    return f"page {env.handed_back:#x} goes back to the host while the TD may map it" if env.handed_back else True

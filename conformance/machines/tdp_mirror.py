@@ -245,6 +245,11 @@ class TdpMirror(Machine):
         """The guest touches an address: hardware fills its TLB and sets accessed and dirty bits."""
         self.take(op)
 
+    @rule(op=ops.operations(model.Accept))
+    def accept(self, op: model.Accept) -> None:
+        """The guest accepts a private page."""
+        self.take(op)
+
     @rule(op=ops.operations(model.InitRegion), faults=ops.faults(model.InitRegion))
     def init_region(self, op: model.InitRegion, faults: tuple[Fault, ...]) -> None:
         """KVM_TDX_INIT_MEM_REGION of one page."""

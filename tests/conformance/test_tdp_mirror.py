@@ -12,6 +12,7 @@ from conformance.candidates.defects.tdp_mirror import DEFECTS
 from conformance.candidates.load import load
 from conformance.engines import campaign, explore, interleave
 from conformance.engines.context import Context
+from conformance.environment import tdp_mirror as tdp_world
 from conformance.lockstep import Report, run_trace
 from conformance.subsystem import subsystem
 from conformance.trace import Trace, decode, encode
@@ -724,3 +725,276 @@ def test_a_violation_goes_back_to_the_run_loop_for_an_event() -> None:
         busy = Step(model.EptViolation(), (Fault("ext_link", -spec.EBUSY),), ((point, Step(model.ZapAllFast())),))
 
         assert judge(CREATE, RELOAD, busy).failure is None
+
+
+# -- the firmware's page table
+
+MAPPED_AT = 0
+"""gfn of the leaf that the tests of the firmware's page table work on."""
+
+
+def secure_ept(kind: str, *, runnable: bool = True) -> tdp_world.SecureEpt:
+    """A tree with one leaf of 4K, or the table above it, in some state; FREE when `kind` is empty."""
+    sept = tdp_world.SecureEpt(ops.DEEP)
+    assert sept.sept_add(0, 3, 0x1000) == 0
+    if kind.startswith("table"):
+        assert sept.sept_add(0, 2, 0x2000) == 0
+    elif kind:
+        assert sept.sept_add(0, 2, 0x2000) == 0
+        assert sept.page_add(MAPPED_AT, 77) == 0
+        if "pending" in kind:
+            sept.pending.add((0, 1))
+    else:
+        assert sept.sept_add(0, 2, 0x2000) == 0
+    sept.runnable = runnable
+    if "blocked" in kind:
+        assert sept.range_block(0, 2 if kind.startswith("table") else 1) == 0
+        if "tracked" in kind:
+            assert sept.track() == 0
+    return sept
+
+
+LEAF_CALLS: dict[str, Callable[[tdp_world.SecureEpt], int]] = {
+    "SEPT.ADD": lambda sept: sept.sept_add(0, 2, 0x3000),
+    "PAGE.ADD": lambda sept: sept.page_add(0, 78),
+    "PAGE.AUG": lambda sept: sept.page_aug(0, 1, 78),
+    "ACCEPT": lambda sept: sept.accept(0),
+    "RANGE.BLOCK": lambda sept: sept.range_block(0, 1),
+    "RANGE.UNBLOCK": lambda sept: sept.range_unblock(0, 1),
+    "PAGE.REMOVE": lambda sept: sept.page_remove(0, 1),
+    "SEPT.REMOVE": lambda sept: sept.sept_remove(0, 2),
+}
+RCX = spec.TDX_OPERAND_ID_RCX
+STATE = spec.TDX_EPT_ENTRY_STATE_INCORRECT | RCX
+NOT_BLOCKED = spec.TDX_GPA_RANGE_NOT_BLOCKED | RCX
+NOT_TRACKED = spec.TDX_TLB_TRACKING_NOT_DONE | RCX
+NOT_FREE = spec.TDX_EPT_PAGE_NOT_FREE
+
+
+@pytest.mark.parametrize(
+    ("kind", "call", "status", "becomes"),
+    [
+        ("", "SEPT.ADD", STATE, ""),
+        ("", "PAGE.ADD", spec.TDX_OPERAND_INVALID, ""),
+        ("", "PAGE.AUG", 0, model.PENDING),
+        ("", "ACCEPT", spec.TDX_EPT_ENTRY_STATE_INCORRECT, ""),
+        ("", "RANGE.BLOCK", STATE, ""),
+        ("", "RANGE.UNBLOCK", NOT_BLOCKED, ""),
+        ("", "PAGE.REMOVE", STATE, ""),
+        ("mapped", "PAGE.AUG", STATE, model.MAPPED),
+        ("mapped", "ACCEPT", spec.TDX_PAGE_ALREADY_ACCEPTED, model.MAPPED),
+        ("mapped", "RANGE.BLOCK", 0, model.BLOCKED),
+        ("mapped", "RANGE.UNBLOCK", NOT_BLOCKED, model.MAPPED),
+        ("mapped", "PAGE.REMOVE", NOT_BLOCKED, model.MAPPED),
+        ("mapped", "SEPT.REMOVE", NOT_FREE, model.MAPPED),
+        ("pending", "ACCEPT", 0, model.MAPPED),
+        ("pending", "RANGE.BLOCK", 0, model.PENDING_BLOCKED),
+        ("pending", "PAGE.REMOVE", NOT_BLOCKED, model.PENDING),
+        ("mapped, blocked", "ACCEPT", spec.TDX_EPT_ENTRY_STATE_INCORRECT, model.BLOCKED),
+        ("mapped, blocked", "RANGE.BLOCK", spec.TDX_GPA_RANGE_ALREADY_BLOCKED, model.BLOCKED),
+        ("mapped, blocked", "RANGE.UNBLOCK", NOT_TRACKED, model.BLOCKED),
+        ("mapped, blocked", "PAGE.REMOVE", NOT_TRACKED, model.BLOCKED),
+        ("mapped, blocked, tracked", "RANGE.UNBLOCK", 0, model.MAPPED),
+        ("mapped, blocked, tracked", "PAGE.REMOVE", 0, ""),
+        ("pending, blocked, tracked", "RANGE.UNBLOCK", 0, model.PENDING),
+        ("pending, blocked, tracked", "PAGE.REMOVE", 0, ""),
+        ("table", "SEPT.REMOVE", NOT_BLOCKED, ""),
+        ("table, blocked", "SEPT.REMOVE", NOT_TRACKED, ""),
+        ("table, blocked, tracked", "SEPT.REMOVE", 0, ""),
+    ],
+)
+def test_the_firmware_accepts_these_states(kind: str, call: str, status: int, becomes: str) -> None:
+    """The table of the module's source: status and state afterwards."""
+    sept = secure_ept(kind)
+
+    assert LEAF_CALLS[call](sept) == status
+    assert sept.state(0) == becomes
+
+
+def test_before_the_td_runs_nothing_need_be_blocked() -> None:
+    """Removal asks for tracking only where a vCPU may hold a translation."""
+    sept = secure_ept("mapped", runnable=False)
+
+    assert sept.page_remove(0, 1) == 0
+    assert sept.sept_remove(0, 2) == 0
+
+
+def test_a_vcpu_in_the_old_epoch_keeps_a_page_from_being_removed() -> None:
+    """The epoch of blocking is over when the epoch after it has begun and nobody of it is inside."""
+    sept = secure_ept("mapped")
+    entered = sept.enter()
+
+    assert sept.range_block(0, 1) == 0
+    assert sept.track() == 0
+    assert sept.page_remove(0, 1) == NOT_TRACKED
+    assert sept.track() == spec.TDX_PREVIOUS_TLB_EPOCH_BUSY
+    sept.leave(entered)
+    assert sept.page_remove(0, 1) == 0
+
+
+def test_a_page_is_in_the_tree_once() -> None:
+    """Leaves and tables are pages of the TD."""
+    sept = secure_ept("mapped")
+
+    assert sept.page_aug(1, 1, 77) == spec.TDX_PAGE_METADATA_INCORRECT
+    assert sept.page_aug(1, 1, 2) == spec.TDX_PAGE_METADATA_INCORRECT
+    assert sept.page_aug(1, 1, 78) == 0
+
+
+def test_the_walk_must_reach_the_entry_and_name_the_private_half() -> None:
+    """A missing table, an alias, an address beyond the root, and an entry that is not aligned."""
+    sept = secure_ept("")
+
+    assert sept.page_aug(2, 1, 78) == spec.TDX_EPT_WALK_FAILED
+    assert sept.page_aug(4, 1, 78) == spec.TDX_OPERAND_INVALID
+    assert sept.page_aug(8, 1, 78) == spec.TDX_OPERAND_INVALID
+    assert sept.sept_add(1, 2, 0x3000) == spec.TDX_OPERAND_INVALID
+
+
+def test_demoting_and_promoting_keep_the_pages_and_their_state() -> None:
+    """A huge leaf that is blocked and tracked becomes a table of leaves, and the table a huge leaf again."""
+    sept = secure_ept("")
+    assert sept.sept_remove(0, 2) == NOT_BLOCKED
+    assert (sept.range_block(0, 2), sept.track(), sept.sept_remove(0, 2)) == (0, 0, 0)
+    assert sept.page_aug(0, 2, 78) == 0
+
+    assert sept.page_demote(0, 2, 0x4000) == NOT_BLOCKED
+    assert (sept.range_block(0, 2), sept.track(), sept.page_demote(0, 2, 0x4000)) == (0, 0, 0)
+    assert sept.leaves == {(0, 1): 78, (1, 1): 79}
+    assert sept.state(0) == sept.state(1) == model.PENDING
+    assert sept.page_remove(0, 2) == spec.TDX_PAGE_SIZE_MISMATCH | RCX
+    assert sept.accept(0, 2) == spec.TDX_PAGE_SIZE_MISMATCH
+    assert (sept.range_block(0, 2), sept.track(), sept.page_promote(0, 2)) == (0, 0, 0)
+    assert sept.leaves == {(0, 2): 78}
+    assert sept.state(0, 2) == model.PENDING
+
+
+def test_leaves_in_different_states_are_not_promoted() -> None:
+    """Half of a table accepted, half not."""
+    sept = secure_ept("pending")
+    assert sept.page_aug(1, 1, 78) == 0
+    assert sept.accept(1) == 0
+
+    assert (sept.range_block(0, 2), sept.track()) == (0, 0)
+    assert sept.page_promote(0, 2) == STATE
+
+
+def test_pages_are_reclaimed_once_the_key_is_gone_and_the_root_last() -> None:
+    """The life cycle of the key, and the count of what hangs on the TD."""
+    sept = secure_ept("")
+
+    assert sept.reclaim(0x1000) == spec.TDX_OPERAND_INVALID
+    sept.key = False
+    assert sept.page_aug(0, 1, 78) == spec.TDX_OPERAND_INVALID
+    assert sept.track() == spec.TDX_OPERAND_INVALID
+    assert sept.reclaim(0x9000) == spec.TDX_PAGE_METADATA_INCORRECT
+    assert sept.reclaim_root() == spec.TDX_TD_ASSOCIATED_PAGES_EXIST
+    assert (sept.reclaim(0x1000), sept.reclaim(0x2000)) == (0, 0)
+    assert sept.reclaim_root() == 0
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "status"),
+    [
+        ("shared", "shared", 0),
+        ("shared", "exclusive", spec.TDX_OPERAND_BUSY | spec.TDX_OPERAND_ID_SEPT),
+        ("exclusive", "shared", spec.TDX_OPERAND_BUSY | spec.TDX_OPERAND_ID_SEPT),
+        ("exclusive", "none", 0),
+        ("none", "root", spec.TDX_OPERAND_BUSY | spec.TDX_OPERAND_ID_TDR),
+        ("root", "shared", spec.TDX_OPERAND_BUSY | spec.TDX_OPERAND_ID_TDR),
+    ],
+)
+def test_the_locks_of_the_firmware_do_not_wait(first: str, second: str, status: int) -> None:
+    """Who comes second is told that the operand is busy, and which one."""
+    sept = tdp_world.SecureEpt(ops.DEEP)
+
+    assert sept.acquire(0, first) == 0
+    assert sept.acquire(1, second) == status
+    sept.release(0)
+    assert sept.acquire(1, second) == 0
+
+
+def test_a_guest_that_accepts_makes_blocking_busy() -> None:
+    """The first try to block meets the guest's lock, the kick waits for it, the second succeeds."""
+    beside = Parallel(Step(model.Accept(1)), Step(model.GmemInvalidate(0, 1)), (0,))
+    steps = (*ops.opening(ops.DEEP, spec.PROFILES["upstream"])[:-1], Step(model.Finalize()), *SECOND, Step(beside))
+
+    report = run_trace(OF, Trace("tdp_mirror", "upstream", ops.DEEP, steps), Upstream, record=True)
+
+    assert report.failure is None
+    assert [name for _, (name, *_) in report.steps[-1].calls].count("tdh_mem_range_block") == 2
+
+
+class LinksNothing(Upstream):
+    """Says that the firmware has a table, and never asked it."""
+
+    def sept_link(self, gfn: int, level: int, page: int) -> int:
+        """Nothing."""
+        return 0
+
+
+class FailsByItself(Upstream):
+    """Names a page of another gfn to the firmware, and passes the refusal on."""
+
+    def sept_set(self, gfn: int, level: int, pfn: int) -> int:
+        """Off by one."""
+        return super().sept_set(gfn ^ 2, level, pfn)
+
+
+class RemovesForNothing(Upstream):
+    """A fault on a page that is there takes it out first."""
+
+    def map_fault(self, fault: Any) -> int:
+        """The guest has accepted it for nothing."""
+        if fault.private and self.gpa_is_mapped(fault.vcpu, fault.gpa):
+            port = self.port
+            port.read_unlock()
+            port.write_lock()
+            if self.unmap_gfn_range(fault.gfn, fault.gfn + 1, spec.FILTER_PRIVATE, 1, 0):
+                port.flush_remote_tlbs()
+            port.write_unlock()
+            port.read_lock()
+        return super().map_fault(fault)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "clause", "steps"),
+    [
+        (LinksNothing, "TDP-060", (Step(model.VcpuCreate()), Step(model.InitRegion()))),
+        (
+            FailsByItself,
+            "TDP-066",
+            (*ops.opening(ops.DEEP, spec.PROFILES["upstream"]), Step(model.PageFault(gpa=0x1000, private=True))),
+        ),
+        (
+            RemovesForNothing,
+            "TDP-068",
+            (
+                *ops.opening(ops.DEEP, spec.PROFILES["upstream"]),
+                Step(model.PageFault(private=True)),
+            ),
+        ),
+    ],
+)
+def test_what_the_firmware_was_not_told_or_told_wrongly_shows(
+    candidate: type, clause: str, steps: tuple[Step, ...]
+) -> None:
+    """A refusal is an excuse only when the firmware had a reason of its own."""
+    assert failed(judge(*steps, candidate=candidate, config=ops.DEEP)).clause.id == clause
+
+
+def test_every_page_of_a_huge_range_moves() -> None:
+    """An invalidation of a slot of 2**34 pages moves the last one as well as the first."""
+    steps = (
+        Step(model.VcpuCreate()),
+        Step(model.MmuReload()),
+        Step(model.SlotCreate(2, 2**34, 2**34 - 1, 0)),
+        Step(model.HvaInvalidate(0, 2**35)),
+        Step(model.PageFault(gpa=2**35 - 2 << 12 | 1 << 47)),
+        Step(model.SetAttributes(2**46, 2**45, spec.ATTRIBUTE_PRIVATE)),
+        Step(model.PageFault(gpa=2**34 + 5 << 12, private=True)),
+    )
+
+    report = judge(*steps, config=ops.FOUR_LEVELS)
+
+    assert report.failure is None

@@ -57,7 +57,7 @@ def test_a_private_fault_maps_in_the_mirror_and_outside() -> None:
     view = model.view(after(*LOADED, PRIVATE))
 
     assert view.private == {(0, 1, "gmem")}
-    assert view.external == ({(2, 0), (1, 0)}, {(0, "gmem")})
+    assert view.external == ({(2, 0), (1, 0)}, {(0, 1, "gmem", "pending")})
     assert view.tables[0] == {(2, 0), (1, 0)}
     assert not view.shared
 
@@ -109,7 +109,7 @@ def test_a_broken_removal_leaves_the_page_with_the_td() -> None:
     view = model.view(outcome.state)
     assert outcome.because is spec.FAILED_REMOVE_KEEPS_PAGE
     assert not view.private
-    assert view.external[1] == {(0, "gmem")}
+    assert view.external[1] == {(0, 1, "gmem", "pending")}
     assert view.bugged
 
 
@@ -153,7 +153,7 @@ def test_conversion_under_a_huge_leaf_takes_the_whole_leaf() -> None:
     outcome = every(model.step(state, model.SetAttributes(0, 4096, 8), Answers(), UPSTREAM))[0]
 
     assert not model.view(outcome.state).shared
-    assert outcome.state.attributes == {0}
+    assert outcome.state.attributes == model.Gfns.of(0)
 
 
 def test_the_end_of_a_vm_leaves_nothing() -> None:
@@ -179,3 +179,17 @@ def test_the_model_is_not_vacuous() -> None:
 
     for outcome in every(model.step(state, PRIVATE, Answers(), UPSTREAM)):
         assert not model.view(outcome.state).shared
+
+
+def test_a_set_of_gfns_is_its_edges() -> None:
+    """Ranges are joined, cut and exchanged without naming each gfn."""
+    gfns = model.Gfns.of(0, 1, 5)
+
+    assert gfns.ranges() == ((0, 2), (5, 6))
+    assert gfns.with_range(2, 5, True).ranges() == ((0, 6),)
+    assert gfns.with_range(1, 2**40, False).ranges() == ((0, 1),)
+    assert (gfns ^ model.Gfns.of(1, 2)).ranges() == ((0, 1), (2, 3), (5, 6))
+    assert [gfn for gfn in range(8) if gfn in gfns] == [0, 1, 5]
+    assert gfns.has_all(2, 5, False)
+    assert not gfns.has_all(0, 3, True)
+    assert gfns.with_range(3, 3, True) == gfns

@@ -1272,7 +1272,7 @@ class Upstream:
     def change_attributes(self, start: int, end: int, attributes: int) -> int:
         """kvm_vm_set_mem_attributes: zap the old half, store, end."""
         port = self.port
-        if all(port.attributes(gfn) == attributes for gfn in range(start, end)):
+        if port.range_has_attributes(start, end, attributes):
             return 0
         error: int = port.reserve_attributes(start, end)
         if error:
@@ -1516,6 +1516,13 @@ class Upstream:
 
     def td_finalize(self) -> int:
         """tdx_td_finalize."""
+        self.port.slots_lock()
+        error = self.finalize()
+        self.port.slots_unlock()
+        return error
+
+    def finalize(self) -> int:
+        """With slots_lock held, so that no page is being added."""
         port = self.port
         if port.td_state() != spec.TD_INIT or not port.hkid_assigned() or port.premapped(0):
             return -spec.EINVAL
