@@ -159,7 +159,7 @@ SHORTEST: dict[str, tuple[str, model.Config, tuple[Step, ...]]] = {
         ),
     ),
     "A-11": (
-        "TDP-068",
+        "TDP-012",
         ops.HUGE,
         (
             Step(model.VcpuCreate()),

@@ -1670,5 +1670,12 @@ class AsPosted(PostedTypes):
         """With the alias bit."""
         return gpa >> 12
 
+    def last_spte(self, root: int, gfn: int) -> tuple[int, int, int] | None:
+        """A walk that adds the alias bit to what has it, and so starts beyond its end."""
+        if self.bits and gfn >= self.bits:
+            self.port.warn_once("walk starts beyond the direct bits")
+            return None
+        return super().last_spte(root, gfn)
+
 
 CANDIDATES = {"upstream": Upstream, "upstream-6.19": Upstream619, "as-posted": AsPosted}
