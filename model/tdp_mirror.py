@@ -672,7 +672,9 @@ def legal(state: State, op: Op) -> bool:
     if kind in _END:
         return _legal_end(state, op)
     if not state.hkid:
-        return kind is VcpuDestroy or (kind is SeptRemove and state.config.deep)
+        return kind in (VcpuDestroy, HvaInvalidate, Age, TestAge) or (
+            kind in (SeptRemove, Finalize) and state.config.deep
+        )
     return _legal_alive(state, op)
 
 
@@ -1985,7 +1987,7 @@ def _added(outcome: Outcome, gfn: int, answers: Answers, profile: Profile) -> tu
 
 def finalize(state: State, _op: Finalize, answers: Answers) -> Outcomes:
     """Only once, and with nothing premapped (TDP-102)."""
-    if state.td != spec.TD_INIT or state.premapped:
+    if state.td != spec.TD_INIT or state.premapped or not state.hkid:
         clause = spec.PREMAPPED_COUNT if state.premapped else spec.PREFAULT_AFTER_FINALIZE
         return Outcome(state, -EINVAL, because=clause, effect=clause)
     if answers.tdh_mr_finalize:
@@ -2209,9 +2211,27 @@ _CITES: dict[tuple[type, str], Clause] = {
 }
 
 
-def cite(_state: State, op: Any, field: str, _expected: Any, _got: Any) -> Clause | None:
+def cite(state: State, op: Any, field: str, expected: Any, got: Any) -> Clause | None:
     """Name the clause on what this operation must spare."""
+    if isinstance(op, MmuReload | Prefault | InitRegion) and field == "roots":
+        return _cite_load(state, expected.roots, got.roots)
+    if isinstance(op, ZapInvalidated | ZapAllFast) and field in ("old", "tables"):
+        return spec.ZAP_WHOLE_ROOT
+    if isinstance(op, PageFault) and state.config.mirror and op.private == _is_direct(state.config, op.gpa):
+        return spec.HALVES_DISAGREE
     return _CITES.get((type(op), field))
+
+
+def _cite_load(state: State, expected: tuple[Any, ...], got: tuple[Any, ...]) -> Clause:
+    """A load that went wrong: too many roots, a new root or a mirror root with a wrong count."""
+    if len(got) > len(expected):
+        return spec.ROOT_REUSED
+    wrong = [n for n, (want, have) in enumerate(zip(expected, got, strict=False)) if want != have]
+    if wrong and wrong[0] >= len(state.roots):
+        return spec.NEW_ROOT_REFERENCES
+    if wrong and got[wrong[0]][0] and wrong[0] < len(state.roots) and got[wrong[0]][2] > expected[wrong[0]][2]:
+        return spec.MIRROR_ONLY_ONCE
+    return spec.ROOT_REFERENCES
 
 
 _NO_LEAVES: frozenset[Leaf] = frozenset()

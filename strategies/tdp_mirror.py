@@ -91,9 +91,11 @@ DELETING = Config(
 """Slots in the middle of their deletion."""
 FOUR_LEVELS = Config(
     index_bits=9, levels=4, direct_bit=35, max_gfn=2**35 - 1,
-    slots=((0, 0, 3, MEM_GUEST_MEMFD), (1, 511, 3, 0)), private_gfns=(0, 1),
+    slots=((0, 0, 3, MEM_GUEST_MEMFD), (1, 511, 3, 0), (2, 2**35 - 1, 1, 0)), private_gfns=(0, 1),
 )  # fmt: skip
-FIVE_LEVELS = replace(FOUR_LEVELS, levels=5, direct_bit=39, max_gfn=2**39 - 1)
+FIVE_LEVELS = replace(
+    FOUR_LEVELS, levels=5, direct_bit=39, max_gfn=2**39 - 1, slots=(*FOUR_LEVELS.slots, (3, 2**37 - 1, 1, 0))
+)
 
 CONFIGS = (SMALL, HUGE, UNEVEN, MIXED, DEEP, PROTECTED, PLAIN, HIGH, DELETING, FOUR_LEVELS, FIVE_LEVELS, EARLY)
 
@@ -104,7 +106,8 @@ _vcpus: Domain[int] = Domain((0, 1))
 _gpas: Domain[int] = Domain(
     (0, 0x1000, 0x3000 | SHARED, 0x2000 | SHARED),
     (0x2000, 0x3000, SHARED, 0x1000 | SHARED, 0x1234, 0x8000, 0x8000 | SHARED, 0x9000 | SHARED, 0xA000, 0xA000 | SHARED,
-     511 << 12 | 1 << 47, 512 << 12 | 1 << 47, 511 << 12 | 1 << 51, 1 << 47, 1 << 51, 1 << 48, 1 << 47 | 1 << 48,
+     511 << 12 | 1 << 47, 512 << 12 | 1 << 47, 511 << 12 | 1 << 51, 1 << 47, 1 << 51, 1 << 48,
+     1 << 47 | 1 << 48, 2**48 - 4096, 2**37 - 1 << 12 | 1 << 51,
      2**52 - 4096),
 )  # fmt: skip
 _starts: Domain[int] = Domain((0, 1, 2, 3), (4, 5, 511, 512, 2**35 - 1, 2**35, 2**39))
@@ -464,7 +467,11 @@ _REACH = (
     Step(SlotMove(1, 12)),
     Step(SlotMove(1, 2)),
     Step(SlotMove(0, 2)),
+    _fault(1, False),
     Step(ZapLeafs(4, 8)),
+    Step(ZapLeafs(5, 6)),
+    Step(Unmap(4, 8, 1)),
+    Step(HvaInvalidate(4, 8)),
 )  # fmt: skip
 
 _REAL = (
@@ -473,6 +480,8 @@ _REAL = (
     Step(PageFault(0, 0x1000, True)),
     Step(PageFault(0, 511 << 12 | 1 << 47, False)),
     Step(PageFault(0, 512 << 12 | 1 << 47, False)),
+    Step(PageFault(0, 2**35 - 1 << 12 | 1 << 47, False)),
+    Step(PageFault(0, 2**35 - 1 << 12, True)),
     Step(FastFault(0, 512 << 12 | 1 << 47, False, True)),
     Step(HvaInvalidate(511, 513)),
     Step(GmemInvalidate(0, 1)),
@@ -549,7 +558,7 @@ _TOGETHER = (
 )
 
 SCOPES = {
-    "two halves": Scope(SMALL, _SELECTIVE, depth=6, states=1160, transitions=7911),
+    "two halves": Scope(SMALL, _SELECTIVE, depth=6, states=1228, transitions=8560),
     "refusals": Scope(SMALL, _FAULTY, depth=5, states=389, transitions=8908),
     "two vCPUs": Scope(SMALL, _TWO_VCPUS, depth=6, states=245, transitions=995),
     "protection and huge pages": Scope(MIXED, _LOGGING, depth=5, states=69, transitions=660),
@@ -560,13 +569,13 @@ SCOPES = {
          Step(Unmap(0, 3)), Step(Unmap(2, 3)), Step(ZapLeafs(0, 2))),
         depth=5, states=68, transitions=428,
     ),
-    "SEAMCALLs": Scope(DEEP, _SEAMCALLS, depth=6, needs=frozenset({"seamcalls"}), states=569, transitions=3592),
+    "SEAMCALLs": Scope(DEEP, _SEAMCALLS, depth=6, needs=frozenset({"seamcalls"}), states=569, transitions=3666),
     "before finalize": Scope(EARLY, (*_LIVES[:2], Step(SeptSet(0, 1))), needs=frozenset({"seamcalls"}), states=6,
                              transitions=6),
-    "reach of the root": Scope(HIGH, _REACH, depth=3, states=22, transitions=239),
+    "reach of the root": Scope(HIGH, _REACH, depth=3, states=23, transitions=282),
     "slots in deletion": Scope(DELETING, _DELETION, states=3, transitions=11),
-    "four levels of 512": Scope(FOUR_LEVELS, _REAL, depth=4, needs=frozenset({"tables-of-512"}), states=42,
-                                transitions=173),
+    "four levels of 512": Scope(FOUR_LEVELS, _REAL, depth=4, needs=frozenset({"tables-of-512"}), states=49,
+                                transitions=203),
     "in the middle of faults": Scope(SMALL, _MEETING, depth=3, states=14, transitions=163),
     "beside faults": Scope(HUGE, _TOGETHER, depth=3, states=9, transitions=143),
     "slots that come and go": Scope(SMALL, _MOVING, depth=5, states=540, transitions=2351),
@@ -576,6 +585,14 @@ SCOPES = {
          Step(SetAttributes(0, 4096, 0)), Step(HvaInvalidate(0, 4)), Step(GmemInvalidate(0, 4)), Step(ZapAllFast()),
          Step(VcpuDestroy(0)), Step(VmUninit()), Step(FilterToTypes(0)), Step(FilterToTypes(2)), Step(AddrIsDirect(0))),
         depth=5, states=118, transitions=570,
+    ),
+    "without private memory": Scope(
+        PLAIN,
+        (*_LIVES[:2], Step(PageFault(0, 0x1000)), Step(PageFault(0, 0x1000, write=True, present=True)),
+         *(Step(SetAttributes(0, 4096, value)) for value in (0, 1, spec.ATTRIBUTE_PRIVATE)),
+         Step(SlotCreate(2, 4, 1, MEM_GUEST_MEMFD)), Step(Prefault(0, 0x1000)), Step(HvaInvalidate(0, 4)),
+         Step(GetWalk(0, 0x1000)), Step(VcpuDestroy(0)), Step(VmUninit())),
+        depth=5, states=23, transitions=147,
     ),
     "long two halves": Scope(SMALL, _SELECTIVE, depth=7, in_gate=False),
 }  # fmt: skip

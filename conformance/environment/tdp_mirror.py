@@ -29,6 +29,8 @@ _PLACE = 37
 """Pages of one source are 2**37 frames apart, so a frame number tells its gfn and its source."""
 _SOURCES = {i + 1: name for i, name in enumerate(model.HVA_SOURCES + model.GMEM_SOURCES)}
 _ORIGIN = {name: i << _PLACE for i, name in _SOURCES.items()}
+_MAPPING = (model.PageFault, model.TdpMap, model.Prefault, model.EptViolation, model.InitRegion)
+"""Operations that map."""
 _GUEST = (model.Access, model.Accept)
 """What a vCPU does in the guest, with no part of the candidate in it."""
 _WARNED_OF = (
@@ -53,6 +55,8 @@ _HOOK_CLAUSES = {
     "ext_free": spec.FREE_ARGUMENTS,
 }
 """What a hook breaks that fails though the firmware had nothing against it."""
+_ZAPPING = (model.ZapInvalidated, model.ZapAllFast, model.VmUninit)
+"""Operations that put the MMU's references to roots."""
 _KIND_NAMES = {spec.HEADER: "header", spec.TABLE: "table", spec.EXTERNAL: "external page"}
 
 
@@ -115,8 +119,8 @@ class Vcpu:
         self.mirror = INVALID_PAGE
         self.pgd: Page | None = None
         """The direct root that hardware walks."""
-        self.tlb: dict[int, tuple[Page, int]] = {}
-        """Shared translations: gfn to root and page frame."""
+        self.tlb: dict[int, tuple[Page, int, bool]] = {}
+        """Shared translations: gfn to root, page frame, and whether it is writable."""
         self.cached = [0, 0, 0]
         self.init = 0
         self.requests: set[int] = set()
@@ -128,8 +132,8 @@ class Thread:
     """What one thread of the candidate holds within an operation."""
 
     __slots__ = (
-        "bugs", "exit", "failed", "flush", "grabbed", "in_guest", "invalidating", "may_block", "moving", "op", "phase",
-        "rcu", "seen", "slots", "srcu", "stale",
+        "bugs", "exit", "failed", "flush", "grabbed", "in_guest", "invalidating", "lost", "may_block",
+        "met_frozen", "moving", "op", "phase", "rcu", "seen", "slots", "srcu", "stale",
     )  # fmt: skip
 
     def __init__(self, op: Any) -> None:
@@ -153,6 +157,10 @@ class Thread:
         self.flush = False
         """Whether the caller came with a flush pending."""
         self.slots = 0
+        self.lost: tuple[int, int] | None = None
+        """page and index of the last freeze that was lost."""
+        self.met_frozen = False
+        """Whether this mapper met a frozen entry since it took mmu_lock."""
         self.in_guest = False
         """Whether this is a vCPU that runs the guest."""
         self.stale: tuple[int, int, int, int] | None = None
@@ -472,8 +480,8 @@ class TdpMirror(Environment):
         "role_invalidate": (spec.INVALIDATE_WRITE_LOCK,),
         "roots_del": (spec.FREED_AFTER_GRACE,),
         "roots_add": (spec.ROOT_KIND_FIXED, spec.ONE_ROOT_PER_ROLE, spec.ROOT_WITHOUT_EXTERNAL),
-        "ext_link": (spec.BUILD_TOP_DOWN, spec.LINK_ARGUMENTS, spec.PRESENT_NOT_SET_AGAIN, spec.LOST_FREEZE),
-        "ext_set": (spec.BUILD_TOP_DOWN, spec.SET_ARGUMENTS, spec.PRESENT_NOT_SET_AGAIN, spec.LOST_FREEZE),
+        "ext_link": (spec.BUILD_TOP_DOWN, spec.LINK_ARGUMENTS, spec.PRESENT_NOT_SET_AGAIN),
+        "ext_set": (spec.BUILD_TOP_DOWN, spec.SET_ARGUMENTS, spec.PRESENT_NOT_SET_AGAIN),
         "ext_remove": (spec.REMOVE_WRITE_LOCKED, spec.REMOVE_ARGUMENTS, spec.HKID_ORDER),
         "ext_free": (spec.FREE_BOTTOM_UP, spec.FREE_ARGUMENTS, spec.HKID_ORDER),
     }
@@ -487,6 +495,8 @@ class TdpMirror(Environment):
         self.entries_per_table = 1 << config.index_bits
         self.threads = [Thread(None), Thread(None)]
         self.active = 0
+        self.performed: Any = None
+        """The operation that ended last."""
         self.next_page = 0x1000
         self.pages: dict[int, Page] = {}
         self.objects: dict[int, int] = {}
@@ -600,6 +610,7 @@ class TdpMirror(Environment):
         finally:
             self.active -= 1
             self.threads[me] = outer
+            self.performed = op
         if not self.active:
             self._settle()
         return result
@@ -665,6 +676,9 @@ class TdpMirror(Environment):
     def _halves(self) -> None:
         """What is mapped in a half has its attribute (TDP-090); huge leaves cover no mixed range (TDP-092)."""
         private, shared, _, _ = self._meaning()
+        op = self.performed
+        if type(op) is model.PageFault and op.private == (not self.bits or bool(op.gpa >> spec.PAGE_SHIFT & self.bits)):
+            return
         for gfn, level, *_ in private:
             if gfn not in self.private_gfns and level == 1:
                 self._violate(spec.CONVERSION_FINAL, f"gfn {gfn:#x} is mapped private, its attribute is shared")
@@ -714,6 +728,7 @@ class TdpMirror(Environment):
     def cache_alloc(self, vcpu: int, kind: int) -> int:
         """Take an object; the cache must hold one (TDP-071)."""
         v = self._vcpu(vcpu)
+        self._may_map("cache_alloc")
         if v.cached[kind] <= 0:
             self._violate(spec.ALLOCATION_BEFORE_LOCK, f"cache of {_KIND_NAMES[kind]}s is empty")
         v.cached[kind] -= 1
@@ -795,7 +810,14 @@ class TdpMirror(Environment):
         value = table.entries.get(index, table.init)
         if value == FROZEN and self.scheduler is not None:
             self._contended()
+            if table.linked and type(self.thread.op) in _MAPPING:
+                self.thread.met_frozen = True
         return value
+
+    def _may_map(self, what: str) -> None:
+        """A mapper that met FROZEN gives up (TDP-044)."""
+        if self.thread.met_frozen:
+            self._violate(spec.FROZEN_IS_OWNED, f"{what} after a frozen entry was met")
 
     def _contended(self) -> None:
         if self.scheduler is not None:
@@ -820,11 +842,17 @@ class TdpMirror(Environment):
                     spec.REFRESH_AFTER_FAILURE, f"exchange of entry {index} repeated with the stale value {old:#x}"
                 )
             thread.stale = now
+            if new == FROZEN:
+                thread.lost = (page, index)
+                self.hold(spec.LOST_FREEZE)
             self._contended()
             return found
+        thread.lost = None
         if thread.stale is not None:
             thread.stale = None
             self.hold(spec.REFRESH_AFTER_FAILURE)
+        if _present(new) and not _present(old):
+            self._may_map("an entry is changed")
         self._change(table, index, old, new, False)
         return found
 
@@ -860,6 +888,7 @@ class TdpMirror(Environment):
         where = f"entry {index} of the level {table.level} table {table.pa:#x}"
         if not table.linked:
             if root is not None:
+                self._judge_removed(table, index, old, plain)
                 self._count(table, index, old, new)
                 if root.is_mirror and _is_leaf(old, table.level) and not _present(new):
                     self.cleared[self._gfn(table, index)] = ((old & _PFN_MASK) >> spec.PAGE_SHIFT, me)
@@ -895,6 +924,16 @@ class TdpMirror(Environment):
         self.version += 1
         self._relink(table, index, old, new)
 
+    def _judge_removed(self, table: Page, index: int, old: int, plain: bool) -> None:
+        """Others still have their hands in a table that was just unlinked (TDP-046)."""
+        if not plain or not _present(old) or not table.removed:
+            return
+        where = f"entry {index} of the removed table {table.pa:#x}"
+        if self.writer != self.me:
+            self._violate(spec.ATOMIC_UPDATES, f"{where}: plain store over {old:#x} without the write lock")
+        if not table.is_mirror and self._is_volatile(old, table.level):
+            self._violate(spec.ATOMIC_UPDATES, f"{where}: plain store over {old:#x}, which hardware may change")
+
     def _judge_owner(self, key: tuple[int, int], old: int, new: int, plain: bool, where: str) -> None:
         if old == FROZEN:
             owner = self.frozen.get(key, (-1, 0))[0]
@@ -919,9 +958,11 @@ class TdpMirror(Environment):
 
     @staticmethod
     def _is_volatile(entry: int, level: int) -> bool:
-        """Whether hardware may change the entry at this moment."""
+        """Whether hardware, or the lockless fast path, may change the entry at this moment."""
         if not _is_leaf(entry, level):
             return False
+        if not entry >> spec.WRITE & 1 and entry >> spec.HOST_WRITABLE & 1 and entry >> spec.MMU_WRITABLE & 1:
+            return True
         return not entry >> spec.ACCESSED & 1 or bool(entry >> spec.WRITE & 1 and not entry >> spec.DIRTY & 1)
 
     def _judge_mirror(self, table: Page, index: int, old: int, new: int, where: str) -> None:
@@ -1083,10 +1124,20 @@ class TdpMirror(Environment):
     def refcount_dec_and_test(self, page: int) -> int:
         """Put a reference."""
         table = self._table(page)
+        me = self.me
         if table.refs <= 0:
             self._violate(spec.ROOT_REFERENCES, f"reference of root {page:#x} put once too often")
+        if table.is_mirror and not self.readers[me] and self.writer != me:
+            self._violate(spec.DESTROY_PUTS_MIRROR, f"reference of mirror root {page:#x} put without mmu_lock")
+        if table.invalid and type(self.thread.op) in _ZAPPING and self.scheduler is None:
+            if table.refs <= self._still_needed(table) and any(_present(e) for e in table.entries.values()):
+                self._violate(spec.SCHEDULED_ONCE, f"the MMU's reference to root {page:#x} is put before it is zapped")
         table.refs -= 1
         return int(table.refs == 0)
+
+    def _still_needed(self, table: Page) -> int:
+        """References to an invalid root while it is being zapped: the MMU's, the iterator's and the vCPUs'."""
+        return 2 + sum(v is not None and table.pa in (v.root, v.mirror) for v in self.vcpus)
 
     def roots_add(self, page: int) -> None:
         """List a root (TDP-023, 037, 041)."""
@@ -1189,6 +1240,7 @@ class TdpMirror(Environment):
         self._check_tlbs()
         self.readers[me] = 0
         self.threads[me].phase = 0
+        self.threads[me].met_frozen = False
 
     def write_lock(self) -> None:
         """mmu_lock for write."""
@@ -1231,7 +1283,7 @@ class TdpMirror(Environment):
         for number, v in enumerate(self.vcpus):
             if v is None or not v.tlb:
                 continue
-            for gfn, (root, pfn) in v.tlb.items():
+            for gfn, (root, pfn, _) in v.tlb.items():
                 if root.listed and not root.invalid and self._lookup(root, gfn) != pfn:
                     self._violate(
                         spec.NO_STALE_TLB, f"the TLB of vCPU {number} maps gfn {gfn:#x} to {pfn:#x}, which was zapped"
@@ -1312,6 +1364,7 @@ class TdpMirror(Environment):
             self.hold(spec.REMOVED_FROZEN)
         self.hold(spec.TABLE_GRACE_PERIOD)
         table.grace = True
+        self.barrier = False
         self.waiting_rcu.append((page, {i for i, t in enumerate(self.threads) if t.rcu}))
         self._end_grace_periods()
 
@@ -1378,6 +1431,7 @@ class TdpMirror(Environment):
         """What must hold before the external tree is told anything new: the key of the frozen entry."""
         me = self.me
         self._natural(gfn, what)
+        self._may_map(what)
         if not self.readers[me] and self.writer != me:
             self._violate(spec.FREEZE_EXTERNAL_PUBLISH, f"{what}({gfn:#x}, level {level}) without mmu_lock")
         place = self._find(gfn, level)
@@ -1385,6 +1439,8 @@ class TdpMirror(Environment):
             self._violate(spec.BUILD_TOP_DOWN, f"{what}({gfn:#x}, level {level}): the mirror has no such entry")
         key = (place[0].pa, place[1])
         owner, before = self.frozen.get(key, (-1, place[0].read(place[1])))
+        if self.thread.lost == key and owner != me:
+            self._violate(spec.LOST_FREEZE, f"{what}({gfn:#x}, level {level}) though the entry could not be frozen")
         if _present(before):
             self._violate(spec.PRESENT_NOT_SET_AGAIN, f"{what}({gfn:#x}, level {level}): the entry is present")
         if owner != me:
@@ -1428,7 +1484,8 @@ class TdpMirror(Environment):
             self._violate(spec.MIRROR_4K_ONLY, f"ext_set({gfn:#x}) at level {level}")
         key = self._judge_external("ext_set", gfn, level)
         if pfn != self._page(gfn, True):
-            self._violate(spec.SET_ARGUMENTS, f"ext_set({gfn:#x}): page {pfn:#x}, gfn has {self._page(gfn, True):#x}")
+            clause = spec.STALE_FAULT if pfn in self._pages(gfn) else spec.SET_ARGUMENTS
+            self._violate(clause, f"ext_set({gfn:#x}): page {pfn:#x}, gfn has {self._page(gfn, True):#x}")
         refusal = self._hook("ext_set", gfn, level, pfn)
         if refusal:
             return refusal
@@ -1687,11 +1744,19 @@ class TdpMirror(Environment):
         kind = "gmem" if private else "hva"
         return _ORIGIN[kind + "'" * (gfn in self.moved[kind])] + gfn
 
-    def _grab(self, what: str, gfn: int) -> None:
+    @staticmethod
+    def _pages(gfn: int) -> tuple[int, ...]:
+        """Both pages of guest memory that a gfn has at some time."""
+        return tuple(_ORIGIN[name] + gfn for name in model.GMEM_SOURCES)
+
+    def _grab(self, what: str, slot: int, gfn: int) -> None:
         """Pages are resolved outside mmu_lock, after a snapshot and the attributes (TDP-051)."""
         self._natural(gfn, what)
         me = self.me
         thread = self.threads[me]
+        found = self.slots.get(slot, (slot, 0, 0, 0))
+        if not found[1] <= gfn < found[1] + found[2]:
+            self._violate(spec.NO_BACKING, f"{what}: gfn {gfn:#x} is not in slot {slot}")
         if self.readers[me] or self.writer == me:
             self._violate(spec.SNAPSHOT_FIRST, f"{what} under mmu_lock")
         if thread.phase < (2 if self.config.private else 1):
@@ -1699,7 +1764,7 @@ class TdpMirror(Environment):
 
     def gmem_get_pfn(self, slot: int, gfn: int) -> int:
         """A page of guest memory."""
-        self._grab("gmem_get_pfn", gfn)
+        self._grab("gmem_get_pfn", slot, gfn)
         refusal = self.refused("gmem_get_pfn")
         if refusal:
             return refusal
@@ -1708,7 +1773,7 @@ class TdpMirror(Environment):
 
     def hva_get_pfn(self, slot: int, gfn: int, write: int) -> tuple[int, int, int]:
         """A page of the host."""
-        self._grab("hva_get_pfn", gfn)
+        self._grab("hva_get_pfn", slot, gfn)
         self.thread.grabbed += 1
         return self._page(gfn, False), 1, self.max_mapping_level(slot, gfn)
 
@@ -2409,7 +2474,7 @@ class TdpMirror(Environment):
             return 0
         table.entries[index] = entry | 1 << spec.ACCESSED | (op.write << spec.DIRTY)
         offset = gfn & (self.config.cover(table.level) - 1)
-        v.tlb[gfn & ~self.bits] = (v.pgd, ((entry & _PFN_MASK) >> spec.PAGE_SHIFT) + offset)
+        v.tlb[gfn & ~self.bits] = (v.pgd, ((entry & _PFN_MASK) >> spec.PAGE_SHIFT) + offset, writable)
         return 0
 
     def _enter_guest(self, v: Vcpu) -> bool:

@@ -56,7 +56,7 @@ def context(candidate: str, **options: Any) -> Context:
 
 SHORTEST: dict[str, tuple[str, model.Config, tuple[Step, ...]]] = {
     "A-01": (
-        "TDP-026",
+        "TDP-025",
         ops.SMALL,
         (
             Step(model.VcpuCreate()),
