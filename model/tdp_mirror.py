@@ -99,6 +99,8 @@ class Config:
     slots: tuple[Slot, ...] = ((0, 0, 3, spec.MEM_GUEST_MEMFD), (1, 3, 1, 0))
     private_gfns: tuple[int, ...] = (0, 1)
     """gfns whose attribute is PRIVATE at the start."""
+    readonly_gfns: tuple[int, ...] = ()
+    """Shared gfns whose page of the host may be written only once it was asked for to be written."""
     huge: bool = False
     """Whether the pages behind the shared half are contiguous, so that leaves may be huge."""
     deep: bool = False
@@ -569,6 +571,8 @@ class Answers:
     resched: int = 0
     flush_range: int = 0
     pt_cmpxchg: int = 0
+    pt_xchg: int = 0
+    pt_store: int = 0
     signal_pending: int = 0
     tdh_mem_sept_add: int = 0
     tdh_mem_page_add: int = 0
@@ -605,6 +609,8 @@ class Root:
     """Whether the MMU's own reference is still to be put after a zap."""
     tables: frozenset[Table] = frozenset()
     leaves: frozenset[Leaf] = frozenset()
+    shielded: frozenset[int] = frozenset()
+    """First gfns of leaves that the fast path may not make writable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -680,6 +686,8 @@ def legal(state: State, op: Op) -> bool:
 
 def legal_beside(state: State, op: Op) -> bool:
     """What had begun goes on when another thread kills the VM."""
+    if isinstance(op, InitRegion) and state.config.deep and state.td == spec.TD_RUNNABLE:
+        state = replace(state, td=spec.TD_INIT)
     return legal(replace(state, bugged=False) if state.bugged and not state.stolen else state, op) or legal(state, op)
 
 
@@ -948,7 +956,7 @@ def _zap(state: State, start: int, end: int, mirror: bool, direct: bool, invalid
             if hit:
                 if root.mirror:
                     gone |= {leaf[0] for leaf in hit}
-                root = replace(root, leaves=root.leaves - hit)
+                root = replace(root, leaves=root.leaves - hit, shielded=root.shielded - {leaf[0] for leaf in hit})
         roots.append(root)
     if tuple(roots) == state.roots:
         return state
@@ -963,8 +971,7 @@ def _zap(state: State, start: int, end: int, mirror: bool, direct: bool, invalid
 def _empty_roots(state: State, chosen: frozenset[int]) -> State:
     """Nothing is left below the chosen roots."""
     roots = tuple(
-        replace(root, tables=frozenset(), leaves=frozenset()) if i in chosen else root
-        for i, root in enumerate(state.roots)
+        Root(root.mirror, root.invalid, root.scheduled) if i in chosen else root for i, root in enumerate(state.roots)
     )
     return replace(state, roots=roots)
 
@@ -1300,7 +1307,8 @@ def _map(
     if leaf is None:
         outcomes = _interrupted(state, index, gfn, answers)
         if not answers.ext_link and not answers.ext_set and not answers.pt_cmpxchg:
-            outcomes += _installed(state, index, gfn, private, profile, level)
+            writable = private or root.mirror or write or gfn not in config.readonly_gfns
+            outcomes += _installed(state, index, gfn, private, profile, level, writable)
         return outcomes if len(outcomes) != 1 else outcomes[0]
     allowed = prefetch or not write or leaf[3]
     if answers.contended or answers.pt_cmpxchg:
@@ -1324,7 +1332,11 @@ def _permitted(state: State, index: int, leaf: Leaf, allowed: bool) -> Outcome:
     if allowed:
         return Outcome(state, (spec.RET_PF_SPURIOUS, ()), because=spec.FAULT_RESULT, effect=spec.FAULT_RESULT)
     root = state.roots[index]
-    after = _with_root(state, index, replace(root, leaves=root.leaves - {leaf} | {(*leaf[:3], True)}))
+    after = _with_root(
+        state,
+        index,
+        replace(root, leaves=root.leaves - {leaf} | {(*leaf[:3], True)}, shielded=root.shielded - {leaf[0]}),
+    )
     return Outcome(after, (spec.RET_PF_FIXED, ()), because=spec.FAULT_RESULT, effect=spec.FAULT_RESULT)
 
 
@@ -1358,17 +1370,20 @@ def _linked(state: State, index: int, tables: list[Table] | tuple[Table, ...]) -
     return replace(state, ext_tables=state.ext_tables | frozenset(tables)) if root.mirror else state
 
 
-def _installed(state: State, index: int, gfn: int, private: bool, profile: Profile, level: int) -> tuple[Outcome, ...]:
+def _installed(
+    state: State, index: int, gfn: int, private: bool, profile: Profile, level: int, writable: bool
+) -> tuple[Outcome, ...]:
     config = state.config
     mirror = state.roots[index].mirror
     also = (spec.ROOT_BY_ADDRESS, spec.BUILD_TOP_DOWN) if mirror else (spec.ROOT_BY_ADDRESS,)
     outcomes: tuple[Outcome, ...] = ()
     if level == 1:
         after = _linked(_split(state, index, gfn), index, config.path(gfn, 1))
-        leaf = (gfn, 1, source(state, gfn, private), True)
+        leaf = (gfn, 1, source(state, gfn, private), writable)
         root = after.roots[index]
         kept = frozenset(old for old in root.leaves if old[0] != gfn)
-        after = _with_root(after, index, replace(root, leaves=kept | {leaf}))
+        shielded = root.shielded - {gfn} if writable else root.shielded | {gfn}
+        after = _with_root(after, index, replace(root, leaves=kept | {leaf}, shielded=shielded))
         if mirror:
             after = _in_external(after, gfn, leaf[2], profile)
         outcomes = (Outcome(after, (spec.RET_PF_FIXED, ()), because=spec.FAULT_RESULT, also=also),)
@@ -1384,9 +1399,12 @@ def _split(state: State, index: int, gfn: int) -> State:
     leaf = _covering(config, root, gfn)
     if leaf is None or leaf[1] == 1:
         return state
-    small = frozenset((g, 1, leaf[2], leaf[3]) for g in range(leaf[0], leaf[0] + config.cover(leaf[1])))
+    gfns = range(leaf[0], leaf[0] + config.cover(leaf[1]))
+    small = frozenset((g, 1, leaf[2], leaf[3]) for g in gfns)
+    shielded = root.shielded | frozenset(gfns) if leaf[0] in root.shielded else root.shielded - frozenset(gfns)
+    tables = root.tables | {(1, leaf[0])}
     return _with_root(
-        state, index, replace(root, leaves=root.leaves - {leaf} | small, tables=root.tables | {(1, leaf[0])})
+        state, index, replace(root, leaves=root.leaves - {leaf} | small, tables=tables, shielded=shielded)
     )
 
 
@@ -1397,7 +1415,8 @@ def _installed_huge(state: State, index: int, gfn: int) -> Outcome:
     root = after.roots[index]
     leaves = frozenset(leaf for leaf in root.leaves if not base <= leaf[0] < base + config.cover(2))
     leaf = (base, 2, source(state, base, False), True)
-    root = replace(root, leaves=leaves | {leaf}, tables=root.tables - {(1, base)})
+    shielded = frozenset(g for g in root.shielded if not base <= g < base + config.cover(2))
+    root = replace(root, leaves=leaves | {leaf}, tables=root.tables - {(1, base)}, shielded=shielded)
     return Outcome(
         _with_root(after, index, root), (spec.RET_PF_FIXED, ()), because=spec.FAULT_RESULT,
         also=(spec.ROOT_BY_ADDRESS, spec.STRADDLING_HUGE),
@@ -1621,6 +1640,8 @@ def _fast(state: State, vcpu: int, gpa: int, write: bool) -> Outcome | None:
         return None
     if not write or leaf[3]:
         return Outcome(state, spec.RET_PF_SPURIOUS, because=spec.FAULT_RESULT, also=(spec.NO_ALIAS_IN_CALLS,))
+    if leaf[0] in root.shielded:
+        return None
     after = _with_root(state, pair[0], replace(root, leaves=root.leaves - {leaf} | {(*leaf[:3], True)}))
     return Outcome(after, spec.RET_PF_FIXED, because=spec.FAULT_RESULT, effect=spec.FAULT_RESULT)
 
@@ -1790,6 +1811,12 @@ def clear_dirty_masked(state: State, op: ClearDirtyMasked) -> Outcomes:
 
 def write_protect_gfn(state: State, op: WriteProtectGfn) -> Outcomes:
     """One page, at whatever level it is mapped."""
+    index = _valid(state, False)
+    if index != NONE:
+        root = state.roots[index]
+        leaf = _covering(state.config, root, op.gfn)
+        if leaf is not None:
+            state = _with_root(state, index, replace(root, shielded=root.shielded | {leaf[0]}))
     return _protect(state, range(op.gfn, op.gfn + 1), _ALL_LEVELS)
 
 
@@ -1830,7 +1857,8 @@ def _without_table(state: State, index: int, table: Table) -> State:
     end = base + state.config.cover(level + 1)
     tables = frozenset(t for t in root.tables if not (t[0] <= level and base <= t[1] < end))
     leaves = frozenset(leaf for leaf in root.leaves if not (leaf[1] <= level and base <= leaf[0] < end))
-    return _with_root(state, index, replace(root, tables=tables, leaves=leaves))
+    shielded = root.shielded & {leaf[0] for leaf in leaves}
+    return _with_root(state, index, replace(root, tables=tables, leaves=leaves, shielded=shielded))
 
 
 def zap_sp(state: State, op: ZapSp) -> Outcomes:
@@ -1961,6 +1989,12 @@ def init_region(state: State, op: InitRegion, answers: Answers, profile: Profile
     if answers.cache_topup:
         failed = dict.fromkeys((freed, loaded, state))
         return tuple(Outcome(s, -ENOMEM, because=spec.ALLOCATION_BEFORE_LOCK) for s in failed)
+    if state.td == spec.TD_RUNNABLE:
+        return tuple(
+            Outcome(s, -errno, because=spec.PREMAPPED_COUNT, effect=spec.PREMAPPED_COUNT)
+            for s in dict.fromkeys((state, freed, loaded))
+            for errno in (EINVAL, EIO)
+        )
     gfn = op.gpa >> 12
     outcomes: tuple[Outcome, ...] = ()
     for outcome in _repeated(loaded, op.vcpu, op.gpa, True, True, answers, profile):

@@ -66,7 +66,7 @@ from model.tdp_mirror import (
 )
 from specs import tdp_mirror as spec
 from specs.tdp_mirror import EBUSY, EFAULT, EHWPOISON, EIO, ENOMEM, MEM_GUEST_MEMFD, Profile
-from strategies.domain import BOOLEAN, Domain, Scope, Shape, just
+from strategies.domain import BOOLEAN, Domain, Race, Scope, Shape, just
 
 SMALL = Config()
 """A TD of four gfns: three of guest memory, two of them private; one ordinary page."""
@@ -76,9 +76,13 @@ UNEVEN = Config(huge=True, slots=((0, 0, 3, MEM_GUEST_MEMFD), (1, 3, 1, 0)), pri
 """A block that two slots share, so that it cannot be huge."""
 MIXED = Config(huge=True, slots=((0, 0, 4, MEM_GUEST_MEMFD),), private_gfns=(1,))
 """One block of both halves, one that may be huge."""
+COPIED = Config(slots=((0, 0, 4, MEM_GUEST_MEMFD),), private_gfns=(0,), readonly_gfns=(1, 2))
+"""Pages of the host that are shared with others until they are written."""
 DEEP = Config(deep=True)
 """The candidate makes the SEAMCALLs; the TD is not finalized."""
 EARLY = Config(deep=True, early=True)
+TWO_FILES = Config(slots=((0, 0, 1, MEM_GUEST_MEMFD), (1, 2, 1, MEM_GUEST_MEMFD), (2, 3, 1, 0)), private_gfns=(0, 2))
+"""Two slots of guest memory."""
 PROTECTED = Config(mirror=False)
 """Private memory without a mirror (SW_PROTECTED)."""
 PLAIN = Config(mirror=False, private=False, slots=((0, 0, 4, 0),), private_gfns=())
@@ -97,7 +101,22 @@ FIVE_LEVELS = replace(
     FOUR_LEVELS, levels=5, direct_bit=39, max_gfn=2**39 - 1, slots=(*FOUR_LEVELS.slots, (3, 2**37 - 1, 1, 0))
 )
 
-CONFIGS = (SMALL, HUGE, UNEVEN, MIXED, DEEP, PROTECTED, PLAIN, HIGH, DELETING, FOUR_LEVELS, FIVE_LEVELS, EARLY)
+CONFIGS = (
+    SMALL,
+    HUGE,
+    COPIED,
+    UNEVEN,
+    TWO_FILES,
+    MIXED,
+    DEEP,
+    PROTECTED,
+    PLAIN,
+    HIGH,
+    DELETING,
+    FOUR_LEVELS,
+    FIVE_LEVELS,
+    EARLY,
+)
 
 SHARED = SMALL.direct_bits << 12
 """The address bit of the shared half in the small geometry."""
@@ -123,6 +142,7 @@ _TOPUP = ("cache_topup", (-ENOMEM,))
 _STALE = ("mmu_invalidate_retry", (1,))
 _GMEM = ("gmem_get_pfn", (-ENOMEM, -EFAULT, -EIO, -EHWPOISON))
 _HARDWARE = ("pt_cmpxchg", (1,))
+_ANY_TIME = (_HARDWARE, ("pt_xchg", (1,)), ("pt_store", (1,)))
 _YIELD = ("resched", (1, 2))
 _REMOVE = ("ext_remove", (-EIO,))
 _BUSY = spec.TDX_OPERAND_BUSY
@@ -139,8 +159,9 @@ _REMOVAL = (
     ("tdh_mem_track", (_BUSY | spec.TDX_OPERAND_ID_EPOCH, _BROKEN, spec.TDX_PREVIOUS_TLB_EPOCH_BUSY)),
     ("tdh_mem_page_remove", (_BUSY, _BROKEN)),
 )
-_FAULTS = (_LINK, _SET, _TOPUP, _STALE, _GMEM, _HARDWARE, *_ADD)
-_ZAPS = (_YIELD, _REMOVE, *_REMOVAL, ("flush_range", (-spec.EOPNOTSUPP,)))
+_NO_RANGES = ("flush_range", (-spec.EOPNOTSUPP,))
+_FAULTS = (_LINK, _SET, _TOPUP, _STALE, _GMEM, _HARDWARE, _NO_RANGES, *_ADD)
+_ZAPS = (_YIELD, _REMOVE, *_REMOVAL, _NO_RANGES)
 
 _HOST = (HvaInvalidate, GmemInvalidate, SetAttributes, ZapAllFast, MmuReload, PageFault, Access)
 
@@ -183,7 +204,7 @@ SHAPES: dict[type, Shape] = {
         faults=(*_FAULTS, ("signal_pending", (1,))), deepest=2, points=70, interrupts=_HOST,
         beside=(EptViolation, GmemInvalidate, SetAttributes, SlotDelete),
     ),
-    FastFault: Shape({"vcpu": _vcpus, "gpa": _gpas, "private": BOOLEAN, "write": BOOLEAN}, faults=(_HARDWARE,),
+    FastFault: Shape({"vcpu": _vcpus, "gpa": _gpas, "private": BOOLEAN, "write": BOOLEAN}, faults=_ANY_TIME,
                      beside=(WrprotSlot, HvaInvalidate, ZapAllFast), points=30),
     GetWalk: Shape({"vcpu": _vcpus, "gpa": _gpas}, weight=0.5),
     GpaIsMapped: Shape({"vcpu": _vcpus, "gpa": _gpas}, weight=0.5),
@@ -193,13 +214,13 @@ SHAPES: dict[type, Shape] = {
         {"start": _starts, "end": _ends, "attr_filter": _filters, "may_block": BOOLEAN, "flush": BOOLEAN}, weight=1,
         faults=_ZAPS, deepest=6, interrupts=(PageFault, Access), points=60, beside=(PageFault, ZapAllFast, Unmap),
     ),
-    Age: Shape({"start": _starts, "end": _ends}, weight=0.5, faults=(_HARDWARE,), beside=(PageFault, HvaInvalidate)),
+    Age: Shape({"start": _starts, "end": _ends}, weight=0.5, faults=_ANY_TIME, beside=(PageFault, HvaInvalidate)),
     TestAge: Shape({"start": _starts, "end": _ends}, weight=0.3),
-    WrprotSlot: Shape({"slot": _slots}, weight=0.6, faults=(_HARDWARE,), beside=(PageFault, FastFault), points=30),
-    ClearDirtySlot: Shape({"slot": _slots}, weight=0.4, faults=(_HARDWARE,), beside=(PageFault,)),
+    WrprotSlot: Shape({"slot": _slots}, weight=0.6, faults=_ANY_TIME, beside=(PageFault, FastFault), points=30),
+    ClearDirtySlot: Shape({"slot": _slots}, weight=0.4, faults=_ANY_TIME, beside=(PageFault,)),
     ClearDirtyMasked: Shape({"slot": _slots, "gfn": _gfns, "mask": Domain((1, 2, 3), (5,)), "wrprot": BOOLEAN},
-                            weight=0.4, faults=(_HARDWARE,)),
-    WriteProtectGfn: Shape({"slot": _slots, "gfn": _gfns}, weight=0.4, faults=(_HARDWARE,)),
+                            weight=0.4, faults=_ANY_TIME),
+    WriteProtectGfn: Shape({"slot": _slots, "gfn": _gfns}, weight=0.4, faults=_ANY_TIME),
     SplitHuge: Shape({"slot": _slots, "start": _gfns, "end": Domain((4, 1, 2, 3))}, weight=0.5,
                      faults=(("page_alloc", (-ENOMEM,)),), deepest=3, interrupts=(PageFault,),
                      beside=(PageFault, HvaInvalidate), points=40),
@@ -401,12 +422,16 @@ _LOGGING = (
     Step(ClearDirtySlot(0)),
     Step(WrprotSlot(0), (Fault("pt_cmpxchg", 1),)),
     Step(ClearDirtyMasked(0, 0, 3, True)),
+    Step(ClearDirtyMasked(0, 0, 1)),
+    Step(ClearDirtySlot(0), (Fault("pt_xchg", 1),)),
+    Step(ClearDirtySlot(0), (Fault("pt_store", 1),)),
     Step(WriteProtectGfn(0, 0)),
     Step(SplitHuge(0, 0, 4)),
     Step(SplitHuge(0, 0, 4), (Fault("page_alloc", -ENOMEM, 2),)),
     Step(RecoverHuge(0)),
     Step(TdpMap(0, SHARED)),
     Step(TdpMap(0, 0x2000 | SHARED, False, 2)),
+    Step(PageFault(0, 0x2000 | SHARED), (Fault("flush_range", -spec.EOPNOTSUPP),)),
     Step(ZapSp(False, 1, 0)),
     Step(ZapSp(True, 1, 0)),
     Step(Unmap(1, 3, 1), (Fault("resched", 2),)),
@@ -561,13 +586,30 @@ SCOPES = {
     "two halves": Scope(SMALL, _SELECTIVE, depth=6, states=1228, transitions=8560),
     "refusals": Scope(SMALL, _FAULTY, depth=5, states=389, transitions=8908),
     "two vCPUs": Scope(SMALL, _TWO_VCPUS, depth=6, states=245, transitions=995),
-    "protection and huge pages": Scope(MIXED, _LOGGING, depth=5, states=69, transitions=660),
+    "protection and huge pages": Scope(MIXED, _LOGGING, depth=5, states=75, transitions=801),
     "protection and huge pages, uneven": Scope(
         UNEVEN,
         (*_LIVES[:2], *(_fault(gfn, False) for gfn in range(4)), Step(RecoverHuge(0)), Step(SplitHuge(0, 0, 2)),
          Step(WrprotSlot(0)), Step(ClearDirtyMasked(0, 1, 3, True)), Step(HvaInvalidate(2, 4)), Step(SlotDelete(1)),
          Step(Unmap(0, 3)), Step(Unmap(2, 3)), Step(ZapLeafs(0, 2))),
         depth=5, states=68, transitions=428,
+    ),
+    "pages that may not be written yet": Scope(
+        COPIED,
+        (*_LIVES[:2], _fault(1, False), _fault(1, False, write=True), _fault(1, False, write=True, present=True),
+         _fault(3, False), Step(FastFault(0, 0x1000 | SHARED, False, True)), Step(FastFault(0, 0x1000 | SHARED)),
+         Step(WrprotSlot(0)), Step(WriteProtectGfn(0, 1)), Step(Access(0, 0x1000 | SHARED, True)),
+         Step(HvaInvalidate(1, 2)), Step(HvaInvalidate(0, 4, False), (Fault("resched", 2),)), Step(ZapAllFast()),
+         Step(Prefault(0, 0x1000))),
+        depth=6, states=88, transitions=878,
+    ),
+    "two slots of guest memory": Scope(
+        TWO_FILES,
+        (*_LIVES[:2], _fault(0, True), _fault(2, True), _fault(3, False), Step(GmemInvalidate(0, 4)),
+         Step(GmemInvalidate(1, 3)), Step(GmemInvalidate(0, 1)), Step(HvaInvalidate(0, 4)), Step(SlotDelete(1)),
+         Step(SetAttributes(0, 16384, 0)), Step(SetAttributes(0x2000, 4096, 0)), Step(Unmap(1, 4, 2)),
+         Step(Prefault(0, 0x2000))),
+        depth=5, states=505, transitions=2607,
     ),
     "SEAMCALLs": Scope(DEEP, _SEAMCALLS, depth=6, needs=frozenset({"seamcalls"}), states=569, transitions=3666),
     "before finalize": Scope(EARLY, (*_LIVES[:2], Step(SeptSet(0, 1))), needs=frozenset({"seamcalls"}), states=6,
@@ -659,3 +701,54 @@ def _canonical() -> tuple[tuple[Config, tuple[Step, ...]], ...]:
 
 STARTS = _canonical()
 """(configuration, steps): states from which two operations are run at once."""
+
+
+def _pairs() -> dict[str, Race]:
+    """The pairs of section 9 and the other races of the sources, each where it matters."""
+    first = (Step(VcpuCreate(0)), Step(MmuReload(0)))
+    both = (*first, Step(VcpuCreate(1)), Step(MmuReload(1)))
+    deep = (*opening(DEEP, spec.PROFILES["upstream"]), Step(VcpuCreate(1)), Step(MmuReload(1)))
+    private, other = _fault(0, True), _fault(0, True, 1)
+    everything = Step(HvaInvalidate(0, 4))
+    to_private = Step(SetAttributes(0x2000, 4096, spec.ATTRIBUTE_PRIVATE))
+    return {
+        "one private leaf twice": Race(SMALL, both, private, other, 1),
+        "one private leaf twice, busy": Race(
+            SMALL, both, Step(PageFault(0, 0, True), (Fault("ext_link", -EBUSY, 2),)), other, 1
+        ),
+        "two private leaves of one new table": Race(SMALL, both, private, _fault(1, True, 1), 1),
+        "a private fault and a reload": Race(
+            SMALL, (*both, Step(InvalidateRoots())), private, Step(MmuReload(1)), 1
+        ),
+        "a shared fault and a yielding unmap": Race(
+            SMALL, (*both, _fault(3, False)), _fault(2, False),
+            Step(Unmap(2, 4, 1), (Fault("resched", 2),)), 1,
+        ),
+        "a private fault and its conversion": Race(SMALL, both, private, Step(SetAttributes(0, 4096, 0)), 1),
+        "a shared fault and its conversion": Race(SMALL, both, _fault(2, False), to_private, 1),
+        "zapping invalid roots and a notifier": Race(
+            SMALL, (*both, _fault(3, False), Step(InvalidateRoots())), Step(ZapInvalidated()), everything, 1
+        ),
+        "a yielding zap and a fault": Race(
+            SMALL, (*both, _fault(3, False)), Step(ZapAllFast(), (Fault("resched", 2),)), _fault(3, False), 1
+        ),
+        "the end of a vCPU and a reload": Race(SMALL, both, Step(VcpuDestroy(0)), Step(MmuReload(1)), 2),
+        "two first loads": Race(SMALL, (Step(VcpuCreate(0)), Step(VcpuCreate(1))), Step(MmuReload(0)),
+                                Step(MmuReload(1)), 1),
+        "a prefault and the end of its slot": Race(SMALL, both, Step(Prefault(0, 0)), Step(SlotDelete(0)), 1),
+        "a violation and the end of its slot": Race(SMALL, both, Step(EptViolation(0, 0)), Step(SlotDelete(0)), 1),
+        "a huge fault and a conversion of its half": Race(
+            HUGE, both, _fault(2, False), Step(SetAttributes(0x3000, 4096, spec.ATTRIBUTE_PRIVATE)), 1
+        ),
+        "a fast fault and write protection": Race(
+            HUGE, (*both, _fault(0, False), Step(WrprotSlot(0))), Step(FastFault(0, SHARED, False, True)),
+            Step(WrprotSlot(0)), 1,
+        ),
+        "a page accepted and taken": Race(DEEP, deep, Step(Accept(1, 0)), Step(GmemInvalidate(0, 1)), 1),
+        "two pages added": Race(DEEP, deep, _fault(1, True), _fault(1, True, 1), 1),
+        "a page added and the TD finalized": Race(DEEP, first, Step(InitRegion(0, 0)), Step(Finalize()), 1),
+    }  # fmt: skip
+
+
+RACES = _pairs()
+"""Pairs whose schedules with few switches are all tried, in both orders of starting."""

@@ -31,6 +31,8 @@ _SOURCES = {i + 1: name for i, name in enumerate(model.HVA_SOURCES + model.GMEM_
 _ORIGIN = {name: i << _PLACE for i, name in _SOURCES.items()}
 _MAPPING = (model.PageFault, model.TdpMap, model.Prefault, model.EptViolation, model.InitRegion)
 """Operations that map."""
+_PROTECTING = (model.WrprotSlot, model.WriteProtectGfn, model.ClearDirtySlot, model.ClearDirtyMasked)
+"""Operations that may take note of dirty pages and clear their bits."""
 _GUEST = (model.Access, model.Accept)
 """What a vCPU does in the guest, with no part of the candidate in it."""
 _WARNED_OF = (
@@ -72,8 +74,8 @@ class Page:
     """A page-table page, and what its header says."""
 
     __slots__ = (
-        "entries", "external", "gfn", "grace", "header", "init", "invalid", "level", "linked", "listed", "pa", "raw",
-        "refs", "removed", "role", "root",
+        "entries", "external", "gfn", "grace", "header", "init", "invalid", "level", "linked", "listed", "pa", "parent",
+        "raw", "refs", "removed", "role", "root",
     )  # fmt: skip
 
     def __init__(self, pa: int, init: int) -> None:
@@ -90,6 +92,8 @@ class Page:
         self.raw = 0
         """First gfn of the table with alias bits, once it is linked."""
         self.root: Page | None = None
+        self.parent: tuple[Page, int] | None = None
+        """Table and index of the entry that linked it."""
         self.linked = False
         self.removed = False
         """Whether it was linked and is not any more."""
@@ -119,8 +123,8 @@ class Vcpu:
         self.mirror = INVALID_PAGE
         self.pgd: Page | None = None
         """The direct root that hardware walks."""
-        self.tlb: dict[int, tuple[Page, int, bool]] = {}
-        """Shared translations: gfn to root, page frame, and whether it is writable."""
+        self.tlb: dict[int, tuple[Page, int, bool, Page]] = {}
+        """Shared translations: gfn to root, page frame, whether it is writable, and the table that held the leaf."""
         self.cached = [0, 0, 0]
         self.init = 0
         self.requests: set[int] = set()
@@ -132,8 +136,25 @@ class Thread:
     """What one thread of the candidate holds within an operation."""
 
     __slots__ = (
-        "bugs", "exit", "failed", "flush", "grabbed", "in_guest", "invalidating", "lost", "may_block",
-        "met_frozen", "moving", "op", "phase", "rcu", "seen", "slots", "srcu", "stale",
+        "bugs",
+        "exit",
+        "failed",
+        "flush",
+        "grabbed",
+        "in_guest",
+        "invalidating",
+        "lost",
+        "may_block",
+        "met_frozen",
+        "moving",
+        "op",
+        "phase",
+        "ranges",
+        "rcu",
+        "seen",
+        "slots",
+        "srcu",
+        "stale",
     )  # fmt: skip
 
     def __init__(self, op: Any) -> None:
@@ -146,6 +167,8 @@ class Thread:
         """1 after a snapshot of the invalidation sequence, 2 after attributes were read then."""
         self.may_block = True
         self.invalidating = 0
+        self.ranges: list[tuple[int, int]] = []
+        """Ranges of the invalidations that it has begun."""
         self.exit: tuple[int, ...] = ()
         self.seen: dict[int, int] = {}
         """Attributes read so far in this operation."""
@@ -673,6 +696,30 @@ class TdpMirror(Environment):
             if pins != wanted and (pins or self.profile.pins_pages):
                 self._violate(spec.BALANCED, f"pages pinned {_hex(pins)}, pages of the TD {_hex(wanted)}")
 
+    def at_switch(self) -> None:
+        """Between two threads: the mirror is the external tree, but for entries that somebody is at (R2)."""
+        if not self.config.mirror or self.bugged:
+            return
+        private, _, _, (tables, _) = self._meaning()
+        frozen = {
+            (self._gfn(self.pages[pa], index), self.pages[pa].level)
+            for pa, index in self.frozen
+            if self.pages[pa].root is not None
+        }
+        for level, gfn in tables ^ self.sept.tables.keys():
+            if (level, gfn) in tables or (gfn, level + 1) not in frozen:
+                self._violate(
+                    spec.FREEZE_EXTERNAL_PUBLISH,
+                    f"mirror and external tree differ in the table of level {level} at {gfn:#x}",
+                )
+        mapped = {gfn for gfn, *_ in private}
+        outside = {gfn for gfn, _ in self.sept.leaves}
+        for gfn in mapped ^ outside:
+            premapped = gfn in mapped and not self.sept.runnable and self.profile.premapped
+            if not premapped and (gfn in mapped or ((gfn, 1) not in frozen and gfn not in self.cleared)):
+                self._violate(spec.FREEZE_EXTERNAL_PUBLISH, f"mirror and external tree differ in the leaf at {gfn:#x}")
+        self.hold(spec.FREEZE_EXTERNAL_PUBLISH)
+
     def _halves(self) -> None:
         """What is mapped in a half has its attribute (TDP-090); huge leaves cover no mixed range (TDP-092)."""
         private, shared, _, _ = self._meaning()
@@ -826,13 +873,15 @@ class TdpMirror(Environment):
     def pt_store(self, page: int, index: int, value: int) -> None:
         """Plain store."""
         table = self._access(page, index)
+        if self.frame.plan:
+            self._by_hardware("pt_store", table, index, table.read(index))
         self._change(table, index, table.read(index), value, True)
 
     def pt_cmpxchg(self, page: int, index: int, old: int, new: int) -> int:
         """Compare and exchange; hardware may set bits just before."""
         table = self._access(page, index)
         found = table.read(index)
-        if found == old and self.frame.plan and self._by_hardware(table, index, found):
+        if found == old and self.frame.plan and self._by_hardware("pt_cmpxchg", table, index, found):
             found = table.read(index)
         thread = self.thread
         if found != old:
@@ -856,13 +905,13 @@ class TdpMirror(Environment):
         self._change(table, index, old, new, False)
         return found
 
-    def _by_hardware(self, table: Page, index: int, entry: int) -> bool:
+    def _by_hardware(self, call: str, table: Page, index: int, entry: int) -> bool:
         """Set accessed and dirty as hardware may at any time, if that is planned and possible."""
         root = table.root
         if root is None or root.is_mirror or not _is_leaf(entry, table.level):
             return False
         marked = entry | 1 << spec.ACCESSED | (entry >> spec.WRITE & 1) << spec.DIRTY
-        if marked == entry or not self.refused("pt_cmpxchg"):
+        if marked == entry or not self.refused(call):
             return False
         table.entries[index] = marked
         return True
@@ -870,6 +919,8 @@ class TdpMirror(Environment):
     def pt_xchg(self, page: int, index: int, new: int) -> int:
         """Exchange."""
         table = self._access(page, index)
+        if self.frame.plan:
+            self._by_hardware("pt_xchg", table, index, table.read(index))
         old = table.read(index)
         self._change(table, index, old, new, False)
         return old
@@ -914,6 +965,8 @@ class TdpMirror(Environment):
         elif plain and self._is_volatile(old, table.level):
             self._violate(spec.ATOMIC_UPDATES, f"{where}: plain store over {old:#x}, which hardware may change")
         self._judge_leaf(table, index, old, new, where)
+        if _is_leaf(old, table.level) and _is_leaf(new, table.level):
+            self._judge_bits(old & ~new, where)
         if new == FROZEN:
             self.frozen[key] = (me, old)
         else:
@@ -1025,6 +1078,14 @@ class TdpMirror(Environment):
         if _present(old) and not _is_leaf(old, table.level) and table.root.is_mirror:
             self._violate(spec.MIRROR_NO_HUGE, f"{where}: a table of a mirror is replaced by {new:#x}")
 
+    def _judge_bits(self, lost: int, where: str) -> None:
+        """What hardware noted is lost only where somebody asks for it (TDP-046)."""
+        op = type(self.thread.op)
+        if lost >> spec.ACCESSED & 1 and op is not model.Age:
+            self._violate(spec.ATOMIC_UPDATES, f"{where}: the accessed bit is lost")
+        if lost >> spec.DIRTY & 1 and op not in _PROTECTING:
+            self._violate(spec.ATOMIC_UPDATES, f"{where}: the dirty bit is lost")
+
     def _gfn(self, table: Page, index: int) -> int:
         """Natural gfn of an entry."""
         return table.raw + index * self.config.cover(table.level) & ~self.bits
@@ -1060,6 +1121,7 @@ class TdpMirror(Environment):
         child.level = parent.level - 1
         child.raw = parent.raw + index * self.config.cover(parent.level)
         child.root = parent.root
+        child.parent = (parent, index)
         gfn = child.raw & ~self.bits
         if child.role >> spec.ROLE_MIRROR & 1 != parent.role >> spec.ROLE_MIRROR & 1:
             self._violate(spec.ROOT_KIND_FIXED, f"a child of table {parent.pa:#x} has another mirror flag")
@@ -1254,7 +1316,7 @@ class TdpMirror(Environment):
         """Release it: no TLB may hold what was zapped (TDP-084)."""
         if self.writer != self.me:
             self._violate(spec.BALANCED, "mmu_lock released for write, not held")
-        if not self.thread.may_block:
+        if not self.thread.may_block and type(self.thread.op) is model.Unmap:
             self._violate(spec.NO_BLOCK_NO_YIELD, "mmu_lock is dropped though the call may not block")
         if self.unannounced:
             self._violate(spec.FAST_ZAP_DIRECT, "the write lock is dropped before vCPUs are told of obsolete roots")
@@ -1283,8 +1345,8 @@ class TdpMirror(Environment):
         for number, v in enumerate(self.vcpus):
             if v is None or not v.tlb:
                 continue
-            for gfn, (root, pfn, _) in v.tlb.items():
-                if root.listed and not root.invalid and self._lookup(root, gfn) != pfn:
+            for gfn, (root, pfn, _, table) in v.tlb.items():
+                if root.listed and not root.invalid and (table.removed or self._lookup(root, gfn) != pfn):
                     self._violate(
                         spec.NO_STALE_TLB, f"the TLB of vCPU {number} maps gfn {gfn:#x} to {pfn:#x}, which was zapped"
                     )
@@ -1316,6 +1378,8 @@ class TdpMirror(Environment):
         """Release it."""
         if self.slots_holder != self.me:
             self._violate(spec.BALANCED, "slots_lock released, not held")
+        if self.thread.invalidating and type(self.thread.op) is model.SetAttributes:
+            self._violate(spec.CONVERSION_ZAPS_OLD, "slots_lock released in the middle of a conversion")
         self.slots_holder = -1
 
     def srcu_read_lock(self) -> None:
@@ -1361,6 +1425,9 @@ class TdpMirror(Environment):
             entries = table.entries
             if len(entries) < self.entries_per_table or set(entries.values()) != {FROZEN}:
                 self._violate(spec.REMOVED_FROZEN, f"removed table {page:#x} still takes new entries")
+            above, index = table.parent or (table, 0)
+            if above.removed and above.root is not above and above.read(index) != FROZEN:
+                self._violate(spec.REMOVED_FROZEN, f"removed table {above.pa:#x}: entry {index} is not frozen in time")
             self.hold(spec.REMOVED_FROZEN)
         self.hold(spec.TABLE_GRACE_PERIOD)
         table.grace = True
@@ -1499,12 +1566,15 @@ class TdpMirror(Environment):
         self._natural(gfn, "ext_remove")
         if self.writer != self.me:
             self._violate(spec.REMOVE_WRITE_LOCKED, f"ext_remove({gfn:#x}) without the write lock")
-        cleared = self.cleared.pop(gfn, None)
+        cleared = self.cleared.get(gfn)
         if level != 1 or cleared is None or cleared[0] != pfn:
             self._violate(spec.REMOVE_ARGUMENTS, f"ext_remove({gfn:#x}, level {level}, {pfn:#x}): no such leaf cleared")
         if not self.hkid:
             self._violate(spec.HKID_ORDER, f"ext_remove({gfn:#x}) after the HKID was released")
-        refusal = self._hook("ext_remove", gfn, level, pfn)
+        try:
+            refusal = self._hook("ext_remove", gfn, level, pfn)
+        finally:
+            self.cleared.pop(gfn, None)
         if not refusal and not self.config.deep:
             self.sept.forget(gfn)
         return refusal
@@ -1565,6 +1635,7 @@ class TdpMirror(Environment):
             wanted = -EBUSY if busy else -EIO
             self.require(spec.BUSY_TO_EBUSY, result == wanted, f"{name}({gfn:#x}): {result}, expected {wanted}")
             self.require(spec.BUSY_TO_EBUSY, not (busy and self.kicked), f"{name}({gfn:#x}): vCPUs kicked on BUSY")
+            self.require(spec.BUSY_IS_NO_BUG, busy or self.bugged, f"{name}({gfn:#x}) -> {result} without a VM bug")
         if name == "ext_remove":
             if self.sept_failed:
                 told = result == -EIO or not self.profile.premapped
@@ -1715,7 +1786,10 @@ class TdpMirror(Environment):
         """Begin."""
         if self.writer != self.me:
             self._violate(spec.STALE_FAULT, "mmu_invalidate_begin without the write lock")
+        if type(self.thread.op) is model.SetAttributes:
+            self._holds_slots_lock("the invalidation of a conversion")
         self.invalidations.append((start, end))
+        self.thread.ranges.append((start, end))
         self.thread.invalidating += 1
 
     def mmu_invalidate_end(self) -> None:
@@ -1723,7 +1797,7 @@ class TdpMirror(Environment):
         if self.writer != self.me or not self.thread.invalidating:
             self._violate(spec.STALE_FAULT, "mmu_invalidate_end without the write lock, or without a beginning")
         self._move()
-        self.invalidations.pop()
+        self.invalidations.remove(self.thread.ranges.pop())
         self.sequence += 1
         self.thread.invalidating -= 1
 
@@ -1775,7 +1849,8 @@ class TdpMirror(Environment):
         """A page of the host."""
         self._grab("hva_get_pfn", slot, gfn)
         self.thread.grabbed += 1
-        return self._page(gfn, False), 1, self.max_mapping_level(slot, gfn)
+        writable = int(bool(write) or gfn not in self.config.readonly_gfns)
+        return self._page(gfn, False), writable, self.max_mapping_level(slot, gfn)
 
     def max_mapping_level(self, slot: int, gfn: int) -> int:
         """2 where the pages of a block lie side by side."""
@@ -1994,6 +2069,10 @@ class TdpMirror(Environment):
             self._violate(spec.BALANCED, f"page_unpin({pfn:#x}): no reference is held")
         if self.sept.has_page(pfn):
             self._violate(spec.FAILED_REMOVE_KEEPS_PAGE, f"page {pfn:#x} is let go while the external tree maps it")
+        if self.unclean.get(pfn):
+            self._violate(
+                spec.REMOVAL_SEQUENCE, f"page {pfn:#x} is let go before {', '.join(sorted(self.unclean[pfn]))}"
+            )
         self.pins[pfn] -= 1
 
     def wait_for_sept_zap(self, value: int) -> None:
@@ -2049,15 +2128,25 @@ class TdpMirror(Environment):
 
     def _lookup(self, root: Page, gfn: int) -> int:
         """Page frame that a root maps a gfn to, as hardware finds it; -1 for none."""
+        entry, level = self._leaf_of(root, gfn)
+        if not entry:
+            return -1
+        return ((entry & _PFN_MASK) >> spec.PAGE_SHIFT) + (gfn & (self.config.cover(level) - 1))
+
+    def _is_writable(self, root: Page, gfn: int) -> bool:
+        return bool(self._leaf_of(root, gfn)[0] >> spec.WRITE & 1)
+
+    def _leaf_of(self, root: Page, gfn: int) -> tuple[int, int]:
+        """Leaf that maps a gfn, and its level; 0 and 0 for none."""
         raw = gfn if root.is_mirror else gfn | self.bits
         table = root
         while True:
             shift = self.config.index_bits * (table.level - 1)
             entry = table.read(raw >> shift & (self.entries_per_table - 1))
             if not _present(entry):
-                return -1
+                return 0, 0
             if _is_leaf(entry, table.level):
-                return ((entry & _PFN_MASK) >> spec.PAGE_SHIFT) + (gfn & (self.config.cover(table.level) - 1))
+                return entry, table.level
             table = self.pages[entry & _PFN_MASK]
 
     def _tables(self, root: Page) -> frozenset[Table]:
@@ -2297,11 +2386,24 @@ class TdpMirror(Environment):
             self.require(spec.AGE_VALID_ONLY, bool(result) == young, f"test_age: {bool(result)}, accessed: {young}")
         return 0
 
+    def _protected(self, changed: int) -> None:
+        """After write protection the caller flushes if the call says that something changed (TDP-084)."""
+        if changed:
+            self.flush_remote_tlbs()
+        if self.scheduler is not None:
+            return
+        for number, v in enumerate(self.vcpus):
+            for gfn, (root, _, writable, _) in v.tlb.items() if v is not None else ():
+                if writable and root.listed and not root.invalid and not self._is_writable(root, gfn):
+                    self._violate(
+                        spec.NO_STALE_TLB, f"the TLB of vCPU {number} lets gfn {gfn:#x} be written, which is protected"
+                    )
+
     def _wrprot_slot(self, op: model.WrprotSlot) -> int:
         self.read_lock()
-        self.enter_int(self.driver.wrprot_slot, op.slot, 1)
+        changed = self.enter_int(self.driver.wrprot_slot, op.slot, 1)
         self.read_unlock()
-        self.flush_remote_tlbs()
+        self._protected(changed)
         return 0
 
     def _clear_dirty_slot(self, op: model.ClearDirtySlot) -> int:
@@ -2309,19 +2411,34 @@ class TdpMirror(Environment):
         self.enter(self.driver.clear_dirty_slot, op.slot)
         self.read_unlock()
         self.flush_remote_tlbs()
+        _, base, npages, _ = self.slots[op.slot]
+        self._cleared_dirty(base, base + npages, (1, 2, 3))
         return 0
+
+    def _cleared_dirty(self, start: int, end: int, levels: tuple[int, ...]) -> None:
+        """No leaf of the valid direct root within the range is dirty, unless somebody was at it meanwhile."""
+        if self.scheduler is not None or self.preempt is not None or self.frame.given:
+            return
+        for root in self.roots:
+            for table, index, entry in self._walk(root) if not root.is_mirror and not root.invalid else ():
+                gfn = self._gfn(table, index)
+                inside = start <= gfn and gfn + self.config.cover(table.level) <= end
+                if inside and table.level in levels and _is_leaf(entry, table.level) and entry >> spec.DIRTY & 1:
+                    self._violate(spec.MIRROR_UNTOUCHED, f"gfn {gfn:#x} is left dirty")
 
     def _clear_dirty_masked(self, op: model.ClearDirtyMasked) -> int:
         self.write_lock()
         self.enter(self.driver.clear_dirty_masked, op.slot, op.gfn, op.mask, int(op.wrprot))
         self.flush_remote_tlbs()
+        for bit in range(op.mask.bit_length() if not op.wrprot else 0):
+            if op.mask >> bit & 1:
+                self._cleared_dirty(op.gfn + bit, op.gfn + bit + 1, (1,))
         self.write_unlock()
         return 0
 
     def _write_protect_gfn(self, op: model.WriteProtectGfn) -> int:
         self.write_lock()
-        self.enter_int(self.driver.write_protect_gfn, op.slot, op.gfn, 1)
-        self.flush_remote_tlbs()
+        self._protected(self.enter_int(self.driver.write_protect_gfn, op.slot, op.gfn, 1))
         self.write_unlock()
         return 0
 
@@ -2395,6 +2512,7 @@ class TdpMirror(Environment):
 
     def _hva_invalidate(self, op: model.HvaInvalidate) -> int:
         self.thread.moving = ("hva", op.start, op.end)
+        self.thread.may_block = op.may_block
         self.enter(self.driver.hva_invalidate, op.start, op.end, int(op.may_block))
         self._move()
         return 0
@@ -2474,7 +2592,7 @@ class TdpMirror(Environment):
             return 0
         table.entries[index] = entry | 1 << spec.ACCESSED | (op.write << spec.DIRTY)
         offset = gfn & (self.config.cover(table.level) - 1)
-        v.tlb[gfn & ~self.bits] = (v.pgd, ((entry & _PFN_MASK) >> spec.PAGE_SHIFT) + offset, writable)
+        v.tlb[gfn & ~self.bits] = (v.pgd, ((entry & _PFN_MASK) >> spec.PAGE_SHIFT) + offset, writable, table)
         return 0
 
     def _enter_guest(self, v: Vcpu) -> bool:

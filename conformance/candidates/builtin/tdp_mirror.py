@@ -1487,6 +1487,9 @@ class Upstream:
         """tdx_vcpu_init_mem_region of one page."""
         port = self.port
         port.slots_lock()
+        if port.td_state() == spec.TD_RUNNABLE:
+            port.slots_unlock()
+            return -spec.EINVAL
         port.srcu_read_lock()
         error = self.tdp_map_page(vcpu, gpa, True)
         if error >= 0:
