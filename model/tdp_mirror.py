@@ -7,6 +7,7 @@ How entries are frozen, exchanged and flushed is judged where it happens, in the
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
@@ -593,6 +594,8 @@ class Answers:
     """The attributes of a gfn were read twice, and differed."""
     sept_failed: int = 0
     """A removal SEAMCALL failed twice."""
+    lock_dropped: int = 0
+    """mmu_lock was dropped in the middle while another thread was there."""
     split_beside: int = 0
     """Another thread split a huge leaf meanwhile."""
     kept_out: int = 0
@@ -1054,7 +1057,7 @@ def free_obsolete_roots(state: State, op: FreeObsoleteRoots, _answers: Answers) 
 def mmu_reload(state: State, op: MmuReload, answers: Answers) -> Outcomes:
     """Free obsolete roots if requested, then load what is missing (TDP-039, 021, 025)."""
     freed = _freed(state, op.vcpu)
-    if answers.cache_topup:
+    if answers.cache_topup or answers.page_alloc:
         clause = spec.ALLOCATION_BEFORE_LOCK
         return tuple(Outcome(s, -ENOMEM, because=clause, effect=clause) for s in dict.fromkeys((freed, state)))
     return Outcome(_loaded(freed, op.vcpu), 0, because=spec.RELOAD_FREES_OBSOLETE, also=_load_clauses(freed, op.vcpu))
@@ -1224,7 +1227,7 @@ def _fault(
             for after, results in ((state, refusals), (bugged, (*refusals, (-EIO, ()))))
             for result in results
         )
-    if answers.cache_topup:
+    if answers.cache_topup or answers.page_alloc:
         return Outcome(state, (-ENOMEM, ()), because=spec.ALLOCATION_BEFORE_LOCK)
     resolved = _resolve(state, gfn, private, prefetch, answers)
     if resolved is not None and not answers.mmu_invalidate_retry:
@@ -1448,7 +1451,7 @@ def tdp_map(state: State, op: TdpMap, answers: Answers, profile: Profile) -> Out
             return refused
         also = Outcome(state, (spec.RET_PF_SPURIOUS, ()), because=spec.MIRROR_4K_ONLY, effect=spec.MIRROR_NO_HUGE)
         return (*_tuple(refused), also)
-    if answers.cache_topup:
+    if answers.cache_topup or answers.page_alloc:
         return Outcome(state, (-ENOMEM, ()), because=spec.ALLOCATION_BEFORE_LOCK)
     return _map(state, index, gfn, op.private, True, False, answers, profile, op.level)
 
@@ -1552,7 +1555,7 @@ def prefault(state: State, op: Prefault, answers: Answers, profile: Profile) -> 
     if answers.signal_pending and not answers.mmu_invalidate_retry and not answers.contended:
         early += (Outcome(state, -EINTR, because=spec.PREFAULT_RESULTS),)
     freed = _freed(state, op.vcpu)
-    if answers.cache_topup:
+    if answers.cache_topup or answers.page_alloc:
         failed = dict.fromkeys((freed, _loaded(freed, op.vcpu), state))
         return early + tuple(Outcome(s, -ENOMEM, because=spec.ALLOCATION_BEFORE_LOCK) for s in failed)
     loaded = _loaded(freed, op.vcpu)
@@ -1761,18 +1764,27 @@ def age(state: State) -> Outcomes:
     return Outcome(state, 0, because=spec.AGE_VALID_ONLY, effect=spec.MIRROR_UNTOUCHED, also=clauses)
 
 
-def _protect(state: State, gfns: range, levels: tuple[int, ...]) -> Outcomes:
-    """Leaves of the valid direct root in a range lose their write permission."""
-    index = _valid(state, False)
-    after = state
-    if index != NONE:
-        root = state.roots[index]
-        leaves = frozenset(
-            (*leaf[:3], False) if leaf[1] in levels and _overlaps(state.config, leaf, gfns) else leaf
-            for leaf in root.leaves
-        )
-        after = _with_root(state, index, replace(root, leaves=leaves))
-    return Outcome(after, 0, because=spec.MIRROR_UNTOUCHED, effect=spec.MIRROR_UNTOUCHED)
+def _protect(state: State, gfns: Iterable[range], levels: tuple[int, ...]) -> Outcomes:
+    """Leaves of the valid direct root in the ranges become read-only; those of invalid roots may as well (TDP-095)."""
+    clause = spec.MIRROR_UNTOUCHED
+    states = dict.fromkeys(_protected(state, tuple(gfns), levels, wide) for wide in (False, True))
+    return tuple(Outcome(s, 0, because=clause, effect=clause) for s in states)
+
+
+def _protected(state: State, ranges: tuple[range, ...], levels: tuple[int, ...], wide: bool) -> State:
+    config = state.config
+    roots = []
+    for root in state.roots:
+        leaves = root.leaves
+        if not root.mirror and (wide or not root.invalid):
+            leaves = frozenset(
+                (*leaf[:3], False)
+                if leaf[1] in levels and any(_overlaps(config, leaf, gfns) for gfns in ranges)
+                else leaf
+                for leaf in leaves
+            )
+        roots.append(root if leaves == root.leaves else replace(root, leaves=leaves))
+    return replace(state, roots=tuple(roots))
 
 
 def _overlaps(config: Config, leaf: Leaf, gfns: range) -> bool:
@@ -1784,7 +1796,7 @@ _ALL_LEVELS = (1, 2, 3)
 
 def wrprot_slot(state: State, op: WrprotSlot) -> Outcomes:
     """Shared leaves of the slot become read-only; the mirror is not touched (TDP-095)."""
-    return _protect(state, _slot_range(state, op.slot), _ALL_LEVELS)
+    return _protect(state, (_slot_range(state, op.slot),), _ALL_LEVELS)
 
 
 def _slot_range(state: State, slot: int) -> range:
@@ -1802,11 +1814,8 @@ def clear_dirty_masked(state: State, op: ClearDirtyMasked) -> Outcomes:
     """Dirty or writable bits of the pages of 4K in the mask."""
     if not op.wrprot:
         return Outcome(state, 0, because=spec.MIRROR_UNTOUCHED, effect=spec.MIRROR_UNTOUCHED)
-    outcome: Outcomes = Outcome(state, 0, because=spec.MIRROR_UNTOUCHED, effect=spec.MIRROR_UNTOUCHED)
-    for bit in range(op.mask.bit_length()):
-        if op.mask >> bit & 1:
-            outcome = _protect(outcome.state, range(op.gfn + bit, op.gfn + bit + 1), (1,))  # type: ignore[union-attr]  # one
-    return outcome
+    gfns = (op.gfn + bit for bit in range(op.mask.bit_length()) if op.mask >> bit & 1)
+    return _protect(state, (range(gfn, gfn + 1) for gfn in gfns), (1,))
 
 
 def write_protect_gfn(state: State, op: WriteProtectGfn) -> Outcomes:
@@ -1817,7 +1826,7 @@ def write_protect_gfn(state: State, op: WriteProtectGfn) -> Outcomes:
         leaf = _covering(state.config, root, op.gfn)
         if leaf is not None:
             state = _with_root(state, index, replace(root, shielded=root.shielded | {leaf[0]}))
-    return _protect(state, range(op.gfn, op.gfn + 1), _ALL_LEVELS)
+    return _protect(state, (range(op.gfn, op.gfn + 1),), _ALL_LEVELS)
 
 
 def split_huge(state: State, op: SplitHuge, answers: Answers) -> Outcomes:
@@ -1828,7 +1837,7 @@ def split_huge(state: State, op: SplitHuge, answers: Answers) -> Outcomes:
     if index != NONE:
         for leaf in sorted(state.roots[index].leaves):
             if leaf[1] > 1 and _overlaps(state.config, leaf, range(op.start, op.end)):
-                if answers.page_alloc or answers.contended:
+                if answers.page_alloc or answers.contended or answers.lock_dropped:
                     outcomes += (Outcome(after, 0, because=spec.ITERATOR_PUTS),)
                 after = _split(after, index, leaf[0])
     if answers.page_alloc:
@@ -1846,8 +1855,25 @@ def recover_huge(state: State, op: RecoverHuge) -> Outcomes:
     outcomes: tuple[Outcome, ...] = (same,)
     for table in sorted(state.roots[index].tables):
         if table[0] == 1 and table[1] in gfns and _huge_fits(state, table[1]):
-            outcomes += tuple(replace(o, state=_without_table(o.state, index, table)) for o in outcomes)
+            outcomes += tuple(
+                replace(o, state=change(o.state, index, table))
+                for change in (_without_table, _merged)
+                for o in outcomes
+            )
     return outcomes
+
+
+def _merged(state: State, index: int, table: Table) -> State:
+    """A full table of leaves becomes the huge leaf that they could be; any other is left alone."""
+    small = [leaf for leaf in state.roots[index].leaves if leaf[1] == 1 and state.config.base(leaf[0], 2) == table[1]]
+    if len(small) < state.config.cover(2) or len({leaf[2] for leaf in small}) > 1:
+        return state
+    after = _installed_huge(state, index, table[1]).state
+    root = after.roots[index]
+    whole = _covering(state.config, root, table[1])
+    assert whole is not None
+    leaf = (*whole[:3], all(leaf[3] for leaf in small))
+    return _with_root(after, index, replace(root, leaves=root.leaves - {whole} | {leaf}))
 
 
 def _without_table(state: State, index: int, table: Table) -> State:
@@ -1986,7 +2012,7 @@ def init_region(state: State, op: InitRegion, answers: Answers, profile: Profile
     """Map a private page and add it to the TD (TDP-102)."""
     freed = _freed(state, op.vcpu)
     loaded = _loaded(freed, op.vcpu)
-    if answers.cache_topup:
+    if answers.cache_topup or answers.page_alloc:
         failed = dict.fromkeys((freed, loaded, state))
         return tuple(Outcome(s, -ENOMEM, because=spec.ALLOCATION_BEFORE_LOCK) for s in failed)
     if state.td == spec.TD_RUNNABLE:

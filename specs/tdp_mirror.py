@@ -1154,6 +1154,7 @@ PREFAULT_AFTER_FINALIZE = Clause(
     kind=Kind.SECURITY,
     text="Prefault before finalize fails EOPNOTSUPP; state=RUNNABLE is visible before pre_fault_allowed=true.",
     source="Linux 6.16 tdx_td_finalize",
+    needs=frozenset({"seamcalls"}),
 )
 
 PREMAPPED_COUNT = Clause(

@@ -160,7 +160,8 @@ _REMOVAL = (
     ("tdh_mem_page_remove", (_BUSY, _BROKEN)),
 )
 _NO_RANGES = ("flush_range", (-spec.EOPNOTSUPP,))
-_FAULTS = (_LINK, _SET, _TOPUP, _STALE, _GMEM, _HARDWARE, _NO_RANGES, *_ADD)
+_PAGES = ("page_alloc", (-ENOMEM,))
+_FAULTS = (_LINK, _SET, _TOPUP, _PAGES, _STALE, _GMEM, _HARDWARE, _NO_RANGES, *_ADD)
 _ZAPS = (_YIELD, _REMOVE, *_REMOVAL, _NO_RANGES)
 
 _HOST = (HvaInvalidate, GmemInvalidate, SetAttributes, ZapAllFast, MmuReload, PageFault, Access)
@@ -175,7 +176,7 @@ SHAPES: dict[type, Shape] = {
     VcpuCreate: Shape({"vcpu": _vcpus}, weight=1),
     VcpuDestroy: Shape({"vcpu": _vcpus}, weight=0.3, beside=(MmuReload, ZapAllFast), points=40),
     MmuReload: Shape(
-        {"vcpu": _vcpus}, weight=2, faults=(_TOPUP,), deepest=3, beside=(MmuReload, ZapAllFast), points=40,
+        {"vcpu": _vcpus}, weight=2, faults=(_TOPUP, _PAGES), deepest=3, beside=(MmuReload, ZapAllFast), points=40,
         interrupts=(ZapAllFast, InvalidateRoots),
     ),
     MmuUnload: Shape({"vcpu": _vcpus}, weight=0.5),
@@ -223,11 +224,12 @@ SHAPES: dict[type, Shape] = {
     WriteProtectGfn: Shape({"slot": _slots, "gfn": _gfns}, weight=0.4, faults=_ANY_TIME),
     SplitHuge: Shape({"slot": _slots, "start": _gfns, "end": Domain((4, 1, 2, 3))}, weight=0.5,
                      faults=(("page_alloc", (-ENOMEM,)),), deepest=3, interrupts=(PageFault,),
-                     beside=(PageFault, HvaInvalidate), points=40),
+                     beside=(PageFault, HvaInvalidate, WrprotSlot, ZapAllFast), points=40),
     RecoverHuge: Shape({"slot": _slots}, weight=0.4),
     ZapSp: Shape({"mirror": BOOLEAN, "level": Domain((1, 2)), "gfn": Domain((0, 2), (512, 2**18))}, weight=0.5),
     InvalidateRoots: Shape({"types": Domain((2, 3), (0, 1))}, weight=0.5),
-    ZapInvalidated: Shape({}, weight=0.6, faults=(_YIELD,), deepest=5, beside=(HvaInvalidate, PageFault, MmuReload),
+    ZapInvalidated: Shape({}, weight=0.6, faults=(_YIELD,), deepest=5,
+                          beside=(HvaInvalidate, PageFault, MmuReload, ZapInvalidated),
                           interrupts=(HvaInvalidate, Access, MmuReload), points=40),
     ZapAllFast: Shape({}, weight=0.6, faults=(_YIELD,), deepest=5, points=60,
                       interrupts=(PageFault, MmuReload, HvaInvalidate, Access),
@@ -237,10 +239,11 @@ SHAPES: dict[type, Shape] = {
                     deepest=3),
     SetAttributes: Shape(
         {"address": Domain((0, 0x1000, 0x2000, 0x3000), (0x100, 2**64 - 4096)),
-         "size": Domain((4096, 8192, 16384), (0, 100, 2**64 - 4096, 2**21, 2**47)),
+         "size": Domain((4096, 8192, 16384), (0, 100, 2**64 - 4096, 2**21)),
          "attributes": Domain((0, spec.ATTRIBUTE_PRIVATE), (1, 1 << 63)), "flags": Domain((0,), (1,))},
         weight=1.5, faults=(*_ZAPS, ("reserve_attributes", (-ENOMEM,))), deepest=4, points=70,
-        interrupts=(PageFault, Access, Accept), beside=(PageFault, EptViolation, Prefault, ZapAllFast, Accept),
+        interrupts=(PageFault, Access, Accept),
+        beside=(PageFault, EptViolation, Prefault, ZapAllFast, Accept, SetAttributes),
     ),
     HvaInvalidate: Shape({"start": _starts, "end": _ends, "may_block": BOOLEAN}, faults=_ZAPS, deepest=4, points=60,
                          interrupts=(PageFault, Access), beside=(PageFault, ZapAllFast, SetAttributes)),
@@ -459,8 +462,8 @@ _SEAMCALLS = (
     Step(PageFault(0, 0x1000, True), (Fault("tdh_mem_page_aug", _HOST_FIRST),)),
     Step(GmemInvalidate(0, 4), (Fault("tdh_mem_track", spec.TDX_PREVIOUS_TLB_EPOCH_BUSY),)),
     Step(GmemInvalidate(0, 1)),
-    *(Step(GmemInvalidate(0, 1), (Fault(call, _BUSY),)) for call, _ in _REMOVAL),
-    *(Step(GmemInvalidate(0, 1), (Fault(call, _BUSY), Fault(call, _BUSY, 2))) for call, _ in _REMOVAL),
+    *(Step(GmemInvalidate(0, 1), (Fault(call, busy),)) for call, (busy, *_) in _REMOVAL),
+    *(Step(GmemInvalidate(0, 1), (Fault(call, busy), Fault(call, busy, 2))) for call, (busy, *_) in _REMOVAL),
     Step(SeptSet(0, 2)),
     Step(SeptFree(0)),
     Step(SeptRemove(0)),
@@ -739,6 +742,12 @@ def _pairs() -> dict[str, Race]:
         "a violation and the end of its slot": Race(SMALL, both, Step(EptViolation(0, 0)), Step(SlotDelete(0)), 1),
         "a huge fault and a conversion of its half": Race(
             HUGE, both, _fault(2, False), Step(SetAttributes(0x3000, 4096, spec.ATTRIBUTE_PRIVATE)), 1
+        ),
+        "a split and a notifier": Race(
+            HUGE, (*both, _fault(0, False), _fault(2, False)), Step(SplitHuge(0, 0, 4)), everything, 1
+        ),
+        "a split and write protection": Race(
+            HUGE, (*both, _fault(0, False), _fault(2, False)), Step(SplitHuge(0, 0, 4)), Step(WrprotSlot(0)), 1
         ),
         "a fast fault and write protection": Race(
             HUGE, (*both, _fault(0, False), Step(WrprotSlot(0))), Step(FastFault(0, SHARED, False, True)),

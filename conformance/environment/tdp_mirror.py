@@ -140,6 +140,7 @@ class Thread:
         "exit",
         "failed",
         "flush",
+        "gave_up",
         "grabbed",
         "in_guest",
         "invalidating",
@@ -182,6 +183,8 @@ class Thread:
         self.slots = 0
         self.lost: tuple[int, int] | None = None
         """page and index of the last freeze that was lost."""
+        self.gave_up = False
+        """Whether it met one the last time that it had the lock, and so must say RETRY."""
         self.met_frozen = False
         """Whether this mapper met a frozen entry since it took mmu_lock."""
         self.in_guest = False
@@ -500,6 +503,7 @@ class TdpMirror(Environment):
         "gmem_get_pfn": (spec.SNAPSHOT_FIRST, spec.NO_ALIAS_IN_CALLS),
         "hva_get_pfn": (spec.SNAPSHOT_FIRST, spec.NO_ALIAS_IN_CALLS),
         "cache_topup": (spec.ALLOCATION_BEFORE_LOCK,),
+        "page_alloc": (spec.ALLOCATION_BEFORE_LOCK,),
         "role_invalidate": (spec.INVALIDATE_WRITE_LOCK,),
         "roots_del": (spec.FREED_AFTER_GRACE,),
         "roots_add": (spec.ROOT_KIND_FIXED, spec.ONE_ROOT_PER_ROLE, spec.ROOT_WITHOUT_EXTERNAL),
@@ -790,6 +794,8 @@ class TdpMirror(Environment):
         me = self.me
         if self.readers[me] or self.writer == me:
             self._violate(spec.ALLOCATION_BEFORE_LOCK, "page_alloc under mmu_lock")
+        if self.scheduler is not None and type(self.thread.op) is model.SplitHuge:
+            self.frame.given.setdefault("lock_dropped", 1)
         return 0 if self.refused("page_alloc") else self._new(kind, init)
 
     def page_free(self, page: int) -> None:
@@ -857,8 +863,9 @@ class TdpMirror(Environment):
         value = table.entries.get(index, table.init)
         if value == FROZEN and self.scheduler is not None:
             self._contended()
-            if table.linked and type(self.thread.op) in _MAPPING:
-                self.thread.met_frozen = True
+            thread = self.thread
+            if table.linked and type(thread.op) in _MAPPING and (self.readers[self.me] or self.writer == self.me):
+                thread.met_frozen = True
         return value
 
     def _may_map(self, what: str) -> None:
@@ -893,7 +900,6 @@ class TdpMirror(Environment):
             thread.stale = now
             if new == FROZEN:
                 thread.lost = (page, index)
-                self.hold(spec.LOST_FREEZE)
             self._contended()
             return found
         thread.lost = None
@@ -1302,6 +1308,7 @@ class TdpMirror(Environment):
         self._check_tlbs()
         self.readers[me] = 0
         self.threads[me].phase = 0
+        self.threads[me].gave_up = self.threads[me].met_frozen
         self.threads[me].met_frozen = False
 
     def write_lock(self) -> None:
@@ -1519,6 +1526,7 @@ class TdpMirror(Environment):
                 self._violate(
                     spec.BUILD_TOP_DOWN, f"{what}({gfn:#x}, level {level}): the external tree lacks table {table}"
                 )
+        self.hold(spec.LOST_FREEZE)
         return key
 
     def ext_link(self, gfn: int, level: int, page: int) -> int:
@@ -1613,13 +1621,14 @@ class TdpMirror(Environment):
         else:
             hook = getattr(self.driver, name.replace("ext_", "sept_"))
             self.kicked, self.refusals, self.sept_failed, self.excused = False, {}, False, False
+            was_bugged = self.bugged
             refusal = self.enter_int(hook, gfn, level, page)
             if refusal and not self.excused and not self.config.early:
                 statuses = ", ".join(f"{call}: {status:#x}" for call, status in self.refusals.items())
                 self._violate(
                     _HOOK_CLAUSES[name], f"{name}({gfn:#x}, level {level}) -> {refusal}; {statuses or 'no call'}"
                 )
-            self._judge_hook(name, gfn, refusal)
+            self._judge_hook(name, gfn, refusal, was_bugged)
             if refusal:
                 self.frame.given.setdefault(name, refusal)
         if refusal:
@@ -1628,7 +1637,7 @@ class TdpMirror(Environment):
                 self._kill()
         return refusal
 
-    def _judge_hook(self, name: str, gfn: int, result: int) -> None:
+    def _judge_hook(self, name: str, gfn: int, result: int, was_bugged: bool) -> None:
         """What a candidate's hook made of the firmware's answers (TDP-097, 098, 099)."""
         if name in ("ext_link", "ext_set") and self.refusals:
             busy = all(_is_busy(status) for status in self.refusals.values())
@@ -1640,7 +1649,12 @@ class TdpMirror(Environment):
             if self.sept_failed:
                 told = result == -EIO or not self.profile.premapped
                 self.require(spec.BUSY_RETRY_ONCE, told and self.bugged, f"ext_remove({gfn:#x}) -> {result}")
-            elif not self.bugged:
+            elif not was_bugged:
+                self.require(
+                    spec.BUSY_RETRY_ONCE if self.refusals else spec.REMOVAL_SEQUENCE,
+                    not result,
+                    f"ext_remove({gfn:#x}) -> {result}, refused: {_hex(self.refusals)}",
+                )
                 gone = not self.sept.state(gfn)
                 self.require(spec.REMOVAL_SEQUENCE, gone, f"ext_remove({gfn:#x}) -> {result}, the page is still there")
             dirty = {pfn: missing for pfn, missing in self.unclean.items() if missing}
@@ -2265,7 +2279,13 @@ class TdpMirror(Environment):
             | op.private << spec.PFERR_PRIVATE_ACCESS
             | 1 << spec.PFERR_GUEST_FINAL
         )
-        return self._with_srcu(self.driver.page_fault, op.vcpu, op.gpa, code, int(op.prefetch))
+        return self._retries(*self._with_srcu(self.driver.page_fault, op.vcpu, op.gpa, code, int(op.prefetch)))
+
+    def _retries(self, result: int, exit_record: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+        """What a mapper says that met FROZEN (TDP-044)."""
+        if self.thread.gave_up and result >= 0 and result != spec.RET_PF_RETRY:
+            self._violate(spec.FROZEN_IS_OWNED, f"result {result} after a frozen entry was met")
+        return result, exit_record
 
     def _tdp_map(self, op: model.TdpMap) -> tuple[int, tuple[int, ...]]:
         gfn = op.gpa >> spec.PAGE_SHIFT & ~self.bits
@@ -2282,7 +2302,7 @@ class TdpMirror(Environment):
             self.driver.tdp_map, op.vcpu, op.gpa, self._page(base, op.private), int(op.private), 1, op.level
         )
         self.read_unlock()
-        return result, ()
+        return self._retries(result, ())
 
     def _faultin(self, op: model.Faultin) -> tuple[int, tuple[int, ...]]:
         return self._with_srcu(self.driver.faultin_pfn, op.vcpu, op.gfn, int(op.private))
@@ -2322,6 +2342,7 @@ class TdpMirror(Environment):
         if result:
             self.flush_remote_tlbs()
         thread.flush = False
+        self.hold(spec.FLUSH_BEFORE_YIELD)
 
     def _bounded(self, start: int, direct: bool) -> None:
         """A walk of direct roots from beyond the split warns (TDP-016)."""
@@ -2372,7 +2393,7 @@ class TdpMirror(Environment):
     def _age(self, op: model.Age) -> int:
         young, others = self._bits_of(spec.ACCESSED, op.start, op.end)
         result = self.enter_int(self.driver.age_gfn_range, op.start, op.end)
-        if self.scheduler is None and self.config.direct_bits > op.start:
+        if self.scheduler is None and op.start < op.end and (not self.bits or op.start < self.bits):
             after, still = self._bits_of(spec.ACCESSED, op.start, op.end)
             self.require(spec.AGE_VALID_ONLY, bool(result) == young, f"age: {bool(result)}, accessed: {young}")
             self.require(spec.AGE_VALID_ONLY, not after, "age leaves accessed bits in the range")
@@ -2382,7 +2403,7 @@ class TdpMirror(Environment):
     def _test_age(self, op: model.TestAge) -> int:
         young, _ = self._bits_of(spec.ACCESSED, op.start, op.end)
         result = self.enter_int(self.driver.test_age_gfn, op.start, op.end)
-        if self.scheduler is None and self.config.direct_bits > op.start:
+        if self.scheduler is None and op.start < op.end and (not self.bits or op.start < self.bits):
             self.require(spec.AGE_VALID_ONLY, bool(result) == young, f"test_age: {bool(result)}, accessed: {young}")
         return 0
 
@@ -2721,8 +2742,12 @@ def _base(slot: model.Slot) -> int:
     return slot[1]
 
 
-def _hex(values: dict[int, Any]) -> str:
-    return "{" + ", ".join(f"{key:#x}: {value}" for key, value in values.items()) + "}"
+def _hex(values: dict[Any, Any]) -> str:
+    return "{" + ", ".join(f"{_number(key)}: {_number(value)}" for key, value in values.items()) + "}"
+
+
+def _number(value: Any) -> str:
+    return f"{value:#x}" if isinstance(value, int) else str(value)
 
 
 ENVIRONMENT = TdpMirror

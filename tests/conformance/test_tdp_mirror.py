@@ -745,6 +745,8 @@ SCHEDULES = {
     "a prefault and the end of its slot": 150,
     "a violation and the end of its slot": 138,
     "a huge fault and a conversion of its half": 100,
+    "a split and a notifier": 152,
+    "a split and write protection": 128,
     "a fast fault and write protection": 46,
     "a page accepted and taken": 76,
     "two pages added": 104,

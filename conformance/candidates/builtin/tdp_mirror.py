@@ -1081,7 +1081,7 @@ class Upstream:
     def clear_bits(self, it: Iter, bits: int) -> bool:
         """Clear bits of a present leaf, whatever hardware does meanwhile; whether one was set."""
         while True:
-            if not is_present(it.old_spte) or it.old_spte == FROZEN:
+            if not is_present(it.old_spte) or not is_last(it.old_spte, it.level):
                 return False
             new = it.old_spte & ~bits
             if new == it.old_spte:
@@ -1175,7 +1175,9 @@ class Upstream:
             child.gfn = it.gfn
             self.init_sp(child)
             self.fill_split(child, it.old_spte)
-            if not self.link_sp(self.sps[it.page], it.index, it.gfn, it.old_spte, child):
+            if self.link_sp(self.sps[it.page], it.index, it.gfn, it.old_spte, child):
+                it.yielded = True
+            else:
                 child = None
         port.rcu_read_unlock()
         if child is not None:
