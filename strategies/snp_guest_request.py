@@ -60,9 +60,11 @@ from specs.snp_guest_request import (
     ENOMEM,
     ENOSPC,
     ETIMEDOUT,
+    INVALID_KEY,
     SEV,
     SEV_ES,
     SNP,
+    UNUSED_STATUS,
 )
 from strategies.domain import Domain, Race, Scope, Shape, just
 
@@ -72,6 +74,7 @@ CONFIGS = (
     Config(vcpus=2),
     Config(vcpus=2, certs=True),
     Config(second=SNP),
+    Config(certs=True, second=SNP),
     Config(second=SEV_ES),
     Config(started=False),
     Config(count=2**64 - 4),
@@ -89,21 +92,43 @@ _MESSAGES = Domain(
     ("report", "key", "bad-tag", "replay"), tuple(m for m in MESSAGES if m not in ("report", "key")), usual=0.6
 )
 _REQUESTS = Domain(
-    ("R",), ("hole", "P", "R+8", "private", "readonly", "0", "2^51", "2^52-4096", "2^63", "-4096", "R+4095"), usual=0.85
+    ("R",),
+    ("hole", "P", "R+8", "private", "readonly", "0", "2^51", "2^52-4096", "2^63", "-4096", "R+4095", "R+2048"),
+    usual=0.85,
 )
 _RESPONSES = Domain(
     ("P",),
-    ("P'", "hole", "R", "private", "readonly", "G", "G'", "D", "P+8", "P+1", "0", "2^51", "2^63", "-4096", "R'"),
+    (
+        "P'",
+        "hole",
+        "R",
+        "private",
+        "readonly",
+        "G",
+        "G'",
+        "D",
+        "P+8",
+        "P+1",
+        "P+2048",
+        "0",
+        "2^51",
+        "2^63",
+        "-4096",
+        "R'",
+    ),
     usual=0.7,
 )
 _DATA = Domain(
-    ("D", "D3"), ("D+8", "hole", "P", "G", "private", "readonly", "D1", "D+1", "0", "2^63", "-4096"), usual=0.75
+    ("D", "D3"),
+    ("D+8", "hole", "P", "G", "private", "readonly", "D1", "D+1", "D+2048", "0", "2^63", "-4096"),
+    usual=0.75,
 )
 _NPAGES = Domain((4, 0, 1, 2), (3, 5, 2**20, 2**51, 2**52 - 1, 2**52, 2**52 + 1, 2**63, 2**64 - 1), usual=0.75)
-_MISSING = Domain(("",), ("a", "b", "ab", "1", "2", "c", "12", "c12ab"), usual=0.88)
-_USAGE = Domain((0,), (1, 0xFFFFFFFF), usual=0.95)
-_GHCB = Domain(("own",), ("spare",), usual=0.95)
+_MISSING = Domain(("",), ("a", "b", "ab", "1", "2", "c", "12", "x", "d", "c12ab", "abxd"), usual=0.88)
+_USAGE = Domain((0,), (1, 0xFFFFFFFF, 2, 0x10000, 2**31), usual=0.95)
+_GHCB = Domain(("own",), ("spare", "sibling"), usual=0.95)
 
+_STATUSES = tuple(s for s in range(1, INVALID_KEY + 1) if s != UNUSED_STATUS)
 _COMMAND = (
     0x16,
     0x1D,
@@ -115,6 +140,8 @@ _COMMAND = (
     -ETIMEDOUT,
     LATE_EFAULT,
 )
+_RETS = tuple(e for e in (*range(1, 41), 110, 255) if e not in (EIO, EAGAIN, ENOSPC))
+"""What userspace may answer though it means nothing."""
 _REQUEST_FAULTS = (
     ("snp_guest_request", _COMMAND),
     ("snp_page_reclaim", (-EIO,)),
@@ -156,10 +183,10 @@ SHAPES: dict[type, Shape] = {
             "missing": _MISSING,
             "usage": _USAGE,
             "ghcb": _GHCB,
-            "race": Domain(("",), ("type", "info1", "info2"), usual=0.92),
+            "race": Domain(("",), ("type", "info1", "info2", "code", "valid", "usage"), usual=0.92),
         },
         weight=6,
-        faults=_REQUEST_FAULTS,
+        faults=(("snp_guest_request", _STATUSES), *_REQUEST_FAULTS),
         deepest=2,
         interrupts=(GuestRequest, RemoveSlot, CloseFd),
         beside=(GuestRequest, ExtGuestRequest, RemoveSlot),
@@ -176,7 +203,7 @@ SHAPES: dict[type, Shape] = {
             "missing": _MISSING,
             "usage": _USAGE,
             "ghcb": _GHCB,
-            "race": Domain(("",), ("type", "rax", "rbx", "info1", "info2"), usual=0.88),
+            "race": Domain(("",), ("type", "rax", "rbx", "info1", "info2", "code", "valid", "usage"), usual=0.88),
         },
         weight=6,
         faults=_REQUEST_FAULTS,
@@ -189,9 +216,11 @@ SHAPES: dict[type, Shape] = {
     Continue: Shape(
         {
             "vcpu": _VCPUS,
-            "ret": Domain((0, ENOSPC, EAGAIN, EIO), (1, 22, 2**64 - ENOSPC, 2**32 + ENOSPC, 2**64 - 1), usual=0.8),
-            "npages": Domain((1, 2, 0), (5, 2**52, 2**64 - 1), usual=0.9),
-            "race": Domain(("",), ("ret", "rax", "rbx", "info1", "info2"), usual=0.8),
+            "ret": Domain(
+                (0, ENOSPC, EAGAIN, EIO), (*_RETS, 2**64 - ENOSPC, 2**32 + ENOSPC, 2**32, 2**63, 2**64 - 1), usual=0.8
+            ),
+            "npages": Domain((1, 2, 0), (5, 2**32 + 1, 2**52, 2**64 - 1), usual=0.9),
+            "race": Domain(("",), ("ret", "rax", "rbx", "info1", "info2", "valid"), usual=0.8),
         },
         weight=6,
         faults=_REQUEST_FAULTS[:6],
@@ -224,7 +253,7 @@ SHAPES: dict[type, Shape] = {
     HostSetExtConfig: Shape(
         {
             "blob": Domain(("H", "I"), ("",)),
-            "length": Domain((4096, 8192), (0, 1, 4097, 0x4000)),
+            "length": Domain((4096, 8192), (0, 1, 2048, 4097, 0x1800, 0x4000)),
             "tcb": Domain((0,), (1, 2)),
             "writable": Domain((True,), (False,), usual=0.95),
         },
@@ -245,7 +274,10 @@ SHAPES: dict[type, Shape] = {
         beside=(GetReport, GetDerivedKey, GetExtReport),
     ),
     GetDerivedKey: Shape(
-        {"host": Domain(((), ("busy",)), tuple((h,) for h in HOSTS), usual=0.5), "fields": Domain((0, 9), (63,))},
+        {
+            "host": Domain(((), ("busy",)), tuple((h,) for h in HOSTS), usual=0.5),
+            "fields": Domain((0, 9), (63, 16, 32)),
+        },
         weight=2,
         beside=(GetReport, GetDerivedKey),
     ),
@@ -263,7 +295,7 @@ SHAPES: dict[type, Shape] = {
                 ),
                 usual=0.5,
             ),
-            "certs_len": Domain((0x4000, 0), (4096, 8192, 1, 4095, 0x4001, 0x5000), usual=0.6),
+            "certs_len": Domain((0x4000, 0), (4096, 8192, 1, 2048, 4095, 0x1800, 0x4001, 0x5000), usual=0.6),
             "buffer": Domain((True,), (False,)),
         },
         weight=4,
@@ -349,22 +381,23 @@ def _refused(ops: tuple[Any, ...], faults: tuple[tuple[str, tuple[int, ...]], ..
     return tuple(Step(op, (Fault(call, value),)) for op in ops for call, values in faults for value in values)
 
 
-_ADDRESSES = ("R", "P", "hole", "private", "readonly", "R+8", "2^63")
-_PLACES = ("P", "P'", "R", "G", "G'", "hole", "private", "readonly", "P+8", "D", "-4096")
+_ADDRESSES = ("R", "P", "hole", "private", "readonly", "R+8", "R+2048", "0", "2^63")
+_PLACES = ("P", "P'", "R", "G", "G'", "hole", "private", "readonly", "P+8", "P+2048", "D", "0", "-4096")
 _BASIC_INPUTS = _each(
     *(GuestRequest(0, "report", req, resp) for req in _ADDRESSES for resp in _PLACES),
     *(GuestRequest(0, message) for message in MESSAGES),
-    *(GuestRequest(0, missing=m, usage=u) for m in ("", "1", "2", "c", "a") for u in (0, 1)),
+    *(GuestRequest(0, missing=m, usage=u) for m in ("", "1", "2", "c", "a", "abxd") for u in (0, 1)),
+    *(GuestRequest(0, usage=u) for u in (2, 0x10000, 2**31, 0xFFFFFFFF)),
     *(GuestRequest(0, "report", "R+8", "P+8", m, u) for m in ("", "1") for u in (0, 1)),
-    GuestRequest(0, ghcb="spare"),
-    *(GuestRequest(0, race=race) for race in ("type", "info1", "info2")),
+    *(GuestRequest(0, ghcb=ghcb) for ghcb in ("spare", "sibling")),
+    *(GuestRequest(0, race=race) for race in ("type", "info1", "info2", "code", "valid", "usage")),
     *(UnknownExit(0, m, u) for m in ("", "c") for u in (0, 1)),
 )
 _EXTENDED_INPUTS = _each(
     *(
         ExtGuestRequest(0, message, data=data, npages=npages, missing=missing)
         for message in ("report", "key", "bad-tag", "key-bad-tag")
-        for data in ("D", "D3", "D+8", "hole", "P", "private", "readonly", "2^63")
+        for data in ("D", "D3", "D+8", "D+2048", "hole", "P", "private", "readonly", "2^63")
         for npages in (0, 1, 2, 2**52)
         for missing in ("", "a", "b")
     ),
@@ -372,8 +405,9 @@ _EXTENDED_INPUTS = _each(
     *(ExtGuestRequest(0, req=req) for req in _ADDRESSES),
     *(ExtGuestRequest(0, message) for message in MESSAGES),
     *(ExtGuestRequest(0, npages=npages) for npages in (3, 4, 5, 2**20, 2**51, 2**52 - 1, 2**52 + 1, 2**63, 2**64 - 1)),
-    *(ExtGuestRequest(0, race=race) for race in ("type", "rax", "rbx", "info1", "info2")),
-    *(ExtGuestRequest(0, missing=m, usage=u) for m in ("1", "2", "c", "ab") for u in (0, 1)),
+    *(ExtGuestRequest(0, race=race) for race in ("type", "rax", "rbx", "info1", "info2", "code", "valid", "usage")),
+    *(ExtGuestRequest(0, missing=m, usage=u) for m in ("1", "2", "c", "ab", "xd") for u in (0, 1)),
+    *(ExtGuestRequest(0, ghcb=ghcb) for ghcb in ("spare", "sibling")),
 )
 _ONE_OF_EACH = (GuestRequest(0), ExtGuestRequest(0), GuestRequest(0, "bad-tag"))
 _REFUSALS = _refused(_ONE_OF_EACH, _REQUEST_FAULTS) + tuple(
@@ -381,6 +415,11 @@ _REFUSALS = _refused(_ONE_OF_EACH, _REQUEST_FAULTS) + tuple(
     for op in _ONE_OF_EACH[:2]
     for command in (0x16, -EBADF, -ETIMEDOUT, LATE_EFAULT)
     for call in ("snp_page_reclaim", "rmp_make_shared")
+)
+_STATUS_TABLE = tuple(
+    Step(op, (Fault("snp_guest_request", status),))
+    for op in (GuestRequest(0), ExtGuestRequest(0))
+    for status in _STATUSES
 )
 _LIFE = (
     *_each(
@@ -435,6 +474,52 @@ _ANSWERS = _each(
     EnableReqCerts(0),
     Wait(),
 )
+_ANSWER_TABLE = _each(
+    ExtGuestRequest(0),
+    *(ExtGuestRequest(0, data=data) for data in ("0", "2^51", "2^63", "-4096")),
+    *(ExtGuestRequest(0, npages=n) for n in (0, 1, 5, 2**20, 2**32, 2**51, 2**52 - 1, 2**52, 2**63, 2**64 - 1)),
+    *(Continue(0, ret) for ret in (0, ENOSPC, EAGAIN, EIO, *_RETS, 2**32, 2**32 + ENOSPC, 2**63, 2**64 - 1)),
+    *(Continue(0, 2**64 - errno) for errno in (EIO, EAGAIN, ENOSPC)),
+    *(Continue(0, ENOSPC, n) for n in (0, 2, 5, 2**32 + 1, 2**52, 2**64 - 1)),
+    Continue(0, race="valid"),
+)
+_OTHER_KIND = _each(
+    *(VmCreate(0, kind) for kind in (SEV_ES, SEV)),
+    SevInit(0),
+    EnableReqCerts(0),
+    VcpuCreate(0),
+    GuestRequest(0),
+    ExtGuestRequest(0),
+    UnknownExit(0),
+    VmDestroy(0),
+)
+_FILES = _each(
+    VmCreate(0),
+    SevInit(0),
+    LaunchStart(0),
+    CloseFd(0),
+    CloseFd(0, True),
+    LaunchFinish(0),
+    VcpuCreate(0),
+    RegisterGhcb(0),
+    GuestRequest(0),
+    ExtGuestRequest(0),
+    Decommission(0),
+)
+_TWO_FETCH = _each(
+    ExtGuestRequest(0),
+    ExtGuestRequest(2),
+    GuestRequest(2),
+    Continue(0),
+    Continue(2),
+    Continue(0, ENOSPC, 2),
+    VmDestroy(0),
+    VmDestroy(1),
+    Boot(0),
+    Boot(0, certs=True),
+    Boot(1),
+    Boot(1, certs=True),
+)
 _TWO = (GuestRequest(0), GuestRequest(1), GuestRequest(1, resp="P'"), ExtGuestRequest(1), GuestRequest(1, "bad-tag"))
 _SIDE_BY_SIDE = tuple(
     Step(Parallel(Step(GuestRequest(0, "key") if other.vcpu else ExtGuestRequest(0)), Step(other), (k,)))
@@ -461,10 +546,10 @@ _BLOBS = (
     *_each(
         *(
             SetInstanceCerts(0, blob, length)
-            for blob, length in (("A", 8192), ("B", 4097), ("B", 20), ("A", 0), ("A", 0x4001))
+            for blob, length in (("A", 8192), ("B", 4097), ("B", 20), ("A", 0), ("A", 0x4000), ("A", 0x4001))
         ),
         *(GetInstanceCerts(0, length) for length in (0, 4096, 4097, 0x4000)),
-        *(HostSetExtConfig("H", length) for length in (4096, 8192, 0, 4097)),
+        *(HostSetExtConfig("H", length) for length in (4096, 8192, 0, 4097, 0x1800)),
         HostSetExtConfig("", 0),
         HostSetExtConfig("I", 4096, 2),
         HostSetExtConfig("H", 4096, 1),
@@ -483,6 +568,22 @@ _BLOBS = (
         (SetInstanceCerts(0, "B", 8192), HostSetExtConfig("I", 8192, 2)), (*_STORE_FAULTS, ("snp_config", (-EIO,)))
     ),
     *_refused((GetInstanceCerts(0), HostGetExtConfig()), (("copy_to_user", (-EFAULT,)),)),
+)
+_MOVED_BLOBS = _each(
+    SetInstanceCerts(0, "A", 8192),
+    SetInstanceCerts(1, "B", 4096),
+    SetInstanceCerts(1, "B", 0),
+    HostSetExtConfig("H", 4096),
+    MoveFrom(),
+    ExtGuestRequest(0),
+    ExtGuestRequest(2),
+    GetInstanceCerts(0),
+    GetInstanceCerts(1),
+    Decommission(1),
+    VmDestroy(0),
+    VmDestroy(1),
+    Boot(0),
+    Boot(1),
 )
 _STORES = tuple(
     Step(Parallel(Step(ExtGuestRequest(0)), Step(other), (k,)))
@@ -503,7 +604,8 @@ _DRIVER = (
         *(GetReport((host,)) for host in HOSTS),
         GetReport(),
         GetDerivedKey(),
-        GetDerivedKey(("status",)),
+        GetDerivedKey((), 63),
+        *(GetDerivedKey((host,)) for host in ("status", "sealed-size", "sealed-type")),
         *(GetExtReport((host,)) for host in HOSTS),
         *(
             GetExtReport(hosts)
@@ -514,13 +616,12 @@ _DRIVER = (
                 ("too-small", "drop"),
             )
         ),
-        *(GetExtReport((), length) for length in (0, 4096, 8192, 1, 4095, 0x4001, 0x5000)),
+        *(GetExtReport((), length) for length in (0, 4096, 8192, 1, 2048, 0x1800, 4095, 0x4001, 0x5000)),
         GetExtReport((), 0x4000, False),
         GetExtReport((), 1, False),
         Close(),
         Open(0),
-        Open(1),
-        Open(4),
+        *(Open(vmpck) for vmpck in (1, 2, 3, 4)),
         Kexec(0),
         Kexec(1),
     ),
@@ -534,6 +635,7 @@ _DRIVERS = tuple(
         (GetReport(), GetReport()),
         (GetExtReport(), GetExtReport((), 0)),
         (GetExtReport(("busy",)), GetDerivedKey()),
+        (GetReport(("status",)), GetDerivedKey()),
     )
     for k in range(44)
 )
@@ -543,7 +645,7 @@ _G = frozenset({"guest"})
 
 SCOPES: dict[str, Scope] = {
     "basic inputs": Scope(Config(), _BASIC_INPUTS, depth=2, needs=_H, in_gate=False),
-    "inputs": Scope(Config(), _BASIC_INPUTS + _EXTENDED_INPUTS, depth=1, states=16, transitions=615, needs=_H),
+    "inputs": Scope(Config(), _BASIC_INPUTS + _EXTENDED_INPUTS, depth=1, states=16, transitions=730, needs=_H),
     "refusals": Scope(Config(), _each(*_ONE_OF_EACH) + _REFUSALS, depth=2, states=18, transitions=608, needs=_H),
     "life": Scope(Config(started=False), _LIFE, depth=7, states=57, transitions=796, needs=_H),
     "running": Scope(Config(), _RUNNING, depth=3, states=229, transitions=830, needs=_H),
@@ -564,6 +666,27 @@ SCOPES: dict[str, Scope] = {
         needs=_H,
         profiles=frozenset({"upstream"}),
     ),
+    "statuses": Scope(Config(), _STATUS_TABLE, depth=1, states=2, transitions=76, needs=_H),
+    "table of answers": Scope(
+        Config(certs=True),
+        _ANSWER_TABLE,
+        depth=2,
+        states=18,
+        transitions=870,
+        needs=_H,
+        profiles=frozenset({"upstream"}),
+    ),
+    "other kinds": Scope(Config(started=False), _OTHER_KIND, depth=5, states=7, transitions=22, needs=_H),
+    "files": Scope(Config(started=False), _FILES, depth=8, states=44, transitions=180, needs=_H),
+    "two that fetch": Scope(
+        Config(certs=True, second=SNP),
+        _TWO_FETCH,
+        depth=4,
+        states=62,
+        transitions=177,
+        needs=_H,
+        profiles=frozenset({"upstream"}),
+    ),
     "side by side": Scope(
         Config(vcpus=2),
         _each(*_TWO) + _SIDE_BY_SIDE,
@@ -573,7 +696,15 @@ SCOPES: dict[str, Scope] = {
         needs=_H,
     ),
     "other GHCB": Scope(
-        Config(vcpus=2), _each(*(GuestRequest(0, resp=p) for p in _PLACES)), depth=1, states=5, transitions=11, needs=_H
+        Config(vcpus=2),
+        _each(
+            *(GuestRequest(0, resp=p) for p in _PLACES),
+            *(kind(vcpu, ghcb="sibling") for kind in (GuestRequest, ExtGuestRequest) for vcpu in (0, 1)),
+        ),
+        depth=1,
+        states=5,
+        transitions=17,
+        needs=_H,
     ),
     "other VM": Scope(Config(second=SNP), _OTHER_VM, depth=3, states=64, transitions=226, needs=_H),
     "moved VM": Scope(Config(), _OTHER_VM, depth=3, states=34, transitions=93, needs=_H),
@@ -589,6 +720,8 @@ SCOPES: dict[str, Scope] = {
         Config(throttle=True, second=SNP),
         _each(GuestRequest(0), GuestRequest(2), ExtGuestRequest(0), Wait()),
         depth=4,
+        states=19,
+        transitions=56,
         needs=_H,
     ),
     "blobs": Scope(Config(), _BLOBS, depth=3, needs=_H, profiles=_INPLACE),
@@ -599,10 +732,11 @@ SCOPES: dict[str, Scope] = {
         needs=_H,
         profiles=_INPLACE,
     ),
+    "blobs that move": Scope(Config(), _MOVED_BLOBS, depth=4, needs=_H, profiles=_INPLACE),
     "shutdown": Scope(Config(started=False), _SHUTDOWN, depth=4, needs=_H, profiles=_INPLACE),
-    "driver": Scope(Config(side="guest"), _DRIVER, depth=3, states=48, transitions=903, needs=_G),
+    "driver": Scope(Config(side="guest"), _DRIVER, depth=3, states=64, transitions=1277, needs=_G),
     "driver in the loop": Scope(
-        Config(side="guest", host="hypervisor"), _DRIVER, depth=1, states=6, transitions=62, needs=_G
+        Config(side="guest", host="hypervisor"), _DRIVER, depth=1, states=6, transitions=77, needs=_G
     ),
     "driver's last numbers": Scope(
         Config(side="guest", count=2**32 - 6),
@@ -613,7 +747,7 @@ SCOPES: dict[str, Scope] = {
         needs=_G,
     ),
     "drivers side by side": Scope(
-        Config(side="guest"), _each(GetReport()) + _DRIVERS, depth=1, states=3, transitions=133, needs=_G
+        Config(side="guest"), _each(GetReport()) + _DRIVERS, depth=1, states=5, transitions=177, needs=_G
     ),
     "tables": Scope(
         Config(side="guest"),
@@ -654,6 +788,7 @@ def _races() -> dict[str, Race]:
         "extended-host-store": Race(two, hosted, extended, host_store, profiles=_KERNEL_CERTS),
         "report-report": Race(guest, (), Step(GetReport()), Step(GetReport())),
         "busy-report-key": Race(guest, (), Step(GetReport(("busy",))), Step(GetDerivedKey())),
+        "refused-report-key": Race(guest, (), Step(GetReport(("status",))), Step(GetDerivedKey())),
         "extended-extended": Race(guest, (), Step(GetExtReport()), Step(GetExtReport((), 0))),
     }
 

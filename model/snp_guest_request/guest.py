@@ -36,16 +36,31 @@ Call = GetReport | GetDerivedKey | GetExtReport
 HONEST_PAGES = 2
 """Pages that the honest host's certificates need."""
 
-BUSY_FOREVER = 40
-"""How often the host says BUSY for `busy-forever`."""
+BUSY = {"busy-long": 28, "busy-forever": 40}
+"""How often the host says BUSY, by name: for less than 60 s, and for more."""
 
 REPLAYS = ("drop", "replay")
 """Success is reported, but firmware was not asked."""
 
-TAMPERED = ("wrong-number", "wrong-type", "wrong-version", "size-huge", "size-0", "corrupt", "tag")
-"""Firmware was asked, and its answer changed on the way."""
+TAMPERED = (
+    "wrong-number",
+    "wrong-type",
+    "wrong-version",
+    "size-huge",
+    "size-0",
+    "corrupt",
+    "tag",
+    "sealed-number",
+    "sealed-type",
+    "sealed-version",
+    "sealed-size",
+)
+"""Firmware was asked, and its answer changed on the way; `sealed`: by somebody who has the key."""
 
-HONEST = ("ok", "toctou", "lost", "exception", *TAMPERED)
+LOST = ("lost", "lost-status", "exception")
+"""Firmware was asked, and its answer arrived, but the host reports a failure."""
+
+HONEST = ("ok", "toctou", *LOST, *TAMPERED)
 """Treatments in which the request reaches firmware, unless its certificates need more pages."""
 
 REFUSALS = {"status": 0x16, "generic": 0xFFFFFFFF << 32, "both-halves": (5 << 32) | 0x16, "malformed": 0}
@@ -57,15 +72,14 @@ HOSTS = (
     "busy",
     "too-small",
     "too-small-lie",
-    "busy-forever",
-    "lost",
-    "exception",
+    *BUSY,
+    *LOST,
     *REPLAYS,
     *TAMPERED,
     *REFUSALS,
 )
-"""What a host may do with one exit. `lost`: firmware was asked, and the generic error reported;
-`exception`: the same with SW_EXITINFO1 1 and nothing in SW_EXITINFO2.
+"""What a host may do with one exit. `lost` reports the generic error, `lost-status` a firmware status,
+`exception` has SW_EXITINFO1 1 and nothing in SW_EXITINFO2.
 `toctou`: the response is good until it was read once."""
 
 BUSY_SURELY_TAKEN = 30
@@ -90,6 +104,11 @@ TABLES: dict[str, tuple[str, ...]] = {
 
 SOUND_TABLES = ("two", "empty", "end-terminator", "stops-at-zero")
 """Tables that must be parsed; of the others a parser may give the certificates named, fewer, or an error."""
+
+
+def script(host: tuple[str, ...]) -> list[str]:
+    """The host's treatment of one exit after the other."""
+    return [step for name in host for step in (("busy",) * BUSY[name] if name in BUSY else (name,))]
 
 
 def call(state: State, op: Call, env: Answers) -> Outcomes:
@@ -123,25 +142,25 @@ def _exchange(state: State, guest: Guest, op: Call) -> Outcomes:
     """Follow the host's treatment of each exit to the end."""
     extended = type(op) is GetExtReport
     pages = op.certs_len // PAGE_SIZE if type(op) is GetExtReport and op.buffer else 0
-    script = [step for name in op.host for step in ((name,) if name != "busy-forever" else ("busy",) * BUSY_FOREVER)]
-    busy, needed, host = 0, 0, script.pop(0) if script else "ok"
+    exits = script(op.host)
+    busy, needed, host = 0, 0, exits.pop(0) if exits else "ok"
     while host == "busy":
         busy += 1
         if busy > BUSY_SURELY_TAKEN + 1:
             return _wiped(state, guest, -ETIMEDOUT, c.BUSY_RESEND)
-        host = script.pop(0) if script else "ok"
+        host = exits.pop(0) if exits else "ok"
     also: tuple[Clause, ...] = (c.BUSY_RESEND,) if busy else ()
     timeout: tuple[Outcome, ...] = ()
     if busy > BUSY_SURELY_TAKEN:
         timeout = (_wiped(state, guest, -ETIMEDOUT, c.BUSY_RESEND),)
     if extended and (host.startswith("too-small") or (host in HONEST and pages < HONEST_PAGES)):
         needed = 1 if host == "too-small-lie" else HONEST_PAGES
-        host = script.pop(0) if script else "ok"
+        host = exits.pop(0) if exits else "ok"
         while host == "busy":
             busy += 1
             if busy > BUSY_SURELY_TAKEN + 1:
                 return _wiped(state, guest, -ETIMEDOUT, c.BUSY_RESEND)
-            host = script.pop(0) if script else "ok"
+            host = exits.pop(0) if exits else "ok"
     if host == "toctou":
         good = _end(state, guest, op, "ok", needed, (*also, c.RESPONSE_CHECKED))
         return (good, _end(state, guest, op, "corrupt", needed, also), *timeout)
@@ -174,7 +193,7 @@ def _end(state: State, guest: Guest, op: Call, host: str, needed: int, also: tup
         processed = _counted(guest) if host in TAMPERED else guest
         clause = c.PRIVATE_ENCRYPTION if host in REPLAYS else c.RESPONSE_CHECKED
         return _wiped(state, processed, -EBADMSG, clause, (c.RESPONSE_CHECKED,))
-    return _wiped(state, _counted(guest) if host in ("lost", "exception") else guest, ERRNO, c.WIPE)
+    return _wiped(state, _counted(guest) if host in LOST else guest, ERRNO, c.WIPE)
 
 
 def _counted(guest: Guest) -> Guest:
@@ -225,7 +244,10 @@ def legal(state: State, op: object) -> bool:
     guest = state.guest
     assert guest is not None
     match op:
-        case GetReport() | GetDerivedKey() | GetExtReport() | Close():
+        case GetReport() | GetExtReport():
+            # How large an answer a driver has room for is left open, but for a key.
+            return guest.opened and "sealed-size" not in op.host
+        case GetDerivedKey() | Close():
             return guest.opened
         case Open():
             return not guest.opened

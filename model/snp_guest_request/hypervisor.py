@@ -156,12 +156,17 @@ def request(state: State, op: Request, env: Answers, profile: Profile) -> Outcom
         return refused
     if env.ratelimit:
         return Outcome(state, answer(BUSY_INFO2), c.RATE, also=(c.NO_ACTION, c.HALVES))
-    if env.mutex_lock_killable or env.alloc_page or env.alloc_fw_page or env.kmalloc or env.kzalloc:
+    if not extended and _is_refused(env):
         return Outcome(state, REFUSAL, c.NOT_DELIVERED, c.NOT_DELIVERED)
     if not extended:
         return _forwarded(state, op, env, profile, also=(c.NO_OTHER_EXIT,) if profile.certs == "userspace" else ())
     assert type(op) is ExtGuestRequest
     return _extended(state, op, env, profile)
+
+
+def _is_refused(env: Answers) -> bool:
+    """Whether the handler could not have the lock or the memory that it wanted."""
+    return bool(env.mutex_lock_killable or env.alloc_page or env.alloc_fw_page or env.kmalloc or env.kzalloc)
 
 
 _INERT = (c.MALFORMED_IS_INERT, c.CHECK_ORDER)
@@ -172,7 +177,7 @@ def _entered(state: State, op: Request | UnknownExit, env: Answers) -> Outcome |
     vm = state.vms[VM_OF[op.vcpu]]
     if env.ghcb_map:
         return Outcome(state, REFUSAL, c.NOT_DELIVERED)
-    if not isinstance(op, UnknownExit) and op.ghcb == "spare" and vm.kind == SNP and vm.life != "mirror":
+    if not isinstance(op, UnknownExit) and op.ghcb != "own" and vm.kind == SNP and vm.life != "mirror":
         return Outcome(state, -EINVAL, c.REGISTERED_GHCB)
     if not state.vcpus[op.vcpu].registered and vm.kind == SNP and vm.life != "mirror":
         return Outcome(state, -EINVAL, c.REGISTERED_GHCB)
@@ -221,8 +226,11 @@ def _extended(state: State, op: ExtGuestRequest, env: Answers, profile: Profile)
     """Certificates first, then as a basic request."""
     vm = state.vms[VM_OF[op.vcpu]]
     posted = profile.errors == "posted"
+    if _is_refused(env) or env.read_guest:
+        # Certificates may have been written by then, in a handler that takes its lock or reads the message after.
+        return tuple(o for s in _partly(state, op, _labels(state, op, profile)) for o in _refusals(s, op, env, profile))
     if not posted:
-        if not _readable(vm, op) or env.read_guest:
+        if not _readable(vm, op):
             return _forwarded(state, op, env, profile)
         message = MESSAGES[op.message] if _composed(op) else MESSAGES["zero"]
         if message.type != REPORT_REQ:
@@ -250,8 +258,9 @@ def _with_certs(state: State, op: ExtGuestRequest, env: Answers, profile: Profil
         asked = Outcome(pending, result, c.CERTS_EXIT, also=(c.NO_LOCK_IN_USERSPACE,))
         return asked if vm.life in ("launched", "running") else (asked, Outcome(state, REFUSAL, c.NO_CONTEXT))
     large = profile.certs == "kernel" and npages * PAGE_SIZE > FW_BLOB_MAX_SIZE
+    labels = _labels(state, op, profile)
     if blob is None:
-        outcomes = _with_data(state, op, env, profile, ("zero",) if npages else (), c.EMPTY_TABLE)
+        outcomes = _with_data(state, op, env, profile, labels, c.EMPTY_TABLE)
         if not npages:
             return _owed(outcomes, c.EMPTY_TABLE)
         return _owed(outcomes, c.LARGER_BUFFER) if large else outcomes
@@ -264,12 +273,29 @@ def _with_certs(state: State, op: ExtGuestRequest, env: Answers, profile: Profil
         return (small, *_refusals(state, op, env, profile))
     also: tuple[Clause, ...] = (c.BLOB_COPIED,) if both else ()
     also += (c.LARGER_BUFFER,) if npages > needed and not large else ()
-    labels = tuple((blob.name, i, min(PAGE_SIZE, blob.length - i * PAGE_SIZE)) for i in range(needed))
     also += (c.NO_STALE_BLOB, c.BLOB_ATOMIC)
     outcomes = _with_data(state, op, env, profile, labels, c.INSTANCE_WINS if both else c.BLOB_COPIED, also)
     if both:
         return _owed(outcomes, c.INSTANCE_WINS)
     return _owed(outcomes, c.LARGER_BUFFER) if large else outcomes
+
+
+def _labels(state: State, op: ExtGuestRequest, profile: Profile) -> tuple[Label, ...]:
+    """What the data pages hold once the certificates are written; () when none are."""
+    vm = state.vms[VM_OF[op.vcpu]]
+    npages = 0 if "b" in op.missing else op.npages
+    if profile.errors != "posted":
+        asks = _readable(vm, op) and _composed(op) and MESSAGES[op.message].type == REPORT_REQ
+        if not asks or "a" in op.missing or "b" in op.missing or _data(op) % PAGE_SIZE:
+            return ()
+    if profile.certs == "userspace" and vm.certs:
+        return ()
+    blob = vm.instance or state.host_certs if profile.certs == "kernel" else None
+    if blob is None:
+        return ("zero",) if npages else ()
+    needed = -(-blob.length // PAGE_SIZE)
+    pages = range(needed if npages >= needed else 0)
+    return tuple((blob.name, i, min(PAGE_SIZE, blob.length - i * PAGE_SIZE)) for i in pages)
 
 
 def _owed(outcomes: Outcomes, clause: Clause) -> Outcomes:
@@ -318,6 +344,9 @@ def _with_data(
     if _composed(op) and 0 <= address(op.req, CPU_OF[op.vcpu]) - _data(op) < len(labels) * PAGE_SIZE:
         # The certificates fell on the message: firmware sees them, unless it was copied before.
         outcomes += _tuple(_forwarded(written, replace(op, message="zero"), env, profile, (*also, clause)))
+    if profile.pages == "inplace" and 0 <= address(op.resp, CPU_OF[op.vcpu]) - _data(op) < op.npages * PAGE_SIZE:
+        # All pages that were offered are data pages, those that the certificates do not need as well.
+        outcomes += tuple(Outcome(s, REFUSAL, c.RESPONSE_PAGE_FREE) for s in dict.fromkeys((state, written)))
     if written is not state:
         # A refusal that needs no command may be found before the certificates are written.
         outcomes += _refusals(state, op, env, profile)
@@ -325,9 +354,11 @@ def _with_data(
 
 
 def _partly(state: State, op: ExtGuestRequest, labels: tuple[Label, ...]) -> tuple[State, ...]:
-    """The states after none, one, … of the data pages were written."""
+    """The states after none, one, … of the data pages were written, as far as they can be."""
     states = [state]
     for i, label in enumerate(labels):
+        if not _writable(state.vms[VM_OF[op.vcpu]], _data(op) + i * PAGE_SIZE):
+            break
         states.append(_with_page(states[-1], VM_OF[op.vcpu], _data(op) + i * PAGE_SIZE, label))
     return tuple(states)
 
@@ -343,8 +374,8 @@ def _refusals(state: State, op: Request, env: Answers, profile: Profile) -> tupl
     found: list[Outcome] = []
     if vm.life not in ("launched", "running"):
         found.append(Outcome(state, REFUSAL, c.NO_CONTEXT, c.NO_CONTEXT))
-    if env.mutex_lock_killable or env.alloc_page or env.alloc_fw_page or env.kmalloc or env.kzalloc:
-        found.append(Outcome(state, REFUSAL, c.NOT_DELIVERED))
+    if _is_refused(env):
+        found.append(Outcome(state, REFUSAL, c.NOT_DELIVERED, c.NOT_DELIVERED))
     if not _readable(vm, op) or env.read_guest:
         found.append(Outcome(state, fault, c.GUEST_PAGE_FAULT))
     if inplace:
@@ -754,16 +785,21 @@ def mirror_from(state: State) -> Outcomes:
 # -- certificates in the kernel
 
 
-def set_instance_certs(state: State, op: SetInstanceCerts, env: Answers) -> Outcome:
+def set_instance_certs(state: State, op: SetInstanceCerts, env: Answers) -> Outcomes:
     """Install, replace or remove the VM's own certificates.
+
+    Which of two wrong arguments is found first is left open.
 
     Source: v7 62/64; v9 49/51.
     """
     refused = _no_store(state, op.vm)
+    found: list[Outcome] = []
     if refused:
-        return Outcome(state, refused, c.INSTANCE_IOCTLS if refused != -EINVAL else c.DECOMMISSION, also=_SET)
+        found.append(Outcome(state, refused, c.INSTANCE_IOCTLS if refused != -EINVAL else c.DECOMMISSION, also=_SET))
     if op.length > FW_BLOB_MAX_SIZE:
-        return Outcome(state, -EINVAL, c.INSTANCE_IOCTLS, c.INSTANCE_IOCTLS)
+        found.append(Outcome(state, -EINVAL, c.INSTANCE_IOCTLS, c.INSTANCE_IOCTLS))
+    if found:
+        return tuple(found)
     if op.length == 0:
         return Outcome(_with_vm(state, op.vm, instance=None), 0, c.INSTANCE_IOCTLS)
     if env.kmalloc or env.kzalloc:
@@ -813,12 +849,17 @@ def _copied_out(
 def host_set_ext_config(state: State, op: HostSetExtConfig, env: Answers) -> Outcomes:
     """Install, replace or remove the host's certificates, with the TCB they belong to.
 
+    Which of two wrong arguments is found first is left open.
+
     Source: ccp API of v7 32/64.
     """
+    found: list[Outcome] = []
     if not op.writable:
-        return Outcome(state, -EPERM, c.HOST_IOCTLS)
+        found.append(Outcome(state, -EPERM, c.HOST_IOCTLS))
     if op.blob and (op.length == 0 or op.length % PAGE_SIZE):
-        return Outcome(state, -EINVAL, c.HOST_IOCTLS)
+        found.append(Outcome(state, -EINVAL, c.HOST_IOCTLS))
+    if found:
+        return tuple(found)
     if env.kmalloc or env.kzalloc:
         return Outcome(state, -ENOMEM, c.HOST_IOCTLS)
     if env.copy_from_user:
@@ -923,13 +964,13 @@ def _can_run(state: State, number: int) -> bool:
 
 
 def _hits_waiting_request(state: State, op: Request) -> bool:
-    """Whether an answer would land in the request page of a sibling that waits for userspace.
+    """Whether an answer lands in the request page of a sibling that waits for userspace, or an exit in its GHCB.
 
     Its guest knows what it asks until it is answered.
     """
     if not any(v.pending is not None for v in state.vcpus):
         return False
-    return any(name.startswith("R'") for name in (op.resp, getattr(op, "data", "")))
+    return op.ghcb == "sibling" or any(name.startswith("R'") for name in (op.resp, getattr(op, "data", "")))
 
 
 def _sane(op: Request) -> bool:

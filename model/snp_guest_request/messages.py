@@ -77,6 +77,8 @@ MESSAGES = {
     "type-0": Message(0, late=True),
     "type-6": Message(6, late=True),
     "type-19": Message(19, late=True),
+    "type-21": Message(21, late=True),
+    "type-133": Message(133, late=True),
     "type-255": Message(255, late=True),
     "zero": Message(0, header=True),
 }
@@ -138,6 +140,7 @@ _FIXED = {
     "readonly": GPA["readonly"],
     "D+1": GPA["D0"] + 1,
     "D+8": GPA["D0"] + 8,
+    "D+2048": GPA["D0"] + 2048,
     "0": 0,
     "2^51": 1 << 51,
     "2^52-4096": (1 << 52) - 4096,
@@ -162,7 +165,7 @@ def gpa_of(name: str, cpu: int) -> int:
 _GPAS = {
     (name, cpu): gpa_of(name, cpu)
     for cpu in (0, 1)
-    for name in (*_FIXED, "R", "P", "G", "R'", "P'", "G'", "R+8", "P+1", "P+8", "R+4095")
+    for name in (*_FIXED, "R", "P", "G", "R'", "P'", "G'", "R+8", "P+1", "P+8", "R+4095", "R+2048", "P+2048")
 }
 
 

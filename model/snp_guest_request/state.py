@@ -142,12 +142,13 @@ class GuestRequest:
     req: str = "R"
     resp: str = "P"
     missing: str = ""
-    """Valid bits that are clear: letters of c (exit code), 1, 2 (exit info), a (RAX), b (RBX)."""
+    """Valid bits that are clear: letters of c (exit code), 1, 2 (exit info), a (RAX), b (RBX), x (RCX), d (RDX)."""
     usage: int = 0
     ghcb: str = "own"
-    """`own`, or `spare`: a page that was never registered."""
+    """`own`, `sibling` for the VM's other vCPU's, or `spare`: a page that was never registered."""
     race: str = ""
-    """What the guest stores once the hypervisor has read it: `type`, or a GHCB field `info1`, `info2`."""
+    """What the guest stores once the hypervisor has read it: `type` of the message, or a field of the GHCB:
+    `info1`, `info2`, `code`, `valid`, `usage`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,12 +86,16 @@ INVALID_PLATFORM_STATE: Final = 0x01
 INVALID_GUEST_STATE: Final = 0x02
 INVALID_ADDRESS: Final = 0x09
 BAD_MEASUREMENT: Final = 0x0B
+ASID_OWNED: Final = 0x0C
+INVALID_ASID: Final = 0x0D
 INVALID_GUEST: Final = 0x10
 INVALID_PARAM: Final = 0x16
 INVALID_PAGE_SIZE: Final = 0x19
 INVALID_PAGE_STATE: Final = 0x1A
 AEAD_OFLOW: Final = 0x1D
 INVALID_KEY: Final = 0x27
+UNUSED_STATUS: Final = 0x1E
+"""The one value up to INVALID_KEY that is no status."""
 
 # -- RMP states, as `rmp_lookup` answers
 

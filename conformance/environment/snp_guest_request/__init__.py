@@ -66,6 +66,7 @@ def _is_entangled(op: Any) -> bool:
     """Whether an operation touches pages that a guest fills itself in the same step: request pages and GHCBs."""
     return (
         getattr(op, "page", "P")[0] == "R"
+        or getattr(op, "ghcb", "own") != "own"
         or getattr(op, "resp", "P")[0] in "RGD"
         or getattr(op, "data", "D")[0] in "GP"
     )

@@ -41,8 +41,12 @@ COMMITTED_TCB = PLATFORM.current_tcb
 
 @lru_cache(maxsize=64)
 def vmpck(guest: int, index: int) -> bytes:
-    """Key `index` of guest number `guest`, as firmware puts it in the secrets page."""
-    return hashlib.sha256(b"vmpck %d of guest %d" % (index, guest)).digest()
+    """Key `index` of guest number `guest`, as firmware puts it in the secrets page.
+
+    Zero bytes at either end of a key do not disable it.
+    """
+    digest = hashlib.sha256(b"vmpck %d of guest %d" % (index, guest)).digest()
+    return bytes(16) + digest[16:] if index == 2 else digest[:16] + bytes(16) if index == 3 else digest
 
 
 @dataclass(slots=True)
@@ -248,7 +252,7 @@ def request_payload(name: str, key: int) -> tuple[int, bytes]:
             return 5, struct.pack("<64sII24x", data, vmpl, 0)
 
 
-_TYPES = {"type-0": 0, "type-6": 6, "type-19": 19, "type-255": 255}
+_TYPES = {"type-0": 0, "type-6": 6, "type-19": 19, "type-21": 21, "type-133": 133, "type-255": 255}
 _SIZES = {"size-0": 0, "size-8": 8, "size-0xfb0": 0xFB0, "size-0xfff0": 0xFFF0}
 _PATCHES = {
     "reserved-0x28": (0x28, b"\1"),

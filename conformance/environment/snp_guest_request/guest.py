@@ -6,12 +6,21 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from conformance.environment.snp_guest_request.firmware import Context, Firmware, vmpck
+from conformance.environment.snp_guest_request.firmware import COMMITTED_TCB, Context, Firmware, vmpck
 from conformance.environment.snp_guest_request.host import is_tainted
 from conformance.environment.snp_guest_request.operations import Operations
-from conformance.environment.snp_guest_request.report import GUIDS, Header, certificate_table, chain, unseal
+from conformance.environment.snp_guest_request.report import (
+    GUIDS,
+    LAUNCH,
+    Header,
+    certificate_table,
+    chain,
+    seal,
+    unseal,
+)
 from conformance.environment.snp_guest_request.verifier import report_refused
 from conformance.verdict import Crash, Violation
 from model.snp_guest_request import (
@@ -24,12 +33,13 @@ from model.snp_guest_request import (
     ParseCerts,
     View,
 )
-from model.snp_guest_request.guest import BUSY_FOREVER, HONEST_PAGES, REFUSALS, TAMPERED
+from model.snp_guest_request.guest import HONEST_PAGES, REFUSALS, TAMPERED, script
 from specs.snp_guest_request import (
     BUSY_INFO2,
     EXT_GUEST_REQUEST,
     GENERIC_INFO2,
     HEADER_SIZE,
+    INVALID_PARAM,
     PAGE_SIZE,
     SECRETS_SEQNO,
     SECRETS_VMPCK,
@@ -54,6 +64,16 @@ _TAMPER = {
     "tag": (0x00, 1),
 }
 """Offset and bits that the host flips in the response."""
+_RESEAL = {
+    "sealed-number": lambda answer, body: (replace(answer, number=answer.number + 2), body),
+    "sealed-type": lambda answer, body: (replace(answer, type=answer.type + 2), body),
+    "sealed-version": lambda answer, body: (replace(answer, version=2), body),
+    "sealed-size": lambda answer, body: (replace(answer, size=0x200), body.ljust(0x200, b"\0")),
+}
+"""What an adversary who has the key makes of the response, so that no tag gives it away."""
+KEY_SVN = LAUNCH.guest_svn
+KEY_TCB = COMMITTED_TCB
+"""What callers ask a key for: the newest allowed."""
 
 
 class Region:
@@ -230,10 +250,12 @@ class GuestKernel(Operations):
             return info1_, info2_, rbx
         if host == "lost":
             return 0, GENERIC_INFO2, rbx
+        if host == "lost-status":
+            return 0, INVALID_PARAM, rbx
         if host == "exception":
             return 1, 0, rbx
         if host in TAMPERED:
-            self._tamper(host, response)
+            self._tamper(host, header, response)
         elif host == "toctou":
             response.trap = True
         return 0, 0, rbx
@@ -275,7 +297,14 @@ class GuestKernel(Operations):
         fits = told.vmpck == asked.vmpck and told.type == asked.type + 1 and told.number == asked.number + 1
         self.require(c.RESPONSE_HEADER, fits, f"response header {told} to request {asked}")
 
-    def _tamper(self, host: str, response: Region) -> None:
+    def _tamper(self, host: str, asked: Header, response: Region) -> None:
+        if host in _RESEAL:
+            key = vmpck(0, asked.vmpck)
+            body = unseal(self.suite, key, bytes(response.data))
+            assert body is not None
+            message = seal(self.suite, key, *_RESEAL[host](Header.decode(bytes(response.data)), body))
+            response.data[: len(message)] = message
+            return
         if host == "size-0":
             response.data[0x36:0x38] = b"\0\0"
             return
@@ -318,7 +347,7 @@ class GuestKernel(Operations):
     def get_derived_key(self, op: GetDerivedKey) -> object:
         """SNP_GET_DERIVED_KEY."""
         self._plan(op)
-        result = self.enter(self.driver.get_derived_key, op.fields, VMPL, 0, 0)
+        result = self.enter(self.driver.get_derived_key, op.fields, VMPL, KEY_SVN, KEY_TCB)
         return self._told(op, b"", result)
 
     def get_ext_report(self, op: GetExtReport) -> object:
@@ -329,9 +358,7 @@ class GuestKernel(Operations):
 
     def _plan(self, op: Any) -> bytes:
         """Note how the host will treat this operation's exits; the data the caller wants in its report."""
-        self.scripts[self.frame] = [
-            name for given in op.host for name in (("busy",) * BUSY_FOREVER if given == "busy-forever" else (given,))
-        ]
+        self.scripts[self.frame] = script(op.host)
         self.serial += 1
         return self.serial.to_bytes(8, "little") + DATA[8:]
 
@@ -356,10 +383,10 @@ class GuestKernel(Operations):
 
     def _kind(self, op: Any, data: bytes, payload: bytes) -> str:
         if type(op) is GetDerivedKey:
-            request = struct.pack("<IIQIIQ", 0, 0, op.fields, VMPL, 0, 0)
+            request = struct.pack("<IIQIIQ", 0, 0, op.fields, VMPL, KEY_SVN, KEY_TCB)
             fits = payload == self.guest_firmware.derived_key(self.context, request, 0)
             return "key" if fits else "another key"
-        why = report_refused(self.suite, payload, data)
+        why = report_refused(self.suite, payload, data, VMPL)
         self.require(c.SIGNATURE, "signature" not in why, why)
         return "report" if not why else f"no report: {why}"
 

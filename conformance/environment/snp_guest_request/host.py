@@ -20,13 +20,14 @@ from conformance.environment.snp_guest_request.memory import (
     USER_BASE,
     Memory,
     Page,
-    blob_bytes,
+    blobs_in,
     guest_page,
 )
 from conformance.verdict import Crash, Violation
 from model.snp_guest_request import GPA, LATE_EFAULT, VM_OF, WATCHED, Config, GuestRequest
 from specs.clause import Clause
 from specs.snp_guest_request import (
+    ASID_OWNED,
     C_BIT,
     CONTEXT,
     EBADF,
@@ -43,9 +44,11 @@ from specs.snp_guest_request import (
     HEADER_SIZE,
     HV_FIXED,
     HYPERVISOR,
+    INVALID_ASID,
     INVALID_GUEST,
     INVALID_PAGE_STATE,
     METADATA,
+    MSG_TYPE,
     NO_FD,
     PAGE_SIZE,
     PRE_GUEST,
@@ -78,11 +81,13 @@ class Act:
         "allocated",
         "answered",
         "cleanup_failed",
+        "entered",
         "filled",
         "ghcb_written",
         "held",
         "instants",
         "issued",
+        "misaligned",
         "op",
         "ran",
         "vcpu",
@@ -102,11 +107,15 @@ class Act:
         """Locks, in the order taken."""
         self.instants: list[bytes] = []
         """Contents that the guest's request page had during the operation."""
+        self.misaligned = False
+        """The request is not where a page begins, and no command is due."""
         self.ghcb_written = False
         self.answered: tuple[Suite, int, bytes, bytes] | None = None
         """Guest number, request header and response of the last message that firmware answered."""
         self.cleanup_failed = False
         """A guest page could not be reclaimed or made shared again."""
+        self.entered = False
+        """The GHCB was mapped."""
         self.filled: set[Memory] = set()
         """Buffers that this operation filled."""
 
@@ -114,13 +123,17 @@ class Act:
 class Cpu:
     """A vCPU's GHCB as mapped, what was fetched from it, and its run structure."""
 
-    __slots__ = ("fetched", "instants", "mapped", "race", "read_ret", "run", "supplied")
+    __slots__ = ("instants", "mapped", "missing", "overlaid", "race", "raced", "read_ret", "run", "supplied")
 
     def __init__(self) -> None:
         self.mapped: Page | None = None
-        self.fetched: dict[int, int] = {}
+        self.missing = ""
+        self.overlaid = False
+        """The guest has its answer or its certificates put where a GHCB is."""
         self.race: dict[int, int] = {}
-        """Field -> what the guest stores there once it was fetched."""
+        """Byte of the GHCB -> what the guest stores there once it was fetched."""
+        self.raced: set[int] = set()
+        """Bytes that the guest changed after they were fetched."""
         self.run: list[int] = [0, 0, 0, 0]
         """Reason, gpa, npages, ret."""
         self.read_ret = 0
@@ -194,9 +207,11 @@ class Host(Environment):
         page = self.guest_page_at(VM_OF[vcpu], gpa)
         if page is None or gpa % PAGE_SIZE:
             return -EFAULT
-        refusal = self.refused("ghcb_map")
+        # What was mapped in this exit can be mapped again, to tell the guest its answer.
+        refusal = 0 if self.act.entered else self.refused("ghcb_map")
         if refusal:
             return refusal
+        self.act.entered = True
         self.cpus[vcpu].mapped = page
         return 0
 
@@ -204,17 +219,15 @@ class Host(Environment):
         page = self._ghcb(vcpu)
         value = int.from_bytes(page.data[offset : offset + size], "little")
         cpu = self.cpus[vcpu]
-        first = cpu.fetched.setdefault(offset, value)
-        if first != value:
+        if cpu.raced and any(offset <= at < offset + size for at in cpu.raced):
             raise Violation(
                 c.GHCB_SNAPSHOT,
-                f"GHCB field {offset:#x} fetched twice: {first:#x}, then {value:#x} stored by the guest",
+                f"GHCB field {offset:#x} is fetched again, after the guest changed it: {value:#x}",
             )
-        if cpu.race:
-            stored = cpu.race.pop(offset, None)
-            if stored is not None:
-                page.data[offset : offset + 8] = stored.to_bytes(8, "little")
-                self.hold(c.GHCB_SNAPSHOT)
+        for at in [at for at in cpu.race if offset <= at < offset + size]:
+            page.data[at] = cpu.race.pop(at)
+            cpu.raced.add(at)
+            self.hold(c.GHCB_SNAPSHOT)
         return value
 
     def ghcb_write(self, vcpu: int, offset: int, value: int) -> int:
@@ -227,6 +240,7 @@ class Host(Environment):
             raise Violation(c.NO_UNINITIALISED, f"GHCB field {offset:#x} is {value:#x}, bits that nobody wrote")
         self._written(page, "the GHCB")
         page.data[offset : offset + 8] = value.to_bytes(8, "little")
+        self.cpus[vcpu].raced -= set(range(offset, offset + 8))
         return 0
 
     def ghcb_unmap(self, vcpu: int) -> int:
@@ -294,7 +308,7 @@ class Host(Environment):
 
     def leak_page(self, pfn: int) -> int:
         page = self._frame(pfn)
-        if page.state == HYPERVISOR:
+        if not (page.stuck or page.kept or self.dead):
             raise Violation(
                 c.RESPONSE_PAGE_BACK if page.is_guest else self._leak_clause(page),
                 f"page {pfn:#x} is leaked for no reason",
@@ -330,6 +344,11 @@ class Host(Environment):
     def memory(self, address: int, size: int) -> tuple[Memory, int]:
         """The object that `size` bytes at `address` lie in, and the offset."""
         found: Memory | None = self.pages.get(address >> 12)
+        if found is None and address >> 28 in (1, 2):
+            found = self._frame(address >> 12)
+            assert isinstance(found, Page)
+            if found.refs <= 0:
+                raise Violation(c.PAGE_STAYS_IN_FLIGHT, f"guest page {found.name} is used without a reference")
         if found is None:
             found = self.buffers.get(address - address % BUFFER_STRIDE)
         if found is None:
@@ -344,13 +363,18 @@ class Host(Environment):
 
     def load(self, address: int, size: int) -> int:
         memory, offset = self.memory(address, size)
-        return int.from_bytes(memory.data[offset : offset + size], "little")
+        value = int.from_bytes(_seen(memory)[offset : offset + size], "little")
+        if isinstance(memory, Page) and memory.is_guest:
+            self._guest_races(memory)
+        return value
 
     def memcpy(self, destination: int, source: int, size: int) -> int:
         into, at = self.memory(destination, size)
         out, start = self.memory(source, size)
         self._stored(into)
-        into.data[at : at + size] = out.data[start : start + size]
+        into.data[at : at + size] = _seen(out)[start : start + size]
+        if isinstance(out, Page) and out.is_guest:
+            self._guest_races(out)
         into.vms |= out.vms
         if not out.clean:
             into.clean = False
@@ -367,7 +391,9 @@ class Host(Environment):
 
     def _stored(self, memory: Memory) -> None:
         if isinstance(memory, Page):
-            self._written(memory, "a host page")
+            self._written(memory, f"guest page {memory.name}" if memory.is_guest else "a host page")
+            if memory.is_guest:
+                self.touch(memory)
 
     def copy_from_user(self, address: int, user: int, size: int) -> int:
         memory, offset = self.memory(address, size)
@@ -413,8 +439,7 @@ class Host(Environment):
         self._stored(memory)
         at = offset
         for page, start, count in pieces:
-            source = page.shadow if page.shadow is not None else page.data
-            memory.data[at : at + count] = source[start : start + count]
+            memory.data[at : at + count] = _seen(page)[start : start + count]
             at += count
         memory.vms.add(vm)
         if size == memory.size:
@@ -422,16 +447,17 @@ class Host(Environment):
         if isinstance(memory, Page):
             memory.stamp = self.frame
             self.act.filled.add(memory)
-        self._guest_races(vm, pieces[0][0])
+        self._guest_races(pieces[0][0])
         return 0
 
-    def _guest_races(self, vm: int, page: Page) -> None:
-        """The guest changes MSG_TYPE of its request page once the hypervisor has read from it."""
+    def _guest_races(self, page: Page) -> None:
+        """The guest changes MSG_TYPE of its request page once it was read from, and then the end of the page."""
         act = self.act
         if getattr(act.op, "race", "") != "type" or not act.instants or bytes(page.data) != act.instants[0]:
             return
-        page.data[0x34] ^= 6
-        act.instants.append(bytes(page.data))
+        for at, bits in ((MSG_TYPE, 6), (PAGE_SIZE - 1, 0xFF)):
+            page.data[at] ^= bits
+            act.instants.append(bytes(page.data))
 
     def write_guest(self, vm: int, gpa: int, address: int, size: int) -> int:
         memory, offset = self.memory(address, size)
@@ -644,6 +670,8 @@ class Host(Environment):
         page = self._context_page(gctx)
         if page is None:
             return self._status(INVALID_GUEST, error)
+        if self.asids.get(asid) != self.act.vm:
+            return self._status(ASID_OWNED if asid in self.asids else INVALID_ASID, error)
         page.context.asid = asid
         return self._status(0, error)
 
@@ -745,7 +773,7 @@ class Host(Environment):
         if self.profile.pages == "bounce":
             if req.is_guest or res.is_guest:
                 raise Violation(c.GUEST_PAGES_STAY, "firmware is given a guest page")
-            if act.instants and bytes(req.data) not in act.instants:
+            if act.instants and bytes(req.data) not in act.instants and not act.misaligned:
                 raise Violation(c.WHOLE_REQUEST, "firmware is given other bytes than the guest's request page had")
             self.held[c.WHOLE_REQUEST] = self.held.get(c.WHOLE_REQUEST, 0) + 1
         return req, res, page
@@ -768,7 +796,7 @@ class Host(Environment):
         for page in self.watched[act.vm]:
             if page.dirty:
                 name = chr(page.data[0])
-                copied = name in self.certs_tcb and blob_bytes(name, 16) == page.data[:16]
+                copied = name in self.certs_tcb and name in blobs_in(page.data[:16])
                 if copied and act.op.message == "report":
                     wanted = self.certs_tcb[name]
                     self.require(
@@ -948,6 +976,12 @@ class Host(Environment):
         if isinstance(memory, Page) and memory.context is None:
             return c.BOUNCE_PAGES if not self.inplace else c.CONTEXT_FAILURE
         return c.DECOMMISSION
+
+
+def _seen(memory: Memory) -> bytearray:
+    """What the host finds in it: of a private guest page, the shared memory at its address."""
+    shadow = memory.shadow if isinstance(memory, Page) else None
+    return memory.data if shadow is None else shadow
 
 
 def _rmp(state: int) -> str:

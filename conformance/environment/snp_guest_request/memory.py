@@ -118,16 +118,19 @@ def guest_page(vm: int, name: str) -> Page:
 @lru_cache(maxsize=256)
 def blob_bytes(name: str, length: int) -> bytes:
     """Certificates called `name`: each 16 bytes say whose and which they are, in small letters after page 0."""
-    pieces = range(0, length + 16, 16)
-    return "".join(f"{name if at < PAGE_SIZE else name.lower()}{at:015x}" for at in pieces).encode()[:length]
+    names = ((name if at < PAGE_SIZE else name.lower(), at) for at in range(0, length + 16, 16))
+    return "".join(f"{letter}{length:05x}{at:010x}" for letter, at in names).encode()[:length]
 
 
 def classify(
-    page: Page, responses: dict[bytes, tuple[object, bytes]], installed: dict[tuple[str, int], None]
+    page: Page,
+    responses: dict[bytes, tuple[object, bytes]],
+    installed: dict[tuple[str, int], None],
+    newest: list[tuple[str, int]],
 ) -> object:
     """What a watched page holds, in the words of the model; "corrupt" when it is none of them.
 
-    Where only a part was written, the rest may be what it was, or zero.
+    Where only a part was written, the rest may be what it was, or zero; so `newest` blobs are looked for first.
     """
     data = bytes(page.data)
     if data == START_BYTES[page.name]:
@@ -140,7 +143,7 @@ def classify(
         return "zero" if _rest_is_old(page, data, 24) else "corrupt"
     if data == USER_TABLE:
         return "user"
-    for name, length in sorted(installed, key=lambda blob: -blob[1]):
+    for name, length in (*newest, *sorted(installed, key=lambda blob: -blob[1])):
         blob = blob_bytes(name, length)
         for i in range(-(-length // PAGE_SIZE)):
             part = blob[i * PAGE_SIZE : (i + 1) * PAGE_SIZE]
@@ -149,12 +152,12 @@ def classify(
     return "corrupt"
 
 
-def blobs_in(data: bytes) -> set[str]:
+def blobs_in(data: bytes | bytearray) -> set[str]:
     """Names of the blobs of which at least one piece of 16 bytes is in `data`."""
     names = set()
     for offset in range(0, len(data) - 15, 16):
         piece = data[offset : offset + 16]
-        if piece[:1].isalpha() and piece[1:9] == b"00000000":
+        if piece[:1].isalpha() and piece[6:12] == b"000000":
             names.add(chr(piece[0]).upper())
     return names
 

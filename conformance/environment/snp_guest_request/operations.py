@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from conformance.environment.snp_guest_request.firmware import request_page
-from conformance.environment.snp_guest_request.host import UNTOUCHED, Act, Cpu, Host
+from conformance.environment.snp_guest_request.host import UNTOUCHED, WORD, Act, Cpu, Host
 from conformance.environment.snp_guest_request.memory import (
     HOST,
     USER_BASE,
@@ -63,6 +63,7 @@ from specs.snp_guest_request import (
     GUEST_REQUEST,
     GUEST_VALID,
     HYPERVISOR,
+    MALFORMED,
     PAGE_SIZE,
     RECLAIM,
     REPORT_REQ,
@@ -74,6 +75,9 @@ from specs.snp_guest_request import clauses as c
 
 UNKNOWN_EXIT = 0x8000_00FF
 RAX_OF_BASIC, RBX_OF_BASIC, RCX, RDX = 0x5A5A_0001, 0x5A5A_0002, 0x5A5A_0003, 0x5A5A_0004
+POLICY = 1 << 17 | 1 << 16
+INVALID_POLICY = 1 << 20 | 1 << 16
+"""SMT is allowed; without bit 17, whatever else there is, a policy is invalid."""
 MOVED = 2
 """Owner of what a VM had before it was moved: the source or the destination has it."""
 _LETTERS = {
@@ -82,18 +86,30 @@ _LETTERS = {
     "2": GHCB_SW_EXITINFO2,
     "a": GHCB_RAX,
     "b": GHCB_RBX,
+    "x": GHCB_RCX,
+    "d": GHCB_RDX,
 }
+_REGISTERS = {GHCB_RAX: "a", GHCB_RBX: "b", GHCB_RCX: "x", GHCB_RDX: "d"}
+_STALE = 0x5A << 40
+"""What differs in a register that the guest does not supply from the one it would."""
 _RACES = {
-    "info1": (GHCB_SW_EXITINFO1, 0x1000),
-    "info2": (GHCB_SW_EXITINFO2, 0x1000),
-    "rax": (GHCB_RAX, 0x1000),
-    "rbx": (GHCB_RBX, 0x3),
+    "info1": ((GHCB_SW_EXITINFO1 + 1, 0x10),),
+    "info2": ((GHCB_SW_EXITINFO2 + 1, 0x10),),
+    "rax": ((GHCB_RAX + 1, 0x10),),
+    "rbx": ((GHCB_RBX, 0x3),),
+    "code": ((GHCB_SW_EXITCODE, GUEST_REQUEST & 0xFF ^ EXT_GUEST_REQUEST & 0xFF),),
+    "valid": (
+        (GHCB_VALID_BITMAP + GHCB_RAX // 64, 1 << GHCB_RAX // 8 % 8),
+        (GHCB_VALID_BITMAP + GHCB_RBX // 64, 1 << GHCB_RBX // 8 % 8),
+    ),
+    "usage": ((GHCB_USAGE, 1),),
 }
+"""Bytes of the GHCB that the guest changes, and the bits of them."""
 
 
 @lru_cache(maxsize=4096)
 def ghcb_page(code: int, info1: int, info2: int, rax: int, rbx: int, missing: str, usage: int) -> bytes:
-    """A GHCB as the guest fills it; fields whose valid bit is missing hold their value all the same."""
+    """A GHCB as the guest fills it; fields whose valid bit is missing hold something all the same."""
     page = bytearray(PAGE_SIZE)
     valid = 0
     fields = {
@@ -106,7 +122,8 @@ def ghcb_page(code: int, info1: int, info2: int, rax: int, rbx: int, missing: st
         GHCB_RDX: RDX,
     }
     absent = {_LETTERS[letter] for letter in missing}
-    for offset, value in fields.items():
+    for offset, supplied in fields.items():
+        value = supplied ^ _STALE if offset in absent and offset in _REGISTERS else supplied
         page[offset : offset + 8] = value.to_bytes(8, "little")
         if offset not in absent:
             valid |= 1 << offset // 8
@@ -135,6 +152,7 @@ class Operations(Host):
             known = context.context if context is not None else None
             guest, count = (known.guest, known.counts[cpu]) if known is not None else (vm, 0)
             page.data[:] = request_page(self.suite, op.message, guest, cpu, count)
+        act.misaligned = req % PAGE_SIZE != 0
         if page is not None:
             act.instants.append(bytes(page.data if page.shadow is None else page.shadow))
         if type(op) is ExtGuestRequest:
@@ -153,18 +171,20 @@ class Operations(Host):
     def _exit(self, op: Any, code: int, info1: int, info2: int, rax: int, rbx: int) -> object:
         vcpu = op.vcpu
         vm, index = VM_OF[vcpu], CPU_OF[vcpu]
-        gpa = GPA["spare"] if getattr(op, "ghcb", "own") == "spare" else GPA[f"G{index}"]
+        gpa = GPA[{"own": f"G{index}", "sibling": f"G{1 - index}", "spare": "spare"}[getattr(op, "ghcb", "own")]]
         page = self.guests[vm].get(gpa >> 12) or self.removed[self._pfn(vm, gpa)]
         page.data[:] = ghcb_page(code, info1, info2, rax, rbx, op.missing, op.usage)
         cpu = self.cpus[vcpu]
-        cpu.fetched.clear()
-        cpu.race = {}
-        cpu.supplied = {GHCB_RAX: rax, GHCB_RBX: rbx, GHCB_RCX: RCX, GHCB_RDX: RDX}
-        race = getattr(op, "race", "")
-        if race in _RACES:
-            offset, flip = _RACES[race]
-            cpu.race = {offset: int.from_bytes(page.data[offset : offset + 8], "little") ^ flip}
-        return self._returned(vcpu, page, self.enter_int(self.driver.vmgexit, vcpu, gpa), op.missing)
+        supplied = {GHCB_RAX: rax, GHCB_RBX: rbx, GHCB_RCX: RCX, GHCB_RDX: RDX}
+        cpu.supplied = {
+            at: v ^ _STALE if letter in op.missing else v
+            for (at, letter), v in zip(_REGISTERS.items(), supplied.values(), strict=True)
+        }
+        cpu.race = {at: page.data[at] ^ bits for at, bits in _RACES.get(getattr(op, "race", ""), ())}
+        cpu.raced = set()
+        cpu.missing = op.missing
+        cpu.overlaid = GPA["G0"] <= address_of_response(op, vcpu) <= GPA["G1"] or getattr(op, "data", "") == "G"
+        return self._returned(vcpu, page, self.enter_int(self.driver.vmgexit, vcpu, gpa))
 
     def continue_(self, op: Continue) -> object:
         """Userspace answers, and the vCPU runs again."""
@@ -175,17 +195,16 @@ class Operations(Host):
         cpu.run[2], cpu.run[3], cpu.read_ret = op.npages, op.ret, 0
         page = self.guests[vm].get(GPA[f"G{CPU_OF[op.vcpu]}"] >> 12)
         assert page is not None
-        if op.race in _RACES:
-            offset, flip = _RACES[op.race]
-            value = int.from_bytes(page.data[offset : offset + 8], "little") ^ flip
-            page.data[offset : offset + 8] = value.to_bytes(8, "little")
+        for at, bits in _RACES.get(op.race, ()):
+            page.data[at] ^= bits
+            cpu.raced.add(at)
         data = self._mapped(vm, cpu.supplied[GHCB_RAX], write=True)
         if op.ret == 0 and op.npages and data is not None and data.shadow is None:
             self.touch(data)
             data.data[:] = USER_TABLE
-        return self._returned(op.vcpu, page, self.enter_int(self.driver.vcpu_continue, op.vcpu), "")
+        return self._returned(op.vcpu, page, self.enter_int(self.driver.vcpu_continue, op.vcpu))
 
-    def _returned(self, vcpu: int, page: Page, ret: int, missing: str) -> object:
+    def _returned(self, vcpu: int, page: Page, ret: int) -> object:
         """What KVM_RUN's caller and the guest see: an errno, an exit, or the GHCB after resumption."""
         cpu, act = self.cpus[vcpu], self.act
         if ret == EXIT:
@@ -196,14 +215,17 @@ class Operations(Host):
         if ret > RESUME:
             raise Crash(f"vmgexit returned {ret}, which is neither RESUME, EXIT nor an errno", "type")
         self.enter_int(self.driver.ghcb_leave, vcpu)
+        self.require(c.REFERENCES_DROPPED, cpu.mapped is None, f"the GHCB of vCPU {vcpu} stays mapped")
         if ret < 0:
             return ret
         data = page.data
-        info1 = int.from_bytes(data[GHCB_SW_EXITINFO1 : GHCB_SW_EXITINFO1 + 4], "little")
+        info1 = int.from_bytes(data[GHCB_SW_EXITINFO1 : GHCB_SW_EXITINFO1 + 8], "little")
         info2 = int.from_bytes(data[GHCB_SW_EXITINFO2 : GHCB_SW_EXITINFO2 + 8], "little")
         if not act.ghcb_written:
             return (RESUME, info1, info2, None)
-        if info1 not in (0, 2):
+        if info1 & WORD >> 32 == MALFORMED:
+            info1 = MALFORMED
+        if info1 not in (0, MALFORMED):
             raise Violation(c.NO_ACTION, f"SW_EXITINFO1 is {info1:#x}")
         if info1 == 0 and info2 and act.cleanup_failed:
             raise Violation(c.CLEANUP_IS_NO_STATUS, f"SW_EXITINFO2 {info2:#x} after the response page was not had back")
@@ -211,14 +233,14 @@ class Operations(Host):
             raise Violation(c.HALVES, f"SW_EXITINFO2 is {info2:#018x}: both halves are set")
         rbx = int.from_bytes(data[GHCB_RBX : GHCB_RBX + 8], "little")
         small = info1 == 0 and info2 == TOO_SMALL_INFO2
-        if GPA["G0"] <= address_of_response(act.op, vcpu) <= GPA["G1"] or getattr(act.op, "data", "") == "G":
+        if cpu.overlaid:
             return (RESUME, info1, info2, rbx if small else None)
         for offset, supplied in cpu.supplied.items():
             if small and offset == GHCB_RBX:
                 continue
             value = int.from_bytes(data[offset : offset + 8], "little")
-            raced = getattr(act.op, "race", "") in ("rax", "rbx")
-            absent = (offset == GHCB_RAX and "a" in missing) or (offset == GHCB_RBX and "b" in missing)
+            raced = any(offset <= at < offset + 8 for at in cpu.raced)
+            absent = _REGISTERS[offset] in cpu.missing
             if value != supplied and not (value == 0 and absent) and not raced:
                 raise Violation(c.REGISTERS_KEPT, f"GHCB field {offset:#x} came back as {value:#x}, was {supplied:#x}")
         self.held[c.REGISTERS_KEPT] = self.held.get(c.REGISTERS_KEPT, 0) + 1
@@ -234,7 +256,7 @@ class Operations(Host):
         vcpu = 0 if vm == 0 else 2
         steps: list[tuple[Any, ...]] = [(driver.vm_create, vm, op.kind), (driver.sev_init, vm)]
         if op.kind == SNP:
-            steps += [(driver.launch_start, vm, fd, 1 << 17), (driver.launch_finish, vm)]
+            steps += [(driver.launch_start, vm, fd, POLICY), (driver.launch_finish, vm)]
             if op.certs and self.profile.certs == "userspace":
                 steps.append((driver.enable_req_certs, vm))
         steps.append((driver.vcpu_create, vcpu, vm))
@@ -264,7 +286,7 @@ class Operations(Host):
         number = self._opened() if op.fd == "open" else {"closed": 30, "foreign": 9}[op.fd]
         before = self.contexts[op.vm]
         has = before is not None and before.context is not None and not before.freed
-        result = self.enter_int(self.driver.launch_start, op.vm, number, (1 << 17) if op.valid else 0)
+        result = self.enter_int(self.driver.launch_start, op.vm, number, POLICY if op.valid else INVALID_POLICY)
         if result < 0:
             self._nothing_left(c.ONE_CONTEXT if has or not op.valid else c.CONTEXT_FAILURE)
         else:
@@ -514,7 +536,8 @@ class Operations(Host):
         for page in self.dirty:
             page.dirty = False
             if page in self.watched[page.vm]:
-                page.label = classify(page, self.responses, self.installed)
+                newest = [self.current[who] for who in (page.vm, HOST) if who in self.current]
+                page.label = classify(page, self.responses, self.installed, newest)
                 if page.label == "corrupt" and self.profile.certs == "kernel" and len(blobs_in(bytes(page.data))) > 1:
                     self.dirty = []
                     raise Violation(c.BLOB_ATOMIC, f"page {page.name} holds a mixture of blobs")

@@ -17,10 +17,11 @@ from specs.snp_guest_request import REPORT_RSP_SIZE, REPORT_SIZE
 REPORT_AT = 0x20
 """Offset of the report in the payload of a response."""
 REPORT_DATA = slice(0x50, 0x90)
+VMPL = slice(0x30, 0x34)
 
 
-def report_refused(suite: Suite, payload: bytes, data: bytes) -> str:
-    """Why the payload of a report response is not the genuine report over `data`; empty when it is."""
+def report_refused(suite: Suite, payload: bytes, data: bytes, vmpl: int | None = None) -> str:
+    """Why the payload of a report response is not the genuine report over `data`, for `vmpl`; empty when it is."""
     if len(payload) != REPORT_RSP_SIZE:
         return f"a report response has {REPORT_RSP_SIZE:#x} bytes, not {len(payload):#x}"
     status, size = struct.unpack_from("<II", payload)
@@ -29,6 +30,8 @@ def report_refused(suite: Suite, payload: bytes, data: bytes) -> str:
     report = payload[REPORT_AT : REPORT_AT + REPORT_SIZE]
     if report[REPORT_DATA] != data:
         return "the report is over other data than was asked for"
+    if vmpl is not None and int.from_bytes(report[VMPL], "little") != vmpl:
+        return "the report is for another VMPL than was asked for"
     if not suite.verify(report[:SIGNED_SIZE], report[SIGNED_SIZE:]):
         return "the signature does not verify over bytes 0..0x29F"
     return ""
