@@ -74,7 +74,9 @@ RACES: dict[tuple[str, str], dict[str, int]] = {
         "request-request": 4198, "one-response-page": 94, "request-extended": 98, "exit-request": 80, "two-vms": 94,
         "request-slot": 48, "request-close": 48,
     },
-    ("snp_guest_request", "builtin:guest"): {"report-report": 294, "busy-report-key": 324, "extended-extended": 324},
+    ("snp_guest_request", "builtin:guest"): {
+        "report-report": 294, "busy-report-key": 324, "refused-report-key": 230, "extended-extended": 324,
+    },
 }  # fmt: skip
 """By subsystem and correct candidate: the schedules that each race has."""
 
