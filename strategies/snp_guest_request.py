@@ -224,6 +224,8 @@ SHAPES: dict[type, Shape] = {
         },
         weight=6,
         faults=_REQUEST_FAULTS[:6],
+        beside=(GuestRequest, ExtGuestRequest),
+        points=40,
     ),
     Boot: Shape({"vm": _VMS, "kind": Domain((SNP,), (SEV_ES, SEV)), "certs": Domain((False, True))}, weight=1),
     VmCreate: Shape({"vm": just(0), "kind": Domain((SNP,), (SEV_ES, SEV))}, weight=1),
@@ -506,6 +508,25 @@ _FILES = _each(
     ExtGuestRequest(0),
     Decommission(0),
 )
+_AGAIN = _each(
+    VmDestroy(0),
+    VmCreate(0),
+    SevInit(0),
+    LaunchStart(0),
+    LaunchFinish(0),
+    EnableReqCerts(0),
+    VcpuCreate(0),
+    RegisterGhcb(0),
+    GuestRequest(0),
+    ExtGuestRequest(0),
+    Decommission(0),
+)
+_FIRST_FAULTS = tuple((call, values[:1]) for call, values in _LAUNCH_FAULTS)
+_TRIED_AGAIN = (
+    *_each(VmCreate(0), SevInit(0), LaunchStart(0), VmDestroy(0)),
+    *_refused((SevInit(0),), SHAPES[SevInit].faults),
+    *_refused((LaunchStart(0),), _FIRST_FAULTS),
+)
 _TWO_FETCH = _each(
     ExtGuestRequest(0),
     ExtGuestRequest(2),
@@ -589,7 +610,11 @@ _STORES = tuple(
     Step(Parallel(Step(ExtGuestRequest(0)), Step(other), (k,)))
     for other in (SetInstanceCerts(0, "B", 8192), HostSetExtConfig("I", 8192, 2))
     for k in range(60)
-) + tuple(Step(Parallel(Step(HostSetExtConfig("I", 8192, 2)), Step(ExtGuestRequest(0)), (k,))) for k in range(24))
+) + tuple(
+    Step(Parallel(Step(other), Step(ExtGuestRequest(0)), (k,)))
+    for other in (SetInstanceCerts(0, "B", 8192), HostSetExtConfig("I", 8192, 2))
+    for k in range(24)
+)
 _SHUTDOWN = _each(
     HostSetExtConfig("H", 8192),
     SnpShutdown(),
@@ -678,6 +703,8 @@ SCOPES: dict[str, Scope] = {
     ),
     "other kinds": Scope(Config(started=False), _OTHER_KIND, depth=5, states=7, transitions=22, needs=_H),
     "files": Scope(Config(started=False), _FILES, depth=8, states=44, transitions=180, needs=_H),
+    "life again": Scope(Config(), _AGAIN, depth=8, states=62, transitions=272, needs=_H),
+    "tried again": Scope(Config(started=False), _TRIED_AGAIN, depth=4, states=4, transitions=24, sequences=4, needs=_H),
     "two that fetch": Scope(
         Config(certs=True, second=SNP),
         _TWO_FETCH,
@@ -734,9 +761,9 @@ SCOPES: dict[str, Scope] = {
     ),
     "blobs that move": Scope(Config(), _MOVED_BLOBS, depth=4, needs=_H, profiles=_INPLACE),
     "shutdown": Scope(Config(started=False), _SHUTDOWN, depth=4, needs=_H, profiles=_INPLACE),
-    "driver": Scope(Config(side="guest"), _DRIVER, depth=3, states=64, transitions=1277, needs=_G),
+    "driver": Scope(Config(side="guest"), _DRIVER, depth=3, states=64, transitions=1309, needs=_G),
     "driver in the loop": Scope(
-        Config(side="guest", host="hypervisor"), _DRIVER, depth=1, states=6, transitions=77, needs=_G
+        Config(side="guest", host="hypervisor"), _DRIVER, depth=1, states=6, transitions=79, needs=_G
     ),
     "driver's last numbers": Scope(
         Config(side="guest", count=2**32 - 6),
@@ -769,19 +796,24 @@ def _races() -> dict[str, Race]:
     """
     two = Config(vcpus=2)
     other_vm = Config(second=SNP)
+    fetching = Config(vcpus=2, certs=True)
     guest = Config(side="guest")
     request, extended = Step(GuestRequest(0)), Step(ExtGuestRequest(0))
-    stored = (Step(SetInstanceCerts(0, "A", 8192)),)
-    hosted = (Step(HostSetExtConfig("H", 8192)),)
+    stored = (Step(SetInstanceCerts(0, "A", 4096)),)
+    hosted = (Step(HostSetExtConfig("H", 4096)),)
     store, unstore = Step(SetInstanceCerts(0, "B", 8192)), Step(SetInstanceCerts(0, "A", 0))
     host_store = Step(HostSetExtConfig("I", 8192, 2))
     return {
         "request-request": Race(two, (), request, Step(GuestRequest(1))),
         "one-response-page": Race(two, (), request, Step(GuestRequest(1, resp="P'")), switches=1),
         "request-extended": Race(two, (), request, Step(ExtGuestRequest(1)), switches=1),
-        "exit-request": Race(Config(vcpus=2, certs=True), (), extended, Step(GuestRequest(1)), switches=1),
+        "exit-request": Race(fetching, (), extended, Step(GuestRequest(1)), switches=1),
         "two-vms": Race(other_vm, (), request, Step(GuestRequest(2)), switches=1),
         "request-slot": Race(two, (), request, Step(RemoveSlot(0, "P0"))),
+        "request-refused": Race(two, (), request, Step(GuestRequest(1, "bad-tag")), switches=1),
+        "extended-refused": Race(two, (), extended, Step(GuestRequest(1, "bad-tag")), switches=1),
+        "continue-request": Race(fetching, (extended,), Step(Continue(0)), Step(GuestRequest(1)), switches=1),
+        "continue-extended": Race(fetching, (extended,), Step(Continue(0)), Step(ExtGuestRequest(1)), switches=1),
         "request-close": Race(two, (), request, Step(CloseFd(0))),
         "extended-store": Race(two, stored, extended, store, profiles=_KERNEL_CERTS),
         "extended-unstore": Race(two, stored, extended, unstore, profiles=_KERNEL_CERTS),

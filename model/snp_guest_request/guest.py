@@ -63,7 +63,13 @@ LOST = ("lost", "lost-status", "exception")
 HONEST = ("ok", "toctou", *LOST, *TAMPERED)
 """Treatments in which the request reaches firmware, unless its certificates need more pages."""
 
-REFUSALS = {"status": 0x16, "generic": 0xFFFFFFFF << 32, "both-halves": (5 << 32) | 0x16, "malformed": 0}
+REFUSALS = {
+    "status": 0x16,
+    "generic": 0xFFFFFFFF << 32,
+    "unknown": 3 << 32,
+    "both-halves": (5 << 32) | 0x16,
+    "malformed": 0,
+}
 """Answers that are no success, without firmware being asked; `malformed` has SW_EXITINFO1 2."""
 
 HOSTS = (

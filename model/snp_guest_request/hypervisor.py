@@ -172,23 +172,28 @@ def _is_refused(env: Answers) -> bool:
 _INERT = (c.MALFORMED_IS_INERT, c.CHECK_ORDER)
 
 
-def _entered(state: State, op: Request | UnknownExit, env: Answers) -> Outcome | None:
-    """What is decided before the exit code is looked at: registration, usage, valid bits."""
+def _entered(state: State, op: Request | UnknownExit, env: Answers) -> Outcomes | None:
+    """What is decided before the exit code is looked at: registration, usage, valid bits.
+
+    Usage comes before anything else, and nothing of an unregistered GHCB is processed: either order is right.
+    """
     vm = state.vms[VM_OF[op.vcpu]]
     if env.ghcb_map:
         return Outcome(state, REFUSAL, c.NOT_DELIVERED)
-    if not isinstance(op, UnknownExit) and op.ghcb != "own" and vm.kind == SNP and vm.life != "mirror":
-        return Outcome(state, -EINVAL, c.REGISTERED_GHCB)
-    if not state.vcpus[op.vcpu].registered and vm.kind == SNP and vm.life != "mirror":
-        return Outcome(state, -EINVAL, c.REGISTERED_GHCB)
+    own = isinstance(op, UnknownExit) or op.ghcb == "own"
+    unregistered = vm.kind == SNP and vm.life != "mirror" and not (own and state.vcpus[op.vcpu].registered)
+    refused = Outcome(state, -EINVAL, c.REGISTERED_GHCB)
     if op.usage:
-        return Outcome(state, malformed(INVALID_USAGE), c.USAGE, also=_INERT)
+        told = Outcome(state, malformed(INVALID_USAGE), c.USAGE, also=_INERT)
+        return (refused, told) if unregistered else told
+    if unregistered:
+        return refused
     if any(letter in op.missing for letter in "c12"):
         return Outcome(state, malformed(MISSING_INPUT), c.VALID_BITS, also=_INERT)
     return None
 
 
-def unknown_exit(state: State, op: UnknownExit, env: Answers) -> Outcome:
+def unknown_exit(state: State, op: UnknownExit, env: Answers) -> Outcomes:
     """An exit code that nobody defined is malformed(6), after usage and valid bits."""
     early = _entered(state, op, env)
     return early or Outcome(state, malformed(INVALID_EVENT), c.CHECK_ORDER)
@@ -630,6 +635,8 @@ def continue_(state: State, op: Continue, env: Answers, profile: Profile) -> Out
     pending = state.vcpus[op.vcpu].pending
     assert isinstance(pending, ExtGuestRequest)
     state = _with_vcpu(state, op.vcpu, pending=None)
+    if op.ret == 0 and env.ratelimit:
+        return Outcome(state, answer(BUSY_INFO2), c.RATE, also=(c.NO_ACTION, c.HALVES))
     if op.ret == 0:
         filled = state
         if op.npages and _writable(state.vms[VM_OF[op.vcpu]], _data(pending)):

@@ -72,7 +72,8 @@ RACES: dict[tuple[str, str], dict[str, int]] = {
     },
     ("snp_guest_request", "builtin:upstream"): {
         "request-request": 4198, "one-response-page": 94, "request-extended": 98, "exit-request": 80, "two-vms": 94,
-        "request-slot": 48, "request-close": 48,
+        "request-slot": 48, "request-refused": 92, "extended-refused": 96, "continue-request": 74,
+        "continue-extended": 60, "request-close": 48,
     },
     ("snp_guest_request", "builtin:guest"): {
         "report-report": 294, "busy-report-key": 324, "refused-report-key": 230, "extended-extended": 324,

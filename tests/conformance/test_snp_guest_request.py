@@ -73,8 +73,11 @@ from model.snp_guest_request import (
     GuestRequest,
     HostSetExtConfig,
     Kexec,
+    LaunchStart,
     MoveFrom,
     SetInstanceCerts,
+    SevInit,
+    VmCreate,
     VmDestroy,
     firmware_status,
 )
@@ -433,7 +436,7 @@ def test_scopes_have_their_pinned_counts(name: str) -> None:
             assert context.notes[f"{scope}: states"] == pinned.states, scope
             assert context.notes[f"{scope}: transitions"] == pinned.transitions, scope
             found += 1
-    assert found == (16 if name == "upstream" else 5)
+    assert found == (18 if name == "upstream" else 5)
 
 
 @pytest.mark.parametrize("name", ["upstream", "stub", "inplace", "posted-errors", "throttled", "guest"])
@@ -658,6 +661,98 @@ def test_ghcb_fetched_twice_is_found() -> None:
 
     assert run(Refetches, ExtGuestRequest(), Continue(), certs=True).failure is None
     assert blamed(run(Refetches, ExtGuestRequest(), Continue(race="rax"), certs=True)) == "SNP-012"
+
+
+def test_ghcb_changed_behind_every_field_is_found() -> None:
+    """SNP-012: no input is looked at twice."""
+
+    class LooksAgain(Upstream):
+        def validate(self, svm: Svm, usage: int) -> int:
+            reason = super().validate(svm, usage)
+            self.port.ghcb_read(0, self.offset, 1)
+            return reason
+
+        offset = 0
+
+    for race, offset in {"code": specs.GHCB_SW_EXITCODE, "valid": specs.GHCB_VALID_BITMAP + 7, "usage": 0xFFC}.items():
+        LooksAgain.offset = offset
+        assert run(LooksAgain, GuestRequest()).failure is None
+        assert blamed(run(LooksAgain, GuestRequest(race=race))) == "SNP-012", race
+
+
+def test_ghcb_may_be_read_in_pieces() -> None:
+    """Two halves of a field that the guest changes in between are no field read twice."""
+
+    class Halves(Upstream):
+        def if_valid(self, vcpu: int, svm: Svm, offset: int) -> int:
+            low, high = (self.port.ghcb_read(vcpu, offset + half, 4) for half in (0, 4))
+            return (high << 32 | low) if self.is_valid(svm, offset) else 0
+
+    assert run(Halves, *(ExtGuestRequest(race=race) for race in ("rax", "rbx", "info1", "code"))).failure is None
+
+
+def test_ghcb_that_stays_mapped_is_found() -> None:
+    """SNP-036: the mapping is given back before the guest is entered."""
+
+    class Keeps(Upstream):
+        def ghcb_leave(self, vcpu: int) -> int:
+            self.svms[vcpu].mapped = False
+            return 0
+
+    assert blamed(run(Keeps, GuestRequest())) == "SNP-036"
+
+
+def test_request_read_in_two_pieces_is_found() -> None:
+    """SNP-016: the page is taken as of one instant."""
+
+    class Pieces(Upstream):
+        def copy_request(self, sev: Sev, gpa: int) -> int:
+            read = self.port.read_guest
+            return read(sev.vm, gpa, sev.req_buf, 64) or read(sev.vm, gpa + 64, sev.req_buf + 64, specs.PAGE_SIZE - 64)
+
+    assert run(Pieces, GuestRequest()).failure is None
+    assert blamed(run(Pieces, GuestRequest(race="type"))) == "SNP-016"
+
+
+def test_page_leaked_for_no_reason_is_found() -> None:
+    """SNP-037: firmware was never asked for it."""
+
+    class Leaks(Upstream):
+        def free_firmware_page(self, address: int) -> None:
+            self.port.leak_page(address >> 12)
+
+    assert blamed(run(Leaks, VmDestroy(0))) == "SNP-037"
+
+
+def test_asid_of_somebody_else_is_refused() -> None:
+    """SNP-070: firmware activates a guest only with the ASID that its VM was given."""
+
+    class OtherAsid(Upstream):
+        def launch_start(self, vm: int, fd: int, policy: int) -> int:
+            sev = self.sevs[vm]
+            asid, sev.asid = sev.asid, sev.asid + 1
+            ret = super().launch_start(vm, fd, policy)
+            sev.asid = asid
+            return ret
+
+    assert blamed(run(OtherAsid, VmCreate(0), SevInit(0), LaunchStart(0), started=False)) == "SNP-070"
+
+
+def test_moved_vm_may_take_its_lock_along() -> None:
+    """SNP-067, SNP-077: the source can issue no more requests, so the lock is the destination's alone."""
+
+    class TakesLock(InPlace):
+        def vm_move_from(self, dst: int, src: int) -> int:
+            ret = super().vm_move_from(dst, src)
+            if not ret:
+                self.sevs[dst].lock = self.sevs[src].lock
+            return ret
+
+        def adopt_lock(self, target: Sev) -> None:
+            pass
+
+    steps = (GuestRequest(0), MoveFrom(), GuestRequest(2), VmDestroy(0), GuestRequest(2), VmDestroy(1), Boot(0))
+    assert run(TakesLock, *steps).failure is None
 
 
 def test_decommissioned_asid_is_kept_back() -> None:

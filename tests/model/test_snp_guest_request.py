@@ -243,7 +243,7 @@ def test_too_small_keeps_the_key_and_counts() -> None:
     outcome = plain(start(side="guest"), GetExtReport((), 4096))
 
     assert outcome.result == (-5, 1 << 32, None, None, 8192)
-    assert outcome.state.guest.counts == (2, 0, 0, 0)
+    assert outcome.state.guest.counts == (2, 2, 4, 6)
     assert not outcome.state.guest.wiped[0]
 
 

@@ -32,6 +32,7 @@ from model.snp_guest_request import (
     Open,
     ParseCerts,
     View,
+    guest_counts,
 )
 from model.snp_guest_request.guest import HONEST_PAGES, REFUSALS, TAMPERED, script
 from specs.snp_guest_request import (
@@ -40,6 +41,7 @@ from specs.snp_guest_request import (
     GENERIC_INFO2,
     HEADER_SIZE,
     INVALID_PARAM,
+    KEY_RSP_SIZE,
     PAGE_SIZE,
     SECRETS_SEQNO,
     SECRETS_VMPCK,
@@ -68,7 +70,7 @@ _RESEAL = {
     "sealed-number": lambda answer, body: (replace(answer, number=answer.number + 2), body),
     "sealed-type": lambda answer, body: (replace(answer, type=answer.type + 2), body),
     "sealed-version": lambda answer, body: (replace(answer, version=2), body),
-    "sealed-size": lambda answer, body: (replace(answer, size=0x200), body.ljust(0x200, b"\0")),
+    "sealed-size": lambda answer, body: (replace(answer, size=KEY_RSP_SIZE + 16), body.ljust(KEY_RSP_SIZE + 16, b"\0")),
 }
 """What an adversary who has the key makes of the response, so that no tag gives it away."""
 KEY_SVN = LAUNCH.guest_svn
@@ -98,13 +100,15 @@ class GuestKernel(Operations):
 
     def build_guest(self) -> None:
         """A guest that has just started."""
-        self.context = Context(0, "running", counts=[self.config.count, 0, 0, 0])
+        self.context = Context(0, "running", counts=list(guest_counts(self.config)))
         self.guest_firmware = Firmware(self.suite)
         self.secrets = bytearray(PAGE_SIZE)
         for i in range(4):
             at = SECRETS_VMPCK + i * KEY_SIZE
             self.secrets[at : at + KEY_SIZE] = vmpck(0, i)
-        self.secrets[SECRETS_SEQNO : SECRETS_SEQNO + 4] = (self.config.count & 0xFFFFFFFF).to_bytes(4, "little")
+        for i, count in enumerate(self.context.counts):
+            at = SECRETS_SEQNO + 4 * i
+            self.secrets[at : at + 4] = (count & 0xFFFFFFFF).to_bytes(4, "little")
         self.regions: dict[int, Region] = {}
         self.next_region = REGION_BASE
         self.sent: dict[tuple[int, int], bytes] = {}
@@ -229,8 +233,21 @@ class GuestKernel(Operations):
         host = script.pop(0) if script else "ok"
         extended = code == EXT_GUEST_REQUEST
         op = self.act.op
-        if extended and rbx and isinstance(op, GetExtReport) and not (op.buffer and op.certs_len):
-            raise Violation(c.CERTS_LENGTH, f"{rbx} pages are offered though the caller gave no buffer")
+        if extended and self.act.small:
+            raise Violation(c.TOO_SMALL_RESEND, "after too small the message is sent as an extended request again")
+        if extended and isinstance(op, GetExtReport):
+            given = op.certs_len // PAGE_SIZE if op.buffer else 0
+            if rbx < given or (rbx and not given):
+                raise Violation(c.CERTS_LENGTH, f"{rbx} pages are offered where the caller gave {given}")
+        told = self._treat(host, extended, header, response, page, rax, rbx)
+        self.act.small |= extended and told[:2] == (0, TOO_SMALL_INFO2)
+        return told
+
+    def _treat(
+        self, host: str, extended: bool, header: Header, response: Region, page: bytes, rax: int, rbx: int
+    ) -> tuple[int, int, int]:
+        """What the host answers, by the name of its treatment."""
+        message = page[: HEADER_SIZE + min(header.size, PAGE_SIZE - HEADER_SIZE)]
         if host == "busy":
             self.busy_at[message] = self.clock
             return 0, BUSY_INFO2, rbx

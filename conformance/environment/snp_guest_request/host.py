@@ -86,10 +86,12 @@ class Act:
         "ghcb_written",
         "held",
         "instants",
+        "is_granted",
         "issued",
         "misaligned",
         "op",
         "ran",
+        "small",
         "vcpu",
         "vm",
     )
@@ -114,6 +116,10 @@ class Act:
         """Guest number, request header and response of the last message that firmware answered."""
         self.cleanup_failed = False
         """A guest page could not be reclaimed or made shared again."""
+        self.is_granted = False
+        """The VM was said to be within its rate."""
+        self.small = False
+        """Kind G: the host said that the data buffer is too small."""
         self.entered = False
         """The GHCB was mapped."""
         self.filled: set[Memory] = set()
@@ -174,6 +180,9 @@ class Host(Environment):
         self.user_out = bytearray()
         self.seconds = 0
         self.rates: dict[int, list[int]] = {}
+        """By VM, when requests were forwarded."""
+        self.granted: dict[int, list[int]] = {}
+        """By VM, when it was said to be within its rate."""
         self.responses: dict[bytes, tuple[object, bytes]] = {}
         self.installed: dict[tuple[str, int], None] = {}
         self.certs_tcb: dict[str, int] = {}
@@ -193,6 +202,8 @@ class Host(Environment):
         self.ghcbs: set[tuple[int, str]] = set()
         """Registered GHCB pages: VM and name."""
         self.lock_vm: dict[str, int] = {}
+        self.loose_locks: set[str] = set()
+        """Locks that a VM had when it was moved: it may have kept them or taken them along."""
         self.joined: set[int] = set()
         """VMs that were moved away, and mirrors."""
 
@@ -851,10 +862,12 @@ class Host(Environment):
             self._wait(SEV_CMD_MUTEX)
 
     def mutex_init(self, name: str) -> int:
-        if name in self.locks:
+        if name in self.locks and name not in self.loose_locks:
             raise Violation(c.LOCK_INITIALISED, f"lock {name} is initialised twice")
+        self.loose_locks.discard(name)
         self.locks[name] = None
         self.lock_vm[name] = self.act.vm
+        self.lock_users.pop(name, None)
         return 0
 
     def mutex_lock(self, name: str) -> int:
@@ -953,17 +966,20 @@ class Host(Environment):
     def ratelimit(self, vm: int) -> int:
         if not self.config.throttle:
             return 1
-        recent = [t for t in self.rates.get(vm, []) if self.seconds - t < RATE_SECONDS]
+        self.require(c.RATE, vm == self.act.vm, f"a request of VM {self.act.vm} asks for the rate of VM {vm}")
+        recent = [t for t in self.granted.get(vm, []) if self.seconds - t < RATE_SECONDS]
         if len(recent) >= RATE_BURST:
             self.frame.given.setdefault("ratelimit", 1)
             return 0
+        self.granted[vm] = [*recent, self.seconds]
+        self.act.is_granted |= vm == self.act.vm
         return 1
 
     def _count_rate(self, vm: int) -> None:
         recent = [t for t in self.rates.get(vm, []) if self.seconds - t < RATE_SECONDS]
         self.require(
             c.RATE,
-            len(recent) < RATE_BURST,
+            self.act.is_granted or len(recent) < RATE_BURST,
             f"{len(recent) + 1} requests of VM {vm} within {RATE_SECONDS} s were forwarded",
         )
         self.rates[vm] = [*recent, self.seconds]

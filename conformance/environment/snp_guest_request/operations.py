@@ -388,6 +388,7 @@ class Operations(Host):
         self.guests[vm], self.watched[vm], self.contexts[vm] = {}, [], None
         self.bugged[vm], self.labels[vm] = False, UNTOUCHED
         self.rates.pop(vm, None)
+        self.granted.pop(vm, None)
         self.joined.discard(vm)
         self.ghcbs = {ghcb for ghcb in self.ghcbs if ghcb[0] != vm}
         for vcpu, owner in enumerate(VM_OF):
@@ -417,6 +418,10 @@ class Operations(Host):
                 if thing.owner == 0:
                     thing.owner, thing.vms = MOVED, {1} if thing.vms else set()
             self.asids = {asid: MOVED if owner == 0 else owner for asid, owner in self.asids.items()}
+            for name in [name for name, owner in self.lock_vm.items() if owner == 0]:
+                self.loose_locks.add(name)
+                del self.lock_vm[name]
+                self.lock_users.pop(name, None)
         self.joined.add(0 if moves else 1)
         self.enter_int(self.driver.vcpu_create, 2, 1)
         self.enter_int(self.driver.ghcb_register, 2, GPA["G0"])
