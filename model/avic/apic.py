@@ -179,18 +179,18 @@ def recalculated(state: State, n: int) -> State:
 def with_vm(state: State, n: int, vm: Vm | None) -> State:
     """The state with VM `n` replaced."""
     vms = (vm, state.vms[1]) if n == 0 else (state.vms[0], vm)
-    return State(state.config, state.host, vms, state.vcpus, state.irtes)
+    return State(state.config, state.host, vms, state.vcpus, state.irtes, state.late)
 
 
 def with_vcpus(state: State, vcpus: tuple[Vcpu, ...]) -> State:
     """The state with other vCPUs."""
-    return State(state.config, state.host, state.vms, vcpus, state.irtes)
+    return State(state.config, state.host, state.vms, vcpus, state.irtes, state.late)
 
 
 def with_vcpu(state: State, vcpu: Vcpu) -> State:
     """The state with the vCPU of that VM and id replaced."""
     vcpus = tuple(vcpu if v.id == vcpu.id and v.vm == vcpu.vm else v for v in state.vcpus)
-    return State(state.config, state.host, state.vms, vcpus, state.irtes)
+    return State(state.config, state.host, state.vms, vcpus, state.irtes, state.late)
 
 
 def find(state: State, apic_id: int, vm: int = 0) -> Vcpu | None:
@@ -222,12 +222,15 @@ def settled(state: State, woken: frozenset[int] | None = None) -> State:
     """The state once vCPUs in the guest took what they can, and sleepers with something to take are awake.
 
     `woken` limits the second to vCPUs of these ids, while a deferred exit still owes the others a wake-up.
+    vCPUs that are late stay as they are.
     """
     changed = False
     vcpus = []
     for v in state.vcpus:
         new = v
-        if v.in_guest:
+        if v.id in state.late:
+            pass
+        elif v.in_guest:
             vector = deliverable(v)
             if vector >= 0:
                 new = take(v, vector)
@@ -236,3 +239,21 @@ def settled(state: State, woken: frozenset[int] | None = None) -> State:
         changed = changed or new is not v
         vcpus.append(new)
     return with_vcpus(state, tuple(vcpus)) if changed else state
+
+
+def with_late(state: State, late: frozenset[int]) -> State:
+    """The state in which these vCPUs, and no others, have yet to look."""
+    return State(state.config, state.host, state.vms, state.vcpus, state.irtes, late)
+
+
+def lately(state: State, woken: frozenset[int] | None = None) -> tuple[State, ...]:
+    """The state settled, and then, where that changes something, with the vCPUs concerned late.
+
+    The second is for operations in company: another one may come between the acceptance of a
+    message and the moment when its target looks.
+    """
+    done = settled(state, woken)
+    if done is state:
+        return (done,)
+    late = frozenset(v.id for v, old in zip(done.vcpus, state.vcpus, strict=True) if v is not old)
+    return done, with_late(state, state.late | late)

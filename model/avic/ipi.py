@@ -12,6 +12,7 @@ from model.avic.apic import (
     SPIV,
     is_active,
     is_running,
+    lately,
     logical_index,
     mode_of,
     pend,
@@ -229,15 +230,11 @@ def guest_ipi(state: State, op: GuestIpi) -> Outcomes:
     hardware = [after for _, after in by_hardware(base, written, message)]
     ways = dict.fromkeys([*by_software(base, message), *hardware])
     also = _also(state, sender)
+    effects = {after: _effect(base, written, message, after) for after in ways}
     outcomes = tuple(
-        Outcome(
-            settled(after),
-            0,
-            because=c.HARDWARE_AND_HANDLER_MATCH_ROUTING,
-            effect=_effect(base, written, message, after),
-            also=also,
-        )
+        Outcome(done, 0, because=c.HARDWARE_AND_HANDLER_MATCH_ROUTING, effect=effects[after], also=also)
         for after in ways
+        for done in lately(after)
     )
     if busy and x2:
         outcomes += (Outcome(state, GP, because=c.X2_GUEST_WRITE_FAULTS),)
@@ -295,7 +292,8 @@ def handle_exit(state: State, op: HandleExit) -> Outcomes:
         effect = c.UNACCELERATED_IPI_SENT_ONCE
     elif message.vector < 16:
         effect = c.OTHER_IPI_EXITS_RESUME
-    return tuple(Outcome(settled(s), 0, because=effect, effect=effect) for s in by_software(resumed, message))
+    ways = [after for accepted in by_software(resumed, message) for after in lately(accepted)]
+    return tuple(Outcome(s, 0, because=effect, effect=effect) for s in ways)
 
 
 def guest_self_ipi(state: State, op: GuestSelfIpi) -> Outcomes:
@@ -307,7 +305,8 @@ def guest_self_ipi(state: State, op: GuestSelfIpi) -> Outcomes:
     message = Message(dest=0, sender=position, shorthand=SELF, vector=op.value)
     hardware = [after for _, after in by_hardware(state, sender, message)]
     ways = dict.fromkeys([*by_software(state, message), *hardware])
-    return tuple(Outcome(settled(after), 0, because=c.HARDWARE_AND_HANDLER_MATCH_ROUTING) for after in ways)
+    ends = dict.fromkeys(done for after in ways for done in lately(after))
+    return tuple(Outcome(done, 0, because=c.HARDWARE_AND_HANDLER_MATCH_ROUTING) for done in ends)
 
 
 def raw_ipi_exit(state: State, op: RawIpiExit) -> Outcomes:
@@ -328,6 +327,7 @@ def raw_ipi_exit(state: State, op: RawIpiExit) -> Outcomes:
     message = decoded(state, sender, low, high)
     rewritten = with_vcpu(state, with_regs(sender, put(put(sender.regs, ICR, low), ICR2, high_kept)))
     because = c.UNACCELERATED_IPI_SENT_ONCE if identifier == IPI_INVALID_TYPE else c.PARTLY_INVALID_IPI_SENT
-    ways = [s for base in (state, rewritten) for s in by_software(base, message)]
+    accepted = dict.fromkeys(s for base in (state, rewritten) for s in by_software(base, message))
+    ways = dict.fromkeys(done for s in accepted for done in lately(s))
     also = (c.ANY_EXITINFO_TOLERATED,)
-    return tuple(Outcome(settled(s), 1, because=because, effect=because, also=also) for s in dict.fromkeys(ways))
+    return tuple(Outcome(done, 1, because=because, effect=because, also=also) for done in ways)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
+from itertools import combinations
 from typing import Any, assert_never
 
 from model.avic import ipi, lifecycle, running
 from model.avic import state as s
 from model.avic.apic import (
-    LDR,
     LVT0,
     SPIV,
     find,
@@ -18,6 +19,8 @@ from model.avic.apic import (
     logical_index,
     mode_of,
     ppr,
+    settled,
+    with_late,
 )
 from model.avic.routing import DISABLED, X2APIC, XAPIC, faults, kvm_route, mask, route, x2_ldr
 from model.avic.state import Answers, Config, State, Vcpu, View
@@ -31,9 +34,9 @@ from specs.avic.registers import (
     APIC_EOI,
     APIC_ICR,
     APIC_ICR2,
-    APIC_LDR,
     BASE_AE,
     BASE_EXTD,
+    EEXIST,
     FIXED,
     LOWEST,
     MAX_XAVIC,
@@ -105,7 +108,40 @@ def setup_of(config: Config) -> s.HwSetup:
 
 
 def step(state: State, op: Any, env: Answers, profile: Profile) -> Outcomes:
-    """Every outcome that the specification allows."""
+    """Every outcome that the specification allows.
+
+    A message is accepted at one moment and taken by its target at another. Alone, a step is over
+    when both are done. In company, the next operation may come in between, so each message also
+    has an outcome that leaves its targets late, which `view` never shows.
+    """
+    if state.late or state.passing:
+        return tuple(_in_company(state, op, env, profile))
+    return _alone(state, op, env, profile)
+
+
+def _in_company(state: State, op: Any, env: Answers, profile: Profile) -> Iterator[Outcome]:
+    """What may follow an operation that is not quite over: any of the late vCPUs may look before `op` or after it."""
+    own = frozenset({op.id}) if isinstance(op, _LOOKING) else frozenset[int]()
+    for before in looked(state):
+        if not _legal(before, op):
+            continue
+        outcomes = _alone(before, op, env, profile)
+        for o in (outcomes,) if isinstance(outcomes, Outcome) else outcomes:
+            late = o.state.late
+            for end in dict.fromkeys(settled(with_late(o.state, left)) for left in (frozenset[int](), late - own)):
+                yield Outcome(end, o.result, o.because, o.effect, o.also)
+        if isinstance(op, s.VcpuCreate) and (op.vm, op.id) in state.passing:
+            yield Outcome(before, -EEXIST, because=c.DUPLICATE_ID_REFUSED, effect=c.DUPLICATE_ID_REFUSED)
+
+
+def looked(state: State) -> Iterator[State]:
+    """The state with each choice of the late vCPUs having looked; nothing else is unfinished."""
+    for count in range(len(state.late), -1, -1):
+        for done in combinations(sorted(state.late), count):
+            yield settled(with_late(state, state.late.difference(done)))
+
+
+def _alone(state: State, op: Any, env: Answers, profile: Profile) -> Outcomes:
     match op:
         case s.GuestIpi():
             return ipi.guest_ipi(state, op)
@@ -138,7 +174,7 @@ def step(state: State, op: Any, env: Answers, profile: Profile) -> Outcomes:
         case s.RawIpiExit():
             return ipi.raw_ipi_exit(state, op)
         case s.RawNoaccel():
-            return Outcome(state, 1, because=c.UNKNOWN_OFFSETS_HARMLESS, effect=c.UNKNOWN_OFFSETS_HARMLESS)
+            return running.raw_noaccel(state, op)
         case s.SetLapic():
             return lifecycle.set_lapic(state, op)
         case s.GetLapic():
@@ -243,8 +279,18 @@ _WHILE_PENDING = (s.HandleExit, s.Load, s.Put, s.VmRun, s.GuestEoi, s.Unblock, s
 """What may happen between a deferred exit and its handler."""
 
 
+_LOOKING = (s.GuestEoi, s.GuestWrite, s.GuestRead, s.VmRun, s.HandleExit, s.RawIpiExit, s.RawNoaccel)
+"""Operations in which their own vCPU looks."""
+
+
 def legal(state: State, op: Any) -> bool:
     """Whether the world can do `op` in this state."""
+    if state.late or state.passing:
+        return any(_legal(before, op) for before in looked(state))
+    return _legal(state, op)
+
+
+def _legal(state: State, op: Any) -> bool:
     kind = type(op)
     if kind in _HELPERS:
         return True
@@ -362,8 +408,6 @@ def _legal_for(state: State, v: Vcpu, op: Any, kind: type) -> bool:
     if kind is s.RawIpiExit:
         return is_active(state, v) and (not x2 or (state.host.x2avic and not op.info1 & (X2_ICR_RESERVED | 1 << 12)))
     if kind is s.RawNoaccel:
-        if op.info1 & 0xFF0 == APIC_LDR and v.regs[LDR] & 0xFF_FFFF:
-            return False  # left over from x2APIC mode: no write to repeat could have put it there
         return is_active(state, v) and not x2 and op.info1 & 0xFF0 not in (APIC_ICR, APIC_EOI)
     return kind is s.GuestEoi
 
@@ -403,8 +447,14 @@ VIEW_CLAUSES: dict[str, Clause] = {
 """Clause of each field of the view, in the order of blame."""
 
 
+UNFINISHED = View((), (-1,), (), (), (), (), ())
+"""The view of a state that only another operation can follow: nobody sees it."""
+
+
 def view(state: State) -> View:
     """What hardware and the host see when everything is as it must be."""
+    if state.late or state.passing:
+        return UNFINISHED
     run: list[tuple[int, ...]] = []
     events: list[int] = []
     controls: list[tuple[int, ...] | None] = []

@@ -18,6 +18,7 @@ from model.avic.apic import (
     has_bit,
     highest,
     is_active,
+    lately,
     mode_of,
     pend,
     put,
@@ -44,6 +45,7 @@ from model.avic.state import (
     Irte,
     Load,
     Put,
+    RawNoaccel,
     Registers,
     State,
     Unblock,
@@ -211,6 +213,21 @@ def guest_read(state: State, _op: GuestRead) -> Outcome:
     return Outcome(state, 0, because=c.TRAPS_AND_FAULTS_TOLD_APART, effect=c.TRAPS_AND_FAULTS_TOLD_APART)
 
 
+def raw_noaccel(state: State, op: RawNoaccel) -> Outcomes:
+    """An exit with any content resumes the guest (AVIC-081).
+
+    A trap-class offset has the register's page value re-applied, which changes only what the page
+    should not hold: bits that x2APIC mode left. Where the exit says that it was a read, the driver may ignore it.
+    """
+    because = c.UNKNOWN_OFFSETS_HARMLESS
+    kept = Outcome(state, 1, because=because, effect=because)
+    vcpu, offset = _found(state, op.id), op.info1 & 0xFF0
+    regs = written(vcpu.regs, offset, vcpu.regs[offset >> 4]) if offset < 0x400 and offset != APIC_TPR else None
+    if regs is None or regs == vcpu.regs:
+        return kept
+    return kept, Outcome(settled(recalculated(with_vcpu(state, with_regs(vcpu, regs)), 0)), 1, because=because)
+
+
 def guest_eoi(state: State, op: GuestEoi) -> Outcome:
     """End the highest interrupt in service; a level-triggered one is broadcast to the IOAPICs (a check counts)."""
     vcpu = _found(state, op.id)
@@ -224,19 +241,17 @@ def guest_eoi(state: State, op: GuestEoi) -> Outcome:
     return Outcome(settled(with_vcpu(state, vcpu), owed), 0, because=because, effect=because)
 
 
-def deliver(state: State, op: Deliver) -> Outcome:
+def deliver(state: State, op: Deliver) -> Outcomes:
     """The host's interrupt reaches IRR and, if the vCPU can take it, the vCPU (AVIC-082)."""
     vcpu = pend(_found(state, op.id), op.vector, op.level)
     woken = frozenset({op.id}) if any(v.pending for v in state.vcpus) else None
     effect = c.DELIVERY_SETS_IRR_FIRST
     if is_active(state, vcpu) and vcpu.in_guest:
         effect = c.DOORBELL_NAMES_THE_CORE
-    return Outcome(
-        settled(with_vcpu(state, vcpu), woken),
-        0,
-        because=c.DELIVERY_SETS_IRR_FIRST,
-        effect=effect,
-        also=(c.ACCEPTANCE_SETS_IRR_AND_TMR,),
+    also = (c.ACCEPTANCE_SETS_IRR_AND_TMR,)
+    return tuple(
+        Outcome(after, 0, because=c.DELIVERY_SETS_IRR_FIRST, effect=effect, also=also)
+        for after in lately(with_vcpu(state, vcpu), woken)
     )
 
 
@@ -263,17 +278,20 @@ def update_irte(state: State, op: UpdateIrte, env: Answers) -> Outcomes:
     """
     others = tuple(i for i in state.irtes if i.irq != op.irq)
     if env.set_vcpu_affinity:
-        left = State(state.config, state.host, state.vms, state.vcpus, others)
+        left = _routed(state, others)
         return Outcome(left, -EIO, because=c.MISSING_METADATA_REVERTS, effect=c.MISSING_METADATA_REVERTS)
     because = c.OLD_VCPU_FORGETS_IRTE if len(others) < len(state.irtes) else c.IRTE_FOLLOWS_VCPU
-    host = Outcome(State(state.config, state.host, state.vms, state.vcpus, others), 0, because=because, effect=because)
+    host = Outcome(_routed(state, others), 0, because=because, effect=because)
     vcpu = find(state, op.id)
     if vcpu is None:
         return host
     irtes = tuple(sorted((*others, Irte(op.irq, op.id, op.vector)), key=lambda i: i.irq))
-    posted = State(state.config, state.host, state.vms, state.vcpus, irtes)
-    outcome = Outcome(posted, 0, because=because, effect=because)
+    outcome = Outcome(_routed(state, irtes), 0, because=because, effect=because)
     return outcome if is_active(state, vcpu) else (host, outcome)
+
+
+def _routed(state: State, irtes: tuple[Irte, ...]) -> State:
+    return State(state.config, state.host, state.vms, state.vcpus, irtes, state.late)
 
 
 def iommu_post(state: State, op: IommuPost) -> Outcomes:
@@ -283,5 +301,6 @@ def iommu_post(state: State, op: IommuPost) -> Outcomes:
         return ()  # in this one of the possible states it is in host mode
     vcpu = _found(state, irte.id)
     because = c.GALOG_WAKES_EXACTLY_ONE if vcpu.asleep else c.IRTE_FOLLOWS_VCPU
-    ways = dict.fromkeys(settled(with_vcpu(state, pend(vcpu, irte.vector, level))) for level in (None, False))
+    pended = [with_vcpu(state, pend(vcpu, irte.vector, level)) for level in (None, False)]
+    ways = dict.fromkeys(after for accepted in pended for after in lately(accepted))
     return tuple(Outcome(s, 0, because=because, effect=because) for s in ways)

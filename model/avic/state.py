@@ -593,12 +593,18 @@ class State:
     vcpus: tuple[Vcpu, ...] = ()
     irtes: tuple[Irte, ...] = ()
     """In the order of irq."""
+    late: frozenset[int] = frozenset()
+    """Ids of vCPUs of VM 0 that have not yet looked at what they were sent; see `machine.step`."""
+    passing: frozenset[tuple[int, int]] = frozenset()
+    """VM and id of vCPUs whose creation comes to nothing, but takes a while."""
     digest: int = field(default=0, init=False, compare=False, repr=False)
     """The hash once it was asked for: exploration looks a state up far more often than it makes one."""
 
     def __hash__(self) -> int:
         if not self.digest:
-            object.__setattr__(self, "digest", hash((self.host, self.vms, self.vcpus, self.irtes)) or 1)
+            object.__setattr__(
+                self, "digest", hash((self.host, self.vms, self.vcpus, self.irtes, self.late, self.passing)) or 1
+            )
         return self.digest
 
 

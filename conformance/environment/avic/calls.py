@@ -87,8 +87,6 @@ class Calls(Environment):
         """Frames of physical tables that some VMCB names."""
         self.backing: dict[int, Cpu] = {}
         """Frames of backing pages that some VMCB names."""
-        self.operation = ""
-        """Name of the operation in progress."""
         self.last = ""
         """Name of the outermost operation that just ended."""
         self.known_host: Host = detected(setup_of(config), profile)[0]
@@ -275,7 +273,7 @@ class Calls(Environment):
 
     def _plain_bitmap_store(self, page: Page, offset: int) -> None:
         """Hardware and the IOMMU set bits in these words at any time, but while the vCPU is being reset."""
-        if self.operation not in RESETTING:
+        if self.frame.actor not in RESETTING:
             raise Violation(
                 c.BITMAPS_CHANGE_ATOMICALLY, f"plain store to the bitmap word at {offset:#x} of {page.address:#x}"
             )
@@ -406,7 +404,7 @@ class Calls(Environment):
     def kick(self, vcpu: int) -> None:
         """Take it out of the guest, or wake it."""
         cpu = self.cpu(vcpu)
-        if cpu.in_guest:
+        if cpu.in_guest or cpu.entering:
             cpu.in_guest = False
             cpu.kicked = True
         elif cpu.asleep or cpu.blocking:

@@ -95,7 +95,11 @@ class Cpu:
     unblocked: bool = False
     """Woken while it had no core: vcpu_unblocking comes after the next load."""
     kicked: bool = False
-    """Taken out of the guest; it goes back once its requests are served."""
+    """Taken out of the guest, or on the way into it; it goes back once its requests are served."""
+    entering: bool = False
+    """On the way into the guest."""
+    leaving: bool = False
+    """Being freed, so that its id may be taken by another."""
     refresh: bool = False
     busy: int = 0
     alive: bool = True

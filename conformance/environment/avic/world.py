@@ -81,6 +81,7 @@ class World(Calls):
     """AVIC hardware, the host's scheduler and user space around one driver."""
 
     PORT: ClassVar[type] = Port
+    TWO_CPUS: ClassVar[bool] = True
     driver: Candidate
 
     def __init__(self, config: model.Config, profile: Profile) -> None:
@@ -88,8 +89,8 @@ class World(Calls):
         self.depth = 0
         self.booting = False
         """More vCPUs of the configuration are to come, so the invariants can wait."""
-        self.sending: set[int] = set()
-        """Vectors sent since nothing was in progress; -1 for operations that send nothing."""
+        self.delivering = 0
+        """Device interrupts in host mode that are on their way into the driver."""
         self.on_core: dict[int, Cpu] = {}
         """The vCPU that each core ran last."""
         self.order: list[Cpu] = []
@@ -135,33 +136,38 @@ class World(Calls):
                 raise self.remember(Violation(cited or clause, f"after the start {name} is not as expected", "boot"))
 
     def perform(self, op: Any) -> Any:
-        """Perform an operation; when it was not inside another one, serve requests and examine the invariants."""
+        """Perform an operation, let other vCPUs' threads go on, and examine the invariants when nothing is in progress.
+
+        Inside another operation the other vCPUs wait until that is over. Beside one, on a second
+        thread, they go on when this operation is over, whatever the other is in the middle of.
+        """
         cpu = self._runs_on(op)
         if cpu is not None:
             if cpu.busy and self.scheduler is not None:
                 self.scheduler.block("the vCPU", lambda: not cpu.busy)
             cpu.busy += 1
-        outer = self.operation
-        self.operation = type(op).__name__
-        vector = getattr(op, "vector", -1)
-        if self.depth == 0:
-            self.sending.clear()
+        frame = self.frame
+        frame.actor = type(op).__name__
         self.depth += 1
-        self.sending.add(vector)
         try:
+            if cpu is not None and cpu.kicked and self.scheduler is not None:
+                self._serve(cpu)  # the guest goes on first
             result = self.OPERATIONS[type(op)](self, op)
-        finally:
-            self.operation = outer
+            if frame in self.locks.values():
+                name = next(key[0] for key, owner in self.locks.items() if owner is frame)
+                raise Violation(c.ACQUISITIONS_BALANCE, f"returned with {name} held")
             if cpu is not None:
                 cpu.busy -= 1
-            if self.depth == 1 and self.order and self.breach is None:
-                self._drain()  # other vCPUs' threads go on once nothing is in the middle of something
+                cpu = None
+            if (self.depth == 1 or self.scheduler is not None) and self.order and self.breach is None:
+                self._drain()
+        finally:
+            if cpu is not None:
+                cpu.busy -= 1
             self.depth -= 1
         if self.depth == 0:
             self.hold(c.ENTRY_POINTS_RETURN)
             self.last = type(op).__name__
-            if self.locks:
-                raise Violation(c.ACQUISITIONS_BALANCE, f"returned with {next(iter(self.locks))[0]} held")
             if self.changed and not self.booting:
                 self.changed = False
                 inspect(self)
@@ -172,27 +178,21 @@ class World(Calls):
         return result
 
     def can_run_beside(self, left: Any, right: Any) -> bool:
-        """A vCPU that is created and given up in one operation is there for a while: not for its namesake to meet."""
-        creations = [op for op in (left, right) if isinstance(op, s.VcpuCreate)]
-        if len(creations) < 2 or (left.vm, left.id) != (right.vm, right.id):
-            return True
-        return not (left.abandoned or right.abandoned)
+        """Whether two threads can do this at once: one vCPU has one thread, and a VM that goes has no vCPU running."""
+        if getattr(left, "defer", False) or getattr(right, "defer", False):
+            return False
+        if any(isinstance(op, s.VmDestroy) for op in (left, right)):
+            other = right if isinstance(left, s.VmDestroy) else left
+            return isinstance(other, s.IommuPost | s.GaLogNotify)
+        own = self._runs_on(left)
+        return own is None or own is not self._runs_on(right)
 
     def can_interrupt(self, op: Any) -> bool:
         """Whether the vCPU is free and where it must be; its threads may have moved since the step began."""
-        if getattr(op, "vector", -2) in self.sending:
-            return False  # two messages of one vector may be merged or not, as their acceptance happens to fall
         cpu = self._runs_on(op)
-        if isinstance(op, s.GuestEoi) and cpu is not None and self._has_news(cpu):
-            return False  # whether the EOI or the acceptance comes first is the doorbell's latency
         if cpu is not None:
             return not cpu.busy and self._is_ready(cpu, op)
         return not isinstance(op, s.VmCreate | s.VmDestroy | s.HwSetup | s.HwUnsetup | s.VcpuCreate)
-
-    def _has_news(self, cpu: Cpu) -> bool:
-        """Whether a message of the operation in progress waits in the vCPU's IRR to be accepted."""
-        page = self.backing_page(cpu)
-        return page is not None and any(has(page, APIC_IRR, vector) for vector in self.sending if vector >= 0)
 
     def _is_ready(self, cpu: Cpu, op: Any) -> bool:
         if cpu.exit is not None or cpu.kicked or cpu.woken:
@@ -226,15 +226,20 @@ class World(Calls):
         return self.listed[0, apic_id]
 
     def _drain(self) -> None:
-        """Let each vCPU's thread do what it was asked to."""
-        waiting = [cpu for cpu in self.order if cpu.woken or cpu.kicked or cpu.refresh]
+        """Let each vCPU's thread, unless it is in the middle of something, do what it was asked to."""
+        waiting = [cpu for cpu in self.order if self._has_work(cpu)]
         while waiting:
             for cpu in waiting:
-                if not cpu.busy and cpu.exit is None:
+                if self._has_work(cpu):
                     cpu.busy += 1
-                    self._serve(cpu)
-                    cpu.busy -= 1
-            waiting = [cpu for cpu in self.order if cpu.woken or cpu.kicked or self._may_refresh(cpu)]
+                    try:
+                        self._serve(cpu)
+                    finally:
+                        cpu.busy -= 1
+            waiting = [cpu for cpu in self.order if self._has_work(cpu)]
+
+    def _has_work(self, cpu: Cpu) -> bool:
+        return not cpu.busy and cpu.exit is None and (cpu.woken or cpu.kicked or self._may_refresh(cpu))
 
     @staticmethod
     def _may_refresh(cpu: Cpu) -> bool:
@@ -247,7 +252,6 @@ class World(Calls):
         while self._may_refresh(cpu) and not cpu.kicked:
             self._refresh(cpu)
         if cpu.kicked:
-            cpu.kicked = False
             self._reenter(cpu)
 
     def _refresh(self, cpu: Cpu) -> None:
@@ -277,6 +281,20 @@ class World(Calls):
 
     def _reenter(self, cpu: Cpu) -> None:
         """Back into the guest: requests, preparation, VMRUN."""
+        cpu.entering = True
+        while True:
+            cpu.kicked = False
+            self._prepare(cpu)
+            if cpu.kicked and cpu.injected < 0:
+                continue  # the last look before VMRUN finds that there is something new
+            self._vmrun(cpu)
+            if not cpu.kicked:
+                break
+            cpu.in_guest = False  # what was injected goes first
+        cpu.entering = False
+
+    def _prepare(self, cpu: Cpu) -> None:
+        """What was requested, and the driver's preparation; an injection must be what it moved to ISR."""
         if cpu.refresh:
             self._refresh(cpu)
         page = self.backing_page(cpu)
@@ -293,7 +311,6 @@ class World(Calls):
             if taken > isr and cpu.injected != taken:
                 detail = f"vector {taken:#x} moved to ISR of vCPU {cpu.id} but not injected"
                 raise Violation(c.INHIBIT_KICKS_AND_LOSES_NOTHING, detail)
-        self._vmrun(cpu)
 
     def _vmrun(self, cpu: Cpu) -> None:
         """VMRUN: consistency checks, caches, and delivery (APM 15.29.4)."""
@@ -392,10 +409,9 @@ class World(Calls):
         self._resume(cpu)
 
     def _resume(self, cpu: Cpu) -> None:
-        if self.depth > 1 and cpu.refresh:  # who asked is still at it; the request is served when that is over
-            cpu.kicked = True
+        if self.depth > 1 and cpu.refresh and self.scheduler is None:
+            cpu.kicked = True  # who asked is still at it; the request is served when that is over
             return
-        cpu.kicked = False
         self._reenter(cpu)
 
     def _access(self, cpu: Cpu, *accesses: tuple[int, int]) -> int:
@@ -472,11 +488,12 @@ class World(Calls):
         guest = self.vms[op.vm]
         self.enter(self.driver.vm_pre_destroy, op.vm)
         guest.dying = True
+        if self.delivering and self.scheduler is not None:
+            self.scheduler.block("deliveries", lambda: not self.delivering)
         for cpu in [cpu for cpu in self.order if cpu.vm == op.vm]:
             if cpu.core >= 0:
                 self._leave_core(cpu)
-            self.enter(self.driver.vcpu_free, cpu.handle)
-            self._forget(cpu)
+            self._free(cpu)
         self.enter(self.driver.vm_destroy, op.vm)
         del self.vms[op.vm]
         if op.vm == 0:
@@ -491,9 +508,12 @@ class World(Calls):
             )
         return 0
 
-    def _forget(self, cpu: Cpu) -> None:
+    def _free(self, cpu: Cpu) -> None:
+        cpu.leaving = True
+        self.enter(self.driver.vcpu_free, cpu.handle)
         cpu.alive = False
-        self.listed.pop((cpu.vm, cpu.id), None)
+        if self.listed.get((cpu.vm, cpu.id)) is cpu:
+            del self.listed[cpu.vm, cpu.id]
         self.order = list(self.listed.values())
         self.backing = {frame: owner for frame, owner in self.backing.items() if owner is not cpu}
 
@@ -541,7 +561,8 @@ class World(Calls):
             cpu.alive = False
             self._require_unchanged(op, before)
             return result
-        if (op.vm, op.id) not in self.listed:
+        other = self.listed.get((op.vm, op.id))
+        if other is None or other.leaving:
             self.listed[op.vm, op.id] = cpu
             self.listed = dict(sorted(self.listed.items()))
             self.order = list(self.listed.values())
@@ -550,8 +571,7 @@ class World(Calls):
         self.enter(driver.vcpu_reset, handle, 0)
         cpu.busy -= 1
         if op.abandoned:
-            self.enter(driver.vcpu_free, handle)
-            self._forget(cpu)
+            self._free(cpu)
             self._require_unchanged(op, before)
         return result
 
@@ -735,6 +755,8 @@ class World(Calls):
     def unblock(self, op: s.Unblock) -> int:
         """A sleeper wakes for a reason of its own."""
         cpu = self._cpu(op.id)
+        if not cpu.asleep:
+            return 0  # somebody was quicker
         cpu.asleep = False
         self.enter(self.driver.vcpu_unblocking, cpu.handle)
         return 0
@@ -900,11 +922,14 @@ class World(Calls):
 
     def _deliver_in_host_mode(self, op: s.IommuPost) -> int:
         apic_id, vector = self.routes.get(op.irq, (-1, 0))
-        if self.vms[0].dying:  # nobody takes it any more, but the log may still hold an entry of before
+        guest = self.vms.get(0)
+        if guest is None or guest.dying:  # nobody takes it any more, but the log may still hold an entry of before
             if op.irq in self.logged and self.notifiers:
                 self.enter_int(self.driver.ga_log_notify, self.logged[op.irq])
         elif apic_id >= 0:
+            self.delivering += 1
             self.enter(self.driver.deliver, self._cpu(apic_id).handle, vector, 0)
+            self.delivering -= 1
         return 0
 
     def ga_log(self, op: s.GaLogNotify) -> int:

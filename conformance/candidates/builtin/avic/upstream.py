@@ -451,27 +451,33 @@ class Upstream(Router):
         self._set_inhibits(kvm, 1 << reason, int(on) << reason)
 
     def _set_inhibits(self, kvm: Kvm, reasons: int, value: int) -> None:
-        """Change these reasons; everybody leaves the guest before the new mask is in force."""
+        """Change these reasons."""
+        self.port.lock("inhibit", kvm.vm)
+        self._change_inhibits(kvm, reasons, value)
+        self.port.unlock("inhibit", kvm.vm)
+
+    def _change_inhibits(self, kvm: Kvm, reasons: int, value: int) -> None:
+        """With the lock held: everybody leaves the guest before the new mask is in force."""
         port = self.port
-        port.lock("inhibit", kvm.vm)
         mask = kvm.inhibits & ~reasons | value
         if bool(mask) != bool(kvm.inhibits):
             for v in list(kvm.vcpus.values()):
                 port.request_refresh(v.handle)
                 port.kick(v.handle)
         kvm.inhibits = mask
-        port.unlock("inhibit", kvm.vm)
 
     def refresh(self, vcpu: int) -> None:
         """KVM_REQ_APICV_UPDATE."""
         self._update_apicv(self.vcpus[vcpu])
 
     def _update_apicv(self, v: Vcpu) -> None:
+        """Follow the reasons; whoever changes them holds the lock until they are in force."""
+        self.port.lock("inhibit", v.kvm.vm)
         active = self.avic and v.kvm.irqchip and v.enabled and not v.kvm.inhibits and v.addressable
-        if active == v.apicv_active:
-            return
-        v.apicv_active = active
-        self._refresh_exec_ctrl(v)
+        if active != v.apicv_active:
+            v.apicv_active = active
+            self._refresh_exec_ctrl(v)
+        self.port.unlock("inhibit", v.kvm.vm)
 
     def _refresh_exec_ctrl(self, v: Vcpu) -> None:
         self._refresh_virtual_apic_mode(v)
@@ -486,12 +492,14 @@ class Upstream(Router):
 
     def _set_irte_mode(self, v: Vcpu, posted: bool) -> None:
         """The IRTEs of a vCPU are posted while AVIC is active for it."""
+        self.port.lock("ir_list", v.handle)
         v.posting = posted
         for irq, vector in sorted(v.irqs.items()):
             if posted:
                 self.port.set_vcpu_affinity(irq, self.hpa_field(v.regs), vector, self.vcpu_tag(v.handle))
             else:
                 self.port.set_vcpu_affinity(irq, 0, 0, 0)
+        self.port.unlock("ir_list", v.handle)
 
     def _refresh_virtual_apic_mode(self, v: Vcpu) -> None:
         if not self.avic or not v.regs:
@@ -503,9 +511,14 @@ class Upstream(Router):
             self._deactivate_vmcb(v)
 
     def _recalculate_map(self, kvm: Kvm) -> None:
-        """Recompute the inhibits that follow from ids and logical ids."""
+        """Recompute the inhibits that follow from ids and logical ids; the last to look sees what all have written."""
         if not self.avic:
             return
+        self.port.lock("inhibit", kvm.vm)
+        self._change_inhibits(kvm, DERIVED, self._derived(kvm))
+        self.port.unlock("inhibit", kvm.vm)
+
+    def _derived(self, kvm: Kvm) -> int:
         mask = 0
         ids: set[int] = set()
         slots: set[int] = set()
@@ -533,7 +546,7 @@ class Upstream(Router):
                 aliased = not self._take_slot(slots, ldr >> 24, own)
         if aliased:
             mask |= 1 << INHIBIT_LOGICAL_ID_ALIASED
-        self._set_inhibits(kvm, DERIVED, mask)
+        return mask
 
     @staticmethod
     def _take_slot(slots: set[int], ldr: int, kind: str) -> bool:
@@ -1014,29 +1027,38 @@ class Upstream(Router):
     def update_irte(self, irq: int, vcpu: int, vector: int) -> int:
         """Route an interrupt."""
         port = self.port
-        for old in self.vcpus.values():
+        for old in list(self.vcpus.values()):
             if irq in old.irqs:
                 port.lock("ir_list", old.handle)
                 del old.irqs[irq]
                 port.unlock("ir_list", old.handle)
         v = self.vcpus.get(vcpu)
-        if v is None or not v.apicv_active:
+        if v is None:
             port.set_vcpu_affinity(irq, 0, 0, 0)
             return 0
-        result: int = port.set_vcpu_affinity(irq, self.hpa_field(v.regs), vector, self.vcpu_tag(vcpu))
+        port.lock("ir_list", v.handle)
+        result = self._post(v, irq, vector)
+        port.unlock("ir_list", v.handle)
+        return result
+
+    def _post(self, v: Vcpu, irq: int, vector: int) -> int:
+        """With the vCPU's list locked, so that where it runs stays what the IRTE is told."""
+        port = self.port
+        if not v.apicv_active:
+            port.set_vcpu_affinity(irq, 0, 0, 0)
+            return 0
+        result: int = port.set_vcpu_affinity(irq, self.hpa_field(v.regs), vector, self.vcpu_tag(v.handle))
         if result < 0:
             return result
         if result == NO_METADATA:
             port.set_vcpu_affinity(irq, 0, 0, 0)
             return -EIO
-        port.lock("ir_list", v.handle)
         v.irqs[irq] = vector
         v.posting = True
         if v.entry >> ENTRY_RUNNING & 1:
             port.iommu_update_ga(irq, v.entry & HOST_ID, 0)
         else:
             port.iommu_update_ga(irq, -1, int(bool(v.entry & GA_LOG_INTR)))
-        port.unlock("ir_list", v.handle)
         return 0
 
     # -- pure functions
