@@ -70,6 +70,7 @@ CONFIGS = (
     Config(vcpus=(0, 1), running=True, checks_spiv=True, clears_tmr=True, nonfixed_is_invalid_target=True),
     Config(vcpus=(0, 1), running=True, enabled=True, narrow_host_ids=True),
     Config(vcpus=(0,)),
+    Config(vcpus=(0, 1), running=True, enabled=True, max_vcpu_ids=2),
     Config(avic=0),
     Config(vcpus=(0, 1), irqchip=False),
     Config(vcpus=(0, 1), avic=0),
@@ -235,6 +236,7 @@ _CREATION = (
     ("gfn_to_page", (-ENOMEM,)),
 )
 _SENDERS = (s.GuestIpi, s.Deliver)
+_MESSAGES = (s.GuestIpi, s.Deliver, s.IommuPost)
 _EVENTS = (s.GuestIpi, s.Deliver, s.GuestEoi, s.Inhibit, s.Put, s.VmRun)
 
 
@@ -248,9 +250,9 @@ SHAPES: dict[type, Shape] = {
     s.HwSetup: Shape(
         _all(
             edx=Domain((XAVIC_HOST, X2AVIC_HOST), (1 << CPUID_NP, 1 << CPUID_NP | 1 << CPUID_X2AVIC, 0)),
-            ecx=Domain((0,), (1 << CPUID_X2AVIC_EXT,)),
+            ecx=Domain((0,), (1 << CPUID_X2AVIC_EXT, 1 << 5, 1 << 7)),
             npt=Domain((True,), (False,)),
-            family=Domain((0x19,), (0x17, 0x18, 0x1A)),
+            family=Domain((0x19,), (0x17, 0x18, 0x1A, 0x1B, 0x16)),
             zen4=BOOLEAN,
             snp=Domain((False,), (True,)),
             hv_inuse_wr=BOOLEAN,
@@ -271,15 +273,27 @@ SHAPES: dict[type, Shape] = {
         faults=(_NO_MEMORY, ("kzalloc", (-ENOMEM,))),
         deepest=3,
         weight=0.6,
+        beside=(s.VmCreate,),
     ),
-    s.VmDestroy: Shape(_all(vm=Domain((0, 1))), weight=0.15, interrupts=(s.GaLogNotify, s.IommuPost)),
+    s.VmDestroy: Shape(
+        _all(vm=Domain((0, 1))),
+        weight=0.15,
+        interrupts=(s.GaLogNotify, s.IommuPost),
+        beside=(s.IommuPost, s.GaLogNotify, s.VcpuCreate),
+        points=40,
+    ),
     s.VmTag: Shape(_all(vm=Domain((0, 1))), weight=0.4),
     s.VcpuCreate: Shape(
         _all(id=NEW_IDS, vm=Domain((0,), (1,)), abandoned=Domain((False,), (True,), usual=0.9)),
         faults=_CREATION,
         deepest=3,
         weight=1,
-        beside=(s.VcpuCreate,),
+        beside=(s.VcpuCreate, s.GuestIpi, s.Inhibit, s.Enter),
+        points=40,
+    ),
+    s.TagsPass: Shape(_all(next=Domain((1, 0xFFFFF), (0xFFFFE, 0, 2, 0xFFFFFFFF))), weight=0.2),
+    s.VcpuFree: Shape(
+        _all(id=NEW_IDS, vm=Domain((0,), (1,))), weight=0.3, beside=(s.VcpuCreate, s.VcpuFree), points=40
     ),
     s.VcpuReset: Shape(_all(id=IDS, init=BOOLEAN), weight=0.6),
     s.VmcbReinit: Shape(_all(id=IDS), weight=0.3),
@@ -306,12 +320,18 @@ SHAPES: dict[type, Shape] = {
         ),
         weight=0.25,
     ),
-    s.Load: Shape(_all(id=IDS, host_id=HOST_IDS), weight=1.5, interrupts=_SENDERS, points=8),
-    s.Put: Shape(_all(id=IDS), weight=1, interrupts=_SENDERS, points=8),
+    s.Load: Shape(
+        _all(id=IDS, host_id=HOST_IDS),
+        weight=1.5,
+        interrupts=_SENDERS,
+        beside=(*_MESSAGES, s.UpdateIrte),
+        points=12,
+    ),
+    s.Put: Shape(_all(id=IDS), weight=1, interrupts=_SENDERS, beside=(*_MESSAGES, s.UpdateIrte), points=12),
     s.Exit: Shape(_all(id=IDS), weight=1.5),
-    s.Block: Shape(_all(id=IDS), weight=1.5, interrupts=_SENDERS, points=64),
-    s.Unblock: Shape(_all(id=IDS), weight=0.4, interrupts=_SENDERS, points=8),
-    s.VmRun: Shape(_all(id=IDS), weight=2.5),
+    s.Block: Shape(_all(id=IDS), weight=1.5, interrupts=_SENDERS, beside=(*_MESSAGES, s.UpdateIrte), points=64),
+    s.Unblock: Shape(_all(id=IDS), weight=0.4, interrupts=_SENDERS, beside=(*_MESSAGES, s.UpdateIrte), points=12),
+    s.VmRun: Shape(_all(id=IDS), weight=2.5, beside=_MESSAGES, points=40),
     s.GuestIpi: Shape(
         _all(
             id=IDS,
@@ -327,6 +347,7 @@ SHAPES: dict[type, Shape] = {
         ),
         weight=5,
         interrupts=_EVENTS,
+        beside=(s.GuestIpi,),
         points=40,
     ),
     s.GuestSelfIpi: Shape(_all(id=IDS, value=Domain((0x41, 0x52), (0, 15, 0x100, 0x141))), weight=0.3),
@@ -337,9 +358,11 @@ SHAPES: dict[type, Shape] = {
             value=Domain((0, 0x01000000, 0x02000000, 0x1FF, FLAT), (0x11000000, CLUSTER, 0x50, 0x03000000, 0x10000, 5)),
         ),
         weight=2,
+        beside=(s.GuestIpi, s.Deliver, s.GuestWrite),
+        points=40,
     ),
     s.GuestRead: Shape(_all(id=IDS, offset=Domain((0x90, 0x390, 0x80), (0x400, 0x480, 0x20))), weight=0.2),
-    s.GuestEoi: Shape(_all(id=IDS), weight=2),
+    s.GuestEoi: Shape(_all(id=IDS), weight=2, beside=_MESSAGES, points=24),
     s.HandleExit: Shape(_all(id=IDS), weight=2),
     s.RawIpiExit: Shape(
         _all(
@@ -360,18 +383,24 @@ SHAPES: dict[type, Shape] = {
         weight=0.3,
     ),
     s.Deliver: Shape(
-        _all(id=IDS, vector=DELIVERED, level=BOOLEAN), weight=2.5, interrupts=(s.Block, s.VmRun, s.Inhibit), points=24
+        _all(id=IDS, vector=DELIVERED, level=BOOLEAN),
+        weight=2.5,
+        interrupts=(s.Block, s.VmRun, s.Inhibit),
+        beside=_MESSAGES,
+        points=24,
     ),
     s.Inhibit: Shape(
         _all(reason=Domain((INHIBIT_BLOCKIRQ, INHIBIT_IRQWIN), TOLD_INHIBITS), on=BOOLEAN),
         weight=0.8,
         interrupts=_SENDERS,
-        points=8,
+        beside=(*_MESSAGES, s.UpdateIrte, s.Load, s.Put, s.Block, s.VmRun, s.VcpuReset, s.Inhibit),
+        points=40,
     ),
     s.UpdateIrte: Shape(
         _all(irq=Domain((0, 1)), id=Domain((0, 1, -1), (2,)), vector=Domain((0x51, 0x61))),
         weight=0.8,
         faults=(("set_vcpu_affinity", (NO_METADATA,)),),
+        deepest=2,
     ),
     s.IommuPost: Shape(_all(irq=Domain((0, 1))), weight=0.8),
     s.GaLogNotify: Shape(_all(tag=Domain((0, 0xFFFFFFFF))), weight=0.2),
@@ -467,6 +496,8 @@ _LIFECYCLE = (
         s.VcpuCreate(1),
         s.VcpuCreate(255),
         s.VcpuCreate(1, abandoned=True),
+        s.VcpuFree(0),
+        s.VcpuFree(1),
         s.VcpuReset(0),
         s.VcpuReset(0, init=True),
         s.VmcbReinit(0),
@@ -617,7 +648,7 @@ _POSTED = (
         s.Exit(0),
         s.VmDestroy(),
     ),
-    *_faulty(s.UpdateIrte(0, 0), ("set_vcpu_affinity", NO_METADATA, 1)),
+    *_faulty(s.UpdateIrte(0, 0), ("set_vcpu_affinity", NO_METADATA, 1), ("set_vcpu_affinity", NO_METADATA, 2)),
 )
 
 _DESTROYED = tuple(Step(s.VmDestroy(), during=((k, Step(s.IommuPost(0))),)) for k in range(0, 40, 2))
@@ -658,7 +689,20 @@ _ACCESSES = (
     ),
 )
 
+_BITS = (5, 6, 12, 14, 17, 19, 25, 27, 30)
+"""Feature bits beside those that matter."""
 _SETUPS = tuple(
+    Step(s.HwSetup(edx, ecx, family=family, avic=avic, ipiv=True))
+    for edx in (
+        XAVIC_HOST,
+        X2AVIC_HOST,
+        *(1 << CPUID_NP | 1 << b for b in _BITS),
+        *(XAVIC_HOST | 1 << b for b in _BITS),
+    )
+    for ecx in (0, 1 << CPUID_X2AVIC_EXT, 1 << 5, 1 << 7)
+    for family in (0x15, 0x16, 0x17, 0x18, 0x19, 0x1A, 0x1B)
+    for avic in (1, -1)
+) + tuple(
     Step(s.HwSetup(edx, ecx, npt, family, zen4, snp, wr, avic, force, ipiv))
     for edx in (XAVIC_HOST, X2AVIC_HOST, 1 << CPUID_NP, 1 << CPUID_NP | 1 << CPUID_X2AVIC)
     for ecx in (0, 1 << CPUID_X2AVIC_EXT)
@@ -736,6 +780,152 @@ _RACES = (
     *(Step(s.Deliver(1, 0x52), during=((k, Step(s.Block(1))),)) for k in _POINTS),
     *_steps(s.VmRun(1), s.Put(1), s.Load(1, 0x21), s.Exit(1)),
 )
+
+
+def _race(config: Config, *ops: Any) -> tuple[Config, tuple[Step, ...], Step, Step]:
+    """The last two operations at once, after the others."""
+    *before, left, right = _steps(*ops)
+    return config, tuple(before), left, right
+
+
+_LDR = Config(vcpus=(0, 1), running=True, enabled=True)
+_SLEEPING = (s.Exit(1), s.Block(1))
+_INHIBITED = (s.Inhibit(INHIBIT_BLOCKIRQ, True),)
+_INHIBIT, _ALLOW = s.Inhibit(INHIBIT_BLOCKIRQ, True), s.Inhibit(INHIBIT_BLOCKIRQ, False)
+_POST = s.UpdateIrte(0, 1)
+
+PAIRS: dict[str, tuple[Config, tuple[Step, ...], Step, Step]] = {
+    "creation beside creation": _race(Config(), s.VmCreate(), s.VcpuCreate(0), s.VcpuCreate(1)),
+    "creation beside its namesake": _race(Config(), s.VmCreate(), s.VcpuCreate(1), s.VcpuCreate(1)),
+    "creation beside one given up": _race(Config(), s.VmCreate(), s.VcpuCreate(0, abandoned=True), s.VcpuCreate(0)),
+    "two creations given up": _race(
+        Config(), s.VmCreate(), s.VcpuCreate(0, abandoned=True), s.VcpuCreate(1, abandoned=True)
+    ),
+    "tag beside tag": _race(Config(next_tag=0xFFFFF), s.VmCreate(0), s.VmCreate(1)),
+    "first vCPUs of two VMs": _race(
+        Config(next_tag=0xFFFFFFFF), s.VmCreate(0), s.VmCreate(1), s.VcpuCreate(0, 0), s.VcpuCreate(0, 1)
+    ),
+    "creation beside a run": _race(Config(vcpus=(0,)), s.VcpuCreate(1), s.Enter(0)),
+    "end of one VM beside creation in another": _race(
+        Config(vcpus=(0,)), s.VmCreate(1), s.VcpuCreate(0, 1), s.VmDestroy(1), s.VcpuCreate(1)
+    ),
+    "creation beside an IPI to it": _race(RUNNING, s.VcpuCreate(2), s.GuestIpi(0, 2)),
+    "creation beside an inhibit": _race(RUNNING, s.VcpuCreate(2), _INHIBIT),
+    "free beside creation": _race(Config(vcpus=(0,)), s.VcpuFree(0), s.VcpuCreate(1)),
+    "free beside free": _race(Config(vcpus=(0, 1)), s.VcpuFree(0), s.VcpuFree(1)),
+    "free beside creation of its id": _race(Config(vcpus=(0, 1)), s.VcpuFree(0), s.VcpuCreate(0)),
+    "blocking beside an IPI": _race(RUNNING, s.Exit(1), s.Block(1), s.GuestIpi(0, 1)),
+    "blocking beside a logical IPI": _race(RUNNING, s.Exit(1), s.Block(1), s.GuestIpi(0, 2, logical=True)),
+    "blocking beside delivery": _race(RUNNING, s.Exit(1), s.Block(1), s.Deliver(1, 0x52)),
+    "blocking beside a posted interrupt": _race(RUNNING, _POST, s.Exit(1), s.Block(1), s.IommuPost(0)),
+    "blocking without IPI virtualization": _race(
+        Config(vcpus=(0, 1), running=True, enabled=True, family=0x17, stale_running=True),
+        s.Exit(1),
+        s.Block(1),
+        s.GuestIpi(0, 1),
+    ),
+    "blocking while inhibited": _race(RUNNING, *_INHIBITED, s.Exit(1), s.Block(1), s.GuestIpi(0, 1)),
+    "waking beside an IPI": _race(RUNNING, *_SLEEPING, s.Unblock(1), s.GuestIpi(0, 1)),
+    "waking beside delivery": _race(RUNNING, *_SLEEPING, s.Unblock(1), s.Deliver(1, 0x52)),
+    "waking beside a posted interrupt": _race(RUNNING, _POST, *_SLEEPING, s.Unblock(1), s.IommuPost(0)),
+    "sleeper put beside an IPI": _race(RUNNING, *_SLEEPING, s.Put(1), s.GuestIpi(0, 1)),
+    "sleeper loaded beside an IPI": _race(RUNNING, *_SLEEPING, s.Put(1), s.Load(1, 0x31), s.GuestIpi(0, 1)),
+    "put beside an IPI": _race(RUNNING, s.Put(1), s.GuestIpi(0, 1)),
+    "load beside an IPI": _race(RUNNING, s.Put(1), s.Load(1, 0x31), s.GuestIpi(0, 1)),
+    "put beside a posted interrupt": _race(RUNNING, _POST, s.Put(1), s.IommuPost(0)),
+    "load beside a posted interrupt": _race(RUNNING, _POST, s.Put(1), s.Load(1, 0x31), s.IommuPost(0)),
+    "put beside a new route": _race(RUNNING, s.Put(1), _POST),
+    "put beside a route away": _race(RUNNING, _POST, s.Put(1), s.UpdateIrte(0, 0)),
+    "put beside the end of a route": _race(RUNNING, _POST, s.Put(1), s.UpdateIrte(0, -1)),
+    "load beside a new route": _race(RUNNING, s.Put(1), s.Load(1, 0x31), _POST),
+    "load beside a route away": _race(RUNNING, _POST, s.Put(1), s.Load(1, 0x31), s.UpdateIrte(0, 0)),
+    "blocking beside a new route": _race(RUNNING, s.Exit(1), s.Block(1), _POST),
+    "blocking beside a route away": _race(RUNNING, _POST, s.Exit(1), s.Block(1), s.UpdateIrte(0, 0)),
+    "waking beside a new route": _race(RUNNING, *_SLEEPING, s.Unblock(1), _POST),
+    "inhibit beside a new route": _race(RUNNING, _INHIBIT, _POST),
+    "inhibit lifted beside a new route": _race(RUNNING, *_INHIBITED, _ALLOW, _POST),
+    "inhibit beside delivery": _race(RUNNING, _INHIBIT, s.Deliver(1, 0x52)),
+    "inhibit beside an IPI": _race(RUNNING, _INHIBIT, s.GuestIpi(0, 1)),
+    "inhibit beside an IPI to a sleeper": _race(RUNNING, *_SLEEPING, _INHIBIT, s.GuestIpi(0, 1)),
+    "inhibit beside a posted interrupt": _race(RUNNING, _POST, _INHIBIT, s.IommuPost(0)),
+    "inhibit beside a load": _race(RUNNING, s.Put(1), _INHIBIT, s.Load(1, 0x31)),
+    "inhibit beside a put": _race(RUNNING, _INHIBIT, s.Put(1)),
+    "inhibit beside blocking": _race(RUNNING, s.Exit(1), _INHIBIT, s.Block(1)),
+    "inhibit beside entry": _race(RUNNING, s.Exit(1), _INHIBIT, s.VmRun(1)),
+    "inhibit beside reset": _race(RUNNING, s.Exit(1), _INHIBIT, s.VcpuReset(1)),
+    "inhibit lifted beside delivery": _race(RUNNING, *_INHIBITED, _ALLOW, s.Deliver(1, 0x52)),
+    "inhibit lifted beside an IPI": _race(RUNNING, *_INHIBITED, _ALLOW, s.GuestIpi(0, 1)),
+    "inhibit lifted beside entry": _race(RUNNING, *_INHIBITED, s.Exit(1), _ALLOW, s.VmRun(1)),
+    "two inhibits": _race(RUNNING, _INHIBIT, s.Inhibit(INHIBIT_IRQWIN, True)),
+    "inhibit beside the end of another": _race(RUNNING, *_INHIBITED, _ALLOW, s.Inhibit(INHIBIT_IRQWIN, True)),
+    "foreign id beside delivery": _race(RUNNING, s.GuestWrite(0, APIC_ID, 0x05000000), s.Deliver(1, 0x52)),
+    "foreign id beside an IPI": _race(RUNNING, s.GuestWrite(0, APIC_ID, 0x05000000), s.GuestIpi(1, 0)),
+    "LDR beside an IPI to the old": _race(
+        RUNNING, s.GuestWrite(0, APIC_LDR, 0x04000000), s.GuestIpi(1, 1, logical=True)
+    ),
+    "LDR beside an IPI to both": _race(RUNNING, s.GuestWrite(0, APIC_LDR, 0x04000000), s.GuestIpi(1, 5, logical=True)),
+    "LDR beside an IPI to others": _race(
+        RUNNING, s.GuestWrite(0, APIC_LDR, 0x04000000), s.GuestIpi(1, 7, logical=True)
+    ),
+    "LDR beside LDR": _race(RUNNING, s.GuestWrite(0, APIC_LDR, 0x04000000), s.GuestWrite(1, APIC_LDR, 0x04000000)),
+    "DFR beside an IPI": _race(RUNNING, s.GuestWrite(0, APIC_DFR, CLUSTER), s.GuestIpi(1, 3, logical=True)),
+    "software disabled beside an IPI": _race(RUNNING, s.GuestWrite(0, APIC_SPIV, 0xFF), s.GuestIpi(1, 0)),
+    "delivery beside an IPI": _race(RUNNING, s.Deliver(1, 0x52), s.GuestIpi(0, 1)),
+    "delivery beside an IPI of its vector": _race(RUNNING, s.Deliver(1, 0x41), s.GuestIpi(0, 1)),
+    "delivery beside delivery": _race(RUNNING, s.Exit(1), s.Deliver(1, 0x41), s.Deliver(1, 0x52, level=True)),
+    "delivery beside a posted interrupt": _race(RUNNING, _POST, s.Put(1), s.Deliver(1, 0x52), s.IommuPost(0)),
+    "delivery beside an EOI": _race(RUNNING, s.Deliver(1, 0x41, level=True), s.GuestEoi(1), s.Deliver(1, 0x52)),
+    "delivery beside the EOI of its vector": _race(
+        RUNNING, s.Deliver(1, 0x41, level=True), s.GuestEoi(1), s.Deliver(1, 0x41)
+    ),
+    "entry beside delivery": _race(RUNNING, s.Exit(1), s.VmRun(1), s.Deliver(1, 0x52)),
+    "entry beside an IPI": _race(RUNNING, s.Exit(1), s.VmRun(1), s.GuestIpi(0, 1)),
+    "entry beside delivery while inhibited": _race(
+        RUNNING, *_INHIBITED, s.Exit(1), s.Deliver(1, 0x41), s.VmRun(1), s.Deliver(1, 0x52)
+    ),
+    "EOI beside delivery while inhibited": _race(
+        RUNNING, *_INHIBITED, s.Deliver(1, 0x41), s.GuestEoi(1), s.Deliver(1, 0x52)
+    ),
+    "IPI beside IPI": _race(THREE, s.GuestIpi(0, 2), s.GuestIpi(1, 2, vector=0x52)),
+    "IPI beside IPI of its vector": _race(THREE, s.GuestIpi(0, 2), s.GuestIpi(1, 2)),
+    "end beside a posted interrupt": _race(
+        Config(vcpus=(0,), running=True, enabled=True),
+        s.UpdateIrte(0, 0),
+        s.Exit(0),
+        s.Block(0),
+        s.VmDestroy(),
+        s.IommuPost(0),
+    ),
+    "end beside a log entry": _race(
+        Config(vcpus=(0,), running=True, enabled=True), s.Exit(0), s.Block(0), s.VmDestroy(), s.GaLogNotify(0)
+    ),
+    "x2AVIC: blocking beside an IPI": _race(X2, s.Exit(17), s.Block(17), s.GuestIpi(0, 17)),
+    "x2AVIC: blocking beside a logical IPI": _race(X2, s.Exit(17), s.Block(17), s.GuestIpi(0, 0x10002, logical=True)),
+    "x2AVIC: inhibit beside an IPI": _race(X2, _INHIBIT, s.GuestIpi(0, 1)),
+}
+"""Two operations at once, from the states in which their order matters to a driver (facts 4.6)."""
+
+
+STARTS: tuple[tuple[Config, tuple[Step, ...]], ...] = (
+    (Config(), _steps(s.VmCreate())),
+    (RUNNING, _steps(_POST, s.Exit(1))),
+    (RUNNING, _steps(*_INHIBITED, s.Exit(1))),
+    (RUNNING, _steps(_POST, *_SLEEPING)),
+    (RUNNING, _steps(_POST, s.Put(1))),
+    (RUNNING, ()),
+    (RUNNING, _steps(*_INHIBITED, s.Deliver(1))),
+    (Config(next_tag=0xFFFFF), ()),
+    (Config(next_tag=0xFFFFFFFF), _steps(s.VmCreate(0), s.VmCreate(1))),
+    (Config(vcpus=(0,)), ()),
+    (Config(vcpus=(0,), running=True, enabled=True), _steps(s.UpdateIrte(0, 0), s.Exit(0), s.Block(0))),
+    (THREE, _steps(s.Exit(1), s.Block(1), s.Exit(2))),
+    (X2, _steps(s.Exit(17))),
+    (Config(vcpus=(0, 1), running=True, enabled=True, family=0x17, stale_running=True), _steps(s.Exit(1))),
+    (Config(vcpus=(0, 1, 17), running=True, enabled=True, x2apic=True), _steps(s.Exit(1))),
+)
+"""Where two operations meet, most telling first."""
+
+
 _PARALLEL = tuple(
     Step(Parallel(Step(left), Step(right), (a, b)))
     for left, right in (
@@ -762,6 +952,19 @@ _TAGS = (
         for b in range(24, 40, 8)
     ),
 )
+_PASSING_TAGS = _steps(s.VmCreate(0), s.VmCreate(1), s.VmDestroy(1), *(s.TagsPass(n) for n in (0, 1, 0xFFFFF)))
+_FREED = _steps(
+    *(s.GuestWrite(0, APIC_LDR, ldr << 24) for ldr in (4, 1)),
+    *(op(i) for i in (1, 2) for op in (s.Put, s.VcpuFree, s.VcpuCreate)),
+    s.GuestIpi(0, 6, logical=True),
+    s.GuestIpi(0, 1),
+    s.GuestIpi(0, 0, shorthand=3),
+    s.Load(1, 0x21),
+    s.VmRun(1),
+    s.UpdateIrte(0, 1),
+    s.IommuPost(0),
+    s.Enter(1),
+)
 _FIRST_TAGS = (
     *_steps(s.VmCreate(0), s.VmCreate(1), s.VcpuCreate(0, 0), s.VcpuCreate(0, 1), s.VmTag(1)),
     *(Step(Parallel(Step(s.VmCreate(0)), Step(s.VmCreate(1)), (a,))) for a in (8, 10, 12)),
@@ -769,8 +972,11 @@ _FIRST_TAGS = (
 _BIG = _steps(
     s.VmCreate(),
     s.VmCreate(max_vcpu_ids=256),
-    *(s.VcpuCreate(i) for i in (0, 254, 255, 256, 300, 511, 512, 4095, 4096)),
+    s.VmCreate(max_vcpu_ids=2),
+    *(s.VcpuCreate(i) for i in (0, 1, 254, 255, 256, 300, 511, 512, 4095, 4096)),
     s.Enter(0),
+    s.Enter(1),
+    s.Enter(255),
     s.Enter(256),
     s.VmDestroy(),
 )
@@ -800,6 +1006,8 @@ SCOPES: dict[str, Scope] = {
     "wrapping tags": Scope(Config(next_tag=0xFFFFFFFF), _TAGS, depth=4, needs=_T),
     "first tags": Scope(Config(next_tag=0xFFFFF), _FIRST_TAGS, depth=1, needs=_T, sequences=4),
     "first wide tags": Scope(Config(next_tag=0xFFFFFFFF), _FIRST_TAGS, depth=1, needs=_T, sequences=4),
+    "tags come round": Scope(Config(), _PASSING_TAGS, depth=1, needs=_T, sequences=4),
+    "freed vCPUs": Scope(THREE, _FREED, depth=4, needs=frozenset({"layer-t", "exits", "posted"})),
     "creation beside creation": Scope(Config(), _CREATING, depth=3, needs=_T),
     "logical table": Scope(RESET, _LOGICAL, depth=3, needs=_E),
     "interrupts to three": Scope(THREE, _IPI, depth=3, needs=_E),
@@ -844,18 +1052,20 @@ SCOPES: dict[str, Scope] = {
 
 PINNED = {
     "helpers": (1, 888),
-    "setup": (7, 3840),
+    "setup": (7, 4960),
     "routing": (1, 5674),
-    "lifecycle": (12, 246),
+    "lifecycle": (12, 253),
     "tagged addresses": (3, 4),
-    "off": (8, 118),
+    "off": (8, 120),
     "no irqchip": (3, 7),
-    "ids": (102, 461),
-    "wide ids": (45, 135),
+    "ids": (150, 726),
+    "wide ids": (62, 210),
     "tags": (9, 154),
     "wrapping tags": (9, 154),
     "first tags": (4, 5),
     "first wide tags": (4, 5),
+    "tags come round": (3, 5),
+    "freed vCPUs": (503, 1879),
     "creation beside creation": (7, 1101),
     "logical table": (422, 2033),
     "interrupts to three": (846, 2711),
@@ -868,8 +1078,8 @@ PINNED = {
     "levels and priorities": (325, 964),
     "eoi cleared by hardware": (325, 964),
     "accesses": (274, 3090),
-    "posted": (158, 714),
-    "posted to one": (7, 88),
+    "posted": (182, 937),
+    "posted to one": (8, 111),
     "races": (37, 727),
     "erratum 1235": (109, 240),
 }

@@ -67,6 +67,16 @@ class Avic(Machine):
         """Create a vCPU; RESET follows."""
         self.take(op, faults)
 
+    @rule(op=ops.operations(s.VcpuFree))
+    def vcpu_free(self, op: Any) -> None:
+        """Free a vCPU while its VM lives on."""
+        self.take(op)
+
+    @rule(op=ops.operations(s.TagsPass))
+    def tags_pass(self, op: Any) -> None:
+        """So many VMs come and go that the generator of tags stands elsewhere."""
+        self.take(op)
+
     @rule(op=ops.operations(s.VcpuReset))
     def vcpu_reset(self, op: Any) -> None:
         """RESET or INIT of a vCPU outside the guest."""

@@ -38,6 +38,7 @@ from model.avic.state import (
     State,
     Vcpu,
     VcpuCreate,
+    VcpuFree,
     VcpuReset,
     Vm,
     VmCreate,
@@ -211,6 +212,25 @@ def vcpu_create(state: State, op: VcpuCreate, env: Answers, profile: Profile) ->
     if big and not profile.inhibits_big_ids:
         return created, Outcome(state, -EINVAL, because=because)
     return created
+
+
+def vcpu_free(state: State, op: VcpuFree) -> Outcomes:
+    """Free one vCPU: its entries and IRTEs are gone, the inhibits follow from the others (AVIC-052, AVIC-087)."""
+    vcpus = tuple(v for v in state.vcpus if (v.vm, v.id) != (op.vm, op.id))
+    irtes = tuple(i for i in state.irtes if op.vm or i.id != op.id)
+    left = State(state.config, state.host, state.vms, vcpus, irtes, state.late)
+    because, effect = c.TABLES_FREED_ONCE, c.OTHER_VCPUS_KEEP_REGISTERS
+    plain = recalculated(left, op.vm)
+    vm = plain.vms[op.vm]
+    assert vm is not None
+    outcomes = [Outcome(plain, 0, because=because, effect=effect)]
+    if vm.inhibits >> INHIBIT_PHYSICAL_ID_TOO_BIG & 1 and not any(
+        v.vm == op.vm and v.id > state.host.max_id for v in vcpus
+    ):  # whether the inhibit outlives the vCPU is not said
+        mask = vm.inhibits & ~(1 << INHIBIT_PHYSICAL_ID_TOO_BIG)
+        lifted = with_vm(plain, op.vm, Vm(vm.irqchip, vm.max_vcpu_ids, mask))
+        outcomes.append(Outcome(settled(lifted), 0, because=because, effect=effect))
+    return tuple(outcomes)
 
 
 def vcpu_reset(state: State, op: VcpuReset) -> Outcome:

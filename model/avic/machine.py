@@ -199,6 +199,10 @@ def _alone(state: State, op: Any, env: Answers, profile: Profile) -> Outcomes:
             return lifecycle.hw_setup(state, op, profile)
         case s.HwUnsetup():
             return Outcome(state, lifecycle.features(state.host), because=c.OFF_MEANS_UNTOUCHED)
+        case s.VcpuFree():
+            return lifecycle.vcpu_free(state, op)
+        case s.TagsPass():
+            return Outcome(state, 0, because=c.VM_TAG_UNIQUE)
         case s.HwapicUpdate():
             return Outcome(state, 0, because=c.HWAPIC_UPDATES_DO_NOTHING, effect=c.HWAPIC_UPDATES_DO_NOTHING)
         case s.MemoryPressure():
@@ -303,6 +307,11 @@ def _legal(state: State, op: Any) -> bool:
     if kind in (s.VmDestroy, s.VmTag, s.VcpuCreate):
         busy = any(v.in_guest or v.pending for v in state.vcpus) if kind is s.VmDestroy else _has_pending(state)
         return op.vm in (0, 1) and state.vms[op.vm] is not None and not busy
+    if kind is s.TagsPass:
+        return state.host.avic and not _has_pending(state)
+    if kind is s.VcpuFree:
+        freed = find(state, op.id, op.vm) if op.vm in (0, 1) else None
+        return freed is not None and freed.core < 0 and not _has_pending(state)
     if state.vms[0] is None or (kind not in _WHILE_PENDING and _has_pending(state)):
         return False
     if kind is s.MemoryPressure or kind is s.UserStore:
@@ -310,7 +319,7 @@ def _legal(state: State, op: Any) -> bool:
     if kind is s.GuestStore:
         return bool(op.page > 0)
     if kind is s.UpdateIrte:
-        return has_apic(state) and (op.id == -1 or _is_settled(state, op.id))
+        return has_apic(state) and (op.id == -1 or find(state, op.id) is not None)
     if kind is s.IommuPost:
         return _can_post(state, op)
     if kind is s.GaLogNotify:
@@ -319,12 +328,6 @@ def _legal(state: State, op: Any) -> bool:
         return has_apic(state) and op.reason in TOLD_INHIBITS
     vcpu = find(state, op.id)
     return vcpu is not None and _legal_for(state, vcpu, op, kind)
-
-
-def _is_settled(state: State, apic_id: int) -> bool:
-    """Whether the vCPU runs, so that it knows whether AVIC is active for it."""
-    v = find(state, apic_id)
-    return v is not None and v.core >= 0 and not v.asleep
 
 
 def _has_pending(state: State) -> bool:

@@ -264,13 +264,15 @@ def inhibit(state: State, op: Inhibit) -> Outcome:
     after = with_vm(state, 0, Vm(vm.irqchip, vm.max_vcpu_ids, mask))
     because = c.INHIBIT_CONDITIONS if op.on else c.INHIBITS_RECOMPUTED
     also = (c.INHIBITED_NEVER_RUNNING,) if op.on else ()
-    return Outcome(settled(after), 0, because=because, also=also)
+    effect = c.INHIBIT_KICKS_AND_LOSES_NOTHING
+    return Outcome(settled(after), 0, because=because, effect=effect, also=also)
 
 
 def update_irte(state: State, op: UpdateIrte, env: Answers) -> Outcomes:
     """Route a device interrupt.
 
-    What cannot be posted now may or may not be once AVIC is active again.
+    What cannot be posted now may or may not be once AVIC is active again, and a vCPU that has no core or sleeps
+    may not know yet whether it is.
 
     Returns:
         0     posted to the vCPU if AVIC is active for it, else in host mode
@@ -287,7 +289,7 @@ def update_irte(state: State, op: UpdateIrte, env: Answers) -> Outcomes:
         return host
     irtes = tuple(sorted((*others, Irte(op.irq, op.id, op.vector)), key=lambda i: i.irq))
     outcome = Outcome(_routed(state, irtes), 0, because=because, effect=because)
-    return outcome if is_active(state, vcpu) else (host, outcome)
+    return outcome if is_active(state, vcpu) and vcpu.core >= 0 and not vcpu.asleep else (outcome, host)
 
 
 def _routed(state: State, irtes: tuple[Irte, ...]) -> State:

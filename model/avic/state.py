@@ -136,6 +136,21 @@ class VcpuCreate:
 
 
 @dataclass(frozen=True, slots=True)
+class VcpuFree:
+    """Free a vCPU that no thread runs any more, while its VM lives on."""
+
+    id: int = 0
+    vm: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TagsPass:
+    """So many VMs come and go that the generator of tags stands at `next`."""
+
+    next: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class VcpuReset:
     """RESET or INIT of a vCPU outside the guest."""
 
@@ -439,7 +454,9 @@ OPERATIONS = (
     VmCreate,
     VmDestroy,
     VmTag,
+    TagsPass,
     VcpuCreate,
+    VcpuFree,
     VcpuReset,
     VmcbReinit,
     Enter,
@@ -486,8 +503,8 @@ _NEEDED = (
     (
         _TABLES,
         (
-            "HwSetup HwUnsetup VmCreate VmDestroy VmTag VcpuCreate VcpuReset VmcbReinit Enter SetLapic GetLapic "
-            "HwapicUpdate MemoryPressure GuestStore UserStore"
+            "HwSetup HwUnsetup VmCreate VmDestroy VmTag TagsPass VcpuCreate VcpuFree VcpuReset VmcbReinit Enter "
+            "SetLapic GetLapic HwapicUpdate MemoryPressure GuestStore UserStore"
         ),
     ),
     (

@@ -206,6 +206,13 @@ class Candidate(Protocol):
         """The PPR for a TPR and the highest in-service vector (0 for none)."""
 
 
+class MovableTags(Protocol):
+    """What a candidate may have besides: without it nobody sees whether tags come round to a live VM's."""
+
+    def tags_pass(self, next_tag: int) -> None:
+        """The generator of VM tags now stands at `next_tag`, as after that many VMs came and went."""
+
+
 _T = (
     "hw_setup hw_unsetup vm_create vm_precreate vm_pre_destroy vm_destroy vm_tag vcpu_create vcpu_free vcpu_reset "
     "vmcb_reinit prepare_guest hwapic_irr_update hwapic_isr_update set_lapic get_lapic"

@@ -38,12 +38,14 @@ RESETTING = ("VcpuCreate", "VcpuReset", "SetLapic", "SetApicBase")
 class Guest:
     """One VM as the host sees it."""
 
-    __slots__ = ("dying", "irqchip", "ran")
+    __slots__ = ("closed", "dying", "irqchip", "ran")
 
     def __init__(self, irqchip: bool) -> None:
         self.irqchip = irqchip
         self.ran = False
         """Some vCPU was run, so hardware may walk its tables."""
+        self.closed = False
+        """No thread of its vCPUs exists any more."""
         self.dying = False
 
 

@@ -12,7 +12,16 @@ from model.avic.apic import DFR, ISR, LDR, TMR, find, has_bit, highest, is_activ
 from model.avic.routing import X2APIC, XAPIC
 from model.avic.state import Vcpu
 from specs.avic import clauses as c
-from specs.avic.registers import APIC_DFR, APIC_IRR, APIC_LDR, APIC_RRR, APIC_TMR, LOGICAL_VALID, TRAP_WRITES
+from specs.avic.registers import (
+    APIC_DFR,
+    APIC_IRR,
+    APIC_LDR,
+    APIC_RRR,
+    APIC_TMR,
+    BROADCAST,
+    LOGICAL_VALID,
+    TRAP_WRITES,
+)
 
 
 def _world(record: Record) -> World:
@@ -115,7 +124,7 @@ def entries_complete(record: Record) -> bool | str:
     if isinstance(record.op, s.GuestWrite) and record.op.offset not in (APIC_LDR, APIC_DFR):
         return False
     claims = [v.id for v in after.vcpus if v.vm == 0 and _index(v) == _index(own)]
-    if _index(own) < 0 or len(claims) > 1:
+    if _index(own) < 0 or own.id >= BROADCAST or len(claims) > 1:  # an entry has eight bits for the id
         return False
     page = logical_table(_world(record), 0)
     entry = 0 if page is None else page.words[_index(own)]

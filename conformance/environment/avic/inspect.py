@@ -39,7 +39,7 @@ def resources(env: Calls) -> tuple[Any, ...]:
     slots = {key: value[:2] for key, value in memory.slots.items() if value[:2] != ACCESS_PAGE}
     pages = {address for address, page in memory.pages.items() if not page.guest}
     held = [(p.address, p.references, p.maps) for p in memory.pages.values() if p.references or p.maps]
-    vmcbs = {cpu.handle: dict(cpu.vmcb.fields) for cpu in env.cpus.values() if cpu.vmcb is not None and cpu.alive}
+    vmcbs = {cpu.handle: dict(cpu.vmcb.fields) for cpu in env.cpus.values() if cpu.vmcb is not None}
     named = [memory.pages[a] for a in env.tables if a in memory.pages]
     tables = {page.address: {i: page.words[i] for i in page.live} for page in named if page.live}
     return pages, set(env.handles), slots, sorted(held), vmcbs, tables

@@ -14,10 +14,9 @@ from model import avic as model
 from model.avic import state as s
 from model.avic.apic import default_base, mode_of
 from model.avic.ipi import icr_low
-from model.avic.lifecycle import detected
+from model.avic.lifecycle import detected, features
 from model.avic.machine import boot, setup_of
 from model.avic.routing import X2APIC
-from model.step import Outcome
 from specs.avic import Candidate, Port, Profile
 from specs.avic import clauses as c
 from specs.avic.registers import (
@@ -108,13 +107,8 @@ class World(Calls):
         super().start(factory)
         if getattr(self.driver, "hw_setup", None) is None:
             return
-        config, operation = self.config, self.loaded
-        _, because = detected(operation, self.profile)
-        wanted = model.step(model.State(config, s.Host()), operation, model.Answers(), self.profile)
-        assert isinstance(wanted, Outcome)
-        got = self._setup(operation)
-        if got != wanted.result:
-            raise self.remember(Violation(because, f"hw_setup returned {got:#x}, expected {wanted.result:#x}", "boot"))
+        config = self.config
+        self._setup(self.loaded)
         ops = boot(config)
         for n, op in enumerate(ops, 1):
             self.booting = n < len(ops)
@@ -182,17 +176,29 @@ class World(Calls):
         if getattr(left, "defer", False) or getattr(right, "defer", False):
             return False
         if any(isinstance(op, s.VmDestroy) for op in (left, right)):
-            other = right if isinstance(left, s.VmDestroy) else left
+            gone, other = (left, right) if isinstance(left, s.VmDestroy) else (right, left)
+            if isinstance(other, s.VmCreate | s.VcpuCreate):
+                return bool(other.vm != gone.vm)
             return isinstance(other, s.IommuPost | s.GaLogNotify)
+        if isinstance(left, s.VmCreate) and isinstance(right, s.VmCreate):
+            return left.vm != right.vm
+        if isinstance(left, s.VcpuFree) and isinstance(right, s.VcpuFree):
+            return (left.vm, left.id) != (right.vm, right.id)
         own = self._runs_on(left)
         return own is None or own is not self._runs_on(right)
 
     def can_interrupt(self, op: Any) -> bool:
-        """Whether the vCPU is free and where it must be; its threads may have moved since the step began."""
+        """Whether the vCPU is free and where it must be; its threads may have moved since the step began.
+
+        What happens inside an operation happens in full, so it cannot wait for a lock that this one holds;
+        two threads can.
+        """
+        if self.locks:
+            return False
         cpu = self._runs_on(op)
         if cpu is not None:
             return not cpu.busy and self._is_ready(cpu, op)
-        return not isinstance(op, s.VmCreate | s.VmDestroy | s.HwSetup | s.HwUnsetup | s.VcpuCreate)
+        return isinstance(op, s.Deliver | s.Inhibit | s.UpdateIrte | s.IommuPost | s.GaLogNotify)
 
     def _is_ready(self, cpu: Cpu, op: Any) -> bool:
         if cpu.exit is not None or cpu.kicked or cpu.woken:
@@ -217,7 +223,7 @@ class World(Calls):
 
     def _runs_on(self, op: Any) -> Cpu | None:
         """The vCPU whose thread performs this operation."""
-        if isinstance(op, s.Deliver | s.VcpuCreate | s.UpdateIrte | s.X2Ldr):
+        if isinstance(op, s.Deliver | s.VcpuCreate | s.VcpuFree | s.UpdateIrte | s.X2Ldr):
             return None
         apic_id = getattr(op, "id", None)
         return None if apic_id is None else self.listed.get((0, apic_id))
@@ -239,6 +245,8 @@ class World(Calls):
             waiting = [cpu for cpu in self.order if self._has_work(cpu)]
 
     def _has_work(self, cpu: Cpu) -> bool:
+        if cpu.vm in self.vms and self.vms[cpu.vm].closed:
+            return False
         return not cpu.busy and cpu.exit is None and (cpu.woken or cpu.kicked or self._may_refresh(cpu))
 
     @staticmethod
@@ -439,8 +447,9 @@ class World(Calls):
 
     def _setup(self, op: s.HwSetup) -> int:
         self.loaded = op
-        self.known_host = detected(op, self.profile)[0]
-        return self.enter_int(
+        host, because = detected(op, self.profile)
+        self.known_host = host
+        got = self.enter_int(
             self.driver.hw_setup,
             op.edx,
             op.ecx,
@@ -454,6 +463,15 @@ class World(Calls):
             int(op.ipiv),
             self.config.next_tag,
         )
+        wanted = features(host)
+        for mask, clause in (
+            (1, because),
+            (2, c.X2AVIC_ALONE_IS_NOTHING),
+            (4, c.NO_IPI_VIRTUALIZATION_ON_OLD_FAMILIES),
+        ):
+            self.require(clause, not (got ^ wanted) & mask, f"hw_setup returned {got:#x}, expected {wanted:#x}")
+        self.require(c.HIGHEST_APIC_ID, got == wanted, f"hw_setup returned {got:#x}, expected {wanted:#x}")
+        return got
 
     def hw_setup(self, op: s.HwSetup) -> int:
         """Unload the module and load it on another host."""
@@ -486,6 +504,10 @@ class World(Calls):
     def vm_destroy(self, op: s.VmDestroy) -> int:
         """Destroy a VM and its vCPUs."""
         guest = self.vms[op.vm]
+        mine = [cpu for cpu in self.order if cpu.vm == op.vm]
+        if self.scheduler is not None and any(cpu.busy for cpu in mine):
+            self.scheduler.block("the vCPUs", lambda: not any(cpu.busy for cpu in mine))
+        guest.closed = True
         self.enter(self.driver.vm_pre_destroy, op.vm)
         guest.dying = True
         if self.delivering and self.scheduler is not None:
@@ -498,7 +520,7 @@ class World(Calls):
         del self.vms[op.vm]
         if op.vm == 0:
             self.irtes.clear()
-        if not self.vms:
+        if not self.vms and self.depth == 1:
             left = len(self.memory.pages) + len(self.handles) + len(self.memory.slots)
             pages = [hex(address) for address in self.memory.pages]
             self.require(
@@ -512,6 +534,7 @@ class World(Calls):
         cpu.leaving = True
         self.enter(self.driver.vcpu_free, cpu.handle)
         cpu.alive = False
+        self.require(c.TABLES_FREED_ONCE, cpu.vmcb is None, f"vCPU {cpu.id} was freed without its VMCB")
         if self.listed.get((cpu.vm, cpu.id)) is cpu:
             del self.listed[cpu.vm, cpu.id]
         self.order = list(self.listed.values())
@@ -574,6 +597,22 @@ class World(Calls):
             self._free(cpu)
             self._require_unchanged(op, before)
         return result
+
+    def vcpu_free(self, op: s.VcpuFree) -> int:
+        """Free one vCPU of a VM that lives on."""
+        cpu = self.listed[op.vm, op.id]
+        self.changed = True
+        self._free(cpu)
+        left = [irq for irq, irte in self.irtes.items() if irte.posted and irte.page not in self.backing]
+        self.require(c.OLD_VCPU_FORGETS_IRTE, not left, f"irqs {left} are posted to a vCPU that was freed")
+        return 0
+
+    def tags_pass(self, op: s.TagsPass) -> int:
+        """Move the generator of tags, where the driver lets us."""
+        move = getattr(self.driver, "tags_pass", None)
+        if move is not None:
+            self.enter(move, op.next)
+        return 0
 
     def _require_unchanged(self, op: s.VcpuCreate, before: tuple[Any, ...]) -> None:
         """What a creation that came to nothing leaves; another thread's work is not told apart."""
@@ -985,6 +1024,8 @@ class World(Calls):
         s.VmDestroy: vm_destroy,
         s.VmTag: vm_tag,
         s.VcpuCreate: vcpu_create,
+        s.VcpuFree: vcpu_free,
+        s.TagsPass: tags_pass,
         s.VcpuReset: vcpu_reset,
         s.VmcbReinit: vmcb_reinit,
         s.Enter: visit,

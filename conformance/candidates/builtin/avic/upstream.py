@@ -268,6 +268,12 @@ class Upstream(Router):
         """Free what the VM holds."""
         self._vm_release(self.vms.pop(vm))
 
+    def tags_pass(self, next_tag: int) -> None:
+        """As if so many VMs had come and gone since the last one."""
+        position = (next_tag - 1) & TAG_MASK
+        self.wrapped = self.wrapped or position < self.next_vm_id
+        self.next_vm_id = position
+
     def vm_tag(self, vm: int) -> int:
         """The VM's id in the GALog."""
         return self.vms[vm].vm_id
@@ -343,8 +349,9 @@ class Upstream(Router):
         port = self.port
         v = self.vcpus.pop(vcpu)
         kvm = v.kvm
+        port.lock("inhibit", kvm.vm)  # whoever looks at all vCPUs' registers holds it
         kvm.vcpus.pop(v.id, None)
-        kvm.taken.discard(v.id)
+        port.unlock("inhibit", kvm.vm)
         for irq in sorted(v.irqs):
             port.set_vcpu_affinity(irq, 0, 0, 0)
         if v.regs:
@@ -354,6 +361,7 @@ class Upstream(Router):
                     port.write64(kvm.phys_table, 8 * v.id, 0)
             self._free_regs(v)
         port.free_vmcb(v.handle)
+        kvm.taken.discard(v.id)
         if v.regs:
             self._recalculate_map(kvm)
 
@@ -588,10 +596,9 @@ class Upstream(Router):
         if v.x2 or not v.enabled:
             return
         dfr = self._reg(v, APIC_DFR) | 0x0FFFFFFF
-        if dfr == v.dfr:
-            return
-        self._invalidate_logical(v)
-        v.dfr = dfr
+        if dfr != v.dfr:
+            self._invalidate_logical(v)
+            v.dfr = dfr
         self._install_logical(v)
 
     def _post_state_restore(self, v: Vcpu) -> None:
