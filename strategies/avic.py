@@ -40,7 +40,7 @@ from specs.avic.registers import (
     NO_METADATA,
     TOLD_INHIBITS,
 )
-from strategies.domain import BOOLEAN, Domain, Scope, Shape
+from strategies.domain import BOOLEAN, Domain, Race, Scope, Shape
 
 XAVIC_HOST = 1 << CPUID_NP | 1 << CPUID_AVIC
 X2AVIC_HOST = XAVIC_HOST | 1 << CPUID_X2AVIC
@@ -88,16 +88,17 @@ DELIVERED = Domain((0x41, 0x52, 0x30), (16, 32, 0xF0, 0xFF))
 LDRS = Domain((0, 1, 2, 4, 3, 0x11, 0x12), (8, 0x80, 0xFF, 0x10, 0x18, 0x1F, 0xE8, 0xF0, 0xF1))
 DESTINATIONS = Domain(
     (1, 0, 2, 3, 0xFF),
-    (4, 0x11, 0x12, 0x13, 0x80, 0xFE, 0x100, 0xFFFF, 0x10000, 0x10002, 0xF8000, 0x100001, 0xFFFFFFFF, 0x20002, 17),
+    (4, 0x11, 0x12, 0x13, 0x80, 0xFE, 0x100, 0xFFFF, 0x10000, 0x10002, 0xF8000, 0x100001, 0xFFFFFFFF, 0x20002, 17)
+    + (0x01000001, 0x01010001, 0xFFFF0001),
     usual=0.75,
 )
 HOST_IDS = Domain((0x20, 0x21, 0x22, 0x123), (0, 0xFE, 0xFF, 0x100, 0xFFE, 0xFFF, 0x1000), usual=0.7)
 TPRS = Domain((0, 0x40, 0x50, 0xFF), (0x0F, 0x10, 0x3F, 0x4F, 0x51))
-SPIVS = Domain((0x1FF, 0xFF), (0x13F, 0x3FF))
+SPIVS = Domain((0x1FF, 0xFF), (0x13F, 0x3FF, 0x2FF))
 
 WRITES: dict[int, tuple[int, ...]] = {
     APIC_TPR: (0, 0x40, 0x50, 0xFF),
-    APIC_SPIV: (0x1FF, 0xFF, 0x7FF),
+    APIC_SPIV: (0x1FF, 0xFF, 0x7FF, 0x2FF),
     APIC_LDR: (0, 0x01000000, 0x02000000, 0x03000000, 0x11000000, 0x12000000, 0xF1000000, 0x04ABCDEF, 0x10000000),
     APIC_DFR: (FLAT, CLUSTER, 0, 0xF0000000),
     APIC_ID: (0, 0x01000000, 0x02000000, 0x05ABCDEF),
@@ -141,8 +142,19 @@ APICS: tuple[tuple[Apic, ...], ...] = (
     (Apic(0, ldr=1 << 24, xid=1), Apic(1, ldr=2 << 24), Apic(2, ldr=4 << 24, dfr=0x5FFFFFFF)),
     (Apic(1, X2APIC, ldr=x2_ldr(1)), Apic(2, xid=2), Apic(3, X2APIC, spiv=0xFF, ldr=x2_ldr(3))),
     (Apic(0, ldr=0xF1 << 24, dfr=CLUSTER), Apic(1, ldr=0xF2 << 24, dfr=CLUSTER)),
+    (Apic(0, spiv=0x2FF, ldr=1 << 24), Apic(1, spiv=0x100, ldr=2 << 24), Apic(2, spiv=0, ldr=4 << 24)),
+    (Apic(0, xid=1), Apic(1, X2APIC, ldr=x2_ldr(1))),
+    (Apic(0, xid=255), Apic(255), Apic(1, ldr=4 << 24, dfr=0x5FFFFFFF), Apic(2, ldr=0x13 << 24, dfr=0x5FFFFFFF)),
+    tuple(Apic(i, X2APIC, ldr=x2_ldr(i)) for i in range(17)),
+    tuple(Apic(i, ldr=1 << 24 + i) for i in range(8)),
+    tuple(Apic(i, ldr=(i // 4 << 4 | 1 << i % 4) << 24, dfr=CLUSTER) for i in range(12)),
 )
-"""Sets of APICs: flat, cluster, x2APIC, mixed, aliased, disabled in hardware or software, changed ids."""
+"""Sets of APICs: flat, cluster, x2APIC, mixed, aliased, disabled in hardware or software, changed ids, many."""
+
+FEW = 5
+"""APICs beyond which a set is tried with fewer messages."""
+RESERVED_BITS = (13, 16, 17, *range(20, 32))
+"""Bits of ICR low that an x2APIC reserves."""
 
 
 def apics() -> st.SearchStrategy[tuple[Apic, ...]]:
@@ -151,7 +163,7 @@ def apics() -> st.SearchStrategy[tuple[Apic, ...]]:
         _apic,
         st.sampled_from((0, 1, 2, 3, 15, 16, 17, 31, 127, 255, 256, 300, 511)),
         st.sampled_from((XAPIC, X2APIC, DISABLED)),
-        st.sampled_from((0x1FF, 0xFF)),
+        st.sampled_from((0x1FF, 0xFF, 0x2FF)),
         st.sampled_from(LDRS.values),
         st.sampled_from((FLAT, CLUSTER, 0x5FFFFFFF)),
         st.sampled_from((-1, -1, -1, 0, 1, 44)),
@@ -180,7 +192,7 @@ def messages() -> st.SearchStrategy[Message]:
         hint=st.booleans(),
         wide=st.booleans(),
         no_quirk=st.booleans(),
-        reserved=st.sampled_from((0, 0, 1 << 13, 1 << 16, 1 << 20, 1 << 31)),
+        reserved=st.sampled_from((0, 0, *(1 << bit for bit in RESERVED_BITS))),
     )
 
 
@@ -192,7 +204,7 @@ def random_apics(random: Random) -> tuple[Apic, ...]:
     dfrs = choice(((FLAT,), (FLAT,), (CLUSTER,), (FLAT, CLUSTER), (FLAT, 0x5FFFFFFF)))
     xids = choice(((-1,), (-1,), (-1,), (-1, 0, 1, 44)))
     return tuple(
-        _apic(i, choice(kinds), choice((0x1FF, 0x1FF, 0xFF)), choice(LDRS.values), choice(dfrs), choice(xids))
+        _apic(i, choice(kinds), choice((0x1FF, 0x1FF, 0xFF, 0x2FF)), choice(LDRS.values), choice(dfrs), choice(xids))
         for i in ids
     )
 
@@ -215,7 +227,7 @@ def random_message(random: Random, count: int) -> Message:
         hint=not ipi and rare,
         wide=random.random() < 0.3,
         no_quirk=random.random() < 0.3,
-        reserved=choice((1 << 13, 1 << 16, 1 << 20, 1 << 31)) if ipi and random.random() < 0.05 else 0,
+        reserved=1 << choice(RESERVED_BITS) if ipi and random.random() < 0.05 else 0,
     )
 
 
@@ -297,9 +309,16 @@ SHAPES: dict[type, Shape] = {
     ),
     s.VcpuReset: Shape(_all(id=IDS, init=BOOLEAN), weight=0.6),
     s.VmcbReinit: Shape(_all(id=IDS), weight=0.3),
-    s.Enter: Shape(_all(id=IDS, tpr=Domain((-1, 0x20, 0), (0x40, 0xFF))), weight=0.6),
+    s.Enter: Shape(_all(id=IDS, tpr=Domain((-1, 0x20, 0), (0x40, 0xFF)), vm=Domain((0,), (1,))), weight=0.6),
     s.SetLapic: Shape(
-        _all(id=IDS, tpr=TPRS, ldr=LDRS, cluster=Domain((False,), (True,)), spiv=SPIVS, irr=Domain((0, 0x41), (0x20,))),
+        _all(
+            id=IDS,
+            tpr=TPRS,
+            ldr=LDRS,
+            cluster=Domain((False,), (True,)),
+            spiv=SPIVS,
+            irr=Domain((0, 0x41), (0x20, 0x52, 0xF0)),
+        ),
         weight=0.6,
     ),
     s.GetLapic: Shape(
@@ -342,7 +361,7 @@ SHAPES: dict[type, Shape] = {
             vector=VECTORS,
             level=Domain((False,), (True,), usual=0.93),
             asserted=Domain((True,), (False,), usual=0.9),
-            extra=Domain((0,), (1 << 12, 1 << 13, 1 << 16, 1 << 31), usual=0.95),
+            extra=Domain((0,), (1 << 12, *(1 << bit for bit in RESERVED_BITS)), usual=0.95),
             defer=Domain((False,), (True,), usual=0.85),
         ),
         weight=5,
@@ -369,7 +388,9 @@ SHAPES: dict[type, Shape] = {
             id=IDS,
             info1=Domain((0x41, 1 << 56 | 0x41), (0xC0041, 0x01000841, 0xFF00000000000041, 0x80041, 2**64 - 1, 0)),
             info2=Domain(
-                (1 << 32, 3 << 32), (0, 2 << 32, 4 << 32, 5 << 32, 6 << 32, 1 << 32 | 0xFFF, 1 << 32 | 255, 2**64 - 1)
+                (1 << 32, 3 << 32),
+                (0, 2 << 32, 4 << 32, 5 << 32, 6 << 32, 1 << 32 | 0xFFF, 1 << 32 | 255, 2**64 - 1)
+                + tuple(identifier << 32 for identifier in (7, 8, 9, 0x10, 0x100, 0x80000000)),
             ),
         ),
         weight=0.4,
@@ -504,6 +525,7 @@ _LIFECYCLE = (
         s.Enter(0),
         s.Enter(0, tpr=0x20),
         s.Enter(1),
+        s.SetLapic(0, tpr=0x20),
         s.GetLapic(0, APIC_TPR),
         s.MemoryPressure(),
         s.GuestStore(1),
@@ -610,7 +632,7 @@ _X2 = _steps(
 _X2_MORE = _steps(
     *(s.GuestIpi(0, dest) for dest in (0xFF, 0xFFFFFFFF)),
     *(s.GuestIpi(0, dest, logical=True) for dest in (2, 0x8)),
-    *(s.GuestIpi(0, 1, extra=1 << bit) for bit in (13, 16, 17, 20)),
+    *(s.GuestIpi(0, 1, extra=1 << bit) for bit in RESERVED_BITS),
     s.GuestIpi(0, 3, logical=True, defer=True),
     s.GuestSelfIpi(0, 0x41),
     s.GuestSelfIpi(0, 0x141),
@@ -648,7 +670,11 @@ _POSTED = (
         s.Exit(0),
         s.VmDestroy(),
     ),
-    *_faulty(s.UpdateIrte(0, 0), ("set_vcpu_affinity", NO_METADATA, 1), ("set_vcpu_affinity", NO_METADATA, 2)),
+    *_faulty(
+        s.UpdateIrte(0, 0),
+        ("set_vcpu_affinity", NO_METADATA, 1),
+        ("set_vcpu_affinity", NO_METADATA, 2),
+    ),
 )
 
 _DESTROYED = tuple(Step(s.VmDestroy(), during=((k, Step(s.IommuPost(0))),)) for k in range(0, 40, 2))
@@ -677,7 +703,7 @@ _ACCESSES = (
     *_steps(
         *(
             s.RawIpiExit(0, info1, identifier << 32 | index)
-            for identifier in (0, 1, 2, 3, 4, 5, 6)
+            for identifier in (0, 1, 2, 3, 4, 5, 6, 8, 0x101, 0x80000002)
             for info1 in (0x41, 1 << 56 | 0x41, 0xFF00000000000841, 0xC0041, 2**64 - 1)
             for index in (0, 255, 4095)
         ),
@@ -729,21 +755,29 @@ _HELPED = _steps(
 
 
 def _routed() -> tuple[Step, ...]:
-    dests = (0, 1, 2, 3, 0x11, 0x13, 0xFF, 0x100, 0x10003, 0xFFFFFFFF, 300, 44)
+    dests = (0, 1, 2, 3, 4, 0x11, 0x13, 0xFF, 0x100, 0x10003, 0x01000001, 0x01010001, 0xFFFF0001, 0xFFFFFFFF, 300, 44)
     steps = []
     for group, dest, logical in product(APICS, dests, (False, True)):
         for mode, vector, hint in ((0, 0x41, False), (1, 0x42, False), (0, 0x43, True), (4, 2, False), (0, 15, False)):
             steps.append(s.Route(group, Message(dest, -1, logical, 0, mode, vector, hint=hint)))
             if group[0].mode != DISABLED and not hint:
                 steps.append(s.Route(group, Message(dest, 0, logical, 0, mode, vector)))
+        if len(group) > FEW:
+            continue
         steps += [
             s.Route(group, Message(dest, -1, logical, wide=w, no_quirk=q)) for w in (False, True) for q in (False, True)
         ]
         steps += [s.Route(group, Message(dest, 0, logical, kind)) for kind in (1, 2, 3)]
-        steps += [s.Route(group, Message(dest, -1, logical, level=True, asserted=a)) for a in (False, True)]
-        steps += [s.Route(group, Message(dest, 0, logical, mode=m)) for m in (2, 3, 5, 6, 7)]
+        if dest not in (1, 3, 0xFF):
+            continue
+        steps += [
+            s.Route(group, Message(dest, sender, logical, mode=mode, level=level, asserted=asserted))
+            for sender in (-1, 0)
+            for mode in range(8)
+            for level, asserted in ((True, True), (True, False), (False, False))
+        ]
     for group in APICS:
-        steps += [s.Route(group, Message(1, 0, reserved=1 << bit)) for bit in (13, 16, 17, 20, 31)]
+        steps += [s.Route(group, Message(1, 0, reserved=1 << bit)) for bit in RESERVED_BITS]
     return _steps(*steps)
 
 
@@ -753,7 +787,7 @@ def _signalled() -> tuple[Step, ...]:
         *(
             s.SignalMsi(group, Message(dest, -1, logical, 0, mode, 0x41 + n, hint=hint, wide=wide, no_quirk=quirk))
             for group in APICS
-            for n, (dest, logical) in enumerate(product((0, 1, 3, 0x13, 0xFF, 44, 300, 0xFFFFFFFF), (False, True)))
+            for n, (dest, logical) in enumerate(product((0, 1, 3, 4, 0x13, 0xFF, 44, 300, 0xFFFFFFFF), (False, True)))
             for mode, hint in ((0, False), (1, False), (0, True))
             for wide, quirk in flags
         )
@@ -782,32 +816,40 @@ _RACES = (
 )
 
 
-def _race(config: Config, *ops: Any) -> tuple[Config, tuple[Step, ...], Step, Step]:
-    """The last two operations at once, after the others."""
+def _race(config: Config, *ops: Any, switches: int = 1) -> Race:
+    """The last two operations at once, after the others; with no switch, the gate leaves it to random schedules."""
     *before, left, right = _steps(*ops)
-    return config, tuple(before), left, right
+    return Race(config, tuple(before), left, right, switches)
 
 
-_LDR = Config(vcpus=(0, 1), running=True, enabled=True)
 _SLEEPING = (s.Exit(1), s.Block(1))
 _INHIBITED = (s.Inhibit(INHIBIT_BLOCKIRQ, True),)
 _INHIBIT, _ALLOW = s.Inhibit(INHIBIT_BLOCKIRQ, True), s.Inhibit(INHIBIT_BLOCKIRQ, False)
 _POST = s.UpdateIrte(0, 1)
 
-PAIRS: dict[str, tuple[Config, tuple[Step, ...], Step, Step]] = {
-    "creation beside creation": _race(Config(), s.VmCreate(), s.VcpuCreate(0), s.VcpuCreate(1)),
+RACES: dict[str, Race] = {
+    "creation beside creation": _race(Config(), s.VmCreate(), s.VcpuCreate(0), s.VcpuCreate(1), switches=0),
     "creation beside its namesake": _race(Config(), s.VmCreate(), s.VcpuCreate(1), s.VcpuCreate(1)),
-    "creation beside one given up": _race(Config(), s.VmCreate(), s.VcpuCreate(0, abandoned=True), s.VcpuCreate(0)),
+    "creation beside one given up": _race(
+        Config(),
+        s.VmCreate(),
+        s.VcpuCreate(0, abandoned=True),
+        s.VcpuCreate(0),
+    ),
     "two creations given up": _race(
-        Config(), s.VmCreate(), s.VcpuCreate(0, abandoned=True), s.VcpuCreate(1, abandoned=True)
+        Config(), s.VmCreate(), s.VcpuCreate(0, abandoned=True), s.VcpuCreate(1, abandoned=True), switches=0
     ),
     "tag beside tag": _race(Config(next_tag=0xFFFFF), s.VmCreate(0), s.VmCreate(1)),
     "first vCPUs of two VMs": _race(
-        Config(next_tag=0xFFFFFFFF), s.VmCreate(0), s.VmCreate(1), s.VcpuCreate(0, 0), s.VcpuCreate(0, 1)
+        Config(next_tag=0xFFFFFFFF), s.VmCreate(0), s.VmCreate(1), s.VcpuCreate(0, 0), s.VcpuCreate(0, 1), switches=0
     ),
     "creation beside a run": _race(Config(vcpus=(0,)), s.VcpuCreate(1), s.Enter(0)),
     "end of one VM beside creation in another": _race(
-        Config(vcpus=(0,)), s.VmCreate(1), s.VcpuCreate(0, 1), s.VmDestroy(1), s.VcpuCreate(1)
+        Config(vcpus=(0,)),
+        s.VmCreate(1),
+        s.VcpuCreate(0, 1),
+        s.VmDestroy(1),
+        s.VcpuCreate(1),
     ),
     "creation beside an IPI to it": _race(RUNNING, s.VcpuCreate(2), s.GuestIpi(0, 2)),
     "creation beside an inhibit": _race(RUNNING, s.VcpuCreate(2), _INHIBIT),
@@ -827,17 +869,17 @@ PAIRS: dict[str, tuple[Config, tuple[Step, ...], Step, Step]] = {
     "blocking while inhibited": _race(RUNNING, *_INHIBITED, s.Exit(1), s.Block(1), s.GuestIpi(0, 1)),
     "waking beside an IPI": _race(RUNNING, *_SLEEPING, s.Unblock(1), s.GuestIpi(0, 1)),
     "waking beside delivery": _race(RUNNING, *_SLEEPING, s.Unblock(1), s.Deliver(1, 0x52)),
-    "waking beside a posted interrupt": _race(RUNNING, _POST, *_SLEEPING, s.Unblock(1), s.IommuPost(0)),
+    "waking beside a posted interrupt": _race(RUNNING, _POST, *_SLEEPING, s.Unblock(1), s.IommuPost(0), switches=2),
     "sleeper put beside an IPI": _race(RUNNING, *_SLEEPING, s.Put(1), s.GuestIpi(0, 1)),
     "sleeper loaded beside an IPI": _race(RUNNING, *_SLEEPING, s.Put(1), s.Load(1, 0x31), s.GuestIpi(0, 1)),
     "put beside an IPI": _race(RUNNING, s.Put(1), s.GuestIpi(0, 1)),
     "load beside an IPI": _race(RUNNING, s.Put(1), s.Load(1, 0x31), s.GuestIpi(0, 1)),
-    "put beside a posted interrupt": _race(RUNNING, _POST, s.Put(1), s.IommuPost(0)),
-    "load beside a posted interrupt": _race(RUNNING, _POST, s.Put(1), s.Load(1, 0x31), s.IommuPost(0)),
-    "put beside a new route": _race(RUNNING, s.Put(1), _POST),
+    "put beside a posted interrupt": _race(RUNNING, _POST, s.Put(1), s.IommuPost(0), switches=2),
+    "load beside a posted interrupt": _race(RUNNING, _POST, s.Put(1), s.Load(1, 0x31), s.IommuPost(0), switches=2),
+    "put beside a new route": _race(RUNNING, s.Put(1), _POST, switches=2),
     "put beside a route away": _race(RUNNING, _POST, s.Put(1), s.UpdateIrte(0, 0)),
-    "put beside the end of a route": _race(RUNNING, _POST, s.Put(1), s.UpdateIrte(0, -1)),
-    "load beside a new route": _race(RUNNING, s.Put(1), s.Load(1, 0x31), _POST),
+    "put beside the end of a route": _race(RUNNING, _POST, s.Put(1), s.UpdateIrte(0, -1), switches=2),
+    "load beside a new route": _race(RUNNING, s.Put(1), s.Load(1, 0x31), _POST, switches=2),
     "load beside a route away": _race(RUNNING, _POST, s.Put(1), s.Load(1, 0x31), s.UpdateIrte(0, 0)),
     "blocking beside a new route": _race(RUNNING, s.Exit(1), s.Block(1), _POST),
     "blocking beside a route away": _race(RUNNING, _POST, s.Exit(1), s.Block(1), s.UpdateIrte(0, 0)),
@@ -857,7 +899,12 @@ PAIRS: dict[str, tuple[Config, tuple[Step, ...], Step, Step]] = {
     "inhibit lifted beside an IPI": _race(RUNNING, *_INHIBITED, _ALLOW, s.GuestIpi(0, 1)),
     "inhibit lifted beside entry": _race(RUNNING, *_INHIBITED, s.Exit(1), _ALLOW, s.VmRun(1)),
     "two inhibits": _race(RUNNING, _INHIBIT, s.Inhibit(INHIBIT_IRQWIN, True)),
-    "inhibit beside the end of another": _race(RUNNING, *_INHIBITED, _ALLOW, s.Inhibit(INHIBIT_IRQWIN, True)),
+    "inhibit beside the end of another": _race(
+        RUNNING,
+        *_INHIBITED,
+        _ALLOW,
+        s.Inhibit(INHIBIT_IRQWIN, True),
+    ),
     "foreign id beside delivery": _race(RUNNING, s.GuestWrite(0, APIC_ID, 0x05000000), s.Deliver(1, 0x52)),
     "foreign id beside an IPI": _race(RUNNING, s.GuestWrite(0, APIC_ID, 0x05000000), s.GuestIpi(1, 0)),
     "LDR beside an IPI to the old": _race(
@@ -870,24 +917,26 @@ PAIRS: dict[str, tuple[Config, tuple[Step, ...], Step, Step]] = {
     "LDR beside LDR": _race(RUNNING, s.GuestWrite(0, APIC_LDR, 0x04000000), s.GuestWrite(1, APIC_LDR, 0x04000000)),
     "DFR beside an IPI": _race(RUNNING, s.GuestWrite(0, APIC_DFR, CLUSTER), s.GuestIpi(1, 3, logical=True)),
     "software disabled beside an IPI": _race(RUNNING, s.GuestWrite(0, APIC_SPIV, 0xFF), s.GuestIpi(1, 0)),
-    "delivery beside an IPI": _race(RUNNING, s.Deliver(1, 0x52), s.GuestIpi(0, 1)),
-    "delivery beside an IPI of its vector": _race(RUNNING, s.Deliver(1, 0x41), s.GuestIpi(0, 1)),
+    "delivery beside an IPI": _race(RUNNING, s.Deliver(1, 0x52), s.GuestIpi(0, 1), switches=2),
+    "delivery beside an IPI of its vector": _race(RUNNING, s.Deliver(1, 0x41), s.GuestIpi(0, 1), switches=2),
     "delivery beside delivery": _race(RUNNING, s.Exit(1), s.Deliver(1, 0x41), s.Deliver(1, 0x52, level=True)),
-    "delivery beside a posted interrupt": _race(RUNNING, _POST, s.Put(1), s.Deliver(1, 0x52), s.IommuPost(0)),
+    "delivery beside a posted interrupt": _race(
+        RUNNING, _POST, s.Put(1), s.Deliver(1, 0x52), s.IommuPost(0), switches=2
+    ),
     "delivery beside an EOI": _race(RUNNING, s.Deliver(1, 0x41, level=True), s.GuestEoi(1), s.Deliver(1, 0x52)),
     "delivery beside the EOI of its vector": _race(
         RUNNING, s.Deliver(1, 0x41, level=True), s.GuestEoi(1), s.Deliver(1, 0x41)
     ),
     "entry beside delivery": _race(RUNNING, s.Exit(1), s.VmRun(1), s.Deliver(1, 0x52)),
-    "entry beside an IPI": _race(RUNNING, s.Exit(1), s.VmRun(1), s.GuestIpi(0, 1)),
+    "entry beside an IPI": _race(RUNNING, s.Exit(1), s.VmRun(1), s.GuestIpi(0, 1), switches=2),
     "entry beside delivery while inhibited": _race(
         RUNNING, *_INHIBITED, s.Exit(1), s.Deliver(1, 0x41), s.VmRun(1), s.Deliver(1, 0x52)
     ),
     "EOI beside delivery while inhibited": _race(
         RUNNING, *_INHIBITED, s.Deliver(1, 0x41), s.GuestEoi(1), s.Deliver(1, 0x52)
     ),
-    "IPI beside IPI": _race(THREE, s.GuestIpi(0, 2), s.GuestIpi(1, 2, vector=0x52)),
-    "IPI beside IPI of its vector": _race(THREE, s.GuestIpi(0, 2), s.GuestIpi(1, 2)),
+    "IPI beside IPI": _race(THREE, s.GuestIpi(0, 2), s.GuestIpi(1, 2, vector=0x52), switches=2),
+    "IPI beside IPI of its vector": _race(THREE, s.GuestIpi(0, 2), s.GuestIpi(1, 2), switches=2),
     "end beside a posted interrupt": _race(
         Config(vcpus=(0,), running=True, enabled=True),
         s.UpdateIrte(0, 0),
@@ -901,7 +950,7 @@ PAIRS: dict[str, tuple[Config, tuple[Step, ...], Step, Step]] = {
     ),
     "x2AVIC: blocking beside an IPI": _race(X2, s.Exit(17), s.Block(17), s.GuestIpi(0, 17)),
     "x2AVIC: blocking beside a logical IPI": _race(X2, s.Exit(17), s.Block(17), s.GuestIpi(0, 0x10002, logical=True)),
-    "x2AVIC: inhibit beside an IPI": _race(X2, _INHIBIT, s.GuestIpi(0, 1)),
+    "x2AVIC: inhibit beside an IPI": _race(X2, _INHIBIT, s.GuestIpi(0, 1), switches=0),
 }
 """Two operations at once, from the states in which their order matters to a driver (facts 4.6)."""
 
@@ -937,6 +986,30 @@ _PARALLEL = tuple(
     for b in _HALVES
     if a < b
 )
+
+
+def _at_once(*pairs: tuple[Any, Any], points: range) -> tuple[Step, ...]:
+    """Both orders of starting, with one switch."""
+    return tuple(
+        Step(Parallel(Step(one), Step(other), (k,)))
+        for left, right in pairs
+        for one, other in ((left, right), (right, left))
+        for k in points
+    )
+
+
+_TOGETHER = _at_once(
+    (_INHIBIT, s.Deliver(1, 0x52)),
+    (s.UpdateIrte(0, 1), s.Put(1)),
+    (s.GuestWrite(0, APIC_LDR, 0x04000000), s.GuestWrite(1, APIC_LDR, 0x04000000)),
+    (s.VcpuCreate(2), s.Inhibit(INHIBIT_IRQWIN, True)),
+    points=range(1, 48, 3),
+)
+_FREEING = _at_once((s.VcpuFree(0), s.VcpuFree(1)), (s.VcpuFree(0), s.VcpuCreate(2)), points=range(24))
+_ENDING = (
+    *_steps(s.UpdateIrte(0, 0), s.Exit(0), s.Block(0)),
+    *_at_once((s.VmDestroy(), s.IommuPost(0)), points=range(12)),
+)
 _CREATING = (*_steps(s.VmCreate(), s.VmDestroy(), s.VcpuCreate(2)), *_PARALLEL)
 _TAGS = (
     *_steps(*(op(vm) for vm in (0, 1) for op in (s.VmCreate, s.VmTag, s.VmDestroy))),
@@ -950,6 +1023,23 @@ _TAGS = (
         Step(Parallel(Step(s.VcpuCreate(0, 0)), Step(s.VcpuCreate(0, 1)), (a, b)))
         for a in range(0, 24, 2)
         for b in range(24, 40, 8)
+    ),
+)
+_TWO_VMS = (
+    *_steps(
+        s.VmCreate(1),
+        s.VcpuCreate(0, 1),
+        s.VcpuCreate(1, 1),
+        s.VcpuCreate(255, 1),
+        *(s.Enter(i, tpr, vm=1) for i, tpr in ((0, -1), (1, 0x20), (255, -1))),
+        s.VcpuFree(0, 1),
+        s.VmDestroy(1),
+        s.Inhibit(INHIBIT_BLOCKIRQ, True),
+        s.GuestIpi(0, 0xFF),
+        s.UpdateIrte(0, 1),
+        s.Exit(1),
+        s.Block(1),
+        s.IommuPost(0),
     ),
 )
 _PASSING_TAGS = _steps(s.VmCreate(0), s.VmCreate(1), s.VmDestroy(1), *(s.TagsPass(n) for n in (0, 1, 0xFFFFF)))
@@ -1007,6 +1097,7 @@ SCOPES: dict[str, Scope] = {
     "first tags": Scope(Config(next_tag=0xFFFFF), _FIRST_TAGS, depth=1, needs=_T, sequences=4),
     "first wide tags": Scope(Config(next_tag=0xFFFFFFFF), _FIRST_TAGS, depth=1, needs=_T, sequences=4),
     "tags come round": Scope(Config(), _PASSING_TAGS, depth=1, needs=_T, sequences=4),
+    "two VMs": Scope(RUNNING, _TWO_VMS, depth=5, needs=frozenset({"layer-t", "exits", "posted"})),
     "freed vCPUs": Scope(THREE, _FREED, depth=4, needs=frozenset({"layer-t", "exits", "posted"})),
     "creation beside creation": Scope(Config(), _CREATING, depth=3, needs=_T),
     "logical table": Scope(RESET, _LOGICAL, depth=3, needs=_E),
@@ -1036,6 +1127,14 @@ SCOPES: dict[str, Scope] = {
         depth=4,
         needs=frozenset({"layer-t", "exits", "posted"}),
     ),
+    "two at once": Scope(RUNNING, _TOGETHER, depth=1, needs=frozenset({"layer-t", "exits", "posted"})),
+    "two ends at once": Scope(Config(vcpus=(0, 1)), _FREEING, depth=1, needs=_T),
+    "end beside an interrupt": Scope(
+        Config(vcpus=(0,), running=True, enabled=True),
+        _ENDING,
+        depth=4,
+        needs=frozenset({"layer-t", "exits", "posted"}),
+    ),
     "races": Scope(RUNNING, _RACES, depth=2, needs=_E),
     "erratum 1235": Scope(
         Config(vcpus=(0, 1, 2), running=True, enabled=True, family=0x17, stale_running=True),
@@ -1053,8 +1152,8 @@ SCOPES: dict[str, Scope] = {
 PINNED = {
     "helpers": (1, 888),
     "setup": (7, 4960),
-    "routing": (1, 5674),
-    "lifecycle": (12, 253),
+    "routing": (1, 11523),
+    "lifecycle": (15, 292),
     "tagged addresses": (3, 4),
     "off": (8, 120),
     "no irqchip": (3, 7),
@@ -1065,6 +1164,7 @@ PINNED = {
     "first tags": (4, 5),
     "first wide tags": (4, 5),
     "tags come round": (3, 5),
+    "two VMs": (370, 1303),
     "freed vCPUs": (503, 1879),
     "creation beside creation": (7, 1101),
     "logical table": (422, 2033),
@@ -1072,14 +1172,17 @@ PINNED = {
     "modes and inhibits": (306, 848),
     "reasons": (130, 736),
     "x2avic": (293, 902),
-    "x2avic, all accesses": (18, 27),
+    "x2avic, all accesses": (18, 38),
     "x2avic, wide ids": (15, 37),
-    "x2apic without x2avic": (183, 471),
+    "x2apic without x2avic": (183, 669),
     "levels and priorities": (325, 964),
     "eoi cleared by hardware": (325, 964),
-    "accesses": (274, 3090),
+    "accesses": (297, 4046),
     "posted": (182, 937),
     "posted to one": (8, 111),
+    "two at once": (5, 128),
+    "two ends at once": (3, 96),
+    "end beside an interrupt": (8, 83),
     "races": (37, 727),
     "erratum 1235": (109, 240),
 }

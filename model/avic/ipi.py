@@ -157,7 +157,7 @@ def _owners(vcpus: list[Vcpu], index: int) -> list[int]:
     return [
         n
         for n, v in enumerate(vcpus)
-        if mode_of(v.base) == XAPIC and logical_index(v.regs[LDR] >> 24, v.regs[DFR]) == index
+        if mode_of(v.base) == XAPIC and v.id < BROADCAST and logical_index(v.regs[LDR] >> 24, v.regs[DFR]) == index
     ]
 
 

@@ -252,11 +252,11 @@ def vcpu_reset(state: State, op: VcpuReset) -> Outcome:
 
 def enter(state: State, op: Enter) -> Outcome:
     """A short visit to the guest; the result says whether AVIC was active in it."""
-    vcpu = find(state, op.id)
+    vcpu = find(state, op.id, op.vm)
     assert vcpu is not None
     active = int(is_active(state, vcpu))
     v = Vcpu(vcpu.vm, vcpu.id, vcpu.regs, vcpu.base, vcpu.core, False, False, 0, ())
-    if has_apic(state) and mode_of(v.base) != DISABLED:
+    if has_apic(state, op.vm) and mode_of(v.base) != DISABLED:
         vector = deliverable(v)
         v = take(v, vector) if vector >= 0 else v
         if op.tpr >= 0:

@@ -312,6 +312,9 @@ def _legal(state: State, op: Any) -> bool:
     if kind is s.VcpuFree:
         freed = find(state, op.id, op.vm) if op.vm in (0, 1) else None
         return freed is not None and freed.core < 0 and not _has_pending(state)
+    if kind is s.Enter:
+        visited = find(state, op.id, op.vm) if op.vm in (0, 1) else None
+        return visited is not None and not _has_pending(state) and _legal_for(state, visited, op, kind)
     if state.vms[0] is None or (kind not in _WHILE_PENDING and _has_pending(state)):
         return False
     if kind is s.MemoryPressure or kind is s.UserStore:

@@ -190,6 +190,8 @@ def _accepting(
     also: tuple[Clause, ...] = ()
     mode = message.mode
     if mode in (NMI, STARTUP) or (mode == INIT and (message.asserted or not message.level)):
+        if not all(apics[n].spiv >> SPIV_ENABLE & 1 for n in positions):
+            return (tuple(positions),), c.FIXED_NEEDS_SOFTWARE_ENABLE, (because,)
         return (tuple(positions),), because, (*also, c.FIXED_NEEDS_SOFTWARE_ENABLE)
     if mode == SMI:  # an implementation may have no SMM
         return (tuple(positions), ()), because, also

@@ -277,11 +277,13 @@ def update_irte(state: State, op: UpdateIrte, env: Answers) -> Outcomes:
     Returns:
         0     posted to the vCPU if AVIC is active for it, else in host mode
         -EIO  the affinity call gave no metadata; in host mode (AVIC-095)
+        other the affinity call's refusal; in host mode
     """
     others = tuple(i for i in state.irtes if i.irq != op.irq)
     if env.set_vcpu_affinity:
-        left = _routed(state, others)
-        return Outcome(left, -EIO, because=c.MISSING_METADATA_REVERTS, effect=c.MISSING_METADATA_REVERTS)
+        result = -EIO if env.set_vcpu_affinity > 0 else env.set_vcpu_affinity
+        left, because = _routed(state, others), c.MISSING_METADATA_REVERTS
+        return Outcome(left, result, because=because, effect=because)
     because = c.OLD_VCPU_FORGETS_IRTE if len(others) < len(state.irtes) else c.IRTE_FOLLOWS_VCPU
     host = Outcome(_routed(state, others), 0, because=because, effect=because)
     vcpu = find(state, op.id)

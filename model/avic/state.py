@@ -172,6 +172,7 @@ class Enter:
     id: int = 0
     tpr: int = -1
     """What the guest writes to TPR; -1 for nothing."""
+    vm: int = 0
 
 
 @dataclass(frozen=True, slots=True)

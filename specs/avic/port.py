@@ -30,7 +30,9 @@ PROFILES = {
         opt_in=True,
         inhibits_big_ids=False,
     ),
-    "arch": Profile(name="arch", text="The manuals alone, where they leave freedom.", either_ppr=True),
+    "arch": Profile(
+        name="arch", text="The manuals alone, where they leave freedom.", inhibits_big_ids=False, either_ppr=True
+    ),
     "kvm-lapic": Profile(
         name="kvm-lapic",
         text="The manuals with the routing of KVM's local APIC, its deviations included.",

@@ -13,6 +13,7 @@ from model.avic.routing import X2APIC, XAPIC
 from model.avic.state import Vcpu
 from specs.avic import clauses as c
 from specs.avic.registers import (
+    ADDRESS_BITS,
     APIC_DFR,
     APIC_IRR,
     APIC_LDR,
@@ -96,6 +97,30 @@ def own_entries_only(record: Record) -> bool | str:
         if index not in own and then.get(index, 0) != now.get(index, 0):
             return f"logical entry {index} changed from {then.get(index, 0):#x} to {now.get(index, 0):#x}"
     return True
+
+
+def invalidated_first(record: Record) -> bool | str:
+    """The entry of the old logical id is cleared before the new one is valid."""
+    page = logical_table(_world(record), 0)
+    if record.op.offset not in (APIC_LDR, APIC_DFR) or page is None:
+        return False
+    stores = [call[1][2] for call in record.calls if call[0] == "write32" and call[1][0] & ADDRESS_BITS == page.address]
+    valid = [n for n, value in enumerate(stores) if value >> LOGICAL_VALID & 1]
+    cleared = [n for n, value in enumerate(stores) if not value >> LOGICAL_VALID & 1]
+    if not valid or not cleared:
+        return False
+    return "the new logical entry is valid before the old one is cleared" if valid[0] < cleared[-1] else True
+
+
+def irtes_told_in_order(record: Record) -> bool | str:
+    """IRTEs hear that the vCPU stops before its entry says so, and that it runs after (AVIC-094)."""
+    told = [(n, call[1][1] >= 0) for n, call in enumerate(record.calls) if call[0] == "iommu_update_ga"]
+    stored = [n for n, call in enumerate(record.calls) if call[0] == "write64"]
+    if len(stored) != 1 or len({runs for _, runs in told}) != 1:
+        return False
+    if told[0][1]:
+        return True if stored[0] < told[0][0] else "the IRTEs are told before IsRunning is set"
+    return True if told[-1][0] < stored[0] else "IsRunning is cleared before the IRTEs are told"
 
 
 def old_entry_gone(record: Record) -> bool | str:
@@ -216,8 +241,8 @@ def logged_while_blocking(record: Record) -> bool | str:
     """GALogIntr is set while the vCPU blocks, and clear once it runs."""
     vcpu = find(record.after, record.op.id)
     env = _world(record)
-    if vcpu is None or not is_active(record.after, vcpu):
-        return False
+    if vcpu is None or not is_active(record.after, vcpu) or vcpu.core > 0xFFF:
+        return False  # of a core whose id does not fit, nothing can be told
     mine = [i.irq for i in record.after.irtes if i.irq in env.irtes and env.irtes[i.irq].posted and i.id == vcpu.id]
     for irq in mine:
         if vcpu.core >= 0 and bool(env.irtes[irq].log) != vcpu.asleep:
@@ -229,22 +254,25 @@ def _checks(*pairs: tuple[object, Callable[[Record], bool | str]]) -> tuple[Chec
     return tuple(Check(clause, holds) for clause, holds in pairs)  # type: ignore[arg-type]  # pairs of Clause
 
 
+_FOLLOWS = ((c.IRTE_FOLLOWS_VCPU, logged_while_blocking), (c.IRTE_FOLLOWS_VCPU, irtes_told_in_order))
+
 CHECKS: dict[type, tuple[Check, ...]] = {
     s.GuestEoi: _checks((c.LEVEL_EOI_BROADCAST_ONCE, eoi_broadcast_once)),
     s.GuestWrite: _checks(
         (c.TRAPS_AND_FAULTS_TOLD_APART, emulated_once),
         (c.REMOTE_READ_IGNORED, remote_read_ignored),
         (c.LDR_WRITE_MOVES_OWN_ENTRY, own_entries_only),
+        (c.LDR_WRITE_MOVES_OWN_ENTRY, invalidated_first),
         (c.DFR_CHANGE_INVALIDATES_OLD_ENTRY, old_entry_gone),
         (c.LOGICAL_ENTRIES_COMPLETE, entries_complete),
     ),
     s.GuestRead: _checks((c.TRAPS_AND_FAULTS_TOLD_APART, emulated_once)),
     s.GuestIpi: _checks((c.ANY_EXITINFO_TOLERATED, quiet)),
     s.RawIpiExit: _checks((c.ANY_EXITINFO_TOLERATED, quiet)),
-    s.Put: _checks((c.HOST_ID_KEPT_AFTER_PUT, host_id_kept)),
-    s.Block: _checks((c.HOST_ID_KEPT_AFTER_PUT, host_id_kept), (c.IRTE_FOLLOWS_VCPU, logged_while_blocking)),
-    s.Unblock: _checks((c.IRTE_FOLLOWS_VCPU, logged_while_blocking)),
-    s.Load: _checks((c.IRTE_FOLLOWS_VCPU, logged_while_blocking)),
+    s.Put: _checks((c.HOST_ID_KEPT_AFTER_PUT, host_id_kept), (c.IRTE_FOLLOWS_VCPU, irtes_told_in_order)),
+    s.Block: _checks((c.HOST_ID_KEPT_AFTER_PUT, host_id_kept), *_FOLLOWS),
+    s.Unblock: _checks(*_FOLLOWS),
+    s.Load: _checks(*_FOLLOWS),
     s.SetLapic: _checks((c.LOGICAL_ENTRIES_COMPLETE, entries_complete)),
     s.Deliver: _checks((c.DELIVERY_SETS_IRR_FIRST, irr_before_mode), (c.TMR_BEFORE_IRR, tmr_before_irr)),
     s.UpdateIrte: _checks((c.OLD_VCPU_FORGETS_IRTE, returned_to_host), (c.IRTE_FOLLOWS_VCPU, logged_while_blocking)),

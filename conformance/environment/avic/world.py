@@ -226,10 +226,10 @@ class World(Calls):
         if isinstance(op, s.Deliver | s.VcpuCreate | s.VcpuFree | s.UpdateIrte | s.X2Ldr):
             return None
         apic_id = getattr(op, "id", None)
-        return None if apic_id is None else self.listed.get((0, apic_id))
+        return None if apic_id is None else self.listed.get((getattr(op, "vm", 0), apic_id))
 
-    def _cpu(self, apic_id: int) -> Cpu:
-        return self.listed[0, apic_id]
+    def _cpu(self, apic_id: int, vm: int = 0) -> Cpu:
+        return self.listed[vm, apic_id]
 
     def _drain(self) -> None:
         """Let each vCPU's thread, unless it is in the middle of something, do what it was asked to."""
@@ -342,7 +342,7 @@ class World(Calls):
             )
         self.hold(c.CLEAN_BIT_CLEARED_ON_CHANGE)
         vmcb.cached, vmcb.clean = now, 0xFFFFFFFF
-        if self.profile.name != "as-posted":
+        if self.applies(c.TLB_FLUSHED_ON_ACTIVATION):
             self._check_flushes(cpu, mode)
         vmcb.mode = mode
         vmcb.flush = False
@@ -578,11 +578,14 @@ class World(Calls):
             handle += 1 << 24
         cpu = Cpu(op.vm, op.id, handle, default_base(op.id))
         self.cpus[handle] = cpu
-        before = resources(self)
+        before, regs = resources(self), self._all_registers()
         result = self.enter_int(driver.vcpu_create, op.vm, handle, op.id)
         if result:
             cpu.alive = False
             self._require_unchanged(op, before)
+            if self.scheduler is None:
+                clause = c.DUPLICATE_ID_REFUSED if (op.vm, op.id) in self.listed else c.OTHER_VCPUS_KEEP_REGISTERS
+                self.require(clause, regs == self._all_registers(), "a creation that failed changed registers")
             return result
         other = self.listed.get((op.vm, op.id))
         if other is None or other.leaving:
@@ -613,6 +616,9 @@ class World(Calls):
         if move is not None:
             self.enter(move, op.next)
         return 0
+
+    def _all_registers(self) -> list[tuple[int, ...] | None]:
+        return [self._registers(cpu) for cpu in self.order]
 
     def _require_unchanged(self, op: s.VcpuCreate, before: tuple[Any, ...]) -> None:
         """What a creation that came to nothing leaves; another thread's work is not told apart."""
@@ -647,7 +653,7 @@ class World(Calls):
 
     def visit(self, op: s.Enter) -> int:
         """Load where there is something to load, VMRUN, write TPR, exit, put."""
-        cpu = self._cpu(op.id)
+        cpu = self._cpu(op.id, op.vm)
         load = getattr(self.driver, "vcpu_load", None)
         cpu.core = VISITING_CORE + self.order.index(cpu)
         if load is not None:
@@ -1083,6 +1089,7 @@ class World(Calls):
         bar: list[int | None] = []
         regs: list[tuple[int, ...] | None] = []
         avic = self.known_host.avic
+        told = self.applies(c.ACTIVATION_SETS_CONTROLS_AND_INTERCEPTS)
         for cpu in self.order:
             vmcb = cpu.vmcb
             run.append((cpu.vm, cpu.id, cpu.core, cpu.asleep, cpu.in_guest))
@@ -1096,7 +1103,8 @@ class World(Calls):
             if cpu.core >= 0 and not cpu.asleep:
                 mode = vmcb.fields.get(VMCB_INT_CTL, 0) >> 30
                 icr = int((X2APIC_MSRS + (APIC_ICR >> 4), 1) in vmcb.opened) if vmcb.opened else 0
-                controls.append((mode >> 1, mode & 1, int(vmcb.cr8), icr or int(bool(vmcb.opened))))
+                cr8 = int(vmcb.cr8) if told else int(not mode >> 1)
+                controls.append((mode >> 1, mode & 1, cr8, icr or int(bool(vmcb.opened))))
             else:
                 controls.append(None)
             running.append(self._running(cpu))

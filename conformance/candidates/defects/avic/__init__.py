@@ -2,10 +2,15 @@
 
 from conformance.candidates.defect import Defect
 from conformance.candidates.defects.avic import drivers as d
+from conformance.candidates.defects.avic import posted as p
+from conformance.candidates.defects.avic import races as r
 
 
-def _defect(number: str, text: str, candidate: type, *clauses: int, steps: int | None = None) -> Defect:
-    return Defect(number, text, candidate, tuple(f"AVIC-{n:03d}" for n in clauses), steps)
+def _defect(number: str, text: str, candidate: type, *clauses: int, steps: int | None = None, note: str = "") -> Defect:
+    return Defect(number, text, candidate, tuple(f"AVIC-{n:03d}" for n in clauses), steps, note=note)
+
+
+_BESIDE = "What ran beside it may be blamed, where the view alone shows the difference."
 
 
 DEFECTS: tuple[Defect, ...] = (
@@ -21,16 +26,16 @@ DEFECTS: tuple[Defect, ...] = (
     _defect("AP-06", "Cluster 15 is not rejected.", d.ClusterFifteen, 37, 38, steps=1),
     _defect("AP-07", "A new logical entry leaves the old one valid.", d.OldEntryStays, 38, 41, 43, 44, 45, steps=2),
     _defect("AP-08", "Errors of the backing page are ignored.", d.BackingErrorIgnored, 59, 58, 14, steps=2),
-    Defect(
-        "AP-09",
-        "The access page counts as done after a failure.",
-        why_not="It changes nothing without the growth path, whose effects AP-11, AP-30 and AP-31 show.",
-    ),
+    _defect("AP-09", "The access page counts as done after a failure.", p.DoneAfterFailure, 58, steps=2),
     _defect("AP-10", "A failed creation drops a count it never took.", d.CountNotSymmetric, 58, 60, steps=3),
     _defect(
         "AP-11", "Failed growth leaves existing vCPUs with freed pages.", d.GrowthFailsDangling, 52, 58, 48, steps=3
     ),
     _defect("AP-12", "Growth wipes live APIC state.", d.GrowthWipes, 52, steps=4),
+    _defect(
+        "AP-12b", "A new highest id wipes the others' pages in the posted design.", p.GrowthWipesPosted, 52, steps=2
+    ),
+    _defect("AP-16b", "The posted design's pages lie at the APIC window.", p.InsideTheWindow, 49, steps=2),
     _defect(
         "AP-13",
         "Growth changes VMCB pointers of running vCPUs without clean bits or a kick.",
@@ -64,7 +69,25 @@ DEFECTS: tuple[Defect, ...] = (
         steps=2,
     ),
     _defect("AP-24", "The last vCPU is found by two separate atomics.", d.UninitRaces, 60, 65, 62, 16, steps=2),
+    _defect(
+        "AP-23b",
+        "Per-VM data of the posted design is published before it is complete.",
+        p.PublishedEarly,
+        62,
+        16,
+        14,
+        10,
+        58,
+        60,
+        65,
+        25,
+        steps=2,
+    ),
+    _defect(
+        "AP-24b", "The posted count is tested and dropped in two steps.", p.CountedInTwoSteps, 60, 65, 62, 58, steps=1
+    ),
     _defect("AP-25", "Tags race and wrap.", d.TagsRace, 63, steps=3),
+    _defect("AP-25b", "The posted tag is read and advanced in two steps.", p.TagReadThenAdvanced, 63, steps=3),
     _defect("AP-26", "Ids are not validated.", d.IdsUnchecked, 11, 64, 28, 15, 75, steps=2),
     _defect("AP-27", "The physical table is never populated.", d.EntryNeverWritten, 26, 30, steps=3),
     _defect("AP-28", "The host APIC id has eight bits.", d.HostIdTruncated, 31, steps=1),
@@ -105,6 +128,53 @@ DEFECTS: tuple[Defect, ...] = (
     _defect("UP-11", "A new APIC id moves the physical entry.", d.IdMovesEntry, 26, 80, 30, 31, steps=1),
     _defect("UP-12", "Aliased ids do not inhibit AVIC.", d.AliasesNotInhibited, 86, 85, 38, steps=1),
     _defect("UP-13", "Delivery reads whether AVIC is active too early.", d.StaleActive, 82, 88, 74, 36, steps=1),
+    _defect(
+        "UP-13b",
+        "A vCPU follows reasons that are not yet in force.",
+        r.RefreshesEarly,
+        88,
+        85,
+        89,
+        20,
+        82,
+        107,
+        30,
+        36,
+        94,
+        steps=1,
+        note=_BESIDE,
+    ),
+    _defect(
+        "UP-13c",
+        "A vCPU is kicked before it is asked to refresh.",
+        r.KickedBeforeAsked,
+        88,
+        85,
+        89,
+        20,
+        82,
+        107,
+        30,
+        36,
+        94,
+        steps=1,
+        note=_BESIDE,
+    ),
+    _defect(
+        "UP-13d",
+        "An older look at the registers wins.",
+        r.LastLookLost,
+        86,
+        87,
+        42,
+        85,
+        20,
+        65,
+        88,
+        steps=1,
+        note="The lock also keeps the registers that it looks at.",
+    ),
+    _defect("UP-14b", "A blocking vCPU that gets a core says that it runs.", d.RunsWhileBlocking, 34, 30, steps=4),
     _defect("UP-14", "IsRunning stays set when AVIC is inhibited.", d.RunningWhileInhibited, 30, 34, 89, steps=1),
     _defect("UP-15", "Erratum 1235 is ignored.", d.ErratumIgnored, 8, 74, steps=1),
     _defect("UP-16", "V_TPR is not synchronised before VMRUN.", d.VTprNotSynced, 24, steps=3),
@@ -117,9 +187,14 @@ DEFECTS: tuple[Defect, ...] = (
     ),
     _defect("UP-22", "A VM that failed leaks its tables.", d.FailedVmLeaks, 66, 60, steps=1),
     _defect("UP-23", "An IRTE that cannot be posted stays on the old list.", d.DanglingIrte, 93, 94, steps=3),
+    _defect("UP-23b", "An IRTE is told where its vCPU was.", r.IrteToldUnlocked, 94, 30, 36, steps=1),
     _defect("UP-24", "Memory is allocated with a spinlock held.", d.SleepsAtomically, 113, steps=1),
     _defect("UP-25", "The notifier outlives the module.", d.NotifierStays, 67, steps=1),
     _defect("UP-25b", "A VM that is being destroyed is still found by its tags.", d.GaLogFindsDyingVm, 67, steps=2),
+    _defect("UP-25c", "A vCPU found by its tag is used after the lock is dropped.", r.WakesAfterUnlock, 67, steps=4),
+    _defect("C-01", "Two creations of one id both succeed.", r.DuplicateSeenLate, 61, 62, 85, steps=2),
+    _defect("C-02", "Two first creations both make the memslot.", r.SlotUnlocked, 58, 62, 52, 85, steps=2),
+    _defect("C-03", "Two locks are taken in two orders.", r.LocksInTwoOrders, 65, 108, steps=1),
     _defect("UP-26", "A remote read write is re-applied.", d.RemoteReadApplied, 78, steps=1),
     _defect("UP-27", "A DFR change never re-installs the LDR's entry.", d.DfrNeverReinstalls, 39, steps=2),
     _defect("UP-28", "PIT reinjection does not inhibit AVIC.", d.PitRunsWithAvic, 86, steps=1),

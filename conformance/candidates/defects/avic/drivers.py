@@ -574,6 +574,15 @@ class RunningWhileInhibited(Upstream):
             self._publish(v)
 
 
+class RunsWhileBlocking(Upstream):
+    """Whoever gets a core runs, whether it sleeps or not."""
+
+    def vcpu_load(self, vcpu: int, host_id: int) -> None:
+        v = self.vcpus[vcpu]
+        if v.apicv_active:
+            self._load(v, host_id)
+
+
 class ErratumIgnored(Upstream):
     """IPI virtualization is used on family 0x17 and 0x18 too."""
 

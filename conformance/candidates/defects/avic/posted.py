@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from conformance.candidates.builtin.avic.as_posted import APIC_ACCESS_SLOT, PAGE_SIZE, AsPosted, Kvm, Vcpu, VmData
+from conformance.candidates.builtin.avic.as_posted import PAGE_SIZE, AsPosted, Kvm, Vcpu, VmData
 from specs.avic.registers import (
     ADDRESS_BITS,
     APIC_BASE,
@@ -272,84 +272,45 @@ class Repaired(AsPosted):
         return 8 * index if 0 <= index <= MAX_XAVIC else -1
 
 
-class PostedGrowth(Repaired):
-    """One memslot for all pages, which is made anew for an id above all others; registers are kept."""
+class GrowthWipesPosted(Repaired):
+    """A vCPU with a higher id than any before has every page initialised anew."""
 
-    preserves = True
-    marks_dirty = True
+    def vcpu_create(self, vm: int, vcpu: int, apic_id: int) -> int:
+        others = [v for v in self.vms[vm].vcpus.values() if v.bk_page]
+        error = super().vcpu_create(vm, vcpu, apic_id)
+        for v in others if not error and all(v.id < apic_id for v in others) else ():
+            self.port.clear_page(v.bk_page)
+            self._reset_page(v)
+        return error
+
+
+class InsideTheWindow(Repaired):
+    """The pages lie at the APIC window, one after the other, so that those after the first are guest memory."""
+
+    first_gpa = APIC_BASE
+
+
+class DoneAfterFailure(Repaired):
+    """The memslot stays, and counts as done, when its page could not be had."""
 
     def __init__(self, port: Any) -> None:
         super().__init__(port)
-        self.highest: dict[int, int] = {}
-        """Highest id that the slot of each VM covers."""
+        self.done: set[tuple[int, int]] = set()
 
     def _get_page(self, v: Vcpu) -> int:
-        port, vm = self.port, v.kvm.vm
-        port.lock("slots", vm)
-        error = self._grow(v) if v.id > self.highest.get(vm, -1) else 0
+        port, gpa = self.port, self.first_gpa + (v.id << 12)
+        error: int = 0
+        if (v.kvm.vm, v.id) not in self.done:
+            error = port.set_memory_region(v.kvm.vm, self._slot(v), gpa, PAGE_SIZE)
         if not error:
-            v.bk_page = self._page_of(v)
+            self.done.add((v.kvm.vm, v.id))
+            v.bk_page = port.gfn_to_page(v.kvm.vm, gpa >> 12)
             error = 0 if v.bk_page else -EFAULT
-        port.unlock("slots", vm)
         return error
 
-    def _page_of(self, v: Vcpu) -> int:
-        page: int = self.port.gfn_to_page(v.kvm.vm, (self.first_gpa >> 12) + v.id)
-        if page and not self.pinned:
-            self.port.put_page(page)
-        return page
-
-    def _grow(self, v: Vcpu) -> int:
-        port, vm = self.port, v.kvm.vm
-        others = [other for other in v.kvm.vcpus.values() if other.bk_page]
-        kept = {other.id: self.get_lapic(other.handle) for other in others}
-        for other in others if self.pinned else ():
-            port.put_page(other.bk_page)
-        if vm in self.highest:
-            port.set_memory_region(vm, APIC_ACCESS_SLOT, 0, 0)
-        error: int = port.set_memory_region(vm, APIC_ACCESS_SLOT, self.first_gpa, PAGE_SIZE * (v.id + 1))
-        if error:
-            return error
-        self.highest[vm] = v.id
-        for other in others:
-            other.bk_page = self._page_of(other)
-            if self.preserves:
-                self.set_lapic(other.handle, kept[other.id])
-            else:
-                self.vcpu_reset(other.handle, 0)
-            self._publish(other)
-            port.vmcb_write(other.handle, VMCB_BACKING_PAGE, self.hpa_field(other.bk_page))
-            if self.marks_dirty:
-                port.mark_vmcb_dirty(other.handle, 0xFFFFFFFF)
-        return 0
-
     def _put_page(self, v: Vcpu) -> None:
-        if self.pinned:
-            self.port.put_page(v.bk_page)
-
-    def vm_destroy(self, vm: int) -> None:
-        """The slot goes too."""
-        if self.highest.pop(vm, None) is not None:
-            self.port.set_memory_region(vm, APIC_ACCESS_SLOT, 0, 0)
-        super().vm_destroy(vm)
-
-
-class GrowthWipesPosted(PostedGrowth):
-    """Growth initialises every page anew."""
-
-    preserves = False
-
-
-class GrowthLeavesClean(PostedGrowth):
-    """Growth changes the VMCBs' pointers with clean bits set and without taking anybody out of the guest."""
-
-    marks_dirty = False
-
-
-class InsideTheWindow(PostedGrowth):
-    """The slot lies at the APIC window, so that the pages after the first are guest memory."""
-
-    first_gpa = APIC_BASE
+        super()._put_page(v)
+        self.done.discard((v.kvm.vm, v.id))
 
 
 class PublishedEarly(Repaired):
