@@ -717,8 +717,8 @@ _ACCESSES = (
 
 _BITS = (5, 6, 12, 14, 17, 19, 25, 27, 30)
 """Feature bits beside those that matter."""
-_SETUPS = tuple(
-    Step(s.HwSetup(edx, ecx, family=family, avic=avic, ipiv=True))
+_EVERY_SETUP = tuple(
+    s.HwSetup(edx, ecx, family=family, avic=avic)
     for edx in (
         XAVIC_HOST,
         X2AVIC_HOST,
@@ -729,7 +729,7 @@ _SETUPS = tuple(
     for family in (0x15, 0x16, 0x17, 0x18, 0x19, 0x1A, 0x1B)
     for avic in (1, -1)
 ) + tuple(
-    Step(s.HwSetup(edx, ecx, npt, family, zen4, snp, wr, avic, force, ipiv))
+    s.HwSetup(edx, ecx, npt, family, zen4, snp, wr, avic, force, ipiv)
     for edx in (XAVIC_HOST, X2AVIC_HOST, 1 << CPUID_NP, 1 << CPUID_NP | 1 << CPUID_X2AVIC)
     for ecx in (0, 1 << CPUID_X2AVIC_EXT)
     for npt in (True, False)
@@ -752,6 +752,15 @@ _HELPED = _steps(
     ),
     *(s.TagRoundTrip(vm, i) for vm in (1, 2, 0x80000, 0xFFFFF) for i in (0, 1, 255, 256, 511, 512, 4095)),
 )
+
+
+def _unusual(setup: s.HwSetup) -> int:
+    """In how many fields a host differs from the usual one."""
+    usual = s.HwSetup()
+    return sum(getattr(setup, name) != getattr(usual, name) for name in SHAPES[s.HwSetup].fields)
+
+
+_SETUPS = _steps(*sorted(dict.fromkeys(_EVERY_SETUP), key=_unusual))
 
 
 def _routed() -> tuple[Step, ...]:
@@ -1010,6 +1019,10 @@ _ENDING = (
     *_steps(s.UpdateIrte(0, 0), s.Exit(0), s.Block(0)),
     *_at_once((s.VmDestroy(), s.IommuPost(0)), points=range(12)),
 )
+_SLEEPER = _steps(
+    *(op(1) for op in (s.Exit, s.Block, s.Put, s.Unblock, s.VmRun)), s.Load(1, 0x31), s.GuestIpi(0, 1), s.Deliver(1)
+)
+_FAILING = (*_steps(s.VmCreate()), *_faulty(s.VcpuCreate(0), *_FAILURES), *_steps(s.VmDestroy(), s.VcpuCreate(1)))
 _CREATING = (*_steps(s.VmCreate(), s.VmDestroy(), s.VcpuCreate(2)), *_PARALLEL)
 _TAGS = (
     *_steps(*(op(vm) for vm in (0, 1) for op in (s.VmCreate, s.VmTag, s.VmDestroy))),
@@ -1083,6 +1096,7 @@ SCOPES: dict[str, Scope] = {
     "tagged addresses": Scope(
         Config(tagged=True), _steps(s.VmCreate(), s.VcpuCreate(0), s.Enter(0)), depth=3, needs=_T
     ),
+    "failures, one after the other": Scope(Config(), _FAILING, depth=2, needs=_T, sequences=3),
     "off": Scope(Config(avic=0), _LIFECYCLE, depth=3, needs=_T),
     "no irqchip": Scope(
         Config(),
@@ -1101,6 +1115,7 @@ SCOPES: dict[str, Scope] = {
     "freed vCPUs": Scope(THREE, _FREED, depth=4, needs=frozenset({"layer-t", "exits", "posted"})),
     "creation beside creation": Scope(Config(), _CREATING, depth=3, needs=_T),
     "logical table": Scope(RESET, _LOGICAL, depth=3, needs=_E),
+    "sleeper": Scope(RUNNING, _SLEEPER, depth=5, needs=_E),
     "interrupts to three": Scope(THREE, _IPI, depth=3, needs=_E),
     "modes and inhibits": Scope(RUNNING, _MODES, depth=3, needs=_E),
     "reasons": Scope(RUNNING, _REASONS, depth=3, needs=_E),
@@ -1151,7 +1166,9 @@ SCOPES: dict[str, Scope] = {
 
 PINNED = {
     "helpers": (1, 888),
-    "setup": (7, 4960),
+    "setup": (7, 4936),
+    "failures, one after the other": (4, 12),
+    "sleeper": (46, 164),
     "routing": (1, 11523),
     "lifecycle": (15, 292),
     "tagged addresses": (3, 4),

@@ -406,13 +406,12 @@ class PointerKept(Upstream):
 class MixedModesAccepted(Upstream):
     """Flat and cluster are judged per vCPU, and a mix inhibits nothing."""
 
-    def _recalculate_map(self, kvm: Kvm) -> None:
+    def _derived(self, kvm: Kvm) -> int:
         kinds = {
             self._reg(v, 0xE0) == FLAT for v in kvm.vcpus.values() if self._sw_enabled(v) and self._reg(v, APIC_LDR)
         }
-        super()._recalculate_map(kvm)
-        if len(kinds) > 1:
-            self._set_inhibit(kvm, INHIBIT_LOGICAL_ID_ALIASED, on=False)
+        mask = super()._derived(kvm)
+        return mask & ~(1 << INHIBIT_LOGICAL_ID_ALIASED) if len(kinds) > 1 else mask
 
 
 class X2ApicNotExcluded(Upstream):
@@ -540,10 +539,8 @@ class IdMovesEntry(Upstream):
 class AliasesNotInhibited(Upstream):
     """Two vCPUs with one physical or logical id go on with AVIC."""
 
-    def _recalculate_map(self, kvm: Kvm) -> None:
-        super()._recalculate_map(kvm)
-        for reason in (INHIBIT_PHYSICAL_ID_ALIASED, INHIBIT_LOGICAL_ID_ALIASED):
-            self._set_inhibit(kvm, reason, on=False)
+    def _derived(self, kvm: Kvm) -> int:
+        return super()._derived(kvm) & ~(1 << INHIBIT_PHYSICAL_ID_ALIASED | 1 << INHIBIT_LOGICAL_ID_ALIASED)
 
 
 class StaleActive(Upstream):
