@@ -71,6 +71,8 @@ CONFIGS = (
     Config(vcpus=(0, 1), running=True, enabled=True, narrow_host_ids=True),
     Config(vcpus=(0,)),
     Config(vcpus=(0, 1), running=True, enabled=True, max_vcpu_ids=2),
+    Config(vcpus=(0, 15, 31), running=True, enabled=True, x2apic=True, edx=X2AVIC_HOST),
+    Config(vcpus=(0, 128, 254), running=True, enabled=True),
     Config(avic=0),
     Config(vcpus=(0, 1), irqchip=False),
     Config(vcpus=(0, 1), avic=0),
@@ -81,7 +83,7 @@ CONFIGS = (
     Config(vcpus=(0, 1, 300), running=True, enabled=True, x2apic=True, edx=X2AVIC_HOST, ecx=1 << CPUID_X2AVIC_EXT),
 )
 
-IDS = Domain((0, 1, 2), (17, 255, 256, 300), usual=0.93)
+IDS = Domain((0, 1, 2), (17, 255, 256, 300, 15, 31, 128, 254), usual=0.9)
 NEW_IDS = Domain((0, 1, 2), (255, 254, 17, 256, 300, 511, 512, 4095, 4096, 7), usual=0.75)
 VECTORS = Domain((0x41, 0x52, 0x30), (0, 15, 16, 31, 32, 0xF0, 0xFE, 0xFF), usual=0.85)
 DELIVERED = Domain((0x41, 0x52, 0x30), (16, 32, 0xF0, 0xFF))
@@ -333,7 +335,9 @@ SHAPES: dict[type, Shape] = {
         _all(
             id=IDS,
             value=Domain(
-                (ON, X2_ON), (APIC_BASE, APIC_BASE | 1 << BASE_EXTD, ON | 0x1000, ON | 1, ON | 0x100, ON | 1 << 50)
+                (ON, X2_ON),
+                (APIC_BASE, APIC_BASE | 1 << BASE_EXTD, ON | 0x1000, ON | 1, ON | 0x100, ON | 1 << 50)
+                + (ON | 0x200, ON | 1 << 47, ON | 1 << 48, ON | 1 << 63),
             ),
             host=BOOLEAN,
         ),
@@ -374,7 +378,10 @@ SHAPES: dict[type, Shape] = {
         _all(
             id=IDS,
             offset=Domain((APIC_LDR, APIC_TPR, APIC_DFR, APIC_SPIV, APIC_ID), tuple(WRITES), usual=0.75),
-            value=Domain((0, 0x01000000, 0x02000000, 0x1FF, FLAT), (0x11000000, CLUSTER, 0x50, 0x03000000, 0x10000, 5)),
+            value=Domain(
+                (0, 0x01000000, 0x02000000, 0x1FF, FLAT),
+                (0x11000000, CLUSTER, 0x50, 0x03000000, 0x10000, 5, 0xFFF900EF),
+            ),
         ),
         weight=2,
         beside=(s.GuestIpi, s.Deliver, s.GuestWrite),
@@ -611,6 +618,7 @@ _REASONS = _steps(
     *(s.Inhibit(reason, on) for reason in TOLD_INHIBITS for on in (True, False)),
     s.SetApicBase(0, ON | 0x1000),
     s.SetApicBase(0, ON),
+    *(s.SetApicBase(0, ON | 1 << bit) for bit in (0, 9, 48, 63)),
     s.GuestWrite(0, APIC_ID, 0x05000000),
     s.GuestWrite(0, APIC_ID, 0),
     s.GuestWrite(0, APIC_LDR, 0x02000000),
@@ -647,6 +655,21 @@ _WIDE = _steps(
     s.GuestIpi(0, 300), s.GuestIpi(0, 0x12 << 16 | 1 << 12, logical=True), s.Exit(300), s.Block(300), s.VmRun(300)
 )
 
+_BIG_IDS = _steps(
+    *(s.GuestWrite(254, APIC_LDR, ldr << 24) for ldr in (0x80, 0xE8)),
+    s.GuestWrite(254, APIC_DFR, CLUSTER),
+    s.GuestWrite(0, APIC_DFR, CLUSTER),
+    *(s.GuestIpi(0, dest, logical=True) for dest in (0x80, 0xE8)),
+    *(s.GuestIpi(0, dest) for dest in (128, 254)),
+    *(op(i) for i in (254, 128) for op in (s.Exit, s.Block)),
+    s.VmRun(254),
+)
+_LAST_BITS = _steps(
+    *(s.GuestIpi(0, dest, logical=True) for dest in (0x8000, 0x18000, 0x8001, 0x10001)),
+    *(s.GuestIpi(0, dest) for dest in (15, 16, 31)),
+    *(op(i) for i in (15, 31) for op in (s.Exit, s.Block)),
+    s.VmRun(15),
+)
 _POSTED = (
     *_steps(
         s.UpdateIrte(0, 0),
@@ -923,6 +946,9 @@ RACES: dict[str, Race] = {
     "LDR beside an IPI to others": _race(
         RUNNING, s.GuestWrite(0, APIC_LDR, 0x04000000), s.GuestIpi(1, 7, logical=True)
     ),
+    "LDR beside an IPI to the new": _race(
+        RUNNING, s.GuestWrite(1, APIC_LDR, 0x04000000), s.GuestIpi(0, 4, logical=True)
+    ),
     "LDR beside LDR": _race(RUNNING, s.GuestWrite(0, APIC_LDR, 0x04000000), s.GuestWrite(1, APIC_LDR, 0x04000000)),
     "DFR beside an IPI": _race(RUNNING, s.GuestWrite(0, APIC_DFR, CLUSTER), s.GuestIpi(1, 3, logical=True)),
     "software disabled beside an IPI": _race(RUNNING, s.GuestWrite(0, APIC_SPIV, 0xFF), s.GuestIpi(1, 0)),
@@ -1022,7 +1048,13 @@ _ENDING = (
 _SLEEPER = _steps(
     *(op(1) for op in (s.Exit, s.Block, s.Put, s.Unblock, s.VmRun)), s.Load(1, 0x31), s.GuestIpi(0, 1), s.Deliver(1)
 )
-_FAILING = (*_steps(s.VmCreate()), *_faulty(s.VcpuCreate(0), *_FAILURES), *_steps(s.VmDestroy(), s.VcpuCreate(1)))
+_FAILING = (
+    *_steps(s.VmCreate()),
+    *_faulty(
+        s.VcpuCreate(0), ("alloc_page", -ENOMEM, 1), ("alloc_vmcb", -ENOMEM, 1), ("set_memory_region", -ENOMEM, 1)
+    ),
+    *_steps(s.VmDestroy(), s.VcpuCreate(1)),
+)
 _CREATING = (*_steps(s.VmCreate(), s.VmDestroy(), s.VcpuCreate(2)), *_PARALLEL)
 _TAGS = (
     *_steps(*(op(vm) for vm in (0, 1) for op in (s.VmCreate, s.VmTag, s.VmDestroy))),
@@ -1127,12 +1159,22 @@ SCOPES: dict[str, Scope] = {
         depth=3,
         needs=_E,
     ),
+    "big xAPIC ids": Scope(Config(vcpus=(0, 128, 254), running=True), _BIG_IDS, depth=3, needs=_E),
+    "last bits of x2APIC clusters": Scope(
+        Config(vcpus=(0, 15, 16, 31), running=True, enabled=True, x2apic=True, edx=X2AVIC_HOST),
+        _LAST_BITS,
+        depth=3,
+        needs=_E,
+    ),
     "x2apic without x2avic": Scope(
         Config(vcpus=(0, 1, 17), running=True, enabled=True, x2apic=True), (*_X2, *_X2_MORE), depth=2, needs=_E
     ),
     "levels and priorities": Scope(RUNNING, _LEVEL, depth=3, needs=_E),
     "eoi cleared by hardware": Scope(
         Config(vcpus=(0, 1), running=True, enabled=True, eoi_cleared=True, busy_sticky=True), _LEVEL, depth=3, needs=_E
+    ),
+    "LVTs": Scope(
+        RUNNING, _steps(*(s.GuestWrite(0, n, 0xFFF900EF) for n in range(APIC_LVTT, 0x380, 0x10))), depth=1, needs=_E
     ),
     "accesses": Scope(RUNNING, _ACCESSES, depth=2, needs=_E),
     "posted": Scope(RUNNING, _POSTED, depth=4, needs=frozenset({"layer-t", "exits", "posted"})),
@@ -1167,7 +1209,7 @@ SCOPES: dict[str, Scope] = {
 PINNED = {
     "helpers": (1, 888),
     "setup": (7, 4936),
-    "failures, one after the other": (4, 12),
+    "failures, one after the other": (3, 6),
     "sleeper": (46, 164),
     "routing": (1, 11523),
     "lifecycle": (15, 292),
@@ -1187,7 +1229,10 @@ PINNED = {
     "logical table": (422, 2033),
     "interrupts to three": (846, 2711),
     "modes and inhibits": (306, 848),
-    "reasons": (130, 736),
+    "reasons": (130, 920),
+    "big xAPIC ids": (234, 593),
+    "last bits of x2APIC clusters": (231, 550),
+    "LVTs": (7, 6),
     "x2avic": (293, 902),
     "x2avic, all accesses": (18, 38),
     "x2avic, wide ids": (15, 37),

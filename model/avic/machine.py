@@ -512,8 +512,8 @@ def cite(state: State, op: Any, field: str, expected: Any, got: Any) -> Clause |
             return c.LOAD_WHILE_BLOCKING_WAITS
         if state.config.family in (0x17, 0x18):
             return c.NO_IPI_VIRTUALIZATION_ON_OLD_FAMILIES
-        if isinstance(op, s.Load) and op.host_id > 0xFFF:
-            return c.WIDE_HOST_ID_CHANGES_NOTHING
+        if isinstance(op, s.Load) and op.host_id > 0xFF:
+            return c.WIDE_HOST_ID_CHANGES_NOTHING if op.host_id > 0xFFF else c.HOST_ID_IS_WHOLE
         return c.IS_RUNNING_TELLS_THE_TRUTH
     if field == "bar":
         return c.APIC_BAR_FOLLOWS_BASE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -46,7 +47,8 @@ def cited(report: Report) -> str:
 def test_start_that_fails_is_minimised() -> None:
     """A candidate that is wrong before the first step is reported with an empty trace."""
     candidate = load("builtin:UP-15", AVIC)
-    context = Context(subsystem=AVIC, candidate=candidate, profile="upstream", stop_at_first=True)
+    old = replace(AVIC, scopes={"erratum 1235": SCOPES["erratum 1235"]})
+    context = Context(subsystem=old, candidate=candidate, profile="upstream", stop_at_first=True)
 
     explore.run(context)
 
@@ -414,10 +416,10 @@ def test_races_are_tried_without_gaps_and_hold() -> None:
     context = Context(subsystem=AVIC, candidate=candidate, profile="upstream")
     search = interleave._Search(context)
 
-    assert search.races()
+    deque(search.races(), maxlen=0)
 
     assert context.failures == []
-    assert (len(search.raced), sum(search.raced.values())) == (77, 6158)
+    assert (len(search.raced), sum(search.raced.values())) == (78, 6228)
 
 
 # -- the explored worlds

@@ -21,6 +21,7 @@ from specs.avic.registers import (
     EEXIST,
     ENOMEM,
     ENTRY_RUNNING,
+    ENTRY_VALID,
     INT_CTL_AVIC,
     INT_CTL_X2AVIC,
     VMCB_BACKING_PAGE,
@@ -33,6 +34,10 @@ BITMAPS_END = 0x280
 SPINLOCKS = ("ir_list", "ga_hash")
 RESETTING = ("VcpuCreate", "VcpuReset", "SetLapic", "SetApicBase")
 """Operations during which nothing else can reach the vCPU's bitmaps."""
+
+
+LOGGING = ("IommuPost", "GaLogNotify")
+"""Operations that report log entries."""
 
 
 class Guest:
@@ -281,7 +286,10 @@ class Calls(Environment):
             )
 
     def _entry_store(self, page: Page, index: int, value: int) -> None:
-        """Hardware must never see IsRunning with a host id that is not the vCPU's core."""
+        """Hardware must never see IsRunning with a host id that is not the vCPU's core, nor a live entry gone."""
+        old = page.read64(8 * index)
+        if old >> ENTRY_VALID & 1 and not value >> ENTRY_VALID & 1:
+            self._entry_gone(old & ADDRESS_BITS, index)
         if not value >> ENTRY_RUNNING & 1:
             return
         self.stale.add((page.address, index))
@@ -289,12 +297,27 @@ class Calls(Environment):
         if owner is None or owner.core < 0:
             return
         host_id = value & 0xFFF
+        if owner.core > 0xFFF:
+            raise Violation(
+                c.WIDE_HOST_ID_CHANGES_NOTHING, f"entry {index} says running on {host_id:#x}, not {owner.core:#x}"
+            )
         if host_id == owner.core:
             self.hold(c.ENTRY_STORES_ARE_ATOMIC)
         elif host_id == owner.last_core & 0xFFF or host_id == 0:
             raise Violation(
                 c.ENTRY_STORES_ARE_ATOMIC,
                 f"entry {index} says running on core {host_id:#x}, but the vCPU is on {owner.core:#x}",
+            )
+
+    def _entry_gone(self, frame: int, index: int) -> None:
+        """An invalid entry loses what is sent to everybody, so nobody may run then, unless its vCPU goes."""
+        owner = self.backing.get(frame)
+        if owner is None or owner.leaving or self.listed.get((owner.vm, owner.id)) is not owner:
+            return
+        walking = [cpu.id for cpu in self.listed.values() if cpu.vm == owner.vm and cpu.in_guest]
+        if any(vmcb.is_avic for cpu in self.listed.values() if cpu.id in walking and (vmcb := cpu.vmcb) is not None):
+            raise Violation(
+                c.ENTRY_STORES_ARE_ATOMIC, f"entry {index} is invalid for a while, with vCPUs {walking} in the guest"
             )
 
     def or32(self, address: int, offset: int, bits: int) -> int:
@@ -331,10 +354,7 @@ class Calls(Environment):
         """Set a field; not while the vCPU is in guest mode, and no AVIC field with AVIC off."""
         vmcb = self.vmcb(vcpu)
         cpu = self.cpu(vcpu)
-        if cpu.in_guest:
-            raise Violation(
-                c.VMCB_OF_RUNNING_VCPU_UNTOUCHED, f"VMCB {offset:#x} of vCPU {cpu.id} written in guest mode"
-            )
+        self._out_of_guest(vcpu, f"VMCB {offset:#x}")
         if vmcb.cached is not None:
             self.hold(c.VMCB_OF_RUNNING_VCPU_UNTOUCHED)
         if not self.known_host.avic:
@@ -348,12 +368,18 @@ class Calls(Environment):
         elif offset == VMCB_BACKING_PAGE and value & ADDRESS_BITS:
             self.backing.setdefault(value & ADDRESS_BITS, cpu)
 
+    def _out_of_guest(self, vcpu: int, what: str) -> None:
+        cpu = self.cpu(vcpu)
+        if cpu.in_guest:
+            raise Violation(c.VMCB_OF_RUNNING_VCPU_UNTOUCHED, f"{what} of vCPU {cpu.id} written in guest mode")
+
     def mark_vmcb_dirty(self, vcpu: int, bits: int) -> None:
         """Clear clean bits."""
         self.vmcb(vcpu).clean &= ~bits
 
     def set_msr_intercept(self, vcpu: int, msr: int, read: int, write: int) -> None:
         """Intercept or pass through an MSR."""
+        self._out_of_guest(vcpu, f"intercept of MSR {msr:#x}")
         opened = self.vmcb(vcpu).opened
         for kind, intercept in enumerate((read, write)):
             if intercept:
@@ -363,6 +389,7 @@ class Calls(Environment):
 
     def set_cr8_intercept(self, vcpu: int, on: int) -> None:
         """Intercept CR8 writes or not."""
+        self._out_of_guest(vcpu, "CR8 intercept")
         self.vmcb(vcpu).cr8 = bool(on)
 
     def tlb_flush(self, vcpu: int) -> None:
@@ -400,6 +427,8 @@ class Calls(Environment):
         cpu = self.cpu(vcpu)
         if not cpu.alive:
             raise Violation(c.DESTROY_LEAVES_GALOG_FIRST, f"wake of vCPU {cpu.id}, which was freed")
+        if self.frame.actor in LOGGING and cpu.vm in self.vms and self.vms[cpu.vm].dying:
+            raise Violation(c.DESTROY_LEAVES_GALOG_FIRST, f"wake of vCPU {cpu.id}, whose VM is being destroyed")
         if cpu.asleep or cpu.blocking:
             cpu.woken = True
 

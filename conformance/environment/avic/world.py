@@ -63,6 +63,8 @@ from specs.clause import Clause
 
 UNSEEN = (0x03, 0x09, 0x0A, 0x0B, 0x0C, 0x28, 0x2F, 0x39, 0x3F)
 """Registers that no clause fixes: LVR, APR, PPR, EOI, RRR, ESR, CMCI LVT, current count, SELF_IPI."""
+LVT_SEEN = 0xFFF900FF
+"""Bits of an LVT that clauses fix: vector, mask, and the reserved ones above."""
 BOOT_CLAUSES: dict[type, Clause] = {
     s.VmCreate: c.TABLES_BELONG_TO_ONE_VM,
     s.VcpuCreate: c.ACTIVE_IFF_NOTHING_FORBIDS,
@@ -588,6 +590,7 @@ class World(Calls):
                 self.require(clause, regs == self._all_registers(), "a creation that failed changed registers")
             return result
         other = self.listed.get((op.vm, op.id))
+        self.require(c.DUPLICATE_ID_REFUSED, other is None or other.leaving, f"vCPU {op.id} was created a second time")
         if other is None or other.leaving:
             self.listed[op.vm, op.id] = cpu
             self.listed = dict(sorted(self.listed.items()))
@@ -713,7 +716,7 @@ class World(Calls):
         if not isinstance(image, bytes) or len(image) != 1024:
             raise Violation(c.ENTRY_POINTS_RETURN, f"get_lapic returned {image!r}, expected 1024 bytes", "type")
         value = int.from_bytes(image[op.offset : op.offset + 4], "little")
-        return value & 0x100FF if APIC_LVTT <= op.offset <= APIC_LVTERR else value
+        return value & LVT_SEEN if APIC_LVTT <= op.offset <= APIC_LVTERR else value
 
     def hwapic_update(self, op: s.HwapicUpdate) -> int:
         """The common code's reports."""
@@ -1136,7 +1139,7 @@ class World(Calls):
         for n in UNSEEN:
             words[n] = 0
         for n in range(APIC_LVTT >> 4, (APIC_LVTERR >> 4) + 1):
-            words[n] &= 0x100FF if n != APIC_LVT0 >> 4 else 0x107FF
+            words[n] &= LVT_SEEN if n != APIC_LVT0 >> 4 else LVT_SEEN | 0x700
         if cpu.id == 0 and words[APIC_LVT0 >> 4] & 0x7FF == 0x700:
             words[APIC_LVT0 >> 4] = LVT_MASKED
         if cpu.exit is not None:
