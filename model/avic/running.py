@@ -291,7 +291,7 @@ def update_irte(state: State, op: UpdateIrte, env: Answers) -> Outcomes:
         return host
     irtes = tuple(sorted((*others, Irte(op.irq, op.id, op.vector)), key=lambda i: i.irq))
     outcome = Outcome(_routed(state, irtes), 0, because=because, effect=because)
-    return outcome if is_active(state, vcpu) and vcpu.core >= 0 and not vcpu.asleep else (outcome, host)
+    return outcome if is_active(state, vcpu) and vcpu.core >= 0 and not vcpu.asleep else (host, outcome)
 
 
 def _routed(state: State, irtes: tuple[Irte, ...]) -> State:

@@ -102,8 +102,9 @@ def own_entries_only(record: Record) -> bool | str:
 def invalidated_first(record: Record) -> bool | str:
     """The entry of the old logical id is cleared before the new one is valid."""
     page = logical_table(_world(record), 0)
-    if record.op.offset not in (APIC_LDR, APIC_DFR) or page is None:
-        return False
+    quiet = record.before.vms[0].inhibits == record.after.vms[0].inhibits == 0
+    if record.op.offset not in (APIC_LDR, APIC_DFR) or page is None or not quiet:
+        return False  # with the inhibits, others change their entries too
     stores = [call[1][2] for call in record.calls if call[0] == "write32" and call[1][0] & ADDRESS_BITS == page.address]
     valid = [n for n, value in enumerate(stores) if value >> LOGICAL_VALID & 1]
     cleared = [n for n, value in enumerate(stores) if not value >> LOGICAL_VALID & 1]
@@ -233,6 +234,9 @@ def returned_to_host(record: Record) -> bool | str:
     """An interrupt that is routed nowhere, or cannot be posted, is in host mode."""
     if any(i.irq == record.op.irq for i in record.after.irtes):
         return False
+    vcpu = find(record.before, record.op.id)
+    if vcpu is not None and (vcpu.core < 0 or vcpu.asleep):
+        return False  # it may not know yet that AVIC is inactive
     irte = _world(record).irtes.get(record.op.irq)
     return f"irq {record.op.irq} is still posted" if irte is not None and irte.posted else True
 
