@@ -1042,7 +1042,7 @@ _TOGETHER = _at_once(
 )
 _FREEING = _at_once((s.VcpuFree(0), s.VcpuFree(1)), (s.VcpuFree(0), s.VcpuCreate(2)), points=range(24))
 _ENDING = (
-    *_steps(s.UpdateIrte(0, 0), s.Exit(0), s.Block(0)),
+    *_steps(s.UpdateIrte(0, 0), s.UpdateIrte(1, 0, 0x61), s.Exit(0), s.Block(0), s.IommuPost(1)),
     *_at_once((s.VmDestroy(), s.IommuPost(0)), points=range(12)),
 )
 _SLEEPER = _steps(
@@ -1224,7 +1224,7 @@ PINNED = {
     "first wide tags": (4, 5),
     "tags come round": (3, 5),
     "two VMs": (370, 1303),
-    "freed vCPUs": (503, 1879),
+    "freed vCPUs": (503, 1864),
     "creation beside creation": (7, 1101),
     "logical table": (422, 2033),
     "interrupts to three": (846, 2711),
@@ -1240,11 +1240,11 @@ PINNED = {
     "levels and priorities": (325, 964),
     "eoi cleared by hardware": (325, 964),
     "accesses": (297, 4046),
-    "posted": (182, 937),
+    "posted": (182, 929),
     "posted to one": (8, 111),
     "two at once": (5, 128),
     "two ends at once": (3, 96),
-    "end beside an interrupt": (8, 83),
+    "end beside an interrupt": (29, 131),
     "races": (37, 727),
     "erratum 1235": (109, 240),
 }

@@ -517,6 +517,8 @@ def cite(state: State, op: Any, field: str, expected: Any, got: Any) -> Clause |
         return c.IS_RUNNING_TELLS_THE_TRUTH
     if field == "bar":
         return c.APIC_BAR_FOLLOWS_BASE
+    if field == "irtes" and not isinstance(op, s.UpdateIrte | s.VcpuFree):
+        return c.IRTE_FOLLOWS_VCPU
     if field == "run" and isinstance(op, s.Block):
         return c.BLOCKING_CHECKS_IRR_LAST
     return None
@@ -556,4 +558,4 @@ def _cite_controls(op: Any, expected: Any, got: Any) -> Clause | None:
             return c.X2_BIT_ONLY_IN_X2APIC_MODE
         if g[3] > e[3]:
             return c.X2APIC_MSRS_INTERCEPTED
-    return None
+    return c.ACTIVATION_SETS_CONTROLS_AND_INTERCEPTS

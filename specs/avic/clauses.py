@@ -757,7 +757,7 @@ OTHER_IPI_EXITS_RESUME = Clause(
     id="AVIC-073",
     level=Level.MUST,
     kind=Kind.RESPONSE,
-    text="Exit ids 3 and above and id 4 resume the guest and deliver nothing.",
+    text="Exit ids 3 and above resume the guest and deliver nothing; id 3, the driver's own mistake, is reported.",
     source="avic_incomplete_ipi_interception",
     needs=frozenset({"layer-t", "exits"}),
 )

@@ -57,10 +57,12 @@ class Guest:
 class Irte:
     """One interrupt remapping entry."""
 
-    __slots__ = ("cpu", "log", "page", "posted", "tag", "vector")
+    __slots__ = ("cpu", "log", "page", "posted", "returned", "tag", "vector")
 
     def __init__(self) -> None:
         self.posted = False
+        self.returned = False
+        """It was posted since it was routed, and is in host mode now."""
         self.page = self.vector = self.tag = 0
         self.cpu = -1
         self.log = 0
@@ -513,6 +515,7 @@ class Calls(Environment):
         irte = self.irtes.setdefault(irq, Irte())
         if page and (page & ADDRESS_BITS) not in self.backing:
             raise Violation(c.IRTE_FOLLOWS_VCPU, f"irq {irq} posted to {page:#x}, which is no backing page")
+        irte.returned = (irte.posted or irte.returned) and not page and self.frame.actor != "UpdateIrte"
         irte.posted = bool(page)
         if page:
             self.logged[irq] = tag

@@ -77,7 +77,7 @@ class Memory:
         self.freed: set[int] = set()
         self.slots: dict[tuple[int, int], tuple[int, int, dict[int, Page]]] = {}
         """(vm, slot) -> guest frame, number of frames, and the pages made so far by frame."""
-        self.next = 0x123_45000
+        self.next = 0x000F_FF00_1234_5000 if tagged else 0x123_45000
 
     def allocate(self, order: int = 0, guest: bool = False) -> Page:
         """A new page with undefined content."""

@@ -379,14 +379,15 @@ class World(Calls):
         """Translations of the APIC page must not survive a change of what it means (AVIC-022)."""
         vmcb = cpu.vmcb
         assert vmcb is not None
+        flush = vmcb.get(VMCB_TLB_CONTROL)
         if mode and mode != vmcb.mode:
+            done = vmcb.flush or flush in (1, TLB_FLUSH_ASID)
             self.require(
-                c.TLB_FLUSHED_ON_ACTIVATION, vmcb.flush, f"vCPU {cpu.id} enters with AVIC mode {mode} without a flush"
+                c.TLB_FLUSHED_ON_ACTIVATION, done, f"vCPU {cpu.id} enters with AVIC mode {mode} without a flush"
             )
         last = self.on_core.get(cpu.core)
         if mode != 2 or last is None or last is cpu or last.vm != cpu.vm or not last.alive or last.vmcb is None:
             return
-        flush = vmcb.get(VMCB_TLB_CONTROL)
         if last.vmcb.get(VMCB_ASID) == vmcb.get(VMCB_ASID):
             self.require(
                 c.TLB_FLUSHED_ON_ACTIVATION,
@@ -1158,7 +1159,17 @@ class World(Calls):
             if irte.posted and irte.cpu >= 0:
                 owner = self.backing.get(irte.page)
                 shown.append((irq, -1 if owner is None else owner.id, irte.vector, irte.cpu))
+            elif irte.returned:
+                shown += self._delivered_by_the_host(irq)
         return tuple(shown)
+
+    def _delivered_by_the_host(self, irq: int) -> list[tuple[int, ...]]:
+        """An IRTE that an inhibit returned to host mode may stay there: the host knows where its vCPU is."""
+        apic_id, vector = self.routes[irq]
+        cpu = self.listed.get((0, apic_id))
+        if cpu is None or cpu.asleep or not 0 <= cpu.core <= 0xFFF or cpu.vmcb is None or not cpu.vmcb.is_avic:
+            return []
+        return [(irq, apic_id, vector, cpu.core)]
 
 
 def _difference(before: tuple[Any, ...], after: tuple[Any, ...]) -> str:
