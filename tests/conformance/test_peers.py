@@ -26,6 +26,12 @@ PEERS = Path(__file__).parent / "peers"
         ("snp_guest_request", f"{PEERS / 'snp_guest_request.py'}:PerCall"),
         ("cet", f"{PEERS / 'cet.py'}:LazySwap"),
         ("cet", f"{PEERS / 'cet.py'}:Cautious"),
+        ("avic", f"{PEERS / 'avic.py'}:TablesWithTheFirstVcpu"),
+        ("avic", f"{PEERS / 'avic.py'}:Chatty"),
+        ("avic", f"{PEERS / 'avic.py'}:RebuildsTheTable"),
+        ("avic", f"{PEERS / 'avic.py'}:AsLinuxDoes"),
+        ("avic", f"{PEERS / 'avic.py'}:StaysInHostMode"),
+        ("avic", f"{PEERS / 'avic.py'}:LooksTwice"),
     ],
 )
 def test_a_peer_conforms(name: str, spec: str) -> None:

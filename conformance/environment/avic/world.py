@@ -1153,7 +1153,7 @@ class World(Calls):
         return tuple(words)
 
     def _told(self) -> tuple[tuple[int, ...], ...]:
-        shown = []
+        shown: list[tuple[int, ...]] = []
         for irq in sorted(self.irtes):
             irte = self.irtes[irq]
             if irte.posted and irte.cpu >= 0:

@@ -32,6 +32,7 @@ from specs.avic.registers import (
     BASE_AE,
     BASE_BSP,
     BASE_EXTD,
+    BROADCAST,
     CLEAN_AVIC,
     DOORBELL_MSR,
     EEXIST,
@@ -62,6 +63,7 @@ from specs.avic.registers import (
     VMCB_NESTED_CTL,
     VMCB_PHYSICAL_TABLE,
     VMCB_TLB_CONTROL,
+    X2_BROADCAST,
     X2_ICR_RESERVED,
 )
 
@@ -823,7 +825,9 @@ class Upstream(Router):
                 self._complete_delivery(target)
 
     def _named_in_tables(self, v: Vcpu, dest: int, logical: int) -> set[int]:
-        """Ids that hardware reached through the tables, in the sender's mode."""
+        """Ids that hardware reached through the tables, in the sender's mode; a broadcast reaches every entry."""
+        if dest == (X2_BROADCAST if v.x2 else BROADCAST):
+            return set(v.kvm.vcpus)
         if not logical:
             return {dest}
         if v.x2:

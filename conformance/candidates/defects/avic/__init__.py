@@ -68,7 +68,7 @@ DEFECTS: tuple[Defect, ...] = (
         25,
         steps=2,
     ),
-    _defect("AP-24", "The last vCPU is found by two separate atomics.", d.UninitRaces, 60, 65, 62, 16, steps=2),
+    _defect("AP-24", "The last vCPU is found by two separate atomics.", d.UninitRaces, 60, 65, 62, 16, 58, steps=2),
     _defect(
         "AP-23b",
         "Per-VM data of the posted design is published before it is complete.",
@@ -125,7 +125,7 @@ DEFECTS: tuple[Defect, ...] = (
         74,
         steps=3,
     ),
-    _defect("UP-11", "A new APIC id moves the physical entry.", d.IdMovesEntry, 26, 80, 30, 31, steps=1),
+    _defect("UP-11", "A new APIC id moves the physical entry.", d.IdMovesEntry, 26, 80, 30, 31, 32, steps=1),
     _defect("UP-12", "Aliased ids do not inhibit AVIC.", d.AliasesNotInhibited, 86, 85, 38, steps=1),
     _defect("UP-13", "Delivery reads whether AVIC is active too early.", d.StaleActive, 82, 88, 74, 36, steps=1),
     _defect(
