@@ -1042,7 +1042,7 @@ _TOGETHER = _at_once(
 )
 _FREEING = _at_once((s.VcpuFree(0), s.VcpuFree(1)), (s.VcpuFree(0), s.VcpuCreate(2)), points=range(24))
 _ENDING = (
-    *_steps(s.UpdateIrte(0, 0), s.UpdateIrte(1, 0, 0x61), s.Exit(0), s.Block(0), s.IommuPost(1)),
+    *_steps(s.UpdateIrte(0, 0), s.Exit(0), s.Block(0)),
     *_at_once((s.VmDestroy(), s.IommuPost(0)), points=range(12)),
 )
 _SLEEPER = _steps(
@@ -1151,6 +1151,9 @@ SCOPES: dict[str, Scope] = {
     "interrupts to three": Scope(THREE, _IPI, depth=3, needs=_E),
     "modes and inhibits": Scope(RUNNING, _MODES, depth=3, needs=_E),
     "reasons": Scope(RUNNING, _REASONS, depth=3, needs=_E),
+    "reset in x2APIC mode": Scope(
+        X2, _steps(s.Exit(1), s.VcpuReset(1), s.VcpuReset(1, init=True), s.VmRun(1)), depth=3, needs=_E
+    ),
     "x2avic": Scope(X2, _X2, depth=3, needs=_E),
     "x2avic, all accesses": Scope(X2, (*_X2, *_X2_MORE), depth=1, needs=_E),
     "x2avic, wide ids": Scope(
@@ -1186,6 +1189,17 @@ SCOPES: dict[str, Scope] = {
     ),
     "two at once": Scope(RUNNING, _TOGETHER, depth=1, needs=frozenset({"layer-t", "exits", "posted"})),
     "two ends at once": Scope(Config(vcpus=(0, 1)), _FREEING, depth=1, needs=_T),
+    "two routes": Scope(
+        Config(vcpus=(0,), running=True, enabled=True),
+        _steps(
+            *(s.UpdateIrte(irq, 0, 0x51 + 16 * irq) for irq in (0, 1)),
+            *(op(0) for op in (s.Exit, s.Block, s.Unblock, s.VmRun)),
+            s.IommuPost(0),
+            s.IommuPost(1),
+        ),
+        depth=5,
+        needs=frozenset({"layer-t", "exits", "posted"}),
+    ),
     "end beside an interrupt": Scope(
         Config(vcpus=(0,), running=True, enabled=True),
         _ENDING,
@@ -1244,7 +1258,9 @@ PINNED = {
     "posted to one": (8, 111),
     "two at once": (5, 128),
     "two ends at once": (3, 96),
-    "end beside an interrupt": (29, 131),
+    "end beside an interrupt": (8, 59),
+    "two routes": (57, 180),
+    "reset in x2APIC mode": (6, 10),
     "races": (37, 727),
     "erratum 1235": (109, 240),
 }
