@@ -612,6 +612,8 @@ class World(Calls):
         self._free(cpu)
         left = [irq for irq, irte in self.irtes.items() if irte.posted and irte.page not in self.backing]
         self.require(c.OLD_VCPU_FORGETS_IRTE, not left, f"irqs {left} are posted to a vCPU that was freed")
+        for irq in [irq for irq, (apic_id, _) in self.routes.items() if (op.vm, apic_id) == (0, op.id)]:
+            self.routes[irq] = (-1, 0)
         return 0
 
     def tags_pass(self, op: s.TagsPass) -> int:
