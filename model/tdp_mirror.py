@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any, assert_never
 
 from model.step import Outcome, Outcomes
@@ -1830,19 +1831,28 @@ def write_protect_gfn(state: State, op: WriteProtectGfn) -> Outcomes:
 
 
 def split_huge(state: State, op: SplitHuge, answers: Answers) -> Outcomes:
-    """Huge shared leaves of the range become leaves of 4K; without memory none or some do."""
+    """Huge shared leaves of the range become leaves of 4K; others, or want of memory, may leave a part of it undone."""
     index = _valid(state, False)
-    after = state
-    outcomes: tuple[Outcome, ...] = ()
-    if index != NONE:
-        for leaf in sorted(state.roots[index].leaves):
-            if leaf[1] > 1 and _overlaps(state.config, leaf, range(op.start, op.end)):
-                if answers.page_alloc or answers.contended or answers.lock_dropped:
-                    outcomes += (Outcome(after, 0, because=spec.ITERATOR_PUTS),)
-                after = _split(after, index, leaf[0])
-    if answers.page_alloc:
-        return outcomes or Outcome(state, 0, because=spec.ITERATOR_PUTS)
-    return (*outcomes, Outcome(after, 0, because=spec.MIRROR_UNTOUCHED, effect=spec.MIRROR_UNTOUCHED))
+    huge = [] if index == NONE else [leaf for leaf in state.roots[index].leaves if leaf[1] > 1]
+    gfns = sorted(leaf[0] for leaf in huge if _overlaps(state.config, leaf, range(op.start, op.end)))
+    after = _split_all(state, index, gfns)
+    done = Outcome(after, 0, because=spec.MIRROR_UNTOUCHED, effect=spec.MIRROR_UNTOUCHED)
+    short = answers.page_alloc and not answers.contended
+    if not answers.page_alloc and not answers.contended and not answers.lock_dropped and not answers.pt_cmpxchg:
+        return done
+    most = len(gfns) - 1 if short and not answers.lock_dropped else len(gfns)
+    parts = [part for n in range(most, -1, -1) for part in combinations(gfns, n)]
+    tried = tuple(
+        Outcome(_split_all(state, index, part), 0, because=spec.ITERATOR_PUTS, effect=spec.MIRROR_UNTOUCHED)
+        for part in parts
+    )
+    return tried or Outcome(state, 0, because=spec.ITERATOR_PUTS)
+
+
+def _split_all(state: State, index: int, gfns: Iterable[int]) -> State:
+    for gfn in gfns:
+        state = _split(state, index, gfn)
+    return state
 
 
 def recover_huge(state: State, op: RecoverHuge) -> Outcomes:

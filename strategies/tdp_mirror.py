@@ -74,6 +74,8 @@ HUGE = Config(huge=True, slots=((0, 0, 4, MEM_GUEST_MEMFD),), private_gfns=())
 """All shared, with leaves that may be huge."""
 UNEVEN = Config(huge=True, slots=((0, 0, 3, MEM_GUEST_MEMFD), (1, 3, 1, 0)), private_gfns=())
 """A block that two slots share, so that it cannot be huge."""
+HALF_PRIVATE = Config(huge=True, slots=((0, 0, 4, MEM_GUEST_MEMFD),), private_gfns=(0, 1))
+"""A private block beside one that may be huge."""
 MIXED = Config(huge=True, slots=((0, 0, 4, MEM_GUEST_MEMFD),), private_gfns=(1,))
 """One block of both halves, one that may be huge."""
 COPIED = Config(slots=((0, 0, 4, MEM_GUEST_MEMFD),), private_gfns=(0,), readonly_gfns=(1, 2))
@@ -162,7 +164,7 @@ _REMOVAL = (
 _NO_RANGES = ("flush_range", (-spec.EOPNOTSUPP,))
 _PAGES = ("page_alloc", (-ENOMEM,))
 _FAULTS = (_LINK, _SET, _TOPUP, _PAGES, _STALE, _GMEM, _HARDWARE, _NO_RANGES, *_ADD)
-_ZAPS = (_YIELD, _REMOVE, *_REMOVAL, _NO_RANGES)
+_ZAPS = (_YIELD, ("pt_xchg", (1,)), _REMOVE, *_REMOVAL, _NO_RANGES)
 
 _HOST = (HvaInvalidate, GmemInvalidate, SetAttributes, ZapAllFast, MmuReload, PageFault, Access)
 
@@ -223,7 +225,7 @@ SHAPES: dict[type, Shape] = {
                             weight=0.4, faults=_ANY_TIME),
     WriteProtectGfn: Shape({"slot": _slots, "gfn": _gfns}, weight=0.4, faults=_ANY_TIME),
     SplitHuge: Shape({"slot": _slots, "start": _gfns, "end": Domain((4, 1, 2, 3))}, weight=0.5,
-                     faults=(("page_alloc", (-ENOMEM,)),), deepest=3, interrupts=(PageFault,),
+                     faults=(("page_alloc", (-ENOMEM,)), *_ANY_TIME), deepest=3, interrupts=(PageFault,),
                      beside=(PageFault, HvaInvalidate, WrprotSlot, ZapAllFast), points=40),
     RecoverHuge: Shape({"slot": _slots}, weight=0.4),
     ZapSp: Shape({"mirror": BOOLEAN, "level": Domain((1, 2)), "gfn": Domain((0, 2), (512, 2**18))}, weight=0.5),
@@ -431,6 +433,9 @@ _LOGGING = (
     Step(WriteProtectGfn(0, 0)),
     Step(SplitHuge(0, 0, 4)),
     Step(SplitHuge(0, 0, 4), (Fault("page_alloc", -ENOMEM, 2),)),
+    Step(SplitHuge(0, 0, 4), (Fault("pt_cmpxchg", 1),)),
+    _fault(2, False, prefetch=True),
+    Step(HvaInvalidate(2, 4), (Fault("pt_xchg", 1),)),
     Step(RecoverHuge(0)),
     Step(TdpMap(0, SHARED)),
     Step(TdpMap(0, 0x2000 | SHARED, False, 2)),
@@ -589,7 +594,7 @@ SCOPES = {
     "two halves": Scope(SMALL, _SELECTIVE, depth=6, states=1228, transitions=8560),
     "refusals": Scope(SMALL, _FAULTY, depth=5, states=389, transitions=8908),
     "two vCPUs": Scope(SMALL, _TWO_VCPUS, depth=6, states=245, transitions=995),
-    "protection and huge pages": Scope(MIXED, _LOGGING, depth=5, states=75, transitions=801),
+    "protection and huge pages": Scope(MIXED, _LOGGING, depth=5, states=110, transitions=1265),
     "protection and huge pages, uneven": Scope(
         UNEVEN,
         (*_LIVES[:2], *(_fault(gfn, False) for gfn in range(4)), Step(RecoverHuge(0)), Step(SplitHuge(0, 0, 2)),
@@ -605,6 +610,27 @@ SCOPES = {
          Step(HvaInvalidate(1, 2)), Step(HvaInvalidate(0, 4, False), (Fault("resched", 2),)), Step(ZapAllFast()),
          Step(Prefault(0, 0x1000))),
         depth=6, states=88, transitions=878,
+    ),
+    "a private block": Scope(
+        HALF_PRIVATE,
+        (*_LIVES[:2], _fault(0, True), _fault(1, True), _fault(2, False), Step(RecoverHuge(0)),
+         Step(SplitHuge(0, 0, 4)), Step(WrprotSlot(0)), Step(ZapSp(True, 1, 0)), Step(HvaInvalidate(0, 4)),
+         Step(GmemInvalidate(0, 2))),
+        depth=5, states=55, transitions=238,
+    ),
+    "roots that are not valid any more": Scope(
+        SMALL,
+        (*_LIVES[:2], _fault(3, False), Step(InvalidateRoots()), Step(HvaInvalidate(0, 4)), Step(Unmap(3, 4, 1)),
+         Step(SetAttributes(0x3000, 4096, spec.ATTRIBUTE_PRIVATE)), Step(Age(0, 4)), Step(ZapInvalidated()),
+         Step(Access(0, 0x3000 | SHARED, True))),
+        depth=6, states=57, transitions=336,
+    ),
+    "teardown": Scope(
+        SMALL,
+        (*_LIVES[:3], Step(PageFault(0, 0, True), (Fault("ext_set", -EBUSY),)), Step(HkidRelease()), Step(ZapAll()),
+         Step(Age(0, 4)), Step(HvaInvalidate(0, 4)), Step(VmUninit()),
+         *(Step(VmUninit(), (Fault("ext_free", -EIO, nth),)) for nth in (1, 2))),
+        depth=7, states=36, transitions=166,
     ),
     "two slots of guest memory": Scope(
         TWO_FILES,

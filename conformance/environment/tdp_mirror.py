@@ -33,6 +33,8 @@ _MAPPING = (model.PageFault, model.TdpMap, model.Prefault, model.EptViolation, m
 """Operations that map."""
 _PROTECTING = (model.WrprotSlot, model.WriteProtectGfn, model.ClearDirtySlot, model.ClearDirtyMasked)
 """Operations that may take note of dirty pages and clear their bits."""
+_SHARED_ONLY = (*_PROTECTING, model.Age, model.SplitHuge, model.RecoverHuge, model.ZapSp, model.FastFault)
+"""Operations that never alter a mirror (TDP-095)."""
 _GUEST = (model.Access, model.Accept)
 """What a vCPU does in the guest, with no part of the candidate in it."""
 _WARNED_OF = (
@@ -1036,6 +1038,8 @@ class TdpMirror(Environment):
                 self._violate(spec.MIRROR_UNTOUCHED, f"{where} of a mirror: {old:#x} becomes {new:#x}")
             if self.writer != me:
                 self._violate(spec.ATOMIC_ZAP_REFUSED, f"{where} of a mirror: zapped without the write lock")
+            if type(self.thread.op) in _SHARED_ONLY:
+                self._violate(spec.MIRROR_UNTOUCHED, f"{where} of a mirror: {old:#x} becomes {new:#x}")
             self.hold(spec.ATOMIC_ZAP_REFUSED)
             if _is_leaf(old, table.level):
                 self.cleared[self._gfn(table, index)] = ((old & _PFN_MASK) >> spec.PAGE_SHIFT, me)
@@ -1195,7 +1199,7 @@ class TdpMirror(Environment):
         me = self.me
         if table.refs <= 0:
             self._violate(spec.ROOT_REFERENCES, f"reference of root {page:#x} put once too often")
-        if table.is_mirror and not self.readers[me] and self.writer != me:
+        if type(self.thread.op) is model.VcpuDestroy and table.is_mirror and not self.readers[me] and self.writer != me:
             self._violate(spec.DESTROY_PUTS_MIRROR, f"reference of mirror root {page:#x} put without mmu_lock")
         if table.invalid and type(self.thread.op) in _ZAPPING and self.scheduler is None:
             if table.refs <= self._still_needed(table) and any(_present(e) for e in table.entries.values()):
@@ -1623,7 +1627,7 @@ class TdpMirror(Environment):
             self.kicked, self.refusals, self.sept_failed, self.excused = False, {}, False, False
             was_bugged = self.bugged
             refusal = self.enter_int(hook, gfn, level, page)
-            if refusal and not self.excused and not self.config.early:
+            if refusal and not self.excused and not self.config.early and not was_bugged:
                 statuses = ", ".join(f"{call}: {status:#x}" for call, status in self.refusals.items())
                 self._violate(
                     _HOOK_CLAUSES[name], f"{name}({gfn:#x}, level {level}) -> {refusal}; {statuses or 'no call'}"
@@ -2094,6 +2098,7 @@ class TdpMirror(Environment):
         if self.writer != self.me:
             self._violate(spec.BUSY_RETRY_ONCE, "wait_for_sept_zap stored without the write lock")
         self.sept_wait, self.sept_waiter = bool(value), self.me
+        self.kicked = self.kicked and not value
 
     def hkid_assigned(self) -> int:
         """The key."""

@@ -728,6 +728,35 @@ def test_a_violation_goes_back_to_the_run_loop_for_an_event() -> None:
         assert judge(CREATE, RELOAD, busy).failure is None
 
 
+# -- the posted design
+
+POSTED: dict[str, tuple[Step, ...] | str] = {
+    "A-01": (CREATE, RELOAD, Step(model.MmuUnload()), RELOAD),
+    **{f"A-{n:02}": SHORTEST[f"A-{n:02}"][2] for n in (*range(2, 14), 16, 18)},
+    "A-14": "Every caller of the posted series was converted; the constant is left to callers outside it.",
+    "A-15": "A TD has no nested context, and the port has one MMU per vCPU.",
+    "A-17": "The lookups lie within RCU read sections; what is missing is an annotation.",
+}
+"""By defect of section 7a: a trace on which the posted design shows it, or why it does not."""
+
+
+@pytest.mark.parametrize("name", [name for name, shown in POSTED.items() if not isinstance(shown, str)])
+def test_the_posted_design_shows_its_defect(name: str) -> None:
+    """Though the other defects are there as well, the clause is one of those of this defect."""
+    steps, config = POSTED[name], SHORTEST[name][1]
+    assert not isinstance(steps, str)
+
+    failure = failed(judge(*steps, candidate=AsPosted, config=config, profile="as-posted"))
+
+    assert failure.clause.id in next(d.clauses for d in DEFECTS if d.id == name)
+    assert failure.step == len(steps) - 1
+
+
+def test_every_defect_of_the_posted_design_is_accounted_for() -> None:
+    """Eighteen, shown or with a reason why not."""
+    assert sorted(POSTED) == [f"A-{n:02}" for n in range(1, 19)]
+
+
 # -- races
 
 SCHEDULES = {

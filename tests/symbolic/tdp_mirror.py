@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from conformance.environment import tdp_mirror as world
 from model import tdp_mirror as model
 from model.step import Outcome
 from specs import tdp_mirror as specs
@@ -98,3 +99,44 @@ def a_slot_with_an_alias_is_refused(base: int, npages: int) -> None:
     outcome = _only(model.slot_create(model.initial(FOUR_LEVELS, UPSTREAM), op))
 
     assert outcome.result == -specs.EINVAL
+
+
+def presence_is_one_bit(entry: int) -> None:
+    """TDP-043: bit 11, whatever the others say; FROZEN and NONPRESENT have it clear."""
+    assert 0 <= entry < 2**64
+
+    assert world._present(entry) == entry >> 11 & 1
+    assert not world._present(specs.FROZEN)
+    assert not world._present(specs.NONPRESENT)
+
+
+def a_leaf_is_present_and_lowest_or_huge(entry: int, level: int) -> None:
+    """Above the lowest level bit 7 tells a leaf from a table."""
+    assert 0 <= entry < 2**64
+    assert 1 <= level <= 5
+
+    assert world._is_leaf(entry, level) == bool(entry >> 11 & 1 and (level == 1 or entry >> 7 & 1))
+
+
+def the_page_of_an_entry_is_bits_12_to_51(pfn: int, low: int) -> None:
+    """Neither the low bits nor those above disturb it."""
+    assert 0 <= pfn < 2**40
+    assert 0 <= low < 2**12
+
+    assert (specs.NONPRESENT | pfn << 12 | low) & world._PFN_MASK == pfn << 12
+
+
+def a_set_of_gfns_has_what_was_put_in(start: int, length: int, gfn: int) -> None:
+    """Edges say the same as the range."""
+    assert 0 <= start < 2**36
+    assert 0 <= length < 2**36
+    assert 0 <= gfn < 2**37
+
+    assert (gfn in model.Gfns().with_range(start, start + length, True)) == (start <= gfn < start + length)
+
+
+def an_entry_covers_512_of_the_next_level(level: int) -> None:
+    """Level arithmetic: 9 bits of the gfn for each level."""
+    assert 1 <= level <= 4
+
+    assert FOUR_LEVELS.cover(level + 1) == 512 * FOUR_LEVELS.cover(level)

@@ -641,9 +641,13 @@ class Upstream:
                 error, it.old_spte = self.set_spte_atomic(
                     self.sps[it.page], it.index, it.gfn & ~self.root_bits(root), it.old_spte, NONPRESENT
                 )
-                if not error or self.port.vm_is_dead():
+                if not error or self.gives_up():
                     break
                 self.port.cond_resched()
+
+    def gives_up(self) -> bool:
+        """Whether a refused exchange is not worth repeating."""
+        return bool(self.port.vm_is_dead())
 
     def zap_leafs_root(self, root: ShadowPage, start: int, end: int, can_yield: bool, flush: bool) -> bool:
         """tdp_mmu_zap_leafs: whether a flush is due."""
@@ -1666,6 +1670,23 @@ class AsPosted(PostedTypes):
         """After the complaint, on with the split."""
         self.port.vm_bug("huge leaf in a mirror")
         return True
+
+    def set_spte_atomic(self, sp: ShadowPage, index: int, gfn: int, old: int, new: int) -> tuple[int, int]:
+        """A present mirror entry is exchanged like any other."""
+        if sp.mirror and is_present(old) and is_present(new):
+            found: int = self.port.pt_cmpxchg(sp.page, index, old, new)
+            return (0, old) if found == old else (-spec.EBUSY, found)
+        return super().set_spte_atomic(sp, index, gfn, old, new)
+
+    def gives_up(self) -> bool:
+        """A refused exchange is repeated for ever."""
+        return False
+
+    def tdp_map(self, vcpu: int, gpa: int, pfn: int, is_private: int, write: int, goal_level: int) -> int:
+        """Whatever mirror_root_hpa holds is walked."""
+        if is_private and self.mirror_root_hpa[vcpu] == INVALID_PAGE:
+            self.port.pt_read(INVALID_PAGE, 0)
+        return super().tdp_map(vcpu, gpa, pfn, is_private, write, goal_level)
 
     def can_be_fast(self, gpa: int, error_code: int) -> bool:
         """Private faults as well."""

@@ -47,19 +47,9 @@ class MirrorRootReplaced(MirrorReferenceLeak):
 class SpinsOnMirror(Upstream):
     """A zap that shares the lock repeats a refused exchange for ever."""
 
-    def zap_root_level(self, root: ShadowPage, shared: bool, level: int) -> None:
-        """Until it succeeds."""
-        for it in self.walk_all(root, level):
-            if self.cond_resched(it, False):
-                continue
-            while is_present(it.old_spte) and it.level <= level:
-                sp, gfn = self.sps[it.page], it.gfn & ~self.root_bits(root)
-                if not shared:
-                    self.set_spte(sp, it.index, gfn, spec.NONPRESENT)
-                    break
-                error, it.old_spte = self.set_spte_atomic(sp, it.index, gfn, it.old_spte, spec.NONPRESENT)
-                if not error:
-                    break
+    def gives_up(self) -> bool:
+        """Never."""
+        return False
 
 
 class UninitSharesLock(SpinsOnMirror):
@@ -525,8 +515,9 @@ DEFECTS: tuple[Defect, ...] = (
     Defect("U-16", "The slot alias check looks at the last gfn only.", AliasCheckedAtEnd, ("TDP-020",), steps=1),
     Defect("U-17", "A table of a mirror is promoted to a huge page.", PromotesMirror,
            ("TDP-058", "TDP-057", "TDP-067"), steps=4),
-    Defect("U-18", "Busy is ignored before the page is taken.", BusyBlockIgnored, ("TDP-097", "TDP-098"), steps=5,
-           note="The tree that had it split a page where this one removes it."),
+    Defect("U-18", "Busy is ignored before the page is taken.", BusyBlockIgnored,
+           ("TDP-097", "TDP-098", "TDP-079"), steps=5,
+           note="The tree that had it split a page where this one removes it, or lets it go before the TD runs."),
     Defect("U-19", "A backing page is freed while the TD owns it.", PageFreedWhileOwned, ("TDP-079",), steps=5),
     Defect(
         "U-20",
