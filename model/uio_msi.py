@@ -79,6 +79,8 @@ DUP_FD = 484
 """A second descriptor of the first eventfd."""
 NOT_EVENTFDS = (480, 481, 482, 483)
 """A pipe, /dev/null, an epoll, /dev/uioN itself."""
+STANDARD_FDS = (0, 1, 2)
+"""Standard input, output and error of the process: pipes."""
 O_PATH_FD = 485
 """An O_PATH descriptor of the first eventfd."""
 NEVER_OPENED_FD = 500
@@ -238,10 +240,14 @@ class ListInterrupts:
 
 @dataclass(frozen=True, slots=True)
 class Flood:
-    """User space repeats the same bad UIO_MSI_IRQ_SET a thousand times."""
+    """User space repeats the same bad ioctl a thousand times."""
 
     vector: int = 2**32 - 1
     fd: int = FIRST_FD
+    cmd: int = specs.UIO_MSI_IRQ_SET
+    pointer: int = PAGE
+    refusal: int = 0
+    """What request_irq answers meanwhile; 0 where it is not what makes the ioctl bad."""
 
 
 OPERATIONS = (
@@ -359,6 +365,8 @@ class State(NamedTuple):
     """The function asserts INTx."""
     masked: bool
     """The disable bit, as far as it matters; False where the driver may leave it either way."""
+    user_unmasks: bool
+    """Whether user space writes the disable bit while the device is open, because nothing else unmasks INTx."""
 
 
 class View(NamedTuple):
@@ -421,6 +429,7 @@ def initial(config: Config, profile: Profile) -> State:
         fds=tuple(range(len(config.eventfds))),
         asserted=False,
         masked=config.left_masked and profile.intx_unmask == "user",
+        user_unmasks=profile.intx_unmask == "user",
     )
 
 
@@ -447,8 +456,8 @@ def view(state: State) -> View:
 def legal(state: State, op: Operation) -> bool:
     """Whether the world can do `op` at all; bad arguments are fair."""
     match op:
-        case Flood(vector, fd):
-            return state.opens > 0 and (vector >= state.limit or (fd >= 0 and eventfd_of(state, fd) < 0))
+        case Flood():
+            return state.opens > 0 and _is_refused(state, op)
         case IrqSet() | CompatIrqSet() | RawIoctl() | CompatIoctl():
             return state.opens > 0 and (not state.config.ceiling or _set_within_ceiling(state, op))
         case RaiseVector(vector):
@@ -464,11 +473,11 @@ def legal(state: State, op: Operation) -> bool:
         case Remove():
             return state.life == "bound"
         case SetIntx(level):
-            return not state.config.vectors and (not level or state.asserted or _gain_within_ceiling(state, 0))
+            return _has_intx(state) and (not level or state.asserted or _gain_within_ceiling(state, 0))
         case OtherInterrupt():
-            return not state.config.vectors
+            return _has_intx(state)
         case ConfigIntx():
-            return bool(state.msix) or state.opens == 0
+            return bool(state.msix) or state.opens == 0 or (state.user_unmasks and _gain_within_ceiling(state, 0))
         case Write():
             return state.opens > 0 and (bool(state.msix) or _gain_within_ceiling(state, 0))
         case CloseFd() | ReuseFd():
@@ -481,6 +490,20 @@ def legal(state: State, op: Operation) -> bool:
             return True
         case _:
             assert_never(op)
+
+
+def _has_intx(state: State) -> bool:
+    """Whether the function interrupts by INTx: it has no MSI-X, or none that works."""
+    return not state.config.vectors or (state.config.msix_broken and state.config.intx)
+
+
+def _is_refused(state: State, op: Flood) -> bool:
+    """Whether an ioctl changes nothing however often it is repeated."""
+    if op.cmd & specs.COMMAND_MASK != specs.UIO_MSI_IRQ_SET or not is_readable(op.pointer):
+        return not op.refusal
+    if op.vector >= state.limit or (op.fd >= 0 and eventfd_of(state, op.fd) < 0):
+        return not op.refusal
+    return op.fd >= 0 and op.refusal < 0
 
 
 def _gain_within_ceiling(state: State, vector: int) -> bool:
@@ -505,7 +528,7 @@ def eventfd_of(state: State, fd: int) -> int:
         return found if found >= 0 else -EBADF if found == CLOSED else -EINVAL
     if fd == DUP_FD:
         return 0
-    return -EINVAL if fd in NOT_EVENTFDS else -EBADF
+    return -EINVAL if fd in NOT_EVENTFDS or fd in STANDARD_FDS else -EBADF
 
 
 def is_readable(pointer: int) -> bool:
@@ -559,9 +582,8 @@ def step(state: State, op: Operation, answers: Answers, profile: Profile) -> Out
             return Outcome(state._replace(lost=frozenset(range(state.limit))), 0, specs.MESSAGE_REWRITTEN)
         case ListInterrupts():
             return Outcome(state, 0, specs.MEMORY_SAFE)
-        case Flood(vector, fd):
-            outcomes = irq_set(state, vector, fd, answers, profile)
-            return outcomes if vector < state.limit else _because(outcomes, specs.NO_SUCH_VECTOR)
+        case Flood():
+            return flood(state, op, answers, profile)
         case _:
             assert_never(op)
 
@@ -628,15 +650,23 @@ def _bound(state: State) -> Outcome:
     return Outcome(bound, 0, also[-1], specs.PROBED_AGAIN if state.past == "used" else None, also[:-1])
 
 
-def remove(state: State, profile: Profile) -> Outcome:
+def remove(state: State, profile: Profile) -> Outcomes:
     """Unbind: nothing is left, with or without open handles (UIO-074, UIO-075)."""
-    torn = _torn_down(state, profile)
+    # The next probe asks for all vectors again, however few there were (UIO-077).
+    torn = _torn_down(state, profile)._replace(limit=number_of_vectors(state.config))
     msix = None if state.config.msix_broken else state.msix
     if state.opens:
-        gone = torn._replace(life="gone", msix=msix, past="new")
-        return Outcome(gone, 0, specs.REMOVE_WHILE_OPEN, effect=specs.REMOVE_WHILE_OPEN)
-    gone = torn._replace(life="unbound", msix=msix, past="used")
-    return Outcome(gone, 0, specs.REMOVE_LEAVES_NOTHING, effect=specs.REMOVE_LEAVES_NOTHING)
+        gone, because = torn._replace(life="gone", msix=msix, past="new"), specs.REMOVE_WHILE_OPEN
+    else:
+        gone, because = torn._replace(life="unbound", msix=msix, past="used"), specs.REMOVE_LEAVES_NOTHING
+    return tuple(Outcome(left, 0, because, effect=because) for left in _masked_or_not(gone))
+
+
+def _masked_or_not(state: State) -> tuple[State, ...]:
+    """A driver that never unmasks may still leave the disable bit as it found it (UIO-084)."""
+    if not state.user_unmasks or state.msix:
+        return (state,)
+    return (state, state._replace(masked=not state.masked))
 
 
 def open_device(state: State, op: Open, answers: Answers) -> Outcomes:
@@ -670,7 +700,7 @@ def _opened(state: State, answers: Answers) -> Outcomes:
     if state.config.msix_broken and state.msix is not False:
         useless = Outcome(refused._replace(msix=True), -EINVAL, specs.UNUSABLE_MSIX, breaches=(specs.UNUSABLE_MSIX,))
         fallen = Outcome(more._replace(msix=False), 0, specs.UNUSABLE_MSIX)
-        return useless if state.msix else (fallen, useless)
+        return useless if state.msix or not state.config.intx else (fallen, useless)
     because = _OPENED_AFTER[state.past]
     if not state.msix:
         return Outcome(more, 0, specs.INTX_FALLBACK if because is specs.FIRST_OPEN_ENABLES else because)
@@ -713,7 +743,7 @@ def _resized(state: State, limit: int) -> State:
     return state._replace(limit=limit)
 
 
-def close_device(state: State, profile: Profile) -> Outcome:
+def close_device(state: State, profile: Profile) -> Outcomes:
     """Close a handle: the last one tears everything down (UIO-053), others nothing (UIO-052).
 
     After remove nothing is left to tear down (UIO-076).
@@ -727,7 +757,9 @@ def close_device(state: State, profile: Profile) -> Outcome:
     if opens:
         return Outcome(state._replace(opens=opens), 0, specs.RELEASE_RETURNS_ZERO, specs.RELEASE_WITH_OTHERS)
     closed = _torn_down(state, profile)._replace(opens=0, past="used")
-    return Outcome(closed, 0, specs.RELEASE_RETURNS_ZERO, specs.LAST_RELEASE_TEARS_DOWN)
+    return tuple(
+        Outcome(left, 0, specs.RELEASE_RETURNS_ZERO, specs.LAST_RELEASE_TEARS_DOWN) for left in _masked_or_not(closed)
+    )
 
 
 def _torn_down(state: State, profile: Profile) -> State:
@@ -766,6 +798,15 @@ def raw_ioctl(state: State, op: RawIoctl | CompatIoctl, answers: Answers, profil
     return _because(outcomes, specs.ARGUMENT_IS_EIGHT_BYTES)
 
 
+def flood(state: State, op: Flood, answers: Answers, profile: Profile) -> Outcomes:
+    """So many bad ioctls: the first decides, the others change nothing any more (UIO-087 looks at the log)."""
+    refused = replace(answers, request_irq=op.refusal) if op.refusal else answers
+    outcomes = raw_ioctl(state, RawIoctl(op.cmd, op.pointer, op.vector, op.fd), refused, profile)
+    if op.cmd & specs.COMMAND_MASK != specs.UIO_MSI_IRQ_SET or not is_readable(op.pointer) or op.vector < state.limit:
+        return outcomes
+    return _because(outcomes, specs.NO_SUCH_VECTOR)
+
+
 def irq_set(state: State, vector: int, fd: int, answers: Answers, profile: Profile) -> Outcomes:
     """UIO_MSI_IRQ_SET with its argument in place.
 
@@ -797,7 +838,8 @@ def irq_set(state: State, vector: int, fd: int, answers: Answers, profile: Profi
     old = state.wired[vector]
     if fd < 0:
         if old is None:
-            return Outcome(state, 0, specs.DETACHING_TWICE_IS_FINE, specs.DETACHING_TWICE_IS_FINE)
+            because = specs.DETACHING_TWICE_IS_FINE if fd == -1 else specs.ANY_NEGATIVE_DETACHES
+            return Outcome(state, 0, because, specs.DETACHING_TWICE_IS_FINE)
         because = specs.MINUS_ONE_DETACHES if fd == -1 else specs.ANY_NEGATIVE_DETACHES
         return Outcome(_unmapped(state, vector, profile), 0, because, specs.SILENT_AFTER_DETACH)
     found = eventfd_of(state, fd)
@@ -902,6 +944,11 @@ def _mapped_intx(
 ) -> Outcomes:
     """A set unmasks INTx (UIO-083); a level still asserted signals at once and masks again (UIO-081)."""
     policy = profile.intx_unmask
+    if state.user_unmasks and state.masked and state.wired[0] is None:
+        # Nobody must unmask here, and who does so for a fresh user does what he should (UIO-084).
+        unmasked = _mapped_intx(state._replace(masked=False), now, eventfd, also, effect, profile)
+        left = Outcome(state._replace(wired=now), 0, specs.SET_RETURNS_ZERO, effect, also)
+        return (left, *_outcomes(unmasked))
     if policy == "set" or (policy == "explicit" and state.wired[0] is None):
         masked = False
         also = (*also, specs.INTX_UNMASK, specs.INTX_LEFT_AS_FOUND)
@@ -934,7 +981,7 @@ def _unmapped(state: State, vector: int, profile: Profile) -> State:
     wired = state.wired
     now = (*wired[:vector], None, *wired[vector + 1 :])
     if state.msix:
-        return State(*state[:6], now, *state[7:])
+        return State(*state[:6], now, state.pending, *state[8:])
     return state._replace(wired=now, masked=state.masked and profile.intx_unmask == "user")
 
 
@@ -1035,10 +1082,15 @@ def other_interrupt(state: State) -> Outcome:
 
 
 def config_intx(state: State, op: ConfigIntx, profile: Profile) -> Outcome:
-    """User space writes the disable bit: nothing to MSI-X; with INTx it stays until somebody unmasks."""
+    """User space writes the disable bit: nothing to MSI-X; with INTx it stays until somebody unmasks.
+
+    Where only user space unmasks, a level still asserted signals once more (UIO-083).
+    """
     if state.msix or profile.intx_unmask != "user":
         return Outcome(state, 0, specs.INTX_LEFT_AS_FOUND)
-    return Outcome(state._replace(masked=op.disable), 0, specs.INTX_UNMASK)
+    if op.disable:
+        return Outcome(state._replace(masked=True), 0, specs.INTX_UNMASK)
+    return Outcome(_unmasked(state), 0, specs.INTX_UNMASK, specs.INTX_UNMASK)
 
 
 def write(state: State, op: Write, profile: Profile) -> Outcomes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from model.uio_msi import (
     O_PATH_FD,
     PAGE,
     PAGE_END,
+    STANDARD_FDS,
     Bar,
     Close,
     CloseFd,
@@ -65,6 +67,7 @@ FD: Domain[object] = Domain(
         NEVER_OPENED_FD,
         *NOT_EVENTFDS,
         O_PATH_FD,
+        *STANDARD_FDS,
         -2,
         INT_MIN,
         INT_MAX,
@@ -190,7 +193,7 @@ CONFIGS = (
 
 _ENABLE_DEVICE = ("pci_enable_device", (-EIO, -ENOMEM, -EINVAL, -EBUSY))
 _REGIONS = ("pci_request_regions", (-EBUSY,))
-_MSIX = ("pci_enable_msix", (-ENOMEM, -EINVAL, -ENOSPC, -EIO, 1, 2))
+_MSIX = ("pci_enable_msix", (-ENOMEM, -EINVAL, -ENOSPC, -EIO, 1, 2, 63))
 _IOREMAP = ("ioremap", (-ENOMEM,))
 _ALLOCATIONS = (("kzalloc", (-ENOMEM,)), ("kcalloc", (-ENOMEM,)), ("kasprintf", (-ENOMEM,)))
 _REGISTER = ("uio_register_device", (-EINVAL, -ENOMEM, -EPROBE_DEFER))
@@ -262,21 +265,33 @@ SHAPES: dict[type, Shape] = {
         faults=(_COPY, *_ALLOCATIONS),
     ),
     RaiseVector: Shape(
-        {"vector": EVENT_VECTOR}, weight=5, interrupts=(CloseFd, ReuseFd), beside=(IrqSet, Close, Remove)
+        {"vector": EVENT_VECTOR}, weight=5, interrupts=(CloseFd, ReuseFd), beside=(IrqSet, RaiseVector, Close, Remove)
     ),
     RaiseMany: Shape({"vector": EVENT_VECTOR, "count": Domain((2, 300))}, weight=0.05),
     SetIntx: Shape({"level": Domain((True, False))}, weight=3, beside=(OtherInterrupt, IrqSet, Close, Remove)),
     OtherInterrupt: Shape({}, weight=1.5),
     ConfigIntx: Shape({"disable": Domain((True, False))}, weight=0.3),
     Write: Shape(
-        {"value": WRITTEN}, weight=1, interrupts=(SetIntx, OtherInterrupt), beside=(SetIntx, OtherInterrupt, Remove)
+        {"value": WRITTEN},
+        weight=1,
+        interrupts=(SetIntx, OtherInterrupt),
+        beside=(SetIntx, OtherInterrupt, IrqSet, Close, Remove),
     ),
     CloseFd: Shape({"fd": USER_FD}, weight=0.3),
     ReuseFd: Shape({"fd": USER_FD, "pipe": BOOLEAN}, weight=0.3),
     ReadEventfd: Shape({"fd": USER_FD}, weight=1),
     DeviceReset: Shape({}, weight=0.15),
     ListInterrupts: Shape({}, weight=0.2),
-    Flood: Shape({"vector": Domain((2**32 - 1, 0)), "fd": Domain((FIRST_FD, NEVER_OPENED_FD))}, weight=0),
+    Flood: Shape(
+        {
+            "vector": Domain((2**32 - 1, 0)),
+            "fd": Domain((FIRST_FD, NEVER_OPENED_FD)),
+            "cmd": Domain((specs.UIO_MSI_IRQ_SET, 0)),
+            "pointer": Domain((PAGE, 0)),
+            "refusal": Domain((0, -EBUSY)),
+        },
+        weight=0,
+    ),
 }
 
 
@@ -315,10 +330,12 @@ def _races() -> dict[str, Race]:
     """The pairs of threads of the race list, each in the plainest state in which they meet.
 
     An ioctl keeps its file open, so it meets a release only through another handle; then that release is not
-    the last one, which must change nothing.
+    the last one, which must change nothing. The 6.x core excludes open, release and write from one another; where
+    the driver must do that itself, the world is that of the old core.
     """
     world = Config(eventfds=_ZERO[:2], handles=2, ceiling=4)
     intx = Config(vectors=0, eventfds=_ZERO[:2], handles=2, ceiling=4)
+    old, old_intx = replace(world, core_41=True), replace(intx, core_41=True)
     bound = (Step(Probe()),)
     opened = (*bound, Step(Open()))
     mapped = (*opened, Step(IrqSet(0, FIRST_FD)))
@@ -326,7 +343,10 @@ def _races() -> dict[str, Race]:
     attach, move, detach = Step(IrqSet(0, FIRST_FD)), Step(IrqSet(0, FIRST_FD + 1)), Step(IrqSet(0, -1))
     raised, asserted = Step(RaiseVector(0)), Step(SetIntx(level=True))
     refused = Step(Open(), (Fault("pci_enable_msix", -ENOMEM),))
-    close, remove = Step(Close()), Step(Remove())
+    close, remove, write = Step(Close()), Step(Remove()), Step(Write(1))
+    both = (*mapped, Step(IrqSet(1, FIRST_FD + 1)))
+    fails = Step(IrqSet(0, FIRST_FD + 1), (Fault("request_irq", -EBUSY),))
+    up = (*mapped, asserted)
     return {
         "set-raise": Race(world, opened, attach, raised),
         "replace-raise": Race(world, mapped, move, raised),
@@ -350,7 +370,22 @@ def _races() -> dict[str, Race]:
         "unset-intx": Race(intx, mapped, detach, asserted),
         "release-intx": Race(intx, mapped, close, asserted),
         "remove-intx": Race(intx, mapped, remove, asserted),
-        "write-intx": Race(intx, mapped, Step(Write(1)), asserted),
+        "write-intx": Race(intx, mapped, write, asserted),
+        "raise-raise": Race(world, both, raised, Step(RaiseVector(1))),
+        "set-other-vector": Race(world, mapped, move, Step(IrqSet(1, FIRST_FD))),
+        "refused-raise": Race(world, mapped, fails, raised),
+        "replace-other": Race(intx, up, move, Step(OtherInterrupt())),
+        "write-replace": Race(intx, up, write, move),
+        "write-unset": Race(intx, up, write, detach),
+        "old-open-open": Race(old, bound, Step(Open()), Step(Open())),
+        "old-open-open-refused": Race(old, bound, refused, Step(Open())),
+        "old-open-release": Race(old, mapped, Step(Open()), close),
+        "old-release-release": Race(old, shared, close, close),
+        "old-remove-set": Race(old, mapped, remove, move),
+        "old-remove-open": Race(old, mapped, remove, Step(Open())),
+        "old-remove-release": Race(old, mapped, remove, close),
+        "old-write-release": Race(old_intx, (*up, Step(Open())), write, close),
+        "old-write-remove": Race(old_intx, up, write, remove),
     }
 
 
@@ -398,14 +433,19 @@ def _refusals() -> tuple[Step, ...]:
         for value in values
         for nth in (1, 2, 3)
     ]
-    opens = [Step(Open(), (Fault("pci_enable_msix", value),)) for value in (-ENOMEM, -ENOSPC, 1)]
+    opens = [Step(Open(), (Fault("pci_enable_msix", value),)) for value in (-ENOMEM, -ENOSPC, -EINVAL, -EIO, 1)]
     sets = [
         Step(IrqSet(0, fd), (Fault(call, value),))
         for fd in (FIRST_FD, FIRST_FD + 1)
         for call, values in (_COPY, _FDGET, _REQUEST)
         for value in values
     ]
-    return (*probes, *opens, *sets)
+    twice = [
+        Step(IrqSet(0, fd), (Fault("request_irq", first), Fault("request_irq", second, 2)))
+        for fd in (FIRST_FD, FIRST_FD + 1)
+        for first, second in ((-EBUSY, -ENOMEM), (-ENOMEM, -ENOTCONN))
+    ]
+    return (*probes, *opens, *sets, *twice)
 
 
 def _late_refusals(calls: tuple[tuple[str, tuple[int, ...]], ...]) -> tuple[Step, ...]:
@@ -422,13 +462,19 @@ def _inside(outer: tuple[object, ...], inner: tuple[object, ...], points: int) -
     return tuple(Step(op, during=((k, Step(event)),)) for op in outer for event in inner for k in range(points))
 
 
+def _inside_refused(event: object, points: int) -> tuple[Step, ...]:
+    """An event at each point of a replacement that request_irq refuses."""
+    refusal = (Fault("request_irq", -EBUSY),)
+    return tuple(Step(IrqSet(0, FIRST_FD + 1), refusal, ((k, Step(event)),)) for k in range(points))
+
+
 _COMMANDS = (
     *(value for value in (0, *COMMAND.edges) if isinstance(value, int)),
     *(specs.UIO_MSI_IRQ_SET ^ 1 << bit for bit in range(32)),
 )
 _POINTERS = tuple(value for value in POINTER.values if isinstance(value, int))
 _COMPAT_POINTERS = tuple(value for value in COMPAT_POINTER.values if isinstance(value, int))
-_BAD_FDS = (NEVER_OPENED_FD, O_PATH_FD, *NOT_EVENTFDS, *HIGH_FDS, INT_MAX, FIRST_FD + 2**16)
+_BAD_FDS = (NEVER_OPENED_FD, O_PATH_FD, *STANDARD_FDS, *NOT_EVENTFDS, *HIGH_FDS, INT_MAX, FIRST_FD + 2**16)
 _INPUTS = (
     *(Step(IrqSet(0, fd)) for fd in (*_BAD_FDS, DUP_FD, -2, INT_MIN)),
     *(
@@ -485,6 +531,13 @@ _INTX_PAIRS: tuple[tuple[object, object], ...] = (
     *((op, SetIntx(True)) for op in (*_SETS, Close(), Remove(), Write())),
     *((op, OtherInterrupt()) for op in (*_SETS, Close())),
 )
+_FLOODS = (
+    Flood(),
+    Flood(0, NEVER_OPENED_FD),
+    Flood(0, FIRST_FD, refusal=-EBUSY),
+    Flood(cmd=0),
+    Flood(pointer=0),
+)
 _BRIEF = tuple(Step(op) for op in (Probe(), Open(), _SET_A))
 
 _SIX = tuple(Bar(0xF000_0000 + i * 0x10_0000, 0x1000) for i in range(6))
@@ -511,17 +564,18 @@ SCOPES: dict[str, Scope] = {
     },
     "1,1,1": Scope(_world(1, 1, 1), _plain(1, 1), states=44, transitions=237),
     "intx-1,1": Scope(_world(0, 1, 1), _plain(0, 1), states=82, transitions=598),
-    "inputs": Scope(PLAIN, (*_walk_through(2), *_INPUTS), depth=4, states=68, transitions=2073),
+    "intx-fallback": Scope(replace(_world(2, 1, 1), msix_broken=True), _plain(0, 1), states=82, transitions=598),
+    "inputs": Scope(PLAIN, (*_walk_through(2), *_INPUTS), depth=4, states=68, transitions=2106),
     "counters": Scope(Config(vectors=1, eventfds=_FULL), _COUNTING, depth=6, states=121, transitions=403),
     "flood": Scope(
         PLAIN,
-        tuple(Step(op) for op in (Probe(), Open(), Flood(), Flood(0, NEVER_OPENED_FD))),
+        tuple(Step(op) for op in (Probe(), Open(), *_FLOODS)),
         depth=3,
         states=4,
-        transitions=6,
+        transitions=9,
     ),
-    "probes": Scope(PLAIN, (*_refusals(), *_walk_through(2)), depth=5, states=46, transitions=622),
-    "intx-probes": Scope(INTX, (*_refusals(), *_walk_through(0)), depth=5, states=42, transitions=603),
+    "probes": Scope(PLAIN, (*_refusals(), *_walk_through(2)), depth=5, states=46, transitions=740),
+    "intx-probes": Scope(INTX, (*_refusals(), *_walk_through(0)), depth=5, states=42, transitions=703),
     "probes-64": Scope(
         Config(vectors=64), (Step(Probe()), *_late_refusals(_ALLOCATIONS)), depth=1, states=2, transitions=43
     ),
@@ -578,6 +632,30 @@ SCOPES: dict[str, Scope] = {
     "races-4.1": Scope(
         Config(core_41=True), (*_BRIEF, *_beside(_CALLBACK_PAIRS, 16)), depth=4, states=22, transitions=2459
     ),
+    "short": Scope(
+        Config(vectors=4),
+        (
+            *(Step(Open(), (Fault("pci_enable_msix", had),)) for had in (1, 3)),
+            *(Step(op) for op in (Probe(), Open(), Close(), Remove(), IrqSet(0, FIRST_FD), IrqSet(2, FIRST_FD + 1))),
+            *(Step(op) for op in (IrqSet(1, -1), IrqSet(3, FIRST_FD), RaiseVector(0), RaiseVector(2))),
+        ),
+        depth=5,
+        states=63,
+        transitions=303,
+    ),
+    "intx-bindings": Scope(
+        INTX,
+        tuple(Step(op) for op in (Probe(), Remove(), ConfigIntx(True), ConfigIntx(False))),
+        states=3,
+        transitions=9,
+        sequences=6,
+    ),
+    "intx-user": Scope(
+        INTX,
+        (*_walk_through(0), Step(ConfigIntx(True)), Step(ConfigIntx(False)), Step(OtherInterrupt())),
+        depth=6,
+        profiles=frozenset({"as-posted"}),
+    ),
     "intx-writes": Scope(
         INTX,
         (*_walk_through(0), *(Step(Write(value)) for value in WRITTEN.values if isinstance(value, int))),
@@ -606,17 +684,25 @@ SCOPES: dict[str, Scope] = {
     ),
     "inside": Scope(
         PLAIN,
-        (*_walk_through(2), *_inside((*_SETS, Close(), Remove()), (RaiseVector(0), CloseFd(FIRST_FD)), 24)),
+        (
+            *_walk_through(2),
+            *_inside((*_SETS, Close(), Remove()), (RaiseVector(0), CloseFd(FIRST_FD)), 24),
+            *_inside_refused(RaiseVector(0), 24),
+        ),
         depth=4,
         states=73,
-        transitions=3339,
+        transitions=3651,
     ),
     "intx-inside": Scope(
         INTX,
-        (*_walk_through(0), *_inside((*_SETS, Close(), Remove()), (SetIntx(True), OtherInterrupt()), 24)),
+        (
+            *_walk_through(0),
+            *_inside((*_SETS, Close(), Remove()), (SetIntx(True), OtherInterrupt()), 24),
+            *_inside_refused(SetIntx(True), 24),
+        ),
         depth=4,
         states=37,
-        transitions=2358,
+        transitions=2574,
     ),
     "unmerged": Scope(_world(1, 2, 1), _UNMERGED, states=73, transitions=333, sequences=6),
     "1,2,2": Scope(_world(1, 2, 2), _plain(1, 2), states=472, transitions=3948),

@@ -62,7 +62,10 @@ RACES: dict[tuple[str, str], dict[str, int]] = {
         "set-release": 102, "open-release": 20, "open-open": 30, "open-open-refused": 28, "open-set": 132,
         "release-raise": 28, "remove-set": 200, "remove-open": 160, "remove-release": 130, "remove-raise": 44,
         "close-fd-set": 14, "reuse-fd-set": 14, "set-intx": 32, "replace-intx": 148, "unset-intx": 82,
-        "release-intx": 58, "remove-intx": 74, "write-intx": 68,
+        "release-intx": 58, "remove-intx": 74, "write-intx": 68, "raise-raise": 14, "set-other-vector": 222,
+        "refused-raise": 56, "replace-other": 84, "write-replace": 194, "write-unset": 148, "old-open-open": 206,
+        "old-open-open-refused": 198, "old-open-release": 124, "old-release-release": 50, "old-remove-set": 410,
+        "old-remove-open": 370, "old-remove-release": 370, "old-write-release": 74, "old-write-remove": 318,
     },
     ("cet", "builtin:upstream"): {
         "wrmsr-wrmsr": 8, "wrmsr-leave": 6, "wrmsr-exit": 2, "emulated-wrmsr": 86, "emulated-leave": 60,

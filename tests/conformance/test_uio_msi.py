@@ -955,6 +955,78 @@ class KeepsMastering(Upstream):
         return err
 
 
+class TakesZeroForNone(Upstream):
+    """Unmaps for fd 0 as well, which is the standard input of most processes and may be an eventfd."""
+
+    def _set(self, vector: int, fd: int) -> int:
+        return super()._set(vector, fd or -1)
+
+
+class ComplainsOfCommands(Upstream):
+    """Prints a line for each command that it does not know."""
+
+    def ioctl(self, cmd: int, arg: int) -> int:
+        err = super().ioctl(cmd, arg)
+        if err == -specs.ENOTTY:
+            self.port.dev_err("unknown command")
+        return err
+
+
+class ComplainsOfRefusals(Upstream):
+    """Prints a line when request_irq fails."""
+
+    def _attach_msix(self, vector: int, trigger: int) -> int:
+        err = super()._attach_msix(vector, trigger)
+        if err:
+            self.port.dev_warn("request_irq failed")
+        return err
+
+
+class HandlesByCapability(Upstream):
+    """Takes every interrupt of a function with the MSI-X capability for a message, also after falling back."""
+
+    def handler(self, irq: int, dev_id: int) -> int:
+        if self.port.pci_msix_vec_count() < 0:
+            return super().handler(irq, dev_id)
+        self.port.eventfd_signal(self.triggers[0])
+        return specs.IRQ_HANDLED
+
+
+class RemembersTheFirstMask(Upstream):
+    """Restores what the first probe found, whatever a later one finds."""
+
+    first: int | None = None
+
+    def _set_intx_mask(self, masked: bool) -> None:
+        if self.first is None:
+            self.first = masked
+        super()._set_intx_mask(bool(self.first))
+
+
+class CountsBrokenOpens(Upstream):
+    """Counts an open before it enables, and forgets to take one kind of failure back."""
+
+    def open(self) -> int:
+        err = super().open()
+        if err == -specs.EIO:
+            self.open_count += 1
+        return err
+
+
+class SharesItsNotes(Upstream):
+    """Keeps the vector that interrupted in one place for all handlers."""
+
+    vector = 0
+
+    def handler(self, irq: int, dev_id: int) -> int:
+        if not self.msix:
+            return super().handler(irq, dev_id)
+        self.vector = (dev_id - self.contexts) // 0x10
+        self.port.uio_event_notify()
+        self.port.eventfd_signal(self.triggers[self.vector])
+        return specs.IRQ_HANDLED
+
+
 WRONG: tuple[tuple[type[Upstream], str, str], ...] = (
     (HeldEventToOld, "UIO-043", "inside"),
     (DropsABit, "UIO-003", "inputs"),
@@ -979,6 +1051,12 @@ WRONG: tuple[tuple[type[Upstream], str, str], ...] = (
     (SmallTable, "UIO-015", "inputs"),
     (ComplainsOfFds, "UIO-087", "flood"),
     (KeepsMastering, "UIO-057", "probes"),
+    (TakesZeroForNone, "UIO-015", "inputs"),
+    (ComplainsOfCommands, "UIO-087", "flood"),
+    (ComplainsOfRefusals, "UIO-087", "flood"),
+    (HandlesByCapability, "UIO-081", "intx-fallback"),
+    (RemembersTheFirstMask, "UIO-084", "intx-bindings"),
+    (CountsBrokenOpens, "UIO-048", "probes"),
 )
 """(driver, clause it breaks, scope that shows it)."""
 
@@ -987,6 +1065,33 @@ WRONG: tuple[tuple[type[Upstream], str, str], ...] = (
 def test_wrong_driver_is_caught(factory: type[Upstream], clause: str, scope: str) -> None:
     """By the scope that is about it, and under the clause's own name."""
     assert clause in caught(factory, scope)
+
+
+def test_handlers_of_two_vectors_at_once() -> None:
+    """What one of them notes down the other must not overwrite."""
+    both = (Probe(), Open(), IrqSet(0, FIRST_FD), IrqSet(1, SECOND))
+    race = Parallel(Step(RaiseVector(0)), Step(RaiseVector(1)), (0,))
+
+    assert run(Upstream, *both, race).failure is None
+    assert blamed(run(SharesItsNotes, *both, race)) == "UIO-033"
+
+
+def test_falling_back_needs_intx() -> None:
+    """Without it, there is no mode left in which an open could succeed (UIO-066, UIO-068)."""
+
+    class FallsBackToNothing(Upstream):
+        """Falls back where MSI-X fails, whether INTx can be masked or not."""
+
+        def _set_up(self, irq: int) -> int:
+            err = super()._set_up(irq)
+            if not err or self.msix:
+                return err
+            self.max_vectors = 1
+            return self._allocate_tables()
+
+    broken = Config(msix_broken=True, intx=False)
+
+    assert blamed(run(FallsBackToNothing, Probe(), Open(), config=broken)) == "UIO-068"
 
 
 def test_driver_that_does_nothing_fails() -> None:
