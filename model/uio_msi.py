@@ -12,7 +12,21 @@ from typing import Literal, NamedTuple, assert_never
 from model.step import Outcome, Outcomes
 from specs import uio_msi as specs
 from specs.clause import Clause
-from specs.uio_msi import EAGAIN, EBADF, EFAULT, EINVAL, EIO, ENODEV, ENOMEM, ENOSPC, ENOSYS, EPERM, Profile
+from specs.uio_msi import (
+    EACCES,
+    EAGAIN,
+    EBADF,
+    EBUSY,
+    EFAULT,
+    EINVAL,
+    EIO,
+    ENODEV,
+    ENOMEM,
+    ENOSPC,
+    ENOSYS,
+    EPERM,
+    Profile,
+)
 
 Errno = int
 """0, or the negative errno a Linux entry point returns."""
@@ -555,7 +569,7 @@ def step(state: State, op: Operation, answers: Answers, profile: Profile) -> Out
         case CompatIrqSet(vector, fd):
             return _because(irq_set(state, vector, fd, answers, profile), specs.COMPAT_IDENTICAL)
         case Open():
-            return open_device(state, op, answers)
+            return open_device(state, op, answers, profile)
         case Close():
             return close_device(state, profile)
         case Probe():
@@ -669,30 +683,33 @@ def _masked_or_not(state: State) -> tuple[State, ...]:
     return (state, state._replace(masked=not state.masked))
 
 
-def open_device(state: State, op: Open, answers: Answers) -> Outcomes:
+def open_device(state: State, op: Open, answers: Answers, profile: Profile) -> Outcomes:
     """Open a handle.
 
     no device                          -ENODEV, by the core
-    enabling MSI-X refused             its errno; not counted (UIO-048, UIO-051)
-    only k vectors to be had           -ENOSPC, or 0 with max_vectors = k (UIO-050)
-    without CAP_SYS_RAWIO              -EPERM; 0 breaks UIO-089
+    enabling MSI-X refused             its errno; not counted (UIO-048, UIO-051); or 0, enabled at a further attempt
+    only k vectors to be had           -ENOSPC, or 0 with max_vectors up to k (UIO-050)
+    without CAP_SYS_RAWIO              -EPERM or -EACCES; 0 breaks UIO-089
     otherwise                          0; the first open enables all vectors (UIO-047)
 
     Source: uio_msi as posted, uio_msi_open; drivers/uio/uio.c uio_open.
     """
     if state.life != "bound":
         return _refusals(state, (-ENODEV, -EINVAL), specs.PROBE_MEANS_REGISTERED)
-    opened = _opened(state, answers)
+    opened = _opened(state, answers, profile)
     if op.rawio:
         return opened
-    denied = Outcome(state, -EPERM, specs.OPEN_IS_PRIVILEGED, effect=specs.FAILED_OPEN_NOT_COUNTED)
+    denied = [
+        Outcome(state, errno, specs.OPEN_IS_PRIVILEGED, effect=specs.FAILED_OPEN_NOT_COUNTED)
+        for errno in (-EPERM, -EACCES)
+    ]
     tolerated = (
         replace(o, breaches=(*o.breaches, specs.OPEN_IS_PRIVILEGED)) if o.result == 0 else o for o in _outcomes(opened)
     )
-    return (denied, *tolerated)
+    return (*denied, *tolerated)
 
 
-def _opened(state: State, answers: Answers) -> Outcomes:
+def _opened(state: State, answers: Answers, profile: Profile) -> Outcomes:
     more = state._replace(opens=state.opens + 1, past="new")
     refused = state if state.opens else state._replace(past="refused")
     if answers.kzalloc or answers.kcalloc or answers.kasprintf:
@@ -706,13 +723,13 @@ def _opened(state: State, answers: Answers) -> Outcomes:
         return Outcome(more, 0, specs.INTX_FALLBACK if because is specs.FIRST_OPEN_ENABLES else because)
     if state.opens:
         return Outcome(more, 0, because, effect=specs.FIRST_OPEN_ENABLES)
-    had = answers.pci_enable_msix
+    had, full = answers.pci_enable_msix, number_of_vectors(state.config)
     if had < 0:
         effect = specs.FAILED_OPEN_NOT_COUNTED
-        return Outcome(refused, had, specs.ENABLE_ERRNO_FORWARDED, effect, also=(specs.OPEN_NEVER_POSITIVE, effect))
+        given_up = Outcome(refused, had, specs.ENABLE_ERRNO_FORWARDED, effect, also=(specs.OPEN_NEVER_POSITIVE, effect))
+        return (given_up, *_with_fewer(more, full, specs.ENABLE_ERRNO_FORWARDED))
     if had > 0:
-        return _short_of_vectors(refused, more, had)
-    full = number_of_vectors(state.config)
+        return _short_of_vectors(refused, more, had, profile)
     if state.limit < full:
         return (
             Outcome(_resized(more, full), 0, because, effect=because),
@@ -729,13 +746,24 @@ _OPENED_AFTER: dict[Past, Clause] = {
 """What an open that succeeds shows, by what came before it."""
 
 
-def _short_of_vectors(state: State, more: State, had: int) -> Outcomes:
-    """-ENOSPC, or fewer vectors; a positive result is the one thing that cannot be (UIO-049)."""
-    refused = Outcome(
-        state, -ENOSPC, specs.OPEN_NEVER_POSITIVE, specs.FAILED_OPEN_NOT_COUNTED, also=(specs.SHORT_OF_VECTORS,)
-    )
-    fewer = Outcome(_resized(more, had), 0, specs.OPEN_NEVER_POSITIVE, specs.SHORT_OF_VECTORS)
-    return (refused, fewer)
+def _short_of_vectors(state: State, more: State, had: int, profile: Profile) -> Outcomes:
+    """-ENOSPC, or fewer vectors; a positive result is the one thing that cannot be (UIO-049).
+
+    Another errno breaks UIO-050, except where any that is like -ENOSPC will do.
+    """
+    because, effect, also = specs.OPEN_NEVER_POSITIVE, specs.FAILED_OPEN_NOT_COUNTED, (specs.SHORT_OF_VECTORS,)
+    refused = Outcome(state, -ENOSPC, because, effect, also)
+    breaches = () if profile.short_enable == "negative" else also
+    others = (Outcome(state, errno, because, effect, breaches=breaches) for errno in _LIKE_ENOSPC)
+    return (refused, *_with_fewer(more, had, because), *others)
+
+
+_LIKE_ENOSPC = (-ENOMEM, -EBUSY, -EINVAL, -EIO, -ENODEV, -EAGAIN, -specs.ERANGE)
+
+
+def _with_fewer(opened: State, most: int, because: Clause) -> tuple[Outcome, ...]:
+    """Enabled at a further attempt, with some number of vectors; the view tells how many."""
+    return tuple(Outcome(_resized(opened, count), 0, because, specs.SHORT_OF_VECTORS) for count in range(most, 0, -1))
 
 
 def _resized(state: State, limit: int) -> State:

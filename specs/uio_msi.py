@@ -38,6 +38,7 @@ EPERM = 1
 EBADF = 9
 EAGAIN = 11
 ENOMEM = 12
+EACCES = 13
 EFAULT = 14
 EBUSY = 16
 ENODEV = 19
@@ -1013,6 +1014,8 @@ class Profile(clause.Profile):
     """`keep` or `lose`: the old mapping when the new fd is refused (UIO-020)."""
     irq_fail_replace: str = "either"
     """`either` or `lose`: the old mapping when request_irq fails (UIO-021)."""
+    short_enable: str = "enospc"
+    """`enospc` or `negative`: the errno of an open for which there are too few vectors (UIO-050)."""
     intx_unmask: str = "set"
     """`set`: by a successful set or irqcontrol; `explicit`: by irqcontrol, a set only on an unmapped vector;
     `user`: only by user space writing the command register (UIO-083)."""
@@ -1046,6 +1049,7 @@ PROFILES = {
         vec_oob=-EINVAL,
         bad_fd_replace="lose",
         irq_fail_replace="lose",
+        short_enable="negative",
         intx_unmask="explicit",
     ),
 }

@@ -243,7 +243,12 @@ SHAPES: dict[type, Shape] = {
         beside=(RaiseVector, IrqSet, CloseFd, ReuseFd, Open, Close, SetIntx, OtherInterrupt),
         points=24,
     ),
-    CompatIrqSet: Shape({"vector": VECTOR, "fd": FD}, weight=0.4, faults=(_COPY, _REQUEST, *_ALLOCATIONS)),
+    CompatIrqSet: Shape(
+        {"vector": VECTOR, "fd": FD},
+        weight=0.4,
+        faults=(_COPY, _REQUEST, *_ALLOCATIONS),
+        beside=(IrqSet, RaiseVector, Close, Remove),
+    ),
     RawIoctl: Shape(
         {
             "cmd": COMMAND,
@@ -372,6 +377,7 @@ def _races() -> dict[str, Race]:
         "remove-intx": Race(intx, mapped, remove, asserted),
         "write-intx": Race(intx, mapped, write, asserted),
         "raise-raise": Race(world, both, raised, Step(RaiseVector(1))),
+        "compat-set": Race(world, mapped, Step(CompatIrqSet(0, FIRST_FD)), move),
         "set-other-vector": Race(world, mapped, move, Step(IrqSet(1, FIRST_FD))),
         "refused-raise": Race(world, mapped, fails, raised),
         "replace-other": Race(intx, up, move, Step(OtherInterrupt())),

@@ -212,7 +212,7 @@ class UioMsi(Environment):
     def can_run_beside(self, left: Any, right: Any) -> bool:
         """An ioctl or a write keeps its file open, so what is released meanwhile is another handle."""
         kinds = {type(left), type(right)}
-        return model.Close not in kinds or not kinds & {model.IrqSet, model.Write} or self.opens > 1
+        return model.Close not in kinds or not kinds & KEEP_OPEN or self.opens > 1
 
     # -- operations
 
@@ -264,6 +264,8 @@ class UioMsi(Environment):
             self._blame(breach, specs.REGISTERED_LAST, "open during probe")
         if result == 0:
             self._detach_while_probing()
+        elif self.frame not in self.unprivileged and not self.config.msix_broken:
+            raise self.remember(Violation(specs.REGISTERED_LAST, f"open during probe returned {result}"))
         self.hold(specs.REGISTERED_LAST)
         return result
 
@@ -462,7 +464,7 @@ class UioMsi(Environment):
 
     def _run(self, action: Action) -> int:
         """Call the handler of one action."""
-        if action.dev_id & -PAGE_SIZE in self.freed:
+        if action.dev_id >= FIRST_TOKEN and self._is_freed(action.dev_id):
             clause = specs.MEMORY_SAFE if self.bound else specs.REMOVE_WHILE_OPEN
             raise self.remember(Violation(clause, f"the handler of irq {action.irq} is given a freed dev_id"))
         frame = self.frame
@@ -878,7 +880,7 @@ class UioMsi(Environment):
         if self.refused(call):
             return 0
         token = self.next_token
-        self.next_token += (max(size, 1) + PAGE_SIZE - 1) // PAGE_SIZE * PAGE_SIZE
+        self.next_token += _whole_pages(size)
         self.allocations[token] = size
         if self.driver is None:
             self.of_module.add(token)
@@ -898,6 +900,16 @@ class UioMsi(Environment):
             if self.mutexes[mutex] is not None:
                 raise Violation(specs.MEMORY_SAFE, f"kfree of {token:#x}, in which a mutex is held")
             del self.mutexes[mutex]
+
+    def _is_held(self, address: int) -> bool:
+        """Whether an address lies in memory that the driver holds; offsets beyond its size are not looked at."""
+        if address & -PAGE_SIZE in self.allocations:
+            return True
+        return any(token <= address < token + _whole_pages(size) for token, size in self.allocations.items())
+
+    def _is_freed(self, address: int) -> bool:
+        """Whether an address lies in memory that the driver held once."""
+        return address < self.next_token and not self._is_held(address)
 
     def copy_from_user(self, src: int, n: int) -> bytes:
         """As the port says."""
@@ -1059,7 +1071,7 @@ class UioMsi(Environment):
 
     def mutex_init(self, mutex: int) -> None:
         """As the port says."""
-        if mutex >= FIRST_TOKEN and mutex & -PAGE_SIZE not in self.allocations:
+        if mutex >= FIRST_TOKEN and not self._is_held(mutex):
             raise Violation(specs.MEMORY_SAFE, f"mutex_init({mutex:#x}): not in allocated memory")
         self.mutexes[mutex] = None
 
@@ -1096,7 +1108,7 @@ class UioMsi(Environment):
 
     def spin_lock_irqsave(self, lock: int) -> None:
         """As the port says."""
-        if lock >= FIRST_TOKEN and lock & -PAGE_SIZE not in self.allocations:
+        if lock >= FIRST_TOKEN and not self._is_held(lock):
             raise Violation(specs.MEMORY_SAFE, f"spin_lock_irqsave({lock:#x}): not in allocated memory")
         owner = self.spinlocks.get(lock)
         if owner is not None:
@@ -1182,6 +1194,10 @@ class UioMsi(Environment):
             self.lines_printed += 1
 
 
+def _whole_pages(size: int) -> int:
+    return (max(size, 1) + PAGE_SIZE - 1) // PAGE_SIZE * PAGE_SIZE
+
+
 CALLBACKS = frozenset(
     {
         model.Probe,
@@ -1197,6 +1213,9 @@ CALLBACKS = frozenset(
     }
 )
 """Operations that enter the driver from process context."""
+
+KEEP_OPEN = frozenset({model.IrqSet, model.CompatIrqSet, model.Write})
+"""System calls on a handle, which cannot be released meanwhile."""
 
 ENVIRONMENT = UioMsi
 """Eventfds of the running kernel."""

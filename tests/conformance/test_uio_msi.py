@@ -1027,6 +1027,35 @@ class SharesItsNotes(Upstream):
         return specs.IRQ_HANDLED
 
 
+class ReadySoon(Upstream):
+    """Says that it is bound once the device is registered, so that an open that follows at once fails."""
+
+    def __init__(self, port: specs.Port) -> None:
+        super().__init__(port)
+        self.is_probed = False
+
+    def probe(self, irq: int, hdr_type: int, is_virtfn: bool) -> int:
+        self.is_probed = False
+        err = super().probe(irq, hdr_type, is_virtfn)
+        self.is_probed = not err
+        return err
+
+    def open(self) -> int:
+        return super().open() if self.is_probed else -ENODEV
+
+
+class CompatWithoutMutex(Upstream):
+    """Takes the mutex for 64-bit callers only."""
+
+    def compat_ioctl(self, cmd: int, arg: int) -> int:
+        if cmd != specs.UIO_MSI_IRQ_SET:
+            return -specs.ENOTTY
+        data = self.port.copy_from_user(arg, 8)
+        if len(data) < 8:
+            return -specs.EFAULT
+        return self._set(*struct.unpack("=Ii", data)) if self.bound else -ENODEV
+
+
 WRONG: tuple[tuple[type[Upstream], str, str], ...] = (
     (HeldEventToOld, "UIO-043", "inside"),
     (DropsABit, "UIO-003", "inputs"),
@@ -1057,6 +1086,7 @@ WRONG: tuple[tuple[type[Upstream], str, str], ...] = (
     (HandlesByCapability, "UIO-081", "intx-fallback"),
     (RemembersTheFirstMask, "UIO-084", "intx-bindings"),
     (CountsBrokenOpens, "UIO-048", "probes"),
+    (ReadySoon, "UIO-064", "open-inside-probe"),
 )
 """(driver, clause it breaks, scope that shows it)."""
 
@@ -1074,6 +1104,99 @@ def test_handlers_of_two_vectors_at_once() -> None:
 
     assert run(Upstream, *both, race).failure is None
     assert blamed(run(SharesItsNotes, *both, race)) == "UIO-033"
+
+
+def test_compat_calls_exclude_others_too() -> None:
+    """UIO-007: found among the races."""
+    race = S.races["compat-set"]
+    found = {
+        blamed(report)
+        for k in range(30)
+        if (report := run(CompatWithoutMutex, *race.steps, Parallel(race.left, race.right, (k,)))).failure
+    }
+
+    assert found & {"UIO-026", "UIO-007", "UIO-017"}
+
+
+class TriesAgain(Upstream):
+    """A correct driver that is content with one vector when it cannot have all."""
+
+    def _switch_on(self) -> int:
+        err = super()._switch_on()
+        if not err or not self.msix or self.port.pci_enable_msix((0,)):
+            return err
+        self.port.pci_set_master()
+        self.irqs = [self.port.pci_irq_vector(0)]
+        return 0
+
+    def _set(self, vector: int, fd: int) -> int:
+        return super()._set(vector, fd) if vector < len(self.irqs) else -specs.ERANGE
+
+
+@pytest.mark.parametrize("refusal", [-ENOMEM, -specs.ENOSPC, 1, 3])
+def test_a_further_attempt_may_enable_fewer(refusal: int) -> None:
+    """UIO-050, UIO-051: nothing is forwarded where in the end nothing failed."""
+    refused = Step(Open(), (Fault("pci_enable_msix", refusal),))
+    ops = (Probe(), refused, IrqSet(0, FIRST_FD), RaiseVector(0), IrqSet(1, FIRST_FD), Close(), Open())
+
+    report = run(TriesAgain, *ops, config=Config(vectors=4))
+
+    assert report.failure is None
+    assert warned(report) == set()
+
+
+def test_shortage_by_another_name() -> None:
+    """UIO-050 is a SHOULD, and what VFIO answers is as good as -ENOSPC."""
+
+    class SaysBusy(Upstream):
+        """Answers -EBUSY when there are too few vectors."""
+
+        def open(self) -> int:
+            err = super().open()
+            return -specs.EBUSY if err == -specs.ENOSPC else err
+
+    short = Step(Open(), (Fault("pci_enable_msix", 1),))
+
+    assert warned(run(SaysBusy, Probe(), short)) == {"UIO-050"}
+
+
+def test_unprivileged_open_may_be_denied_by_another_errno() -> None:
+    """UIO-089 names none."""
+
+    class DeniesAccess(Upstream):
+        """Answers -EACCES."""
+
+        def open(self) -> int:
+            err = super().open()
+            return -specs.EACCES if err == -specs.EPERM else err
+
+    report = run(DeniesAccess, Probe(), Open(rawio=False), Open())
+
+    assert report.failure is None
+    assert warned(report) == set()
+
+
+def test_locks_may_lie_anywhere_in_a_large_allocation() -> None:
+    """Not in its first page only."""
+
+    class LocksFarOut(Upstream):
+        """Keeps a spinlock behind two pages of data."""
+
+        def _allocate_tables(self) -> int:
+            self.block = self.port.kcalloc(64, 128)
+            return super()._allocate_tables()
+
+        def _free_tables(self) -> None:
+            super()._free_tables()
+            self.port.kfree(self.block)
+
+        def handler(self, irq: int, dev_id: int) -> int:
+            self.port.spin_lock_irqsave(self.block + 0x1800)
+            handled = super().handler(irq, dev_id)
+            self.port.spin_unlock_irqrestore(self.block + 0x1800)
+            return handled
+
+    assert run(LocksFarOut, Probe(), Open(), IrqSet(0, FIRST_FD), RaiseVector(0), Close(), Remove()).failure is None
 
 
 def test_falling_back_needs_intx() -> None:
