@@ -186,6 +186,14 @@ CONFIGS = (
     Config(msix_broken=True, intx=False),
     Config(vectors=0, bars=tuple(Bar(0xE000 + i * 0x100, 0x20, io=True) for i in range(6))),
     Config(vectors=0, bars=tuple(Bar(0xF000_0000 + i * 0x10_0000, 0x1000) for i in range(6))),
+    Config(
+        vectors=2048,
+        bars=(Bar(0xE000_0000, 0x40_0000), _PORT),
+        table_bar=0,
+        table_offset=0x30_0000,
+        pba_bar=0,
+        pba_offset=0x2_1F80,
+    ),
 )
 """Plainest first; the odd ones are for probe."""
 
@@ -451,7 +459,13 @@ def _refusals() -> tuple[Step, ...]:
         for fd in (FIRST_FD, FIRST_FD + 1)
         for first, second in ((-EBUSY, -ENOMEM), (-ENOMEM, -ENOTCONN))
     ]
-    return (*probes, *opens, *sets, *twice)
+    starved = [
+        Step(op, (Fault(call, values[0], nth),))
+        for op in (Open(), IrqSet(0, FIRST_FD), IrqSet(0, FIRST_FD + 1))
+        for call, values in _ALLOCATIONS
+        for nth in (1, 2)
+    ]
+    return (*probes, *opens, *sets, *twice, *starved)
 
 
 def _late_refusals(calls: tuple[tuple[str, tuple[int, ...]], ...]) -> tuple[Step, ...]:
@@ -501,6 +515,26 @@ _INPUTS = (
     *(Step(op) for op in (Open(rawio=False), ListInterrupts(), DeviceReset(), Write(1), Write(0))),
     *(Step(op) for pipe in (False, True) for op in (ReuseFd(FIRST_FD, pipe), CloseFd(FIRST_FD))),
 )
+_INTX_INPUTS = (
+    *(Step(kind(0, fd)) for kind in (IrqSet, CompatIrqSet) for fd in (*_BAD_FDS, DUP_FD, -2, INT_MIN)),
+    *(
+        Step(kind(vector, fd))
+        for kind in (IrqSet, CompatIrqSet)
+        for vector in (1, 2, 64, 2**16, 2**31, 2**32 - 1)
+        for fd in (FIRST_FD, -1, NEVER_OPENED_FD)
+    ),
+    *(Step(RawIoctl(cmd)) for cmd in (0, 0x8008_4987)),
+    *(Step(RawIoctl(pointer=pointer, fd=FIRST_FD)) for pointer in (PAGE_END - 8, PAGE_END - 7, 0)),
+    *(Step(op) for op in (Open(rawio=False), ListInterrupts(), ReuseFd(FIRST_FD), CloseFd(FIRST_FD))),
+)
+
+
+def _beyond(size: int) -> tuple[IrqSet, ...]:
+    """Vectors about both limits, the table's size and the driver's."""
+    about = (size - 1, size, size + 1, specs.MAX_MSIX_VECTORS - 1, specs.MAX_MSIX_VECTORS)
+    return tuple(IrqSet(vector, fd) for vector in dict.fromkeys(about) for fd in (FIRST_FD, -1))
+
+
 _SETS = (IrqSet(0, FIRST_FD), IrqSet(0, FIRST_FD + 1), IrqSet(0, -1))
 
 
@@ -572,6 +606,40 @@ SCOPES: dict[str, Scope] = {
     "intx-1,1": Scope(_world(0, 1, 1), _plain(0, 1), states=82, transitions=598),
     "intx-fallback": Scope(replace(_world(2, 1, 1), msix_broken=True), _plain(0, 1), states=82, transitions=598),
     "inputs": Scope(PLAIN, (*_walk_through(2), *_INPUTS), depth=4, states=68, transitions=2106),
+    "intx-inputs": Scope(INTX, (*_walk_through(0), *_INTX_INPUTS), depth=4, states=49, transitions=879),
+    **{
+        f"beyond-{size}": Scope(
+            Config(vectors=size, bars=(_MEMORY, Bar(0xF010_0000, 0x1_0000))),
+            tuple(Step(op) for op in (Probe(), Open(), *_beyond(size))),
+            depth=3,
+            states=states,
+            transitions=transitions,
+        )
+        for size, states, transitions in ((1, 5, 14), (63, 5, 10), (64, 5, 10), (65, 5, 12), (2048, 5, 14))
+    },
+    "reset": Scope(
+        PLAIN,
+        tuple(
+            Step(op)
+            for op in (*_MAPPED, _SET_B, _UNSET, IrqSet(1, FIRST_FD), DeviceReset(), RaiseVector(0), RaiseVector(1))
+        ),
+        depth=6,
+        states=204,
+        transitions=719,
+    ),
+    "numbers": Scope(
+        PLAIN,
+        tuple(
+            Step(op)
+            for op in (
+                *(*_MAPPED, IrqSet(1, FIRST_FD), IrqSet(1, DUP_FD), _UNSET, RaiseVector(0)),
+                *(CloseFd(FIRST_FD), ReuseFd(FIRST_FD), ReuseFd(FIRST_FD, pipe=True)),
+            )
+        ),
+        depth=6,
+        states=151,
+        transitions=683,
+    ),
     "counters": Scope(Config(vectors=1, eventfds=_FULL), _COUNTING, depth=6, states=121, transitions=403),
     "flood": Scope(
         PLAIN,
@@ -580,8 +648,15 @@ SCOPES: dict[str, Scope] = {
         states=4,
         transitions=9,
     ),
-    "probes": Scope(PLAIN, (*_refusals(), *_walk_through(2)), depth=5, states=46, transitions=740),
-    "intx-probes": Scope(INTX, (*_refusals(), *_walk_through(0)), depth=5, states=42, transitions=703),
+    "intx-flood": Scope(
+        INTX,
+        tuple(Step(op) for op in (Probe(), Open(), *_FLOODS[:3])),
+        depth=3,
+        states=4,
+        transitions=7,
+    ),
+    "probes": Scope(PLAIN, (*_refusals(), *_walk_through(2)), depth=5, states=46, transitions=1094),
+    "intx-probes": Scope(INTX, (*_refusals(), *_walk_through(0)), depth=5, states=42, transitions=1003),
     "probes-64": Scope(
         Config(vectors=64), (Step(Probe()), *_late_refusals(_ALLOCATIONS)), depth=1, states=2, transitions=43
     ),
@@ -628,11 +703,17 @@ SCOPES: dict[str, Scope] = {
         (
             *_BRIEF,
             *_beside(_HARDWARE_PAIRS, 16),
-            *_handled_inside((_SET_B, _UNSET, Close(), Remove()), RaiseVector(0), 16, 2),
         ),
         depth=4,
         states=57,
-        transitions=3290,
+        transitions=1978,
+    ),
+    "handled": Scope(
+        PLAIN,
+        (*_BRIEF, *_handled_inside((_SET_B, _UNSET, Close(), Remove()), RaiseVector(0), 16, 2)),
+        depth=4,
+        states=28,
+        transitions=818,
     ),
     "races-6.x": Scope(PLAIN, (*_BRIEF, *_beside(_CALLBACK_PAIRS, 16)), depth=4, states=22, transitions=2459),
     "races-4.1": Scope(
@@ -675,11 +756,15 @@ SCOPES: dict[str, Scope] = {
             *_BRIEF,
             Step(SetIntx(True)),
             *_beside(_INTX_PAIRS, 16),
-            *_handled_inside((_SET_B, _UNSET, Close()), SetIntx(True), 14, 5),
         ),
         depth=4,
         states=32,
-        transitions=4105,
+        transitions=2425,
+    ),
+    "intx-handled": Scope(
+        INTX,
+        (*_BRIEF, *_handled_inside((_SET_B, _UNSET, Close()), SetIntx(True), 14, 5)),
+        depth=4,
     ),
     "intx-races-4.1": Scope(
         Config(vectors=0, core_41=True),

@@ -68,6 +68,7 @@ class UioMsi(Environment):
     """One PCI function, one process, one driver."""
 
     PORT = specs.Port
+    TWO_CPUS = True
     CALL_CLAUSES: ClassVar[Mapping[str, tuple[Clause, ...]]] = {
         "copy_from_user": (specs.ARGUMENT_FETCHED_ONCE, specs.ARGUMENT_IS_EIGHT_BYTES),
         "free_irq": (specs.FREE_MATCHES_REQUEST,),
@@ -457,7 +458,7 @@ class UioMsi(Environment):
         """Refuse calls that sleep in a handler or under a spinlock."""
         if self.handling and self.frame in self.handling:
             raise Violation(specs.HANDLERS_DO_NOT_SLEEP, f"{call} in an interrupt handler")
-        if self.atomic:
+        if self.atomic and (self.scheduler is None or self.frame in self.spinlocks.values()):
             raise Violation(specs.MEMORY_SAFE, f"{call} while a spinlock is held")
 
     # -- handlers
@@ -508,7 +509,10 @@ class UioMsi(Environment):
 
     def _evaluate_line(self) -> None:
         """Run the line's handlers while the function drives it; under a spinlock, once that is released."""
-        if self.atomic or (self.handling and self.frame in self.handling):
+        frame = self.frame
+        if self.handling and frame in self.handling:
+            return
+        if self.atomic and (self.scheduler is None or frame in self.spinlocks.values()):
             return
         if self.asserted and not self.disable_bit:
             self._run_core_handler()

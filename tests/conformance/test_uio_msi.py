@@ -1199,6 +1199,40 @@ def test_locks_may_lie_anywhere_in_a_large_allocation() -> None:
     assert run(LocksFarOut, Probe(), Open(), IrqSet(0, FIRST_FD), RaiseVector(0), Close(), Remove()).failure is None
 
 
+class StoresUnlocked(Upstream):
+    """Its handler reads the eventfd under a spinlock, and whoever swaps it does without."""
+
+    def _attach_intx(self, trigger: int) -> int:
+        old = self.triggers[0]
+        if not old:
+            return super()._attach_intx(trigger)
+        self.triggers[0] = trigger
+        self.port.eventfd_ctx_put(old)
+        self.port.pci_intx(1)
+        return 0
+
+    def handler(self, irq: int, dev_id: int) -> int:
+        self.port.spin_lock_irqsave(0x80)
+        handled = super().handler(irq, dev_id)
+        self.port.spin_unlock_irqrestore(0x80)
+        return handled
+
+
+def test_spinlock_of_a_handler_keeps_nobody_else_out() -> None:
+    """UIO-027: another CPU goes on while the handler holds it."""
+    race = S.races["replace-intx"]
+    found = {
+        blamed(report)
+        for k in range(12)
+        for n in range(1, 10)
+        if (
+            report := run(StoresUnlocked, *race.steps, Parallel(race.right, race.left, (k, k + n)), config=INTX)
+        ).failure
+    }
+
+    assert "UIO-027" in found
+
+
 def test_falling_back_needs_intx() -> None:
     """Without it, there is no mode left in which an open could succeed (UIO-066, UIO-068)."""
 

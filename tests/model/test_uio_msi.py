@@ -212,7 +212,7 @@ def test_refused_enabling_is_forwarded_and_not_counted() -> None:
 
 def test_too_few_vectors_fail_or_shrink() -> None:
     """Row 19: with a smaller max_vectors the range of sets is smaller too."""
-    refused, fewer = outcomes(after(Probe()), Open(), Answers(pci_enable_msix=1))
+    refused, fewer, *_ = outcomes(after(Probe()), Open(), Answers(pci_enable_msix=1))
 
     assert (refused.result, refused.state.opens) == (-ENOSPC, 0)
     assert (fewer.result, fewer.state.limit, model.view(fewer.state).enabled) == (0, 1, 1)
