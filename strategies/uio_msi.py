@@ -741,6 +741,8 @@ SCOPES: dict[str, Scope] = {
         INTX,
         (*_walk_through(0), Step(ConfigIntx(True)), Step(ConfigIntx(False)), Step(OtherInterrupt())),
         depth=6,
+        states=158,
+        transitions=810,
         profiles=frozenset({"as-posted"}),
     ),
     "intx-writes": Scope(
@@ -765,6 +767,8 @@ SCOPES: dict[str, Scope] = {
         INTX,
         (*_BRIEF, *_handled_inside((_SET_B, _UNSET, Close()), SetIntx(True), 14, 5)),
         depth=4,
+        states=20,
+        transitions=1064,
     ),
     "intx-races-4.1": Scope(
         Config(vectors=0, core_41=True),
