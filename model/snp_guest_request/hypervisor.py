@@ -635,12 +635,12 @@ def continue_(state: State, op: Continue, env: Answers, profile: Profile) -> Out
     pending = state.vcpus[op.vcpu].pending
     assert isinstance(pending, ExtGuestRequest)
     state = _with_vcpu(state, op.vcpu, pending=None)
-    if op.ret == 0 and env.ratelimit:
-        return Outcome(state, answer(BUSY_INFO2), c.RATE, also=(c.NO_ACTION, c.HALVES))
     if op.ret == 0:
         filled = state
         if op.npages and _writable(state.vms[VM_OF[op.vcpu]], _data(pending)):
             filled = _with_page(state, VM_OF[op.vcpu], _data(pending), "user")
+        if env.ratelimit:
+            return Outcome(filled, answer(BUSY_INFO2), c.RATE, also=(c.NO_ACTION, c.HALVES))
         outcomes = _tuple(_forwarded(filled, pending, env, profile, (c.CERTS_ANSWER, c.GHCB_SNAPSHOT)))
         # The lock was free in between: the request page may have to be read again.
         return tuple(replace(o, breaches=tuple(b for b in o.breaches if b is not c.TYPE_OF_SNAPSHOT)) for o in outcomes)

@@ -16,7 +16,15 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 import conformance.environment.snp_guest_request as environment
-from conformance.candidates.builtin.snp_guest_request import CANDIDATES, AsPosted, GuestDriver, InPlace, Stub, Upstream
+from conformance.candidates.builtin.snp_guest_request import (
+    CANDIDATES,
+    AsPosted,
+    GuestDriver,
+    InPlace,
+    Stub,
+    Throttled,
+    Upstream,
+)
 from conformance.candidates.builtin.snp_guest_request.kvm import Sev, Svm, psp_pa
 from conformance.candidates.defect import Defect
 from conformance.candidates.defects.snp_guest_request import DEFECTS
@@ -753,6 +761,40 @@ def test_moved_vm_may_take_its_lock_along() -> None:
 
     steps = (GuestRequest(0), MoveFrom(), GuestRequest(2), VmDestroy(0), GuestRequest(2), VmDestroy(1), Boot(0))
     assert run(TakesLock, *steps).failure is None
+
+
+def test_page_that_a_request_leaves_alone_still_holds_what_it_held() -> None:
+    """It was firmware's for a while, and other certificates with the same beginning are installed since."""
+    report = run(
+        InPlace,
+        CloseFd(0),
+        SetInstanceCerts(0, "B", 4096),
+        ExtGuestRequest(),
+        SetInstanceCerts(0, "B", 1),
+        GuestRequest(resp="D"),
+    )
+
+    assert report.failure is None
+
+
+def test_rate_may_be_asked_for_once_more_after_userspace() -> None:
+    """SNP-045: a request that continues is told BUSY like any other."""
+    steps = (ExtGuestRequest(), Continue(ret=28), ExtGuestRequest(), Continue())
+
+    report = run(Throttled, *steps, certs=True, throttle=True)
+
+    assert report.failure is None
+    assert report.warnings == []
+
+
+def test_certificates_being_set_again_belong_to_either_tcb() -> None:
+    """SNP-060: the request runs between the exchange of the blob and the end of the call that made it."""
+    both = Parallel(Step(ExtGuestRequest()), Step(HostSetExtConfig("I", 4096, 2)), (0, 10))
+
+    report = run(InPlace, HostSetExtConfig("I", 4096, 1), Step(both))
+
+    assert report.failure is None
+    assert report.warnings == []
 
 
 def test_decommissioned_asid_is_kept_back() -> None:

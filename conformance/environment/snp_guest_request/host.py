@@ -800,14 +800,18 @@ class Host(Environment):
         return page
 
     def _judge_signer(self) -> None:
-        """Host certificates that this request copied belong to the TCB that the report shows (SNP-060)."""
+        """Host certificates that this request copied belong to the TCB that the report shows (SNP-060).
+
+        While a blob is being set again for another TCB, nobody can tell which of the two it is.
+        """
         act = self.act
+        being_set = {getattr(other.op, "blob", "") for other in self.acts.values()}
         if self.profile.certs != "kernel" or not self.certs_tcb or type(act.op).__name__ != "ExtGuestRequest":
             return
         for page in self.watched[act.vm]:
             if page.dirty:
                 name = chr(page.data[0])
-                copied = name in self.certs_tcb and name in blobs_in(page.data[:16])
+                copied = name in self.certs_tcb and name not in being_set and name in blobs_in(page.data[:16])
                 if copied and act.op.message == "report":
                     wanted = self.certs_tcb[name]
                     self.require(

@@ -117,7 +117,12 @@ def guest_page(vm: int, name: str) -> Page:
 
 @lru_cache(maxsize=256)
 def blob_bytes(name: str, length: int) -> bytes:
-    """Certificates called `name`: each 16 bytes say whose and which they are, in small letters after page 0."""
+    """Certificates called `name`: each 16 bytes say whose and which they are, in small letters after page 0.
+
+    Fewer than that begin like none that is longer.
+    """
+    if length < 16:
+        return bytes((0x80 | ord(name),)) * length
     names = ((name if at < PAGE_SIZE else name.lower(), at) for at in range(0, length + 16, 16))
     return "".join(f"{letter}{length:05x}{at:010x}" for letter, at in names).encode()[:length]
 

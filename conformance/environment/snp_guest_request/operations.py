@@ -540,6 +540,8 @@ class Operations(Host):
         names = set()
         for page in self.dirty:
             page.dirty = False
+            if page.before == page.data:
+                continue
             if page in self.watched[page.vm]:
                 newest = [self.current[who] for who in (page.vm, HOST) if who in self.current]
                 page.label = classify(page, self.responses, self.installed, newest)
