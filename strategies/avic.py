@@ -306,9 +306,7 @@ SHAPES: dict[type, Shape] = {
         points=40,
     ),
     s.TagsPass: Shape(_all(next=Domain((1, 0xFFFFF), (0xFFFFE, 0, 2, 0xFFFFFFFF))), weight=0.2),
-    s.VcpuFree: Shape(
-        _all(id=NEW_IDS, vm=Domain((0,), (1,))), weight=0.3, beside=(s.VcpuCreate, s.VcpuFree), points=40
-    ),
+    s.VcpuFree: Shape(_all(id=NEW_IDS, vm=Domain((0,), (1,))), weight=0.3),
     s.VcpuReset: Shape(_all(id=IDS, init=BOOLEAN), weight=0.6),
     s.VmcbReinit: Shape(_all(id=IDS), weight=0.3),
     s.Enter: Shape(_all(id=IDS, tpr=Domain((-1, 0x20, 0), (0x40, 0xFF)), vm=Domain((0,), (1,))), weight=0.6),
@@ -885,9 +883,6 @@ RACES: dict[str, Race] = {
     ),
     "creation beside an IPI to it": _race(RUNNING, s.VcpuCreate(2), s.GuestIpi(0, 2)),
     "creation beside an inhibit": _race(RUNNING, s.VcpuCreate(2), _INHIBIT),
-    "free beside creation": _race(Config(vcpus=(0,)), s.VcpuFree(0), s.VcpuCreate(1)),
-    "free beside free": _race(Config(vcpus=(0, 1)), s.VcpuFree(0), s.VcpuFree(1)),
-    "free beside creation of its id": _race(Config(vcpus=(0, 1)), s.VcpuFree(0), s.VcpuCreate(0)),
     "blocking beside an IPI": _race(RUNNING, s.Exit(1), s.Block(1), s.GuestIpi(0, 1)),
     "blocking beside a logical IPI": _race(RUNNING, s.Exit(1), s.Block(1), s.GuestIpi(0, 2, logical=True)),
     "blocking beside delivery": _race(RUNNING, s.Exit(1), s.Block(1), s.Deliver(1, 0x52)),
@@ -1024,12 +1019,13 @@ _PARALLEL = tuple(
 
 
 def _at_once(*pairs: tuple[Any, Any], points: range) -> tuple[Step, ...]:
-    """Both orders of starting, with one switch."""
+    """Both orders of starting, with one switch: those in the middle first, then those between the ones before."""
+    middle = sorted(range(len(points)), key=lambda n: (-(n + 1 & -(n + 1)), n))
     return tuple(
-        Step(Parallel(Step(one), Step(other), (k,)))
+        Step(Parallel(Step(one), Step(other), (points[n],)))
+        for n in middle
         for left, right in pairs
         for one, other in ((left, right), (right, left))
-        for k in points
     )
 
 
@@ -1040,7 +1036,6 @@ _TOGETHER = _at_once(
     (s.VcpuCreate(2), s.Inhibit(INHIBIT_IRQWIN, True)),
     points=range(1, 48, 3),
 )
-_FREEING = _at_once((s.VcpuFree(0), s.VcpuFree(1)), (s.VcpuFree(0), s.VcpuCreate(2)), points=range(24))
 _ENDING = (
     *_steps(s.UpdateIrte(0, 0), s.Exit(0), s.Block(0)),
     *_at_once((s.VmDestroy(), s.IommuPost(0)), points=range(12)),
@@ -1188,7 +1183,6 @@ SCOPES: dict[str, Scope] = {
         needs=frozenset({"layer-t", "exits", "posted"}),
     ),
     "two at once": Scope(RUNNING, _TOGETHER, depth=1, needs=frozenset({"layer-t", "exits", "posted"})),
-    "two ends at once": Scope(Config(vcpus=(0, 1)), _FREEING, depth=1, needs=_T),
     "two routes": Scope(
         Config(vcpus=(0,), running=True, enabled=True),
         _steps(
@@ -1257,7 +1251,6 @@ PINNED = {
     "posted": (182, 929),
     "posted to one": (8, 111),
     "two at once": (6, 128),
-    "two ends at once": (3, 96),
     "end beside an interrupt": (8, 59),
     "two routes": (57, 180),
     "reset in x2APIC mode": (6, 10),

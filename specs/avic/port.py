@@ -118,7 +118,7 @@ class Candidate(Protocol):
         """
 
     def vcpu_free(self, vcpu: int) -> None:
-        """Free a vCPU that was created."""
+        """Free a vCPU that was created; one that did more than a RESET is freed with nothing beside it."""
 
     def vcpu_reset(self, vcpu: int, init: int) -> None:
         """RESET (`init` 0; follows each creation) or INIT."""

@@ -73,7 +73,7 @@ class TablesWithTheFirstVcpu(Upstream):
 
 
 class Chatty(Upstream):
-    """Whatever is harmless is done too often: requests, kicks, doorbells, wake-ups, flushes, barriers."""
+    """Whatever is harmless is done too often: requests, kicks, doorbells, wake-ups, flushes, looks, locks, routes."""
 
     def _change_inhibits(self, kvm: Kvm, reasons: int, value: int) -> None:
         mask = kvm.inhibits & ~reasons | value
@@ -112,6 +112,28 @@ class Chatty(Upstream):
         self.port.smp_mb()
         super()._deliver(v, vector, level)
         self.port.smp_mb()
+
+    def _recalculate_map(self, kvm: Kvm) -> None:
+        self.port.lock("map", kvm.vm)
+        super()._recalculate_map(kvm)
+        self.port.unlock("map", kvm.vm)
+
+    def update_irte(self, irq: int, vcpu: int, vector: int) -> int:
+        self.port.set_vcpu_affinity(irq, 0, 0, 0)
+        return super().update_irte(irq, vcpu, vector)
+
+    def vm_pre_destroy(self, vm: int) -> None:
+        super().vm_pre_destroy(vm)
+        super().vm_pre_destroy(vm)
+
+    def vcpu_blocking(self, vcpu: int) -> int:
+        v = self.vcpus[vcpu]
+        if self._has_interrupt(v) >= 0:
+            v.blocking = True
+            if v.apicv_active:
+                self._put(v, log=True)
+            return 1
+        return super().vcpu_blocking(vcpu)
 
 
 class RebuildsTheTable(Upstream):
@@ -236,29 +258,3 @@ class StaysInHostMode(Upstream):
         else:
             self.port.kick(v.handle)
             self.port.wake(v.handle)
-
-
-class LooksTwice(Upstream):
-    """Another lock around the map, routes that pass through host mode, and two looks before sleep."""
-
-    def _recalculate_map(self, kvm: Kvm) -> None:
-        self.port.lock("map", kvm.vm)
-        super()._recalculate_map(kvm)
-        self.port.unlock("map", kvm.vm)
-
-    def update_irte(self, irq: int, vcpu: int, vector: int) -> int:
-        self.port.set_vcpu_affinity(irq, 0, 0, 0)
-        return super().update_irte(irq, vcpu, vector)
-
-    def vm_pre_destroy(self, vm: int) -> None:
-        super().vm_pre_destroy(vm)
-        super().vm_pre_destroy(vm)
-
-    def vcpu_blocking(self, vcpu: int) -> int:
-        v = self.vcpus[vcpu]
-        if self._has_interrupt(v) >= 0:
-            v.blocking = True
-            if v.apicv_active:
-                self._put(v, log=True)
-            return 1
-        return super().vcpu_blocking(vcpu)

@@ -325,7 +325,16 @@ class PublishedEarly(Repaired):
             error = self._avic_vm_init(kvm)
             if error:
                 return error
-        return super().vcpu_create(vm, vcpu, apic_id)
+        error = super().vcpu_create(vm, vcpu, apic_id)
+        if error and not kvm.vcpus:
+            self._avic_vm_uninit(kvm)
+        return error
+
+    def vcpu_free(self, vcpu: int) -> None:
+        kvm = self.vcpus[vcpu].kvm
+        super().vcpu_free(vcpu)
+        if not kvm.vcpus:
+            self._avic_vm_uninit(kvm)
 
 
 class CountedInTwoSteps(PublishedEarly):
@@ -340,15 +349,13 @@ class CountedInTwoSteps(PublishedEarly):
 
     def vcpu_free(self, vcpu: int) -> None:
         kvm = self.vcpus[vcpu].kvm
-        super().vcpu_free(vcpu)
+        Repaired.vcpu_free(self, vcpu)
         data = kvm.arch_data
         if data is None:
             return
-        if data.count == 0:
-            self._avic_vm_uninit(kvm)
-            return
-        self.port.smp_mb()
-        data.count -= 1
+        if data.count > 0:
+            self.port.smp_mb()
+            data.count -= 1
         if data.count == 0:
             self._avic_vm_uninit(kvm)
 
