@@ -195,11 +195,11 @@ def vcpu_create(state: State, op: VcpuCreate, env: Answers, profile: Profile) ->
         slowly = Outcome(passing, 0, because=c.OTHER_VCPUS_KEEP_REGISTERS)
         if not big:
             return outcome, slowly
-        if not profile.inhibits_big_ids:
-            return outcome, slowly, Outcome(state, -EINVAL, because=because)
         mask = vm.inhibits | 1 << INHIBIT_PHYSICAL_ID_TOO_BIG  # whether the inhibit outlives the vCPU is not said
-        kept = with_vm(state, op.vm, Vm(vm.irqchip, vm.max_vcpu_ids, mask))
-        return outcome, slowly, Outcome(settled(kept), 0, because=because)
+        kept = Outcome(settled(with_vm(state, op.vm, Vm(vm.irqchip, vm.max_vcpu_ids, mask))), 0, because=because)
+        if not profile.inhibits_big_ids:
+            return outcome, slowly, kept, Outcome(state, -EINVAL, because=because)
+        return outcome, slowly, kept
     new = Vcpu(op.vm, op.id, reset_registers(op.id, XAPIC), default_base(op.id))
     vcpus = tuple(sorted((*state.vcpus, new), key=lambda v: (v.vm, v.id)))
     after = with_vcpus(state, vcpus)

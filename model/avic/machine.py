@@ -60,11 +60,13 @@ class _Anything:
         return "anything"
 
 
-def boot(config: Config) -> tuple[Any, ...]:
-    """Operations that bring about the vCPUs of a configuration."""
+def boot(config: Config, profile: Profile) -> tuple[Any, ...]:
+    """Operations that bring about the vCPUs of a configuration, but for those whose creation may be refused."""
     if not config.vcpus:
         return ()
-    ids = config.vcpus
+    host, _ = lifecycle.detected(setup_of(config), profile)
+    free = profile.inhibits_big_ids or not host.avic or not config.irqchip
+    ids = [i for i in config.vcpus if free or i <= host.max_id]
     ops: list[Any] = [s.VmCreate(0, config.irqchip, config.max_vcpu_ids)]
     ops += [s.VcpuCreate(i) for i in ids]
     if config.x2apic:
@@ -85,7 +87,7 @@ def initial(config: Config, profile: Profile) -> State:
     """
     host, _ = lifecycle.detected(setup_of(config), profile)
     state = State(config, host)
-    for op in boot(config):
+    for op in boot(config, profile):
         outcomes = step(state, op, Answers(), profile)
         state = (outcomes if isinstance(outcomes, Outcome) else outcomes[0]).state
     return state

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from conformance.environment.avic.hardware import Cpu, Vmcb
+from conformance.environment.avic.hardware import CACHED, Cpu, Vmcb
 from conformance.environment.avic.memory import Page
 from conformance.verdict import Violation
 from model.avic.apic import logical_index, mode_of
@@ -39,10 +39,15 @@ def resources(env: Calls) -> tuple[Any, ...]:
     slots = {key: value[:2] for key, value in memory.slots.items() if value[:2] != ACCESS_PAGE}
     pages = {address for address, page in memory.pages.items() if not page.guest}
     held = [(p.address, p.references, p.maps) for p in memory.pages.values() if p.references or p.maps]
-    vmcbs = {cpu.handle: dict(cpu.vmcb.fields) for cpu in env.cpus.values() if cpu.vmcb is not None}
+    vmcbs = {cpu.handle: _pointed(cpu.vmcb) for cpu in env.cpus.values() if cpu.vmcb is not None}
     named = [memory.pages[a] for a in env.tables if a in memory.pages]
     tables = {page.address: {i: page.words[i] for i in page.live} for page in named if page.live}
     return pages, set(env.handles), slots, sorted(held), vmcbs, tables
+
+
+def _pointed(vmcb: Vmcb) -> tuple[int, ...]:
+    """What a VMCB points at: whether AVIC is active may change with the inhibits."""
+    return tuple(vmcb.get(offset) & ADDRESS_BITS for offset in CACHED)
 
 
 def logical_table(env: Calls, vm: int) -> Page | None:

@@ -111,7 +111,7 @@ class World(Calls):
             return
         config = self.config
         self._setup(self.loaded)
-        ops = boot(config)
+        ops = boot(config, self.profile)
         for n, op in enumerate(ops, 1):
             self.booting = n < len(ops)
             result = self.perform(op)
