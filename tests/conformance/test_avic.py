@@ -28,7 +28,7 @@ from model.avic import state as s
 from model.avic.routing import Message
 from model.step import Fault, Step
 from specs.avic.registers import APIC_DFR, APIC_LDR, CLUSTER, ENOMEM
-from strategies.avic import APICS, RESET, RUNNING, SCOPES
+from strategies.avic import APICS, RESET, RUNNING, SCOPES, THREE
 
 AVIC = subsystem("avic")
 
@@ -193,6 +193,96 @@ def test_logged_interrupt_wakes() -> None:
             return 0
 
     assert cited(judged(Sleepy, RUNNING, s.UpdateIrte(0, 0), s.Exit(0), s.Block(0), s.IommuPost(0))) == "AVIC-092"
+
+
+# -- single mistakes, each in the operation that shows it
+
+
+class _InvalidForAWhile(Upstream):
+    def _publish(self, v: Any) -> None:
+        self.port.write64(v.kvm.phys_table, 8 * v.id, 0)
+        super()._publish(v)
+
+
+class _ValidBeforeCleared(Upstream):
+    def _handle_ldr_update(self, v: Any) -> None:
+        old, v.ldr = v.ldr, self._reg(v, APIC_LDR) >> 24
+        self._install_logical(v)
+        if self.logical_index(old, v.dfr) >= 0:
+            self.port.write32(v.kvm.logical_table, 4 * self.logical_index(old, v.dfr), 0)
+
+
+class _TellsIrtesLate(Upstream):
+    def _put(self, v: Any, log: bool) -> None:
+        irqs, v.irqs = v.irqs, {}
+        super()._put(v, log)
+        v.irqs = irqs
+        for irq in irqs:
+            self.port.iommu_update_ga(irq, -1, int(log))
+
+
+class _EmulatesOnceMore(Upstream):
+    def incomplete_ipi_exit(self, vcpu: int, info1: int, info2: int) -> int:
+        self.port.emulate_instruction(vcpu)
+        return super().incomplete_ipi_exit(vcpu, info1, info2)
+
+
+class _KeepsSilent(Upstream):
+    def incomplete_ipi_exit(self, vcpu: int, info1: int, info2: int) -> int:
+        return 1 if info2 >> 32 == 3 else super().incomplete_ipi_exit(vcpu, info1, info2)
+
+
+class _InterceptsRunning(Upstream):
+    def inhibit(self, vm: int, reason: int, on: int) -> None:
+        for v in self.vms[vm].vcpus.values():
+            self.port.set_cr8_intercept(v.handle, 1)
+        super().inhibit(vm, reason, on)
+
+
+class _TakesAnyTag(Upstream):
+    def _vm_init(self, kvm: Any) -> int:
+        taken, self.hash = self.hash, {}
+        error = super()._vm_init(kvm)
+        self.hash = taken | self.hash
+        return error
+
+
+class _ForgetsTheLogicalEntry(Upstream):
+    def vcpu_free(self, vcpu: int) -> None:
+        self.vcpus[vcpu].ldr = 0
+        super().vcpu_free(vcpu)
+
+
+class _InhibitsEveryVm(Upstream):
+    def inhibit(self, vm: int, reason: int, on: int) -> None:
+        for n in self.vms:
+            super().inhibit(n, reason, on)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "config", "ops", "clause"),
+    [
+        (_InvalidForAWhile, RUNNING, (s.Put(1), s.Load(1, 0x30)), "AVIC-032"),
+        (_ValidBeforeCleared, RUNNING, (s.GuestWrite(0, APIC_LDR, 4 << 24),), "AVIC-041"),
+        (_TellsIrtesLate, RUNNING, (s.UpdateIrte(0, 1), s.Put(1)), "AVIC-094"),
+        (_EmulatesOnceMore, RUNNING, (s.Put(1), s.GuestIpi(0, 1)), "AVIC-068"),
+        (_KeepsSilent, RUNNING, (s.RawIpiExit(0, 0x41, 3 << 32),), "AVIC-073"),
+        (_InterceptsRunning, RUNNING, (s.Inhibit(3),), "AVIC-019"),
+        (_TakesAnyTag, Config(), (s.VmCreate(0), s.TagsPass(0), s.VmCreate(1)), "AVIC-063"),
+        (_ForgetsTheLogicalEntry, THREE, (s.Put(1), s.VcpuFree(1)), "AVIC-038"),
+        (
+            _InhibitsEveryVm,
+            Config(vcpus=(0,)),
+            (s.VmCreate(1), s.VcpuCreate(0, 1), s.Inhibit(3), s.Enter(0, vm=1)),
+            "AVIC-085",
+        ),
+    ],
+)
+def test_a_single_mistake_is_named(
+    candidate: Callable[[Any], Any], config: Config, ops: tuple[Any, ...], clause: str
+) -> None:
+    """Each of these drivers differs from the correct one in one place."""
+    assert cited(judged(candidate, config, *ops)) == clause
 
 
 # -- the shipped candidates
