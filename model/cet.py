@@ -797,6 +797,12 @@ def new_vcpu(state: State, cpuid: Cpuid) -> Vcpu:
     return Vcpu(cpuid, cpuid.shstk and state.shstk, cpuid.ibt and state.ibt, cpuid.xss & state.xss)
 
 
+def _given(state: State, q: Cpuid) -> tuple[bool, bool, bool, bool, int]:
+    """What a guest gets of a CPUID."""
+    host = state.host
+    return q.shstk and state.shstk, q.ibt and state.ibt, q.lm and host.lm, q.xsaves and host.xsaves, q.xss & state.xss
+
+
 def advertised(state: State) -> tuple[int, ...]:
     """The CET MSRs in the index list, by number."""
     listed: tuple[int, ...] = ()
@@ -1161,13 +1167,13 @@ def vendor_init(state: State, op: VendorInit) -> Outcome:
     return Outcome(new, (0, shstk, ibt), because=because)
 
 
-def configure(state: State, op: Create | Destroy | SetCpuid | SetFilter, env: Answers) -> Outcome:
+def configure(state: State, op: Create | Destroy | SetCpuid | SetFilter, env: Answers) -> Outcomes:
     """Create and destroy vCPUs, set their CPUID and the MSR filter.
 
     Returns:
         0        done
         -ENOMEM  no fpstate; no vCPU was created
-        -EINVAL  another CPUID after the first run
+        -EINVAL  another CPUID after the first run; 0 if it differs only in what KVM does not give anyway
     """
     match op:
         case Create(slot, cpuid):
@@ -1181,7 +1187,9 @@ def configure(state: State, op: Create | Destroy | SetCpuid | SetFilter, env: An
         case SetCpuid(slot, cpuid):
             v = _vcpu(state, slot)
             if v.ran and cpuid != v.asked:
-                return Outcome(state, -c.EINVAL, because=c.FILTER_INTERCEPTS)
+                refused = Outcome(state, -c.EINVAL, because=c.FILTER_INTERCEPTS)
+                same = _given(state, cpuid) == _given(state, v.asked)
+                return (refused, replace(refused, result=0)) if same else refused
             if cpuid == v.asked:
                 return Outcome(state, 0, because=c.FILTER_INTERCEPTS)
             new = replace(new_vcpu(state, cpuid), denied=v.denied, wp=v.wp, area=v.area, smram=v.smram)
@@ -1808,7 +1816,7 @@ def migrate(state: State, op: Migrate) -> Outcome:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What hardware and memory show after a step; the last four by slot, None where nothing is demanded."""
+    """What hardware and memory show after a step; all but the first by slot, None where nothing is demanded."""
 
     s_cet: tuple[int, ...]
     """S_CET of each physical CPU, with no guest running."""
@@ -1818,14 +1826,6 @@ class View:
     """The SSP slot."""
     area: tuple[tuple[int, int, int] | None, ...]
     """S_CET, SSP and table in vmcs12 or vmcb12, outside L2."""
-    pointers: tuple[int | None, ...]
-    """Intercepts of PL0..PL3_SSP in L1, READ and WRITE of each from bit 0."""
-    controls: tuple[int | None, ...]
-    """Intercepts of U_CET and S_CET in L1."""
-    table: tuple[int | None, ...]
-    """Intercepts of INT_SSP_TAB in L1."""
-    l2: tuple[int | None, ...]
-    """Intercepts of U_CET, S_CET and PL0..PL3_SSP in L2."""
 
 
 VIEW_CLAUSES: dict[str, Clause] = {
@@ -1833,23 +1833,7 @@ VIEW_CLAUSES: dict[str, Clause] = {
     "crs": c.CET_NEEDS_WP,
     "smram": c.SSP_THROUGH_SMRAM,
     "area": c.L2_STORED,
-    "pointers": c.PASS_WITH_SHSTK,
-    "controls": c.CET_INTERCEPTS,
-    "table": c.TABLE_INTERCEPTED,
-    "l2": c.L2_INTERCEPTS,
 }
-
-
-def stopped(state: State, v: Vcpu) -> tuple[int, int]:
-    """Intercepts that L0 must have: of U_CET and S_CET, of PL0..PL3_SSP."""
-    controls = 0 if v.shstk or (v.ibt and state.host.vendor == "intel") else 0xF
-    pointers = 0 if v.shstk else 0xFF
-    for msr in v.denied:
-        if msr in c.CONTROL_MSRS:
-            controls |= 3 << 2 * PLACE[msr]
-        elif msr in c.POINTER_MSRS:
-            pointers |= 3 << 2 * (PLACE[msr] - PL0)
-    return controls, pointers
 
 
 def view(state: State) -> View:
@@ -1857,50 +1841,15 @@ def view(state: State) -> View:
     crs: list[tuple[bool, bool] | None] = []
     smram: list[int | None] = []
     area: list[tuple[int, int, int] | None] = []
-    pointers: list[int | None] = []
-    controls: list[int | None] = []
-    table: list[int | None] = []
-    l2: list[int | None] = []
     for v in state.vcpus:
         crs.append(None if v is None or v.dead else (v.wp, v.cet))
         smram.append(None if v is None else v.smram)
         area.append(None if v is None or v.l2 is not None else v.area)
-        pointer = control = tables = nested = None
-        if v is not None and v.live and state.exact and not v.dead:
-            control, pointer = stopped(state, v)
-            if v.l2 is None:
-                tables = 3
-            else:
-                nested = control | pointer << 4
-                for msr in v.l2.intercepts:
-                    nested |= 3 << 2 * PLACE[msr] if msr in c.MSRS[:6] else 0
-                control = pointer = None
-        pointers.append(pointer)
-        controls.append(control)
-        table.append(tables)
-        l2.append(nested)
-    return View(
-        (state.host.s_cet,) * CPUS,
-        tuple(crs),
-        tuple(smram),
-        tuple(area),
-        tuple(pointers),
-        tuple(controls),
-        tuple(table),
-        tuple(l2),
-    )
+    return View((state.host.s_cet,) * CPUS, tuple(crs), tuple(smram), tuple(area))
 
 
-def cite(state: State, _op: Operation, field: str, expected: View, got: View) -> Clause | None:
-    """A better clause than the view field's: who lacks the feature, what the filter denies."""
-    if field == "pointers":
-        for v, want, have in zip(state.vcpus, expected.pointers, got.pointers, strict=True):
-            if want != have and v is not None:
-                if not v.shstk:
-                    return c.INTERCEPT_WITHOUT_SHSTK
-                return c.FILTER_INTERCEPTS if v.denied else None
-    if field == "controls" and any(v is not None and v.denied for v in state.vcpus):
-        return c.FILTER_INTERCEPTS
+def cite(state: State, _op: Operation, field: str, _expected: View, _got: View) -> Clause | None:
+    """A better clause than the view field's."""
     if field == "area" and state.host.vendor == "amd":
         return c.VMRUN_SWITCHES
     return None

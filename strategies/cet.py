@@ -171,7 +171,9 @@ CPUIDS = tuple(
     for lm, xsaves, shstk, ibt in product((True, False), (True, False), (True, False), (True, False))
 )
 CPUID: Domain[m.Cpuid] = Domain(CPUIDS[:4], (*CPUIDS[4:], m.Cpuid(xss=0x800), m.Cpuid(xss=0)))
-DENIED: Domain[tuple[int, ...]] = Domain(((), (c.PL0_SSP,), (c.S_CET, c.PL3_SSP)), ((c.U_CET,), (c.XSS,)))
+DENIED: Domain[tuple[int, ...]] = Domain(
+    ((), (c.PL0_SSP,), (c.S_CET, c.PL3_SSP)), ((c.U_CET, c.PL1_SSP), (c.INT_SSP_TAB, c.PL2_SSP), (c.XSS,))
+)
 
 
 def areas() -> tuple[m.Area, ...]:
@@ -609,8 +611,16 @@ def _bypass() -> tuple[Step, ...]:
     )
 
 
-FITTING = {**{msr: tag(0, msr) for msr in c.MSRS}, c.U_CET: 1, c.S_CET: 1, c.XSS: 0x1800}
-"""A value for each MSR."""
+FITTING = {
+    c.U_CET: 0xFFFF_FFFF_FFFF_C43F,
+    c.S_CET: 0xFFFF_FFFF_FFFE_C83F,
+    **{msr: 0xFFFF_FFFF_FFFF_FFFC ^ (msr & 0xF) << 16 for msr in c.POINTER_MSRS},
+    c.INT_SSP_TAB: 0xFFFF_FFFF_FFF7_FFFF,
+    c.XSS: 0x1800,
+}
+"""A value for each MSR with as many bits as it may have, so that one which gets lost is missed; no two are alike."""
+PLAIN = {**{msr: tag(0, msr) for msr in c.MSRS}, c.U_CET: 1, c.S_CET: 1, c.XSS: 0x800}
+"""A value for each MSR that most vCPUs with the feature take."""
 
 
 def _registers_of_host() -> Iterator[Step]:
@@ -633,6 +643,40 @@ def _registers_of_guest() -> Iterator[Step]:
     yield from (Step(m.Wrmsr(0, msr, FITTING[msr], emulated=True)) for msr in (c.U_CET, c.S_CET, c.PL3_SSP))
     yield Step(m.WriteSsp(0, tag(0, 0xF)))
     yield from (Step(op) for op in (m.Init(0), m.Preempt(0, 1)))
+
+
+def _presence() -> Iterator[Step]:
+    """Every register there may be, by every way to it: what a vCPU has, and what it makes of what it has not."""
+    for msr in (*c.MSRS, 0x6A9):
+        reg = c.ONE_REG_MSR | msr
+        yield Step(m.GetMsrs(0, (msr,)))
+        yield Step(m.GetOneReg(0, reg))
+        for value in (0, PLAIN.get(msr, 8)):
+            yield Step(m.SetMsrs(0, ((msr, value),)))
+            yield Step(m.SetOneReg(0, reg, value))
+    yield Step(m.GetOneReg(0, c.ONE_REG_GUEST_SSP))
+    yield Step(m.SetOneReg(0, c.ONE_REG_GUEST_SSP, 0))
+    yield Step(m.SetOneReg(0, c.ONE_REG_GUEST_SSP, 0x1000))
+    yield Step(m.SetSregs(0, True, True))
+    yield Step(m.Run(0))
+    for msr, emulated in product((*c.MSRS, 0x6A9, c.INTERNAL_GUEST_SSP), (False, True)):
+        yield Step(m.Rdmsr(0, msr, emulated))
+        for value in (0, PLAIN.get(msr, 8)):
+            yield Step(m.Wrmsr(0, msr, value, emulated))
+
+
+def _zero(msr: int) -> tuple[Step, ...]:
+    """One register, written and cleared by every way to it."""
+    values = (PLAIN[msr], 0)
+    return (
+        Step(m.Rdmsr(0, msr)),
+        Step(m.Rdmsr(0, msr, emulated=True)),
+        Step(m.GetMsrs(0, (msr,))),
+        Step(m.Run(0)),
+        Step(m.Leave(0)),
+        *(Step(m.Wrmsr(0, msr, value, emulated)) for value, emulated in product(values, (False, True))),
+        *(Step(m.SetMsrs(0, ((msr, value),))) for value in values),
+    )
 
 
 def _stale() -> tuple[Step, ...]:
@@ -701,15 +745,34 @@ def _userspace() -> tuple[Step, ...]:
     )
 
 
+WITHOUT_CET = m.Host(shstk=False, ibt=False, load_cet_entry=False, load_cet_exit=False, xss=0)
+PRESENCE = {
+    "both": m.Config(vcpus=(m.Cpuid(),)),
+    "shstk": m.Config(vcpus=(SHSTK_ONLY,)),
+    "ibt": m.Config(vcpus=(IBT_ONLY,)),
+    "neither": m.Config(vcpus=(NEITHER,)),
+    "no-lm": m.Config(vcpus=(m.Cpuid(lm=False),)),
+    "no-xsaves": m.Config(vcpus=(m.Cpuid(xsaves=False, xss=0),)),
+    "half-xss": m.Config(vcpus=(m.Cpuid(xss=0x800),)),
+    "host-no-lm": m.Config(m.Host(lm=False), (m.Cpuid(),)),
+    "host-no-ibt": m.Config(m.Host(ibt=False), (m.Cpuid(),)),
+    "host-no-tdp": m.Config(m.Host(tdp=False), (m.Cpuid(),)),
+    "host-no-xsaves": m.Config(m.Host(xsaves=False), (m.Cpuid(),)),
+    "host-no-cet": m.Config(WITHOUT_CET, (m.Cpuid(),)),
+    "amd": m.Config(m.Host(vendor="amd"), (m.Cpuid(),)),
+    "amd-neither": m.Config(AMD, (NEITHER,)),
+    "ignoring-neither": m.Config(vcpus=(NEITHER,), ignore_msrs=True),
+    "ignoring-ibt": m.Config(vcpus=(m.Cpuid(shstk=False, xsaves=False, xss=0),), ignore_msrs=True),
+}
+"""Worlds in which registers are there or not, each for another reason."""
+
+
 def _scopes() -> dict[str, Scope]:
     probes = (m.SupportedXss(), m.MsrIndexList(), m.NestedCapabilities())
     loading = (*(Step(m.VendorInit(host)) for host in HOSTS), *map(Step, probes))
     one, svm = m.Config(vcpus=(m.Cpuid(),)), m.Config(AMD, (SHSTK_ONLY,))
     two = m.Config(vcpus=(m.Cpuid(), m.Cpuid()))
     ignoring = m.Config(vcpus=(NEITHER,), ignore_msrs=True)
-    without_cet = m.Config(
-        m.Host(shstk=False, ibt=False, load_cet_entry=False, load_cet_exit=False, xss=0), (m.Cpuid(),)
-    )
     nested, one_reg = frozenset({"nested"}), frozenset({"one-reg"})
     scopes = {
         "core": Scope(one, _core()),
@@ -729,7 +792,7 @@ def _scopes() -> dict[str, Scope]:
         "emulator": Scope(one, _emulator(), needs=frozenset({"emulator"})),
         "setting-up": Scope(one, _setting_up(), depth=3),
         "setting-up-sev-es": Scope(m.Config(m.Host(vendor="amd", sev_es=True), (m.Cpuid(),)), _setting_up(), depth=3),
-        "setting-up-without-cet": Scope(without_cet, _setting_up(), depth=2),
+        "setting-up-without-cet": Scope(PRESENCE["host-no-cet"], _setting_up(), depth=2),
         "capabilities": Scope(m.Config(vcpus=()), loading, depth=2),
         "nested-vmx": Scope(one, _nested(), depth=2, needs=nested),
         "nested-svm": Scope(svm, _nested(), depth=2, needs=nested),
@@ -739,6 +802,8 @@ def _scopes() -> dict[str, Scope]:
         "guest-values-ignoring": Scope(ignoring, tuple(_guest_values()), depth=2),
         "pair-wide": Scope(two, _pair(range(12)), depth=7, in_gate=False),
     }
+    scopes |= {f"presence-{name}": Scope(config, tuple(_presence()), depth=2) for name, config in PRESENCE.items()}
+    scopes |= {f"zero-{msr:x}": Scope(one, _zero(msr), depth=4) for msr in c.MSRS}
     la57 = m.Config(m.Host(la57=True), (m.Cpuid(),))
     no_xsaves = m.Config(vcpus=(m.Cpuid(xsaves=False, xss=0),))
     scopes["host-values-la57"] = Scope(la57, tuple(_host_values()), depth=1, needs=one_reg)
@@ -750,6 +815,8 @@ def _scopes() -> dict[str, Scope]:
         scopes[f"userspace-{name}"] = Scope(config, _userspace(), depth=2, needs=one_reg)
         scopes[f"host-values-{name}"] = Scope(config, tuple(_host_values()), depth=1, needs=one_reg)
         scopes[f"guest-values-{name}"] = Scope(config, tuple(_guest_values()), depth=2)
+    for name in ("shstk", "ibt"):
+        scopes[f"nested-vmx-{name}"] = Scope(m.Config(vcpus=(features[name],)), _nested(), depth=2, needs=nested)
     return scopes
 
 

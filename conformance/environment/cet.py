@@ -27,8 +27,10 @@ PLACE = {msr: place for place, msr in enumerate(c.MSRS)}
 XSTATE = (U, PL0, PL1, PL2, PL3)
 """Registers of components 11 and 12."""
 POINTERS = (PL0, PL1, PL2)
+BITMAP = c.MSRS[:7]
+"""The MSRs that have bitmap entries."""
 INTERCEPT_ALL = 0x3FFF
-"""READ and WRITE of the seven MSRs that have bitmap entries, two bits each."""
+"""READ and WRITE of each of them, two bits each."""
 CR0_REST = 0x8000_0033
 CR4_REST = 0x20
 """Bits of CR0 and CR4 that never change here."""
@@ -52,8 +54,11 @@ class Virtual:
         "cr0",
         "cr4",
         "dead",
+        "denied",
         "fields",
+        "filtered",
         "fpstate",
+        "ibt",
         "in_use",
         "init",
         "intercepts",
@@ -107,6 +112,10 @@ class Virtual:
         self.init = False
         self.dead = False
         self.shstk = False
+        self.ibt = False
+        self.denied: tuple[int, ...] = ()
+        self.filtered = False
+        """A filter denied something once."""
         self.asked = m.Cpuid()
         self.written: set[int] = {0}
         self.before: tuple[int, ...] = ()
@@ -213,16 +222,11 @@ class Cet(Environment):
         return (vm is not self.vm or type(op) is m.Preempt) and vm.live == vm.loaded == (type(op) in m.WHILE_LIVE)
 
     def view(self) -> m.View:
-        """Registers of the host, and what memory and bitmaps hold for each vCPU."""
+        """Registers of the host, and what memory holds for each vCPU."""
         crs: list[Any] = []
         smram: list[int | None] = []
         area: list[Any] = []
-        pointers: list[int | None] = []
-        controls: list[int | None] = []
-        table: list[int | None] = []
-        l2: list[int | None] = []
         for vm in self.slots:
-            pointer = control = tables = nested = None
             if vm is None:
                 crs.append(None)
                 smram.append(None)
@@ -231,26 +235,7 @@ class Cet(Environment):
                 crs.append(None if vm.dead else (vm.cr0 >> c.CR0_WP & 1 == 1, vm.cr4 >> c.CR4_CET & 1 == 1))
                 smram.append(vm.smram.get(c.SMRAM_SSP, 0))
                 area.append(None if vm.level else self._area(vm))
-                if vm.live and self.managed and not vm.dead:
-                    bits = vm.bitmap[vm.level]
-                    if vm.level:
-                        nested = bits & 0xFFF
-                    else:
-                        control, pointer, tables = bits & 0xF, bits >> 4 & 0xFF, bits >> 12
-            pointers.append(pointer)
-            controls.append(control)
-            table.append(tables)
-            l2.append(nested)
-        return m.View(
-            tuple(regs[S] for regs in self.cpus),
-            tuple(crs),
-            tuple(smram),
-            tuple(area),
-            tuple(pointers),
-            tuple(controls),
-            tuple(table),
-            tuple(l2),
-        )
+        return m.View(tuple(regs[S] for regs in self.cpus), tuple(crs), tuple(smram), tuple(area))
 
     def _area(self, vm: Virtual) -> tuple[int, int, int]:
         get = vm.area.get
@@ -411,16 +396,11 @@ class Cet(Environment):
             self._restore_fpu(vm)
         regs = self.cpus[vm.cpu]
         bits = vm.bitmap[vm.level]
-        if not vm.shstk:
-            self.require(c.INTERCEPT_WITHOUT_SHSTK, bits >> 4 & 0xFF == 0xFF, f"intercepts of PL0..PL3_SSP {bits:#x}")
+        self._intercepts(vm, bits)
         for place in XSTATE:
             if regs[place] not in vm.written and not bits >> 2 * place & c.READ:
                 self._leak(vm, regs[place], f"enters with {hex(c.MSRS[place])} =")
         self.hold(c.NO_LEAK_BETWEEN_VCPUS)
-        if vm.level:
-            for msr in vm.intercepts:
-                passed = ~bits >> 2 * PLACE[msr] & 3
-                self.require(c.L2_INTERCEPTS, not passed, f"L2 reaches {msr:#x}, which L1 intercepts")
         if self.amd:
             self._vmrun(vm, regs)
         elif vm.fields[vm.level].get(c.VM_ENTRY_CONTROLS, 0) >> c.VM_ENTRY_LOAD_CET & 1:
@@ -428,6 +408,41 @@ class Cet(Environment):
             for place, field in zip(SWITCHED, FIELDS, strict=True):
                 regs[place] = fields.get(field, 0)
         return vm
+
+    def _intercepts(self, vm: Virtual, bits: int) -> None:
+        """The bitmap of this entry: what must be stopped, and where the profile prescribes it, what must pass.
+
+        Only entries count, so a candidate may recompute its bitmaps when it asks for them or just before it enters.
+        """
+        if not vm.shstk:
+            self.require(c.INTERCEPT_WITHOUT_SHSTK, bits >> 4 & 0xFF == 0xFF, f"intercepts of PL0..PL3_SSP {bits:#x}")
+        for msr in vm.denied:
+            if msr in BITMAP:
+                stopped = bits >> 2 * PLACE[msr] & 3 == 3
+                self.require(c.FILTER_INTERCEPTS, stopped, f"{msr:#x} is passed through, which the filter denies")
+        if vm.level:
+            for msr in vm.intercepts:
+                if msr in BITMAP:
+                    passed = ~bits >> 2 * PLACE[msr] & 3
+                    self.require(c.L2_INTERCEPTS, not passed, f"L2 reaches {msr:#x}, which L1 intercepts")
+        if self.managed:
+            self._prescribed(vm, bits)
+
+    def _prescribed(self, vm: Virtual, bits: int) -> None:
+        """Interception where the FPU code swaps all registers; L2 may be stopped more often than that."""
+        self.require(c.TABLE_INTERCEPTED, bits >> 2 * TABLE & 3 == 3, f"INT_SSP_TAB is passed through ({bits:#x})")
+        controls = vm.shstk or (vm.ibt and not self.amd)
+        if not controls:
+            self.require(c.CET_INTERCEPTS, bits & 0xF == 0xF, f"intercepts of U_CET and S_CET {bits:#x}")
+        if vm.level:
+            return
+        for msr in BITMAP[:-1]:
+            if msr in vm.denied or not (controls if msr in c.CONTROL_MSRS else vm.shstk):
+                continue
+            clause = c.CET_INTERCEPTS if msr in c.CONTROL_MSRS else c.PASS_WITH_SHSTK
+            if vm.filtered:
+                clause = c.FILTER_INTERCEPTS
+            self.require(clause, not bits >> 2 * PLACE[msr] & 3, f"{msr:#x} is intercepted ({bits:#x})")
 
     def _vmrun(self, vm: Virtual, regs: list[int]) -> None:
         """VMRUN loads the save area, or the processor's copy of it where the clean bit says they agree."""
@@ -665,7 +680,7 @@ class Cet(Environment):
             self.caps = (False, False)
             return result, False, False
         shstk, ibt, _ = self._kvm_caps()
-        self.caps = (shstk and m.capabilities(host)[0], ibt)
+        self.caps = (shstk, ibt)
         return 0, shstk, ibt
 
     def _kvm_caps(self) -> tuple[bool, bool, int]:
@@ -747,7 +762,7 @@ class Cet(Environment):
         result = self.enter_int(self.driver.set_cpuid, vm.number, q.shstk, q.ibt, q.lm, q.xsaves, q.xss)
         if result == 0:
             vm.asked = q
-            vm.shstk = q.shstk and self.caps[0]
+            vm.shstk, vm.ibt = q.shstk and self.caps[0], q.ibt and self.caps[1]
         self._close(vm)
         return result
 
@@ -756,6 +771,8 @@ class Cet(Environment):
         vm = self._thread(op.vcpu)
         self._on(vm, vm.cpu)
         self.enter(self.driver.set_msr_filter, vm.number, op.denied)
+        vm.denied = op.denied
+        vm.filtered = vm.filtered or bool(op.denied)
 
     def run(self, op: m.Run) -> None:
         """KVM_RUN until just before the first VM entry."""

@@ -368,13 +368,48 @@ def test_fpu_managed_candidates_agree_on_other_hosts(candidate: type) -> None:
             assert run(candidate, *life, config=m.Config(host, (cpuid,))).failure is None
 
 
-def test_view_demands_interception_only_where_it_is_prescribed() -> None:
-    """A design that swaps by hand may intercept as it likes."""
-    posted = Cet(ONE, c.PROFILES["as-posted"])
-    posted.start(Repaired)
-    posted.perform(m.Run(0))
+class Everything(Upstream):
+    """Intercepts all there is."""
 
-    assert posted.view().pointers == (None, None)
+    def passes(self, v: Any, msr: int) -> bool:
+        """Nothing passes."""
+        return False
+
+
+class EverythingByHand(Repaired):
+    """The same, in a design that swaps by hand."""
+
+    def passes(self, v: Any, msr: int) -> bool:
+        """Nothing passes."""
+        return False
+
+
+class NothingAfterFilter(Upstream):
+    """Forgets the filter when the CPUID is set."""
+
+    def set_cpuid(self, vcpu: int, *offered: Any) -> int:
+        """As if nothing were denied."""
+        self.vcpus[vcpu].denied = ()
+        return super().set_cpuid(vcpu, *offered)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "config", "before", "clause"),
+    [
+        (Everything, ONE, (), "CET-037"),
+        (Everything, m.Config(vcpus=(NEITHER,)), (), None),
+        (EverythingByHand, ONE, (), None),
+        (NothingAfterFilter, ONE, (m.SetFilter(0, (c.PL3_SSP,)), m.SetCpuid(0, m.Cpuid())), "CET-041"),
+        (Upstream, ONE, (m.SetFilter(0, (c.PL3_SSP,)), m.SetCpuid(0, SHSTK_ONLY)), None),
+    ],
+)
+def test_interception_counts_at_entry(
+    candidate: type, config: m.Config, before: tuple[Any, ...], clause: str | None
+) -> None:
+    """What must pass or be stopped is looked at when the guest is entered, and only where it is prescribed."""
+    failure = run(candidate, *before, m.Run(0), m.Exit(0), config=config).failure
+
+    assert (failure and failure.clause.id) == clause
 
 
 class SharedScratch(Repaired):

@@ -423,23 +423,3 @@ def test_a_read_cites_what_the_value_should_have_survived(ops: tuple[Any, ...], 
     state = after(world(), m.Run(0), *ops)
 
     assert first(state, m.Rdmsr(0, c.PL0_SSP)).because.id == clause
-
-
-def test_intercepts_follow_features_and_filter() -> None:
-    """What must be stopped, as the view shows it."""
-    both = m.view(after(world(), m.Run(0)))
-    neither = m.view(after(world(NEITHER), m.Run(0)))
-    ibt = m.view(after(world(IBT_ONLY), m.Run(0)))
-    filtered = m.view(after(world(), m.SetFilter(0, (c.PL0_SSP, c.S_CET)), m.Run(0)))
-
-    assert (both.controls[0], both.pointers[0], both.table[0]) == (0, 0, 3)
-    assert (neither.controls[0], neither.pointers[0]) == (0xF, 0xFF)
-    assert (ibt.controls[0], ibt.pointers[0]) == (0, 0xFF)
-    assert (filtered.controls[0], filtered.pointers[0]) == (0xC, 3)
-
-
-def test_l2_gets_only_what_both_pass() -> None:
-    """L1's bitmap is added to L0's."""
-    view = m.view(after(world(), m.Run(0), m.NestedEnter(0, m.Area(intercepts=(c.PL0_SSP,)))))
-
-    assert (view.pointers[0], view.l2[0]) == (None, 3 << 4)
