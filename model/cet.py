@@ -223,7 +223,7 @@ class SetFilter:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """KVM_RUN up to the point at which the guest may run: vcpu_load, window, run_begin."""
+    """KVM_RUN up to a first exit: vcpu_load, window, run_begin, window, entry and exit."""
 
     vcpu: int
     cpu: int = 0
@@ -661,7 +661,7 @@ COMPONENTS = {c.CET_U: (U, PL3), c.CET_S: (PL0, PL1, PL2)}
 """Registers of an XSAVES component."""
 ZEROS = (0,) * 9
 
-FRESH, HOST, GUEST, EMULATED_WRITE, XRSTORS, RESET, MIGRATED, NESTED, SMM, SUCCESSOR = range(10)
+FRESH, HOST, GUEST, EMULATED_WRITE, XRSTORS, RESET, MIGRATED, NESTED, SMM, SUCCESSOR, VMRUN = range(11)
 """How a vCPU's values came to be what they are: the last operation that was meant to change some."""
 UNTOUCHED, SWITCHED, MOVED, WINDOW, HALTED, CROSSED, TOGGLED = range(7)
 """What they survived since then, that was not meant to change any."""
@@ -1281,7 +1281,7 @@ def _survival(v: Vcpu, place: int, *, host: bool = False, emulated: bool = False
         return c.LAST_ACCEPTED_VALUE if v.regs[place] else c.ZERO_IS_A_VALUE
     if origin == XRSTORS and host:
         return c.HOST_READS_GUEST_VALUE
-    if origin == NESTED:
+    if origin in (NESTED, VMRUN):
         return _nested_survival(v, place)
     return ORIGINS[origin]
 
@@ -1289,6 +1289,8 @@ def _survival(v: Vcpu, place: int, *, host: bool = False, emulated: bool = False
 def _nested_survival(v: Vcpu, place: int) -> Clause:
     if place not in (S, TABLE, SSP):
         return c.NESTING_KEEPS_USER_STATE
+    if v.origin == VMRUN:
+        return c.VMRUN_SWITCHES
     return c.L1_RESUMES if v.l2 is None else c.L2_STARTS
 
 
@@ -1385,21 +1387,27 @@ def _enabling(v: Vcpu, msr: int) -> tuple[Clause, ...]:
 def xrstors(state: State, op: Xrstors) -> Outcome:
     """The guest restores a component, without an exit. 0, or 1 for #GP where XSS lacks the bit."""
     v = _vcpu(state, op.vcpu)
+    because = _enabled_by(v)
     if not v.regs[XSS] >> op.component & 1:
-        return Outcome(state, 1, because=c.XSS_WRITE)
+        return Outcome(state, 1, because=because)
     regs = v.regs
     places = COMPONENTS[op.component]
     for place, value in zip(places, op.words or (0,) * len(places), strict=True):
         regs = _put(regs, place, value)
     new = _with(_crossed(state, op.vcpu), op.vcpu, replace(v, regs=regs, origin=XRSTORS, since=UNTOUCHED))
-    return Outcome(new, 0, because=c.XSS_WRITE)
+    return Outcome(new, 0, because=because)
+
+
+def _enabled_by(v: Vcpu) -> Clause:
+    """The clause by which XSS enables a component or not."""
+    return ORIGINS[v.origin] if v.origin in (RESET, MIGRATED) else c.XSS_WRITE
 
 
 def xsaves(state: State, op: Xsaves) -> Outcome:
     """The guest saves a component, without an exit."""
     v = _vcpu(state, op.vcpu)
     if not v.regs[XSS] >> op.component & 1:
-        return Outcome(state, None, because=c.XSS_WRITE)
+        return Outcome(state, None, because=_enabled_by(v))
     words = tuple(v.regs[place] for place in COMPONENTS[op.component])
     return Outcome(state, words, because=_survival(v, COMPONENTS[op.component][0]), also=_READ)
 
@@ -1417,7 +1425,7 @@ def _host_read(state: State, v: Vcpu, msr: int) -> tuple[bool, int, Clause]:
     """A host-initiated read: whether it succeeds, its value, and the clause that says so."""
     lacks = _lacks(state, v, msr)
     if msr == c.XSS:
-        return True, v.regs[XSS], _survival(v, XSS, host=True) if v.regs[XSS] else c.XSS_READ
+        return True, v.regs[XSS], _survival(v, XSS, host=True) if v.regs[XSS] or v.origin == RESET else c.XSS_READ
     if lacks is None:
         place = PLACE[msr]
         return True, v.regs[place], _survival(v, place, host=True)
@@ -1590,7 +1598,7 @@ def set_sregs(state: State, op: SetSregs) -> Outcomes:
     """KVM_SET_SREGS. 0, or -EINVAL with nothing changed."""
     v = _vcpu(state, op.vcpu)
     if op.cet and not (v.shstk or v.ibt):
-        return Outcome(state, -c.EINVAL, because=c.CR4_CET_RESERVED)
+        return Outcome(state, -c.EINVAL, because=c.CR4_CET_RESERVED, effect=c.CR4_CET_RESERVED)
     new = replace(v, wp=op.wp, cet=op.cet, since=TOGGLED if op.cet != v.cet else v.since)
     stored = Outcome(_with(state, op.vcpu, new), 0, because=c.SREGS_PAIR)
     if op.cet and not op.wp:
@@ -1670,12 +1678,18 @@ def emulate(state: State, op: Emulate) -> Outcomes:
 # -- SMM
 
 
-def smi(state: State, op: Smi) -> Outcome:
-    """Enter SMM: SSP goes to SMRAM if the vCPU has one, CR4.CET is cleared."""
+def smi(state: State, op: Smi) -> Outcomes:
+    """Enter SMM: SSP goes to SMRAM if the vCPU has one, CR4.CET is cleared.
+
+    Without SHSTK nothing is stored, but who fills the whole map at once leaves a zero there.
+    """
     v = _vcpu(state, op.vcpu)
     smram = v.regs[SSP] if v.shstk else v.smram
     new = replace(v, smm=(v.wp, v.cet), smram=smram, cet=False, origin=SMM, since=UNTOUCHED)
-    return Outcome(_with(state, op.vcpu, new), None, because=c.SSP_THROUGH_SMRAM, also=(c.SMM_CLEARS_CR4,))
+    done = Outcome(_with(state, op.vcpu, new), None, because=c.SSP_THROUGH_SMRAM, also=(c.SMM_CLEARS_CR4,))
+    if v.shstk or not v.smram:
+        return done
+    return (done, replace(done, state=_with(state, op.vcpu, replace(new, smram=0))))
 
 
 def rsm(state: State, op: Rsm) -> Outcome:
@@ -1757,12 +1771,23 @@ def nested_enter(state: State, op: NestedEnter | SetNestedState, profile: c.Prof
         entered=entering,
     )
     cet, wp = (area.cet, area.wp) if entering else (v.cet, v.wp)
-    new = replace(written, regs=regs, wp=wp, cet=cet, l2=l2, refused=False, origin=NESTED, since=UNTOUCHED)
-    because = c.VMRUN_SWITCHES if amd else c.L2_STARTS
+    new = replace(
+        written, regs=regs, wp=wp, cet=cet, l2=l2, refused=False, origin=VMRUN if amd else NESTED, since=UNTOUCHED
+    )
+    because = c.VMRUN_SWITCHES if amd else _accepted(area)
     return Outcome(_with(state, op.vcpu, new), c.ENTERED, because=because, also=_ENTRY[amd])
 
 
-_ENTRY = {True: (c.VMRUN_CHECKS,), False: (c.NESTED_HOST_AREA, c.NESTED_GUEST_AREA)}
+def _accepted(area: Area) -> Clause:
+    """The clause that an entry refused for no reason breaks: that of the area whose values are out of the ordinary."""
+    if area.load_host and (area.host_s_cet >> 6 or area.host_ssp % 8 or (area.host_ssp | area.host_table) >> 47):
+        return c.NESTED_HOST_AREA
+    if area.load and (area.s_cet >> 6 or area.ssp % 8 or (area.ssp | area.table) >> 47):
+        return c.NESTED_GUEST_AREA
+    return c.L2_STARTS
+
+
+_ENTRY = {True: (c.VMRUN_CHECKS,), False: (c.NESTED_HOST_AREA, c.NESTED_GUEST_AREA, c.L2_STARTS)}
 
 
 def _switched(v: Vcpu, words: tuple[int, int, int]) -> tuple[int, ...]:
@@ -1786,8 +1811,10 @@ def nested_exit(state: State, op: NestedExit) -> Outcome:
         v.regs[TABLE] if v.shstk else v.area[2],
     )
     regs = _switched(v, l2.regs) if l2.restores else v.regs
-    new = replace(v, regs=regs, area=stored, wp=l2.wp, cet=l2.cet, l2=None, origin=NESTED, since=UNTOUCHED)
-    because = c.VMRUN_SWITCHES if state.host.vendor == "amd" else c.L2_STORED
+    amd = state.host.vendor == "amd"
+    origin = VMRUN if amd else NESTED
+    new = replace(v, regs=regs, area=stored, wp=l2.wp, cet=l2.cet, l2=None, origin=origin, since=UNTOUCHED)
+    because = c.VMRUN_SWITCHES if amd else c.L2_STORED
     return Outcome(_with(state, op.vcpu, new), None, because=because)
 
 
@@ -1848,8 +1875,10 @@ def view(state: State) -> View:
     return View((state.host.s_cet,) * CPUS, tuple(crs), tuple(smram), tuple(area))
 
 
-def cite(state: State, _op: Operation, field: str, _expected: View, _got: View) -> Clause | None:
+def cite(state: State, op: Operation, field: str, _expected: View, _got: View) -> Clause | None:
     """A better clause than the view field's."""
+    if isinstance(op, Smi | Rsm):
+        return c.SMM_CLEARS_CR4 if field == "crs" else c.SSP_THROUGH_SMRAM if field == "smram" else None
     if field == "area" and state.host.vendor == "amd":
         return c.VMRUN_SWITCHES
     return None

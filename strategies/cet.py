@@ -85,6 +85,7 @@ VALUE: Domain[int] = Domain(
 )
 POINTER: Domain[int] = Domain((tag(0, c.PL0_SSP), 0, tag(1, c.PL1_SSP)), POINTER_EDGES)
 SSP: Domain[int] = Domain((tag(0, 0xF), 0, tag(1, 0xF), 1 << 32, 0x1000))
+SAVED_SSP: Domain[int | None] = Domain((None,), (tag(0, 0xA), 0, 1, 2, 4, 0xAAAA_AAAA_AAAA_AAA8, 0xFFFF_8000_0000_0000))
 VCPU: Domain[int] = Domain((0, 1), usual=1.0)
 CPU: Domain[int] = Domain((0, 1), usual=1.0)
 
@@ -185,6 +186,12 @@ def areas() -> tuple[m.Area, ...]:
     listed += [replace(plain, cet=cet, wp=wp) for cet, wp in product((True, False), repeat=2)]
     listed += [replace(plain, host_cet=cet, host_wp=wp) for cet, wp in product((True, False), repeat=2)]
     listed += [replace(plain, intercepts=(msr,)) for msr in (c.PL0_SSP, c.PL3_SSP, c.U_CET, c.S_CET)]
+    listed += [replace(plain, intercepts=(c.PL1_SSP, c.PL2_SSP))]
+    bare = replace(plain, load=False, load_host=False)
+    listed += [replace(bare, cet=True, wp=False), replace(bare, host_cet=True, host_wp=False)]
+    listed += [replace(bare, s_cet=0x40), replace(bare, ssp=1), replace(bare, table=1 << 62)]
+    listed += [replace(bare, host_s_cet=0x40), replace(bare, host_ssp=2), replace(bare, host_table=1 << 62)]
+    listed += [replace(plain, s_cet=0x40, host_s_cet=0x40), replace(plain, cet=True, wp=False, host_ssp=1)]
     listed += [replace(plain, clean=True), m.Area(clean=True, load=False, load_host=False, cet=False)]
     listed += [m.Area(cet=False, load=False, load_host=False)]
     listed += [replace(plain, s_cet=value) for value in (*CONTROL_EDGES, 0)]
@@ -194,6 +201,7 @@ def areas() -> tuple[m.Area, ...]:
     listed += [
         small,
         replace(small, host_ssp=1 << 32),
+        replace(small, host_ssp=0xFFFF_FFFC),
         replace(small, host_s_cet=1 << 32 | 4),
         replace(small, host_table=1 << 40),
     ]
@@ -269,7 +277,7 @@ _BESIDE = (m.Wrmsr, m.Rdmsr, m.Run, m.Leave, m.SetMsrs, m.GetMsrs, m.Exit)
 
 
 SHAPES: dict[type, Shape] = {
-    m.Run: Shape({"vcpu": VCPU, "cpu": CPU}, 3, interrupts=_OTHERS, beside=_BESIDE, points=4),
+    m.Run: Shape({"vcpu": VCPU, "cpu": CPU}, 3, interrupts=_OTHERS, beside=_BESIDE, points=6),
     m.Leave: Shape({"vcpu": VCPU}, 2, interrupts=_OTHERS, beside=_BESIDE, points=12),
     m.Wrmsr: Shape(
         {"vcpu": VCPU, "msr": MSR, "value": VALUE, "emulated": BOOLEAN}, 5, interrupts=_OTHERS, beside=_BESIDE, points=8
@@ -311,7 +319,7 @@ SHAPES: dict[type, Shape] = {
     m.SetXsave: Shape({"vcpu": VCPU, "component": Domain((c.CET_S, c.CET_U, 2)), "words": WORDS, "cpu": CPU}, 0.3),
     m.Emulate: Shape({"vcpu": VCPU, "instruction": Domain(m.EMULATED), "user": BOOLEAN}, 1),
     m.Smi: Shape({"vcpu": VCPU}, 0.4, interrupts=_PREEMPTIONS, points=4),
-    m.Rsm: Shape({"vcpu": VCPU, "ssp": Domain((None,), (tag(0, 0xA), 1, 0xAAAA_AAAA_AAAA_AAA8))}, 0.8),
+    m.Rsm: Shape({"vcpu": VCPU, "ssp": SAVED_SSP}, 0.8),
     m.NestedEnter: Shape({"vcpu": VCPU, "area": AREA}, 1, interrupts=_PREEMPTIONS, points=12),
     m.NestedExit: Shape({"vcpu": VCPU}, 0.7, interrupts=_PREEMPTIONS, points=12),
     m.SetNestedState: Shape({"vcpu": VCPU, "area": AREA, "cpu": CPU}, 0.4),
@@ -433,7 +441,7 @@ def _torn() -> tuple[Step, ...]:
         Step(m.Rdmsr(0, c.PL0_SSP)),
         Step(m.GetMsrs(0, (c.PL1_SSP,))),
         *_windows(m.GetMsrs(0, (c.PL0_SSP,)), range(9)),
-        *_windows(m.Run(0), range(4)),
+        *_windows(m.Run(0), range(6)),
         *_windows(m.Leave(0), range(16)),
         Step(m.Wrmsr(0, c.PL0_SSP, A0)),
         *_windows(m.Wrmsr(0, c.PL0_SSP, A0, emulated=True), range(8)),
@@ -518,16 +526,16 @@ def _nested() -> tuple[Step, ...]:
 def _switches() -> tuple[Step, ...]:
     """Few areas, and all that may happen before, in and after L2."""
     return (
+        Step(m.Rdmsr(0, c.S_CET)),
+        Step(m.Rdmsr(0, c.INT_SSP_TAB)),
+        Step(m.ReadSsp(0)),
+        Step(m.Rdmsr(0, c.PL3_SSP)),
         Step(m.Run(0)),
         Step(m.Leave(0)),
         *(Step(m.NestedEnter(0, area)) for area in AREAS[:4]),
         Step(m.SetSregs(0, True, False)),
         Step(m.SetNestedState(0, replace(AREAS[0], cet=False))),
         Step(m.NestedExit(0)),
-        Step(m.Rdmsr(0, c.S_CET)),
-        Step(m.Rdmsr(0, c.INT_SSP_TAB)),
-        Step(m.ReadSsp(0)),
-        Step(m.Rdmsr(0, c.PL3_SSP)),
         Step(m.Wrmsr(0, c.S_CET, 3)),
         Step(m.Wrmsr(0, c.INT_SSP_TAB, A1)),
         Step(m.Wrmsr(0, c.PL3_SSP, A0)),
@@ -560,7 +568,7 @@ def _smm() -> tuple[Step, ...]:
         Step(m.WriteSsp(0, A0)),
         Step(m.ReadSsp(0)),
         Step(m.Smi(0)),
-        *(Step(m.Rsm(0, ssp)) for ssp in (None, A1, 1, 0xAAAA_AAAA_AAAA_AAA8)),
+        *(Step(m.Rsm(0, ssp)) for ssp in (None, A1, 1, 2, 0xFFFF_8000_0000_0004, 0xAAAA_AAAA_AAAA_AAA8)),
         Step(m.Rdmsr(0, c.INTERNAL_GUEST_SSP)),
         Step(m.Wrmsr(0, c.S_CET, 1)),
         Step(m.Rdmsr(0, c.S_CET)),
@@ -583,7 +591,7 @@ def _emulator() -> tuple[Step, ...]:
 def _setting_up() -> tuple[Step, ...]:
     """CPUID, the filter, creation and destruction, and what the guest sees of them."""
     return (
-        *(Step(m.Vmread(0, field)) for field in (c.GUEST_S_CET, c.GUEST_SSP, c.GUEST_INTR_SSP_TABLE)),
+        *map(Step, _VMREADS),
         Step(m.CpuidSize(0)),
         Step(m.Run(0)),
         *(Step(m.Wrmsr(0, c.XSS, value)) for value in (0x1800, 0x800, 0x1000)),
@@ -679,6 +687,92 @@ def _zero(msr: int) -> tuple[Step, ...]:
     )
 
 
+_ALL_READ = (
+    *(Step(m.Rdmsr(0, msr)) for msr in c.MSRS),
+    Step(m.ReadSsp(0)),
+    Step(m.GetMsrs(0, c.MSRS)),
+    Step(m.GetOneReg(0, c.ONE_REG_GUEST_SSP)),
+)
+
+
+def _kept(values: dict[int, int], *between: object) -> tuple[Step, ...]:
+    """Every register set at once, and read after operations that should change few of them or none."""
+    sets = Step(m.SetMsrs(0, tuple(values.items()))), Step(m.SetOneReg(0, c.ONE_REG_GUEST_SSP, tag(0, 0xF)))
+    return (*_ALL_READ, Step(m.Run(0)), *sets, *map(Step, between))
+
+
+def _fitting(cpuid: m.Cpuid) -> dict[int, int]:
+    """`FITTING` for a vCPU with these features."""
+    bits = 3 * cpuid.shstk | ((1 << 64) - 4) * cpuid.ibt
+    absent = () if cpuid.shstk else (*c.POINTER_MSRS, c.INT_SSP_TAB)
+    return {
+        msr: value & bits if msr in c.CONTROL_MSRS else value for msr, value in FITTING.items() if msr not in absent
+    }
+
+
+_CARRIED = m.Area(s_cet=1, ssp=0x2000, table=0x3000, cet=False, load=False, load_host=False)
+_EXCHANGED = replace(_CARRIED, load=True, load_host=True, host_s_cet=2, host_ssp=0x4000, host_table=0x5000)
+_VMREADS = tuple(m.Vmread(0, field) for field in (c.GUEST_S_CET, c.GUEST_SSP, c.GUEST_INTR_SSP_TABLE))
+KEPT: dict[str, tuple[object, ...]] = {
+    "control": (
+        *(m.MovCr0(0, wp) for wp in (True, False)),
+        *(m.MovCr4(0, cet, owned) for cet, owned in product((True, False), repeat=2)),
+        *(m.SetSregs(0, True, cet) for cet in (True, False)),
+    ),
+    "smm": (m.SetSregs(0, True, True), m.Smi(0), m.Rsm(0), m.Rsm(0, 0), m.Rsm(0, 0x1234_5678), m.MovCr0(0, False)),
+    "reset": (
+        m.Leave(0),
+        m.Init(0),
+        m.Reset(0),
+        m.GetMpState(0, True),
+        *(m.Migrate(0, order) for order in (0, 1, 2)),
+    ),
+    "nested": (
+        m.NestedEnter(0, _CARRIED),
+        m.NestedEnter(0, _EXCHANGED),
+        m.NestedEnter(0, replace(_EXCHANGED, intercepts=(c.PL0_SSP, c.S_CET))),
+        m.NestedExit(0),
+        *_VMREADS,
+    ),
+    "scheduling": (
+        m.Leave(0),
+        m.Preempt(0, 1),
+        m.Halt(0, 1),
+        m.Exit(0),
+        m.HostTask(0),
+        m.KernelFpu(0),
+    ),
+    "userspace": (
+        m.SetFilter(0, (c.PL0_SSP,)),
+        m.SetFilter(0),
+        m.GetXsave(0),
+        m.SetXsave(0, c.CET_S, (8, 16, 24)),
+        m.SetXsave(0, c.CET_U, (1, 8)),
+        m.SetXsave(0, 2),
+        m.GetMpState(0, False),
+        m.GetRegList(0, 1),
+        m.SetCpuid(0),
+        m.Leave(0),
+    ),
+}
+"""By topic: operations that leave alone what they do not name."""
+
+
+def _sizes() -> tuple[Step, ...]:
+    """XSS through all its values, and the sizes that CPUID gives for them."""
+    return (
+        Step(m.CpuidSize(0)),
+        Step(m.Rdmsr(0, c.XSS)),
+        Step(m.Run(0)),
+        Step(m.Leave(0)),
+        *(Step(m.Wrmsr(0, c.XSS, value)) for value in (0x1800, 0x1000, 0x800, 0)),
+        *(Step(m.SetMsrs(0, ((c.XSS, value),))) for value in (0x1000, 0)),
+        Step(m.Xsaves(0, c.CET_S)),
+        Step(m.Xsaves(0, c.CET_U)),
+        *(Step(op) for op in (m.Init(0), m.Reset(0))),
+    )
+
+
 def _stale() -> tuple[Step, ...]:
     """A read that fails right after one that succeeded."""
     return (
@@ -702,13 +796,18 @@ def _recreated() -> tuple[Step, ...]:
     )
 
 
+def _struck(op: object, k: int) -> tuple[Step, ...]:
+    """The operation, with its thread taken away at one point: and back, to the other physical CPU, or for a task."""
+    return tuple(Step(op, during=((k, Step(by)),)) for by in (m.Window(0), m.Window(0, 1), m.HostTask(0)))
+
+
 def _torn_leave(k: int) -> tuple[Step, ...]:
     """A value written and read back, with a preemption at one point of leaving KVM_RUN."""
     return (
         Step(m.GetMsrs(0, (c.PL0_SSP,))),
         Step(m.Run(0)),
         Step(m.Wrmsr(0, c.PL0_SSP, A0)),
-        Step(m.Leave(0), during=((k, Step(m.Window(0))),)),
+        *_struck(m.Leave(0), k),
     )
 
 
@@ -718,8 +817,66 @@ def _torn_write(k: int) -> tuple[Step, ...]:
         Step(m.Rdmsr(0, c.PL1_SSP)),
         Step(m.SetMsrs(0, ((c.PL1_SSP, A1),))),
         Step(m.Run(0)),
-        Step(m.Wrmsr(0, c.PL0_SSP, A0), during=((k, Step(m.Window(0))),)),
+        *_struck(m.Wrmsr(0, c.PL0_SSP, A0), k),
     )
+
+
+def _torn_run(k: int) -> tuple[Step, ...]:
+    """A value that userspace set, with a preemption at one point of KVM_RUN."""
+    return (
+        Step(m.Rdmsr(0, c.PL1_SSP)),
+        Step(m.SetMsrs(0, ((c.PL1_SSP, A1),))),
+        Step(m.GetMsrs(0, (c.PL1_SSP,))),
+        Step(m.Leave(0)),
+        *_struck(m.Run(0), k),
+    )
+
+
+def _torn_access(k: int) -> tuple[Step, ...]:
+    """A value written, with a preemption at one point of an emulated access."""
+    return (
+        Step(m.Rdmsr(0, c.PL0_SSP)),
+        Step(m.Run(0)),
+        Step(m.Wrmsr(0, c.PL0_SSP, A0)),
+        *_struck(m.Rdmsr(0, c.PL0_SSP, emulated=True), k),
+        *_struck(m.Wrmsr(0, c.PL0_SSP, 8, emulated=True), k),
+    )
+
+
+def _torn_reset(k: int) -> tuple[Step, ...]:
+    """Values written and cleared, with a preemption at one point of INIT, inside KVM_RUN and outside, and of RESET."""
+    return (
+        Step(m.Rdmsr(0, c.PL0_SSP)),
+        Step(m.GetMsrs(0, (c.PL0_SSP,))),
+        Step(m.Run(0)),
+        Step(m.Wrmsr(0, c.PL0_SSP, A0)),
+        Step(m.SetMsrs(0, ((c.PL0_SSP, A0),))),
+        *_struck(m.Init(0), k),
+        *_struck(m.Reset(0), k),
+        *_struck(m.GetMpState(0, True), k),
+    )
+
+
+def _torn_ioctl(k: int) -> tuple[Step, ...]:
+    """Values of guest and userspace, with a preemption at one point of reading or writing them."""
+    return (
+        Step(m.GetMsrs(0, (c.PL0_SSP, c.PL1_SSP))),
+        Step(m.SetMsrs(0, ((c.PL0_SSP, A0),))),
+        *_struck(m.GetMsrs(0, (c.PL0_SSP,)), k),
+        *_struck(m.SetMsrs(0, ((c.PL1_SSP, A1), (c.PL2_SSP, A2))), k),
+        *_struck(m.GetOneReg(0, c.ONE_REG_MSR | c.PL0_SSP), k),
+    )
+
+
+_TORN = {
+    "leave": (_torn_leave, 16),
+    "write": (_torn_write, 12),
+    "run": (_torn_run, 12),
+    "access": (_torn_access, 8),
+    "reset": (_torn_reset, 16),
+    "ioctl": (_torn_ioctl, 12),
+}
+"""Operations that are torn, and the points at which they may be."""
 
 
 _BAD_POINTER = (Fault("copy_from_user", -c.EFAULT),)
@@ -742,6 +899,24 @@ def _userspace() -> tuple[Step, ...]:
         Step(m.GetXsave(0)),
         Step(m.SetXsave(0, c.CET_S, (A0, A1, 0))),
         Step(m.SetXsave(0, c.CET_U, (1, A0))),
+    )
+
+
+def _needs(steps: tuple[Step, ...]) -> frozenset[str]:
+    """What a candidate must have to take all of these steps."""
+    return frozenset[str]().union(*(m.NEEDS.get(type(step.op), frozenset()) for step in steps))
+
+
+def _migrated_svm() -> tuple[Step, ...]:
+    """A vmcb12 that has not changed since the last VMRUN, on a vCPU that never ran it."""
+    return (
+        Step(m.Rdmsr(0, c.S_CET)),
+        Step(m.Run(0)),
+        Step(m.NestedEnter(0, _EXCHANGED)),
+        Step(m.NestedEnter(0, replace(_EXCHANGED, clean=True))),
+        Step(m.NestedExit(0)),
+        Step(m.Leave(0)),
+        Step(m.Migrate(0)),
     )
 
 
@@ -777,9 +952,13 @@ def _scopes() -> dict[str, Scope]:
     scopes = {
         "core": Scope(one, _core()),
         "bypass": Scope(one, _bypass()),
+        "bypass-neither": Scope(m.Config(vcpus=(NEITHER,)), (*_bypass(), Step(m.HostTask(0)))),
         "torn": Scope(one, _torn()),
-        **{f"torn-leave-{k}": Scope(one, _torn_leave(k), depth=4) for k in range(16)},
-        **{f"torn-write-{k}": Scope(one, _torn_write(k), depth=4) for k in range(8)},
+        **{
+            f"torn-{name}-{k}": Scope(one, steps(k), depth=4)
+            for name, (steps, points) in _TORN.items()
+            for k in range(points)
+        },
         "pair": Scope(two, _pair(range(4, 5)), depth=6),
         "control": Scope(one, _control()),
         "registers-host": Scope(one, tuple(_registers_of_host()), depth=3, needs=one_reg),
@@ -789,6 +968,7 @@ def _scopes() -> dict[str, Scope]:
         "control-ibt": Scope(m.Config(vcpus=(IBT_ONLY,)), _control()),
         "control-neither": Scope(m.Config(vcpus=(NEITHER,)), _control()),
         "smm": Scope(one, _smm(), needs=frozenset({"smm"})),
+        "smm-ibt": Scope(m.Config(vcpus=(IBT_ONLY,)), _smm(), depth=5, needs=frozenset({"smm"})),
         "emulator": Scope(one, _emulator(), needs=frozenset({"emulator"})),
         "setting-up": Scope(one, _setting_up(), depth=3),
         "setting-up-sev-es": Scope(m.Config(m.Host(vendor="amd", sev_es=True), (m.Cpuid(),)), _setting_up(), depth=3),
@@ -798,11 +978,18 @@ def _scopes() -> dict[str, Scope]:
         "nested-svm": Scope(svm, _nested(), depth=2, needs=nested),
         "switches-vmx": Scope(one, _switches(), depth=5, needs=nested),
         "switches-svm": Scope(svm, _switches(), depth=5, needs=nested),
+        "migrated-svm": Scope(svm, _migrated_svm(), depth=8, needs=nested | one_reg),
         "userspace-ignoring": Scope(ignoring, _userspace(), depth=1, needs=one_reg),
         "guest-values-ignoring": Scope(ignoring, tuple(_guest_values()), depth=2),
         "pair-wide": Scope(two, _pair(range(12)), depth=7, in_gate=False),
     }
     scopes |= {f"presence-{name}": Scope(config, tuple(_presence()), depth=2) for name, config in PRESENCE.items()}
+    worlds = {"": one, "-ibt": m.Config(vcpus=(IBT_ONLY,)), "-shstk": m.Config(vcpus=(SHSTK_ONLY,)), "-amd": svm}
+    for (topic, between), (name, config) in product(KEPT.items(), worlds.items()):
+        if not name or topic in ("reset", "control", "nested"):
+            steps = _kept(_fitting(config.vcpus[0]), *between)
+            scopes[f"kept-{topic}{name}"] = Scope(config, steps, depth=7, needs=_needs(steps))
+    scopes["sizes"] = Scope(one, _sizes(), depth=5)
     scopes |= {f"zero-{msr:x}": Scope(one, _zero(msr), depth=4) for msr in c.MSRS}
     la57 = m.Config(m.Host(la57=True), (m.Cpuid(),))
     no_xsaves = m.Config(vcpus=(m.Cpuid(xsaves=False, xss=0),))
@@ -858,6 +1045,28 @@ def _races() -> dict[str, Race]:
     races["set-get"] = Race(_TWO, (), sets[0], gets[1])
     races["get-wrmsr"] = Race(_TWO, (_BOTH_IN_GUEST[1],), gets[0], others["wrmsr"])
     races["get-leave"] = Race(_TWO, (_BOTH_IN_GUEST[1],), gets[0], others["leave"])
+    pl0, table = c.ONE_REG_MSR | c.PL0_SSP, c.ONE_REG_MSR | c.INT_SSP_TAB
+    stored = (Step(m.SetMsrs(0, ((c.PL0_SSP, A0),), 0)), Step(m.SetMsrs(1, ((c.PL0_SSP, A1),), 1)))
+    set_regs = Step(m.SetOneReg(0, pl0, A0, 0)), Step(m.SetOneReg(1, table, A1, 1))
+    get_regs = Step(m.GetOneReg(0, pl0, 0)), Step(m.GetOneReg(1, pl0, 1))
+    races["set-reg-set-reg"] = Race(_TWO, (), *set_regs, switches=1)
+    races["get-reg-get-reg"] = Race(_TWO, stored, *get_regs)
+    races["get-reg-wrmsr"] = Race(_TWO, (*stored, _BOTH_IN_GUEST[1]), get_regs[0], others["wrmsr"], switches=1)
+    both = (*stored, *_BOTH_IN_GUEST)
+    races["init-wrmsr"] = Race(_TWO, both, Step(m.Init(0)), others["wrmsr"], switches=1)
+    races["init-leave"] = Race(_TWO, both, Step(m.Init(0)), others["leave"], switches=1)
+    enabled = (*both, Step(m.Wrmsr(0, c.XSS, 0x1000)), Step(m.Wrmsr(1, c.XSS, 0x800)))
+    races["xss-xss"] = Race(_TWO, enabled, steps["exit"], others["exit"])
+    races["xss-wrmsr"] = Race(_TWO, enabled, Step(m.Wrmsr(0, c.XSS, 0x1800)), others["exit"])
+    wide = (*_BOTH_IN_GUEST, Step(m.MovCr0(1, True)), Step(m.MovCr4(1, True)))
+    races["smi-smi"] = Race(_TWO, wide, Step(m.Smi(0)), Step(m.Smi(1)), switches=1)
+    in_smm = (*wide, Step(m.Smi(0)), Step(m.Smi(1)))
+    races["rsm-rsm"] = Race(_TWO, in_smm, Step(m.Rsm(0)), Step(m.Rsm(1)), switches=1)
+    areas = replace(_CARRIED, s_cet=2), replace(_EXCHANGED, intercepts=(c.PL0_SSP,))
+    entries = Step(m.NestedEnter(0, areas[0])), Step(m.NestedEnter(1, areas[1]))
+    races["enter-enter"] = Race(_TWO, both, *entries, switches=1)
+    in_l2 = (*both, *entries)
+    races["exit-l2-exit-l2"] = Race(_TWO, in_l2, Step(m.NestedExit(0)), Step(m.NestedExit(1)), switches=1)
     return races
 
 
@@ -866,7 +1075,8 @@ RACES = _races()
 
 AFTERWARDS = (
     *(Step(m.Run(vcpu, vcpu)) for vcpu in (0, 1)),
-    *(Step(m.Rdmsr(vcpu, msr)) for vcpu in (0, 1) for msr in (c.PL0_SSP, c.PL1_SSP, c.PL2_SSP, c.PL3_SSP, c.U_CET)),
+    *(Step(m.Rdmsr(vcpu, msr)) for vcpu in (0, 1) for msr in c.MSRS),
+    *(Step(m.ReadSsp(vcpu)) for vcpu in (0, 1)),
 )
 """What the guests read once both run again."""
 

@@ -775,11 +775,18 @@ class Cet(Environment):
         vm.filtered = vm.filtered or bool(op.denied)
 
     def run(self, op: m.Run) -> None:
-        """KVM_RUN until just before the first VM entry."""
+        """KVM_RUN up to a first exit; the guest did nothing that matters here."""
         vm = self._open(op.vcpu, op.cpu)
         self.enter(self.driver.run_begin, vm.number)
         vm.live = True
         self.require(c.FPU_BALANCED, vm.in_use, "KVM_RUN without the guest FPU")
+        self._once(vm)
+
+    def _once(self, vm: Virtual) -> None:
+        """Enter the guest for a moment: it is looked at, and does nothing that matters here."""
+        self._window()
+        self._vmentry(vm.slot)
+        self._vmexit(vm)
 
     def leave(self, op: m.Leave) -> None:
         """KVM_RUN from its last VM exit on."""
@@ -918,11 +925,14 @@ class Cet(Environment):
     # -- nesting and migration
 
     def nested_enter(self, op: m.NestedEnter) -> int:
-        """VMLAUNCH or VMRUN by L1."""
+        """VMLAUNCH or VMRUN by L1, and L2's first moments."""
         vm = self._vmentry(op.vcpu)
         self._vmexit(vm)
         self._write_area(vm, op.area)
-        return self.enter_int(self.driver.nested_enter, vm.number)
+        result = self.enter_int(self.driver.nested_enter, vm.number)
+        if result == c.ENTERED:
+            self._once(vm)
+        return result
 
     def _write_area(self, vm: Virtual, area: m.Area) -> None:
         """What L1 stored in its vmcs12 or vmcb12."""
@@ -945,10 +955,11 @@ class Cet(Environment):
         }
 
     def nested_exit(self, op: m.NestedExit) -> None:
-        """An exit from L2 that L1 asked for."""
+        """An exit from L2 that L1 asked for, and L1's first moments after it."""
         vm = self._vmentry(op.vcpu)
         self._vmexit(vm)
         self.enter(self.driver.nested_exit, vm.number)
+        self._once(vm)
 
     def set_nested_state(self, op: m.SetNestedState) -> int:
         """KVM_SET_NESTED_STATE."""

@@ -16,7 +16,6 @@ from conformance.candidates.defects.cet import DEFECTS
 from conformance.candidates.load import Candidate, load
 from conformance.engines import campaign, explore, interleave
 from conformance.engines.context import Context
-from conformance.environment.cet import Cet
 from conformance.lockstep import Report, run_trace
 from conformance.strength import kill
 from conformance.subsystem import subsystem

@@ -71,8 +71,10 @@ RACES: dict[tuple[str, str], dict[str, int]] = {
     ("cet", "builtin:upstream"): {
         "wrmsr-wrmsr": 8, "wrmsr-leave": 6, "wrmsr-exit": 2, "emulated-wrmsr": 86, "emulated-leave": 60,
         "emulated-exit": 8, "rdmsr-wrmsr": 86, "rdmsr-leave": 60, "rdmsr-exit": 8, "leave-wrmsr": 60,
-        "leave-leave": 42, "leave-exit": 6, "exit-wrmsr": 8, "exit-leave": 6, "exit-exit": 2, "run-run": 26,
-        "run-set": 117, "set-set": 546, "set-get": 810, "get-wrmsr": 320, "get-leave": 222,
+        "leave-leave": 42, "leave-exit": 6, "exit-wrmsr": 8, "exit-leave": 6, "exit-exit": 2, "run-run": 42,
+        "run-set": 150, "set-set": 546, "set-get": 810, "get-wrmsr": 320, "get-leave": 222, "set-reg-set-reg": 22,
+        "get-reg-get-reg": 422, "get-reg-wrmsr": 22, "init-wrmsr": 24, "init-leave": 22, "xss-xss": 146,
+        "xss-wrmsr": 78, "smi-smi": 30, "rsm-rsm": 34, "enter-enter": 158, "exit-l2-exit-l2": 70,
     },
     ("snp_guest_request", "builtin:upstream"): {
         "request-request": 4198, "one-response-page": 94, "request-extended": 98, "exit-request": 80, "two-vms": 94,
