@@ -579,9 +579,8 @@ def _emulator() -> tuple[Step, ...]:
     """Every instruction under every combination of what makes CET active."""
     return (
         *(Step(m.Emulate(0, name, user)) for name, user in product(m.EMULATED, (False, True))),
+        Step(m.SetSregs(0, True, True)),
         Step(m.Run(0)),
-        Step(m.MovCr0(0, True)),
-        Step(m.MovCr4(0, True)),
         Step(m.WriteSsp(0, 1 << 32)),
         *(Step(m.Wrmsr(0, c.S_CET, value)) for value in (1, 4, 0)),
         *(Step(m.Wrmsr(0, c.U_CET, value)) for value in (1, 4)),
@@ -612,6 +611,7 @@ def _bypass() -> tuple[Step, ...]:
         Step(m.GetMsrs(0, (c.PL0_SSP,))),
         Step(m.Run(0)),
         Step(m.Wrmsr(0, c.XSS, 0x1000)),
+        Step(m.SetMsrs(0, ((c.XSS, 0x1000),))),
         Step(m.Xrstors(0, c.CET_S, (A0, A1, A2))),
         Step(m.Leave(0)),
         Step(m.Preempt(0, 1)),
@@ -632,19 +632,16 @@ PLAIN = {**{msr: tag(0, msr) for msr in c.MSRS}, c.U_CET: 1, c.S_CET: 1, c.XSS: 
 
 
 def _registers_of_host() -> Iterator[Step]:
-    """Each register set, cleared, reset and read by userspace."""
+    """Each register set and read by userspace."""
     yield from (Step(m.GetMsrs(0, (msr,))) for msr in c.MSRS)
     yield Step(m.GetOneReg(0, c.ONE_REG_GUEST_SSP))
     yield from (Step(m.SetMsrs(0, ((msr, value),))) for msr, value in FITTING.items())
     yield Step(m.SetOneReg(0, c.ONE_REG_GUEST_SSP, tag(0, 0xF)))
-    yield from (Step(m.SetMsrs(0, ((msr, 0),))) for msr in c.MSRS)
-    yield from (Step(op) for op in (m.Reset(0), m.GetMpState(0, True), m.Migrate(0)))
 
 
 def _registers_of_guest() -> Iterator[Step]:
-    """Each register written by the guest, then read in its two ways, also across INIT and preemption."""
+    """Each register written by the guest, then read, also across INIT and preemption."""
     yield from (Step(m.Rdmsr(0, msr)) for msr in c.MSRS)
-    yield from (Step(m.Rdmsr(0, msr, emulated=True)) for msr in c.MSRS)
     yield Step(m.ReadSsp(0))
     yield Step(m.Run(0))
     yield from (Step(m.Wrmsr(0, msr, value)) for msr, value in FITTING.items())
@@ -843,15 +840,21 @@ def _torn_access(k: int) -> tuple[Step, ...]:
     )
 
 
-def _torn_reset(k: int) -> tuple[Step, ...]:
-    """Values written and cleared, with a preemption at one point of INIT, inside KVM_RUN and outside, and of RESET."""
+def _torn_init(k: int) -> tuple[Step, ...]:
+    """A value the guest wrote, with a preemption at one point of INIT."""
     return (
         Step(m.Rdmsr(0, c.PL0_SSP)),
-        Step(m.GetMsrs(0, (c.PL0_SSP,))),
         Step(m.Run(0)),
         Step(m.Wrmsr(0, c.PL0_SSP, A0)),
-        Step(m.SetMsrs(0, ((c.PL0_SSP, A0),))),
         *_struck(m.Init(0), k),
+    )
+
+
+def _torn_reset(k: int) -> tuple[Step, ...]:
+    """A value that userspace set, with a preemption at one point of RESET or of an INIT outside of KVM_RUN."""
+    return (
+        Step(m.GetMsrs(0, (c.PL0_SSP,))),
+        Step(m.SetMsrs(0, ((c.PL0_SSP, A0),))),
         *_struck(m.Reset(0), k),
         *_struck(m.GetMpState(0, True), k),
     )
@@ -864,6 +867,7 @@ def _torn_ioctl(k: int) -> tuple[Step, ...]:
         Step(m.SetMsrs(0, ((c.PL0_SSP, A0),))),
         *_struck(m.GetMsrs(0, (c.PL0_SSP,)), k),
         *_struck(m.SetMsrs(0, ((c.PL1_SSP, A1), (c.PL2_SSP, A2))), k),
+        *_struck(m.SetOneReg(0, c.ONE_REG_MSR | c.PL0_SSP, 8), k),
         *_struck(m.GetOneReg(0, c.ONE_REG_MSR | c.PL0_SSP), k),
     )
 
@@ -873,6 +877,7 @@ _TORN = {
     "write": (_torn_write, 12),
     "run": (_torn_run, 12),
     "access": (_torn_access, 8),
+    "init": (_torn_init, 16),
     "reset": (_torn_reset, 16),
     "ioctl": (_torn_ioctl, 12),
 }
@@ -905,6 +910,34 @@ def _userspace() -> tuple[Step, ...]:
 def _needs(steps: tuple[Step, ...]) -> frozenset[str]:
     """What a candidate must have to take all of these steps."""
     return frozenset[str]().union(*(m.NEEDS.get(type(step.op), frozenset()) for step in steps))
+
+
+def _others() -> tuple[Step, ...]:
+    """One vCPU, with all its registers set, beside another with which everything happens, on one physical CPU."""
+    other = {msr: value ^ (1 << 32 if msr in c.POINTER_MSRS else 0) for msr, value in FITTING.items()} | {c.XSS: 0x1000}
+    return (
+        Step(m.GetMsrs(0, c.MSRS)),
+        Step(m.GetOneReg(0, c.ONE_REG_GUEST_SSP)),
+        Step(m.ReadSsp(0)),
+        Step(m.Rdmsr(0, c.XSS)),
+        Step(m.Rdmsr(0, c.PL0_SSP)),
+        Step(m.Rdmsr(0, c.INTERNAL_GUEST_SSP)),
+        Step(m.CpuidSize(0)),
+        Step(m.Xrstors(0, c.CET_S, (A0, A1, A2))),
+        Step(m.SetMsrs(0, tuple(FITTING.items()))),
+        Step(m.SetOneReg(0, c.ONE_REG_GUEST_SSP, tag(0, 0xF))),
+        Step(m.SetCpuid(0, SHSTK_ONLY)),
+        Step(m.Run(0)),
+        Step(m.Run(1)),
+        Step(m.SetMsrs(1, tuple(other.items()))),
+        Step(m.Wrmsr(1, c.XSS, 0x1000)),
+        Step(m.WriteSsp(1, tag(1, 0xF))),
+        Step(m.SetFilter(1, (c.PL0_SSP, c.XSS))),
+        Step(m.SetCpuid(1, NEITHER)),
+        Step(m.MovCr0(1, True)),
+        *(Step(op) for op in (m.Smi(1), m.Rsm(1), m.Init(1), m.NestedEnter(1, _EXCHANGED), m.NestedExit(1))),
+        *(Step(op) for op in (m.Leave(1), m.Reset(1), m.Destroy(1), m.Create(1), m.Migrate(1))),
+    )
 
 
 def _migrated_svm() -> tuple[Step, ...]:
@@ -953,9 +986,9 @@ def _scopes() -> dict[str, Scope]:
         "core": Scope(one, _core()),
         "bypass": Scope(one, _bypass()),
         "bypass-neither": Scope(m.Config(vcpus=(NEITHER,)), (*_bypass(), Step(m.HostTask(0)))),
-        "torn": Scope(one, _torn()),
+        "torn": Scope(one, _torn(), depth=5),
         **{
-            f"torn-{name}-{k}": Scope(one, steps(k), depth=4)
+            f"torn-{name}-{k}": Scope(one, steps(k), depth=3 if name in ("reset", "ioctl") else 4)
             for name, (steps, points) in _TORN.items()
             for k in range(points)
         },
@@ -967,9 +1000,9 @@ def _scopes() -> dict[str, Scope]:
         "stale-reads": Scope(one, _stale(), sequences=3, needs=one_reg),
         "control-ibt": Scope(m.Config(vcpus=(IBT_ONLY,)), _control()),
         "control-neither": Scope(m.Config(vcpus=(NEITHER,)), _control()),
-        "smm": Scope(one, _smm(), needs=frozenset({"smm"})),
+        "smm": Scope(one, _smm(), depth=6, needs=frozenset({"smm"})),
         "smm-ibt": Scope(m.Config(vcpus=(IBT_ONLY,)), _smm(), depth=5, needs=frozenset({"smm"})),
-        "emulator": Scope(one, _emulator(), needs=frozenset({"emulator"})),
+        "emulator": Scope(one, _emulator(), depth=5, needs=frozenset({"emulator"})),
         "setting-up": Scope(one, _setting_up(), depth=3),
         "setting-up-sev-es": Scope(m.Config(m.Host(vendor="amd", sev_es=True), (m.Cpuid(),)), _setting_up(), depth=3),
         "setting-up-without-cet": Scope(PRESENCE["host-no-cet"], _setting_up(), depth=2),
@@ -978,6 +1011,7 @@ def _scopes() -> dict[str, Scope]:
         "nested-svm": Scope(svm, _nested(), depth=2, needs=nested),
         "switches-vmx": Scope(one, _switches(), depth=5, needs=nested),
         "switches-svm": Scope(svm, _switches(), depth=5, needs=nested),
+        "others": Scope(two, _others(), depth=4),
         "migrated-svm": Scope(svm, _migrated_svm(), depth=8, needs=nested | one_reg),
         "userspace-ignoring": Scope(ignoring, _userspace(), depth=1, needs=one_reg),
         "guest-values-ignoring": Scope(ignoring, tuple(_guest_values()), depth=2),
