@@ -1267,7 +1267,7 @@ def _refusal(state: State, v: Vcpu, msr: int, value: int, base_aligned: bool) ->
 def _survival(v: Vcpu, place: int, *, host: bool = False, emulated: bool = False) -> Clause:
     """The clause by which this register has its value now."""
     origin = v.origin
-    if v.since != UNTOUCHED:
+    if v.since != UNTOUCHED and origin != RESET:
         return c.BYPASSING_WRITES_ARE_SAVED if origin == XRSTORS else SURVIVED[v.since]
     if origin in (GUEST, EMULATED_WRITE, HOST):
         if place != v.place:
