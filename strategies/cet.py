@@ -116,6 +116,8 @@ ENTRIES: Domain[tuple[tuple[int, int], ...]] = Domain(
         ((c.S_CET, 1), (c.PL1_SSP, tag(0, c.PL1_SSP, 3))),
         ((c.S_CET, 0x40), (c.PL0_SSP, 8)),
         ((c.PL0_SSP, 8), (c.PL0_SSP, 16)),
+        ((c.S_CET, 0), (c.PL1_SSP, 8), (c.INT_SSP_TAB, 1 << 62), (c.PL2_SSP, 8)),
+        ((c.XSS, 0), (c.U_CET, 0), (c.S_CET, 0)),
         ((0x6A9, 0), (c.PL0_SSP, 8)),
         ((c.XSS, 1 << 8),),
         (),
@@ -138,6 +140,7 @@ INDICES: Domain[tuple[int, ...]] = Domain(
     ),
     (
         (c.S_CET, c.PL1_SSP),
+        (c.S_CET, c.PL1_SSP, c.XSS),
         (c.PL0_SSP, 0x6A9, c.PL1_SSP),
         (0x6A9,),
         (),
@@ -600,6 +603,7 @@ def _setting_up() -> tuple[Step, ...]:
         *(Step(m.SetFilter(0, denied)) for denied in DENIED.values),
         Step(m.Destroy(0)),
         Step(m.Create(0)),
+        Step(m.Create(0), (Fault("alloc_guest_fpstate", -c.ENOMEM),)),
     )
 
 
@@ -897,6 +901,11 @@ def _userspace() -> tuple[Step, ...]:
         *(Step(m.GetMsrs(0, indices)) for indices in INDICES.values),
         *(Step(m.SetMsrs(0, entries)) for entries in ENTRIES.values if len(entries) != 1),
         *(Step(m.SetOneReg(0, reg, 0), _BAD_POINTER) for reg in REG.values),
+        *(Step(m.GetOneReg(0, reg), (Fault("copy_to_user", -c.EFAULT),)) for reg in BAD_REGS),
+        *(Step(m.GetRegList(0, 1), (Fault("copy_to_user", -c.EFAULT, nth),)) for nth in (1, 2)),
+        Step(m.GetRegList(0, 1), _BAD_POINTER),
+        Step(m.GetMsrs(0, (c.S_CET, c.PL1_SSP)), (Fault("copy_from_user", -c.EFAULT, 2),)),
+        Step(m.SetMsrs(0, ((c.PL1_SSP, A1),)), (Fault("copy_from_user", -c.EFAULT, 2),)),
         Step(m.SetMsrs(0, ((c.PL1_SSP, A1),)), _BAD_POINTER),
         Step(m.GetMsrs(0, (c.PL0_SSP,)), (Fault("copy_to_user", -c.EFAULT),)),
         Step(m.GetOneReg(0, c.ONE_REG_MSR | c.PL0_SSP), (Fault("copy_to_user", -c.EFAULT),)),
@@ -927,6 +936,7 @@ def _others() -> tuple[Step, ...]:
         Step(m.SetMsrs(0, tuple(FITTING.items()))),
         Step(m.SetOneReg(0, c.ONE_REG_GUEST_SSP, tag(0, 0xF))),
         Step(m.SetCpuid(0, SHSTK_ONLY)),
+        Step(m.SetFilter(0, (c.PL0_SSP,))),
         Step(m.Run(0)),
         Step(m.Run(1)),
         Step(m.SetMsrs(1, tuple(other.items()))),
@@ -937,6 +947,18 @@ def _others() -> tuple[Step, ...]:
         Step(m.MovCr0(1, True)),
         *(Step(op) for op in (m.Smi(1), m.Rsm(1), m.Init(1), m.NestedEnter(1, _EXCHANGED), m.NestedExit(1))),
         *(Step(op) for op in (m.Leave(1), m.Reset(1), m.Destroy(1), m.Create(1), m.Migrate(1))),
+    )
+
+
+def _nested_pair() -> tuple[Step, ...]:
+    """Two vCPUs that are in L2 at once, each with an L1 of its own."""
+    return (
+        *(Step(m.Rdmsr(vcpu, c.S_CET)) for vcpu in (0, 1)),
+        *(Step(m.Run(vcpu)) for vcpu in (0, 1)),
+        Step(m.MovCr0(1, True)),
+        Step(m.NestedEnter(0, _EXCHANGED)),
+        Step(m.NestedEnter(1, replace(_CARRIED, s_cet=2, intercepts=(c.PL0_SSP,)))),
+        *(Step(m.NestedExit(vcpu)) for vcpu in (0, 1)),
     )
 
 
@@ -1011,6 +1033,8 @@ def _scopes() -> dict[str, Scope]:
         "nested-svm": Scope(svm, _nested(), depth=2, needs=nested),
         "switches-vmx": Scope(one, _switches(), depth=5, needs=nested),
         "switches-svm": Scope(svm, _switches(), depth=5, needs=nested),
+        "nested-pair-vmx": Scope(two, _nested_pair(), depth=7, needs=nested),
+        "nested-pair-svm": Scope(m.Config(AMD, (SHSTK_ONLY, SHSTK_ONLY)), _nested_pair(), depth=7, needs=nested),
         "others": Scope(two, _others(), depth=4),
         "migrated-svm": Scope(svm, _migrated_svm(), depth=8, needs=nested | one_reg),
         "userspace-ignoring": Scope(ignoring, _userspace(), depth=1, needs=one_reg),
@@ -1084,6 +1108,7 @@ def _races() -> dict[str, Race]:
     set_regs = Step(m.SetOneReg(0, pl0, A0, 0)), Step(m.SetOneReg(1, table, A1, 1))
     get_regs = Step(m.GetOneReg(0, pl0, 0)), Step(m.GetOneReg(1, pl0, 1))
     races["set-reg-set-reg"] = Race(_TWO, (), *set_regs, switches=1)
+    races["get-get"] = Race(_TWO, stored, *gets, switches=1)
     races["get-reg-get-reg"] = Race(_TWO, stored, *get_regs)
     races["get-reg-wrmsr"] = Race(_TWO, (*stored, _BOTH_IN_GUEST[1]), get_regs[0], others["wrmsr"], switches=1)
     both = (*stored, *_BOTH_IN_GUEST)
