@@ -493,10 +493,16 @@ PAIRS = tuple(1 << high | 1 << low for high in range(16) for low in range(high))
 
 
 def _host_values() -> Iterator[Step]:
-    for value in (*POINTER_EDGES, *BITS):
+    """Edges first, then each bit."""
+    for value in POINTER_EDGES:
         yield Step(m.SetOneReg(0, c.ONE_REG_GUEST_SSP, value))
     for msr in c.MSRS:
-        for value in _values(msr) if msr in TESTED else POINTER_EDGES:
+        for value in CONTROL_EDGES if msr in c.CONTROL_MSRS else POINTER_EDGES:
+            yield Step(m.SetMsrs(0, ((msr, value),)))
+    for value in BITS:
+        yield Step(m.SetOneReg(0, c.ONE_REG_GUEST_SSP, value))
+    for msr in TESTED:
+        for value in _values(msr):
             yield Step(m.SetMsrs(0, ((msr, value),)))
     for value in PAIRS:
         yield Step(m.SetMsrs(0, ((c.S_CET, value),)))
@@ -1009,11 +1015,6 @@ def _scopes() -> dict[str, Scope]:
         "bypass": Scope(one, _bypass()),
         "bypass-neither": Scope(m.Config(vcpus=(NEITHER,)), (*_bypass(), Step(m.HostTask(0)))),
         "torn": Scope(one, _torn(), depth=5),
-        **{
-            f"torn-{name}-{k}": Scope(one, steps(k), depth=3 if name in ("reset", "ioctl") else 4)
-            for name, (steps, points) in _TORN.items()
-            for k in range(points)
-        },
         "pair": Scope(two, _pair(range(4, 5)), depth=6),
         "control": Scope(one, _control()),
         "registers-host": Scope(one, tuple(_registers_of_host()), depth=3, needs=one_reg),
@@ -1060,6 +1061,11 @@ def _scopes() -> dict[str, Scope]:
         scopes[f"userspace-{name}"] = Scope(config, _userspace(), depth=2, needs=one_reg)
         scopes[f"host-values-{name}"] = Scope(config, tuple(_host_values()), depth=1, needs=one_reg)
         scopes[f"guest-values-{name}"] = Scope(config, tuple(_guest_values()), depth=2)
+    scopes |= {
+        f"torn-{name}-{k}": Scope(one, steps(k), depth=3 if name in ("reset", "ioctl") else 4)
+        for name, (steps, points) in _TORN.items()
+        for k in range(points)
+    }
     for name in ("shstk", "ibt"):
         scopes[f"nested-vmx-{name}"] = Scope(m.Config(vcpus=(features[name],)), _nested(), depth=2, needs=nested)
     return scopes
