@@ -1176,6 +1176,14 @@ def test_unprivileged_open_may_be_denied_by_another_errno() -> None:
     assert warned(report) == set()
 
 
+def test_open_that_is_refused_during_probe_is_no_fault_of_the_driver() -> None:
+    """UIO-064 asks that what an open needs is there, not that it succeeds."""
+    for k in range(60):
+        for inner in (Open(rawio=False), Step(Open(), (Fault("pci_enable_msix", -ENOMEM),))):
+            (step,) = steps(inner)
+            assert run(Upstream, Step(Probe(), during=((k, step),))).failure is None
+
+
 def test_locks_may_lie_anywhere_in_a_large_allocation() -> None:
     """Not in its first page only."""
 
