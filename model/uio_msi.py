@@ -381,6 +381,8 @@ class State(NamedTuple):
     """The disable bit, as far as it matters; False where the driver may leave it either way."""
     user_unmasks: bool
     """Whether user space writes the disable bit while the device is open, because nothing else unmasks INTx."""
+    was_reset: bool
+    """The function was reset since MSI-X was enabled: what `lost` says of an unmapped vector is a guess."""
 
 
 class View(NamedTuple):
@@ -444,6 +446,7 @@ def initial(config: Config, profile: Profile) -> State:
         asserted=False,
         masked=config.left_masked and profile.intx_unmask == "user",
         user_unmasks=profile.intx_unmask == "user",
+        was_reset=False,
     )
 
 
@@ -593,7 +596,8 @@ def step(state: State, op: Operation, answers: Answers, profile: Profile) -> Out
         case ReadEventfd():
             return read_eventfd(state, op)
         case DeviceReset():
-            return Outcome(state._replace(lost=frozenset(range(state.limit))), 0, specs.MESSAGE_REWRITTEN)
+            lost = frozenset(range(state.limit))
+            return Outcome(state._replace(lost=lost, was_reset=True), 0, specs.MESSAGE_REWRITTEN)
         case ListInterrupts():
             return Outcome(state, 0, specs.MEMORY_SAFE)
         case Flood():
@@ -797,6 +801,7 @@ def _torn_down(state: State, profile: Profile) -> State:
         wired=(None,) * vectors,
         pending=(False,) * vectors,
         lost=NONE_LOST,
+        was_reset=False,
         masked=state.masked and profile.intx_unmask == "user",
     )
 
@@ -948,7 +953,12 @@ def _mapped(state: State, vector: int, eventfd: int, profile: Profile) -> Outcom
             counters = _signalled(counters, eventfd)
     mapped = State(*state[:6], now, pending, state.lost, counters, *state[10:])
     if vector not in state.lost:
-        return Outcome(mapped, 0, specs.SET_RETURNS_ZERO, effect, also)
+        plain = Outcome(mapped, 0, specs.SET_RETURNS_ZERO, effect, also)
+        if not state.was_reset or old is not None:
+            return plain
+        # A set that was undone before anybody looked may have left the message as the reset did.
+        unwritten = _mapped(state._replace(lost=state.lost | {vector}), vector, eventfd, profile)
+        return (plain, *_outcomes(unwritten))
     return _mapped_after_reset(state, mapped, vector, eventfd, effect)
 
 
@@ -1009,7 +1019,7 @@ def _unmapped(state: State, vector: int, profile: Profile) -> State:
     wired = state.wired
     now = (*wired[:vector], None, *wired[vector + 1 :])
     if state.msix:
-        return State(*state[:6], now, state.pending, *state[8:])
+        return State(*state[:6], now, state.pending, state.lost, *state[9:])
     return state._replace(wired=now, masked=state.masked and profile.intx_unmask == "user")
 
 

@@ -624,8 +624,8 @@ SCOPES: dict[str, Scope] = {
             for op in (*_MAPPED, _SET_B, _UNSET, IrqSet(1, FIRST_FD), DeviceReset(), RaiseVector(0), RaiseVector(1))
         ),
         depth=6,
-        states=204,
-        transitions=719,
+        states=212,
+        transitions=735,
     ),
     "numbers": Scope(
         PLAIN,
@@ -729,6 +729,16 @@ SCOPES: dict[str, Scope] = {
         depth=5,
         states=63,
         transitions=303,
+    ),
+    "opens": Scope(
+        _world(1, 2, 2),
+        (
+            *(Step(op) for op in (Probe(), Open(), Close(), Open(rawio=False))),
+            Step(Open(), (Fault("pci_enable_msix", -ENOMEM),)),
+        ),
+        states=6,
+        transitions=18,
+        sequences=5,
     ),
     "intx-bindings": Scope(
         INTX,

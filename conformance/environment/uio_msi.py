@@ -1345,7 +1345,7 @@ def _released_in_order(record: Record) -> bool | str:
 
 def _leaves_intx_as_found(record: Record) -> bool | str:
     env: UioMsi = record.env  # type: ignore[assignment]  # the only environment of this subsystem
-    if env.config.vectors and not env.config.msix_broken:
+    if env.config.vectors and record.before.msix is not False:
         return False
     if env.disable_bit == env.found_disable_bit:
         return True

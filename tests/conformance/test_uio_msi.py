@@ -38,6 +38,7 @@ from model.uio_msi import (
     Close,
     CloseFd,
     Config,
+    DeviceReset,
     Flood,
     IrqSet,
     Open,
@@ -1182,6 +1183,16 @@ def test_open_that_is_refused_during_probe_is_no_fault_of_the_driver() -> None:
         for inner in (Open(rawio=False), Step(Open(), (Fault("pci_enable_msix", -ENOMEM),))):
             (step,) = steps(inner)
             assert run(Upstream, Step(Probe(), during=((k, step),))).failure is None
+
+
+def test_message_that_nobody_saw_written_may_be_missing() -> None:
+    """UIO-032 stays a SHOULD when a set after a reset was undone beside another thread."""
+    factory = load("builtin:UIO-D35", S).factory
+    race = Parallel(Step(IrqSet(0, FIRST_FD)), Step(IrqSet(0, -1)))
+
+    report = run(factory, Probe(), Open(), DeviceReset(), race, IrqSet(0, FIRST_FD))
+
+    assert warned(report) == {"UIO-032"}
 
 
 def test_locks_may_lie_anywhere_in_a_large_allocation() -> None:
