@@ -63,8 +63,9 @@ END = object()
 
 def run(context: Context) -> None:
     """Explore the interleavings of the operations that the shapes name as partners."""
-    of = context.subsystem
-    if not of.races and not any(shape.beside for shape in of.shapes.values()):
+    shapes = context.subsystem.shapes
+    paired = any(context.can(kind) and any(map(context.can, shape.beside)) for kind, shape in shapes.items())
+    if not races(context) and not paired:
         return
     search = _Search(context)
     then: Iterator[None] = islice(search.every_pair(), GATE_SCHEDULES // context.parts)
