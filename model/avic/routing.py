@@ -197,6 +197,8 @@ def _accepting(
         return (tuple(positions), ()), because, also
     if mode == EXTINT:  # neither manual defines it as an IPI; only a disabled APIC is certain not to accept
         return (tuple(positions), ()), because, also
+    if mode == INIT:
+        return ((),), c.DEASSERT_DELIVERS_NOTHING, (because,)
     if mode not in (FIXED, LOWEST):
         return ((),), because, also
     if message.vector < 16:
@@ -205,7 +207,7 @@ def _accepting(
         return ((),), c.DEASSERT_DELIVERS_NOTHING, also
     enabled = tuple(n for n in positions if apics[n].spiv >> SPIV_ENABLE & 1)
     if len(enabled) < len(positions):
-        also += (c.FIXED_NEEDS_SOFTWARE_ENABLE,)
+        because, also = c.FIXED_NEEDS_SOFTWARE_ENABLE, (because,)
     if mode == FIXED and not (message.hint and message.sender < 0):
         return (enabled,), because, also
     choices: tuple[tuple[int, ...], ...] = tuple((n,) for n in enabled) or ((),)

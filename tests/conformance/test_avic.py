@@ -68,6 +68,15 @@ def test_campaign_opens_only_with_what_the_candidate_has() -> None:
     assert context.tally.steps >= 600
 
 
+def test_a_pure_router_has_nothing_to_run_at_once() -> None:
+    """Operations of other layers are not paired for it, hunting or not."""
+    context = Context(subsystem=AVIC, candidate=load("builtin:router", AVIC), profile="upstream", hunting=True)
+
+    interleave.run(context)
+
+    assert context.tally.steps == 0
+
+
 # -- the environment
 
 
