@@ -604,10 +604,20 @@ def _tuple(outcomes: Outcomes) -> tuple[Outcome, ...]:
 
 
 def cite(state: State, op: object, field: str, expected: View, got: View) -> Clause | None:
-    """For data pages, the clause on certificates that decides what they hold; else the outcome's own clause."""
-    if type(op) is not ExtGuestRequest or field != "pages":
+    """For data pages, the clause on certificates that decides what they hold; else the outcome's own clause.
+
+    What is refused for its GHCB or its inputs writes nothing at all.
+    """
+    if not isinstance(op, Request) or field != "pages":
         return None
     number = VM_OF[op.vcpu]
+    vm = state.vms[number]
+    if vm.kind == SNP and vm.life != "mirror" and (op.ghcb != "own" or not state.vcpus[op.vcpu].registered):
+        return c.REGISTERED_GHCB
+    if op.usage or any(letter in op.missing for letter in "c12"):
+        return c.MALFORMED_IS_INERT
+    if type(op) is not ExtGuestRequest:
+        return None
     page = page_at(address(op.resp, CPU_OF[op.vcpu]))
     wrong = [
         name

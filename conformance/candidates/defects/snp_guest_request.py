@@ -1,7 +1,8 @@
 """The zoo of snp_guest_request: handlers and drivers that are right but for one known defect.
 
 SNP-D… are those of the posted design (RFC v7 and v8), SNP-U… of later revisions and of merged code,
-SNP-G… of guest drivers. Each lives in the correct design in which it can be told apart.
+SNP-G… of guest drivers; SNP-V… break a clause in a way that no posted code did. Each lives in the correct
+design in which it can be told apart.
 """
 
 from __future__ import annotations
@@ -13,15 +14,20 @@ from conformance.candidates.builtin.snp_guest_request.kvm import CERT_ENTRY_SIZE
 from conformance.candidates.builtin.snp_guest_request.posted import Store
 from conformance.candidates.defect import Defect
 from specs.snp_guest_request import (
+    BUSY_INFO2,
     EFAULT,
     EINVAL,
     EIO,
     ENODEV,
+    ENOMEM,
+    ENOTTY,
     ETIMEDOUT,
     FW_BLOB_MAX_SIZE,
     GENERIC_INFO2,
     GHCB_RAX,
     GHCB_RBX,
+    GHCB_SW_EXITCODE,
+    HEADER_SIZE,
     INVALID_ADDRESS,
     INVALID_GUEST,
     INVALID_PARAM,
@@ -684,6 +690,164 @@ class OwnCounter(GuestDriver):
         self.counted += 2
 
 
+# -- breaches of a clause that nobody has posted
+
+
+class AnyGhcbOfTheVm(Upstream):
+    """Takes an exit through whatever page a vCPU of the VM has registered."""
+
+    def ghcb_register(self, vcpu: int, gpa: int) -> int:
+        for svm in self.svms.values():
+            if svm.sev is self.svms[vcpu].sev:
+                svm.others = (*getattr(svm, "others", ()), gpa)  # type: ignore[attr-defined]  # this defect's own
+        return super().ghcb_register(vcpu, gpa)
+
+    def vmgexit(self, vcpu: int, gpa: int) -> int:
+        svm = self.svms[vcpu]
+        registered = svm.registered
+        svm.registered = gpa if gpa in getattr(svm, "others", ()) else registered
+        ret = super().vmgexit(vcpu, gpa)
+        svm.registered = registered
+        return ret
+
+
+class CodeFetchedAgain(Upstream):
+    """Checks the exit code it has fetched, and fetches it once more to choose the handler."""
+
+    def validate(self, svm: Svm, usage: int) -> int:
+        reason = super().validate(svm, usage)
+        if not reason:
+            vcpu = next(number for number, other in self.svms.items() if other is svm)
+            svm.code = self.port.ghcb_read(vcpu, GHCB_SW_EXITCODE, 8)
+        return reason
+
+
+class RequestInTwoPieces(Upstream):
+    """Reads the header of the message, and then the rest of its page."""
+
+    def copy_request(self, sev: Sev, gpa: int) -> int:
+        read, half = self.port.read_guest, HEADER_SIZE
+        ret = read(sev.vm, gpa, sev.req_buf, half) or read(sev.vm, gpa + half, sev.req_buf + half, PAGE_SIZE - half)
+        return -EIO if ret else 0
+
+
+class FetchingOutlivesVm(Upstream):
+    """Notes by the number of the VM that certificates are fetched, and never forgets it."""
+
+    def __init__(self, port: Any) -> None:
+        super().__init__(port)
+        self.fetching: set[int] = set()
+
+    def enable_req_certs(self, vm: int) -> int:
+        ret = super().enable_req_certs(vm)
+        if not ret:
+            self.fetching.add(vm)
+        return ret
+
+    def asks_userspace(self, sev: Sev) -> bool:
+        return sev.vm in self.fetching
+
+
+class StatusOfTheVm(Upstream):
+    """Keeps the status in the VM, where it is read once the lock is free."""
+
+    def complete(self, vcpu: int, info1: int, info2: int) -> int:
+        sev = self.svms[vcpu].sev
+        return super().complete(vcpu, info1, info2 if info1 or info2 >> 32 else getattr(sev, "status", info2))
+
+    def forward(self, sev: Sev, resp_gpa: int) -> tuple[int, int]:
+        ret, status = super().forward(sev, resp_gpa)
+        sev.status = status  # type: ignore[attr-defined]  # this defect's own
+        return ret, status
+
+
+class ContinuesUnlocked(Upstream):
+    """Takes the lock for a request, but not when it goes on after userspace."""
+
+    continuing = False
+
+    def vcpu_continue(self, vcpu: int) -> int:
+        self.continuing = True
+        try:
+            return super().vcpu_continue(vcpu)
+        finally:
+            self.continuing = False
+
+    def guest_request(self, vcpu: int, svm: Svm) -> int:
+        if not self.continuing:
+            return super().guest_request(vcpu, svm)
+        self.continuing = False
+        ret = self.copy_request(svm.sev, svm.info1)
+        ret, info2 = (ret, 0) if ret else self.forward(svm.sev, svm.info2)
+        return ret or self.complete(vcpu, 0, info2)
+
+
+class HalfPagesPass(Upstream):
+    """Masks one bit too few when it looks for misaligned pages."""
+
+    def validate_request(self, svm: Svm) -> int:
+        info1, info2 = svm.info1, svm.info2
+        svm.info1, svm.info2 = info1 & ~0x800, info2 & ~0x800
+        reason = super().validate_request(svm)
+        svm.info1, svm.info2 = info1, info2
+        return reason
+
+
+class LengthAfterUnlock(InPlace):
+    """Exchanges the certificates under the lock, and notes their length when it is free again."""
+
+    def set_instance_certs(self, vm: int, user: int, length: int) -> int:
+        port, sev = self.port, self.sevs[vm]
+        assert isinstance(sev, Store)
+        if sev.kind != SNP or not sev.gctx or not 0 < length <= FW_BLOB_MAX_SIZE:
+            return super().set_instance_certs(vm, user, length)
+        new = port.kzalloc(-(-length // PAGE_SIZE) * PAGE_SIZE)
+        if not new:
+            return -ENOMEM
+        if port.copy_from_user(new, user, length):
+            port.kfree(new)
+            return -EFAULT
+        port.mutex_lock(sev.lock)
+        old, sev.certs = sev.certs, new
+        port.mutex_unlock(sev.lock)
+        sev.certs_len = length
+        port.kfree(old)
+        return 0
+
+
+class KeySeenBeforeLock(GuestDriver):
+    """Looks whether the key is wiped before it takes the lock."""
+
+    def get_derived_key(self, fields: int, vmpl: int, svn: int, tcb: int) -> tuple[int, int, bytes]:
+        if self.is_disabled():
+            return -ENOTTY, 0, b""
+        self.looked = True
+        result = super().get_derived_key(fields, vmpl, svn, tcb)
+        self.looked = False
+        return result
+
+    looked = False
+
+    def is_disabled(self) -> bool:
+        return False if self.looked else super().is_disabled()
+
+
+class GivesUpEarly(GuestDriver):
+    """Tries again for half the time that a host may say BUSY."""
+
+    def send(self, code: int, npages: int) -> tuple[int, int, int]:
+        started = self.port.now() if self.first else self.started
+        self.started, self.first = started, False
+        info1, info2, rbx = super().send(code, npages)
+        busy = info1 == 0 and info2 == BUSY_INFO2
+        late = busy and self.port.now() - started >= 30
+        self.first = not busy or late
+        return info1, GENERIC_INFO2 if late else info2, rbx
+
+    first = True
+    started = 0
+
+
 DEFECTS: tuple[Defect, ...] = (
     Defect(
         "SNP-D01",
@@ -930,5 +1094,41 @@ DEFECTS: tuple[Defect, ...] = (
     Defect("SNP-G04", "Certificate pages are prepared outside the lock.", PagesOutsideLock, ("SNP-092",), 1),
     Defect("SNP-G05", "An unset error value reaches the caller.", ErrorValueUnset, ("SNP-047",), 1),
     Defect("SNP-G06", "The counter starts at 0 with every load.", OwnCounter, ("SNP-085",), 2),
+    Defect("SNP-V01", "A vCPU may exit through a GHCB that another one registered.", AnyGhcbOfTheVm, ("SNP-004",), 1),
+    Defect("SNP-V02", "The exit code is fetched once more to choose the handler.", CodeFetchedAgain, ("SNP-012",), 1),
+    Defect("SNP-V03", "The request page is read in two pieces.", RequestInTwoPieces, ("SNP-016",), 1),
+    Defect(
+        "SNP-V04",
+        "A VM fetches certificates since the VM before it did.",
+        FetchingOutlivesVm,
+        ("SNP-061", "SNP-062", "SNP-051"),
+        3,
+    ),
+    Defect(
+        "SNP-V05",
+        "The status is kept in the VM and read without its lock.",
+        StatusOfTheVm,
+        ("SNP-065", "SNP-017", "SNP-018"),
+        1,
+        note="a request that firmware refused is told the success of its sibling's, or the other way round",
+    ),
+    Defect("SNP-V06", "A request that continues after userspace takes no lock.", ContinuesUnlocked, ("SNP-065",), 2),
+    Defect("SNP-V07", "Pages may begin in the middle of a page.", HalfPagesPass, ("SNP-005", "SNP-006"), 1),
+    Defect(
+        "SNP-V08",
+        "The length of new certificates is noted after the lock was released.",
+        LengthAfterUnlock,
+        ("SNP-056", "SNP-050", "SNP-055", "SNP-017", "SNP-051"),
+        1,
+        note="a request in between is handed new certificates with the old length, and its answer is judged whole",
+    ),
+    Defect(
+        "SNP-V09",
+        "The key is looked at before the lock is taken, and may be wiped by then.",
+        KeySeenBeforeLock,
+        ("SNP-084", "SNP-088", "SNP-092"),
+        1,
+    ),
+    Defect("SNP-V10", "The driver gives up on BUSY after half the time.", GivesUpEarly, ("SNP-087",), 1),
 )
-"""Every defect of the facts, in their order."""
+"""Every defect of the facts, in their order, and then the others."""

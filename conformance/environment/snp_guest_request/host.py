@@ -196,6 +196,8 @@ class Host(Environment):
         """Guest pages whose RMP entry was changed by the hypervisor."""
         self.removed: dict[int, Page] = {}
         """Pages whose memslot is gone, by frame number."""
+        self.fetching: set[int] = set()
+        """VMs for which fetching certificates from userspace was enabled."""
         self.next_fd = 100
         self.fd_of = [0, 0]
         """By VM: the file descriptor that was given at launch."""

@@ -210,6 +210,8 @@ class Operations(Host):
         if ret == EXIT:
             if not isinstance(act.op, ExtGuestRequest) or MESSAGES[act.op.message].type != REPORT_REQ:
                 raise Violation(c.NO_OTHER_EXIT, "an exit to userspace for a request that asks for no report")
+            if VM_OF[vcpu] not in self.fetching:
+                raise Violation(c.ENABLE_CERTS, "an exit for certificates, which nobody enabled for this VM")
             cpu.instants = list(act.instants)
             return (EXIT, *cpu.run)
         if ret > RESUME:
@@ -267,6 +269,8 @@ class Operations(Host):
             if result:
                 return result
         self.ghcbs.add((vm, "G0"))
+        if op.certs:
+            self.fetching.add(vm)
         return 0
 
     def vm_create(self, op: VmCreate) -> int:
@@ -318,10 +322,10 @@ class Operations(Host):
 
     def enable_req_certs(self, op: EnableReqCerts) -> tuple[int, int]:
         """Enabling, and the attribute query."""
-        return (
-            self.enter_int(self.driver.enable_req_certs, op.vm),
-            self.enter_int(self.driver.has_req_certs),
-        )
+        result = self.enter_int(self.driver.enable_req_certs, op.vm)
+        if result == 0:
+            self.fetching.add(op.vm)
+        return result, self.enter_int(self.driver.has_req_certs)
 
     def vcpu_create(self, op: VcpuCreate) -> int:
         """A vCPU."""
@@ -389,6 +393,7 @@ class Operations(Host):
         self.bugged[vm], self.labels[vm] = False, UNTOUCHED
         self.rates.pop(vm, None)
         self.granted.pop(vm, None)
+        self.fetching.discard(vm)
         self.joined.discard(vm)
         self.ghcbs = {ghcb for ghcb in self.ghcbs if ghcb[0] != vm}
         for vcpu, owner in enumerate(VM_OF):
@@ -414,6 +419,7 @@ class Operations(Host):
         if moves:
             self.contexts = [None, self.contexts[0]]
             self.fd_of[1] = self.fd_of[0]
+            self.fetching |= {1} if 0 in self.fetching else set()
             for thing in (*self.pages.values(), *self.buffers.values()):
                 if thing.owner == 0:
                     thing.owner, thing.vms = MOVED, {1} if thing.vms else set()
