@@ -531,9 +531,9 @@ class SelfContainedDriver:
     # -- INTx
 
     def _mask(self) -> None:
+        """Whatever the flag says: user space may have written the disable bit meanwhile."""
         self._lock(0)
-        if not self.is_masked:
-            self.port.pci_intx(0)
+        self.port.pci_intx(0)
         self.is_masked = True
         self._unlock(0)
 
