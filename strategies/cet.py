@@ -250,7 +250,7 @@ def hosts() -> tuple[m.Host, ...]:
     controls = [(True, True, True, True), (False, True, True, True), (True, False, True, True)]
     controls += [(True, True, False, True), (True, True, True, False), (False, False, False, False)]
     listed = [m.Host(xss=xss) for xss in masks] + [m.Host(smaller_maxphyaddr=True), m.Host(tdp=False)]
-    listed += [m.Host(s_cet=1), m.Host(s_cet=4), m.Host(vendor="amd", ibt=False, s_cet=3)]
+    listed += [m.Host(s_cet=1), m.Host(s_cet=2), m.Host(s_cet=4), m.Host(vendor="amd", ibt=False, s_cet=3)]
     listed += [m.Host(vendor, lm=False, ibt=ibt) for vendor in ("intel", "amd") for ibt in on]
     listed += [m.Host("intel", True, True, True, True, 0x1800, *prerequisites) for prerequisites in controls]
     listed += [
@@ -591,7 +591,8 @@ def _emulator() -> tuple[Step, ...]:
         Step(m.SetSregs(0, True, True)),
         Step(m.Run(0)),
         Step(m.WriteSsp(0, 1 << 32)),
-        *(Step(m.Wrmsr(0, c.S_CET, value)) for value in (1, 4, 0)),
+        Step(m.WriteSsp(0, 0xFFFF_FFFC)),
+        *(Step(m.Wrmsr(0, c.S_CET, value)) for value in (1, 4, 5, 0)),
         *(Step(m.Wrmsr(0, c.U_CET, value)) for value in (1, 4)),
     )
 
@@ -610,6 +611,17 @@ def _setting_up() -> tuple[Step, ...]:
         Step(m.Destroy(0)),
         Step(m.Create(0)),
         Step(m.Create(0), (Fault("alloc_guest_fpstate", -c.ENOMEM),)),
+    )
+
+
+def _filtered() -> tuple[Step, ...]:
+    """What follows the filter, and what follows a CPUID, in every order."""
+    return (
+        Step(m.SetFilter(0, (c.PL0_SSP, c.S_CET))),
+        Step(m.SetCpuid(0, SHSTK_ONLY)),
+        Step(m.Reset(0)),
+        Step(m.Run(0)),
+        Step(m.Rdmsr(0, c.PL0_SSP)),
     )
 
 
@@ -759,7 +771,10 @@ KEPT: dict[str, tuple[object, ...]] = {
         m.GetMpState(0, False),
         m.GetRegList(0, 1),
         m.SetCpuid(0),
+        m.SetCpuid(0, NEITHER),
         m.Leave(0),
+        m.Init(0),
+        m.Reset(0),
     ),
 }
 """By topic: operations that leave alone what they do not name."""
@@ -1027,6 +1042,7 @@ def _scopes() -> dict[str, Scope]:
         "smm-ibt": Scope(m.Config(vcpus=(IBT_ONLY,)), _smm(), depth=5, needs=frozenset({"smm"})),
         "emulator": Scope(one, _emulator(), depth=5, needs=frozenset({"emulator"})),
         "setting-up": Scope(one, _setting_up(), depth=3),
+        "filtered": Scope(one, _filtered(), sequences=4),
         "setting-up-sev-es": Scope(m.Config(m.Host(vendor="amd", sev_es=True), (m.Cpuid(),)), _setting_up(), depth=3),
         "setting-up-without-cet": Scope(PRESENCE["host-no-cet"], _setting_up(), depth=2),
         "capabilities": Scope(m.Config(vcpus=()), loading, depth=2),
@@ -1050,7 +1066,7 @@ def _scopes() -> dict[str, Scope]:
             scopes[f"kept-{topic}{name}"] = Scope(config, steps, depth=7, needs=_needs(steps))
     scopes["sizes"] = Scope(one, _sizes(), depth=5)
     scopes |= {f"zero-{msr:x}": Scope(one, _zero(msr), depth=4) for msr in c.MSRS}
-    la57 = m.Config(m.Host(la57=True), (m.Cpuid(),))
+    la57 = m.Config(m.Host(la57=True, s_cet=4), (m.Cpuid(),))
     no_xsaves = m.Config(vcpus=(m.Cpuid(xsaves=False, xss=0),))
     scopes["host-values-la57"] = Scope(la57, tuple(_host_values()), depth=1, needs=one_reg)
     scopes["nested-vmx-la57"] = Scope(la57, _nested(), depth=2, needs=nested)

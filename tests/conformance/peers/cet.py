@@ -413,8 +413,10 @@ class Conditional(Upstream):
         self.port.vmcs_write(v.number, c.VM_EXIT_CONTROLS, has << c.VM_EXIT_LOAD_CET)
 
     def set_cpuid(self, vcpu: int, shstk: bool, ibt: bool, lm: bool, xsaves: bool, xss: int) -> int:
+        v = self.vcpus[vcpu]
+        had = v.shstk or v.ibt
         result = super().set_cpuid(vcpu, shstk, ibt, lm, xsaves, xss)
-        if result or self.svm or self.vcpus[vcpu].ran:
+        if self.svm or (v.shstk or v.ibt) == had:
             return result
         for level in (2, 1):
             self.port.vmcs_load(vcpu, level)
