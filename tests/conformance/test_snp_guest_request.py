@@ -777,6 +777,19 @@ def test_page_that_a_request_leaves_alone_still_holds_what_it_held() -> None:
     assert report.failure is None
 
 
+def test_registers_under_a_sibling_s_answer_are_nobody_s() -> None:
+    """SNP-026: the guest has an answer put over the GHCB of a vCPU that waits for userspace."""
+
+    class LeavesRegisters(Upstream):
+        def ghcb_leave(self, vcpu: int) -> int:
+            self.svms[vcpu].regs = {}
+            return super().ghcb_leave(vcpu)
+
+    steps = (ExtGuestRequest(1), GuestRequest(0, resp="G'"), Continue(1))
+
+    assert run(LeavesRegisters, *steps, vcpus=2, certs=True).failure is None
+
+
 def test_rate_may_be_asked_for_once_more_after_userspace() -> None:
     """SNP-045: a request that continues is told BUSY like any other."""
     steps = (ExtGuestRequest(), Continue(ret=28), ExtGuestRequest(), Continue())

@@ -184,6 +184,9 @@ class Operations(Host):
         cpu.raced = set()
         cpu.missing = op.missing
         cpu.overlaid = GPA["G0"] <= address_of_response(op, vcpu) <= GPA["G1"] or getattr(op, "data", "") == "G"
+        for sibling, other in enumerate(self.cpus):
+            if VM_OF[sibling] == vm and address_of_response(op, vcpu) == GPA[f"G{CPU_OF[sibling]}"]:
+                other.overlaid = True
         return self._returned(vcpu, page, self.enter_int(self.driver.vmgexit, vcpu, gpa))
 
     def continue_(self, op: Continue) -> object:
