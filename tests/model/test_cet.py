@@ -423,3 +423,18 @@ def test_a_read_cites_what_the_value_should_have_survived(ops: tuple[Any, ...], 
     state = after(world(), m.Run(0), *ops)
 
     assert first(state, m.Rdmsr(0, c.PL0_SSP)).because.id == clause
+
+
+def test_a_cpuid_that_gives_the_guest_the_same_may_be_taken_after_a_run() -> None:
+    """Userspace offers more than KVM has; whether that counts as a change is nobody's rule."""
+    state = after(world(host=m.Host(ibt=False)), m.Run(0), m.Leave(0))
+
+    assert [o.result for o in outcomes(state, m.SetCpuid(0, SHSTK_ONLY))] == [-c.EINVAL, 0]
+    assert [o.result for o in outcomes(state, m.SetCpuid(0, NEITHER))] == [-c.EINVAL]
+
+
+def test_smi_may_zero_the_slot_of_a_vcpu_without_ssp() -> None:
+    """Who writes the whole map at once leaves a zero there; with SHSTK it holds SSP."""
+    state = after(world(IBT_ONLY), m.Run(0), m.Smi(0), m.Rsm(0, 8))
+
+    assert [m.view(o.state).smram[0] for o in outcomes(state, m.Smi(0))] == [8, 0]
