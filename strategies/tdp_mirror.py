@@ -212,10 +212,11 @@ SHAPES: dict[type, Shape] = {
     GetWalk: Shape({"vcpu": _vcpus, "gpa": _gpas}, weight=0.5),
     GpaIsMapped: Shape({"vcpu": _vcpus, "gpa": _gpas}, weight=0.5),
     ZapLeafs: Shape({"start": _starts, "end": _ends, "flush": BOOLEAN}, weight=0.5, faults=(_YIELD, _REMOVE), deepest=4,
-                    interrupts=(PageFault, Access), points=60),
+                    interrupts=(PageFault, Access, ZapAllFast, ZapSp), points=60),
     Unmap: Shape(
         {"start": _starts, "end": _ends, "attr_filter": _filters, "may_block": BOOLEAN, "flush": BOOLEAN}, weight=1,
-        faults=_ZAPS, deepest=6, interrupts=(PageFault, Access), points=60, beside=(PageFault, ZapAllFast, Unmap),
+        faults=_ZAPS, deepest=6, interrupts=(PageFault, Access, ZapAllFast, ZapSp), points=60,
+        beside=(PageFault, ZapAllFast, Unmap),
     ),
     Age: Shape({"start": _starts, "end": _ends}, weight=0.5, faults=_ANY_TIME, beside=(PageFault, HvaInvalidate)),
     TestAge: Shape({"start": _starts, "end": _ends}, weight=0.3),
@@ -439,7 +440,8 @@ _LOGGING = (
     Step(RecoverHuge(0)),
     Step(TdpMap(0, SHARED)),
     Step(TdpMap(0, 0x2000 | SHARED, False, 2)),
-    Step(PageFault(0, 0x2000 | SHARED), (Fault("flush_range", -spec.EOPNOTSUPP),)),
+    Step(Access(0, 0x2000 | SHARED)),
+    Step(PageFault(0, 0x3000 | SHARED), (Fault("flush_range", -spec.EOPNOTSUPP),)),
     Step(ZapSp(False, 1, 0)),
     Step(ZapSp(True, 1, 0)),
     Step(Unmap(1, 3, 1), (Fault("resched", 2),)),
@@ -501,6 +503,7 @@ _REACH = (
     Step(SlotMove(1, 2)),
     Step(SlotMove(0, 2)),
     _fault(1, False),
+    Step(Access(0, 0x1000 | SHARED)),
     Step(ZapLeafs(4, 8)),
     Step(ZapLeafs(5, 6)),
     Step(Unmap(4, 8, 1)),
@@ -578,6 +581,18 @@ _MOVING = (
     Step(HvaInvalidate(0, 4)),
 )
 
+_YIELDING = (
+    *_LIVES[:2],
+    _fault(2, False),
+    _fault(3, False),
+    *(
+        Step(op, (Fault("resched", 2),), during=((point, Step(inner)),))
+        for op in (Unmap(2, 4, 1), ZapLeafs(2, 4))
+        for inner in (ZapAllFast(), ZapSp(False, 1, 2))
+        for point in range(10, 60)
+    ),
+)
+
 _TOGETHER = (
     *_LIVES[:2],
     *(
@@ -594,7 +609,7 @@ SCOPES = {
     "two halves": Scope(SMALL, _SELECTIVE, depth=6, states=1228, transitions=8560),
     "refusals": Scope(SMALL, _FAULTY, depth=5, states=389, transitions=8908),
     "two vCPUs": Scope(SMALL, _TWO_VCPUS, depth=6, states=245, transitions=995),
-    "protection and huge pages": Scope(MIXED, _LOGGING, depth=5, states=110, transitions=1265),
+    "protection and huge pages": Scope(MIXED, _LOGGING, depth=5, states=110, transitions=1295),
     "protection and huge pages, uneven": Scope(
         UNEVEN,
         (*_LIVES[:2], *(_fault(gfn, False) for gfn in range(4)), Step(RecoverHuge(0)), Step(SplitHuge(0, 0, 2)),
@@ -643,11 +658,12 @@ SCOPES = {
     "SEAMCALLs": Scope(DEEP, _SEAMCALLS, depth=6, needs=frozenset({"seamcalls"}), states=569, transitions=3666),
     "before finalize": Scope(EARLY, (*_LIVES[:2], Step(SeptSet(0, 1))), needs=frozenset({"seamcalls"}), states=6,
                              transitions=6),
-    "reach of the root": Scope(HIGH, _REACH, depth=3, states=23, transitions=282),
+    "reach of the root": Scope(HIGH, _REACH, depth=4, states=36, transitions=528),
     "slots in deletion": Scope(DELETING, _DELETION, states=3, transitions=11),
     "four levels of 512": Scope(FOUR_LEVELS, _REAL, depth=4, needs=frozenset({"tables-of-512"}), states=49,
                                 transitions=203),
     "in the middle of faults": Scope(SMALL, _MEETING, depth=3, states=14, transitions=163),
+    "in the middle of zaps": Scope(SMALL, _YIELDING, depth=5, states=9, transitions=1823),
     "beside faults": Scope(HUGE, _TOGETHER, depth=3, states=9, transitions=143),
     "slots that come and go": Scope(SMALL, _MOVING, depth=5, states=540, transitions=2351),
     "without a mirror": Scope(
@@ -774,6 +790,9 @@ def _pairs() -> dict[str, Race]:
         ),
         "a split and write protection": Race(
             HUGE, (*both, _fault(0, False), _fault(2, False)), Step(SplitHuge(0, 0, 4)), Step(WrprotSlot(0)), 1
+        ),
+        "a split and the fast zap": Race(
+            HUGE, (*both, _fault(0, False), _fault(2, False)), Step(SplitHuge(0, 0, 4)), Step(ZapAllFast()), 1
         ),
         "a fast fault and write protection": Race(
             HUGE, (*both, _fault(0, False), Step(WrprotSlot(0))), Step(FastFault(0, SHARED, False, True)),

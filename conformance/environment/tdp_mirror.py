@@ -1121,9 +1121,10 @@ class TdpMirror(Environment):
             if _is_leaf(new, level):
                 self.unflushed = before
         if _present(new) and not _is_leaf(new, level):
-            self._link(table, index, new, _is_leaf(old, level))
+            self._link(table, index, new, old if _is_leaf(old, level) else 0)
 
-    def _link(self, parent: Page, index: int, entry: int, split: bool) -> None:
+    def _link(self, parent: Page, index: int, entry: int, split: int) -> None:
+        """A table comes into reach, in the place of a huge leaf if it splits one."""
         child = self._table(entry & _PFN_MASK)
         if child.linked or child.removed:
             self._violate(spec.CHILD_ROLE, f"table {child.pa:#x} is linked twice")
@@ -1146,9 +1147,18 @@ class TdpMirror(Environment):
         if not split:
             self._fresh(child)
         else:
-            for i, value in child.entries.items():
-                if _present(value):
-                    self._count(child, i, NONPRESENT, value)
+            first, step = split & _PFN_MASK, self.config.cover(child.level) << spec.PAGE_SHIFT
+            for i in range(self.entries_per_table):
+                value = child.read(i)
+                if not value >> spec.SUPPRESS_VE & 1:
+                    self._violate(
+                        spec.NONPRESENT_ENCODING, f"entry {i} of table {child.pa:#x}: {value:#x} lacks bit 63"
+                    )
+                if not _is_leaf(value, child.level) or value & _PFN_MASK != first + i * step:
+                    self._violate(
+                        spec.LEAF_PFN_FIXED, f"entry {i} of table {child.pa:#x}: {value:#x}, split {split:#x}"
+                    )
+                self._count(child, i, NONPRESENT, value)
             self._tell_others("split_beside")
         child.linked = True
         self.linked_tables += 1
@@ -1804,8 +1814,13 @@ class TdpMirror(Environment):
         """Begin."""
         if self.writer != self.me:
             self._violate(spec.STALE_FAULT, "mmu_invalidate_begin without the write lock")
-        if type(self.thread.op) is model.SetAttributes:
+        op = self.thread.op
+        if type(op) is model.SetAttributes:
             self._holds_slots_lock("the invalidation of a conversion")
+        if start < end and getattr(op, "end", 0) <= (self.bits or end):
+            self._natural(start, "mmu_invalidate_begin")
+            if start:  # from 0 on it may be all there is, whatever the bits
+                self._natural(end - 1, "mmu_invalidate_begin")
         self.invalidations.append((start, end))
         self.thread.ranges.append((start, end))
         self.thread.invalidating += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -776,6 +777,7 @@ SCHEDULES = {
     "a huge fault and a conversion of its half": 100,
     "a split and a notifier": 152,
     "a split and write protection": 128,
+    "a split and the fast zap": 150,
     "a fast fault and write protection": 46,
     "a page accepted and taken": 76,
     "two pages added": 104,
@@ -796,6 +798,24 @@ def test_the_races_of_the_sources_are_tried_without_gaps_and_hold(name: str) -> 
     assert search.raced == SCHEDULES | (
         {} if name == "builtin:upstream" else {"a page added and the TD finalized": 130}
     )
+
+
+# -- correct implementations that are built in another way
+
+PEERS = Path(__file__).parent / "peers" / "tdp_mirror.py"
+
+
+@pytest.mark.parametrize("name", ["Backwards", "Coarse", "Unpinned"])
+def test_a_peer_is_not_accused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither in the small scopes nor at random nor with another thread."""
+    monkeypatch.setattr(interleave, "GATE_SCHEDULES", 500)
+    here = context(f"{PEERS}:{name}", steps=6_000)
+
+    explore.run(here)
+    campaign.run(here)
+    interleave.run(here)
+
+    assert [failure.signature for failure in here.failures] == []
 
 
 # -- the firmware's page table
