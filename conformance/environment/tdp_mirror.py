@@ -139,6 +139,7 @@ class Thread:
 
     __slots__ = (
         "bugs",
+        "excused",
         "exit",
         "failed",
         "flush",
@@ -146,6 +147,7 @@ class Thread:
         "grabbed",
         "in_guest",
         "invalidating",
+        "kicked",
         "lost",
         "may_block",
         "met_frozen",
@@ -154,7 +156,10 @@ class Thread:
         "phase",
         "ranges",
         "rcu",
+        "refusals",
+        "refused_last",
         "seen",
+        "sept_failed",
         "slots",
         "srcu",
         "stale",
@@ -193,6 +198,20 @@ class Thread:
         """Whether this is a vCPU that runs the guest."""
         self.stale: tuple[int, int, int, int] | None = None
         """The last failed exchange: page, index, expected, found."""
+        self.refused_last = ""
+        """The last SEAMCALL, if the firmware refused it for a reason of its own."""
+        self.begin_hook()
+
+    def begin_hook(self) -> None:
+        """Nothing was asked of the firmware yet."""
+        self.kicked = False
+        """Whether vCPUs were kicked out of the guest."""
+        self.refusals: dict[str, int] = {}
+        """Statuses of the SEAMCALLs that were refused."""
+        self.sept_failed = False
+        """Whether a removal failed for good."""
+        self.excused = False
+        """Whether the firmware refused something for a reason of its own."""
 
 
 class SecureEpt:
@@ -571,14 +590,8 @@ class TdpMirror(Environment):
         self.sept_waiter = 0
         self.handed_back = 0
         """Page that went back to the host though the TD may still map it, where that is not forbidden."""
-        self.kicked = False
-        self.refusals: dict[str, int] = {}
-        """Statuses planned for SEAMCALLs within the present hook."""
-        self.sept_failed = False
-        self.refused_last = ""
-        """The last SEAMCALL, if the firmware refused it for a reason of its own."""
-        self.excused = False
-        """Whether the firmware refused something within the present hook for a reason of its own."""
+        self.removal_failed = False
+        """Whether the firmware did not let go of a page, once."""
         self.bugged = False
         self.warned: set[Clause] = set()
         """What was warned of so far; a warning of a kind need not come twice."""
@@ -1634,11 +1647,11 @@ class TdpMirror(Environment):
             refusal = self.refused(name)
         else:
             hook = getattr(self.driver, name.replace("ext_", "sept_"))
-            self.kicked, self.refusals, self.sept_failed, self.excused = False, {}, False, False
+            self.thread.begin_hook()
             was_bugged = self.bugged
             refusal = self.enter_int(hook, gfn, level, page)
-            if refusal and not self.excused and not self.config.early and not was_bugged:
-                statuses = ", ".join(f"{call}: {status:#x}" for call, status in self.refusals.items())
+            if refusal and not self.thread.excused and not self.config.early and not was_bugged:
+                statuses = ", ".join(f"{call}: {status:#x}" for call, status in self.thread.refusals.items())
                 self._violate(
                     _HOOK_CLAUSES[name], f"{name}({gfn:#x}, level {level}) -> {refusal}; {statuses or 'no call'}"
                 )
@@ -1653,21 +1666,23 @@ class TdpMirror(Environment):
 
     def _judge_hook(self, name: str, gfn: int, result: int, was_bugged: bool) -> None:
         """What a candidate's hook made of the firmware's answers (TDP-097, 098, 099)."""
-        if name in ("ext_link", "ext_set") and self.refusals:
-            busy = all(_is_busy(status) for status in self.refusals.values())
+        if name in ("ext_link", "ext_set") and self.thread.refusals:
+            busy = all(_is_busy(status) for status in self.thread.refusals.values())
             wanted = -EBUSY if busy else -EIO
             self.require(spec.BUSY_TO_EBUSY, result == wanted, f"{name}({gfn:#x}): {result}, expected {wanted}")
-            self.require(spec.BUSY_TO_EBUSY, not (busy and self.kicked), f"{name}({gfn:#x}): vCPUs kicked on BUSY")
+            self.require(
+                spec.BUSY_TO_EBUSY, not (busy and self.thread.kicked), f"{name}({gfn:#x}): vCPUs kicked on BUSY"
+            )
             self.require(spec.BUSY_IS_NO_BUG, busy or self.bugged, f"{name}({gfn:#x}) -> {result} without a VM bug")
         if name == "ext_remove":
-            if self.sept_failed:
+            if self.thread.sept_failed:
                 told = result == -EIO or not self.profile.premapped
                 self.require(spec.BUSY_RETRY_ONCE, told and self.bugged, f"ext_remove({gfn:#x}) -> {result}")
             elif not was_bugged:
                 self.require(
-                    spec.BUSY_RETRY_ONCE if self.refusals else spec.REMOVAL_SEQUENCE,
+                    spec.BUSY_RETRY_ONCE if self.thread.refusals else spec.REMOVAL_SEQUENCE,
                     not result,
-                    f"ext_remove({gfn:#x}) -> {result}, refused: {_hex(self.refusals)}",
+                    f"ext_remove({gfn:#x}) -> {result}, refused: {_hex(self.thread.refusals)}",
                 )
                 gone = not self.sept.state(gfn)
                 self.require(spec.REMOVAL_SEQUENCE, gone, f"ext_remove({gfn:#x}) -> {result}, the page is still there")
@@ -1703,7 +1718,7 @@ class TdpMirror(Environment):
             others = [t for i, t in enumerate(self.threads) if i != me]
             if self.scheduler is not None and any(t.in_guest for t in others):
                 self.scheduler.block("vCPUs to leave the guest", lambda: not any(t.in_guest for t in others))
-            self.kicked = True
+            self.thread.kicked = True
             for v in self.vcpus:
                 self._leave_guest(v)
             return
@@ -1960,10 +1975,10 @@ class TdpMirror(Environment):
         status = self.refused(name) or self.sept.acquire(me, how)
         if status:
             self.frame.given.setdefault(name, status)
-            self.excused = True
-            self.refused_last = name
+            self.thread.excused = True
+            self.thread.refused_last = name
             return status
-        self.refused_last = ""
+        self.thread.refused_last = ""
         try:
             self._linger()
             return leaf(*args)
@@ -1979,7 +1994,7 @@ class TdpMirror(Environment):
         """A call that adds to the tree; busy is the caller's business (TDP-099)."""
         status = self._seamcall(name, how, leaf, *args)
         if status:
-            self.refusals[name] = status
+            self.thread.refusals[name] = status
         return status
 
     def tdh_mem_sept_add(self, gpa: int, level: int, page: int) -> int:
@@ -2006,16 +2021,18 @@ class TdpMirror(Environment):
 
     def _insists(self, name: str, how: str, leaf: Callable[..., int], *args: int) -> int:
         """A call that must succeed: busy once is met by keeping vCPUs out (TDP-098)."""
-        if name in self.refusals:
+        if name in self.thread.refusals:
             self.require(
-                spec.BUSY_RETRY_ONCE, self.sept_wait and self.kicked, f"{name} tried again without keeping vCPUs out"
+                spec.BUSY_RETRY_ONCE,
+                self.sept_wait and self.thread.kicked,
+                f"{name} tried again without keeping vCPUs out",
             )
         status = self._seamcall(name, how, leaf, *args)
-        if status and (name in self.refusals or not _is_busy(status)) and self.refused_last == name:
+        if status and (name in self.thread.refusals or not _is_busy(status)) and self.thread.refused_last == name:
             self.frame.given.setdefault("sept_failed", 1)
-            self.sept_failed = True
+            self.thread.sept_failed = self.removal_failed = True
         if status:
-            self.refusals[name] = status
+            self.thread.refusals[name] = status
         return status
 
     def tdh_mem_range_block(self, gpa: int, level: int) -> int:
@@ -2032,13 +2049,13 @@ class TdpMirror(Environment):
             self._violate(spec.REMOVAL_SEQUENCE, "TDH.MEM.TRACK before the TD is finalized")
         status = self._insists("tdh_mem_track", "none", self.sept.track)
         if not status:
-            self.kicked = False
+            self.thread.kicked = False
         return status
 
     def tdh_mem_page_remove(self, gpa: int, level: int) -> int:
         """Remove a page: blocked, and tracked if the TD runs (TDP-097)."""
         gfn = self._gpa(gpa)
-        if self.sept.runnable and not self.kicked and self.sept.state(gfn):
+        if self.sept.runnable and not self.thread.kicked and self.sept.state(gfn):
             self._violate(spec.REMOVAL_SEQUENCE, f"TDH.MEM.PAGE.REMOVE of gfn {gfn:#x} without kicking vCPUs out")
         pfn = self.sept.leaves.get((gfn, level + 1), 0)
         status = self._insists("tdh_mem_page_remove", "shared", self.sept.page_remove, gfn, level + 1)
@@ -2113,7 +2130,7 @@ class TdpMirror(Environment):
         if self.writer != self.me:
             self._violate(spec.BUSY_RETRY_ONCE, "wait_for_sept_zap stored without the write lock")
         self.sept_wait, self.sept_waiter = bool(value), self.me
-        self.kicked = self.kicked and not value
+        self.thread.kicked = self.thread.kicked and not value
 
     def hkid_assigned(self) -> int:
         """The key."""
@@ -2779,6 +2796,6 @@ CHECKS: dict[type, tuple[Check, ...]] = {
 
 def _kept(env: Any) -> bool | str:
     """Whether no page went back that the TD may still map."""
-    if not env.sept_failed:
+    if not env.removal_failed:
         return False
     return f"page {env.handed_back:#x} goes back to the host while the TD may map it" if env.handed_back else True
