@@ -1163,6 +1163,8 @@ def vendor_init(state: State, op: VendorInit) -> Outcome:
         new = State(host, False, False, 0, False, state.vcpus, state.ignore_msrs, state.exact, True)
         return Outcome(new, (-c.EIO, False, False), because=c.HOST_SHADOW_STACK_REFUSED)
     shstk, ibt, xss, because = capabilities(host)
+    if host.s_cet:
+        because = c.HOST_SHADOW_STACK_REFUSED
     new = State(host, shstk, ibt, xss, True, state.vcpus, state.ignore_msrs, state.exact, True)
     return Outcome(new, (0, shstk, ibt), because=because)
 
