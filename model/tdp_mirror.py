@@ -2293,10 +2293,12 @@ def cite(state: State, op: Any, field: str, expected: Any, got: Any) -> Clause |
 
 
 def _cite_load(state: State, expected: tuple[Any, ...], got: tuple[Any, ...]) -> Clause:
-    """A load that went wrong: too many roots, a new root or a mirror root with a wrong count."""
+    """A load that went wrong: too many roots, an invalid one kept, a new or a mirror root with a wrong count."""
     if len(got) > len(expected):
         return spec.ROOT_REUSED
     wrong = [n for n, (want, have) in enumerate(zip(expected, got, strict=False)) if want != have]
+    if any(root[1] and root not in expected for root in got):
+        return spec.RELOAD_FREES_OBSOLETE
     if wrong and wrong[0] >= len(state.roots):
         return spec.NEW_ROOT_REFERENCES
     if wrong and got[wrong[0]][0] and wrong[0] < len(state.roots) and got[wrong[0]][2] > expected[wrong[0]][2]:
