@@ -186,6 +186,9 @@ class World(Calls):
             return left.vm != right.vm
         if isinstance(left, s.VcpuFree) or isinstance(right, s.VcpuFree):
             return False  # whoever walks all vCPUs may rely on those that live
+        if any(isinstance(op, s.VcpuCreate) and op.abandoned for op in (left, right)):
+            # Given up before generic code listed it: only another creation meets it.
+            return isinstance(left, s.VcpuCreate) and isinstance(right, s.VcpuCreate)
         own = self._runs_on(left)
         return own is None or own is not self._runs_on(right)
 
