@@ -179,18 +179,18 @@ def recalculated(state: State, n: int) -> State:
 def with_vm(state: State, n: int, vm: Vm | None) -> State:
     """The state with VM `n` replaced."""
     vms = (vm, state.vms[1]) if n == 0 else (state.vms[0], vm)
-    return State(state.config, state.host, vms, state.vcpus, state.irtes, state.late)
+    return State(state.config, state.host, vms, state.vcpus, state.irtes, state.late, stale=state.stale)
 
 
 def with_vcpus(state: State, vcpus: tuple[Vcpu, ...]) -> State:
     """The state with other vCPUs."""
-    return State(state.config, state.host, state.vms, vcpus, state.irtes, state.late)
+    return State(state.config, state.host, state.vms, vcpus, state.irtes, state.late, stale=state.stale)
 
 
 def with_vcpu(state: State, vcpu: Vcpu) -> State:
     """The state with the vCPU of that VM and id replaced."""
     vcpus = tuple(vcpu if v.id == vcpu.id and v.vm == vcpu.vm else v for v in state.vcpus)
-    return State(state.config, state.host, state.vms, vcpus, state.irtes, state.late)
+    return State(state.config, state.host, state.vms, vcpus, state.irtes, state.late, stale=state.stale)
 
 
 def find(state: State, apic_id: int, vm: int = 0) -> Vcpu | None:
@@ -243,7 +243,7 @@ def settled(state: State, woken: frozenset[int] | None = None) -> State:
 
 def with_late(state: State, late: frozenset[int]) -> State:
     """The state in which these vCPUs, and no others, have yet to look."""
-    return State(state.config, state.host, state.vms, state.vcpus, state.irtes, late)
+    return State(state.config, state.host, state.vms, state.vcpus, state.irtes, late, stale=state.stale)
 
 
 def lately(state: State, woken: frozenset[int] | None = None) -> tuple[State, ...]:
@@ -257,3 +257,34 @@ def lately(state: State, woken: frozenset[int] | None = None) -> tuple[State, ..
         return (done,)
     late = frozenset(v.id for v, old in zip(done.vcpus, state.vcpus, strict=True) if v is not old)
     return done, with_late(state, state.late | late)
+
+
+def with_entries(before: State, after: State) -> State:
+    """The state after an operation, with the vCPUs of VM 0 whose logical entry may be out of date by now."""
+    vm = after.vms[0]
+    if after.vcpus is before.vcpus and after.vms is before.vms:
+        return after
+    if not after.stale and (vm is None or not vm.inhibits):
+        return after
+    stale = set(after.stale)
+    for v in after.vcpus:
+        if v.vm:
+            continue
+        if is_active(after, v):
+            if v.core >= 0 and not v.asleep:
+                stale.discard(v.id)
+            continue
+        old = find(before, v.id)
+        if old is not None and (_claims(old) != _claims(v)):
+            stale.add(v.id)
+    stale &= {v.id for v in after.vcpus if not v.vm}
+    if stale == after.stale:
+        return after
+    return State(
+        after.config, after.host, after.vms, after.vcpus, after.irtes, after.late, after.passing, frozenset(stale)
+    )
+
+
+def _claims(v: Vcpu) -> tuple[int, int, int]:
+    """What decides a vCPU's logical entry."""
+    return mode_of(v.base), v.regs[LDR], v.regs[DFR]

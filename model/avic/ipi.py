@@ -119,7 +119,8 @@ def by_software(state: State, message: Message) -> list[State]:
 def hardware_targets(state: State, sender: Vcpu, message: Message) -> list[tuple[int, ...]]:
     """Positions whose IRR hardware sets, walking tables as they must be; empty where it gives up.
 
-    Two software-disabled vCPUs may claim one logical entry; then either may own it.
+    Two software-disabled vCPUs may claim one logical entry; then either may own it. So may one whose
+    own entry is out of date.
     """
     vcpus = _of_vm(state)
     x2 = mode_of(sender.base) == X2APIC
@@ -142,7 +143,8 @@ def hardware_targets(state: State, sender: Vcpu, message: Message) -> list[tuple
         first = message.dest >> 16 << 4
         owners = [[n for n in everybody if vcpus[n].id == first + b] for b in range(16) if message.dest >> b & 1]
     else:
-        owners = [_owners(vcpus, i) for i in _indices(message.dest, sender.regs[DFR])]
+        stale = [n for n in everybody if vcpus[n].id in state.stale]
+        owners = [_owners(vcpus, i) + stale for i in _indices(message.dest, sender.regs[DFR])]
     return [tuple(dict.fromkeys(choice)) for choice in product(*owners)]
 
 

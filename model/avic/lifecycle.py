@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from model.avic.apic import (
     DFR,
+    ICR2,
     ID,
     IRR,
     LDR,
@@ -153,7 +154,7 @@ def _refusals(env: Answers) -> list[tuple[int, Clause]]:
 def _passing(state: State, op: VcpuCreate) -> State:
     """The state in which the vCPU is still there for a namesake to meet."""
     passing = frozenset({(op.vm, op.id)})
-    return State(state.config, state.host, state.vms, state.vcpus, state.irtes, passing=passing)
+    return State(state.config, state.host, state.vms, state.vcpus, state.irtes, passing=passing, stale=state.stale)
 
 
 def vcpu_create(state: State, op: VcpuCreate, env: Answers, profile: Profile) -> Outcomes:
@@ -196,10 +197,11 @@ def vcpu_create(state: State, op: VcpuCreate, env: Answers, profile: Profile) ->
         if not big:
             return outcome, slowly
         mask = vm.inhibits | 1 << INHIBIT_PHYSICAL_ID_TOO_BIG  # whether the inhibit outlives the vCPU is not said
-        kept = Outcome(settled(with_vm(state, op.vm, Vm(vm.irqchip, vm.max_vcpu_ids, mask))), 0, because=because)
+        inhibited = settled(with_vm(state, op.vm, Vm(vm.irqchip, vm.max_vcpu_ids, mask)))
+        kept = tuple(Outcome(left, 0, because=because) for left in (inhibited, _passing(inhibited, op)))
         if not profile.inhibits_big_ids:
-            return outcome, slowly, kept, Outcome(state, -EINVAL, because=because)
-        return outcome, slowly, kept
+            return outcome, slowly, *kept, Outcome(state, -EINVAL, because=because)
+        return outcome, slowly, *kept
     new = Vcpu(op.vm, op.id, reset_registers(op.id, XAPIC), default_base(op.id))
     vcpus = tuple(sorted((*state.vcpus, new), key=lambda v: (v.vm, v.id)))
     after = with_vcpus(state, vcpus)
@@ -218,7 +220,7 @@ def vcpu_free(state: State, op: VcpuFree) -> Outcomes:
     """Free one vCPU: its entries and IRTEs are gone, the inhibits follow from the others (AVIC-052, AVIC-087)."""
     vcpus = tuple(v for v in state.vcpus if (v.vm, v.id) != (op.vm, op.id))
     irtes = tuple(i for i in state.irtes if op.vm or i.id != op.id)
-    left = State(state.config, state.host, state.vms, vcpus, irtes, state.late)
+    left = State(state.config, state.host, state.vms, vcpus, irtes, state.late, stale=state.stale)
     because, effect = c.TABLES_FREED_ONCE, c.OTHER_VCPUS_KEEP_REGISTERS
     plain = recalculated(left, op.vm)
     vm = plain.vms[op.vm]
@@ -310,9 +312,10 @@ def set_apic_base(state: State, op: SetApicBase) -> Outcomes:
     if new == DISABLED:
         kept = [NO_REGISTERS]
     elif new == X2APIC and old == XAPIC:
-        kept = [put(put(put(regs, ID, vcpu.id), LDR, x2_ldr(vcpu.id)), DFR, 0)]
+        entered = put(put(put(regs, ID, vcpu.id), LDR, x2_ldr(vcpu.id)), DFR, 0)
+        kept = [put(entered, ICR2, high) for high in (regs[ICR2], regs[ICR2] & 0xFF000000)]  # nor what is left of ICR
     elif new == XAPIC and old == X2APIC:  # what LDR and DFR are then, no manual says
-        back = put(put(regs, ID, (vcpu.id & 0xFF) << 24), 0x31, regs[0x31] & 0xFF000000)
+        back = put(regs, ID, (vcpu.id & 0xFF) << 24)
         kept = [put(put(back, LDR, ldr), DFR, dfr) for ldr in (regs[LDR], 0) for dfr in (FLAT, CLUSTER)]
     moved = new != DISABLED and op.value & ~0xFFF != APIC_BASE
     if moved:

@@ -10,6 +10,7 @@ from typing import Any, assert_never
 from model.avic import ipi, lifecycle, running
 from model.avic import state as s
 from model.avic.apic import (
+    ICR2,
     LVT0,
     SPIV,
     find,
@@ -19,7 +20,9 @@ from model.avic.apic import (
     logical_index,
     mode_of,
     ppr,
+    put,
     settled,
+    with_entries,
     with_late,
 )
 from model.avic.routing import DISABLED, X2APIC, XAPIC, faults, kvm_route, mask, route, x2_ldr
@@ -118,7 +121,16 @@ def step(state: State, op: Any, env: Answers, profile: Profile) -> Outcomes:
     """
     if state.late or state.passing:
         return tuple(_in_company(state, op, env, profile))
-    return _alone(state, op, env, profile)
+    outcomes = _alone(state, op, env, profile)
+    if isinstance(outcomes, Outcome):
+        return _remembering(state, outcomes)
+    return tuple(_remembering(state, outcome) for outcome in outcomes)
+
+
+def _remembering(before: State, o: Outcome) -> Outcome:
+    """The outcome, knowing whose logical entry may be out of date by now."""
+    after = with_entries(before, o.state)
+    return o if after is o.state else Outcome(after, o.result, o.because, o.effect, o.also, o.breaches)
 
 
 def _in_company(state: State, op: Any, env: Answers, profile: Profile) -> Iterator[Outcome]:
@@ -131,7 +143,7 @@ def _in_company(state: State, op: Any, env: Answers, profile: Profile) -> Iterat
         for o in (outcomes,) if isinstance(outcomes, Outcome) else outcomes:
             late = o.state.late
             for end in dict.fromkeys(settled(with_late(o.state, left)) for left in (frozenset[int](), late - own)):
-                yield Outcome(end, o.result, o.because, o.effect, o.also)
+                yield Outcome(with_entries(before, end), o.result, o.because, o.effect, o.also)
         if isinstance(op, s.VcpuCreate) and (op.vm, op.id) in state.passing:
             yield Outcome(before, -EEXIST, because=c.DUPLICATE_ID_REFUSED, effect=c.DUPLICATE_ID_REFUSED)
 
@@ -482,11 +494,18 @@ def view(state: State) -> View:
             controls.append(None)
         entries.append(v.core if is_running(state, v) else -1)
         bar.append(APIC_BASE if apic and v.base & ~0xFFF == APIC_BASE else None)
-        regs.append(v.regs if apic and v.base >> BASE_AE & 1 else None)
+        regs.append(_shown(v) if apic and v.base >> BASE_AE & 1 else None)
     irtes: tuple[tuple[int, ...], ...] = ()
     if state.irtes:
         irtes = _told(state)
     return View(tuple(run), tuple(events), tuple(controls), tuple(entries), tuple(bar), tuple(regs), irtes)
+
+
+def _shown(v: Vcpu) -> s.Registers:
+    """The registers; ICR high has 8 bits in xAPIC mode, whatever x2APIC mode left below them."""
+    if mode_of(v.base) == XAPIC and v.regs[ICR2] & 0xFFFFFF:
+        return put(v.regs, ICR2, v.regs[ICR2] & 0xFF000000)
+    return v.regs
 
 
 def _told(state: State) -> tuple[tuple[int, ...], ...]:

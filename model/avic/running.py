@@ -295,7 +295,7 @@ def update_irte(state: State, op: UpdateIrte, env: Answers) -> Outcomes:
 
 
 def _routed(state: State, irtes: tuple[Irte, ...]) -> State:
-    return State(state.config, state.host, state.vms, state.vcpus, irtes, state.late)
+    return State(state.config, state.host, state.vms, state.vcpus, irtes, state.late, stale=state.stale)
 
 
 def iommu_post(state: State, op: IommuPost) -> Outcomes:

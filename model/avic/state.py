@@ -615,13 +615,18 @@ class State:
     """Ids of vCPUs of VM 0 that have not yet looked at what they were sent; see `machine.step`."""
     passing: frozenset[tuple[int, int]] = frozenset()
     """VM and id of vCPUs whose creation comes to nothing, but takes a while."""
+    stale: frozenset[int] = frozenset()
+    """Ids of vCPUs of VM 0 whose LDR, DFR or mode changed while AVIC was inhibited, and that have not run since: their
+    entry in the logical table may be the one from before (AVIC-038 is not asked then, AVIC-045 at the next VMRUN)."""
     digest: int = field(default=0, init=False, compare=False, repr=False)
     """The hash once it was asked for: exploration looks a state up far more often than it makes one."""
 
     def __hash__(self) -> int:
         if not self.digest:
             object.__setattr__(
-                self, "digest", hash((self.host, self.vms, self.vcpus, self.irtes, self.late, self.passing)) or 1
+                self,
+                "digest",
+                hash((self.host, self.vms, self.vcpus, self.irtes, self.late, self.passing, self.stale)) or 1,
             )
         return self.digest
 

@@ -230,7 +230,7 @@ def galog_wakes_its_vcpu(record: Record) -> bool | str:
     irte = next((i for i in record.before.irtes if i.irq == record.op.irq), None)
     vcpu = None if irte is None else find(record.before, irte.id)
     env = _world(record)
-    if vcpu is None or not env.irtes[record.op.irq].posted:
+    if vcpu is None or not env.was_posted:
         return False
     woken = {call[1][0] for call in record.calls if call[0] in ("wake", "kick")}
     own = env.listed[0, vcpu.id].handle

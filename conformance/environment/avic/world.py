@@ -90,6 +90,8 @@ class World(Calls):
         self.depth = 0
         self.booting = False
         """More vCPUs of the configuration are to come, so the invariants can wait."""
+        self.was_posted = False
+        """Whether the device interrupt raised last went past the host."""
         self.delivering = 0
         """Device interrupts in host mode that are on their way into the driver."""
         self.on_core: dict[int, Cpu] = {}
@@ -962,6 +964,7 @@ class World(Calls):
     def iommu_post(self, op: s.IommuPost) -> int:
         """The device raises its interrupt."""
         irte = self.irtes.get(op.irq)
+        self.was_posted = irte is not None and irte.posted
         if irte is None or not irte.posted:  # in host mode the host takes it and delivers it itself
             return self._deliver_in_host_mode(op)
         page = self.memory.pages.get(irte.page)
