@@ -76,3 +76,7 @@ def test_messages_per_second() -> None:
     print(f"lockstep          {max(judged(found) for _ in range(3)):>10,.0f} messages/s")
 
     assert together >= WANTED
+
+
+if __name__ == "__main__":
+    test_messages_per_second()
