@@ -10,6 +10,8 @@ def _defect(number: str, text: str, candidate: type, *clauses: int, steps: int |
     return Defect(number, text, candidate, tuple(f"AVIC-{n:03d}" for n in clauses), steps, note=note)
 
 
+_AROUND_A_SWITCH = (88, 85, 89, 20, 82, 107, 30, 36, 94)
+"""Clauses that a vCPU shows which turns AVIC off or on at the wrong moment."""
 _BESIDE = "What ran beside it may be blamed, where the view alone shows the difference."
 
 
@@ -132,15 +134,7 @@ DEFECTS: tuple[Defect, ...] = (
         "UP-13b",
         "A vCPU follows reasons that are not yet in force.",
         r.RefreshesEarly,
-        88,
-        85,
-        89,
-        20,
-        82,
-        107,
-        30,
-        36,
-        94,
+        *_AROUND_A_SWITCH,
         steps=1,
         note=_BESIDE,
     ),
@@ -148,15 +142,7 @@ DEFECTS: tuple[Defect, ...] = (
         "UP-13c",
         "A vCPU is kicked before it is asked to refresh.",
         r.KickedBeforeAsked,
-        88,
-        85,
-        89,
-        20,
-        82,
-        107,
-        30,
-        36,
-        94,
+        *_AROUND_A_SWITCH,
         steps=1,
         note=_BESIDE,
     ),
