@@ -11,13 +11,13 @@ from random import Random
 
 from conformance.candidates.builtin.avic.router import KvmLapic
 from conformance.lockstep import Lockstep
+from conformance.model.avic import Config
+from conformance.model.avic import state as s
+from conformance.model.avic.routing import DISABLED, Apic, Message, kvm_route, mask
+from conformance.model.step import Step
+from conformance.strategies.avic import random_apics, random_message
 from conformance.subsystem import subsystem
 from conformance.trace import Trace
-from model.avic import Config
-from model.avic import state as s
-from model.avic.routing import DISABLED, Apic, Message, kvm_route, mask
-from model.step import Step
-from strategies.avic import random_apics, random_message
 
 MESSAGES = 20_000
 WANTED = 50_000

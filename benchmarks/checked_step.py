@@ -16,9 +16,9 @@ from conformance.engines import campaign
 from conformance.engines.context import Context
 from conformance.environment.door import Frame
 from conformance.lockstep import Lockstep
+from conformance.model.step import Parallel
 from conformance.subsystem import Subsystem, available, subsystem
 from conformance.trace import Trace
-from model.step import Parallel
 
 STEPS = 30_000
 """Steps of the campaign that is measured."""

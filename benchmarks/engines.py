@@ -27,9 +27,9 @@ from conformance.engines import campaign, explore, machine
 from conformance.engines.context import Context
 from conformance.environment import uio_msi as environment
 from conformance.environment.door import Frame
+from conformance.model import uio_msi as model
+from conformance.specs import uio_msi as specs
 from conformance.subsystem import subsystem
-from model import uio_msi as model
-from specs import uio_msi as specs
 
 EXAMPLES = 150
 VECTORS = 2

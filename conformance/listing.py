@@ -17,9 +17,9 @@ import msgspec
 from conformance.candidates.defect import Defect
 from conformance.candidates.load import builtin_names, defects
 from conformance.options import nearest
+from conformance.specs.clause import Clause
 from conformance.subsystem import Subsystem, subsystem
 from conformance.verdict import UsageError
-from specs.clause import Clause
 
 WIDTH = 110
 
@@ -116,11 +116,11 @@ def _exercised(of: Subsystem, clause: Clause) -> Iterator[str]:
 
 def _citations(of: Subsystem, clause: Clause) -> Iterator[str]:
     """Functions of the model and the environment that name the clause's constant."""
-    specs = importlib.import_module(f"specs.{of.name}")
+    specs = importlib.import_module(f"conformance.specs.{of.name}")
     names = {name for name, value in _constants(specs) if value is clause}
-    for room in ("model", "conformance.environment"):
+    for room in ("conformance.model", "conformance.environment"):
         for module in _modules(f"{room}.{of.name}"):
-            path = Path(inspect.getsourcefile(module) or "")
+            path = Path(inspect.getsourcefile(module) or "").resolve()
             where = path.relative_to(_ROOT) if path.is_relative_to(_ROOT) else path
             for function, line in _mentions(ast.parse(path.read_text()), names):
                 yield f"{where}:{line}  {function}"

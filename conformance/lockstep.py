@@ -16,12 +16,12 @@ from typing import Any
 
 from conformance.environment.door import Call, Environment, Frame
 from conformance.environment.scheduler import Point, Priorities, Scheduler
+from conformance.model.step import Outcome, Parallel, Step
 from conformance.reports import values
+from conformance.specs.clause import Clause
 from conformance.subsystem import Record, Subsystem
 from conformance.trace import Trace
 from conformance.verdict import Breach, Failure, HarnessError, Tally
-from model.step import Outcome, Parallel, Step
-from specs.clause import Clause
 
 COUNTED = 1_000
 """How often the clause of a view field is counted; beyond that only the branches are."""

@@ -11,13 +11,13 @@ from typing import Any
 from conformance.candidates.load import Candidate, check_profile, load
 from conformance.engines import corpus
 from conformance.lockstep import run_trace
+from conformance.model.step import Parallel, Step
 from conformance.reports import text, values
 from conformance.session import Ending
 from conformance.subsystem import Subsystem, subsystem
 from conformance.trace import Trace
 from conformance.verdict import Exit, UsageError
 from conformance.watchdog import watching
-from model.step import Parallel, Step
 
 
 def replay(path: Path, spec: str, profile: str | None, say: Callable[[str], None]) -> Ending:

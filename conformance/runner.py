@@ -19,11 +19,11 @@ from typing import Any
 from conformance.candidates.load import check_profile, load
 from conformance.engines import campaign, corpus, explore, interleave, machine
 from conformance.engines.context import Context, is_binding
+from conformance.specs.clause import Clause
 from conformance.subsystem import Subsystem, subsystem
 from conformance.trace import Trace, from_data, to_data
 from conformance.verdict import Exit, Failure, HarnessError, Tally, UsageError, Verdict
 from conformance.watchdog import watching
-from specs.clause import Clause
 
 ENGINES = ("corpus", "explore", "interleave", "campaign", "machine")
 """In the order in which they run: known failures first, then shortest counterexamples."""

@@ -11,10 +11,10 @@ from random import Random
 from typing import Any
 
 from conformance.environment.door import Environment
+from conformance.model.step import Outcomes, Step
+from conformance.specs.clause import Clause, Profile
+from conformance.strategies.domain import Domain, Race, Scope, Shape
 from conformance.verdict import UsageError
-from model.step import Outcomes, Step
-from specs.clause import Clause, Profile
-from strategies.domain import Domain, Race, Scope, Shape
 
 NAMES = ("uio_msi", "cet", "avic", "snp_guest_request", "tdp_mirror")
 """The five subsystems; each is one file name in every folder."""
@@ -133,9 +133,9 @@ class Subsystem:
 
 
 ROOMS = (
-    "specs",
-    "model",
-    "strategies",
+    "conformance.specs",
+    "conformance.model",
+    "conformance.strategies",
     "conformance.environment",
     "conformance.machines",
     "conformance.candidates.builtin",
@@ -161,9 +161,9 @@ def subsystem(name: str) -> Subsystem:
         near = difflib.get_close_matches(name, available(), 1)
         hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(available())}"
         raise UsageError(f"unknown subsystem {name!r}{hint}")
-    specs = importlib.import_module(f"specs.{name}")
-    model = importlib.import_module(f"model.{name}")
-    strategies = importlib.import_module(f"strategies.{name}")
+    specs = importlib.import_module(f"conformance.specs.{name}")
+    model = importlib.import_module(f"conformance.model.{name}")
+    strategies = importlib.import_module(f"conformance.strategies.{name}")
     environment = importlib.import_module(f"conformance.environment.{name}")
     return Subsystem(
         name=name,

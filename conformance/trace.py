@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from model.step import Fault, Parallel, Step
+from conformance.model.step import Fault, Parallel, Step
 
 SCHEMA = 1
 """Version of the trace format."""

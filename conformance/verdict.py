@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 
+from conformance.specs.clause import Clause
 from conformance.trace import Trace
-from specs.clause import Clause
 
 
 class Breach(BaseException):

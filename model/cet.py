@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from model.step import Outcome, Outcomes
-from specs import cet as c
-from specs.clause import Clause
+from conformance.model.step import Outcome, Outcomes
+from conformance.specs import cet as c
+from conformance.specs.clause import Clause
 
 # -- values and bit fields
 

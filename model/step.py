@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from specs.clause import Clause
+from conformance.specs.clause import Clause
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,22 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, assert_never
 
-from model.step import Outcome, Outcomes
-from specs import tdp_mirror as spec
-from specs.clause import Clause
-from specs.tdp_mirror import EAGAIN, EBUSY, EEXIST, EFAULT, EINTR, EINVAL, EIO, ENOENT, ENOMEM, EOPNOTSUPP, Profile
+from conformance.model.step import Outcome, Outcomes
+from conformance.specs import tdp_mirror as spec
+from conformance.specs.clause import Clause
+from conformance.specs.tdp_mirror import (
+    EAGAIN,
+    EBUSY,
+    EEXIST,
+    EFAULT,
+    EINTR,
+    EINVAL,
+    EIO,
+    ENOENT,
+    ENOMEM,
+    EOPNOTSUPP,
+    Profile,
+)
 
 NONE = -1
 """No root."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, assert_never
 
-from model.step import Outcome, Outcomes
-from specs import uio_msi as specs
-from specs.clause import Clause
-from specs.uio_msi import (
+from conformance.model.step import Outcome, Outcomes
+from conformance.specs import uio_msi as specs
+from conformance.specs.clause import Clause
+from conformance.specs.uio_msi import (
     EACCES,
     EAGAIN,
     EBADF,

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from specs import clause as base
-from specs.clause import Clause, Kind, Level
+from conformance.specs import clause as base
+from conformance.specs.clause import Clause, Kind, Level
 
 EIO = 5
 E2BIG = 7

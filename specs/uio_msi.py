@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from specs import clause
-from specs.clause import Clause, Kind, Level
+from conformance.specs import clause
+from conformance.specs.clause import Clause, Kind, Level
 
 # -- The ioctl
 

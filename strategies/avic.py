@@ -9,12 +9,12 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from model.avic import Config, State
-from model.avic import state as s
-from model.avic.routing import DISABLED, X2APIC, XAPIC, Apic, Message, x2_ldr
-from model.step import Fault, Parallel, Step
-from specs.avic import Profile
-from specs.avic.registers import (
+from conformance.model.avic import Config, State
+from conformance.model.avic import state as s
+from conformance.model.avic.routing import DISABLED, X2APIC, XAPIC, Apic, Message, x2_ldr
+from conformance.model.step import Fault, Parallel, Step
+from conformance.specs.avic import Profile
+from conformance.specs.avic.registers import (
     APIC_BASE,
     APIC_DFR,
     APIC_ID,
@@ -40,7 +40,7 @@ from specs.avic.registers import (
     NO_METADATA,
     TOLD_INHIBITS,
 )
-from strategies.domain import BOOLEAN, Domain, Race, Scope, Shape
+from conformance.strategies.domain import BOOLEAN, Domain, Race, Scope, Shape
 
 XAVIC_HOST = 1 << CPUID_NP | 1 << CPUID_AVIC
 X2AVIC_HOST = XAVIC_HOST | 1 << CPUID_X2AVIC

@@ -14,10 +14,10 @@ from random import Random
 
 from hypothesis import strategies as st
 
-from model import cet as m
-from model.step import Fault, Step
-from specs import cet as c
-from strategies.domain import BOOLEAN, Domain, Race, Scope, Shape
+from conformance.model import cet as m
+from conformance.model.step import Fault, Step
+from conformance.specs import cet as c
+from conformance.strategies.domain import BOOLEAN, Domain, Race, Scope, Shape
 
 
 def tag(vcpu: int, msr: int, n: int = 0) -> int:

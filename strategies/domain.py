@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from hypothesis import strategies as st
 
-from model.step import Parallel, Step
+from conformance.model.step import Parallel, Step
 
 T = TypeVar("T")
 

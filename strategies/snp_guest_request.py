@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from model.snp_guest_request import (
+from conformance.model.snp_guest_request import (
     LATE_EFAULT,
     MESSAGES,
     OPERATIONS,
@@ -47,9 +47,9 @@ from model.snp_guest_request import (
     VmDestroy,
     Wait,
 )
-from model.snp_guest_request.guest import HOSTS, TABLES
-from model.step import Fault, Parallel, Step
-from specs.snp_guest_request import (
+from conformance.model.snp_guest_request.guest import HOSTS, TABLES
+from conformance.model.step import Fault, Parallel, Step
+from conformance.specs.snp_guest_request import (
     EAGAIN,
     EBADF,
     EBUSY,
@@ -66,7 +66,7 @@ from specs.snp_guest_request import (
     SNP,
     UNUSED_STATUS,
 )
-from strategies.domain import Domain, Race, Scope, Shape, just
+from conformance.strategies.domain import Domain, Race, Scope, Shape, just
 
 CONFIGS = (
     Config(),
@@ -363,7 +363,7 @@ def faults(kind: type) -> st.SearchStrategy[tuple[Fault, ...]]:
 
 def configs(capabilities: frozenset[str]) -> st.SearchStrategy[Config]:
     """Worlds that a candidate of these capabilities can live in, plainest first."""
-    from model.snp_guest_request import requires
+    from conformance.model.snp_guest_request import requires
 
     return st.sampled_from([config for config in CONFIGS if requires(config) <= capabilities])
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from model import tdp_mirror as model
-from model.step import Fault, Parallel, Step
-from model.tdp_mirror import (
+from conformance.model import tdp_mirror as model
+from conformance.model.step import Fault, Parallel, Step
+from conformance.model.tdp_mirror import (
     Accept,
     Access,
     AddrIsDirect,
@@ -64,9 +64,9 @@ from model.tdp_mirror import (
     ZapLeafs,
     ZapSp,
 )
-from specs import tdp_mirror as spec
-from specs.tdp_mirror import EBUSY, EFAULT, EHWPOISON, EIO, ENOMEM, MEM_GUEST_MEMFD, Profile
-from strategies.domain import BOOLEAN, Domain, Race, Scope, Shape, just
+from conformance.specs import tdp_mirror as spec
+from conformance.specs.tdp_mirror import EBUSY, EFAULT, EHWPOISON, EIO, ENOMEM, MEM_GUEST_MEMFD, Profile
+from conformance.strategies.domain import BOOLEAN, Domain, Race, Scope, Shape, just
 
 SMALL = Config()
 """A TD of four gfns: three of guest memory, two of them private; one ordinary page."""

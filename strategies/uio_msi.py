@@ -7,8 +7,8 @@ from random import Random
 
 from hypothesis import strategies as st
 
-from model.step import Fault, Parallel, Step
-from model.uio_msi import (
+from conformance.model.step import Fault, Parallel, Step
+from conformance.model.uio_msi import (
     DUP_FD,
     FIRST_FD,
     NEVER_OPENED_FD,
@@ -42,9 +42,9 @@ from model.uio_msi import (
     State,
     Write,
 )
-from specs import uio_msi as specs
-from specs.uio_msi import EBADF, EBUSY, EINVAL, EIO, ENOMEM, ENOSPC, ENOTCONN, EPROBE_DEFER
-from strategies.domain import BOOLEAN, Domain, Race, Scope, Shape
+from conformance.specs import uio_msi as specs
+from conformance.specs.uio_msi import EBADF, EBUSY, EINVAL, EIO, ENOMEM, ENOSPC, ENOTCONN, EPROBE_DEFER
+from conformance.strategies.domain import BOOLEAN, Domain, Race, Scope, Shape
 
 INT_MIN, INT_MAX = -(2**31), 2**31 - 1
 

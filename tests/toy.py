@@ -18,12 +18,12 @@ from conformance.candidates.load import Candidate
 from conformance.engines.context import Context
 from conformance.environment.door import Environment
 from conformance.machines.base import Machine
+from conformance.model.step import Fault, Outcome, Outcomes, Parallel, Step
+from conformance.specs.clause import Clause, Kind, Level, Profile
+from conformance.strategies.domain import Domain, Scope, Shape
 from conformance.subsystem import Check, Record, Subsystem
 from conformance.trace import Trace
 from conformance.verdict import Violation
-from model.step import Fault, Outcome, Outcomes, Parallel, Step
-from specs.clause import Clause, Kind, Level, Profile
-from strategies.domain import Domain, Scope, Shape
 
 ENOMEM, ENOSPC, ENOENT = 12, 28, 2
 

@@ -100,7 +100,7 @@ def shipped(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Put the toy's parts where each room of a subsystem would have them."""
     constants = {name: value for name, value in vars(toy).items() if name.isupper()}
     rooms: dict[str, dict[str, Any]] = {
-        "specs": {
+        "conformance.specs": {
             "CLAUSES": TOY.clauses,
             "PROFILES": TOY.profiles,
             "CAPABILITIES": {"colour": "It has a colour."},
@@ -109,7 +109,7 @@ def shipped(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             "Port": TOY.port,
             **constants,
         },
-        "model": {
+        "conformance.model": {
             "Config": TOY.config,
             "OPERATIONS": tuple(TOY.operations.values()),
             "Answers": TOY.answers,
@@ -119,7 +119,7 @@ def shipped(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             "view": TOY.view,
             "VIEW_CLAUSES": TOY.view_clauses,
         },
-        "strategies": {"CONFIGS": TOY.configs, "SHAPES": {**TOY.shapes}, "SCOPES": TOY.scopes},
+        "conformance.strategies": {"CONFIGS": TOY.configs, "SHAPES": {**TOY.shapes}, "SCOPES": TOY.scopes},
         "conformance.environment": {"ENVIRONMENT": TOY.environment, "CHECKS": TOY.checks},
         "conformance.machines": {"MACHINE": toy.ShelfMachine},
         "conformance.candidates.builtin": {"CANDIDATES": CANDIDATES},

@@ -14,9 +14,9 @@ from conformance.engines.context import Context
 from conformance.engines.minimise import minimiser
 from conformance.engines.priorities import Draw
 from conformance.lockstep import Lockstep
+from conformance.model.step import Fault, Parallel, Step
+from conformance.strategies.domain import Shape
 from conformance.trace import Trace
-from model.step import Fault, Parallel, Step
-from strategies.domain import Shape
 
 WALK = 60
 """Steps of one walk."""

@@ -12,10 +12,10 @@ import msgspec
 from conformance.engines.context import Context
 from conformance.engines.minimise import minimiser
 from conformance.lockstep import run_trace
+from conformance.model.step import Parallel, Step
 from conformance.subsystem import available, subsystem
 from conformance.trace import Trace, TraceError, decode, encode, write_atomically
 from conformance.verdict import Failure, UsageError
-from model.step import Parallel, Step
 
 
 def read(path: Path) -> Trace:

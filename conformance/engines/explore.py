@@ -20,10 +20,10 @@ from typing import Any
 from conformance.engines.context import Context
 from conformance.engines.minimise import minimiser
 from conformance.lockstep import Lockstep
+from conformance.model.step import Parallel, Step
+from conformance.strategies.domain import Scope
 from conformance.trace import Trace
 from conformance.verdict import Failure
-from model.step import Parallel, Step
-from strategies.domain import Scope
 
 LONGEST_WALK = 200
 """Steps after which a walk ends, so that what must be minimised stays short and every scope has its turn."""

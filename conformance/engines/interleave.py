@@ -28,9 +28,9 @@ from conformance.engines.minimise import minimiser
 from conformance.engines.priorities import Draw
 from conformance.environment.scheduler import Point, Priorities
 from conformance.lockstep import Lockstep
+from conformance.model.step import Outcome, Parallel, Step
+from conformance.strategies.domain import Race, Shape
 from conformance.trace import Trace
-from model.step import Outcome, Parallel, Step
-from strategies.domain import Race, Shape
 
 GATE_SCHEDULES = 4_000
 """Schedules of pairs other than the races that the gate tries."""

@@ -15,9 +15,9 @@ from typing import Any
 from conformance.engines.context import Context
 from conformance.environment.door import Environment
 from conformance.lockstep import run_trace
+from conformance.model.step import Parallel, Step
 from conformance.trace import Trace
 from conformance.verdict import Failure, HarnessError
-from model.step import Parallel, Step
 
 RUNS = 2_000
 """Traces tried at most for one failure; what is smallest by then is reported."""

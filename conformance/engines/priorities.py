@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from random import Random
 
 from conformance.environment.scheduler import Priorities
-from model.step import Parallel
-from strategies.domain import Shape
+from conformance.model.step import Parallel
+from conformance.strategies.domain import Shape
 
 CHANGES = (1, 1, 2, 2, 3)
 """How many changes of priority are drawn."""

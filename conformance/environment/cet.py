@@ -15,11 +15,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from conformance.environment.door import Environment
+from conformance.model import cet as m
+from conformance.specs import cet as c
+from conformance.specs.clause import Clause
 from conformance.subsystem import Check, Record
 from conformance.verdict import Crash, Violation
-from model import cet as m
-from specs import cet as c
-from specs.clause import Clause
 
 U, S, PL0, PL1, PL2, PL3, TABLE, XSS, SSP = range(9)
 """Places in a register file: the MSRs by number, then SSP."""

@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 
 from greenlet import GreenletExit
 
+from conformance.model.step import Fault
+from conformance.specs.clause import Clause
 from conformance.verdict import Breach, Crash, Hang, HarnessError, UsageError, Violation
-from model.step import Fault
-from specs.clause import Clause
 
 CALL_BUDGET = 100_000
 """Environment calls within one operation after which a candidate counts as hanging."""

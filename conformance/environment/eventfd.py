@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from specs.uio_msi import EAGAIN, EBADF, EINVAL, EVENTFD_MAX
+from conformance.specs.uio_msi import EAGAIN, EBADF, EINVAL, EVENTFD_MAX
 
 FIRST_USER_FD = 256
 FIRST_OWN_FD = 512

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from specs.uio_msi import EBUSY, EINVAL, IRQF_SHARED
+from conformance.specs.uio_msi import EBUSY, EINVAL, IRQF_SHARED
 
 
 class Action:

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, NoReturn
 
 from conformance.environment.door import Environment
+from conformance.model import tdp_mirror as model
+from conformance.model.tdp_mirror import Config, ExternalLeaf, Gfns, Leaf, Table, View
+from conformance.specs import tdp_mirror as spec
+from conformance.specs.clause import Clause
+from conformance.specs.tdp_mirror import EBUSY, EEXIST, EIO, FROZEN, INVALID_PAGE, NONPRESENT, Profile
 from conformance.subsystem import Check
 from conformance.verdict import Crash, Violation
-from model import tdp_mirror as model
-from model.tdp_mirror import Config, ExternalLeaf, Gfns, Leaf, Table, View
-from specs import tdp_mirror as spec
-from specs.clause import Clause
-from specs.tdp_mirror import EBUSY, EEXIST, EIO, FROZEN, INVALID_PAGE, NONPRESENT, Profile
 
 CALLS = 150_000
 """Environment calls within one operation after which a candidate hangs."""

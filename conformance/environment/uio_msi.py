@@ -14,13 +14,13 @@ from conformance.environment import eventfd
 from conformance.environment.door import Environment, Frame
 from conformance.environment.irq import Action, IrqCore
 from conformance.environment.memory import UserMemory
+from conformance.model import uio_msi as model
+from conformance.model.uio_msi import View
+from conformance.specs import uio_msi as specs
+from conformance.specs.clause import Clause
+from conformance.specs.uio_msi import EBUSY, EINVAL, EIO, ENODEV, ENOSPC, ENOSYS, PAGE_SIZE
 from conformance.subsystem import Check, Record
 from conformance.verdict import Breach, Crash, HarnessError, Violation
-from model import uio_msi as model
-from model.uio_msi import View
-from specs import uio_msi as specs
-from specs.clause import Clause
-from specs.uio_msi import EBUSY, EINVAL, EIO, ENODEV, ENOSPC, ENOSYS, PAGE_SIZE
 
 PDEV_IRQ = 17
 """The function's INTx line, which another device shares."""

@@ -7,10 +7,10 @@ from typing import Any
 from hypothesis.stateful import initialize, rule
 
 from conformance.machines.base import Machine
-from model.avic import Config, requires
-from model.avic import state as s
-from model.step import Fault, Step
-from strategies import avic as ops
+from conformance.model.avic import Config, requires
+from conformance.model.avic import state as s
+from conformance.model.step import Fault, Step
+from conformance.strategies import avic as ops
 
 Faults = tuple[Fault, ...]
 During = tuple[tuple[int, Step], ...]

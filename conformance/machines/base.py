@@ -11,11 +11,11 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from conformance.engines.context import HANGS
 from conformance.lockstep import Lockstep
+from conformance.model.step import Fault, Parallel, Step
+from conformance.strategies.domain import parallels
 from conformance.subsystem import Subsystem
 from conformance.trace import Trace
 from conformance.verdict import Failure, Tally
-from model.step import Fault, Parallel, Step
-from strategies.domain import parallels
 
 
 class Disagreement(AssertionError):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis.stateful import initialize, rule
 
 from conformance.machines.base import Machine
-from model import cet as m
-from model.step import Step
-from strategies import cet as strategies
+from conformance.model import cet as m
+from conformance.model.step import Step
+from conformance.strategies import cet as strategies
 
 
 class CetMachine(Machine):

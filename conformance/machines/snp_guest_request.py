@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
 from conformance.machines.base import Machine
-from model.snp_guest_request import (
+from conformance.model.snp_guest_request import (
     Boot,
     Close,
     CloseFd,
@@ -39,8 +39,8 @@ from model.snp_guest_request import (
     VmDestroy,
     Wait,
 )
-from model.step import Fault
-from strategies import snp_guest_request as ops
+from conformance.model.step import Fault
+from conformance.strategies import snp_guest_request as ops
 
 
 class SnpGuestRequest(Machine):

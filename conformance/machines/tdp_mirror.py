@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
 from conformance.machines.base import Machine
-from model import tdp_mirror as model
-from model.step import Fault, Parallel
-from specs.tdp_mirror import PROFILES
-from strategies import tdp_mirror as ops
+from conformance.model import tdp_mirror as model
+from conformance.model.step import Fault, Parallel
+from conformance.specs.tdp_mirror import PROFILES
+from conformance.strategies import tdp_mirror as ops
 
 
 class TdpMirror(Machine):

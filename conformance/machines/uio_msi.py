@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
 from conformance.machines.base import Machine
-from model import uio_msi as model
-from model.step import Fault, Step
-from strategies import uio_msi as ops
+from conformance.model import uio_msi as model
+from conformance.model.step import Fault, Step
+from conformance.strategies import uio_msi as ops
 
 Faults = tuple[Fault, ...]
 During = tuple[tuple[int, Step], ...]

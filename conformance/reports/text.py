@@ -11,16 +11,16 @@ from typing import Any
 
 from conformance.candidates.load import Candidate
 from conformance.lockstep import Done, StepReport, run_trace
+from conformance.model.step import Parallel, Step
 from conformance.reports import values
 from conformance.runner import Conclusion
+from conformance.specs.clause import Clause
 from conformance.strength import Kill
 from conformance.strength import summary as strength_summary
 from conformance.subsystem import Subsystem
 from conformance.trace import Trace
 from conformance.verdict import Failure, HarnessError, Verdict
 from conformance.watchdog import watching
-from model.step import Parallel, Step
-from specs.clause import Clause
 
 WIDTH = 110
 """Columns that lists are wrapped to."""

@@ -1,7 +1,7 @@
 """What AVIC and its driver may do together, step by step."""
 
-from model.avic.machine import VIEW_CLAUSES, boot, cite, initial, legal, step, view
-from model.avic.state import NEEDS, OPERATIONS, Answers, Config, State, View, requires
+from conformance.model.avic.machine import VIEW_CLAUSES, boot, cite, initial, legal, step, view
+from conformance.model.avic.state import NEEDS, OPERATIONS, Answers, Config, State, View, requires
 
 __all__ = [
     "NEEDS",

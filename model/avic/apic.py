@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from model.avic.routing import DISABLED, X2APIC, XAPIC, Apic, logical_map_is_aliased, x2_ldr
-from model.avic.state import Registers, State, Vcpu, Vm
-from specs.avic.registers import (
+from conformance.model.avic.routing import DISABLED, X2APIC, XAPIC, Apic, logical_map_is_aliased, x2_ldr
+from conformance.model.avic.state import Registers, State, Vcpu, Vm
+from conformance.specs.avic.registers import (
     APIC_BASE,
     APIC_DFR,
     APIC_ICR,

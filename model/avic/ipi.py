@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 
-from model.avic.apic import (
+from conformance.model.avic.apic import (
     DFR,
     ICR,
     ICR2,
@@ -25,11 +25,11 @@ from model.avic.apic import (
     with_vcpu,
     with_vcpus,
 )
-from model.avic.routing import DISABLED, X2APIC, XAPIC, Message, route
-from model.avic.state import GuestIpi, GuestSelfIpi, HandleExit, RawIpiExit, State, Vcpu
-from model.step import Outcome, Outcomes
-from specs.avic import clauses as c
-from specs.avic.registers import (
+from conformance.model.avic.routing import DISABLED, X2APIC, XAPIC, Message, route
+from conformance.model.avic.state import GuestIpi, GuestSelfIpi, HandleExit, RawIpiExit, State, Vcpu
+from conformance.model.step import Outcome, Outcomes
+from conformance.specs.avic import clauses as c
+from conformance.specs.avic.registers import (
     ALL,
     BROADCAST,
     FIXED,
@@ -48,7 +48,7 @@ from specs.avic.registers import (
     X2_BROADCAST,
     X2_ICR_RESERVED,
 )
-from specs.clause import Clause
+from conformance.specs.clause import Clause
 
 GP = 1
 """Result of an access that the guest sees fail with #GP."""

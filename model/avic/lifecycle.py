@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from model.avic.apic import (
+from conformance.model.avic.apic import (
     DFR,
     ICR2,
     ID,
@@ -27,8 +27,8 @@ from model.avic.apic import (
     with_vcpus,
     with_vm,
 )
-from model.avic.routing import DISABLED, X2APIC, XAPIC, x2_ldr
-from model.avic.state import (
+from conformance.model.avic.routing import DISABLED, X2APIC, XAPIC, x2_ldr
+from conformance.model.avic.state import (
     Answers,
     Enter,
     GetLapic,
@@ -45,10 +45,10 @@ from model.avic.state import (
     VmCreate,
     VmDestroy,
 )
-from model.step import Outcome, Outcomes
-from specs.avic import Profile
-from specs.avic import clauses as c
-from specs.avic.registers import (
+from conformance.model.step import Outcome, Outcomes
+from conformance.specs.avic import Profile
+from conformance.specs.avic import clauses as c
+from conformance.specs.avic.registers import (
     APIC_BASE,
     BASE_AE,
     BASE_EXTD,
@@ -67,7 +67,7 @@ from specs.avic.registers import (
     MAX_X2AVIC_EXT,
     MAX_XAVIC,
 )
-from specs.clause import Clause
+from conformance.specs.clause import Clause
 
 NO_REGISTERS = (0,) * 64
 """What stands for the registers of a disabled APIC, which nobody can see."""

@@ -7,9 +7,9 @@ from functools import cache
 from itertools import combinations
 from typing import Any, assert_never
 
-from model.avic import ipi, lifecycle, running
-from model.avic import state as s
-from model.avic.apic import (
+from conformance.model.avic import ipi, lifecycle, running
+from conformance.model.avic import state as s
+from conformance.model.avic.apic import (
     ICR2,
     LVT0,
     SPIV,
@@ -25,12 +25,12 @@ from model.avic.apic import (
     with_entries,
     with_late,
 )
-from model.avic.routing import DISABLED, X2APIC, XAPIC, faults, kvm_route, mask, route, x2_ldr
-from model.avic.state import Answers, Config, State, Vcpu, View
-from model.step import Outcome, Outcomes
-from specs.avic import Profile
-from specs.avic import clauses as c
-from specs.avic.registers import (
+from conformance.model.avic.routing import DISABLED, X2APIC, XAPIC, faults, kvm_route, mask, route, x2_ldr
+from conformance.model.avic.state import Answers, Config, State, Vcpu, View
+from conformance.model.step import Outcome, Outcomes
+from conformance.specs.avic import Profile
+from conformance.specs.avic import clauses as c
+from conformance.specs.avic.registers import (
     ADDRESS_BITS,
     APIC_BASE,
     APIC_DFR,
@@ -47,7 +47,7 @@ from specs.avic.registers import (
     TOLD_INHIBITS,
     X2_ICR_RESERVED,
 )
-from specs.clause import Clause
+from conformance.specs.clause import Clause
 
 
 class _Anything:

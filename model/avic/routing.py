@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from specs.avic import clauses as c
-from specs.avic.registers import (
+from conformance.specs.avic import clauses as c
+from conformance.specs.avic.registers import (
     ALL,
     BROADCAST,
     CLUSTER,
@@ -26,7 +26,7 @@ from specs.avic.registers import (
     X2_BROADCAST,
     X2_ICR_RESERVED,
 )
-from specs.clause import Clause
+from conformance.specs.clause import Clause
 
 DISABLED, XAPIC, X2APIC = range(3)
 """Modes of a local APIC: AE=0, AE=1, AE=1 with EXTD=1."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from model.avic.apic import (
+from conformance.model.avic.apic import (
     DFR,
     ID,
     ISR,
@@ -31,8 +31,8 @@ from model.avic.apic import (
     with_vcpu,
     with_vm,
 )
-from model.avic.routing import X2APIC
-from model.avic.state import (
+from conformance.model.avic.routing import X2APIC
+from conformance.model.avic.state import (
     Answers,
     Block,
     Deliver,
@@ -54,9 +54,9 @@ from model.avic.state import (
     Vm,
     VmRun,
 )
-from model.step import Outcome, Outcomes
-from specs.avic import clauses as c
-from specs.avic.registers import (
+from conformance.model.step import Outcome, Outcomes
+from conformance.specs.avic import clauses as c
+from conformance.specs.avic.registers import (
     APIC_DFR,
     APIC_ESR,
     APIC_ID,
@@ -73,7 +73,7 @@ from specs.avic.registers import (
     LVT_MASKED,
     SPIV_ENABLE,
 )
-from specs.clause import Clause
+from conformance.specs.clause import Clause
 
 
 def _found(state: State, apic_id: int) -> Vcpu:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from model.avic.routing import Apic, Message
-from specs.avic.registers import CPUID_AVIC, CPUID_NP
+from conformance.model.avic.routing import Apic, Message
+from conformance.specs.avic.registers import CPUID_AVIC, CPUID_NP
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from model.snp_guest_request import guest, hypervisor
-from model.snp_guest_request.hypervisor import cite as cite
-from model.snp_guest_request.messages import *  # noqa: F403 - one vocabulary
-from model.snp_guest_request.state import *  # noqa: F403
-from model.snp_guest_request.state import (
+from conformance.model.snp_guest_request import guest, hypervisor
+from conformance.model.snp_guest_request.hypervisor import cite as cite
+from conformance.model.snp_guest_request.messages import *  # noqa: F403 - one vocabulary
+from conformance.model.snp_guest_request.state import *  # noqa: F403
+from conformance.model.snp_guest_request.state import (
     Answers,
     Boot,
     Close,
@@ -43,10 +43,10 @@ from model.snp_guest_request.state import (
     VmDestroy,
     Wait,
 )
-from model.step import Outcomes
-from specs.clause import Clause
-from specs.snp_guest_request import clauses as c
-from specs.snp_guest_request.port import Profile
+from conformance.model.step import Outcomes
+from conformance.specs.clause import Clause
+from conformance.specs.snp_guest_request import clauses as c
+from conformance.specs.snp_guest_request.port import Profile
 
 Operation = (
     GuestRequest

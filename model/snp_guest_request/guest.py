@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from model.snp_guest_request.hypervisor import ERRNO
-from model.snp_guest_request.state import (
+from conformance.model.snp_guest_request.hypervisor import ERRNO
+from conformance.model.snp_guest_request.state import (
     Answers,
     Close,
     GetDerivedKey,
@@ -17,9 +17,9 @@ from model.snp_guest_request.state import (
     ParseCerts,
     State,
 )
-from model.step import Outcome, Outcomes
-from specs.clause import Clause
-from specs.snp_guest_request import (
+from conformance.model.step import Outcome, Outcomes
+from conformance.specs.clause import Clause
+from conformance.specs.snp_guest_request import (
     EBADMSG,
     EINVAL,
     EIO,
@@ -29,7 +29,7 @@ from specs.snp_guest_request import (
     PAGE_SIZE,
     TOO_SMALL_INFO2,
 )
-from specs.snp_guest_request import clauses as c
+from conformance.specs.snp_guest_request import clauses as c
 
 Call = GetReport | GetDerivedKey | GetExtReport
 

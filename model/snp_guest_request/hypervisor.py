@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from model.snp_guest_request.messages import INDEX, MESSAGES, WATCHED, address, firmware_status, page_at
-from model.snp_guest_request.state import (
+from conformance.model.snp_guest_request.messages import INDEX, MESSAGES, WATCHED, address, firmware_status, page_at
+from conformance.model.snp_guest_request.state import (
     CPU_OF,
     LATE_EFAULT,
     VM_OF,
@@ -43,9 +43,9 @@ from model.snp_guest_request.state import (
     Wait,
     running,
 )
-from model.step import Outcome, Outcomes
-from specs.clause import Clause
-from specs.snp_guest_request import (
+from conformance.model.step import Outcome, Outcomes
+from conformance.specs.clause import Clause
+from conformance.specs.snp_guest_request import (
     BUSY_INFO2,
     EAGAIN,
     EBADF,
@@ -80,8 +80,8 @@ from specs.snp_guest_request import (
     SNP,
     TOO_SMALL_INFO2,
 )
-from specs.snp_guest_request import clauses as c
-from specs.snp_guest_request.port import Profile
+from conformance.specs.snp_guest_request import clauses as c
+from conformance.specs.snp_guest_request.port import Profile
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from model.snp_guest_request.messages import WATCHED
-from specs.snp_guest_request import SNP
-from specs.snp_guest_request.port import Profile
+from conformance.model.snp_guest_request.messages import WATCHED
+from conformance.specs.snp_guest_request import SNP
+from conformance.specs.snp_guest_request.port import Profile
 
 VMS = 2
 VCPUS = 3

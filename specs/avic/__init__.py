@@ -1,7 +1,7 @@
 """AMD AVIC: tables, VMCB fields and exits of virtual interrupts, and the routing they must reproduce."""
 
-from specs.avic.clauses import CLAUSES, ENTRY_POINTS_RETURN
-from specs.avic.port import CAPABILITIES, OPTIONAL, PROFILES, Apics, Candidate, Message, Port, Profile
+from conformance.specs.avic.clauses import CLAUSES, ENTRY_POINTS_RETURN
+from conformance.specs.avic.port import CAPABILITIES, OPTIONAL, PROFILES, Apics, Candidate, Message, Port, Profile
 
 ROBUSTNESS = ENTRY_POINTS_RETURN
 

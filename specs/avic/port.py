@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from specs.clause import Profile as BaseProfile
+from conformance.specs.clause import Profile as BaseProfile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

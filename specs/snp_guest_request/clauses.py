@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from specs.clause import Clause, Kind, Level
+from conformance.specs.clause import Clause, Kind, Level
 
 _GHCB = frozenset({"upstream", "kernel-certs", "stub"})
 _BOUNCE = frozenset({"upstream", "stub"})

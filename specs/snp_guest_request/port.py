@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from specs import clause
+from conformance.specs import clause
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

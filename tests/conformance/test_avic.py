@@ -20,15 +20,15 @@ from conformance.candidates.load import load
 from conformance.engines import campaign, explore, interleave
 from conformance.engines.context import Context
 from conformance.lockstep import Report, run_trace
+from conformance.model.avic import Config
+from conformance.model.avic import state as s
+from conformance.model.avic.routing import Message
+from conformance.model.step import Fault, Step
+from conformance.specs.avic.registers import APIC_DFR, APIC_LDR, CLUSTER, ENOMEM
+from conformance.strategies.avic import APICS, RESET, RUNNING, SCOPES, THREE
 from conformance.strength import kill
 from conformance.subsystem import subsystem
 from conformance.trace import Trace
-from model.avic import Config
-from model.avic import state as s
-from model.avic.routing import Message
-from model.step import Fault, Step
-from specs.avic.registers import APIC_DFR, APIC_LDR, CLUSTER, ENOMEM
-from strategies.avic import APICS, RESET, RUNNING, SCOPES, THREE
 
 AVIC = subsystem("avic")
 

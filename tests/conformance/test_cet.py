@@ -17,13 +17,13 @@ from conformance.candidates.load import Candidate, load
 from conformance.engines import campaign, explore, interleave
 from conformance.engines.context import Context
 from conformance.lockstep import Report, run_trace
+from conformance.model import cet as m
+from conformance.model.step import Fault, Parallel, Step
+from conformance.specs import cet as c
+from conformance.strategies.cet import IBT_ONLY, NEITHER, SHSTK_ONLY, suggest
 from conformance.strength import kill
 from conformance.subsystem import subsystem
 from conformance.trace import Trace, from_data, to_data
-from model import cet as m
-from model.step import Fault, Parallel, Step
-from specs import cet as c
-from strategies.cet import IBT_ONLY, NEITHER, SHSTK_ONLY, suggest
 
 S = subsystem("cet")
 A, B = 0x1000_0000_0000, 0x1000_0001_0000

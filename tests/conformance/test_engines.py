@@ -12,10 +12,10 @@ from conformance import watchdog
 from conformance.engines import campaign, corpus, explore, machine
 from conformance.engines.minimise import minimise
 from conformance.lockstep import run_trace
+from conformance.model.step import Fault, Parallel, Step
 from conformance.trace import encode
 from conformance.verdict import UsageError
 from conformance.watchdog import watching
-from model.step import Fault, Parallel, Step
 from tests.toy import TOY, Clear, Config, Put, Shelf, Take, context, trace
 
 

@@ -16,9 +16,9 @@ from conformance.engines import interleave
 from conformance.engines.context import Context
 from conformance.environment.scheduler import Priorities
 from conformance.lockstep import run_trace
+from conformance.model import tdp_mirror as model
+from conformance.model.step import Parallel, Step
 from conformance.subsystem import subsystem
-from model import tdp_mirror as model
-from model.step import Parallel, Step
 
 OF = subsystem("tdp_mirror")
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from conformance.lockstep import run_trace
-from model.step import Fault, Parallel, Step
+from conformance.model.step import Fault, Parallel, Step
 from tests import toy
 from tests.toy import TOY, Clear, Put, Shelf, Take, trace
 

@@ -54,16 +54,15 @@ def test_the_console_script_is_the_command_line() -> None:
     assert PYPROJECT["project"]["scripts"] == {"conformance": f"{cli.main.__module__}:{cli.main.__name__}"}
 
 
-def test_a_module_that_hides_ours_is_named(tmp_path: Path) -> None:
-    """The user's `model.py` in front of our `model` is an ImportError that says what to do."""
-    (tmp_path / "model.py").touch()
+def test_the_users_own_modules_hide_nothing(tmp_path: Path) -> None:
+    """Most projects have a `model`; it stays theirs, and ours is found beside it."""
+    for name in ("model", "specs", "strategies"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('somebody imported this')\n")
 
     done = python("-m", "conformance", "list", cwd=tmp_path, PYTHONPATH=str(ROOT))
 
-    assert done.returncode == 1
-    said = done.stderr.splitlines()[-1]
-    assert said.startswith("ImportError: conformance needs its own package 'model', but ")
-    assert f"{tmp_path.resolve() / 'model.py'} hides it" in said
+    assert done.returncode == 0, done.stderr
 
 
 def test_it_runs_from_any_directory(tmp_path: Path) -> None:

@@ -14,13 +14,13 @@ import pytest
 
 from conformance.candidates.load import Candidate
 from conformance.lockstep import run_trace
+from conformance.model.step import Fault, Parallel, Step
 from conformance.reports import json as lines
 from conformance.reports import text
 from conformance.strength import Kill
 from conformance.subsystem import subsystem
 from conformance.trace import Trace
 from conformance.verdict import Exit, Failure, UsageError
-from model.step import Fault, Parallel, Step
 from tests import toy
 from tests.toy import TOY, Clear, Put, Shelf, Take, trace
 from tests.toyland import ZOO, Crashing, Leaky, shipped

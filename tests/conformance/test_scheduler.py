@@ -10,8 +10,8 @@ import pytest
 from conformance.environment import scheduler as module
 from conformance.environment.door import Environment, Frame
 from conformance.environment.scheduler import Priorities, Scheduler
+from conformance.specs.clause import Clause, Kind, Level
 from conformance.verdict import Hang, Violation
-from specs.clause import Clause, Kind, Level
 
 NO_BOOM = Clause(id="RUN-001", level=Level.MUST, kind=Kind.ENV_PROTOCOL, text="Nobody calls boom.", source="the tests")
 

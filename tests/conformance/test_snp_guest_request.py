@@ -65,10 +65,7 @@ from conformance.environment.snp_guest_request.report import (
 )
 from conformance.environment.snp_guest_request.verifier import REPORT_AT, chain_refused, report_refused
 from conformance.lockstep import Report, run_trace
-from conformance.strength import kill
-from conformance.subsystem import subsystem
-from conformance.trace import Trace
-from model.snp_guest_request import (
+from conformance.model.snp_guest_request import (
     MESSAGES,
     Boot,
     CloseFd,
@@ -89,9 +86,12 @@ from model.snp_guest_request import (
     VmDestroy,
     firmware_status,
 )
-from model.step import Fault, Parallel, Step
-from specs import snp_guest_request as specs
-from specs.snp_guest_request import HEADER_SIZE, PAGE_SIZE, REPORT_SIZE, SNP
+from conformance.model.step import Fault, Parallel, Step
+from conformance.specs import snp_guest_request as specs
+from conformance.specs.snp_guest_request import HEADER_SIZE, PAGE_SIZE, REPORT_SIZE, SNP
+from conformance.strength import kill
+from conformance.subsystem import subsystem
+from conformance.trace import Trace
 
 S = subsystem("snp_guest_request")
 SUITES = [REAL, STAND_IN]
@@ -632,7 +632,7 @@ def test_two_vcpus_get_their_own_responses() -> None:
 
 def test_page_removed_in_flight_stays_pinned() -> None:
     """SNP-038: in place, the response page is firmware's until the request ends, memslot or not."""
-    from model.snp_guest_request import RemoveSlot
+    from conformance.model.snp_guest_request import RemoveSlot
 
     for k in range(40):
         report = run(InPlace, Step(GuestRequest(), during=((k, Step(RemoveSlot(0, "P0"))),)))

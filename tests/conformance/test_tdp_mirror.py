@@ -16,13 +16,13 @@ from conformance.engines import campaign, explore, interleave
 from conformance.engines.context import Context
 from conformance.environment import tdp_mirror as tdp_world
 from conformance.lockstep import Report, run_trace
+from conformance.model import tdp_mirror as model
+from conformance.model.step import Fault, Parallel, Step
+from conformance.specs import tdp_mirror as spec
+from conformance.strategies import tdp_mirror as ops
 from conformance.subsystem import subsystem
 from conformance.trace import Trace, decode, encode
 from conformance.verdict import Failure
-from model import tdp_mirror as model
-from model.step import Fault, Parallel, Step
-from specs import tdp_mirror as spec
-from strategies import tdp_mirror as ops
 
 OF = subsystem("tdp_mirror")
 BUSY = spec.TDX_OPERAND_BUSY

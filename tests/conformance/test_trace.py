@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from conformance.model.step import Fault, Parallel, Step
 from conformance.trace import Trace, TraceError, decode, encode, write_atomically
-from model.step import Fault, Parallel, Step
 from tests.toy import Clear, Config, Put, Take, trace
 
 KNOWN: Any = ({"toy": Config}, {"toy": {"Put": Put, "Take": Take, "Clear": Clear}})

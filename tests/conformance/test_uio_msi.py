@@ -22,12 +22,8 @@ from conformance.environment import uio_msi as environment
 from conformance.environment.irq import Action, IrqCore
 from conformance.environment.memory import UserMemory
 from conformance.lockstep import Report, run_trace
-from conformance.strength import kill
-from conformance.subsystem import subsystem
-from conformance.trace import Trace, decode, encode
-from conformance.verdict import Violation
-from model.step import Fault, Parallel, Step
-from model.uio_msi import (
+from conformance.model.step import Fault, Parallel, Step
+from conformance.model.uio_msi import (
     DUP_FD,
     FIRST_FD,
     NEVER_OPENED_FD,
@@ -50,9 +46,13 @@ from model.uio_msi import (
     SetIntx,
     Write,
 )
-from specs import uio_msi as specs
-from specs.clause import Clause
-from specs.uio_msi import EAGAIN, EBADF, EBUSY, EINVAL, ENODEV, ENOMEM, ENOSPC, IRQF_SHARED
+from conformance.specs import uio_msi as specs
+from conformance.specs.clause import Clause
+from conformance.specs.uio_msi import EAGAIN, EBADF, EBUSY, EINVAL, ENODEV, ENOMEM, ENOSPC, IRQF_SHARED
+from conformance.strength import kill
+from conformance.subsystem import subsystem
+from conformance.trace import Trace, decode, encode
+from conformance.verdict import Violation
 
 S = subsystem("uio_msi")
 INTX = Config(vectors=0)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pytest
 
 from conformance.lockstep import run_trace
+from conformance.model.step import Fault, Step
 from conformance.reports import values
-from model.step import Fault, Step
 from tests.toy import TOY, Clear, Parallel, Put, Shelf, Take, trace
 
 

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from model import avic as model
-from model.avic import apic, routing
-from model.avic import state as s
-from model.avic.ipi import hardware_targets
-from model.avic.routing import DISABLED, X2APIC, Apic, Message, kvm_route, route, x2_ldr
-from model.step import Outcome
-from specs.avic import PROFILES
-from specs.avic import clauses as c
-from specs.avic.registers import APIC_DFR, APIC_ID, APIC_LDR, APIC_RRR, APIC_SPIV, CLUSTER, FLAT
-from strategies.avic import RESET, RUNNING, THREE, X2, random_apics, random_message
+from conformance.model import avic as model
+from conformance.model.avic import apic, routing
+from conformance.model.avic import state as s
+from conformance.model.avic.ipi import hardware_targets
+from conformance.model.avic.routing import DISABLED, X2APIC, Apic, Message, kvm_route, route, x2_ldr
+from conformance.model.step import Outcome
+from conformance.specs.avic import PROFILES
+from conformance.specs.avic import clauses as c
+from conformance.specs.avic.registers import APIC_DFR, APIC_ID, APIC_LDR, APIC_RRR, APIC_SPIV, CLUSTER, FLAT
+from conformance.strategies.avic import RESET, RUNNING, THREE, X2, random_apics, random_message
 
 UPSTREAM = PROFILES["upstream"]
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from model import cet as m
-from model.step import Outcome
-from specs import cet as c
-from strategies.cet import IBT_ONLY, NEITHER, SHSTK_ONLY
+from conformance.model import cet as m
+from conformance.model.step import Outcome
+from conformance.specs import cet as c
+from conformance.strategies.cet import IBT_ONLY, NEITHER, SHSTK_ONLY
 
 UPSTREAM = c.PROFILES["upstream"]
 A = 0x1000_0000_0000

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from model import snp_guest_request as model
-from model.snp_guest_request import (
+from conformance.model import snp_guest_request as model
+from conformance.model.snp_guest_request import (
     LATE_EFAULT,
     Answers,
     Boot,
@@ -25,10 +25,10 @@ from model.snp_guest_request import (
     SetInstanceCerts,
     State,
 )
-from model.snp_guest_request.guest import HOSTS
-from model.step import Outcome
-from specs import snp_guest_request as specs
-from specs.snp_guest_request import SEV_ES
+from conformance.model.snp_guest_request.guest import HOSTS
+from conformance.model.step import Outcome
+from conformance.specs import snp_guest_request as specs
+from conformance.specs.snp_guest_request import SEV_ES
 
 NOTHING = Answers()
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from model import tdp_mirror as model
-from model.step import Outcome, Outcomes
-from model.tdp_mirror import Answers, Config, Root, State
-from specs import tdp_mirror as spec
+from conformance.model import tdp_mirror as model
+from conformance.model.step import Outcome, Outcomes
+from conformance.model.tdp_mirror import Answers, Config, Root, State
+from conformance.specs import tdp_mirror as spec
 
 UPSTREAM = spec.PROFILES["upstream"]
 POSTED = spec.PROFILES["as-posted"]

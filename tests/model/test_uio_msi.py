@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from model import uio_msi as model
-from model.step import Outcome, Step
-from model.uio_msi import (
+from conformance.model import uio_msi as model
+from conformance.model.step import Outcome, Step
+from conformance.model.uio_msi import (
     DUP_FD,
     FIRST_FD,
     NEVER_OPENED_FD,
@@ -39,8 +39,8 @@ from model.uio_msi import (
     State,
     Write,
 )
-from specs import uio_msi as specs
-from specs.uio_msi import (
+from conformance.specs import uio_msi as specs
+from conformance.specs.uio_msi import (
     EBADF,
     EBUSY,
     EFAULT,
@@ -55,7 +55,7 @@ from specs.uio_msi import (
     EPROBE_DEFER,
     ERANGE,
 )
-from strategies.uio_msi import SCOPES
+from conformance.strategies.uio_msi import SCOPES
 
 UPSTREAM = specs.PROFILES["upstream"]
 POSTED = specs.PROFILES["as-posted"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from specs.avic import CAPABILITIES, CLAUSES, OPTIONAL, PROFILES, Candidate, registers
+from conformance.specs.avic import CAPABILITIES, CLAUSES, OPTIONAL, PROFILES, Candidate, registers
 
 
 def test_ids_run_without_a_gap() -> None:

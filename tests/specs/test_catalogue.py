@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from conformance.candidates.load import builtin_names, defects, load
+from conformance.specs.clause import Level
 from conformance.subsystem import available, subsystem
-from specs.clause import Level
 
 ROOT = Path(__file__).resolve().parents[2]
 CLAUSES = {"uio_msi": 90, "cet": 92, "avic": 107, "snp_guest_request": 94, "tdp_mirror": 104}

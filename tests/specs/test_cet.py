@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 
-from specs import cet
-from specs.clause import Clause
+from conformance.specs import cet
+from conformance.specs.clause import Clause
 
 
 def test_clauses_are_numbered_without_gaps() -> None:

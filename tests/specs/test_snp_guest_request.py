@@ -6,8 +6,8 @@ import inspect
 
 import pytest
 
-from specs import snp_guest_request as specs
-from specs.clause import Clause
+from conformance.specs import snp_guest_request as specs
+from conformance.specs.clause import Clause
 
 
 def test_ids_run_from_1_to_95() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from specs import tdp_mirror as specs
+from conformance.specs import tdp_mirror as specs
 
 
 def test_ids_run_from_1_to_106() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 
-from specs import uio_msi as specs
-from specs.clause import Clause
+from conformance.specs import uio_msi as specs
+from conformance.specs.clause import Clause
 
 
 def test_ids_run_from_1_to_90() -> None:

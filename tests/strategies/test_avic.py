@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from model import avic as model
-from model.avic import state as s
-from model.step import Outcome, Parallel
-from specs.avic import PROFILES
-from strategies import avic as strategies
+from conformance.model import avic as model
+from conformance.model.avic import state as s
+from conformance.model.step import Outcome, Parallel
+from conformance.specs.avic import PROFILES
+from conformance.strategies import avic as strategies
 
 UPSTREAM = PROFILES["upstream"]
 

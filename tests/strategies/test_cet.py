@@ -10,10 +10,10 @@ import pytest
 from conformance.candidates.load import load
 from conformance.engines import explore
 from conformance.engines.context import Context
+from conformance.model import cet as m
+from conformance.specs import cet as c
+from conformance.strategies import cet as strategies
 from conformance.subsystem import subsystem
-from model import cet as m
-from specs import cet as c
-from strategies import cet as strategies
 
 S = subsystem("cet")
 

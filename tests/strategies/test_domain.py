@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strategies.domain import Domain, just
+from conformance.strategies.domain import Domain, just
 
 NUMBERS = Domain((0, 1), edges=(63, 64, 2**32 - 1), bounds=(0, 100))
 

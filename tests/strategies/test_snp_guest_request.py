@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import fields
 from random import Random
 
-from model import snp_guest_request as model
-from specs import snp_guest_request as specs
-from strategies import snp_guest_request as ops
+from conformance.model import snp_guest_request as model
+from conformance.specs import snp_guest_request as specs
+from conformance.strategies import snp_guest_request as ops
 
 
 def test_every_operation_has_a_shape_of_its_fields() -> None:

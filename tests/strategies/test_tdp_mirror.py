@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model import tdp_mirror as model
-from model.step import Outcome, Parallel, Step
-from specs import tdp_mirror as specs
-from strategies import tdp_mirror as strategies
+from conformance.model import tdp_mirror as model
+from conformance.model.step import Outcome, Parallel, Step
+from conformance.specs import tdp_mirror as specs
+from conformance.strategies import tdp_mirror as strategies
 
 UPSTREAM = specs.PROFILES["upstream"]
 

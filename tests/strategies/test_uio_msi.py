@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model import uio_msi as model
-from model.step import Outcome, Parallel, Step
-from specs import uio_msi as specs
-from strategies import uio_msi as strategies
+from conformance.model import uio_msi as model
+from conformance.model.step import Outcome, Parallel, Step
+from conformance.specs import uio_msi as specs
+from conformance.strategies import uio_msi as strategies
 
 UPSTREAM = specs.PROFILES["upstream"]
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from conformance.candidates.builtin.avic.as_posted import AsPosted
 from conformance.candidates.builtin.avic.upstream import Upstream
-from model.avic import Config, initial
-from model.avic import state as s
-from model.avic.apic import logical_index, ppr
-from model.avic.machine import helper_step
-from model.avic.routing import x2_ldr
-from model.step import Outcome
-from specs.avic import PROFILES
-from specs.avic.registers import ADDRESS_BITS, CLUSTER, FLAT
+from conformance.model.avic import Config, initial
+from conformance.model.avic import state as s
+from conformance.model.avic.apic import logical_index, ppr
+from conformance.model.avic.machine import helper_step
+from conformance.model.avic.routing import x2_ldr
+from conformance.model.step import Outcome
+from conformance.specs.avic import PROFILES
+from conformance.specs.avic.registers import ADDRESS_BITS, CLUSTER, FLAT
 
 UPSTREAM = PROFILES["upstream"]
 _STATE = initial(Config(), UPSTREAM)

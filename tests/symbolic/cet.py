@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from model import cet as model
-from specs import cet as specs
+from conformance.model import cet as model
+from conformance.specs import cet as specs
 
 
 def _is_qword(value: int) -> bool:

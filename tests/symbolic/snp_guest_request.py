@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import struct
 
-from model import snp_guest_request as model
-from model.snp_guest_request import Answers, Config, Continue, ExtGuestRequest, SetInstanceCerts, firmware_status
-from model.snp_guest_request.messages import LAST_COUNT, MESSAGES
-from model.step import Outcome
-from specs import snp_guest_request as specs
+from conformance.model import snp_guest_request as model
+from conformance.model.snp_guest_request import (
+    Answers,
+    Config,
+    Continue,
+    ExtGuestRequest,
+    SetInstanceCerts,
+    firmware_status,
+)
+from conformance.model.snp_guest_request.messages import LAST_COUNT, MESSAGES
+from conformance.model.step import Outcome
+from conformance.specs import snp_guest_request as specs
 
 _NOTHING = Answers()
 _UPSTREAM, _KERNEL = specs.PROFILES["upstream"], specs.PROFILES["kernel-certs"]

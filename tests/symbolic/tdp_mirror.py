@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from conformance.environment import tdp_mirror as world
-from model import tdp_mirror as model
-from model.step import Outcome
-from specs import tdp_mirror as specs
+from conformance.model import tdp_mirror as model
+from conformance.model.step import Outcome
+from conformance.specs import tdp_mirror as specs
 
 UPSTREAM = specs.PROFILES["upstream"]
 POSTED = specs.PROFILES["as-posted"]

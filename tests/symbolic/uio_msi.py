@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import struct
 
-from model import uio_msi as model
-from model.step import Outcome
-from specs import uio_msi as specs
+from conformance.model import uio_msi as model
+from conformance.model.step import Outcome
+from conformance.specs import uio_msi as specs
 
 UPSTREAM = specs.PROFILES["upstream"]
 _OPENED = model.initial(model.Config(), UPSTREAM)._replace(life="bound", opens=1)

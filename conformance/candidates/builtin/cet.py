@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from specs import cet as c
+from conformance.specs import cet as c
 
 INVALID = 1
 """An MSR handler refuses a value or an access."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from specs import tdp_mirror as spec
-from specs.tdp_mirror import FROZEN, INVALID_PAGE, NONPRESENT
+from conformance.specs import tdp_mirror as spec
+from conformance.specs.tdp_mirror import FROZEN, INVALID_PAGE, NONPRESENT
 
 PA_MASK = ((1 << 40) - 1) << 12
 PRESENT = 1 << spec.PRESENT

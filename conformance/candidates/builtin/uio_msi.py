@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 from typing import ClassVar
 
-from specs import uio_msi as specs
-from specs.uio_msi import (
+from conformance.specs import uio_msi as specs
+from conformance.specs.uio_msi import (
     EFAULT,
     EINVAL,
     EIO,

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from conformance.candidates.builtin.cet import SUPERVISOR_POINTERS, Repaired, Upstream, Vcpu
 from conformance.candidates.defect import Defect
-from specs import cet as c
+from conformance.specs import cet as c
 
 
 class ExitWindowSave(Repaired):

@@ -17,8 +17,8 @@ from conformance.candidates.builtin.tdp_mirror import (
     is_present,
 )
 from conformance.candidates.defect import Defect
-from specs import tdp_mirror as spec
-from specs.tdp_mirror import FROZEN, INVALID_PAGE
+from conformance.specs import tdp_mirror as spec
+from conformance.specs.tdp_mirror import FROZEN, INVALID_PAGE
 
 
 class MirrorReferenceLeak(Upstream):

@@ -10,8 +10,18 @@ import struct
 
 from conformance.candidates.builtin.uio_msi import STATE_MUTEX, Upstream
 from conformance.candidates.defect import Defect
-from specs import uio_msi as specs
-from specs.uio_msi import EFAULT, EINVAL, ENODEV, ENOMEM, ENOSPC, EOPNOTSUPP, IRQ_HANDLED, IRQ_NONE, IRQF_SHARED
+from conformance.specs import uio_msi as specs
+from conformance.specs.uio_msi import (
+    EFAULT,
+    EINVAL,
+    ENODEV,
+    ENOMEM,
+    ENOSPC,
+    EOPNOTSUPP,
+    IRQ_HANDLED,
+    IRQ_NONE,
+    IRQF_SHARED,
+)
 
 
 class CountLeaksOnFailedOpen(Upstream):

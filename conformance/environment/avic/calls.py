@@ -7,14 +7,13 @@ from typing import Any
 from conformance.environment.avic.hardware import CACHED, Cpu, Knobs, Vmcb
 from conformance.environment.avic.memory import Memory, Page
 from conformance.environment.door import Environment
-from conformance.verdict import Violation
-from model import avic as model
-from model.avic.lifecycle import detected
-from model.avic.machine import setup_of
-from model.avic.state import Host
-from specs.avic import Profile
-from specs.avic import clauses as c
-from specs.avic.registers import (
+from conformance.model import avic as model
+from conformance.model.avic.lifecycle import detected
+from conformance.model.avic.machine import setup_of
+from conformance.model.avic.state import Host
+from conformance.specs.avic import Profile
+from conformance.specs.avic import clauses as c
+from conformance.specs.avic.registers import (
     ADDRESS_BITS,
     APIC_ISR,
     DOORBELL_MSR,
@@ -28,6 +27,7 @@ from specs.avic.registers import (
     VMCB_INT_CTL,
     VMCB_PHYSICAL_TABLE,
 )
+from conformance.verdict import Violation
 
 BITMAPS_END = 0x280
 """ISR, TMR and IRR lie between 0x100 and here."""

@@ -6,13 +6,12 @@ from collections.abc import Callable
 
 from conformance.environment.avic.inspect import logical_table
 from conformance.environment.avic.world import World
-from conformance.subsystem import Check, Record
-from model.avic import state as s
-from model.avic.apic import DFR, ISR, LDR, TMR, find, has_bit, highest, is_active, logical_index, mode_of
-from model.avic.routing import X2APIC, XAPIC
-from model.avic.state import Vcpu
-from specs.avic import clauses as c
-from specs.avic.registers import (
+from conformance.model.avic import state as s
+from conformance.model.avic.apic import DFR, ISR, LDR, TMR, find, has_bit, highest, is_active, logical_index, mode_of
+from conformance.model.avic.routing import X2APIC, XAPIC
+from conformance.model.avic.state import Vcpu
+from conformance.specs.avic import clauses as c
+from conformance.specs.avic.registers import (
     ADDRESS_BITS,
     APIC_DFR,
     APIC_IRR,
@@ -23,6 +22,7 @@ from specs.avic.registers import (
     LOGICAL_VALID,
     TRAP_WRITES,
 )
+from conformance.subsystem import Check, Record
 
 
 def _world(record: Record) -> World:

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from conformance.environment.avic.hardware import CACHED, Cpu, Vmcb
 from conformance.environment.avic.memory import Page
-from conformance.verdict import Violation
-from model.avic.apic import logical_index, mode_of
-from model.avic.routing import X2APIC, XAPIC
-from specs.avic import clauses as c
-from specs.avic.registers import (
+from conformance.model.avic.apic import logical_index, mode_of
+from conformance.model.avic.routing import X2APIC, XAPIC
+from conformance.specs.avic import clauses as c
+from conformance.specs.avic.registers import (
     ADDRESS_BITS,
     APIC_BASE,
     APIC_DFR,
@@ -24,7 +23,8 @@ from specs.avic.registers import (
     VMCB_LOGICAL_TABLE,
     VMCB_PHYSICAL_TABLE,
 )
-from specs.clause import Clause
+from conformance.specs.clause import Clause
+from conformance.verdict import Violation
 
 if TYPE_CHECKING:
     from conformance.environment.avic.calls import Calls

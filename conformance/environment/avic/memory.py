@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from conformance.specs.avic import clauses as c
+from conformance.specs.avic.registers import ADDRESS_BITS
 from conformance.verdict import Violation
-from specs.avic import clauses as c
-from specs.avic.registers import ADDRESS_BITS
 
 TAG = 0x8010_0000_0000_0ABC
 """Bits that tagged physical addresses carry outside 51:12."""

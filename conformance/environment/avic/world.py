@@ -9,17 +9,16 @@ from conformance.environment.avic.calls import Calls, Guest
 from conformance.environment.avic.hardware import CACHED, Cpu, change, evaluate, has, highest, send
 from conformance.environment.avic.inspect import inspect, resources
 from conformance.environment.avic.memory import Page
-from conformance.verdict import Violation
-from model import avic as model
-from model.avic import state as s
-from model.avic.apic import default_base, mode_of
-from model.avic.ipi import icr_low
-from model.avic.lifecycle import detected, features
-from model.avic.machine import boot, setup_of
-from model.avic.routing import X2APIC
-from specs.avic import Candidate, Port, Profile
-from specs.avic import clauses as c
-from specs.avic.registers import (
+from conformance.model import avic as model
+from conformance.model.avic import state as s
+from conformance.model.avic.apic import default_base, mode_of
+from conformance.model.avic.ipi import icr_low
+from conformance.model.avic.lifecycle import detected, features
+from conformance.model.avic.machine import boot, setup_of
+from conformance.model.avic.routing import X2APIC
+from conformance.specs.avic import Candidate, Port, Profile
+from conformance.specs.avic import clauses as c
+from conformance.specs.avic.registers import (
     ADDRESS_BITS,
     APIC_BASE,
     APIC_DFR,
@@ -59,7 +58,8 @@ from specs.avic.registers import (
     X2_ICR_RESERVED,
     X2APIC_MSRS,
 )
-from specs.clause import Clause
+from conformance.specs.clause import Clause
+from conformance.verdict import Violation
 
 UNSEEN = (0x03, 0x09, 0x0A, 0x0B, 0x0C, 0x28, 0x2F, 0x39, 0x3F)
 """Registers that no clause fixes: LVR, APR, PPR, EOI, RRR, ESR, CMCI LVT, current count, SELF_IPI."""

@@ -14,8 +14,7 @@ from conformance.environment.snp_guest_request.guest import GuestKernel
 from conformance.environment.snp_guest_request.host import Act
 from conformance.environment.snp_guest_request.loop import Loop
 from conformance.environment.snp_guest_request.operations import Operations
-from conformance.verdict import Violation
-from model.snp_guest_request import (
+from conformance.model.snp_guest_request import (
     VM_OF,
     Boot,
     Close,
@@ -51,10 +50,11 @@ from model.snp_guest_request import (
     VmDestroy,
     Wait,
 )
-from specs.clause import Clause
-from specs.snp_guest_request import SNP, Port
-from specs.snp_guest_request import clauses as c
-from specs.snp_guest_request.port import PROFILES, Profile
+from conformance.specs.clause import Clause
+from conformance.specs.snp_guest_request import SNP, Port
+from conformance.specs.snp_guest_request import clauses as c
+from conformance.specs.snp_guest_request.port import PROFILES, Profile
+from conformance.verdict import Violation
 
 _GUEST_OPERATIONS = (Open, GetReport, GetDerivedKey, GetExtReport, Close, Kexec, ParseCerts)
 

@@ -22,8 +22,7 @@ from conformance.environment.snp_guest_request.report import (
     unseal,
 )
 from conformance.environment.snp_guest_request.verifier import report_refused
-from conformance.verdict import Crash, Violation
-from model.snp_guest_request import (
+from conformance.model.snp_guest_request import (
     Close,
     GetDerivedKey,
     GetExtReport,
@@ -34,8 +33,8 @@ from model.snp_guest_request import (
     View,
     guest_counts,
 )
-from model.snp_guest_request.guest import HONEST_PAGES, REFUSALS, TAMPERED, script
-from specs.snp_guest_request import (
+from conformance.model.snp_guest_request.guest import HONEST_PAGES, REFUSALS, TAMPERED, script
+from conformance.specs.snp_guest_request import (
     BUSY_INFO2,
     EXT_GUEST_REQUEST,
     GENERIC_INFO2,
@@ -48,7 +47,8 @@ from specs.snp_guest_request import (
     SEV_CMD_MUTEX,
     TOO_SMALL_INFO2,
 )
-from specs.snp_guest_request import clauses as c
+from conformance.specs.snp_guest_request import clauses as c
+from conformance.verdict import Crash, Violation
 
 REGION_BASE = 0x10_0000
 USER_BUFFER = 0x7F00_0000_0000

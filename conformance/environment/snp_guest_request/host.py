@@ -23,10 +23,9 @@ from conformance.environment.snp_guest_request.memory import (
     blobs_in,
     guest_page,
 )
-from conformance.verdict import Crash, Violation
-from model.snp_guest_request import GPA, LATE_EFAULT, VM_OF, WATCHED, Config, GuestRequest
-from specs.clause import Clause
-from specs.snp_guest_request import (
+from conformance.model.snp_guest_request import GPA, LATE_EFAULT, VM_OF, WATCHED, Config, GuestRequest
+from conformance.specs.clause import Clause
+from conformance.specs.snp_guest_request import (
     ASID_OWNED,
     C_BIT,
     CONTEXT,
@@ -59,8 +58,9 @@ from specs.snp_guest_request import (
     SEV_CMD_MUTEX,
     UNINITIALISED,
 )
-from specs.snp_guest_request import clauses as c
-from specs.snp_guest_request.port import Profile
+from conformance.specs.snp_guest_request import clauses as c
+from conformance.specs.snp_guest_request.port import Profile
+from conformance.verdict import Crash, Violation
 
 WORD = 2**64 - 1
 UNTOUCHED: tuple[object, ...] = ("start",) * len(WATCHED)

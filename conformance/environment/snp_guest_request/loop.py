@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from conformance.environment.snp_guest_request.firmware import Context
-from conformance.verdict import HarnessError
-from model.snp_guest_request import GPA, Config, Continue, ExtGuestRequest, GuestRequest
-from model.snp_guest_request.guest import HONEST_PAGES
-from specs.snp_guest_request import (
+from conformance.model.snp_guest_request import GPA, Config, Continue, ExtGuestRequest, GuestRequest
+from conformance.model.snp_guest_request.guest import HONEST_PAGES
+from conformance.specs.snp_guest_request import (
     ENOSPC,
     EXIT,
     EXT_GUEST_REQUEST,
@@ -17,7 +16,8 @@ from specs.snp_guest_request import (
     PAGE_SIZE,
     RESUME,
 )
-from specs.snp_guest_request.port import Profile
+from conformance.specs.snp_guest_request.port import Profile
+from conformance.verdict import HarnessError
 
 
 class Loop:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from model.snp_guest_request import GPA
-from specs.snp_guest_request import HYPERVISOR, PAGE_SIZE
+from conformance.model.snp_guest_request import GPA
+from conformance.specs.snp_guest_request import HYPERVISOR, PAGE_SIZE
 
 ZERO_PAGE = bytes(PAGE_SIZE)
 POISON = b"\xaa" * 16

@@ -16,8 +16,7 @@ from conformance.environment.snp_guest_request.memory import (
     blobs_in,
     classify,
 )
-from conformance.verdict import Crash, Violation
-from model.snp_guest_request import (
+from conformance.model.snp_guest_request import (
     CPU_OF,
     GPA,
     MESSAGES,
@@ -47,7 +46,7 @@ from model.snp_guest_request import (
     Wait,
     address,
 )
-from specs.snp_guest_request import (
+from conformance.specs.snp_guest_request import (
     EXIT,
     EXT_GUEST_REQUEST,
     FW_BLOB_MAX_SIZE,
@@ -71,7 +70,8 @@ from specs.snp_guest_request import (
     SNP,
     TOO_SMALL_INFO2,
 )
-from specs.snp_guest_request import clauses as c
+from conformance.specs.snp_guest_request import clauses as c
+from conformance.verdict import Crash, Violation
 
 UNKNOWN_EXIT = 0x8000_00FF
 RAX_OF_BASIC, RBX_OF_BASIC, RCX, RDX = 0x5A5A_0001, 0x5A5A_0002, 0x5A5A_0003, 0x5A5A_0004

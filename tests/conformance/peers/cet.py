@@ -12,7 +12,7 @@ from conformance.candidates.builtin.cet import (
     Upstream,
     Vcpu,
 )
-from specs import cet as c
+from conformance.specs import cet as c
 
 
 class LazySwap(Upstream):

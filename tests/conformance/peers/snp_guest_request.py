@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-from specs.snp_guest_request import (
+from conformance.specs.snp_guest_request import (
     C_BIT,
     EAGAIN,
     EBADMSG,

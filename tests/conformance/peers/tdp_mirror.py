@@ -22,8 +22,8 @@ from conformance.candidates.builtin.tdp_mirror import (
     is_last,
     is_present,
 )
-from specs import tdp_mirror as spec
-from specs.tdp_mirror import FROZEN, INVALID_PAGE, NONPRESENT
+from conformance.specs import tdp_mirror as spec
+from conformance.specs.tdp_mirror import FROZEN, INVALID_PAGE, NONPRESENT
 
 
 class Backwards(Upstream):

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from specs import uio_msi as spec
+from conformance.specs import uio_msi as spec
 
 LOCK = 0x10
 """Address of the static mutex."""
