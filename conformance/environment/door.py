@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from operator import attrgetter
+from typing import Any, ClassVar, get_type_hints
 
 from greenlet import GreenletExit
 
+from conformance.environment.simulator import Simulator
 from conformance.model.step import Fault
 from conformance.specs.clause import Clause
 from conformance.verdict import Breach, Crash, Hang, HarnessError, UsageError, Violation
@@ -52,16 +54,16 @@ class Frame:
 class Environment:
     """Base of the five environments: the door, the log, the plan of faults, the way in.
 
-    A subclass gives `PORT` (the Protocol of environment calls; it has a method of each name),
-    `OPERATIONS` (what performs each operation) and `view()`.
+    A subclass gives `PORT` (the Protocol of environment calls), its simulators as annotated attributes (one
+    of them has a method of each call's name), `OPERATIONS` (what performs each operation) and `view()`.
     """
 
     PORT: ClassVar[type]
     """The Protocol in `specs/` that lists the environment calls."""
     OPERATIONS: ClassVar[Mapping[type, Callable[[Any, Any], Any]]]
-    """Operation type -> unbound method that performs it and returns its result."""
+    """Operation type -> function of the world and the operation that performs it and returns its result."""
     CALL_CLAUSES: ClassVar[Mapping[str, tuple[Clause, ...]]] = {}
-    """Clauses that each environment call exercises, because the door checks them there."""
+    """Clauses that each environment call exercises; gathered from the simulators."""
 
     TWO_CPUS: ClassVar[bool] = False
     """Whether the threads of `Parallel` are two CPUs, so that one goes on while the other is in atomic context."""
@@ -75,16 +77,26 @@ class Environment:
     _port: ClassVar[type]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Find for each environment call of the port the simulator that has it."""
         super().__init_subclass__(**kwargs)
-        if "PORT" not in cls.__dict__:
+        if not hasattr(cls, "PORT") or not cls.__dict__.keys() & {"PORT", "__annotations__"}:
             return
+        simulators = cls.simulators()
         names = [name for name, member in vars(cls.PORT).items() if inspect.isfunction(member) and name[0] != "_"]
-        missing = [name for name in names if not hasattr(cls, name)]
-        if missing:
-            raise TypeError(f"{cls.__name__} lacks the environment calls {', '.join(missing)} of {cls.PORT.__name__}")
-        cls._handlers = {name: getattr(cls, name) for name in names}
-        ways = {name: _doorway(name, handler) for name, handler in cls._handlers.items()}
+        where = {name: _served_by(cls, name, simulators) for name in names}
+        cls._handlers = {name: getattr(simulators.get(at, cls), name) for name, at in where.items()}
+        ways = {name: _doorway(name, where[name], handler) for name, handler in cls._handlers.items()}
         cls._port = type(cls.PORT.__name__, (_Port,), {"__slots__": (), "__doc__": cls.PORT.__doc__, **ways})
+        counted = {
+            call: clauses for simulator in simulators.values() for call, clauses in simulator.CALL_CLAUSES.items()
+        }
+        cls.CALL_CLAUSES = {**counted, **cls.__dict__.get("CALL_CLAUSES", {})}
+
+    @classmethod
+    def simulators(cls) -> dict[str, type[Simulator]]:
+        """The simulators of this world by attribute, as the class declares them."""
+        hints = get_type_hints(cls)
+        return {name: kind for name, kind in hints.items() if inspect.isclass(kind) and issubclass(kind, Simulator)}
 
     def __init__(self) -> None:
         self.frame = Frame()
@@ -146,6 +158,15 @@ class Environment:
         if self.breach is None:
             self.breach = breach
         return self.breach
+
+    def wait_until(self, what: str, ready: Callable[[], bool]) -> bool:
+        """Let other threads go on until `ready()`; False when it is not, and there is no other thread."""
+        if ready():
+            return True
+        if self.scheduler is None:
+            return False
+        self.scheduler.block(what, ready)
+        return True
 
     # -- the harness's way in
 
@@ -236,8 +257,20 @@ class _Port:
         self._env = env
 
 
-def _doorway(name: str, handler: Callable[..., Any]) -> Callable[..., Any]:
+def _served_by(world: type[Environment], call: str, simulators: Mapping[str, type[Simulator]]) -> str:
+    """The attribute of the one simulator that has the call; TypeError when none has it, or several have."""
+    found = [attribute for attribute, kind in simulators.items() if hasattr(kind, call)]
+    if hasattr(world, call):
+        found.append("")
+    if len(found) != 1:
+        who = " and ".join(found) if found else "no simulator"
+        raise TypeError(f"{world.__name__}: {who} has the environment call {call} of {world.PORT.__name__}")
+    return found[0]
+
+
+def _doorway(name: str, attribute: str, handler: Callable[..., Any]) -> Callable[..., Any]:
     """The one way to the simulator of `name`; a single Python call, since candidates make several in each step."""
+    simulator = attrgetter(attribute) if attribute else _itself
 
     def call(port: _Port, *args: Any) -> Any:
         env = port._env  # the two are one thing in two classes
@@ -255,7 +288,7 @@ def _doorway(name: str, handler: Callable[..., Any]) -> Callable[..., Any]:
             at = len(log)
         log.append((name, args, None))
         try:
-            result = handler(env, *args)
+            result = handler(simulator(env), *args)
         except (Breach, Exception) as error:
             raise env._failed(name, args, error) from error  # as above
         log[at] = (name, args, result)
@@ -265,6 +298,10 @@ def _doorway(name: str, handler: Callable[..., Any]) -> Callable[..., Any]:
 
     call.__name__ = name
     return call
+
+
+def _itself(env: Environment) -> Environment:
+    return env
 
 
 def _name(function: Callable[..., Any]) -> str:
