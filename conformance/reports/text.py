@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from conformance.candidates.load import Candidate
-from conformance.lockstep import Done, StepReport, run_trace
+from conformance.company import Done
+from conformance.lockstep import StepReport, run_trace
 from conformance.model.step import Parallel, Step
 from conformance.reports import values
 from conformance.runner import Conclusion
