@@ -16,22 +16,15 @@ from typing import Any
 
 import pytest
 
-from conformance import options
 from conformance.candidates.load import check_profile, load
+from conformance.commands import options
 from conformance.engines import corpus
+from conformance.engines.corpus import TRACES
 from conformance.reports import json, text
-from conformance.runner import (
-    Conclusion,
-    Request,
-    Result,
-    Unit,
-    conclude,
-    failure_from_data,
-    run_unit,
-    units,
-    worst,
-)
-from conformance.session import TRACES
+from conformance.runs.conclusion import Conclusion, conclude, worst
+from conformance.runs.request import Request, Unit, units
+from conformance.runs.result import Result, failure_from_data
+from conformance.runs.unit import run_unit
 from conformance.subsystem import available, subsystem
 from conformance.verdict import Exit, HarnessError, UsageError
 

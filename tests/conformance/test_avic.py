@@ -24,9 +24,9 @@ from conformance.model.avic import Config
 from conformance.model.avic import state as s
 from conformance.model.avic.routing import Message
 from conformance.model.step import Fault, Step
+from conformance.runs.strength import kill
 from conformance.specs.avic.registers import APIC_DFR, APIC_LDR, CLUSTER, ENOMEM
 from conformance.strategies.avic import APICS, RESET, RUNNING, SCOPES, THREE
-from conformance.strength import kill
 from conformance.subsystem import subsystem
 from conformance.trace import Trace
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from conformance import cli, runner
+from conformance.commands import main as cli
+from conformance.runs import unit
 from tests.toyland import shipped
 
 ROOT = Path(__file__).parent.parent.parent
@@ -38,7 +39,7 @@ class Shelf:
 @pytest.fixture(autouse=True)
 def _toyland(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     with shipped(monkeypatch):
-        monkeypatch.setitem(runner.GATE_STEPS, "campaign", 4_000)
+        monkeypatch.setitem(unit.GATE_STEPS, "campaign", 4_000)
         monkeypatch.chdir(tmp_path)
         (tmp_path / "good.py").write_text(GOOD)
         yield

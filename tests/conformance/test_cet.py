@@ -19,9 +19,9 @@ from conformance.engines.context import Context
 from conformance.lockstep import Report, run_trace
 from conformance.model import cet as m
 from conformance.model.step import Fault, Parallel, Step
+from conformance.runs.strength import kill
 from conformance.specs import cet as c
 from conformance.strategies.cet import IBT_ONLY, NEITHER, SHSTK_ONLY, suggest
-from conformance.strength import kill
 from conformance.subsystem import subsystem
 from conformance.trace import Trace, from_data, to_data
 

@@ -87,9 +87,9 @@ from conformance.model.snp_guest_request import (
     firmware_status,
 )
 from conformance.model.step import Fault, Parallel, Step
+from conformance.runs.strength import kill
 from conformance.specs import snp_guest_request as specs
 from conformance.specs.snp_guest_request import HEADER_SIZE, PAGE_SIZE, REPORT_SIZE, SNP
-from conformance.strength import kill
 from conformance.subsystem import subsystem
 from conformance.trace import Trace
 

@@ -46,10 +46,10 @@ from conformance.model.uio_msi import (
     SetIntx,
     Write,
 )
+from conformance.runs.strength import kill
 from conformance.specs import uio_msi as specs
 from conformance.specs.clause import Clause
 from conformance.specs.uio_msi import EAGAIN, EBADF, EBUSY, EINVAL, ENODEV, ENOMEM, ENOSPC, IRQF_SHARED
-from conformance.strength import kill
 from conformance.subsystem import subsystem
 from conformance.trace import Trace, decode, encode
 from conformance.verdict import Violation

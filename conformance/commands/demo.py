@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from conformance.candidates.load import Candidate, builtin_names, load
 from conformance.engines import campaign, explore
 from conformance.engines.context import Context
+from conformance.engines.corpus import TRACES
 from conformance.reports import text
-from conformance.session import TRACES, Ending
 from conformance.subsystem import Subsystem, subsystem
-from conformance.verdict import Exit, Failure
+from conformance.verdict import Ending, Exit, Failure
 
 DESIGNS = 3
 """Designs shown at most."""

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from conformance.runner import ENGINES
+from conformance.runs.request import ENGINES
 from conformance.subsystem import available, subsystem
 from conformance.verdict import UsageError
 

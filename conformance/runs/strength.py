@@ -11,9 +11,11 @@ from conformance.candidates.defect import Defect
 from conformance.candidates.load import Candidate, defects, load
 from conformance.engines import campaign, explore, interleave, machine
 from conformance.engines.context import Context
-from conformance.subsystem import Subsystem
+from conformance.runs.result import failure_to_data
+from conformance.runs.watchdog import watching
+from conformance.runs.workers import Tell
+from conformance.subsystem import Subsystem, subsystem
 from conformance.verdict import Failure
-from conformance.watchdog import watching
 
 CAMPAIGN_STEPS = 400_000
 """Steps of the campaign at most for one defect."""
@@ -108,3 +110,14 @@ def summary(results: list[Kill]) -> tuple[int, int, int, float]:
     killed = [k for k in expressible if k.is_killed]
     seconds = median([k.seconds for k in killed]) if killed else 0.0
     return len(killed), len(expressible), sum(k.is_expected for k in killed), seconds
+
+
+def kill_job(job: tuple[str, str, int], tell: Tell) -> dict[str, object]:
+    """Search for one defect, in any process."""
+    name, identifier, seed = job
+    tell(0, 0, 0)
+    of = subsystem(name)
+    defect = next(d for d in defects(name) if d.id == identifier)
+    done = kill(of, defect, load(f"builtin:{identifier}", of), seed)
+    failure = failure_to_data(done.failure) if done.failure is not None else None
+    return {"failure": failure, "engine": done.engine, "seconds": done.seconds}

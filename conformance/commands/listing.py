@@ -16,14 +16,14 @@ import msgspec
 
 from conformance.candidates.defect import Defect
 from conformance.candidates.load import builtin_names, defects
-from conformance.options import nearest
+from conformance.commands.options import nearest
 from conformance.specs.clause import Clause
 from conformance.subsystem import Subsystem, subsystem
 from conformance.verdict import UsageError
 
 WIDTH = 110
 
-_ROOT = Path(__file__).parent.parent
+_ROOT = Path(__file__).parents[2]
 
 
 def overview(names: Sequence[str]) -> str:

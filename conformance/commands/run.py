@@ -1,8 +1,7 @@
-"""One run of the command line: do the units, conclude, tell people and programs."""
+"""`conformance run`: do the units, conclude, tell people and programs."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,43 +9,21 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 
-from conformance.candidates.defect import Defect
-from conformance.candidates.load import Candidate, check_profile, defects, load
+from conformance.candidates.load import Candidate, check_profile, load
+from conformance.commands.options import nearest
 from conformance.engines import corpus
-from conformance.options import nearest
 from conformance.reports import json, text
 from conformance.reports.progress import Progress
-from conformance.runner import (
-    ENGINES,
-    Conclusion,
-    Request,
-    Result,
-    Unit,
-    conclude,
-    failure_from_data,
-    failure_to_data,
-    run_unit,
-    units,
-    worst,
-)
-from conformance.strength import Kill, kill
+from conformance.runs.conclusion import Conclusion, conclude, worst
+from conformance.runs.request import ENGINES, Request, Unit, units
+from conformance.runs.result import Result, failure_from_data
+from conformance.runs.unit import unit_job, without_findings
+from conformance.runs.workers import Died, Jobs
 from conformance.subsystem import subsystem
-from conformance.verdict import Exit, Failure, UsageError
-from conformance.workers import Died, Jobs, Tell
-
-TRACES = Path(".conformance/traces")
-"""Where failing traces go, so that the printed command can repeat them."""
+from conformance.verdict import Ending, Exit, Failure, UsageError
 
 Say = Callable[[str], None]
 """Prints one piece of text on standard output."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a command ends: the exit code, and why."""
-
-    exit: Exit
-    why: str
 
 
 @dataclass
@@ -58,7 +35,7 @@ class Run:
     """Pattern of the clause ids that are judged."""
     strict: bool = False
     reports: Sequence[Path] = ()
-    traces: Path = TRACES
+    traces: Path = corpus.TRACES
     say: Say = print
     complain: Say = print
     """Prints on standard error."""
@@ -139,7 +116,7 @@ class Run:
 
     def _failed(self, unit: Unit, how: str) -> Result:
         candidate = self.candidates[unit.subsystem]
-        return _without_findings(unit, candidate, f"{unit.name}: {how}")
+        return without_findings(unit, candidate, f"{unit.name}: {how}")
 
     def _keep(self, result: Result) -> None:
         """New failures of a hunt go to the corpus at once, so that nothing that happens later loses them."""
@@ -189,38 +166,6 @@ class Run:
             return None
 
 
-def unit_job(unit: Unit, tell: Tell) -> Result:
-    """One unit, in any process. A mistake of ours ends the unit, not the run."""
-    try:
-        return run_unit(unit, lambda c: tell(c.tally.steps, len(c.tally.clauses), len(c.failures)))
-    except UsageError:
-        raise
-    except Exception as error:
-        if os.environ.get("CONFORMANCE_DEBUG"):
-            raise
-        candidate = load(unit.spec, subsystem(unit.subsystem))
-        return _without_findings(unit, candidate, f"{unit.name}: {_where(error)}")
-
-
-def _without_findings(unit: Unit, candidate: Candidate, error: str) -> Result:
-    return Result(
-        unit=unit.name,
-        subsystem=unit.subsystem,
-        spec=unit.spec,
-        profile=unit.profile or candidate.profile,
-        capabilities=sorted(candidate.capabilities),
-        error=error,
-    )
-
-
-def _where(error: BaseException) -> str:
-    import traceback
-
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}: {error}{where}"
-
-
 def _in_order(failure: Failure) -> tuple[str, int]:
     return failure.clause.id, len(failure.trace.steps) if failure.trace is not None else 0
 
@@ -234,86 +179,3 @@ def _together(conclusions: Sequence[Conclusion], interrupted: bool) -> Ending:
     if interrupted and not any(c.interrupted for c in conclusions):
         whys.append("interrupted before the end")
     return Ending(worst(exits), "; ".join(whys))
-
-
-# -- strength
-
-
-@dataclass
-class Strength:
-    """`conformance strength`: the zoo, defect by defect."""
-
-    subsystems: Sequence[str]
-    only: str = "*"
-    workers: int = 1
-    seed: int = 0
-    reports: Sequence[Path] = ()
-    say: Say = print
-    started: float = field(default_factory=time.monotonic)
-
-    def perform(self) -> Ending:
-        """Search for every defect; 1 where one survives, or a clause is cited that nobody expected."""
-        matching = {name: [d for d in defects(name) if fnmatchcase(d.id, self.only)] for name in self.subsystems}
-        zoo = {name: listed for name, listed in matching.items() if listed}
-        if not zoo:
-            known = [d.id for name in self.subsystems for d in defects(name)]
-            raise UsageError(f"-k {self.only}: matches no defect{nearest(self.only, known)}")
-        headers = {name: json.header(name, "zoo", subsystem(name).default_profile, seed=self.seed) for name in zoo}
-        json.begin(self.reports, list(headers.values()))
-        found, interrupted = self._kills(zoo)
-        lines: list[json.Line] = []
-        survivors, unexpected = 0, 0
-        whys = []
-        for name, listed in zoo.items():
-            kills = [found[name, d.id] for d in listed if (name, d.id) in found]
-            kills += [Kill(d, None, "", 0.0) for d in listed if d.candidate is None]
-            self.say("\n".join(text.strength(subsystem(name), kills)))
-            lines += [headers[name], *(json.kill(k) for k in kills)]
-            tried = [k for k in kills if k.defect.candidate is not None]
-            survivors += sum(not k.is_killed for k in tried)
-            unexpected += sum(k.is_killed and not k.is_expected and not k.defect.note for k in tried)
-            whys.append(f"{name}: {sum(k.is_killed for k in tried)} of {len(tried)} defects killed")
-        ending = _strength_ending("; ".join(whys), survivors, unexpected, interrupted)
-        elapsed = time.monotonic() - self.started
-        lines.append(json.footer(ending.exit, ending.why, steps=0, seconds=elapsed, interrupted=interrupted))
-        for path in self.reports:
-            json.write(path, lines)
-        return ending
-
-    def _kills(self, zoo: dict[str, list[Defect]]) -> tuple[dict[tuple[str, str], Kill], bool]:
-        listed = [(name, d.id, self.seed) for name, ds in zoo.items() for d in ds if d.candidate is not None]
-        by_id = {(name, d.id): d for name, ds in zoo.items() for d in ds}
-        found: dict[tuple[str, str], Kill] = {}
-        with Progress([identifier for _, identifier, _ in listed], has_steps=False) as progress:
-            jobs = Jobs(kill_job, listed, self.workers, progress.tell)
-            for number, answer in jobs.run():
-                name, identifier, _ = listed[number]
-                defect = by_id[name, identifier]
-                if isinstance(answer, Died):
-                    found[name, identifier] = Kill(defect, None, answer.how, 0.0)
-                    continue
-                failure = answer["failure"] and failure_from_data(answer["failure"], subsystem(name))
-                found[name, identifier] = Kill(defect, failure, answer["engine"], answer["seconds"])
-                progress.end(number, 0, (), ())
-        return found, jobs.interrupted
-
-
-def kill_job(job: tuple[str, str, int], tell: Tell) -> dict[str, object]:
-    """Search for one defect, in any process."""
-    name, identifier, seed = job
-    tell(0, 0, 0)
-    of = subsystem(name)
-    defect = next(d for d in defects(name) if d.id == identifier)
-    done = kill(of, defect, load(f"builtin:{identifier}", of), seed)
-    failure = failure_to_data(done.failure) if done.failure is not None else None
-    return {"failure": failure, "engine": done.engine, "seconds": done.seconds}
-
-
-def _strength_ending(why: str, survivors: int, unexpected: int, interrupted: bool) -> Ending:
-    if survivors or unexpected:
-        told = [f"{survivors} survived"] if survivors else []
-        told += [f"{unexpected} killed by a clause that nobody expected"] if unexpected else []
-        return Ending(Exit.DOES_NOT_CONFORM, f"{why}; {', '.join(told)}")
-    if interrupted:
-        return Ending(Exit.INCONCLUSIVE, f"{why}; interrupted before the end")
-    return Ending(Exit.CONFORMS, why)

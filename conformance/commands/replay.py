@@ -13,11 +13,10 @@ from conformance.engines import corpus
 from conformance.lockstep import run_trace
 from conformance.model.step import Parallel, Step
 from conformance.reports import text, values
-from conformance.session import Ending
+from conformance.runs.watchdog import watching
 from conformance.subsystem import Subsystem, subsystem
 from conformance.trace import Trace
-from conformance.verdict import Exit, UsageError
-from conformance.watchdog import watching
+from conformance.verdict import Ending, Exit, UsageError
 
 
 def replay(path: Path, spec: str, profile: str | None, say: Callable[[str], None]) -> Ending:

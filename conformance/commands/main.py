@@ -1,4 +1,4 @@
-"""The command line. Commands are thin: what they do is in session, listing, replaying and demo.
+"""The command line. Commands are thin: what they do is in the other files of this folder.
 
 Every command ends with one line that says the exit code and why.
 """
@@ -18,10 +18,12 @@ from typing import Any, NoReturn
 
 import click
 
-from conformance import options
+from conformance.commands import options
+from conformance.commands.run import Run
+from conformance.commands.strength import Strength
+from conformance.engines.corpus import TRACES
 from conformance.reports.version import SUITE
-from conformance.session import TRACES, Ending, Run, Strength
-from conformance.verdict import Exit, HarnessError, UsageError
+from conformance.verdict import Ending, Exit, HarnessError, UsageError
 
 TWICE = 2.0
 """Seconds within which a second SIGTERM is the first one's echo."""
@@ -80,7 +82,7 @@ def run(
     Without --budget this is the gate: fixed work, the same verdict every time. With --budget it is the hunt:
     random, until the time is up.
     """
-    from conformance.runner import Request
+    from conformance.runs.request import Request
 
     if not specs:
         raise UsageError("run needs --candidate SPEC, for instance --candidate builtin:upstream")
@@ -120,7 +122,7 @@ def strength(subsystems: tuple[str, ...], only: str, workers: int, seed: int, re
 @click.option("--profile", metavar="P", help="Judge by this profile instead of the trace's.")
 def replay(trace: str, spec: str, profile: str | None) -> Ending:
     """Take the steps of one trace, one by one, and show what each changes."""
-    from conformance.replaying import replay as perform
+    from conformance.commands.replay import replay as perform
 
     return perform(Path(trace), spec, profile, say)
 
@@ -130,7 +132,7 @@ def replay(trace: str, spec: str, profile: str | None) -> Ending:
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def list_(subsystems: tuple[str, ...], as_json: bool) -> None:
     """Show subsystems, their clauses, profiles, capabilities, candidates, and the zoo."""
-    from conformance import listing
+    from conformance.commands import listing
 
     names = tuple(options.subsystem_name(name) for name in subsystems)
     if as_json:
@@ -145,7 +147,7 @@ def list_(subsystems: tuple[str, ...], as_json: bool) -> None:
 @click.argument("clause", metavar="CLAUSE")
 def explain(clause: str) -> None:
     """Show a clause: its text, its source, what checks it, and which known defects it kills."""
-    from conformance import listing
+    from conformance.commands import listing
 
     say(listing.explain(clause, _everything()))
 
@@ -153,7 +155,7 @@ def explain(clause: str) -> None:
 @cli.command()
 def demo() -> Ending:
     """Find three defects in designs as they were posted, and explain each by a minimal trace."""
-    from conformance.demo import demo as perform
+    from conformance.commands.demo import demo as perform
 
     return perform(say, _everything())
 

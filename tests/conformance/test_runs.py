@@ -7,10 +7,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from conformance import runner
 from conformance.candidates.load import Candidate
 from conformance.engines import campaign, explore
-from conformance.runner import Request, Result, Unit, conclude, run_unit, units, worst
+from conformance.runs import conclusion, unit
+from conformance.runs.conclusion import conclude, worst
+from conformance.runs.request import Request, Unit, units
+from conformance.runs.result import Result
+from conformance.runs.unit import run_unit
 from conformance.verdict import Exit, HarnessError, UsageError, Verdict
 from tests import toy
 from tests.toy import TOY, Shelf
@@ -31,14 +34,15 @@ CANDIDATES: dict[str, type] = {"good": Shelf, "leaky": Leaky}
 
 @pytest.fixture(autouse=True)
 def _toy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The runner finds the toy subsystem and its candidates."""
+    """A run finds the toy subsystem and its candidates."""
 
     def load(spec: str, _of: Any) -> Candidate:
         return Candidate(spec, CANDIDATES[spec], "upstream", frozenset())
 
-    monkeypatch.setattr(runner, "subsystem", lambda _name: TOY)
-    monkeypatch.setattr(runner, "load", load)
-    monkeypatch.setitem(runner.GATE_STEPS, "campaign", 4_000)
+    for module in (conclusion, unit):
+        monkeypatch.setattr(module, "subsystem", lambda _name: TOY)
+    monkeypatch.setattr(unit, "load", load)
+    monkeypatch.setitem(unit.GATE_STEPS, "campaign", 4_000)
 
 
 def run(spec: str, *engines: str, **options: Any) -> list[Result]:
