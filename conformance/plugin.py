@@ -1,34 +1,12 @@
-"""The pytest plugin: the same runs as the command line's, as pytest items.
+"""The pytest plugin, loaded wherever the suite is installed: `pytest --candidate uio_msi=my_driver.py:Uio`.
 
-`conformance/machines/*.py` are collected as one item per unit of work, so `-n 2` splits a run and
-`-k` selects engines. Each item fails with the failures it found; when all have ended, the
-terminal shows the verdict per clause, and the exit status says what the command line's would.
+It holds the options alone. What they ask for is in `conformance.runs.items`, which is not imported before
+somebody names a candidate: a project's other test runs pay nothing.
 """
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Generator, Iterator
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
-
 import pytest
-
-from conformance.candidates.load import check_profile, load
-from conformance.commands import options
-from conformance.engines import corpus
-from conformance.engines.corpus import TRACES
-from conformance.reports import json, text
-from conformance.runs.conclusion import Conclusion, conclude, worst
-from conformance.runs.request import Request, Unit, units
-from conformance.runs.result import Result, failure_from_data
-from conformance.runs.unit import run_unit
-from conformance.subsystem import available, subsystem
-from conformance.verdict import Exit, HarnessError, UsageError
-
-MACHINES = Path(__file__).parent / "machines"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -54,222 +32,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse wrong options before anything runs; choose the seed of a hunt once for all workers."""
-    try:
-        config.stash[_RUN] = _Run(config)
-    except UsageError as error:
-        raise pytest.UsageError(str(error)) from None
-    if not hasattr(config, "workerinput"):
-        config.pluginmanager.register(_Conclusions(config), "conformance-conclusions")
+    """Add the units of a run to what pytest collects, once a candidate is named; refuse wrong options at once."""
+    config.addinivalue_line("markers", "conformance: a unit of work of the conformance suite")
+    names = ("profile", "budget", "seed", "report")
+    given = [name for name in names if config.getoption(f"--conformance-{name}") not in (None, [])]
+    if config.getoption("--candidate"):
+        from conformance.runs import items
 
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_configure_node(node: Any) -> None:
-    """Tell an xdist worker the seed."""
-    node.workerinput["conformance_seed"] = node.config.stash[_RUN].request.seed
-
-
-def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """Machines are run by our engines, not collected as tests."""
-    if MACHINES not in (module_path.parent, module_path.parent.parent):
-        return None
-    collector: pytest.Collector = SubsystemFile.from_parent(parent, path=module_path)
-    return collector
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Let an item's result travel with its report, through xdist too."""
-    report = yield
-    if isinstance(item, UnitItem) and report.when == "call":
-        report.conformance = item.result
-    return report
-
-
-class _Run:
-    """The request that the options describe."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        given = config.getoption("--candidate")
-        budget = config.getoption("--conformance-budget")
-        seed = config.getoption("--conformance-seed")
-        input_ = getattr(config, "workerinput", {})
-        limit = None if budget is None else options.seconds(budget)
-        chosen = random.randrange(2**32) if limit is not None else 0
-        self.paths = options.report_paths(config.getoption("--conformance-report"), "--conformance-report")
-        self.request = Request(
-            candidates=options.candidates(given or [options.DEFAULT_CANDIDATE]) if available() else (),
-            profile=config.getoption("--conformance-profile"),
-            seed=input_.get("conformance_seed", seed if seed is not None else chosen),
-            budget=limit,
-            workers=input_.get("workercount", getattr(config.option, "numprocesses", None) or 1),
-        )
-        if given:
-            self._check()
-
-    def _check(self) -> None:
-        profile = self.request.profile
-        for name, spec in self.request.candidates:
-            load(spec, subsystem(name))
-            if profile is not None:
-                check_profile(f"--conformance-profile={profile}", profile, subsystem(name))
-
-    def units(self, name: str) -> list[Unit]:
-        """The units of one subsystem, the same on all workers."""
-        return [unit for unit in units(self.request) if unit.subsystem == name]
-
-
-_RUN = pytest.StashKey[_Run]()
-
-
-class SubsystemFile(pytest.File):
-    """`conformance/machines/S.py`, or a folder S: one item per unit of work."""
-
-    def collect(self) -> Iterator[pytest.Item]:
-        """The units of S, if S is a subsystem that a candidate was given for."""
-        name = self.path.parent.name if self.path.name == "__init__.py" else self.path.stem
-        if name not in available() or (self.path.name != "__init__.py" and self.path.parent != MACHINES):
-            return
-        for unit in self.config.stash[_RUN].units(name):
-            yield UnitItem.from_parent(self, name=unit.name, unit=unit)
-
-
-class UnitItem(pytest.Item):
-    """One unit of work; fails with what it found."""
-
-    def __init__(self, *, unit: Unit, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.unit = unit
-        self.result: dict[str, Any] | None = None
-        """The `Result` as plain data, once it is there."""
-
-    def runtest(self) -> None:
-        """Do the unit's work."""
-        result = run_unit(self.unit)
-        self.result = asdict(result)
-        if result.interrupted:
-            raise KeyboardInterrupt
-        if result.error:
-            raise HarnessError(result.error)
-        if result.failures:
-            raise NotConforming(self._explained(result))
-
-    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """The text of the failures, without a traceback; ours with one."""
-        if isinstance(excinfo.value, NotConforming | UsageError | HarnessError):
-            return str(excinfo.value)
-        return super().repr_failure(excinfo, style)
-
-    def reportinfo(self) -> tuple[Path, int | None, str]:
-        """Where the item comes from, and its headline."""
-        return self.path, None, f"{self.unit.name}: {self.unit.spec}"
-
-    def _explained(self, result: Result) -> str:
-        of = subsystem(result.subsystem)
-        candidate = load(self.unit.spec, of)
-        told = []
-        for data in result.failures:
-            found = failure_from_data(data, of)
-            try:
-                saved = corpus.save(TRACES, found)
-            except OSError:
-                saved = None
-            told.append(text.failure(found, of, candidate, saved))
-        return "\n\n".join(told)
-
-
-class NotConforming(Exception):
-    """The candidate broke clauses; the message is the failures' text."""
-
-
-class _Conclusions:
-    """Lives where the reports come together: gathers results, concludes, and sets the exit status."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        self.run = config.stash[_RUN]
-        self.results: list[Result] = []
-        self.conclusions: list[Conclusion] = []
-        self.exit = Exit.CONFORMS
-        self.started = time.monotonic()
-
-    def pytest_sessionstart(self, session: pytest.Session) -> None:
-        """Write reports without a footer first, so that an unfinished run shows."""
-        del session
-        try:
-            json.begin(self.run.paths, self._headers())
-        except UsageError as error:
-            raise pytest.UsageError(str(error)) from None
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep the result that came with a report."""
-        data = getattr(report, "conformance", None)
-        if data is not None:
-            self.results.append(Result(**data))
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        """Conclude; where pytest itself is content, the exit status is the command line's."""
-        if not self.results:
-            return
-        listed = units(self.run.request)
-        order = {unit.name: number for number, unit in enumerate(listed)}
-        self.results.sort(key=lambda result: order[result.unit])
-        interrupted = exitstatus == pytest.ExitCode.INTERRUPTED
-        for name in dict.fromkeys(result.subsystem for result in self.results):
-            group = [result for result in self.results if result.subsystem == name]
-            complete = len(group) == sum(unit.subsystem == name for unit in listed)
-            self.conclusions.append(conclude(group, complete=complete))
-        self.exit = worst(c.exit for c in self.conclusions)
-        if exitstatus == pytest.ExitCode.OK or (
-            exitstatus == pytest.ExitCode.TESTS_FAILED and self.exit is Exit.HARNESS
-        ):
-            session.exitstatus = int(self.exit)
-        self._write(interrupted)
-
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """The verdict per clause, and why the exit status is what it is."""
-        if not self.conclusions:
-            return
-        terminalreporter.section("conformance")
-        for conclusion in self.conclusions:
-            for line in text.summary(conclusion):
-                terminalreporter.line(line)
-            for warning in conclusion.warnings:
-                for line in text.warning(warning):
-                    terminalreporter.line(line)
-        if self.run.request.budget is not None:
-            terminalreporter.line(f"repeat this hunt with --conformance-seed {self.run.request.seed}")
-        whys = "; ".join(f"{c.subsystem.name}: {c.why}" for c in self.conclusions)
-        terminalreporter.line(f"exit {int(self.exit)}: {whys}")
-
-    def _headers(self) -> list[json.Line]:
-        request = self.run.request
-        headers = []
-        for name, spec in request.candidates:
-            if self.run.paths:
-                candidate = load(spec, subsystem(name))
-                headers.append(
-                    json.header(
-                        name,
-                        spec,
-                        request.profile or candidate.profile,
-                        seed=request.seed,
-                        budget=request.budget,
-                        engines=request.engines,
-                        capabilities=sorted(candidate.capabilities),
-                    )
-                )
-        return headers
-
-    def _write(self, interrupted: bool) -> None:
-        lines: list[json.Line] = []
-        for head in self._headers():
-            concluded = [c for c in self.conclusions if c.subsystem.name == head["subsystem"]]
-            if concluded:
-                lines += [head, *json.findings(concluded[0])]
-        whys = "; ".join(f"{c.subsystem.name}: {c.why}" for c in self.conclusions)
-        steps = sum(c.steps for c in self.conclusions)
-        elapsed = time.monotonic() - self.started
-        lines.append(json.footer(self.exit, whys, steps=steps, seconds=elapsed, interrupted=interrupted))
-        for path in self.run.paths:
-            json.write(path, lines)
+        items.register(config)
+    elif given:
+        raise pytest.UsageError(f"--conformance-{given[0]}: needs --candidate SUBSYSTEM=SPEC")
