@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
+from typing import Any
 
 from conformance.specs.clause import Clause
 from conformance.trace import Trace
@@ -107,6 +108,8 @@ class Failure:
     """When it was found, counted from the start of the engine's run."""
     flaky: bool = False
     """Whether its trace did not fail again on a fresh candidate, so that it proves nothing."""
+    story: Any = None
+    """What its steps did, once it has been told: `conformance.reports.story.Story`."""
 
     @property
     def signature(self) -> str:

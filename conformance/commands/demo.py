@@ -10,6 +10,7 @@ from conformance.engines import campaign, explore
 from conformance.engines.context import Context
 from conformance.engines.corpus import TRACES
 from conformance.reports import text
+from conformance.reports.story import tell
 from conformance.subsystem import Subsystem, subsystem
 from conformance.verdict import Ending, Exit, Failure
 
@@ -46,7 +47,7 @@ def demo(say: Callable[[str], None], names: Sequence[str]) -> Ending:
         say(f"{name}: {of.title}\n  the design as it was posted, profile {candidate.profile}\n")
         for failure in _chosen(found, share):
             shown += 1
-            say(text.failure(failure, of, candidate, corpus.save(TRACES, failure)) + "\n")
+            say(text.failure(tell(failure, of, candidate), candidate.spec, corpus.save(TRACES, failure)) + "\n")
     say(f"{shown} defects found and explained in {time.monotonic() - started:.1f} s. All of them:")
     for name in posted:
         say(f"  {text.program()} run {name} --candidate builtin:as-posted")

@@ -12,7 +12,7 @@ from conformance.candidates.load import Candidate, check_profile, load
 from conformance.engines import corpus
 from conformance.lockstep import run_trace
 from conformance.model.step import Parallel, Step
-from conformance.reports import text, values
+from conformance.reports import story, text, values
 from conformance.runs.watchdog import watching
 from conformance.subsystem import Subsystem, subsystem
 from conformance.trace import Trace
@@ -43,10 +43,8 @@ def replay(path: Path, spec: str, profile: str | None, say: Callable[[str], None
     except (ArithmeticError, AssertionError, LookupError, ValueError, struct.error) as error:
         raise UsageError(f"{path}: a value in it is out of its range: {type(error).__name__}: {error}") from error
     say(f"{of.name}: {candidate.spec}, profile {trace.profile}, {values.value(trace.config)}")
-    view = of.view(of.initial(trace.config, of.profiles[trace.profile]))
-    for number, taken in enumerate(report.steps, 1):
-        say("\n".join([*text.step(number, taken), *_changes(of, view, taken.got)]))
-        view = taken.got or view
+    for number, told in enumerate(story.steps(report.steps, of, trace), 1):
+        say("\n".join([*text.step(number, told), *(f"              {line}" for line in told.changes)]))
     left_out = len(trace.steps) - len(report.steps)
     if left_out and report.failure is None:
         say(f"  {left_out} of {len(trace.steps)} steps cannot happen in this world and were left out")
@@ -56,7 +54,7 @@ def replay(path: Path, spec: str, profile: str | None, say: Callable[[str], None
         return Ending(Exit.NOTHING_RAN, f"nothing ran: none of the {len(trace.steps)} steps can happen")
     if report.failure is None:
         return Ending(Exit.CONFORMS, f"{of.name}: no failure in {len(report.steps)} steps")
-    say("\n" + text.failure(report.failure, of, candidate))
+    say("\n" + text.failure(story.tell(report.failure, of, candidate), candidate.spec))
     return Ending(Exit.DOES_NOT_CONFORM, f"{of.name}: {report.failure.clause.id} broken")
 
 
@@ -84,11 +82,3 @@ def _operations(step: Step) -> list[Any]:
     if isinstance(step.op, Parallel):
         return [*_operations(step.op.left), *_operations(step.op.right), *inner]
     return [step.op, *inner]
-
-
-def _changes(of: Subsystem, before: Any, after: Any) -> list[str]:
-    """What a step changed of what can be observed."""
-    if after is None:
-        return []
-    _, now = values.differences(before, after, list(of.view_clauses))
-    return [f"              {line}" for line in now.splitlines()]

@@ -139,21 +139,20 @@ class Run:
     def _tell(self, conclusion: Conclusion) -> None:
         """Summary, failures, warnings of one candidate."""
         self.say("\n".join(text.summary(conclusion)))
-        candidate = self.candidates[conclusion.subsystem.name]
         told: set[str] = set()
         for found in sorted(conclusion.failures, key=_in_order):
             saved = self._save(found)
             if found.clause.id in told:
                 self.say(text.another(found, saved))
             else:
-                self.say("\n" + text.failure(found, conclusion.subsystem, candidate, saved))
+                self.say("\n" + text.failure(found, conclusion.spec, saved))
             told.add(found.clause.id)
         for found in sorted(conclusion.warnings, key=_in_order):
             if self.strict:
-                self.say("\n" + text.failure(found, conclusion.subsystem, candidate, self._save(found)))
+                self.say("\n" + text.failure(found, conclusion.spec, self._save(found)))
             else:
                 saved = self._save(found)
-                self.say("\n".join(text.warning(found, text.replay_command(saved, candidate) if saved else "")))
+                self.say("\n".join(text.warning(found, text.replay_command(saved, conclusion.spec) if saved else "")))
         for error in conclusion.errors:
             self.say(f"  harness error: {error}")
         self.say("")

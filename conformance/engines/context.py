@@ -48,6 +48,8 @@ class Context:
     """Minimal breaches of SHOULD clauses, one of each signature."""
     tally: Tally = field(default_factory=Tally)
     progress: Callable[[Context], None] | None = None
+    tell: Callable[[Failure], Failure] | None = None
+    """Adds the story to each failure that is kept; None where nobody will read it."""
     wanted: frozenset[str] = frozenset()
     """Ids of SHOULD clauses whose breach is enough for `stop_at_first`."""
     notes: dict[str, int] = field(default_factory=dict)
@@ -84,6 +86,8 @@ class Context:
                 return False
             self.known.add(smallest.signature)
         known_now = replace(smallest, engine=self.engine, seconds=round(time.monotonic() - self.started, 3))
+        if self.tell is not None:
+            known_now = self.tell(known_now)
         (self.failures if is_binding(smallest) else self.warnings).append(known_now)
         return True
 

@@ -9,19 +9,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from conformance.candidates.load import Candidate
-from conformance.company import Done
-from conformance.lockstep import StepReport, run_trace
 from conformance.model.step import Parallel, Step
 from conformance.reports import values
+from conformance.reports.story import Act, Story, Told
 from conformance.runs.conclusion import Conclusion
 from conformance.runs.strength import Kill
 from conformance.runs.strength import summary as strength_summary
-from conformance.runs.watchdog import watching
 from conformance.specs.clause import Clause
 from conformance.subsystem import Subsystem
-from conformance.trace import Trace
-from conformance.verdict import Failure, HarnessError, Verdict
+from conformance.verdict import Failure, Verdict
 
 WIDTH = 110
 """Columns that lists are wrapped to."""
@@ -37,22 +33,22 @@ def program() -> str:
     return "python -m conformance" if name.startswith(("__main__", "pytest", "-")) or not name else "conformance"
 
 
-def failure(found: Failure, of: Subsystem, candidate: Candidate, saved: Path | str | None = None) -> str:
-    """One failure from its headline to the command that repeats it."""
+def failure(found: Failure, spec: str, saved: Path | str | None = None) -> str:
+    """One failure from its headline to the command that repeats it; its steps where its story is known."""
     assert found.trace is not None
-    steps, note = _replayed(found, of, candidate)
-    lines = [_headline(found, candidate.spec), *_wrapped(found.clause.text, "  ")]
-    lines += _labelled("world", _world(found.trace, of))
+    story: Story = found.story or Story(())
+    lines = [_headline(found, spec), *_wrapped(found.clause.text, "  ")]
+    lines += _labelled("world", story.world)
     unended = "" if found.kind == "type" else " did not end"
-    for number, report in enumerate(steps, 1):
-        lines += step(number, report, unended)
+    for number, told in enumerate(story.steps, 1):
+        lines += step(number, told, unended)
     lines += _mismatch(found)
-    if steps:
-        lines += _labelled("calls", calls(steps[-1]))
+    if story.steps:
+        lines += _labelled("calls", calls(story.steps[-1]))
     lines += _labelled("source", textwrap.wrap(found.clause.source, WIDTH - LABEL - 2))
-    lines += _labelled("note", [note] if note else [])
+    lines += _labelled("note", [story.note] if story.note else [])
     if saved is not None:
-        lines.append(f"  {'repeat':<{LABEL}}{replay_command(saved, candidate)}")
+        lines.append(f"  {'repeat':<{LABEL}}{replay_command(saved, spec)}")
     return "\n".join(lines)
 
 
@@ -64,33 +60,30 @@ def another(found: Failure, saved: Path | str | None) -> str:
     return f"  also      {found.signature}, {n} {'step' if n == 1 else 'steps'}{where}"
 
 
-def step(number: int, report: StepReport, unended: str = " did not end") -> list[str]:
+def step(number: int, told: Told, unended: str = " did not end") -> list[str]:
     """One step with its results, the refusals met, and what happened during it.
 
     `unended` stands in place of a result where the step was cut short.
     """
     label = f"step {number}"
-    if isinstance(report.step.op, Parallel):
-        points = ", ".join(map(str, report.step.op.schedule))
+    if told.switches is not None:
+        points = ", ".join(map(str, told.switches))
         at = f", switching at points {points}" if points else ""
         first = _labelled(label, [f"two threads{at}"])
-        sides = zip(("left", "right"), report.done, strict=False)
-        return first + [f"    {side:<{LABEL - 2}}{_done(done, report, unended)}" for side, done in sides]
-    lines = _labelled(label, [_done(report.done[0], report, unended)])
-    for done in report.inner:
-        point = next((k for k, planned in report.step.during if planned is done.step), None)
-        lines.append(f"    {f'at point {point}':<{LABEL + 2}}{_done(done, report, unended)}")
+        return first + [f"    {act.side:<{LABEL - 2}}{_act(act, unended)}" for act in told.acts]
+    lines = _labelled(label, [_act(told.acts[0], unended)])
+    lines += [f"    {f'at point {act.point}':<{LABEL + 2}}{_act(act, unended)}" for act in told.acts[1:]]
     return lines
 
 
-def calls(report: StepReport) -> list[str]:
+def calls(told: Told) -> list[str]:
     """The environment calls of a step in the order in which they took effect."""
-    who = ("left", "right") if isinstance(report.step.op, Parallel) else ("", *("during" for _ in report.inner))
-    wide = max((len(w) for w in who), default=0) if any(of for of, _ in report.calls) or who[0] else 0
+    who = [act.side or ("" if number == 0 else "during") for number, act in enumerate(told.acts)]
+    wide = max((len(w) for w in who), default=0) if any(call.of for call in told.calls) or who[0] else 0
     lines = []
-    for of, (name, arguments, returned) in report.calls:
-        label = f"{who[of]:<{wide}}  " if wide else ""
-        lines.append(label + values.call(name, arguments, returned))
+    for call in told.calls:
+        label = f"{who[call.of]:<{wide}}  " if wide else ""
+        lines.append(f"{label}{call.made} -> {call.returned}" if call.returned else label + call.made)
     if len(lines) > CALLS:
         return [f"… {len(lines) - CALLS} calls before these", *lines[-CALLS:]]
     return lines
@@ -114,9 +107,9 @@ def warning(found: Failure, repeat: str = "") -> list[str]:
     return [*lines, f"            {repeat}"] if repeat else lines
 
 
-def replay_command(saved: Path | str, candidate: Candidate) -> str:
+def replay_command(saved: Path | str, spec: str) -> str:
     """What to type to see a saved trace again."""
-    return f"{program()} replay {saved} --candidate {candidate.spec}"
+    return f"{program()} replay {saved} --candidate {spec}"
 
 
 def summary(conclusion: Conclusion) -> list[str]:
@@ -186,33 +179,11 @@ _LABELS = {
 }
 
 
-def _replayed(found: Failure, of: Subsystem, candidate: Candidate) -> tuple[list[StepReport], str]:
-    """The steps with their results, and a note when the failure did not show again."""
-    assert found.trace is not None
-    for environment in (of.environment, *([of.fast] if of.fast is not None else [])):
-        try:
-            with watching():
-                report = run_trace(of, found.trace, candidate.factory, environment=environment, record=True)
-        except HarnessError as error:
-            return [], f"replaying it failed: {error}"
-        again = [*report.warnings, *([report.failure] if report.failure is not None else [])]
-        if found.signature in [f.signature for f in again]:
-            return report.steps, ""
-    return report.steps, "it did not fail again when its trace was replayed: the candidate is not deterministic"
-
-
 def _headline(found: Failure, spec: str) -> str:
     assert found.trace is not None
     verb = "violated" if found.clause.level.is_binding else "not followed"
     where = "when it was created" if found.step < 0 else f"at step {found.step + 1} of {len(found.trace.steps)}"
     return f"{found.clause.id} {verb} by {spec} {where}"
-
-
-def _world(trace: Trace, of: Subsystem) -> list[str]:
-    """Profile and configuration, where they are not the plainest."""
-    told = [] if trace.profile == of.default_profile else [f"profile {trace.profile}"]
-    config = values.value(trace.config)
-    return [*told, *([] if config.endswith("()") else [config])]
 
 
 def _mismatch(found: Failure) -> list[str]:
@@ -225,16 +196,12 @@ def _mismatch(found: Failure) -> list[str]:
     return lines
 
 
-def _done(done: Done, report: StepReport, unended: str) -> str:
+def _act(act: Act, unended: str) -> str:
     """An operation, its result, and the refusals it met."""
-    text = values.performed(done.step.op, done.result)
-    if done.result is None and report.got is None:
+    text = f"{act.did} -> {act.returned}" if act.returned else act.did
+    if not act.ended:
         text += unended
-    met = ", ".join(
-        f"{name} refused: {values.errno_name(value)}" if value < 0 else f"{name} returned {values.number(value)}"
-        for name, value in done.frame.given.items()
-    )
-    return f"{text}     {met}" if met else text
+    return f"{text}     {', '.join(act.met)}" if act.met else text
 
 
 def _labelled(label: str, lines: Sequence[str]) -> list[str]:

@@ -139,7 +139,6 @@ class UnitItem(pytest.Item):
 
     def _explained(self, result: Result) -> str:
         of = subsystem(result.subsystem)
-        candidate = load(self.unit.spec, of)
         told = []
         for data in result.failures:
             found = failure_from_data(data, of)
@@ -147,7 +146,7 @@ class UnitItem(pytest.Item):
                 saved = corpus.save(TRACES, found)
             except OSError:
                 saved = None
-            told.append(text.failure(found, of, candidate, saved))
+            told.append(text.failure(found, self.unit.spec, saved))
         return "\n\n".join(told)
 
 

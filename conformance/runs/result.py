@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
+from conformance.reports.story import Story
 from conformance.subsystem import Subsystem
 from conformance.trace import Trace, from_data, to_data
 from conformance.verdict import Failure
@@ -49,6 +52,7 @@ def failure_to_data(failure: Failure) -> dict[str, Any]:
         "seconds": failure.seconds,
         "flaky": failure.flaky,
         "trace": to_data(failure.trace),
+        "story": msgspec.to_builtins(failure.story),
     }
 
 
@@ -67,4 +71,5 @@ def failure_from_data(data: dict[str, Any], of: Subsystem) -> Failure:
         seconds=data["seconds"],
         flaky=data["flaky"],
         trace=trace,
+        story=msgspec.convert(data["story"], Story | None),
     )

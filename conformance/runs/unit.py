@@ -13,6 +13,7 @@ from pathlib import Path
 from conformance.candidates.load import Candidate, check_profile, load
 from conformance.engines import campaign, corpus, explore, interleave, machine
 from conformance.engines.context import Context
+from conformance.reports.story import tell
 from conformance.runs.request import ENGINES, GATE_STEPS, Unit
 from conformance.runs.result import Result, failure_to_data
 from conformance.runs.watchdog import watching
@@ -44,6 +45,7 @@ def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> R
         hunting=unit.seconds is not None,
         engine=unit.engine,
         progress=progress,
+        tell=lambda found: tell(found, of, candidate),
     )
     error, interrupted = "", False
     try:

@@ -17,6 +17,7 @@ from conformance.lockstep import run_trace
 from conformance.model.step import Fault, Parallel, Step
 from conformance.reports import json as lines
 from conformance.reports import text
+from conformance.reports.story import tell
 from conformance.runs.strength import Kill
 from conformance.subsystem import subsystem
 from conformance.trace import Trace
@@ -47,7 +48,7 @@ def test_refusals_stand_beside_the_results_they_caused() -> None:
     unmet = Step(Take(), (Fault("alloc", -12),))
     found, candidate = failing(Leaky, trace(refused, Put(2), Put(3), unmet))
 
-    told = text.failure(found, TOY, candidate).splitlines()
+    told = text.failure(tell(found, TOY, candidate), candidate.spec).splitlines()
 
     assert told[2] == "  step 1    put(value=1) -> -ENOMEM     alloc refused: ENOMEM"
     assert told[5] == "  step 4    take() -> 3"
@@ -63,7 +64,7 @@ def test_what_happens_in_the_middle_stands_below_its_step() -> None:
 
     found, candidate = failing(Deaf, trace(Step(Take(), during=((1, Step(Put(3))),))))
 
-    told = text.failure(found, TOY, candidate)
+    told = text.failure(tell(found, TOY, candidate), candidate.spec)
 
     assert "  step 1    take() -> 9\n    at point 1  put(value=3) -> 0\n" in told
     assert "  calls             show(())\n            during  lock()\n" in told
@@ -73,7 +74,7 @@ def test_a_crash_says_where() -> None:
     """The exception, and the candidate's line."""
     found, candidate = failing(Crashing, trace(Take()))
 
-    told = text.failure(found, TOY, candidate)
+    told = text.failure(tell(found, TOY, candidate), candidate.spec)
 
     assert "TOY-008 violated by mine.py:Shelf at step 1 of 1" in told
     assert "  step 1    take() did not end\n  because   take raised ValueError: out of numbers at toyland.py:" in told
@@ -88,7 +89,7 @@ def test_a_candidate_that_cannot_be_created_is_told_without_steps() -> None:
 
     found, candidate = failing(Stillborn, trace())
 
-    told = text.failure(found, TOY, candidate)
+    told = text.failure(tell(found, TOY, candidate), candidate.spec)
 
     assert told.startswith("TOY-008 violated by mine.py:Shelf when it was created\n")
     assert "because   Stillborn raised OSError: no shelf" in told
@@ -98,7 +99,7 @@ def test_a_world_that_is_not_the_plainest_is_told() -> None:
     """The configuration, with the fields that differ from their default."""
     found, candidate = failing(Leaky, replace(trace(Put(1), Put(2), Take()), config=toy.Config(size=3)))
 
-    assert "  world     Config(size=3)\n" in text.failure(found, TOY, candidate)
+    assert "  world     Config(size=3)\n" in text.failure(tell(found, TOY, candidate), candidate.spec)
 
 
 def test_long_lines_are_wrapped_but_not_the_command() -> None:
@@ -111,7 +112,7 @@ def test_long_lines_are_wrapped_but_not_the_command() -> None:
 
     found, candidate = failing(Wordy, trace(Take()))
 
-    told = text.failure(found, TOY, candidate, "trace/" * 30).splitlines()
+    told = text.failure(tell(found, TOY, candidate), candidate.spec, "trace/" * 30).splitlines()
 
     assert max(len(line) for line in told if "repeat" not in line) <= text.WIDTH + 2
     assert told[-1].endswith("--candidate mine.py:Shelf")
@@ -128,7 +129,7 @@ def test_long_logs_show_their_end() -> None:
 
     found, candidate = failing(Chatty, trace(Take()))
 
-    told = text.failure(found, TOY, candidate)
+    told = text.failure(tell(found, TOY, candidate), candidate.spec)
 
     assert "  calls     … 30 calls before these\n" in told
     assert told.count("show(())") == 20

@@ -1,0 +1,149 @@
+"""A failure told as plain data: what its steps did, which calls they made, what they changed.
+
+It is made where the candidate is, by replaying the minimal trace, and read where reports are written; so nobody
+who writes a report has to know the candidate. All values are texts already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from conformance.candidates.load import Candidate
+from conformance.company import Done
+from conformance.lockstep import StepReport, run_trace
+from conformance.model.step import Parallel, Step
+from conformance.reports import values
+from conformance.runs.watchdog import watching
+from conformance.subsystem import Subsystem
+from conformance.trace import Trace
+from conformance.verdict import Failure, HarnessError
+
+
+class Act(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One operation of a step: the step's own, one in the middle of it, or one of two threads."""
+
+    did: str
+    """The operation with its arguments."""
+    returned: str = ""
+    """Its result; empty where it returns nothing, or did not return."""
+    ended: bool = True
+    met: tuple[str, ...] = ()
+    """Refusals it met: `request_irq refused: EBUSY`."""
+    point: int | None = None
+    """The point of preemption at which it happened, in the middle of the step's own."""
+    side: str = ""
+    """`left` or `right`, of two threads."""
+
+
+class Call(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One environment call."""
+
+    of: int
+    """Which of the step's acts made it."""
+    made: str
+    """The call with its arguments."""
+    returned: str = ""
+
+
+class Told(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One step."""
+
+    acts: tuple[Act, ...]
+    calls: tuple[Call, ...] = ()
+    """In the order in which they took effect."""
+    changes: tuple[str, ...] = ()
+    """What can be observed and is not what it was before the step: `name = value`."""
+    switches: tuple[int, ...] | None = None
+    """The points at which two threads were switched; None where there is one."""
+
+
+class Story(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What happened, from the world's start to the failure."""
+
+    steps: tuple[Told, ...]
+    world: tuple[str, ...] = ()
+    """Profile and configuration, where they are not the plainest."""
+    note: str = ""
+    """Why the steps are not to be believed, or are not there."""
+
+
+def tell(found: Failure, of: Subsystem, candidate: Candidate) -> Failure:
+    """The failure with its story: its trace replayed on a fresh candidate."""
+    assert found.trace is not None
+    reports, note = _replayed(found, of, candidate)
+    return replace(found, story=Story(tuple(steps(reports, of, found.trace)), tuple(_world(found.trace, of)), note))
+
+
+def steps(reports: list[StepReport], of: Subsystem, trace: Trace) -> Iterator[Told]:
+    """Each step that a replay took."""
+    view = of.view(of.initial(trace.config, of.profiles[trace.profile]))
+    for report in reports:
+        yield step(report, _changes(of, view, report.got))
+        view = report.got or view
+
+
+def step(report: StepReport, changes: tuple[str, ...] = ()) -> Told:
+    """One step as data."""
+    op = report.step.op
+    if isinstance(op, Parallel):
+        acts = [_act(done, report, side=side) for side, done in zip(("left", "right"), report.done, strict=False)]
+        return Told(tuple(acts), _calls(report), changes, tuple(op.schedule))
+    acts = [_act(report.done[0], report)]
+    acts += [_act(done, report, point=_point(report.step, done)) for done in report.inner]
+    return Told(tuple(acts), _calls(report), changes)
+
+
+def _act(done: Done, report: StepReport, *, point: int | None = None, side: str = "") -> Act:
+    met = tuple(
+        f"{name} refused: {values.errno_name(value)}" if value < 0 else f"{name} returned {values.number(value)}"
+        for name, value in done.frame.given.items()
+    )
+    returned = "" if done.result is None else values.result(done.result)
+    ended = done.result is not None or report.got is not None
+    return Act(values.operation(done.step.op), returned, ended, met, point, side)
+
+
+def _point(step: Step, done: Done) -> int | None:
+    return next((k for k, planned in step.during if planned is done.step), None)
+
+
+def _calls(report: StepReport) -> tuple[Call, ...]:
+    return tuple(
+        Call(of, values.call(name, arguments, None), "" if returned is None else values.result(returned))
+        for of, (name, arguments, returned) in report.calls
+    )
+
+
+def _changes(of: Subsystem, before: Any, after: Any) -> tuple[str, ...]:
+    """What a step changed of what can be observed."""
+    if after is None:
+        return ()
+    return tuple(values.differences(before, after, list(of.view_clauses))[1].splitlines())
+
+
+def _replayed(found: Failure, of: Subsystem, candidate: Candidate) -> tuple[list[StepReport], str]:
+    """The steps with their results, and a note when the failure did not show again."""
+    assert found.trace is not None
+    report = None
+    for environment in (of.environment, *([of.fast] if of.fast is not None else [])):
+        try:
+            with watching():
+                report = run_trace(of, found.trace, candidate.factory, environment=environment, record=True)
+        except HarnessError as error:
+            return [], f"replaying it failed: {error}"
+        again = [*report.warnings, *([report.failure] if report.failure is not None else [])]
+        if found.signature in [f.signature for f in again]:
+            return report.steps, ""
+    assert report is not None
+    return report.steps, "it did not fail again when its trace was replayed: the candidate is not deterministic"
+
+
+def _world(trace: Trace, of: Subsystem) -> list[str]:
+    """Profile and configuration, where they are not the plainest."""
+    told = [] if trace.profile == of.default_profile else [f"profile {trace.profile}"]
+    config = values.value(trace.config)
+    return [*told, *([] if config.endswith("()") else [config])]
