@@ -51,6 +51,28 @@ def loop(job: int, tell: Tell) -> str:
             Environment.inside -= 1
 
 
+def leave_behind(job: int, tell: Tell) -> int:
+    """Job 1 forks a child that goes on for ever, says which, and ends its own process."""
+    if job == 1:
+        child = os.fork()
+        if not child:
+            while True:
+                signal.pause()
+        tell(child, 0, 0)
+        os._exit(7)
+    return square(job, tell)
+
+
+def fork_and_wait(job: int, tell: Tell) -> int:
+    """Forks a child, says which, and goes on until it is to stop."""
+    child = os.fork()
+    if not child:
+        while True:
+            signal.pause()
+    tell(child, job, 0)
+    return until_told(job, tell)
+
+
 def until_told(job: int, tell: Tell) -> int:
     """Goes on until it is to stop."""
     while True:

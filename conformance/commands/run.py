@@ -9,12 +9,12 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 
-from conformance.candidates.load import Candidate, check_profile, load
 from conformance.commands.options import nearest
 from conformance.engines import corpus
 from conformance.reports import json, text
 from conformance.reports.progress import Progress
 from conformance.runs.conclusion import Conclusion, conclude, worst
+from conformance.runs.describe import Described, describe, is_ours
 from conformance.runs.request import ENGINES, Request, Unit, units
 from conformance.runs.result import Result, failure_from_data
 from conformance.runs.unit import unit_job, without_findings
@@ -42,15 +42,9 @@ class Run:
     started: float = field(default_factory=time.monotonic)
 
     @cached_property
-    def candidates(self) -> dict[str, Candidate]:
-        """Loaded once here, so that a wrong one is refused before anything runs."""
-        loaded = {}
-        for name, spec in self.request.candidates:
-            of = subsystem(name)
-            loaded[name] = load(spec, of)
-            if self.request.profile is not None:
-                check_profile(f"--profile={self.request.profile}", self.request.profile, of)
-        return loaded
+    def candidates(self) -> dict[str, Described]:
+        """What they say of themselves, so that a wrong one is refused before anything runs."""
+        return {name: describe(name, spec, self.request.profile) for name, spec in self.request.candidates}
 
     def perform(self) -> Ending:
         """Everything; raises UsageError before the run starts, OSError when a report cannot be written."""
@@ -105,7 +99,7 @@ class Run:
         """The results in the order of the units, and whether somebody interrupted."""
         found: dict[int, Result] = {}
         with Progress([unit.name for unit in listed]) as progress:
-            strangers = any(not spec.startswith("builtin:") for _, spec in self.request.candidates)
+            strangers = not all(is_ours(spec) for _, spec in self.request.candidates)
             jobs = Jobs(unit_job, listed, self.request.workers, progress.tell, apart=strangers)
             for number, answer in jobs.run():
                 result = self._failed(listed[number], answer.how) if isinstance(answer, Died) else answer

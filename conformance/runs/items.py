@@ -16,15 +16,16 @@ from typing import Any
 
 import pytest
 
-from conformance.candidates.load import check_profile, load
 from conformance.commands import options
 from conformance.engines import corpus
 from conformance.engines.corpus import TRACES
 from conformance.reports import json, text
 from conformance.runs.conclusion import Conclusion, conclude, worst
+from conformance.runs.describe import Described, describe, is_ours
 from conformance.runs.request import Request, Unit, units
 from conformance.runs.result import Result, failure_from_data
-from conformance.runs.unit import run_unit
+from conformance.runs.unit import unit_job, without_findings
+from conformance.runs.workers import Died, Jobs
 from conformance.subsystem import subsystem
 from conformance.verdict import Exit, HarnessError, UsageError
 
@@ -58,14 +59,11 @@ class _Run:
             budget=limit,
             workers=input_.get("workercount", getattr(config.option, "numprocesses", None) or 1),
         )
-        self._check()
-
-    def _check(self) -> None:
-        profile = self.request.profile
-        for name, spec in self.request.candidates:
-            load(spec, subsystem(name))
-            if profile is not None:
-                check_profile(f"--conformance-profile={profile}", profile, subsystem(name))
+        self.described = {
+            name: describe(name, spec, self.request.profile, "--conformance-profile")
+            for name, spec in self.request.candidates
+        }
+        """What the candidates say of themselves: a wrong one is refused before anything runs."""
 
 
 class _Units:
@@ -103,22 +101,26 @@ class Units(pytest.Collector):
 
     def collect(self) -> list[pytest.Item]:
         """One item per unit."""
-        return [UnitItem.from_parent(self, name=unit.name, unit=unit) for unit in units(self.run.request)]
+        return [
+            UnitItem.from_parent(self, name=unit.name, unit=unit, described=self.run.described[unit.subsystem])
+            for unit in units(self.run.request)
+        ]
 
 
 class UnitItem(pytest.Item):
     """One unit of work; fails with what it found."""
 
-    def __init__(self, *, unit: Unit, **kwargs: Any) -> None:
+    def __init__(self, *, unit: Unit, described: Described, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.unit = unit
+        self.described = described
         self.add_marker("conformance")
         self.result: dict[str, Any] | None = None
         """The `Result` as plain data, once it is there."""
 
     def runtest(self) -> None:
         """Do the unit's work."""
-        result = run_unit(self.unit)
+        result = self._result()
         self.result = asdict(result)
         if result.interrupted:
             raise KeyboardInterrupt
@@ -126,6 +128,17 @@ class UnitItem(pytest.Item):
             raise HarnessError(result.error)
         if result.failures:
             raise NotConforming(self._explained(result))
+
+    def _result(self) -> Result:
+        """What the unit found; a candidate that is not ours runs in a process of its own."""
+        described = self.described
+        jobs = Jobs(unit_job, [self.unit], 1, lambda *_: None, apart=not is_ours(self.unit.spec))
+        for _, answer in jobs.run():
+            if not isinstance(answer, Died):
+                result: Result = answer
+                return result
+            return without_findings(self.unit, described, f"{self.unit.name}: {answer.how}")
+        raise KeyboardInterrupt
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """The text of the failures, without a traceback; ours with one."""
@@ -219,7 +232,7 @@ class _Conclusions:
         headers = []
         for name, spec in request.candidates:
             if self.run.paths:
-                candidate = load(spec, subsystem(name))
+                candidate = self.run.described[name]
                 headers.append(
                     json.header(
                         name,

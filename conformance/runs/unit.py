@@ -14,6 +14,7 @@ from conformance.candidates.load import Candidate, check_profile, load
 from conformance.engines import campaign, corpus, explore, interleave, machine
 from conformance.engines.context import Context
 from conformance.reports.story import tell
+from conformance.runs.describe import Described
 from conformance.runs.request import ENGINES, GATE_STEPS, Unit
 from conformance.runs.result import Result, failure_to_data
 from conformance.runs.watchdog import watching
@@ -102,7 +103,7 @@ def unit_job(unit: Unit, tell: Tell) -> Result:
         return without_findings(unit, candidate, f"{unit.name}: {_where(error)}")
 
 
-def without_findings(unit: Unit, candidate: Candidate, error: str) -> Result:
+def without_findings(unit: Unit, candidate: Candidate | Described, error: str) -> Result:
     """The result of a unit that came to nothing, with the sentence that says why."""
     return Result(
         unit=unit.name,

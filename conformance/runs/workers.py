@@ -3,12 +3,21 @@
 Workers are spawned, not forked, so that they share no descriptors and no threads with us; each
 takes one job after the other through a pipe. A worker that dies takes only its job with it.
 The first Ctrl-C asks the jobs to stop and waits for what they have; the second one ends at once.
+
+`concurrent.futures` does none of this: there, a worker that dies breaks the whole pool, and a job
+can neither be stopped nor say how far it is.
+
+Each worker leads a session, so that what a candidate forks can be killed with it; a guard, which
+does no more than wait for our end, kills them all where we are killed ourselves.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -41,6 +50,7 @@ class Jobs:
         progress: Callable[[int, int, int, int], None],
         *,
         apart: bool = False,
+        limit: float | None = None,
     ) -> None:
         self.function = function
         self.jobs = jobs
@@ -49,6 +59,8 @@ class Jobs:
         """(number of the job, steps, clauses, failures)"""
         self.apart = apart
         """Whether even a single worker is a process of its own, because a job may end its process."""
+        self.limit = limit
+        """Seconds that all jobs together may take; what has not ended by then counts as died."""
         self.interrupted = False
 
     def run(self) -> Iterator[tuple[int, Any]]:
@@ -82,15 +94,14 @@ class Jobs:
         context = multiprocessing.get_context("spawn")
         stop = context.Event()
         waiting = list(reversed(range(len(self.jobs))))
-        running: dict[Any, tuple[Any, int]] = {}
+        running: dict[Connection, tuple[_Worker, int]] = {}
+        deadline = None if self.limit is None else time.monotonic() + self.limit
+        guard = _Guard()
 
         def start() -> None:
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, stop, self.function), daemon=True)
-            with _ignoring_interrupts():
-                process.start()
-            theirs.close()
-            self._give(ours, process, waiting, running)
+            worker = _Worker(context, stop, self.function)
+            guard.watch(worker.pid)
+            self._give(worker, waiting, running)
 
         def interrupt(_signal: int, _frame: FrameType | None) -> None:
             if self.interrupted:
@@ -103,20 +114,25 @@ class Jobs:
             for _ in range(self.workers):
                 start()
             while running:
-                for ready in wait(list(running)):
-                    connection: Any = ready
-                    process, number = running[connection]
-                    try:
-                        kind, *rest = connection.recv()
-                    except (EOFError, ConnectionResetError):
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                ready = set(wait([end for worker, _ in running.values() for end in worker.ends], left))
+                if not ready:
+                    yield from ((number, Died(f"it did not end in {self.limit:g} s")) for _, number in running.values())
+                    return
+                for connection, (worker, number) in list(running.items()):
+                    if not ready.intersection(worker.ends):
+                        continue
+                    told = worker.receive()
+                    if told is None:
                         del running[connection]
-                        process.join()
+                        how = worker.end()
                         if self.interrupted:
                             continue
-                        yield number, Died(_how(process.exitcode))
+                        yield number, Died(how)
                         if waiting and not self.interrupted:
                             start()
                         continue
+                    kind, *rest = told
                     if kind == "progress":
                         self.progress(number, *rest)
                         continue
@@ -125,25 +141,93 @@ class Jobs:
                         raise rest[0]
                     if kind == "done":
                         yield number, rest[0]
-                    self._give(connection, process, waiting, running)
+                    self._give(worker, waiting, running)
         finally:
-            for process, _ in running.values():
-                process.kill()
+            guard.end()
             _handle_interrupts(before)
 
-    def _give(self, connection: Connection, process: Any, waiting: list[int], running: dict[Any, Any]) -> None:
+    def _give(self, worker: _Worker, waiting: list[int], running: dict[Connection, tuple[_Worker, int]]) -> None:
         """Hand a worker its next job, or let it go."""
         if waiting and not self.interrupted:
             number = waiting.pop()
-            connection.send(self.jobs[number])
-            running[connection] = (process, number)
+            worker.connection.send(self.jobs[number])
+            running[worker.connection] = (worker, number)
         else:
-            connection.send(None)
-            connection.close()
+            worker.connection.send(None)
+            worker.connection.close()
+            os.close(worker.exited)
+
+
+class _Worker:
+    """One process that does jobs."""
+
+    def __init__(self, context: Any, stop: Any, function: Callable[[Any, Tell], Any]) -> None:
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(theirs, stop, function), daemon=True)
+        with _ignoring_interrupts():
+            self.process.start()
+        theirs.close()
+        self.pid: int = self.process.pid
+        self.exited = os.pidfd_open(self.pid)
+        """Ready once the process has ended; what it has forked may keep its end of the pipe open."""
+
+    @property
+    def ends(self) -> tuple[Any, ...]:
+        """What to wait for."""
+        return self.connection, self.exited
+
+    def receive(self) -> Any:
+        """What it says next; None when it says nothing any more."""
+        try:
+            return self.connection.recv() if self.connection.poll() else None
+        except (EOFError, ConnectionResetError):
+            return None
+
+    def end(self) -> str:
+        """How it ended, and the end of all that it has left behind."""
+        self.process.join()
+        with suppress(OSError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.connection.close()
+        os.close(self.exited)
+        return _how(self.process.exitcode)
+
+
+class _Guard:
+    """A process that kills the workers' sessions once we are gone, however we went."""
+
+    PROGRAM = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+for group in [int(line) for line in sys.stdin]:
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except OSError:
+        pass
+"""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(  # noqa: S603 - this interpreter, with the program above
+            [sys.executable, "-I", "-S", "-c", self.PROGRAM], stdin=subprocess.PIPE, start_new_session=True, text=True
+        )
+
+    def watch(self, group: int | None) -> None:
+        """Kill this session, too, when the time comes."""
+        assert self.process.stdin is not None
+        print(group, file=self.process.stdin, flush=True)
+
+    def end(self) -> None:
+        """The time has come."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
 
 
 def _work(connection: Connection, stop: Any, function: Callable[[Any, Tell], Any]) -> None:
     """What a worker process does until it is sent None."""
+    os.setsid()
+    os.dup2(sys.stderr.fileno(), 1)  # what a candidate prints is not our verdict
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group; whoever started us decides
         signal.signal(number, signal.SIG_IGN)
     said = 0.0

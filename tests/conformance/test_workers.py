@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +15,8 @@ import pytest
 from conformance.runs.workers import Died, Jobs
 from conformance.verdict import HarnessError, UsageError
 from tests import jobs
+
+ROOT = Path(__file__).parents[2]
 
 
 def run(function: Callable[..., Any], workers: int, count: int = 4) -> dict[int, Any]:
@@ -84,3 +90,54 @@ def test_the_second_interrupt_ends_at_once() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         list(Jobs(jobs.until_told, list(range(9)), 2, interrupt_twice).run())
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process, other than as a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def gone(pid: int) -> bool:
+    """Whether a process that was killed is gone, once the kernel had a moment."""
+    return any(not is_alive(pid) or threading.Event().wait(0.02) for _ in range(500)) and not is_alive(pid)
+
+
+def test_nothing_that_a_worker_forked_outlives_it() -> None:
+    """It holds the worker's end of the pipe open, and is killed with the worker's session."""
+    told: list[int] = []
+
+    done = dict(Jobs(jobs.leave_behind, [0, 1, 2], 2, lambda _, child, *__: told.append(child)).run())
+
+    assert done[1] == Died("its process ended with exit code 7")
+    (child,) = [pid for pid in told if pid > 4]
+    assert gone(child)
+
+
+def test_nothing_outlives_a_run_that_is_killed() -> None:
+    """The guard sees that we are gone, and kills the workers' sessions."""
+    program = (
+        "import sys\n"
+        "from conformance.runs.workers import Jobs\n"
+        "from tests import jobs\n"
+        "if __name__ == '__main__':\n"
+        "    list(Jobs(jobs.fork_and_wait, [0], 1, lambda *told: print(*told, flush=True), apart=True).run())\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as run:
+        assert run.stdout is not None
+        child = int(run.stdout.readline().split()[1])
+        assert is_alive(child)
+        run.kill()
+
+    assert gone(child)
+
+
+def test_a_job_that_takes_too_long_counts_as_died() -> None:
+    """And its process is killed."""
+    (died,) = dict(Jobs(jobs.until_told, [0], 1, lambda *_: None, apart=True, limit=0.5).run()).values()
+
+    assert died == Died("it did not end in 0.5 s")
