@@ -22,6 +22,7 @@ from conformance.commands import options
 from conformance.commands.run import Run
 from conformance.commands.strength import Strength
 from conformance.engines.corpus import TRACES
+from conformance.reports import forms
 from conformance.reports.version import SUITE
 from conformance.verdict import Ending, Exit, HarnessError, UsageError
 
@@ -59,7 +60,7 @@ _CANDIDATE = "builtin:NAME, MODULE:CLASS or FILE.py:CLASS"
 @click.option("-n", "workers", type=click.IntRange(1), default=1, metavar="WORKERS", help="Processes side by side.")
 @click.option("--shard", metavar="I/N", help="Do the I-th of N parts of the work.")
 @click.option("--corpus", metavar="DIR", help="Traces to try first; a hunt saves what it finds there.")
-@click.option("--report", "reports", multiple=True, metavar="json:PATH", help="Also write a report (repeatable).")
+@click.option("--report", "reports", multiple=True, metavar="FORM:PATH", help="Also write a report (repeatable).")
 @click.option("--traces", default=str(TRACES), show_default=True, metavar="DIR", help="Where failing traces go.")
 @click.option("--strict", is_flag=True, help="Breaches of SHOULD clauses fail, too.")
 def run(
@@ -100,7 +101,7 @@ def run(
     )
     if limit is not None:
         say(f"hunting for {limit:g} s with --seed {chosen}\n")
-    paths = options.report_paths(reports)
+    paths = forms.targets(reports)
     return Run(request, only, strict, paths, Path(traces), say=say, complain=complain).perform()
 
 
@@ -109,11 +110,11 @@ def run(
 @click.option("-k", "only", default="*", metavar="GLOB", help="Only the defects whose id matches, such as UIO-D0*.")
 @click.option("-n", "workers", type=click.IntRange(1), default=1, metavar="WORKERS", help="Processes side by side.")
 @click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of the random engines.")
-@click.option("--report", "reports", multiple=True, metavar="json:PATH", help="Also write a report (repeatable).")
+@click.option("--report", "reports", multiple=True, metavar="FORM:PATH", help="Also write a report (repeatable).")
 def strength(subsystems: tuple[str, ...], only: str, workers: int, seed: int, reports: tuple[str, ...]) -> Ending:
     """Run the zoo: which clause kills which known defect, in how many steps and seconds."""
     names = tuple(options.subsystem_name(name) for name in subsystems) or _everything()
-    return Strength(names, only, workers, seed, options.report_paths(reports), say=say).perform()
+    return Strength(names, only, workers, seed, forms.targets(reports), say=say).perform()
 
 
 @cli.command()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 
 from conformance.runs.request import ENGINES
 from conformance.subsystem import available, subsystem
@@ -115,29 +113,3 @@ def shard(text: str | None) -> tuple[int, int]:
     if found is None or not 1 <= int(found[1]) <= int(found[2]):
         raise UsageError(f"--shard={text}: expected I/N with I from 1 to N, such as 1/4")
     return int(found[1]), int(found[2])
-
-
-def report_paths(texts: Sequence[str], option: str = "--report") -> tuple[Path, ...]:
-    """Where reports go; each can be written, which is found out before anything runs.
-
-    Raises:
-        UsageError  not `json:PATH`, or a path where nothing can be written
-    """
-    paths = []
-    for text in texts:
-        form, colon, name = text.partition(":")
-        if form != "json" or not colon or not name:
-            raise UsageError(f"{option}={text}: expected json:PATH")
-        paths.append(_writable(Path(name), f"{option}={text}"))
-    return tuple(paths)
-
-
-def _writable(path: Path, option: str) -> Path:
-    folder = path.parent
-    if path.is_dir():
-        raise UsageError(f"{option}: {path} is a directory")
-    if not folder.is_dir():
-        raise UsageError(f"{option}: there is no directory {folder}")
-    if not os.access(path if path.exists() else folder, os.W_OK) or not os.access(folder, os.W_OK):
-        raise UsageError(f"{option}: {path} cannot be written")
-    return path

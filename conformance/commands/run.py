@@ -11,7 +11,8 @@ from pathlib import Path
 
 from conformance.commands.options import nearest
 from conformance.engines import corpus
-from conformance.reports import json, text
+from conformance.reports import forms, record, text
+from conformance.reports.forms import Target
 from conformance.reports.progress import Progress
 from conformance.runs.conclusion import Conclusion, conclude, worst
 from conformance.runs.describe import Described, describe, is_ours
@@ -34,7 +35,7 @@ class Run:
     only: str = "*"
     """Pattern of the clause ids that are judged."""
     strict: bool = False
-    reports: Sequence[Path] = ()
+    reports: Sequence[Target] = ()
     traces: Path = corpus.TRACES
     say: Say = print
     complain: Say = print
@@ -54,21 +55,20 @@ class Run:
         headers = [self._header(name) for name in dict.fromkeys(unit.subsystem for unit in listed)]
         if not listed:
             return Ending(Exit.NOTHING_RAN, "nothing ran: this shard or selection has no work")
-        json.begin(self.reports, headers)
+        forms.begin(self.reports, headers)
         results, interrupted = self._results(listed)
         conclusions = self._conclusions(listed, results)
         ending = _together(conclusions, interrupted)
         for conclusion in conclusions:
             self._tell(conclusion)
-        lines: list[json.Line] = []
+        lines: list[record.Line] = []
         for head in headers:
             lines.append(head)
-            lines += [line for c in conclusions if c.subsystem.name == head["subsystem"] for line in json.findings(c)]
+            lines += [line for c in conclusions if c.subsystem.name == head.subsystem for line in record.findings(c)]
         steps = sum(c.steps for c in conclusions)
         elapsed = time.monotonic() - self.started
-        lines.append(json.footer(ending.exit, ending.why, steps=steps, seconds=elapsed, interrupted=interrupted))
-        for path in self.reports:
-            json.write(path, lines)
+        lines.append(record.footer(ending.exit, ending.why, steps=steps, seconds=elapsed, interrupted=interrupted))
+        forms.write(self.reports, lines)
         return ending
 
     def _restricted(self) -> Request:
@@ -83,16 +83,16 @@ class Run:
             raise UsageError(f"-k {self.only}: matches no clause{nearest(self.only, known)}")
         return replace(self.request, candidates=kept)
 
-    def _header(self, name: str) -> json.Line:
+    def _header(self, name: str) -> record.Header:
         candidate = self.candidates[name]
-        return json.header(
-            name,
-            candidate.spec,
-            self.request.profile or candidate.profile,
+        return record.Header(
+            subsystem=name,
+            candidate=candidate.spec,
+            profile=self.request.profile or candidate.profile,
+            capabilities=tuple(sorted(candidate.capabilities)),
             seed=self.request.seed,
             budget=self.request.budget,
             engines=self.request.engines,
-            capabilities=sorted(candidate.capabilities),
         )
 
     def _results(self, listed: Sequence[Unit]) -> tuple[list[Result], bool]:

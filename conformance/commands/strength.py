@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from pathlib import Path
 
 from conformance.candidates.defect import Defect
 from conformance.candidates.load import defects
 from conformance.commands.options import nearest
-from conformance.reports import json, text
+from conformance.reports import forms, record, text
+from conformance.reports.forms import Target
 from conformance.reports.progress import Progress
 from conformance.runs.result import failure_from_data
 from conformance.runs.strength import Kill, kill_job
@@ -28,7 +28,7 @@ class Strength:
     only: str = "*"
     workers: int = 1
     seed: int = 0
-    reports: Sequence[Path] = ()
+    reports: Sequence[Target] = ()
     say: Callable[[str], None] = print
     started: float = field(default_factory=time.monotonic)
 
@@ -39,27 +39,35 @@ class Strength:
         if not zoo:
             known = [d.id for name in self.subsystems for d in defects(name)]
             raise UsageError(f"-k {self.only}: matches no defect{nearest(self.only, known)}")
-        headers = {name: json.header(name, "zoo", subsystem(name).default_profile, seed=self.seed) for name in zoo}
-        json.begin(self.reports, list(headers.values()))
+        headers = {
+            name: record.Header(
+                subsystem=name, candidate="zoo", profile=subsystem(name).default_profile, seed=self.seed
+            )
+            for name in zoo
+        }
+        forms.begin(self.reports, list(headers.values()))
         found, interrupted = self._kills(zoo)
-        lines: list[json.Line] = []
+        lines: list[record.Line] = []
         survivors, unexpected = 0, 0
         whys = []
         for name, listed in zoo.items():
             kills = [found[name, d.id] for d in listed if (name, d.id) in found]
             kills += [Kill(d, None, "", 0.0) for d in listed if d.candidate is None]
             self.say("\n".join(text.strength(subsystem(name), kills)))
-            lines += [headers[name], *(json.kill(k) for k in kills)]
+            lines += [headers[name], *(record.kill(k) for k in kills)]
             tried = [k for k in kills if k.defect.candidate is not None]
             survivors += sum(not k.is_killed for k in tried)
             unexpected += sum(k.is_killed and not k.is_expected and not k.defect.note for k in tried)
             whys.append(f"{name}: {sum(k.is_killed for k in tried)} of {len(tried)} defects killed")
         ending = _ending("; ".join(whys), survivors, unexpected, interrupted)
         elapsed = time.monotonic() - self.started
-        lines.append(json.footer(ending.exit, ending.why, steps=0, seconds=elapsed, interrupted=interrupted))
-        for path in self.reports:
-            json.write(path, lines)
+        lines.append(record.footer(ending.exit, ending.why, steps=0, seconds=elapsed, interrupted=interrupted))
+        forms.write(self.reports, lines)
         return ending
+
+    def _header(self, name: str) -> record.Header:
+        profile = subsystem(name).default_profile
+        return record.Header(subsystem=name, candidate="zoo", profile=profile, seed=self.seed)
 
     def _kills(self, zoo: dict[str, list[Defect]]) -> tuple[dict[tuple[str, str], Kill], bool]:
         listed = [(name, d.id, self.seed) for name, ds in zoo.items() for d in ds if d.candidate is not None]

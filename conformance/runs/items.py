@@ -19,7 +19,7 @@ import pytest
 from conformance.commands import options
 from conformance.engines import corpus
 from conformance.engines.corpus import TRACES
-from conformance.reports import json, text
+from conformance.reports import forms, record, text
 from conformance.runs.conclusion import Conclusion, conclude, worst
 from conformance.runs.describe import Described, describe, is_ours
 from conformance.runs.request import Request, Unit, units
@@ -51,7 +51,7 @@ class _Run:
         input_ = getattr(config, "workerinput", {})
         limit = None if budget is None else options.seconds(budget)
         chosen = random.randrange(2**32) if limit is not None else 0
-        self.paths = options.report_paths(config.getoption("--conformance-report"), "--conformance-report")
+        self.targets = forms.targets(config.getoption("--conformance-report"), "--conformance-report")
         self.request = Request(
             candidates=options.candidates(given),
             profile=config.getoption("--conformance-profile"),
@@ -181,7 +181,7 @@ class _Conclusions:
         """Write reports without a footer first, so that an unfinished run shows."""
         del session
         try:
-            json.begin(self.run.paths, self._headers())
+            forms.begin(self.run.targets, self._headers())
         except UsageError as error:
             raise pytest.UsageError(str(error)) from None
 
@@ -227,34 +227,29 @@ class _Conclusions:
         whys = "; ".join(f"{c.subsystem.name}: {c.why}" for c in self.conclusions)
         terminalreporter.line(f"exit {int(self.exit)}: {whys}")
 
-    def _headers(self) -> list[json.Line]:
+    def _headers(self) -> list[record.Header]:
         request = self.run.request
-        headers = []
-        for name, spec in request.candidates:
-            if self.run.paths:
-                candidate = self.run.described[name]
-                headers.append(
-                    json.header(
-                        name,
-                        spec,
-                        request.profile or candidate.profile,
-                        seed=request.seed,
-                        budget=request.budget,
-                        engines=request.engines,
-                        capabilities=sorted(candidate.capabilities),
-                    )
-                )
-        return headers
+        return [
+            record.Header(
+                subsystem=name,
+                candidate=spec,
+                profile=request.profile or self.run.described[name].profile,
+                capabilities=tuple(sorted(self.run.described[name].capabilities)),
+                seed=request.seed,
+                budget=request.budget,
+                engines=request.engines,
+            )
+            for name, spec in request.candidates
+        ]
 
     def _write(self, interrupted: bool) -> None:
-        lines: list[json.Line] = []
+        lines: list[record.Line] = []
         for head in self._headers():
-            concluded = [c for c in self.conclusions if c.subsystem.name == head["subsystem"]]
+            concluded = [c for c in self.conclusions if c.subsystem.name == head.subsystem]
             if concluded:
-                lines += [head, *json.findings(concluded[0])]
+                lines += [head, *record.findings(concluded[0])]
         whys = "; ".join(f"{c.subsystem.name}: {c.why}" for c in self.conclusions)
         steps = sum(c.steps for c in self.conclusions)
         elapsed = time.monotonic() - self.started
-        lines.append(json.footer(self.exit, whys, steps=steps, seconds=elapsed, interrupted=interrupted))
-        for path in self.run.paths:
-            json.write(path, lines)
+        lines.append(record.footer(self.exit, whys, steps=steps, seconds=elapsed, interrupted=interrupted))
+        forms.write(self.run.targets, lines)

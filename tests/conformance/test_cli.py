@@ -15,7 +15,7 @@ import pytest
 
 from conformance.commands import main as cli
 from conformance.engines import explore
-from conformance.reports import json as reports
+from conformance.reports import record
 from conformance.runs import unit
 from conformance.verdict import Exit
 from tests.toyland import Remembering, shipped
@@ -376,7 +376,7 @@ def test_long_runs_say_how_far_they_are(capsys: pytest.CaptureFixture[str], monk
 def test_every_exit_code_of_the_schema_is_one_of_ours() -> None:
     """The schema and the code list the same codes."""
     assert SCHEMA["$defs"]["footer"]["properties"]["exit"]["enum"] == [int(code) for code in Exit]
-    assert SCHEMA["$defs"]["header"]["properties"]["schema"]["const"] == reports.SCHEMA
+    assert SCHEMA["$defs"]["header"]["properties"]["schema"]["const"] == record.SCHEMA
 
 
 def test_a_report_may_go_to_a_pipe(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

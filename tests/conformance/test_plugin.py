@@ -127,7 +127,7 @@ def test_a_report_that_cannot_be_written_is_refused(project: Path, workers: tupl
     other, says = run(project, *SMALL, *workers, *CANDIDATE, "--conformance-report", f"json:{project}/no/report.jsonl")
 
     assert (status, other) == (4, 4), out
-    assert "ERROR: --report=json:/proc/report.jsonl: " in out
+    assert "ERROR: --conformance-report=json:/proc/report.jsonl: " in out
     assert f"there is no directory {project}/no" in says
 
 

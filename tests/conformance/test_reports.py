@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import msgspec
 import pytest
 
 from conformance.candidates.load import Candidate
 from conformance.lockstep import run_trace
 from conformance.model.step import Fault, Parallel, Step
-from conformance.reports import json as lines
-from conformance.reports import text
+from conformance.reports import forms, record, text
+from conformance.reports import json as json_form
 from conformance.reports.story import tell
+from conformance.runs.result import failure_to_data
 from conformance.runs.strength import Kill
 from conformance.subsystem import subsystem
 from conformance.trace import Trace
@@ -163,7 +165,7 @@ def test_an_unexpected_clause_is_marked_in_the_zoos_table() -> None:
 
 def test_the_schema_refuses_what_is_not_a_line() -> None:
     """A schema that accepts everything describes nothing."""
-    footer = lines.footer(Exit.CONFORMS, "conforms", steps=1, seconds=0.1)
+    footer = msgspec.to_builtins(record.footer(Exit.CONFORMS, "conforms", steps=1, seconds=0.1))
     jsonschema.validate(footer, SCHEMA)
 
     for wrong in ({**footer, "more": 1}, {**footer, "exit": 7}, {**footer, "kind": "foot"}, {"kind": "footer"}):
@@ -176,16 +178,22 @@ def test_the_schema_is_one() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 
+HEADER = record.Header(subsystem="toy", profile="upstream", candidate="builtin:upstream")
+FOOTER = record.Footer(0, "conforms", 1, 0.1)
+
+
 def test_a_report_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that fills up while it is written leaves what was there."""
     path = tmp_path / "report.jsonl"
-    lines.write(path, [{"kind": "header"}])
+    chosen = forms.targets([f"json:{path}"])
+    forms.begin(chosen, [HEADER])
     monkeypatch.setattr("conformance.trace.os.fsync", _full)
 
-    with pytest.raises(OSError, match="No space left"):
-        lines.write(path, [{"kind": "header"}, {"kind": "footer"}])
+    with pytest.raises(OSError, match="No space left") as raised:
+        forms.write(chosen, [HEADER, FOOTER])
 
-    assert path.read_text() == '{"kind":"header"}\n'
+    assert raised.value.filename == str(path)
+    assert json_form.read(path) == record.gathered([HEADER])
     assert [p.name for p in tmp_path.iterdir()] == ["report.jsonl"]
 
 
@@ -196,7 +204,38 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_run(
     monkeypatch.setattr("conformance.trace.os.fsync", _full)
 
     with pytest.raises(UsageError, match="No space left on device"):
-        lines.begin([tmp_path / "report.jsonl"], [])
+        forms.begin(forms.targets([f"json:{tmp_path}/report.jsonl"]), [])
+
+
+def test_a_report_is_read_as_it_was_written(tmp_path: Path) -> None:
+    """Failures with their traces and stories, too."""
+    found, candidate = failing(Leaky, trace(Put(1), Put(2), Take()))
+    line = msgspec.convert(failure_to_data(tell(found, TOY, candidate)), record.FailureFound)
+    chosen = forms.targets([f"json:{tmp_path}/report.jsonl"])
+    lines = [HEADER, record.ClauseVerdict("TOY-001", "MUST", "pass", 3), line, FOOTER]
+
+    forms.write(chosen, lines)
+
+    assert list(record.scattered(json_form.read(chosen[0].path))) == lines
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{}", "line 1 is not of a report: "),
+        ('{"kind":"foot"}', "line 1 is not of a report: Invalid value 'foot'"),
+        ('{"kind":"footer","exit":0,"why":"","steps":0,"seconds":0.0}\n' * 2, "something follows the footer"),
+        ('{"kind":"clause","id":"TOY-001","level":"MUST","verdict":"pass","exercised":0}', "begins with a header"),
+        ("\udcff", "line 1 is not of a report: "),
+    ],
+)
+def test_what_is_no_report_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    """With the file, the line, and what is wrong there."""
+    path = tmp_path / "report.jsonl"
+    path.write_text(text, errors="surrogateescape")
+
+    with pytest.raises(UsageError, match=f"^{path}: .*{said}"):
+        json_form.read(path)
 
 
 def _full(_handle: int) -> None:
