@@ -14,9 +14,9 @@ from conformance.engines import corpus
 from conformance.reports import forms, record, text
 from conformance.reports.forms import Target
 from conformance.reports.progress import Progress
-from conformance.runs.conclusion import Conclusion, conclude, worst
+from conformance.runs.conclusion import Conclusion, conclude, together
 from conformance.runs.describe import Described, describe, is_ours
-from conformance.runs.request import ENGINES, Request, Unit, units
+from conformance.runs.request import Request, Unit, is_complete, units
 from conformance.runs.result import Result, failure_from_data
 from conformance.runs.unit import unit_job, without_findings
 from conformance.runs.workers import Died, Jobs
@@ -41,6 +41,8 @@ class Run:
     complain: Say = print
     """Prints on standard error."""
     started: float = field(default_factory=time.monotonic)
+    saved: dict[str, str] = field(default_factory=dict)
+    """Where the traces of the failures are, by signature."""
 
     @cached_property
     def candidates(self) -> dict[str, Described]:
@@ -52,22 +54,17 @@ class Run:
         request = self._restricted()
         _ = self.candidates
         listed = units(request)
-        headers = [self._header(name) for name in dict.fromkeys(unit.subsystem for unit in listed)]
+        headers = [self._header(name, units) for name, units in _by_subsystem(listed).items()]
         if not listed:
             return Ending(Exit.NOTHING_RAN, "nothing ran: this shard or selection has no work")
         forms.begin(self.reports, headers)
         results, interrupted = self._results(listed)
         conclusions = self._conclusions(listed, results)
-        ending = _together(conclusions, interrupted)
+        ending = together(conclusions, interrupted)
         for conclusion in conclusions:
             self._tell(conclusion)
-        lines: list[record.Line] = []
-        for head in headers:
-            lines.append(head)
-            lines += [line for c in conclusions if c.subsystem.name == head.subsystem for line in record.findings(c)]
-        steps = sum(c.steps for c in conclusions)
         elapsed = time.monotonic() - self.started
-        lines.append(record.footer(ending.exit, ending.why, steps=steps, seconds=elapsed, interrupted=interrupted))
+        lines = record.whole(headers, conclusions, ending, seconds=elapsed, interrupted=interrupted, saved=self.saved)
         forms.write(self.reports, lines)
         return ending
 
@@ -83,7 +80,7 @@ class Run:
             raise UsageError(f"-k {self.only}: matches no clause{nearest(self.only, known)}")
         return replace(self.request, candidates=kept)
 
-    def _header(self, name: str) -> record.Header:
+    def _header(self, name: str, listed: Sequence[Unit]) -> record.Header:
         candidate = self.candidates[name]
         return record.Header(
             subsystem=name,
@@ -93,6 +90,9 @@ class Run:
             seed=self.request.seed,
             budget=self.request.budget,
             engines=self.request.engines,
+            only=self.only,
+            strict=self.strict,
+            units=tuple(unit.name for unit in listed),
         )
 
     def _results(self, listed: Sequence[Unit]) -> tuple[list[Result], bool]:
@@ -120,15 +120,13 @@ class Run:
             corpus.save(Path(self.request.corpus), failure_from_data(data, subsystem(result.subsystem)))
 
     def _conclusions(self, listed: Sequence[Unit], results: Sequence[Result]) -> list[Conclusion]:
-        complete = self.request.engines == ENGINES and self.request.shard == (1, 1)
-        grouped = {
-            name: [r for r in results if r.subsystem == name] for name in dict.fromkeys(u.subsystem for u in listed)
-        }
-        return [
-            conclude(group, strict=self.strict, complete=complete, only=self.only)
-            for group in grouped.values()
-            if group
-        ]
+        conclusions = []
+        for name, of in _by_subsystem(listed).items():
+            group = [result for result in results if result.subsystem == name]
+            if group:
+                complete = is_complete(name, [unit.name for unit in of])
+                conclusions.append(conclude(group, strict=self.strict, complete=complete, only=self.only))
+        return conclusions
 
     def _tell(self, conclusion: Conclusion) -> None:
         """Summary, failures, warnings of one candidate."""
@@ -153,7 +151,9 @@ class Run:
 
     def _save(self, found: Failure) -> Path | None:
         try:
-            return corpus.save(self.traces, found)
+            path = corpus.save(self.traces, found)
+            self.saved[found.signature] = str(path)
+            return path
         except OSError as error:
             self.complain(f"the trace of {found.signature} was not saved: {error.strerror}: {error.filename}")
             return None
@@ -163,12 +163,8 @@ def _in_order(failure: Failure) -> tuple[str, int]:
     return failure.clause.id, len(failure.trace.steps) if failure.trace is not None else 0
 
 
-def _together(conclusions: Sequence[Conclusion], interrupted: bool) -> Ending:
-    """The end of several subsystems' runs."""
-    if not conclusions:
-        return Ending(Exit.INCONCLUSIVE, "inconclusive: interrupted before the end")
-    exits = [c.exit for c in conclusions] + ([Exit.INCONCLUSIVE] if interrupted else [])
-    whys = [f"{c.subsystem.name}: {c.why}" for c in conclusions]
-    if interrupted and not any(c.interrupted for c in conclusions):
-        whys.append("interrupted before the end")
-    return Ending(worst(exits), "; ".join(whys))
+def _by_subsystem(listed: Sequence[Unit]) -> dict[str, list[Unit]]:
+    grouped: dict[str, list[Unit]] = {}
+    for unit in listed:
+        grouped.setdefault(unit.subsystem, []).append(unit)
+    return grouped

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Literal
 
 import msgspec
 
@@ -15,10 +16,13 @@ from conformance.reports.version import SUITE
 from conformance.runs.conclusion import Conclusion
 from conformance.runs.result import failure_to_data
 from conformance.runs.strength import Kill
-from conformance.verdict import Exit
+from conformance.specs.clause import Clause, Level
+from conformance.verdict import Ending, Exit, Failure, Verdict
 
 SCHEMA = 1
 """Version of the report format."""
+BINDING = tuple(level.value for level in Level if level.is_binding)
+"""Levels of the clauses whose breach means that the candidate does not conform."""
 
 
 class Line(msgspec.Struct, frozen=True, tag_field="kind", forbid_unknown_fields=True):
@@ -35,10 +39,17 @@ class Header(Line, frozen=True, tag="header", kw_only=True):
     candidate: str
     """As given to --candidate; `zoo` for kills."""
     capabilities: tuple[str, ...] = ()
-    seed: int = 0
+    seed: int | None = 0
+    """None where reports with different seeds were merged."""
     budget: float | None = None
     """Seconds of the hunt; None for the gate."""
     engines: tuple[str, ...] = ()
+    only: str = "*"
+    """Pattern of the ids of the clauses that were judged."""
+    strict: bool = False
+    """Whether breaches of SHOULD clauses fail."""
+    units: tuple[str, ...] = ()
+    """The units of work that it covers; those of a shard are some of a run's."""
 
 
 class ClauseVerdict(Line, frozen=True, tag="clause"):
@@ -48,6 +59,16 @@ class ClauseVerdict(Line, frozen=True, tag="clause"):
     level: str
     verdict: str
     exercised: int
+    text: str = ""
+    """The clause's sentence."""
+    source: str = ""
+    why: str = ""
+    """Why it was not judged; empty where it was."""
+
+    @property
+    def is_binding(self) -> bool:
+        """Whether a breach means that the candidate does not conform."""
+        return self.level in BINDING
 
 
 class Finding(Line, frozen=True, kw_only=True):
@@ -68,6 +89,10 @@ class Finding(Line, frozen=True, kw_only=True):
     trace: dict[str, Any]
     """As in a trace file."""
     story: Story | None
+    status: Literal["new", "known"] = "new"
+    """`known`: a baseline expects it."""
+    saved: str = ""
+    """Where its trace was saved; empty where it was not."""
 
 
 class FailureFound(Finding, frozen=True, tag="failure", kw_only=True):
@@ -76,6 +101,15 @@ class FailureFound(Finding, frozen=True, tag="failure", kw_only=True):
 
 class WarningFound(Finding, frozen=True, tag="warning", kw_only=True):
     """A SHOULD clause was not followed."""
+
+
+class StaleFound(Line, frozen=True, tag="stale"):
+    """A known failure that no longer fails."""
+
+    clause: str
+    signature: str
+    id: str
+    """What the baseline calls it."""
 
 
 class KillFound(Line, frozen=True, tag="kill"):
@@ -91,6 +125,23 @@ class KillFound(Line, frozen=True, tag="kill"):
     why_not: str
 
 
+class Concluded(Line, frozen=True, tag="conclusion", kw_only=True):
+    """Ends what is said of one candidate: what the run of it came to."""
+
+    exit: int
+    why: str
+    complete: bool
+    """Whether all the work there is was to be done, so that a MUST left unexercised is a gap."""
+    steps: int
+    seconds: float
+    """The time of its units, added up."""
+    interrupted: bool = False
+    errors: tuple[str, ...] = ()
+    """Where the suite itself failed, one sentence each."""
+    notes: dict[str, int] = {}
+    """Figures of the engines: states and transitions explored."""
+
+
 class Footer(Line, frozen=True, tag="footer"):
     """Ends a report: how the run ended."""
 
@@ -101,7 +152,7 @@ class Footer(Line, frozen=True, tag="footer"):
     interrupted: bool = False
 
 
-AnyLine = Header | ClauseVerdict | FailureFound | WarningFound | KillFound | Footer
+AnyLine = Header | ClauseVerdict | FailureFound | WarningFound | StaleFound | KillFound | Concluded | Footer
 
 
 class Part(msgspec.Struct):
@@ -111,7 +162,17 @@ class Part(msgspec.Struct):
     clauses: list[ClauseVerdict] = []
     failures: list[FailureFound] = []
     warnings: list[WarningFound] = []
+    stale: list[StaleFound] = []
     kills: list[KillFound] = []
+    conclusion: Concluded | None = None
+
+    def clause(self, identifier: str) -> ClauseVerdict:
+        """What it says of a clause; little, where a finding cites one that was not judged."""
+        return next((c for c in self.clauses if c.id == identifier), ClauseVerdict(identifier, "MUST", "fail", 0))
+
+    def findings(self, identifier: str) -> list[Finding]:
+        """The ways in which the candidate breaks a clause."""
+        return [found for found in [*self.failures, *self.warnings] if found.clause == identifier]
 
 
 class Report(msgspec.Struct):
@@ -121,12 +182,71 @@ class Report(msgspec.Struct):
     footer: Footer | None = None
 
 
-def findings(conclusion: Conclusion) -> Iterator[Line]:
-    """One line per clause, then the failures, then the breaches of SHOULD clauses."""
+def whole(
+    headers: Sequence[Header],
+    conclusions: Sequence[Conclusion],
+    ending: Ending,
+    *,
+    seconds: float,
+    interrupted: bool = False,
+    saved: Mapping[str, str] = MappingProxyType({}),
+) -> list[Line]:
+    """The lines of the report of a run; `saved` says where the traces of which signatures are."""
+    lines: list[Line] = []
+    for head in headers:
+        lines.append(head)
+        lines += [line for c in conclusions if c.subsystem.name == head.subsystem for line in findings(c, saved)]
+    steps = sum(conclusion.steps for conclusion in conclusions)
+    return [*lines, footer(ending.exit, ending.why, steps=steps, seconds=seconds, interrupted=interrupted)]
+
+
+def findings(conclusion: Conclusion, saved: Mapping[str, str] = MappingProxyType({})) -> Iterator[Line]:
+    """One line per clause, then the failures, the breaches of SHOULD clauses, and what it all comes to."""
     for clause, verdict in conclusion.verdicts.items():
-        yield ClauseVerdict(clause.id, clause.level.value, verdict.value, conclusion.exercised.get(clause, 0))
-    yield from (msgspec.convert(failure_to_data(found), FailureFound) for found in conclusion.failures)
-    yield from (msgspec.convert(failure_to_data(found), WarningFound) for found in conclusion.warnings)
+        yield clause_verdict(clause, verdict, conclusion)
+    for kind, found in [
+        *((FailureFound, f) for f in conclusion.failures),
+        *((WarningFound, f) for f in conclusion.warnings),
+    ]:
+        status = "known" if found.signature in conclusion.known else "new"
+        extra = {"status": status, "saved": saved.get(found.signature, "")}
+        yield msgspec.convert({**failure_to_data(found), **extra}, kind)
+    yield Concluded(
+        exit=int(conclusion.exit),
+        why=conclusion.why,
+        complete=conclusion.complete,
+        steps=conclusion.steps,
+        seconds=round(conclusion.seconds, 3),
+        interrupted=conclusion.interrupted,
+        errors=tuple(conclusion.errors),
+        notes=dict(sorted(conclusion.notes.items())),
+    )
+
+
+def finding(found: Failure) -> Finding:
+    """A failure as a record."""
+    return msgspec.convert(failure_to_data(found), FailureFound)
+
+
+def clause_verdict(clause: Clause, verdict: Verdict = Verdict.FAIL, of: Conclusion | None = None) -> ClauseVerdict:
+    """What a run says of a clause, with what the clause itself says."""
+    exercised = 0 if of is None else of.exercised.get(clause, 0)
+    why = "" if of is None else _why(clause, verdict, exercised, of)
+    return ClauseVerdict(clause.id, clause.level.value, verdict.value, exercised, clause.text, clause.source, why)
+
+
+def _why(clause: Clause, verdict: Verdict, exercised: int, of: Conclusion) -> str:
+    """Why a clause was not judged."""
+    match verdict:
+        case Verdict.UNTESTABLE:
+            return clause.untestable
+        case Verdict.NOT_APPLICABLE if clause.profiles and of.profile not in clause.profiles:
+            return f"holds in profile {' and '.join(sorted(clause.profiles))} alone"
+        case Verdict.NOT_APPLICABLE:
+            return f"needs {' and '.join(sorted(clause.needs - of.capabilities))}, which the candidate does not have"
+        case Verdict.NOT_EXERCISED:
+            return f"exercised {exercised} of {clause.minimum} times" if exercised else "no trace exercised it"
+    return ""
 
 
 def kill(found: Kill) -> Line:
@@ -177,13 +297,18 @@ def _put(part: Part, line: Line) -> None:
             part.failures.append(line)
         case WarningFound():
             part.warnings.append(line)
+        case StaleFound():
+            part.stale.append(line)
         case KillFound():
             part.kills.append(line)
+        case Concluded():
+            part.conclusion = line
 
 
 def scattered(report: Report) -> Sequence[Line]:
     """The lines again, in order."""
     lines: list[Line] = []
     for part in report.parts:
-        lines += [part.header, *part.clauses, *part.failures, *part.warnings, *part.kills]
+        lines += [part.header, *part.clauses, *part.failures, *part.warnings, *part.stale, *part.kills]
+        lines += [part.conclusion] if part.conclusion is not None else []
     return [*lines, *([report.footer] if report.footer is not None else [])]

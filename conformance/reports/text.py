@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from conformance.model.step import Parallel, Step
-from conformance.reports import values
+from conformance.reports import record, values
+from conformance.reports.record import ClauseVerdict, Finding
 from conformance.reports.story import Act, Story, Told
 from conformance.runs.conclusion import Conclusion
 from conformance.runs.strength import Kill
@@ -25,6 +26,10 @@ LABEL = 10
 """Columns of the labels in front of a failure's lines."""
 CALLS = 20
 """Environment calls of the failing step that are shown at most, the last ones."""
+LINES = 100
+"""Lines behind one label at most."""
+LONGEST = 4_000
+"""Characters of one line at most."""
 
 
 def program() -> str:
@@ -35,21 +40,33 @@ def program() -> str:
 
 def failure(found: Failure, spec: str, saved: Path | str | None = None) -> str:
     """One failure from its headline to the command that repeats it; its steps where its story is known."""
-    assert found.trace is not None
-    story: Story = found.story or Story(())
-    lines = [_headline(found, spec), *_wrapped(found.clause.text, "  ")]
+    return finding(record.finding(found), record.clause_verdict(found.clause), spec, saved)
+
+
+def finding(found: Finding, clause: ClauseVerdict, spec: str, saved: Path | str | None = None) -> str:
+    """The same of a record; no line of it holds anything but plain characters, whatever the candidate said."""
+    story = found.story or Story(())
+    lines = [headline(found, clause, spec), *_wrapped(clause.text, "  ")]
     lines += _labelled("world", story.world)
-    unended = "" if found.kind == "type" else " did not end"
+    unended = "" if found.mismatch == "type" else " did not end"
     for number, told in enumerate(story.steps, 1):
         lines += step(number, told, unended)
     lines += _mismatch(found)
     if story.steps:
         lines += _labelled("calls", calls(story.steps[-1]))
-    lines += _labelled("source", textwrap.wrap(found.clause.source, WIDTH - LABEL - 2))
+    lines += _labelled("source", textwrap.wrap(clause.source, WIDTH - LABEL - 2))
     lines += _labelled("note", [story.note] if story.note else [])
-    if saved is not None:
+    if saved:
         lines.append(f"  {'repeat':<{LABEL}}{replay_command(saved, spec)}")
-    return "\n".join(lines)
+    return "\n".join(_short(values.printable(line)) for line in lines)
+
+
+def headline(found: Finding, clause: ClauseVerdict, spec: str) -> str:
+    """Which clause was broken by whom, and when."""
+    verb = "violated" if clause.is_binding else "not followed"
+    steps = len(found.trace.get("steps", ()))
+    where = "when it was created" if found.step < 0 else f"at step {found.step + 1} of {steps}"
+    return _short(values.printable(f"{found.clause} {verb} by {spec} {where}"))
 
 
 def another(found: Failure, saved: Path | str | None) -> str:
@@ -179,14 +196,7 @@ _LABELS = {
 }
 
 
-def _headline(found: Failure, spec: str) -> str:
-    assert found.trace is not None
-    verb = "violated" if found.clause.level.is_binding else "not followed"
-    where = "when it was created" if found.step < 0 else f"at step {found.step + 1} of {len(found.trace.steps)}"
-    return f"{found.clause.id} {verb} by {spec} {where}"
-
-
-def _mismatch(found: Failure) -> list[str]:
+def _mismatch(found: Finding) -> list[str]:
     lines = []
     if found.detail:
         lines += _labelled("because", found.detail.splitlines())
@@ -206,7 +216,9 @@ def _act(act: Act, unended: str) -> str:
 
 def _labelled(label: str, lines: Sequence[str]) -> list[str]:
     """Lines behind a label, long ones wrapped; the label stands before the first."""
-    wrapped = [part for line in lines for part in _unbroken(line)]
+    wrapped = [part for line in lines[:LINES] for part in _unbroken(line)]
+    if len(lines) > LINES:
+        wrapped.append(f"… and {len(lines) - LINES} more lines")
     return [f"  {label if i == 0 else '':<{LABEL}}{line}" for i, line in enumerate(wrapped)]
 
 
@@ -223,6 +235,10 @@ def _unbroken(line: str) -> list[str]:
         drop_whitespace=True,
         replace_whitespace=False,
     )
+
+
+def _short(line: str) -> str:
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}… ({len(line)} characters)"
 
 
 def _wrapped(text: str, indent: str) -> list[str]:

@@ -36,6 +36,13 @@ _HEX_NAME = re.compile(
 )
 
 
+def printable(text: str) -> str:
+    """One line of text with what is no plain character written as its escape: control characters, lone surrogates."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def number(value: int, name: str = "") -> str:
     """An integer: hex when it is large or its field is an address or a register."""
     if isinstance(value, bool):

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from conformance.runs.request import ENGINES
 from conformance.runs.result import Result, failure_from_data
 from conformance.specs.clause import Clause
 from conformance.subsystem import Subsystem, subsystem
-from conformance.verdict import Exit, Failure, Tally, Verdict
+from conformance.trace import encode
+from conformance.verdict import Ending, Exit, Failure, Tally, Verdict
 
 
 @dataclass(slots=True)
@@ -23,7 +25,12 @@ class Conclusion:
     verdicts: dict[Clause, Verdict]
     exercised: dict[Clause, int]
     failures: list[Failure]
+    """By clause and signature, so that it does not matter which unit found them."""
     warnings: list[Failure]
+    known: frozenset[str]
+    """Signatures that the baseline accepts."""
+    complete: bool
+    """Whether all the work there is was to be done."""
     steps: int
     seconds: float
     notes: dict[str, int]
@@ -77,28 +84,33 @@ def conclude(
         capabilities=capabilities,
         verdicts=verdicts,
         exercised=tally.clauses,
-        failures=[failure for failure in failures.values() if failure.clause in verdicts],
-        warnings=[warning for warning in warnings.values() if warning.clause in verdicts],
+        failures=[failures[s] for s in sorted(failures) if failures[s].clause in verdicts],
+        warnings=[warnings[s] for s in sorted(warnings) if warnings[s].clause in verdicts],
+        known=accepted,
+        complete=complete,
         steps=tally.steps,
         seconds=sum(result.seconds for result in results),
         notes=notes,
-        errors=[result.error for result in results if result.error],
+        errors=sorted(error for result in results for error in result.errors),
         interrupted=any(result.interrupted for result in results),
         exit=Exit.CONFORMS,
         why="",
     )
-    conclusion.exit, conclusion.why = _exit(conclusion, complete)
+    conclusion.exit, conclusion.why = _exit(conclusion)
     return conclusion
 
 
 def _keep_smallest(kept: dict[str, Failure], failure: Failure) -> None:
     before = kept.get(failure.signature)
-    if before is None or (failure.flaky, _length(failure)) < (before.flaky, _length(before)):
+    if before is None or _plainness(failure) < _plainness(before):
         kept[failure.signature] = failure
 
 
-def _length(failure: Failure) -> int:
-    return len(failure.trace.steps) if failure.trace is not None else 0
+def _plainness(failure: Failure) -> tuple[bool, int, int, str, str]:
+    """Of two failures with one signature the smaller one is kept, whichever comes first."""
+    assert failure.trace is not None
+    engine = ENGINES.index(failure.engine) if failure.engine in ENGINES else len(ENGINES)
+    return failure.flaky, len(failure.trace.steps), engine, encode(failure.trace), failure.detail
 
 
 def _verdict(
@@ -125,7 +137,7 @@ def _verdict(
     return Verdict.NOT_EXERCISED
 
 
-def _exit(conclusion: Conclusion, complete: bool) -> tuple[Exit, str]:
+def _exit(conclusion: Conclusion) -> tuple[Exit, str]:
     """The exit code and its reason, worst first."""
     broken = [c for c, v in conclusion.verdicts.items() if v is Verdict.FAIL]
     shown = {f.clause for f in [*conclusion.failures, *conclusion.warnings] if not f.flaky}
@@ -144,13 +156,24 @@ def _exit(conclusion: Conclusion, complete: bool) -> tuple[Exit, str]:
     if conclusion.steps == 0:
         return Exit.NOTHING_RAN, "nothing ran: no trace applied to this candidate"
     missed = [c for c, v in conclusion.verdicts.items() if v is Verdict.NOT_EXERCISED and c.level.is_binding]
-    if missed and complete:
+    if missed and conclusion.complete:
         listed = ", ".join(c.id for c in missed[:6]) + (", …" if len(missed) > 6 else "")
         return Exit.INCONCLUSIVE, f"inconclusive: {len(missed)} MUST not exercised ({listed})"
     passed = sum(v is Verdict.PASS for v in conclusion.verdicts.values())
     known = sum(v is Verdict.KNOWN for v in conclusion.verdicts.values())
     note = f", {known} known failures" if known else ""
     return Exit.CONFORMS, f"conforms: {passed} clauses passed{note}"
+
+
+def together(conclusions: Sequence[Conclusion], interrupted: bool) -> Ending:
+    """The end of the runs of several subsystems."""
+    if not conclusions:
+        return Ending(Exit.INCONCLUSIVE, "inconclusive: interrupted before the end")
+    exits = [c.exit for c in conclusions] + ([Exit.INCONCLUSIVE] if interrupted else [])
+    whys = [f"{c.subsystem.name}: {c.why}" for c in conclusions]
+    if interrupted and not any(c.interrupted for c in conclusions):
+        whys.append("interrupted before the end")
+    return Ending(worst(exits), "; ".join(whys))
 
 
 def worst(exits: Iterable[Exit]) -> Exit:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,14 @@ from conformance.commands import options
 from conformance.engines import corpus
 from conformance.engines.corpus import TRACES
 from conformance.reports import forms, record, text
-from conformance.runs.conclusion import Conclusion, conclude, worst
+from conformance.runs.conclusion import Conclusion, conclude, together
 from conformance.runs.describe import Described, describe, is_ours
-from conformance.runs.request import Request, Unit, units
+from conformance.runs.request import Request, Unit, is_complete, units
 from conformance.runs.result import Result, failure_from_data
 from conformance.runs.unit import unit_job, without_findings
 from conformance.runs.workers import Died, Jobs
 from conformance.subsystem import subsystem
-from conformance.verdict import Exit, HarnessError, UsageError
+from conformance.verdict import Ending, Exit, HarnessError, UsageError
 
 
 def register(config: pytest.Config) -> None:
@@ -124,8 +125,8 @@ class UnitItem(pytest.Item):
         self.result = asdict(result)
         if result.interrupted:
             raise KeyboardInterrupt
-        if result.error:
-            raise HarnessError(result.error)
+        if result.errors:
+            raise HarnessError("; ".join(result.errors))
         if result.failures:
             raise NotConforming(self._explained(result))
 
@@ -174,7 +175,7 @@ class _Conclusions:
         self.run = run
         self.results: list[Result] = []
         self.conclusions: list[Conclusion] = []
-        self.exit = Exit.CONFORMS
+        self.ending = Ending(Exit.NOTHING_RAN, "nothing ran")
         self.started = time.monotonic()
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
@@ -202,13 +203,13 @@ class _Conclusions:
         interrupted = exitstatus == pytest.ExitCode.INTERRUPTED
         for name in dict.fromkeys(result.subsystem for result in self.results):
             group = [result for result in self.results if result.subsystem == name]
-            complete = len(group) == sum(unit.subsystem == name for unit in listed)
+            complete = is_complete(name, [result.unit for result in group])
             self.conclusions.append(conclude(group, complete=complete))
-        self.exit = worst(c.exit for c in self.conclusions)
+        self.ending = together(self.conclusions, interrupted)
         if exitstatus == pytest.ExitCode.OK or (
-            exitstatus == pytest.ExitCode.TESTS_FAILED and self.exit is Exit.HARNESS
+            exitstatus == pytest.ExitCode.TESTS_FAILED and self.ending.exit is Exit.HARNESS
         ):
-            session.exitstatus = int(self.exit)
+            session.exitstatus = int(self.ending.exit)
         self._write(interrupted)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -224,8 +225,7 @@ class _Conclusions:
                     terminalreporter.line(line)
         if self.run.request.budget is not None:
             terminalreporter.line(f"repeat this hunt with --conformance-seed {self.run.request.seed}")
-        whys = "; ".join(f"{c.subsystem.name}: {c.why}" for c in self.conclusions)
-        terminalreporter.line(f"exit {int(self.exit)}: {whys}")
+        terminalreporter.line(f"exit {int(self.ending.exit)}: {self.ending.why}")
 
     def _headers(self) -> list[record.Header]:
         request = self.run.request
@@ -238,18 +238,32 @@ class _Conclusions:
                 seed=request.seed,
                 budget=request.budget,
                 engines=request.engines,
+                units=self._units(name),
             )
             for name, spec in request.candidates
         ]
 
+    def _units(self, name: str) -> tuple[str, ...]:
+        """Of a subsystem those that pytest's own options left, once that is known."""
+        done = [result.unit for result in self.results if result.subsystem == name]
+        return tuple(done or [unit.name for unit in units(self.run.request) if unit.subsystem == name])
+
     def _write(self, interrupted: bool) -> None:
-        lines: list[record.Line] = []
-        for head in self._headers():
-            concluded = [c for c in self.conclusions if c.subsystem.name == head.subsystem]
-            if concluded:
-                lines += [head, *record.findings(concluded[0])]
-        whys = "; ".join(f"{c.subsystem.name}: {c.why}" for c in self.conclusions)
-        steps = sum(c.steps for c in self.conclusions)
-        elapsed = time.monotonic() - self.started
-        lines.append(record.footer(self.exit, whys, steps=steps, seconds=elapsed, interrupted=interrupted))
+        concluded = {conclusion.subsystem.name for conclusion in self.conclusions}
+        lines = record.whole(
+            [head for head in self._headers() if head.subsystem in concluded],
+            self.conclusions,
+            self.ending,
+            seconds=time.monotonic() - self.started,
+            interrupted=interrupted,
+            saved=self._saved(),
+        )
         forms.write(self.run.targets, lines)
+
+    def _saved(self) -> dict[str, str]:
+        """Where the traces of the failures are; what cannot be saved was told of already."""
+        saved = {}
+        for found in [failure for conclusion in self.conclusions for failure in conclusion.failures]:
+            with suppress(OSError):
+                saved[found.signature] = str(corpus.save(TRACES, found))
+        return saved

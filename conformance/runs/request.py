@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 ENGINES = ("corpus", "explore", "interleave", "campaign", "machine")
@@ -67,6 +67,15 @@ def units(request: Request) -> list[Unit]:
     if request.budget is None:
         return chosen
     return _share_time(chosen, request)
+
+
+def is_complete(name: str, done: Iterable[str]) -> bool:
+    """Whether these units of a subsystem are all that there are, so that a clause left unexercised means something.
+
+    The corpus is extra: nobody has to have one.
+    """
+    engines = tuple(engine for engine in ENGINES if engine != "corpus")
+    return {unit.name for unit in units(Request(((name, ""),), engines=engines))} <= set(done)
 
 
 def _engine_units(request: Request, name: str, spec: str, engine: str) -> list[Unit]:

@@ -15,7 +15,7 @@ from conformance.verdict import Failure
 
 @dataclass(slots=True)
 class Result:
-    """What one unit found, as plain data that crosses process borders."""
+    """What one unit found, or several together, as plain data that crosses process borders."""
 
     unit: str
     subsystem: str
@@ -32,8 +32,8 @@ class Result:
     seconds: float = 0.0
     notes: dict[str, int] = field(default_factory=dict)
     interrupted: bool = False
-    error: str = ""
-    """One sentence when the harness itself failed."""
+    errors: list[str] = field(default_factory=list)
+    """One sentence each time the harness itself failed."""
 
 
 def failure_to_data(failure: Failure) -> dict[str, Any]:

@@ -48,14 +48,14 @@ def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> R
         progress=progress,
         tell=lambda found: tell(found, of, candidate),
     )
-    error, interrupted = "", False
+    errors, interrupted = [], False
     try:
         with watching(), redirect_stdout(sys.stderr):  # what a candidate prints is not our verdict
             _engine(unit, context)
     except KeyboardInterrupt:
         interrupted = True
     except HarnessError as failed:
-        error = f"{unit.name}: {failed}"
+        errors.append(f"{unit.name}: {failed}")
     return Result(
         unit=unit.name,
         subsystem=of.name,
@@ -70,7 +70,7 @@ def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> R
         seconds=time.monotonic() - started,
         notes=context.notes,
         interrupted=interrupted,
-        error=error,
+        errors=errors,
     )
 
 
@@ -111,7 +111,7 @@ def without_findings(unit: Unit, candidate: Candidate | Described, error: str) -
         spec=unit.spec,
         profile=unit.profile or candidate.profile,
         capabilities=sorted(candidate.capabilities),
-        error=error,
+        errors=[error],
     )
 
 

@@ -170,9 +170,11 @@ def test_a_report_follows_its_schema(capsys: pytest.CaptureFixture[str], tmp_pat
     conformance(capsys, "run", "toy", "--candidate", "builtin:as-posted", "--report", f"json:{path}")
     read = lines(path)
 
-    assert [line["kind"] for line in read] == ["header", *["clause"] * 12, "failure", "footer"]
-    assert read[-2]["signature"] == "TOY-007:Take:view.held"
-    assert [step["op"] for step in read[-2]["trace"]["steps"]] == ["Put", "Put", "Take"]
+    assert [line["kind"] for line in read] == ["header", *["clause"] * 12, "failure", "conclusion", "footer"]
+    assert read[-3]["signature"] == "TOY-007:Take:view.held"
+    assert [step["op"] for step in read[-3]["trace"]["steps"]] == ["Put", "Put", "Take"]
+    assert Path(read[-3]["saved"]).is_file()
+    assert (read[-2]["exit"], read[-2]["complete"]) == (1, True)
     assert (read[-1]["exit"], read[-1]["interrupted"]) == (1, False)
 
 
@@ -375,7 +377,7 @@ def test_long_runs_say_how_far_they_are(capsys: pytest.CaptureFixture[str], monk
 
 def test_every_exit_code_of_the_schema_is_one_of_ours() -> None:
     """The schema and the code list the same codes."""
-    assert SCHEMA["$defs"]["footer"]["properties"]["exit"]["enum"] == [int(code) for code in Exit]
+    assert SCHEMA["$defs"]["exit"]["enum"] == [int(code) for code in Exit]
     assert SCHEMA["$defs"]["header"]["properties"]["schema"]["const"] == record.SCHEMA
 
 
