@@ -26,7 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--conformance-report",
         action="append",
         default=[],
-        metavar="json:PATH",
+        metavar="FORM:PATH",
         help="also write a report (repeatable)",
     )
 

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from conformance.reports import json
+from conformance.reports import annotations as workflow
+from conformance.reports import github, json, junit, kcidb, ktap, sarif, tap
 from conformance.reports.record import Line, Report, gathered
 from conformance.trace import write_atomically
 from conformance.verdict import UsageError
 
-FORMS: dict[str, Callable[[Report], bytes]] = {"json": json.render}
+FORMS: dict[str, Callable[[Report], bytes]] = {
+    "json": json.render,
+    "junit": junit.render,
+    "ktap": ktap.render,
+    "tap": tap.render,
+    "kcidb": kcidb.render,
+    "sarif": sarif.render,
+    "github": github.render,
+    "annotations": workflow.render,
+}
 """By the word before the colon of `--report`."""
+OUTPUT = ("-", "/dev/stdout")
+"""Paths that mean standard output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +34,8 @@ class Target:
     """One report that somebody asked for."""
 
     form: str
-    path: Path
+    path: Path | None
+    """None: standard output."""
     asked: str
     """The option as it was given."""
 
@@ -37,6 +51,9 @@ def targets(texts: Sequence[str], option: str = "--report") -> tuple[Target, ...
         form, colon, name = text.partition(":")
         if form not in FORMS or not colon or not name:
             raise UsageError(f"{option}={text}: expected FORM:PATH, where FORM is {', '.join(FORMS)}")
+        if name in OUTPUT:
+            found.append(Target(form, None, f"{option}={text}"))
+            continue
         path = Path(name).absolute()
         _check(path, f"{option}={text}")
         found.append(Target(form, path, f"{option}={text}"))
@@ -62,7 +79,7 @@ def begin(chosen: Sequence[Target], headers: Sequence[Line]) -> None:
         UsageError  a path where nothing can be written
     """
     for target in chosen:
-        if _is_regular(target.path):
+        if target.path is not None and _is_regular(target.path):
             try:
                 _write(target, gathered(headers))
             except OSError as error:
@@ -81,6 +98,11 @@ def write(chosen: Sequence[Target], lines: Sequence[Line]) -> None:
 
 def _write(target: Target, report: Report) -> None:
     data = FORMS[target.form](report)
+    if target.path is None:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
     try:
         if _is_regular(target.path):
             write_atomically(target.path.resolve(), data)

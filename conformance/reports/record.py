@@ -245,7 +245,7 @@ def _why(clause: Clause, verdict: Verdict, exercised: int, of: Conclusion) -> st
         case Verdict.NOT_APPLICABLE:
             return f"needs {' and '.join(sorted(clause.needs - of.capabilities))}, which the candidate does not have"
         case Verdict.NOT_EXERCISED:
-            return f"exercised {exercised} of {clause.minimum} times" if exercised else "no trace exercised it"
+            return f"exercised {exercised} of {clause.minimum} times" if exercised else "no trace reached it"
     return ""
 
 

@@ -109,7 +109,10 @@ def test_a_candidate_that_cannot_be_one(
         (("--candidate", "builtin:upstream", "-k", "TOI-*"), r"-k TOI-\*: matches no clause"),
         (("--candidate", "builtin:upstream", "-n", "0"), r"'-n': 0 is not in the range x>=1"),
         (("--candidate", "builtin:upstream", "--seed", "x"), r"'--seed': 'x' is not a valid integer"),
-        (("--candidate", "builtin:upstream", "--report", "xml:a"), r"--report=xml:a: expected json:PATH"),
+        (
+            ("--candidate", "builtin:upstream", "--report", "xml:a"),
+            r"--report=xml:a: expected FORM:PATH, where FORM is json, junit,",
+        ),
         (("--candidate", "builtin:upstream", "--report", "json:no/a"), r"there is no directory no"),
         (("--candidate", "builtin:upstream", "--report", "json:/proc/a"), r"--report=json:/proc/a: "),
         (("--candidate", "builtin:upstream", "--verbos"), r"No such option.*--verbos"),
