@@ -118,6 +118,40 @@ def strength(subsystems: tuple[str, ...], only: str, workers: int, seed: int, re
 
 
 @cli.command()
+@click.argument("old", metavar="OLD")
+@click.argument("new", metavar="NEW")
+def diff(old: str, new: str) -> Ending:
+    """Compare two reports (JSON lines): what broke, what is fixed, what is exercised, what got slower.
+
+    Exit codes: 0 nothing broke, 1 something did, 4 the new report cannot tell.
+    """
+    from conformance.reports import diff as reports
+    from conformance.reports import json
+
+    found = reports.compare(json.read(Path(old)), json.read(Path(new)))
+    if told := reports.lines(found):
+        say("\n".join(told))
+    return reports.ending(found)
+
+
+@cli.command()
+@click.argument("out", metavar="OUT")
+@click.argument("parts", nargs=-1, required=True, metavar="REPORT...")
+@click.option("--report", "reports", multiple=True, metavar="FORM:PATH", help="Also write a report (repeatable).")
+def merge(out: str, parts: tuple[str, ...], reports: tuple[str, ...]) -> Ending:
+    """Put reports (JSON lines) of shards or workers together in OUT; ends as the one run would have."""
+    from conformance.reports import json, text
+    from conformance.reports.merge import Source
+    from conformance.reports.merge import merge as perform
+
+    merged = perform([Source(name, json.read(Path(name))) for name in parts])
+    for conclusion in merged.conclusions:
+        say("\n".join(text.summary(conclusion)))
+    forms.write(forms.targets([f"json:{out}", *reports]), merged.lines)
+    return merged.ending
+
+
+@cli.command()
 @click.argument("trace", metavar="TRACE")
 @click.option("--candidate", "spec", required=True, metavar="SPEC", help=f"{_CANDIDATE}.")
 @click.option("--profile", metavar="P", help="Judge by this profile instead of the trace's.")

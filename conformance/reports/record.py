@@ -190,18 +190,24 @@ def whole(
     seconds: float,
     interrupted: bool = False,
     saved: Mapping[str, str] = MappingProxyType({}),
+    stale: Mapping[str, Sequence[StaleFound]] = MappingProxyType({}),
 ) -> list[Line]:
-    """The lines of the report of a run; `saved` says where the traces of which signatures are."""
+    """The lines of the report of a run.
+
+    `saved` says where the traces of which signatures are, `stale` which known failures of a subsystem are gone.
+    """
     lines: list[Line] = []
     for head in headers:
         lines.append(head)
-        lines += [line for c in conclusions if c.subsystem.name == head.subsystem for line in findings(c, saved)]
+        for conclusion in conclusions:
+            if conclusion.subsystem.name == head.subsystem:
+                lines += [*findings(conclusion, saved), *stale.get(head.subsystem, ()), ended(conclusion)]
     steps = sum(conclusion.steps for conclusion in conclusions)
     return [*lines, footer(ending.exit, ending.why, steps=steps, seconds=seconds, interrupted=interrupted)]
 
 
 def findings(conclusion: Conclusion, saved: Mapping[str, str] = MappingProxyType({})) -> Iterator[Line]:
-    """One line per clause, then the failures, the breaches of SHOULD clauses, and what it all comes to."""
+    """One line per clause, then the failures, then the breaches of SHOULD clauses."""
     for clause, verdict in conclusion.verdicts.items():
         yield clause_verdict(clause, verdict, conclusion)
     for kind, found in [
@@ -211,7 +217,11 @@ def findings(conclusion: Conclusion, saved: Mapping[str, str] = MappingProxyType
         status = "known" if found.signature in conclusion.known else "new"
         extra = {"status": status, "saved": saved.get(found.signature, "")}
         yield msgspec.convert({**failure_to_data(found), **extra}, kind)
-    yield Concluded(
+
+
+def ended(conclusion: Conclusion) -> Concluded:
+    """What the run of one candidate came to."""
+    return Concluded(
         exit=int(conclusion.exit),
         why=conclusion.why,
         complete=conclusion.complete,
