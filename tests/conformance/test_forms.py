@@ -56,11 +56,10 @@ def verdict(number: int, verdict: str, level: str = "MUST", why: str = "") -> Cl
     return ClauseVerdict(f"TOY-{number:03d}", level, verdict, 1, f"Sentence {number}.", "the tests", why)
 
 
-def finding(kind: type, number: int, said: str = "because", **more: Any) -> Any:
+def failure_fields(said: str = "because") -> dict[str, Any]:
+    """Those of a finding."""
     told = Told((Act(said, said, True, (said,)), Act(said, said, point=1)), (Call(0, said, said),), (said,))
-    fields = {
-        "clause": f"TOY-{number:03d}",
-        "signature": f"TOY-{number:03d}:Take:result",
+    return {
         "operation": "Take",
         "mismatch": "result",
         "detail": said,
@@ -73,7 +72,11 @@ def finding(kind: type, number: int, said: str = "because", **more: Any) -> Any:
         "trace": {"schema": 1, "subsystem": "toy", "profile": "upstream", "config": {}, "steps": [{"op": "Take"}]},
         "story": Story((told,), (said,), said),
     }
-    return kind(**{**fields, **more})
+
+
+def finding(kind: type, number: int, said: str = "because", **more: Any) -> Any:
+    named = {"clause": f"TOY-{number:03d}", "signature": f"TOY-{number:03d}:Take:result"}
+    return kind(**{**failure_fields(said), **named, **more})
 
 
 def concluded(code: Exit, **more: Any) -> Concluded:
@@ -155,6 +158,52 @@ def hostile(said: str) -> Report:
         conclusion=concluded(Exit.HARNESS, why=said, errors=(said, said), notes={"explored": 3}),
     )
     return Report([part], Footer(3, said, 9, 1.0))
+
+
+def documented() -> Report:
+    """The report that `docs/report.md` shows in every form."""
+    head = Header(subsystem="uio_msi", profile="upstream", candidate="mine.py:Uio", engines=("explore",))
+    clauses = [
+        ClauseVerdict("UIO-005", "MUST", "pass", 41, "A vector number that does not exist is refused."),
+        ClauseVerdict("UIO-007", "MUST", "not-applicable", 0, why="needs compat, which the candidate does not have"),
+        ClauseVerdict("UIO-047", "MUST", "fail", 12, "The first open enables MSI-X exactly once.", "uio_msi_open"),
+        ClauseVerdict("UIO-075", "MUST", "known", 7, "remove leaves nothing behind.", "drivers/uio/uio.c"),
+    ]
+    opened = Told((Act("open()", "0"),))
+    story = Story((opened, Told((Act("open()", ended=False),), (Call(0, "pci_enable_msix((0, 1))"),))))
+    steps = {**failure_fields()["trace"], "subsystem": "uio_msi", "steps": [{"op": "Open"}, {"op": "Open"}]}
+    common = {
+        **failure_fields(),
+        "trace": steps,
+        "operation": "Open",
+        "mismatch": "protocol",
+        "expected": "",
+        "got": "",
+    }
+    failed = FailureFound(
+        **{
+            **common,
+            "clause": "UIO-047",
+            "signature": "UIO-047:Open:protocol",
+            "step": 1,
+            "detail": "pci_enable_msix while MSI-X is enabled",
+            "story": story,
+        }
+    )
+    known = FailureFound(
+        **{
+            **common,
+            "clause": "UIO-075",
+            "signature": "UIO-075:Remove:protocol",
+            "step": 1,
+            "detail": "pci_disable_device while MSI-X is on",
+            "story": None,
+            "status": "known",
+        }
+    )
+    why = "does not conform: 1 clause broken (UIO-047)"
+    ended = Concluded(exit=1, why=why, complete=False, steps=4_711, seconds=0.5)
+    return Report([Part(head, clauses, [failed, known], conclusion=ended)], Footer(1, f"uio_msi: {why}", 4_711, 0.6))
 
 
 @dataclass(frozen=True)
@@ -493,3 +542,16 @@ def test_a_report_of_another_schema_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match="line 1 is not of a report: this version reads schema 1, not 9"):
         json_form.read(path)
+
+
+@pytest.mark.parametrize("form", forms.FORMS)
+def test_the_documentation_shows_every_form(form: str) -> None:
+    """As it is: each line of its example is one of the form's, in order."""
+    told = (Path(__file__).parent.parent.parent / "docs" / "report.md").read_text()
+    section = told[told.index(f"### `{form}`") :]
+    shown = section[section.index("```") :].split("```")[1].split("\n")[1:-1]
+
+    lines = iter(rendered(form, documented()).splitlines())
+
+    assert shown
+    assert [line for line in shown if line != "…" and line not in lines] == []
