@@ -258,6 +258,8 @@ class _Conclusions:
             interrupted=interrupted,
             saved=self._saved(),
         )
+        if any(target.path is None for target in self.run.targets):
+            print()  # pytest has left its line of dots open
         forms.write(self.run.targets, lines)
 
     def _saved(self) -> dict[str, str]:
