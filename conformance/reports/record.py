@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from conformance.reports.graph import Depth, Graph
 from conformance.reports.story import Story
 from conformance.reports.version import SUITE
 from conformance.runs.conclusion import Conclusion
@@ -89,6 +90,22 @@ class KillFound(Line, frozen=True, tag="kill"):
     steps: int
     seconds: float
     why_not: str
+    text: str = ""
+    """What is wrong with it, in one sentence."""
+
+
+class ScopeExplored(Line, frozen=True, tag="scope", kw_only=True):
+    """How much of a small world was seen."""
+
+    scope: str
+    world: str
+    """Its configuration; empty where it is the plainest."""
+    depths: tuple[Depth, ...]
+    """Figures by distance from the start."""
+    limit: int | None
+    """Depth at which the scope ends; None where it goes on until nothing new appears."""
+    graph: Graph | None
+    """None where there are too many states to draw."""
 
 
 class Footer(Line, frozen=True, tag="footer"):
@@ -101,7 +118,7 @@ class Footer(Line, frozen=True, tag="footer"):
     interrupted: bool = False
 
 
-AnyLine = Header | ClauseVerdict | FailureFound | WarningFound | KillFound | Footer
+AnyLine = Header | ClauseVerdict | FailureFound | WarningFound | ScopeExplored | KillFound | Footer
 
 
 class Part(msgspec.Struct):
@@ -111,6 +128,7 @@ class Part(msgspec.Struct):
     clauses: list[ClauseVerdict] = []
     failures: list[FailureFound] = []
     warnings: list[WarningFound] = []
+    scopes: list[ScopeExplored] = []
     kills: list[KillFound] = []
 
 
@@ -122,11 +140,12 @@ class Report(msgspec.Struct):
 
 
 def findings(conclusion: Conclusion) -> Iterator[Line]:
-    """One line per clause, then the failures, then the breaches of SHOULD clauses."""
+    """One line per clause, then the failures, the breaches of SHOULD clauses, and what was explored."""
     for clause, verdict in conclusion.verdicts.items():
         yield ClauseVerdict(clause.id, clause.level.value, verdict.value, conclusion.exercised.get(clause, 0))
     yield from (msgspec.convert(failure_to_data(found), FailureFound) for found in conclusion.failures)
     yield from (msgspec.convert(failure_to_data(found), WarningFound) for found in conclusion.warnings)
+    yield from (msgspec.convert(seen, ScopeExplored) for seen in conclusion.scopes)
 
 
 def kill(found: Kill) -> Line:
@@ -140,6 +159,7 @@ def kill(found: Kill) -> Line:
         found.steps,
         round(found.seconds, 3),
         found.defect.why_not,
+        found.defect.text,
     )
 
 
@@ -177,6 +197,8 @@ def _put(part: Part, line: Line) -> None:
             part.failures.append(line)
         case WarningFound():
             part.warnings.append(line)
+        case ScopeExplored():
+            part.scopes.append(line)
         case KillFound():
             part.kills.append(line)
 
@@ -185,5 +207,5 @@ def scattered(report: Report) -> Sequence[Line]:
     """The lines again, in order."""
     lines: list[Line] = []
     for part in report.parts:
-        lines += [part.header, *part.clauses, *part.failures, *part.warnings, *part.kills]
+        lines += [part.header, *part.clauses, *part.failures, *part.warnings, *part.scopes, *part.kills]
     return [*lines, *([report.footer] if report.footer is not None else [])]

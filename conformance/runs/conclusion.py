@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
 from conformance.runs.result import Result, failure_from_data
 from conformance.specs.clause import Clause
@@ -27,6 +28,8 @@ class Conclusion:
     steps: int
     seconds: float
     notes: dict[str, int]
+    scopes: list[dict[str, Any]]
+    """What was explored, as in the report."""
     errors: list[str]
     interrupted: bool
     exit: Exit
@@ -82,6 +85,7 @@ def conclude(
         steps=tally.steps,
         seconds=sum(result.seconds for result in results),
         notes=notes,
+        scopes=[seen for result in results for seen in result.scopes],
         errors=[result.error for result in results if result.error],
         interrupted=any(result.interrupted for result in results),
         exit=Exit.CONFORMS,
