@@ -162,6 +162,17 @@ def replay(trace: str, spec: str, profile: str | None) -> Ending:
     return perform(Path(trace), spec, profile, say)
 
 
+@cli.command()
+@click.argument("form", metavar="FORM")
+@click.argument("out", metavar="OUT")
+@click.argument("paths", nargs=-1, required=True, metavar="REPORT...")
+def report(form: str, out: str, paths: tuple[str, ...]) -> Ending:
+    """Write JSON reports again in another form; html holds several, of any candidates, side by side."""
+    from conformance.commands.report import report as perform
+
+    return perform(form, out, paths)
+
+
 @cli.command("list")
 @click.argument("subsystems", nargs=-1, metavar="[SUBSYSTEM]...")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")

@@ -9,11 +9,49 @@ from typing import Any
 
 from conformance.candidates.load import Candidate
 from conformance.environment.door import Environment
+from conformance.model.step import Step
 from conformance.subsystem import Subsystem
 from conformance.verdict import Failure, Tally
 
 HANGS = 4
 """Hangs after which an engine gives up on a candidate: the finding is made, and each costs a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """One model state that an exploration reached."""
+
+    state: Any
+    depth: int
+    """Steps of the shortest way there."""
+    legal: int
+    """Steps that could be taken there; 0 where the scope ends."""
+    tried: int
+    failed: int
+    """Of those tried, how many the candidate got wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """That steps lead from one state to another."""
+
+    origin: int
+    """Number of the state in the order in which they were reached."""
+    to: int
+    step: Step
+    """The first of them."""
+    steps: int
+    """How many of those tried do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explored:
+    """What an exploration knows of the state graph of one scope in the end; steps that change nothing are left out."""
+
+    scope: str
+    config: Any
+    states: tuple[Reached, ...]
+    edges: tuple[Edge, ...]
 
 
 @dataclass(slots=True)
@@ -54,6 +92,7 @@ class Context:
     """Ids of SHOULD clauses whose breach is enough for `stop_at_first`."""
     notes: dict[str, int] = field(default_factory=dict)
     """Figures worth printing: states and transitions explored."""
+    explored: list[Explored] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
     _reported: float = 0.0
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from heapq import heappop, heappush
 from typing import Any
 
-from conformance.engines.context import Context
+from conformance.engines.context import Context, Edge, Explored, Reached
 from conformance.engines.minimise import minimiser
 from conformance.lockstep import Lockstep
 from conformance.model.step import Parallel, Step
@@ -66,7 +66,7 @@ def scopes(context: Context) -> Iterator[tuple[str, Scope]]:
 class _Place:
     """One explored state: how it is reached, and what has been tried there."""
 
-    __slots__ = ("depth", "edges", "path", "states", "untried")
+    __slots__ = ("depth", "edges", "failed", "led", "legal", "path", "states", "tried", "untried")
 
     def __init__(self, states: States, path: tuple[Step, ...], untried: list[Step]) -> None:
         self.states = states
@@ -75,8 +75,13 @@ class _Place:
         self.depth = len(path)
         self.untried = untried
         """Legal steps not yet taken here, last first."""
+        self.legal = len(untried)
+        self.tried = 0
+        self.failed = 0
         self.edges: dict[States, Step] = {}
         """Places reached in one step, and by which."""
+        self.led: dict[States, int] = {}
+        """How many steps lead to each of them."""
 
 
 class _Exploration:
@@ -118,6 +123,20 @@ class _Exploration:
         self._finish()
         self.context.notes[f"{self.name}: states"] = len(self.places)
         self.context.notes[f"{self.name}: transitions"] = self.transitions
+        self.context.explored.append(self._explored())
+
+    def _explored(self) -> Explored:
+        numbers = {states: number for number, states in enumerate(self.places)}
+        return Explored(
+            self.name,
+            self.scope.config,
+            tuple(Reached(p.states[0], p.depth, p.legal, p.tried, p.failed) for p in self.places.values()),
+            tuple(
+                Edge(numbers[origin], numbers[states], step, p.led[states])
+                for origin, p in self.places.items()
+                for states, step in p.edges.items()
+            ),
+        )
 
     def _nearest(self) -> _Place | None:
         """The place nearest to the start that has something untried."""
@@ -137,7 +156,9 @@ class _Exploration:
             if place.untried and self._may_go_on(place):
                 step = place.untried.pop()
                 self.transitions += 1
+                place.tried += 1
                 if lockstep.step(step) is not None:
+                    place.failed += 1
                     self._failed(place, step)
                     return
                 place = self._reach(lockstep.states, place, step)
@@ -177,6 +198,7 @@ class _Exploration:
             self._shorten(place, path)
         if origin is not None and step is not None and place is not origin:
             origin.edges.setdefault(states, step)
+            origin.led[states] = origin.led.get(states, 0) + 1
         return place
 
     def _shorten(self, place: _Place, path: tuple[Step, ...]) -> None:
@@ -189,6 +211,7 @@ class _Exploration:
             limit = self.scope.depth
             if limit is not None and place.depth >= limit > len(path):
                 place.untried = [s for s in reversed(self.steps) if _legal(self.context, place.states[0], s)]
+                place.legal = len(place.untried)
             place.path, place.depth = path, len(path)
             self._enqueue(place)
             waiting += [(self.places[states], (*path, step)) for states, step in place.edges.items()]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conformance.reports import annotations as workflow
-from conformance.reports import github, json, junit, kcidb, ktap, sarif, tap
+from conformance.reports import github, html, json, junit, kcidb, ktap, sarif, tap
 from conformance.reports.record import Line, Report, gathered
 from conformance.trace import write_atomically
 from conformance.verdict import UsageError
@@ -23,10 +23,15 @@ FORMS: dict[str, Callable[[Report], bytes]] = {
     "sarif": sarif.render,
     "github": github.render,
     "annotations": workflow.render,
+    "html": html.render,
 }
 """By the word before the colon of `--report`."""
 OUTPUT = ("-", "/dev/stdout")
 """Paths that mean standard output."""
+TOGETHER: dict[str, Callable[[Sequence[tuple[str, Report]]], bytes]] = {"html": html.together}
+"""Those that hold several reports, each with a name."""
+READY: dict[str, Callable[[], object]] = {"html": html.template}
+"""Raises UsageError where what the form needs is not installed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ def targets(texts: Sequence[str], option: str = "--report") -> tuple[Target, ...
     """Where reports go; each can be written, which is found out before anything runs.
 
     Raises:
-        UsageError  not `FORM:PATH`, or a path where nothing can be written
+        UsageError  not `FORM:PATH`, a path where nothing can be written, or a form that needs what is not installed
     """
     found = []
     for text in texts:
@@ -56,8 +61,19 @@ def targets(texts: Sequence[str], option: str = "--report") -> tuple[Target, ...
             continue
         path = Path(name).absolute()
         _check(path, f"{option}={text}")
+        ready(form)
         found.append(Target(form, path, f"{option}={text}"))
     return tuple(found)
+
+
+def ready(form: str) -> None:
+    """Find out before anything runs whether a form can be written here.
+
+    Raises:
+        UsageError  something it needs is not installed
+    """
+    if form in READY:
+        READY[form]()
 
 
 def _check(path: Path, option: str) -> None:
@@ -97,7 +113,11 @@ def write(chosen: Sequence[Target], lines: Sequence[Line]) -> None:
 
 
 def _write(target: Target, report: Report) -> None:
-    data = FORMS[target.form](report)
+    put(target, FORMS[target.form](report))
+
+
+def put(target: Target, data: bytes) -> None:
+    """Write a report as it is: whole or not at all, where the path is a file."""
     if target.path is None:
         sys.stdout.flush()
         sys.stdout.buffer.write(data)

@@ -161,6 +161,7 @@ def _result(part: Part) -> Result:
         clauses={clause.id: clause.exercised for clause in part.clauses},
         failures=[msgspec.to_builtins(found) for found in part.failures],
         warnings=[msgspec.to_builtins(found) for found in part.warnings],
+        scopes=[msgspec.to_builtins(seen) for seen in part.scopes],
     )
     if concluded is not None:
         result.steps, result.seconds = concluded.steps, concluded.seconds

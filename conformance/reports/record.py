@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from conformance.reports.graph import Depth, Graph
 from conformance.reports.story import Story
 from conformance.reports.version import SUITE
 from conformance.runs.conclusion import Conclusion
@@ -123,6 +124,22 @@ class KillFound(Line, frozen=True, tag="kill"):
     steps: int
     seconds: float
     why_not: str
+    text: str = ""
+    """What is wrong with it, in one sentence."""
+
+
+class ScopeExplored(Line, frozen=True, tag="scope", kw_only=True):
+    """How much of a small world was seen."""
+
+    scope: str
+    world: str
+    """Its configuration; empty where it is the plainest."""
+    depths: tuple[Depth, ...]
+    """Figures by distance from the start."""
+    limit: int | None
+    """Depth at which the scope ends; None where it goes on until nothing new appears."""
+    graph: Graph | None
+    """None where there are too many states to draw."""
 
 
 class Concluded(Line, frozen=True, tag="conclusion", kw_only=True):
@@ -152,7 +169,9 @@ class Footer(Line, frozen=True, tag="footer"):
     interrupted: bool = False
 
 
-AnyLine = Header | ClauseVerdict | FailureFound | WarningFound | StaleFound | KillFound | Concluded | Footer
+AnyLine = (
+    Header | ClauseVerdict | FailureFound | WarningFound | StaleFound | ScopeExplored | KillFound | Concluded | Footer
+)
 
 
 class Part(msgspec.Struct):
@@ -163,6 +182,7 @@ class Part(msgspec.Struct):
     failures: list[FailureFound] = []
     warnings: list[WarningFound] = []
     stale: list[StaleFound] = []
+    scopes: list[ScopeExplored] = []
     kills: list[KillFound] = []
     conclusion: Concluded | None = None
 
@@ -207,7 +227,7 @@ def whole(
 
 
 def findings(conclusion: Conclusion, saved: Mapping[str, str] = MappingProxyType({})) -> Iterator[Line]:
-    """One line per clause, then the failures, then the breaches of SHOULD clauses."""
+    """One line per clause, then the failures, the breaches of SHOULD clauses, and what was explored."""
     for clause, verdict in conclusion.verdicts.items():
         yield clause_verdict(clause, verdict, conclusion)
     for kind, found in [
@@ -217,6 +237,7 @@ def findings(conclusion: Conclusion, saved: Mapping[str, str] = MappingProxyType
         status = "known" if found.signature in conclusion.known else "new"
         extra = {"status": status, "saved": saved.get(found.signature, "")}
         yield msgspec.convert({**failure_to_data(found), **extra}, kind)
+    yield from (msgspec.convert(seen, ScopeExplored) for seen in conclusion.scopes)
 
 
 def ended(conclusion: Conclusion) -> Concluded:
@@ -270,6 +291,7 @@ def kill(found: Kill) -> Line:
         found.steps,
         round(found.seconds, 3),
         found.defect.why_not,
+        found.defect.text,
     )
 
 
@@ -309,6 +331,8 @@ def _put(part: Part, line: Line) -> None:
             part.warnings.append(line)
         case StaleFound():
             part.stale.append(line)
+        case ScopeExplored():
+            part.scopes.append(line)
         case KillFound():
             part.kills.append(line)
         case Concluded():
@@ -319,6 +343,7 @@ def scattered(report: Report) -> Sequence[Line]:
     """The lines again, in order."""
     lines: list[Line] = []
     for part in report.parts:
-        lines += [part.header, *part.clauses, *part.failures, *part.warnings, *part.stale, *part.kills]
+        lines += [part.header, *part.clauses, *part.failures, *part.warnings, *part.stale]
+        lines += [*part.scopes, *part.kills]
         lines += [part.conclusion] if part.conclusion is not None else []
     return [*lines, *([report.footer] if report.footer is not None else [])]

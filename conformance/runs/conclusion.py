@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
 from conformance.runs.request import ENGINES
 from conformance.runs.result import Result, failure_from_data
@@ -34,6 +35,8 @@ class Conclusion:
     steps: int
     seconds: float
     notes: dict[str, int]
+    scopes: list[dict[str, Any]]
+    """What was explored, as in the report."""
     errors: list[str]
     interrupted: bool
     exit: Exit
@@ -91,6 +94,7 @@ def conclude(
         steps=tally.steps,
         seconds=sum(result.seconds for result in results),
         notes=notes,
+        scopes=[seen for result in results for seen in result.scopes],
         errors=sorted(error for result in results for error in result.errors),
         interrupted=any(result.interrupted for result in results),
         exit=Exit.CONFORMS,

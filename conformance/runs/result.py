@@ -31,6 +31,8 @@ class Result:
     traces: int = 0
     seconds: float = 0.0
     notes: dict[str, int] = field(default_factory=dict)
+    scopes: list[dict[str, Any]] = field(default_factory=list)
+    """What was explored; see `reports.graph.tell`."""
     interrupted: bool = False
     errors: list[str] = field(default_factory=list)
     """One sentence each time the harness itself failed."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from conformance.candidates.load import Candidate, check_profile, load
 from conformance.engines import campaign, corpus, explore, interleave, machine
 from conformance.engines.context import Context
+from conformance.reports import graph
 from conformance.reports.story import tell
 from conformance.runs.describe import Described
 from conformance.runs.request import ENGINES, GATE_STEPS, Unit
@@ -69,6 +70,7 @@ def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> R
         traces=context.tally.traces,
         seconds=time.monotonic() - started,
         notes=context.notes,
+        scopes=[graph.tell(explored, of, profile) for explored in context.explored],
         interrupted=interrupted,
         errors=errors,
     )

@@ -164,16 +164,16 @@ def test_a_failure_that_does_not_show_again_is_inconclusive(capsys: pytest.Captu
 
 
 def test_a_report_follows_its_schema(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """Header, a line per clause, the failures with their traces, and the footer."""
+    """Header, a line per clause, the failures with their traces, what was explored, and the footer."""
     path = tmp_path / "report.jsonl"
 
     conformance(capsys, "run", "toy", "--candidate", "builtin:as-posted", "--report", f"json:{path}")
     read = lines(path)
 
-    assert [line["kind"] for line in read] == ["header", *["clause"] * 12, "failure", "conclusion", "footer"]
-    assert read[-3]["signature"] == "TOY-007:Take:view.held"
-    assert [step["op"] for step in read[-3]["trace"]["steps"]] == ["Put", "Put", "Take"]
-    assert Path(read[-3]["saved"]).is_file()
+    assert [line["kind"] for line in read] == ["header", *["clause"] * 12, "failure", "scope", "conclusion", "footer"]
+    assert read[-4]["signature"] == "TOY-007:Take:view.held"
+    assert [step["op"] for step in read[-4]["trace"]["steps"]] == ["Put", "Put", "Take"]
+    assert Path(read[-4]["saved"]).is_file()
     assert (read[-2]["exit"], read[-2]["complete"]) == (1, True)
     assert (read[-1]["exit"], read[-1]["interrupted"]) == (1, False)
 

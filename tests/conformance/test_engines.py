@@ -266,3 +266,21 @@ def test_a_failure_is_not_minimised_into_a_world_the_candidate_cannot_be_in() ->
 
     assert smallest.trace is not None
     assert smallest.trace.config == Config(size=3)
+
+
+def test_an_exploration_knows_its_graph() -> None:
+    """Every state with what was tried there, and which steps lead from one to another."""
+    given = context(Leaky)
+
+    explore.run(given)
+
+    (seen,) = given.explored
+    assert (len(seen.states), sum(s.tried for s in seen.states)) == (
+        given.notes["all: states"],
+        given.notes["all: transitions"],
+    )
+    assert all(s.tried == s.legal for s in seen.states)
+    assert [s.depth for s in seen.states if s.failed] == [2] * sum(s.failed > 0 for s in seen.states) != []
+    moved = sum(edge.steps for edge in seen.edges)
+    assert 0 < moved < sum(s.tried - s.failed for s in seen.states)
+    assert all(seen.states[edge.to].depth <= seen.states[edge.origin].depth + 1 for edge in seen.edges)

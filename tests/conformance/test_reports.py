@@ -14,9 +14,10 @@ import msgspec
 import pytest
 
 from conformance.candidates.load import Candidate
+from conformance.engines import explore
 from conformance.lockstep import run_trace
 from conformance.model.step import Fault, Parallel, Step
-from conformance.reports import forms, record, text
+from conformance.reports import forms, graph, record, text
 from conformance.reports import json as json_form
 from conformance.reports.story import tell
 from conformance.runs.result import failure_to_data
@@ -236,6 +237,26 @@ def test_what_is_no_report_is_refused(tmp_path: Path, text: str, said: str) -> N
 
     with pytest.raises(UsageError, match=f"^{path}: .*{said}"):
         json_form.read(path)
+
+
+def test_small_graphs_are_told_and_large_ones_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """States by what can be seen there; where there are too many to draw, figures by depth alone."""
+    given = toy.context(Leaky)
+    explore.run(given)
+
+    small = msgspec.convert(graph.tell(given.explored[0], TOY, "upstream"), record.ScopeExplored)
+    monkeypatch.setattr(graph, "SMALL", 3)
+    large = msgspec.convert(graph.tell(given.explored[0], TOY, "upstream"), record.ScopeExplored)
+
+    assert small.graph is not None
+    assert small.graph.states[0].seen == ()
+    first = small.graph.arrows[0]
+    assert small.graph.steps[first.step] == "put(value=0)"
+    assert "held = 1" in small.graph.states[first.to].seen
+    assert (large.graph, large.depths) == (None, small.depths)
+    assert [depth.states for depth in small.depths][:2] == [1, 2]
+    jsonschema.validate(json.loads(msgspec.json.encode(small)), SCHEMA)
+    jsonschema.validate(json.loads(msgspec.json.encode(large)), SCHEMA)
 
 
 def _full(_handle: int) -> None:
