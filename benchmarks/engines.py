@@ -28,7 +28,7 @@ from conformance.engines.context import Context
 from conformance.environment import uio_msi as environment
 from conformance.environment.door import Frame
 from conformance.model import uio_msi as model
-from conformance.specs import uio_msi as specs
+from conformance.specs.uio_msi.constants import EBADF, ERANGE
 from conformance.subsystem import subsystem
 
 EXAMPLES = 150
@@ -83,12 +83,12 @@ class Bare(RuleBasedStateMachine):
         fd = model.FIRST_FD + eventfd if eventfd in {0, 1} else -1 if eventfd == -1 else 2**31 - 1
         result = self.do(model.IrqSet(vector, fd))
         if vector >= VECTORS:
-            assert result == -specs.ERANGE
+            assert result == -ERANGE
         elif eventfd == -1:
             assert result == 0
             self.wired.pop(vector, None)
         elif eventfd == 99:
-            assert result == -specs.EBADF
+            assert result == -EBADF
         else:
             assert result == 0
             self.wired[vector] = eventfd

@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, assert_never
 
 from conformance.model.step import Outcome, Outcomes
-from conformance.specs import uio_msi as specs
 from conformance.specs.clause import Clause
-from conformance.specs.uio_msi import (
+from conformance.specs.uio_msi import Profile
+from conformance.specs.uio_msi import clauses as c
+from conformance.specs.uio_msi.constants import (
+    COMMAND_MASK,
     EACCES,
     EAGAIN,
     EBADF,
@@ -24,8 +26,14 @@ from conformance.specs.uio_msi import (
     ENOMEM,
     ENOSPC,
     ENOSYS,
+    EOPNOTSUPP,
     EPERM,
-    Profile,
+    ERANGE,
+    EVENTFD_MAX,
+    IRQ_SET_SIZE,
+    MAX_MSIX_VECTORS,
+    PAGE_SIZE,
+    UIO_MSI_IRQ_SET,
 )
 
 Errno = int
@@ -109,7 +117,7 @@ PIPE = -2
 
 PAGE = 0x1_0000
 """The one page of user memory that is mapped."""
-PAGE_END = PAGE + specs.PAGE_SIZE
+PAGE_END = PAGE + PAGE_SIZE
 
 
 # -- Operations
@@ -160,7 +168,7 @@ class CompatIrqSet:
 class RawIoctl:
     """An ioctl with any command and any pointer; `vector` and `fd` lie there as far as memory is mapped."""
 
-    cmd: int = specs.UIO_MSI_IRQ_SET
+    cmd: int = UIO_MSI_IRQ_SET
     """The system call keeps the low 32 bits."""
     pointer: int = PAGE
     vector: int = 0
@@ -171,7 +179,7 @@ class RawIoctl:
 class CompatIoctl:
     """The same by a 32-bit process."""
 
-    cmd: int = specs.UIO_MSI_IRQ_SET
+    cmd: int = UIO_MSI_IRQ_SET
     pointer: int = PAGE
     vector: int = 0
     fd: int = -1
@@ -258,7 +266,7 @@ class Flood:
 
     vector: int = 2**32 - 1
     fd: int = FIRST_FD
-    cmd: int = specs.UIO_MSI_IRQ_SET
+    cmd: int = UIO_MSI_IRQ_SET
     pointer: int = PAGE
     refusal: int = 0
     """What request_irq answers meanwhile; 0 where it is not what makes the ioctl bad."""
@@ -409,15 +417,15 @@ class View(NamedTuple):
 
 
 VIEW_CLAUSES: dict[str, Clause] = {
-    "leftovers": specs.FAILED_PROBE_LEAVES_NOTHING,
-    "registered": specs.PROBE_MEANS_REGISTERED,
-    "enabled": specs.FIRST_OPEN_ENABLES,
-    "actions": specs.NEVER_HALF_MAPPED,
-    "references": specs.ONE_REFERENCE_EACH,
-    "counters": specs.ONE_EVENT_ONE_SIGNAL,
-    "pending": specs.UNMAPPED_EVENT_HELD,
-    "masked": specs.INTX_MASKED_AND_SIGNALLED,
-    "lost": specs.MESSAGE_REWRITTEN,
+    "leftovers": c.FAILED_PROBE_LEAVES_NOTHING,
+    "registered": c.PROBE_MEANS_REGISTERED,
+    "enabled": c.FIRST_OPEN_ENABLES,
+    "actions": c.NEVER_HALF_MAPPED,
+    "references": c.ONE_REFERENCE_EACH,
+    "counters": c.ONE_EVENT_ONE_SIGNAL,
+    "pending": c.UNMAPPED_EVENT_HELD,
+    "masked": c.INTX_MASKED_AND_SIGNALLED,
+    "lost": c.MESSAGE_REWRITTEN,
 }
 
 NONE_LOST: frozenset[int] = frozenset()
@@ -425,7 +433,7 @@ NONE_LOST: frozenset[int] = frozenset()
 
 def number_of_vectors(config: Config) -> int:
     """max_vectors in the mode that the function's capabilities ask for (UIO-065)."""
-    return min(config.vectors, specs.MAX_MSIX_VECTORS) if config.vectors and not config.msix_broken else 1
+    return min(config.vectors, MAX_MSIX_VECTORS) if config.vectors and not config.msix_broken else 1
 
 
 def initial(config: Config, profile: Profile) -> State:
@@ -516,7 +524,7 @@ def _has_intx(state: State) -> bool:
 
 def _is_refused(state: State, op: Flood) -> bool:
     """Whether an ioctl changes nothing however often it is repeated."""
-    if op.cmd & specs.COMMAND_MASK != specs.UIO_MSI_IRQ_SET or not is_readable(op.pointer):
+    if op.cmd & COMMAND_MASK != UIO_MSI_IRQ_SET or not is_readable(op.pointer):
         return not op.refusal
     if op.vector >= state.limit or (op.fd >= 0 and eventfd_of(state, op.fd) < 0):
         return not op.refusal
@@ -550,7 +558,7 @@ def eventfd_of(state: State, fd: int) -> int:
 
 def is_readable(pointer: int) -> bool:
     """Whether all 8 bytes at a user pointer are mapped."""
-    return PAGE <= pointer <= PAGE_END - specs.IRQ_SET_SIZE
+    return PAGE <= pointer <= PAGE_END - IRQ_SET_SIZE
 
 
 # -- The operations
@@ -568,9 +576,9 @@ def step(state: State, op: Operation, answers: Answers, profile: Profile) -> Out
         case RawIoctl():
             return raw_ioctl(state, op, answers, profile)
         case CompatIoctl():
-            return _because(raw_ioctl(state, op, answers, profile), specs.COMPAT_IDENTICAL)
+            return _because(raw_ioctl(state, op, answers, profile), c.COMPAT_IDENTICAL)
         case CompatIrqSet(vector, fd):
-            return _because(irq_set(state, vector, fd, answers, profile), specs.COMPAT_IDENTICAL)
+            return _because(irq_set(state, vector, fd, answers, profile), c.COMPAT_IDENTICAL)
         case Open():
             return open_device(state, op, answers, profile)
         case Close():
@@ -589,17 +597,17 @@ def step(state: State, op: Operation, answers: Answers, profile: Profile) -> Out
             return write(state, op, profile)
         case CloseFd(fd):
             was_open = state.fds[fd - FIRST_FD] != CLOSED
-            return Outcome(_with_fd(state, fd, CLOSED), 0 if was_open else -EBADF, specs.CLOSED_FD_STILL_SIGNALLED)
+            return Outcome(_with_fd(state, fd, CLOSED), 0 if was_open else -EBADF, c.CLOSED_FD_STILL_SIGNALLED)
         case ReuseFd():
             named = PIPE if op.pipe else len(state.config.eventfds)
-            return Outcome(_with_fd(state, op.fd, named), 0, specs.FD_NAMES_OBJECT)
+            return Outcome(_with_fd(state, op.fd, named), 0, c.FD_NAMES_OBJECT)
         case ReadEventfd():
             return read_eventfd(state, op)
         case DeviceReset():
             lost = frozenset(range(state.limit))
-            return Outcome(state._replace(lost=lost, was_reset=True), 0, specs.MESSAGE_REWRITTEN)
+            return Outcome(state._replace(lost=lost, was_reset=True), 0, c.MESSAGE_REWRITTEN)
         case ListInterrupts():
-            return Outcome(state, 0, specs.MEMORY_SAFE)
+            return Outcome(state, 0, c.MEMORY_SAFE)
         case Flood():
             return flood(state, op, answers, profile)
         case _:
@@ -619,21 +627,21 @@ def probe(state: State, answers: Answers, profile: Profile) -> Outcomes:
     config = state.config
     refusals: dict[int, Clause] = {}
     for errno in _probe_refusals(answers, profile):
-        refusals.setdefault(errno, specs.PROBE_FORWARDS_ERRNO)
+        refusals.setdefault(errno, c.PROBE_FORWARDS_ERRNO)
     if not config.vectors and not config.intx:
-        refusals.setdefault(-EINVAL, specs.NO_USABLE_INTERRUPT)
-        refusals.setdefault(-ENODEV, specs.NO_USABLE_INTERRUPT)
+        refusals.setdefault(-EINVAL, c.NO_USABLE_INTERRUPT)
+        refusals.setdefault(-ENODEV, c.NO_USABLE_INTERRUPT)
     if config.bridge:
-        refusals.setdefault(-ENODEV, specs.BRIDGES_REFUSED)
+        refusals.setdefault(-ENODEV, c.BRIDGES_REFUSED)
     if config.msix_broken and answers == NOTHING_REFUSED:
         return _probe_of_broken_msix(state)
     refused = tuple(
-        Outcome(state, errno, because, effect=specs.FAILED_PROBE_LEAVES_NOTHING) for errno, because in refusals.items()
+        Outcome(state, errno, because, effect=c.FAILED_PROBE_LEAVES_NOTHING) for errno, because in refusals.items()
     )
     if not refused:
         return _bound(state)
-    if list(refusals.values()) == [specs.BRIDGES_REFUSED]:
-        return (*refused, replace(_bound(state), breaches=(specs.BRIDGES_REFUSED,)))
+    if list(refusals.values()) == [c.BRIDGES_REFUSED]:
+        return (*refused, replace(_bound(state), breaches=(c.BRIDGES_REFUSED,)))
     return refused
 
 
@@ -649,23 +657,23 @@ def _probe_refusals(answers: Answers, profile: Profile) -> tuple[Errno, ...]:
 def _probe_of_broken_msix(state: State) -> Outcomes:
     """MSI-X is there and cannot be enabled: fall back, or fail; which of the two the first open shows."""
     refused = tuple(
-        Outcome(state, errno, specs.UNUSABLE_MSIX, effect=specs.FAILED_PROBE_LEAVES_NOTHING)
+        Outcome(state, errno, c.UNUSABLE_MSIX, effect=c.FAILED_PROBE_LEAVES_NOTHING)
         for errno in (-EINVAL, -ENODEV, -ENOSPC)
     )
-    return (replace(_bound(state), also=(specs.UNUSABLE_MSIX,)), *refused)
+    return (replace(_bound(state), also=(c.UNUSABLE_MSIX,)), *refused)
 
 
 def _bound(state: State) -> Outcome:
     config = state.config
-    also: tuple[Clause, ...] = (specs.PROBE_MEANS_REGISTERED,)
+    also: tuple[Clause, ...] = (c.PROBE_MEANS_REGISTERED,)
     if not config.vectors:
-        also = (*also, specs.INTX_FALLBACK)
+        also = (*also, c.INTX_FALLBACK)
     if not any(bar.start and bar.size and not bar.io for bar in config.bars):
-        also = (*also, specs.PORT_ONLY_DEVICES)
+        also = (*also, c.PORT_ONLY_DEVICES)
     if state.past == "used":
-        also = (*also, specs.PROBED_AGAIN)
+        also = (*also, c.PROBED_AGAIN)
     bound = state._replace(life="bound", past="new")
-    return Outcome(bound, 0, also[-1], specs.PROBED_AGAIN if state.past == "used" else None, also[:-1])
+    return Outcome(bound, 0, also[-1], c.PROBED_AGAIN if state.past == "used" else None, also[:-1])
 
 
 def remove(state: State, profile: Profile) -> Outcomes:
@@ -674,9 +682,9 @@ def remove(state: State, profile: Profile) -> Outcomes:
     torn = _torn_down(state, profile)._replace(limit=number_of_vectors(state.config))
     msix = None if state.config.msix_broken else state.msix
     if state.opens:
-        gone, because = torn._replace(life="gone", msix=msix, past="new"), specs.REMOVE_WHILE_OPEN
+        gone, because = torn._replace(life="gone", msix=msix, past="new"), c.REMOVE_WHILE_OPEN
     else:
-        gone, because = torn._replace(life="unbound", msix=msix, past="used"), specs.REMOVE_LEAVES_NOTHING
+        gone, because = torn._replace(life="unbound", msix=msix, past="used"), c.REMOVE_LEAVES_NOTHING
     return tuple(Outcome(left, 0, because, effect=because) for left in _masked_or_not(gone))
 
 
@@ -699,16 +707,15 @@ def open_device(state: State, op: Open, answers: Answers, profile: Profile) -> O
     Source: uio_msi as posted, uio_msi_open; drivers/uio/uio.c uio_open.
     """
     if state.life != "bound":
-        return _refusals(state, (-ENODEV, -EINVAL), specs.PROBE_MEANS_REGISTERED)
+        return _refusals(state, (-ENODEV, -EINVAL), c.PROBE_MEANS_REGISTERED)
     opened = _opened(state, answers, profile)
     if op.rawio:
         return opened
     denied = [
-        Outcome(state, errno, specs.OPEN_IS_PRIVILEGED, effect=specs.FAILED_OPEN_NOT_COUNTED)
-        for errno in (-EPERM, -EACCES)
+        Outcome(state, errno, c.OPEN_IS_PRIVILEGED, effect=c.FAILED_OPEN_NOT_COUNTED) for errno in (-EPERM, -EACCES)
     ]
     tolerated = (
-        replace(o, breaches=(*o.breaches, specs.OPEN_IS_PRIVILEGED)) if o.result == 0 else o for o in _outcomes(opened)
+        replace(o, breaches=(*o.breaches, c.OPEN_IS_PRIVILEGED)) if o.result == 0 else o for o in _outcomes(opened)
     )
     return (*denied, *tolerated)
 
@@ -717,21 +724,21 @@ def _opened(state: State, answers: Answers, profile: Profile) -> Outcomes:
     more = state._replace(opens=state.opens + 1, past="new")
     refused = state if state.opens else state._replace(past="refused")
     if answers.kzalloc or answers.kcalloc or answers.kasprintf:
-        return Outcome(refused, -ENOMEM, specs.FAILED_OPEN_NOT_COUNTED, effect=specs.FAILED_OPEN_NOT_COUNTED)
+        return Outcome(refused, -ENOMEM, c.FAILED_OPEN_NOT_COUNTED, effect=c.FAILED_OPEN_NOT_COUNTED)
     if state.config.msix_broken and state.msix is not False:
-        useless = Outcome(refused._replace(msix=True), -EINVAL, specs.UNUSABLE_MSIX, breaches=(specs.UNUSABLE_MSIX,))
-        fallen = Outcome(more._replace(msix=False), 0, specs.UNUSABLE_MSIX)
+        useless = Outcome(refused._replace(msix=True), -EINVAL, c.UNUSABLE_MSIX, breaches=(c.UNUSABLE_MSIX,))
+        fallen = Outcome(more._replace(msix=False), 0, c.UNUSABLE_MSIX)
         return useless if state.msix or not state.config.intx else (fallen, useless)
     because = _OPENED_AFTER[state.past]
     if not state.msix:
-        return Outcome(more, 0, specs.INTX_FALLBACK if because is specs.FIRST_OPEN_ENABLES else because)
+        return Outcome(more, 0, c.INTX_FALLBACK if because is c.FIRST_OPEN_ENABLES else because)
     if state.opens:
-        return Outcome(more, 0, because, effect=specs.FIRST_OPEN_ENABLES)
+        return Outcome(more, 0, because, effect=c.FIRST_OPEN_ENABLES)
     had, full = answers.pci_enable_msix, number_of_vectors(state.config)
     if had < 0:
-        effect = specs.FAILED_OPEN_NOT_COUNTED
-        given_up = Outcome(refused, had, specs.ENABLE_ERRNO_FORWARDED, effect, also=(specs.OPEN_NEVER_POSITIVE, effect))
-        return (given_up, *_with_fewer(more, full, specs.ENABLE_ERRNO_FORWARDED))
+        effect = c.FAILED_OPEN_NOT_COUNTED
+        given_up = Outcome(refused, had, c.ENABLE_ERRNO_FORWARDED, effect, also=(c.OPEN_NEVER_POSITIVE, effect))
+        return (given_up, *_with_fewer(more, full, c.ENABLE_ERRNO_FORWARDED))
     if had > 0:
         return _short_of_vectors(refused, more, had, profile)
     if state.limit < full:
@@ -743,9 +750,9 @@ def _opened(state: State, answers: Answers, profile: Profile) -> Outcomes:
 
 
 _OPENED_AFTER: dict[Past, Clause] = {
-    "new": specs.FIRST_OPEN_ENABLES,
-    "used": specs.REOPEN_STARTS_CLEAN,
-    "refused": specs.FAILED_OPEN_NOT_COUNTED,
+    "new": c.FIRST_OPEN_ENABLES,
+    "used": c.REOPEN_STARTS_CLEAN,
+    "refused": c.FAILED_OPEN_NOT_COUNTED,
 }
 """What an open that succeeds shows, by what came before it."""
 
@@ -755,19 +762,19 @@ def _short_of_vectors(state: State, more: State, had: int, profile: Profile) -> 
 
     Another errno breaks UIO-050, except where any that is like -ENOSPC will do.
     """
-    because, effect, also = specs.OPEN_NEVER_POSITIVE, specs.FAILED_OPEN_NOT_COUNTED, (specs.SHORT_OF_VECTORS,)
+    because, effect, also = c.OPEN_NEVER_POSITIVE, c.FAILED_OPEN_NOT_COUNTED, (c.SHORT_OF_VECTORS,)
     refused = Outcome(state, -ENOSPC, because, effect, also)
     breaches = () if profile.short_enable == "negative" else also
     others = (Outcome(state, errno, because, effect, breaches=breaches) for errno in _LIKE_ENOSPC)
     return (refused, *_with_fewer(more, had, because), *others)
 
 
-_LIKE_ENOSPC = (-ENOMEM, -EBUSY, -EINVAL, -EIO, -ENODEV, -EAGAIN, -specs.ERANGE)
+_LIKE_ENOSPC = (-ENOMEM, -EBUSY, -EINVAL, -EIO, -ENODEV, -EAGAIN, -ERANGE)
 
 
 def _with_fewer(opened: State, most: int, because: Clause) -> tuple[Outcome, ...]:
     """Enabled at a further attempt, with some number of vectors; the view tells how many."""
-    return tuple(Outcome(_resized(opened, count), 0, because, specs.SHORT_OF_VECTORS) for count in range(most, 0, -1))
+    return tuple(Outcome(_resized(opened, count), 0, because, c.SHORT_OF_VECTORS) for count in range(most, 0, -1))
 
 
 def _resized(state: State, limit: int) -> State:
@@ -784,14 +791,12 @@ def close_device(state: State, profile: Profile) -> Outcomes:
     if state.life == "gone":
         life: Life = "gone" if opens else "unbound"
         old_core = profile.core == "4.1" or state.config.core_41
-        because = specs.CLOSE_AFTER_REMOVE if old_core else specs.RELEASE_RETURNS_ZERO
+        because = c.CLOSE_AFTER_REMOVE if old_core else c.RELEASE_RETURNS_ZERO
         return Outcome(state._replace(opens=opens, life=life, past="new" if opens else "used"), 0, because, because)
     if opens:
-        return Outcome(state._replace(opens=opens), 0, specs.RELEASE_RETURNS_ZERO, specs.RELEASE_WITH_OTHERS)
+        return Outcome(state._replace(opens=opens), 0, c.RELEASE_RETURNS_ZERO, c.RELEASE_WITH_OTHERS)
     closed = _torn_down(state, profile)._replace(opens=0, past="used")
-    return tuple(
-        Outcome(left, 0, specs.RELEASE_RETURNS_ZERO, specs.LAST_RELEASE_TEARS_DOWN) for left in _masked_or_not(closed)
-    )
+    return tuple(Outcome(left, 0, c.RELEASE_RETURNS_ZERO, c.LAST_RELEASE_TEARS_DOWN) for left in _masked_or_not(closed))
 
 
 def _torn_down(state: State, profile: Profile) -> State:
@@ -814,30 +819,30 @@ def raw_ioctl(state: State, op: RawIoctl | CompatIoctl, answers: Answers, profil
     """
     if state.life == "gone":
         return _after_remove(state)
-    cmd = op.cmd & specs.COMMAND_MASK
-    if cmd != specs.UIO_MSI_IRQ_SET:
-        clause = specs.UNKNOWN_COMMAND
+    cmd = op.cmd & COMMAND_MASK
+    if cmd != UIO_MSI_IRQ_SET:
+        clause = c.UNKNOWN_COMMAND
         if not is_readable(op.pointer):
-            clause = specs.UNKNOWN_IGNORES_ARGUMENT
-        elif cmd & 0xFFFF == specs.UIO_MSI_IRQ_SET & 0xFFFF:
-            clause = specs.WHOLE_COMMAND_COMPARED
-        return Outcome(state, profile.unknown_cmd, clause, clause, also=(specs.UNKNOWN_COMMAND, specs.ORDER_OF_CHECKS))
+            clause = c.UNKNOWN_IGNORES_ARGUMENT
+        elif cmd & 0xFFFF == UIO_MSI_IRQ_SET & 0xFFFF:
+            clause = c.WHOLE_COMMAND_COMPARED
+        return Outcome(state, profile.unknown_cmd, clause, clause, also=(c.UNKNOWN_COMMAND, c.ORDER_OF_CHECKS))
     if not is_readable(op.pointer):
-        refused = Outcome(state, -EFAULT, specs.BAD_POINTER, specs.BAD_POINTER, also=(specs.ORDER_OF_CHECKS,))
+        refused = Outcome(state, -EFAULT, c.BAD_POINTER, c.BAD_POINTER, also=(c.ORDER_OF_CHECKS,))
         return (refused, _out_of_memory(state)) if _lacks_memory(answers) else refused
     outcomes = irq_set(state, op.vector, op.fd, answers, profile)
     if op.pointer == PAGE:
         return outcomes
-    return _because(outcomes, specs.ARGUMENT_IS_EIGHT_BYTES)
+    return _because(outcomes, c.ARGUMENT_IS_EIGHT_BYTES)
 
 
 def flood(state: State, op: Flood, answers: Answers, profile: Profile) -> Outcomes:
     """So many bad ioctls: the first decides, the others change nothing any more (UIO-087 looks at the log)."""
     refused = replace(answers, request_irq=op.refusal) if op.refusal else answers
     outcomes = raw_ioctl(state, RawIoctl(op.cmd, op.pointer, op.vector, op.fd), refused, profile)
-    if op.cmd & specs.COMMAND_MASK != specs.UIO_MSI_IRQ_SET or not is_readable(op.pointer) or op.vector < state.limit:
+    if op.cmd & COMMAND_MASK != UIO_MSI_IRQ_SET or not is_readable(op.pointer) or op.vector < state.limit:
         return outcomes
-    return _because(outcomes, specs.NO_SUCH_VECTOR)
+    return _because(outcomes, c.NO_SUCH_VECTOR)
 
 
 def irq_set(state: State, vector: int, fd: int, answers: Answers, profile: Profile) -> Outcomes:
@@ -858,30 +863,30 @@ def irq_set(state: State, vector: int, fd: int, answers: Answers, profile: Profi
     if _lacks_memory(answers):
         return _no_memory(state, vector, fd, answers, profile)
     if answers.copy_from_user:
-        return Outcome(state, -EFAULT, specs.BAD_POINTER, specs.BAD_POINTER)
+        return Outcome(state, -EFAULT, c.BAD_POINTER, c.BAD_POINTER)
     if vector >= state.limit:
         also = _ORDER if fd < 0 or eventfd_of(state, fd) < 0 else ()
         return Outcome(
             state,
             profile.vec_oob,
-            specs.NUMBER_OF_VECTORS if vector <= state.config.vectors else specs.NO_SUCH_VECTOR,
-            specs.NO_SUCH_VECTOR_TOUCHES_NOTHING,
-            (specs.NO_SUCH_VECTOR, *also),
+            c.NUMBER_OF_VECTORS if vector <= state.config.vectors else c.NO_SUCH_VECTOR,
+            c.NO_SUCH_VECTOR_TOUCHES_NOTHING,
+            (c.NO_SUCH_VECTOR, *also),
         )
     old = state.wired[vector]
     if fd < 0:
         if old is None:
-            because = specs.DETACHING_TWICE_IS_FINE if fd == -1 else specs.ANY_NEGATIVE_DETACHES
-            return Outcome(state, 0, because, specs.DETACHING_TWICE_IS_FINE)
-        because = specs.MINUS_ONE_DETACHES if fd == -1 else specs.ANY_NEGATIVE_DETACHES
-        return Outcome(_unmapped(state, vector, profile), 0, because, specs.SILENT_AFTER_DETACH)
+            because = c.DETACHING_TWICE_IS_FINE if fd == -1 else c.ANY_NEGATIVE_DETACHES
+            return Outcome(state, 0, because, c.DETACHING_TWICE_IS_FINE)
+        because = c.MINUS_ONE_DETACHES if fd == -1 else c.ANY_NEGATIVE_DETACHES
+        return Outcome(_unmapped(state, vector, profile), 0, because, c.SILENT_AFTER_DETACH)
     found = eventfd_of(state, fd)
     refusal = found if found < 0 else answers.eventfd_ctx_fdget
     if refusal:
         return _bad_fd(state, vector, refusal, profile)
     refusal = answers.request_irq
     if refusal:
-        return _request_refused(state, vector, refusal, specs.REQUEST_ERRNO_FORWARDED, profile)
+        return _request_refused(state, vector, refusal, c.REQUEST_ERRNO_FORWARDED, profile)
     return _mapped(state, vector, found, profile)
 
 
@@ -891,7 +896,7 @@ def _no_memory(state: State, vector: int, fd: int, answers: Answers, profile: Pr
     otherwise = _outcomes(irq_set(state, vector, fd, rest, profile))
     if vector >= state.limit or fd < 0:
         return (*otherwise, _out_of_memory(state))
-    refused = _request_refused(state, vector, -ENOMEM, specs.NEVER_HALF_MAPPED, profile)
+    refused = _request_refused(state, vector, -ENOMEM, c.NEVER_HALF_MAPPED, profile)
     return (*_outcomes(refused), _out_of_memory(state), *otherwise)
 
 
@@ -901,24 +906,24 @@ def _lacks_memory(answers: Answers) -> bool:
 
 def _out_of_memory(state: State) -> Outcome:
     """The ioctl ended at an allocation, before it did anything."""
-    return Outcome(state, -ENOMEM, specs.NEVER_HALF_MAPPED, specs.NEVER_HALF_MAPPED)
+    return Outcome(state, -ENOMEM, c.NEVER_HALF_MAPPED, c.NEVER_HALF_MAPPED)
 
 
-_ORDER = (specs.ORDER_OF_CHECKS,)
+_ORDER = (c.ORDER_OF_CHECKS,)
 
 
 def _bad_fd(state: State, vector: int, refusal: Errno, profile: Profile) -> Outcomes:
     if state.wired[vector] is None:
-        return Outcome(state, refusal, specs.BAD_FD, specs.OTHER_VECTORS_UNTOUCHED)
+        return Outcome(state, refusal, c.BAD_FD, c.OTHER_VECTORS_UNTOUCHED)
     if profile.bad_fd_replace == "lose":
-        return Outcome(_unmapped(state, vector, profile), refusal, specs.BAD_FD)
-    kept = Outcome(state, refusal, specs.BAD_FD, also=(specs.BAD_FD_KEEPS_OLD, specs.OTHER_VECTORS_UNTOUCHED))
-    lost = Outcome(_unmapped(state, vector, profile), refusal, specs.BAD_FD, breaches=(specs.BAD_FD_KEEPS_OLD,))
+        return Outcome(_unmapped(state, vector, profile), refusal, c.BAD_FD)
+    kept = Outcome(state, refusal, c.BAD_FD, also=(c.BAD_FD_KEEPS_OLD, c.OTHER_VECTORS_UNTOUCHED))
+    lost = Outcome(_unmapped(state, vector, profile), refusal, c.BAD_FD, breaches=(c.BAD_FD_KEEPS_OLD,))
     return (kept, lost)
 
 
 def _request_refused(state: State, vector: int, refusal: Errno, because: Clause, profile: Profile) -> Outcomes:
-    also, effect = (specs.OTHER_VECTORS_UNTOUCHED,), specs.NEVER_HALF_MAPPED
+    also, effect = (c.OTHER_VECTORS_UNTOUCHED,), c.NEVER_HALF_MAPPED
     lost = Outcome(_unmapped(state, vector, profile), refusal, because, effect, also)
     if state.wired[vector] is None or profile.irq_fail_replace == "lose":
         return lost
@@ -936,24 +941,24 @@ def _mapped(state: State, vector: int, eventfd: int, profile: Profile) -> Outcom
     """The set succeeded: what the hardware held back reaches the new eventfd at once."""
     wired = state.wired
     old = wired[vector]
-    effect = specs.FD_NAMES_OBJECT if old is None else specs.SAME_AGAIN if old == eventfd else specs.REPLACING
+    effect = c.FD_NAMES_OBJECT if old is None else c.SAME_AGAIN if old == eventfd else c.REPLACING
     also: tuple[Clause, ...] = ()
     if eventfd in wired and old != eventfd:
-        also = (specs.SHARED_EVENTFD,)
+        also = (c.SHARED_EVENTFD,)
     if old is not None and state.opens > 1:
-        also = (*also, specs.SHARED_TABLE)
+        also = (*also, c.SHARED_TABLE)
     now = (*wired[:vector], eventfd, *wired[vector + 1 :])
     if not state.msix:
         return _mapped_intx(state, now, eventfd, also, effect, profile)
     counters, pending = state.counters, state.pending
     if pending[vector]:
-        effect = specs.HELD_EVENT_DELIVERED_ONCE
+        effect = c.HELD_EVENT_DELIVERED_ONCE
         pending = (*pending[:vector], False, *pending[vector + 1 :])
         if vector not in state.lost:
             counters = _signalled(counters, eventfd)
     mapped = State(*state[:6], now, pending, state.lost, counters, *state[10:])
     if vector not in state.lost:
-        plain = Outcome(mapped, 0, specs.SET_RETURNS_ZERO, effect, also)
+        plain = Outcome(mapped, 0, c.SET_RETURNS_ZERO, effect, also)
         if not state.was_reset or old is not None:
             return plain
         # A set that was undone before anybody looked may have left the message as the reset did.
@@ -967,14 +972,14 @@ def _mapped_after_reset(state: State, mapped: State, vector: int, eventfd: int, 
     repaired = mapped._replace(lost=state.lost - {vector})
     if state.pending[vector]:
         repaired = repaired._replace(counters=_signalled(mapped.counters, eventfd))
-    breaches = (specs.MESSAGE_REWRITTEN,) if state.wired[vector] is None else ()
-    early = Outcome(repaired, 0, specs.SET_RETURNS_ZERO, effect, also=(specs.MESSAGE_REWRITTEN,))
-    never = Outcome(mapped, 0, specs.SET_RETURNS_ZERO, effect, breaches=breaches)
+    breaches = (c.MESSAGE_REWRITTEN,) if state.wired[vector] is None else ()
+    early = Outcome(repaired, 0, c.SET_RETURNS_ZERO, effect, also=(c.MESSAGE_REWRITTEN,))
+    never = Outcome(mapped, 0, c.SET_RETURNS_ZERO, effect, breaches=breaches)
     if not state.pending[vector]:
         return (early, never)
     # Written again after the vector was unmasked: the held event is lost.
     late = mapped._replace(lost=repaired.lost)
-    return (early, never, Outcome(late, 0, specs.SET_RETURNS_ZERO, effect, breaches=(specs.MESSAGE_REWRITTEN,)))
+    return (early, never, Outcome(late, 0, c.SET_RETURNS_ZERO, effect, breaches=(c.MESSAGE_REWRITTEN,)))
 
 
 def _mapped_intx(
@@ -985,17 +990,17 @@ def _mapped_intx(
     if state.user_unmasks and state.masked and state.wired[0] is None:
         # Nobody must unmask here, and who does so for a fresh user does what he should (UIO-084).
         unmasked = _mapped_intx(state._replace(masked=False), now, eventfd, also, effect, profile)
-        left = Outcome(state._replace(wired=now), 0, specs.SET_RETURNS_ZERO, effect, also)
+        left = Outcome(state._replace(wired=now), 0, c.SET_RETURNS_ZERO, effect, also)
         return (left, *_outcomes(unmasked))
     if policy == "set" or (policy == "explicit" and state.wired[0] is None):
         masked = False
-        also = (*also, specs.INTX_UNMASK, specs.INTX_LEFT_AS_FOUND)
+        also = (*also, c.INTX_UNMASK, c.INTX_LEFT_AS_FOUND)
     else:
         masked = state.masked
     if not state.asserted or masked:
-        return Outcome(state._replace(wired=now, masked=masked), 0, specs.SET_RETURNS_ZERO, effect, also)
+        return Outcome(state._replace(wired=now, masked=masked), 0, c.SET_RETURNS_ZERO, effect, also)
     once = state._replace(wired=now, masked=True, counters=_signalled(state.counters, eventfd))
-    signalled = Outcome(once, 0, specs.SET_RETURNS_ZERO, specs.INTX_UNMASK, also)
+    signalled = Outcome(once, 0, c.SET_RETURNS_ZERO, c.INTX_UNMASK, also)
     old = state.wired[0]
     if policy == "user" or old == eventfd:
         return signalled
@@ -1004,15 +1009,15 @@ def _mapped_intx(
         # never go down, so this explains nothing where the assertion came before.
         moved = (*once.counters[:old], max(once.counters[old] - 1, 0), *once.counters[old + 1 :])
         raced = once._replace(counters=_signalled(moved, eventfd))
-        outcomes = (signalled, Outcome(raced, 0, specs.SET_RETURNS_ZERO, specs.INTX_UNMASK, also))
-        if once.counters[old] < specs.EVENTFD_MAX:
+        outcomes = (signalled, Outcome(raced, 0, c.SET_RETURNS_ZERO, c.INTX_UNMASK, also))
+        if once.counters[old] < EVENTFD_MAX:
             return outcomes
         # The old eventfd is full: the signal that moved may never have shown there.
         full = once._replace(counters=_signalled(once.counters, eventfd))
-        return (*outcomes, Outcome(full, 0, specs.SET_RETURNS_ZERO, specs.INTX_UNMASK, also))
+        return (*outcomes, Outcome(full, 0, c.SET_RETURNS_ZERO, c.INTX_UNMASK, also))
     # A driver that unmasks after request_irq, inside which the handler has already signalled, is told again.
     twice = once._replace(counters=_signalled(once.counters, eventfd))
-    return (signalled, Outcome(twice, 0, specs.SET_RETURNS_ZERO, specs.INTX_UNMASK, also))
+    return (signalled, Outcome(twice, 0, c.SET_RETURNS_ZERO, c.INTX_UNMASK, also))
 
 
 def _unmapped(state: State, vector: int, profile: Profile) -> State:
@@ -1033,7 +1038,7 @@ def _unmasked(state: State) -> State:
 
 def _after_remove(state: State) -> Outcomes:
     """The core answers; which of its errnos depends on its version."""
-    return _refusals(state, (-ENODEV, -EIO, -EINVAL), specs.MEMORY_SAFE)
+    return _refusals(state, (-ENODEV, -EIO, -EINVAL), c.MEMORY_SAFE)
 
 
 def raise_vector(state: State, vector: int) -> Outcome:
@@ -1046,33 +1051,33 @@ def raise_vector(state: State, vector: int) -> Outcome:
     Source: uio_msi as posted, uio_msi_irqhandler; PCI Local Bus 3.0, 6.8.2.
     """
     if not state.msix or not state.opens or state.life != "bound":
-        return Outcome(state, 0, specs.SILENT_AFTER_RELEASE, specs.SILENT_AFTER_RELEASE)
+        return Outcome(state, 0, c.SILENT_AFTER_RELEASE, c.SILENT_AFTER_RELEASE)
     eventfd = state.wired[vector]
     if eventfd is None:
         pending = state.pending
         held = (*pending[:vector], True, *pending[vector + 1 :])
-        return Outcome(State(*state[:7], held, *state[8:]), 0, specs.UNMAPPED_EVENT_HELD, specs.UNMAPPED_EVENT_HELD)
+        return Outcome(State(*state[:7], held, *state[8:]), 0, c.UNMAPPED_EVENT_HELD, c.UNMAPPED_EVENT_HELD)
     if vector in state.lost:
-        return Outcome(state, 0, specs.MESSAGE_REWRITTEN)
+        return Outcome(state, 0, c.MESSAGE_REWRITTEN)
     counters = state.counters
     after = State(*state[:9], _signalled(counters, eventfd), *state[10:])
-    return Outcome(after, 0, specs.ONE_EVENT_ONE_SIGNAL, None, _delivered(state, eventfd))
+    return Outcome(after, 0, c.ONE_EVENT_ONE_SIGNAL, None, _delivered(state, eventfd))
 
 
 def raise_many(state: State, op: RaiseMany) -> Outcome:
     """So many events: a mapped eventfd gains as many, until it saturates (UIO-035); one is held, or none."""
     outcome = raise_vector(state, op.vector)
-    if outcome.because is not specs.ONE_EVENT_ONE_SIGNAL:
+    if outcome.because is not c.ONE_EVENT_ONE_SIGNAL:
         return outcome
     eventfd = state.wired[op.vector]
     assert eventfd is not None
     counters = state.counters
-    count = min(counters[eventfd] + op.count, specs.EVENTFD_MAX)
+    count = min(counters[eventfd] + op.count, EVENTFD_MAX)
     after = state._replace(counters=(*counters[:eventfd], count, *counters[eventfd + 1 :]))
-    return Outcome(after, 0, specs.EVENTS_ADD_UP, specs.EVENTS_ADD_UP, (*outcome.also, specs.ONE_EVENT_ONE_SIGNAL))
+    return Outcome(after, 0, c.EVENTS_ADD_UP, c.EVENTS_ADD_UP, (*outcome.also, c.ONE_EVENT_ONE_SIGNAL))
 
 
-_DELIVERED = (specs.MSIX_HANDLED, specs.EVENTS_ADD_UP, specs.HANDLERS_DO_NOT_SLEEP)
+_DELIVERED = (c.MSIX_HANDLED, c.EVENTS_ADD_UP, c.HANDLERS_DO_NOT_SLEEP)
 
 
 def _delivered(state: State, eventfd: int) -> tuple[Clause, ...]:
@@ -1080,20 +1085,20 @@ def _delivered(state: State, eventfd: int) -> tuple[Clause, ...]:
     also: tuple[Clause, ...] = _DELIVERED
     before = state.counters[eventfd]
     if before:
-        also = (*also, specs.SATURATION_DROPS if before == specs.EVENTFD_MAX else specs.COUNTER_PRESERVED)
+        also = (*also, c.SATURATION_DROPS if before == EVENTFD_MAX else c.COUNTER_PRESERVED)
     if eventfd not in state.fds:
-        also = (*also, specs.CLOSED_FD_STILL_SIGNALLED)
+        also = (*also, c.CLOSED_FD_STILL_SIGNALLED)
     if eventfd < len(state.config.eventfds):
         kind = state.config.eventfds[eventfd]
         if kind.semaphore or not kind.nonblock:
-            also = (*also, specs.FLAGS_DO_NOT_MATTER)
+            also = (*also, c.FLAGS_DO_NOT_MATTER)
     return also
 
 
 def _signalled(counters: tuple[int, ...], eventfd: int) -> tuple[int, ...]:
     """Counters after one signal, saturating."""
     count = counters[eventfd]
-    if count == specs.EVENTFD_MAX:
+    if count == EVENTFD_MAX:
         return counters
     return (*counters[:eventfd], count + 1, *counters[eventfd + 1 :])
 
@@ -1103,19 +1108,17 @@ def set_intx(state: State, op: SetIntx) -> Outcome:
     now = state._replace(asserted=op.level)
     wired = state.wired[0]
     if not op.level or state.asserted or state.masked or wired is None:
-        silent = specs.INTX_NO_SECOND_SIGNAL if state.masked and wired is not None else specs.SILENT_AFTER_RELEASE
+        silent = c.INTX_NO_SECOND_SIGNAL if state.masked and wired is not None else c.SILENT_AFTER_RELEASE
         return Outcome(now, 0, silent, silent)
     now = now._replace(counters=_signalled(state.counters, wired), masked=True)
-    return Outcome(
-        now, 0, specs.INTX_MASKED_AND_SIGNALLED, specs.INTX_MASKED_AND_SIGNALLED, _delivered(state, wired)[1:]
-    )
+    return Outcome(now, 0, c.INTX_MASKED_AND_SIGNALLED, c.INTX_MASKED_AND_SIGNALLED, _delivered(state, wired)[1:])
 
 
 def other_interrupt(state: State) -> Outcome:
     """Our handler is called for another device's interrupt: never a signal (UIO-080, UIO-082)."""
     if state.wired[0] is None:
-        return Outcome(state, 0, specs.SILENT_AFTER_DETACH, specs.SILENT_AFTER_DETACH)
-    clause = specs.INTX_NO_SECOND_SIGNAL if state.asserted else specs.INTX_NOT_OURS
+        return Outcome(state, 0, c.SILENT_AFTER_DETACH, c.SILENT_AFTER_DETACH)
+    clause = c.INTX_NO_SECOND_SIGNAL if state.asserted else c.INTX_NOT_OURS
     return Outcome(state, 0, clause, clause)
 
 
@@ -1125,10 +1128,10 @@ def config_intx(state: State, op: ConfigIntx, profile: Profile) -> Outcome:
     Where only user space unmasks, a level still asserted signals once more (UIO-083).
     """
     if state.msix or profile.intx_unmask != "user":
-        return Outcome(state, 0, specs.INTX_LEFT_AS_FOUND)
+        return Outcome(state, 0, c.INTX_LEFT_AS_FOUND)
     if op.disable:
-        return Outcome(state._replace(masked=True), 0, specs.INTX_UNMASK)
-    return Outcome(_unmasked(state), 0, specs.INTX_UNMASK, specs.INTX_UNMASK)
+        return Outcome(state._replace(masked=True), 0, c.INTX_UNMASK)
+    return Outcome(_unmasked(state), 0, c.INTX_UNMASK, c.INTX_UNMASK)
 
 
 def write(state: State, op: Write, profile: Profile) -> Outcomes:
@@ -1142,17 +1145,17 @@ def write(state: State, op: Write, profile: Profile) -> Outcomes:
         return _after_remove(state)
     wired = state.wired[0]
     if profile.intx_unmask == "user":
-        return Outcome(state, -ENOSYS, specs.INTX_UNMASK)
+        return Outcome(state, -ENOSYS, c.INTX_UNMASK)
     if state.msix or wired is None:
-        return _refusals(state, _ANY_ANSWER, specs.MEMORY_SAFE)
+        return _refusals(state, _ANY_ANSWER, c.MEMORY_SAFE)
     unmasked = _unmasked(state)
     if op.value:
-        return Outcome(unmasked, 0, specs.INTX_UNMASK, specs.INTX_UNMASK)
+        return Outcome(unmasked, 0, c.INTX_UNMASK, c.INTX_UNMASK)
     states = dict.fromkeys((state._replace(masked=True), state, unmasked))
-    return tuple(Outcome(now, answer, specs.MEMORY_SAFE) for now in states for answer in _ANY_ANSWER)
+    return tuple(Outcome(now, answer, c.MEMORY_SAFE) for now in states for answer in _ANY_ANSWER)
 
 
-_ANY_ANSWER = (0, -EINVAL, -EIO, -ENODEV, -ENOSYS, -specs.EOPNOTSUPP)
+_ANY_ANSWER = (0, -EINVAL, -EIO, -ENODEV, -ENOSYS, -EOPNOTSUPP)
 """What a driver may say where nothing says what it must."""
 
 
@@ -1161,11 +1164,11 @@ def read_eventfd(state: State, op: ReadEventfd) -> Outcome:
     eventfd = state.fds[op.fd - FIRST_FD]
     count = state.counters[eventfd]
     if not count:
-        return Outcome(state, -EAGAIN, specs.EVENTS_ADD_UP)
+        return Outcome(state, -EAGAIN, c.EVENTS_ADD_UP)
     eventfds = state.config.eventfds
     taken = 1 if eventfd < len(eventfds) and eventfds[eventfd].semaphore else count
     counters = (*state.counters[:eventfd], count - taken, *state.counters[eventfd + 1 :])
-    return Outcome(state._replace(counters=counters), taken, specs.EVENTS_ADD_UP)
+    return Outcome(state._replace(counters=counters), taken, c.EVENTS_ADD_UP)
 
 
 def _with_fd(state: State, fd: int, named: int) -> State:
@@ -1182,22 +1185,22 @@ def cite(state: State, op: Operation, field: str, expected: View, got: View) -> 
         case IrqSet(vector) | CompatIrqSet(vector) | RawIoctl(_, _, vector) | CompatIoctl(_, _, vector):
             return _cite_set(state, vector, field, expected, got)
         case Open():
-            return specs.NUMBER_OF_VECTORS if field == "enabled" and got.enabled and not state.opens else None
+            return c.NUMBER_OF_VECTORS if field == "enabled" and got.enabled and not state.opens else None
         case Close():
-            return specs.REMOVE_WHILE_OPEN if state.life == "gone" and field == "leftovers" else None
+            return c.REMOVE_WHILE_OPEN if state.life == "gone" and field == "leftovers" else None
         case _:
             return None
 
 
 def _cite_set(state: State, vector: int, field: str, expected: View, got: View) -> Clause | None:
     if field == "masked":
-        return specs.INTX_UNMASK
+        return c.INTX_UNMASK
     if field in ("actions", "pending"):
         want, have = getattr(expected, field), getattr(got, field)
         if any(i != vector and a != b for i, (a, b) in enumerate(zip(want, have, strict=False))):
-            return specs.OTHER_VECTORS_UNTOUCHED
+            return c.OTHER_VECTORS_UNTOUCHED
     if field == "references" and vector < state.limit:
-        return specs.ONE_REFERENCE_EACH
+        return c.ONE_REFERENCE_EACH
     return None
 
 

@@ -42,8 +42,20 @@ from conformance.model.uio_msi import (
     State,
     Write,
 )
-from conformance.specs import uio_msi as specs
-from conformance.specs.uio_msi import EBADF, EBUSY, EINVAL, EIO, ENOMEM, ENOSPC, ENOTCONN, EPROBE_DEFER
+from conformance.specs.uio_msi import Profile
+from conformance.specs.uio_msi.constants import (
+    EBADF,
+    EBUSY,
+    EINVAL,
+    EIO,
+    ENOMEM,
+    ENOSPC,
+    ENOTCONN,
+    EPROBE_DEFER,
+    EVENTFD_MAX,
+    MAX_MSIX_VECTORS,
+    UIO_MSI_IRQ_SET,
+)
 from conformance.strategies.domain import BOOLEAN, Domain, Race, Scope, Shape
 
 INT_MIN, INT_MAX = -(2**31), 2**31 - 1
@@ -51,7 +63,7 @@ INT_MIN, INT_MAX = -(2**31), 2**31 - 1
 VECTOR: Domain[object] = Domain(
     (0, 1),
     (2, 3, 4, 31, 32, 33, 62, 63, 64, 65, 256, 2**16 - 1, 2**16, 2**31 - 1, 2**31, 2**32 - 1),
-    bounds=(0, specs.MAX_MSIX_VECTORS - 1),
+    bounds=(0, MAX_MSIX_VECTORS - 1),
     usual=0.9,
 )
 """Vectors on both sides of every limit, as u32."""
@@ -83,7 +95,7 @@ WRITTEN: Domain[object] = Domain((1,), (0, 2, -1, INT_MIN), usual=0.7)
 """Numbers written to the device."""
 
 COMMAND: Domain[object] = Domain(
-    (specs.UIO_MSI_IRQ_SET, 0),
+    (UIO_MSI_IRQ_SET, 0),
     (
         0x8008_4987,  # direction read; also the write direction of alpha, mips, powerpc and sparc
         0xC008_4987,
@@ -95,7 +107,7 @@ COMMAND: Domain[object] = Domain(
         0x4008_4187,
         0x4009_4987,
         0xFFFF_FFFF,
-        specs.UIO_MSI_IRQ_SET | 1 << 32,
+        UIO_MSI_IRQ_SET | 1 << 32,
         1 << 32,
     ),
     bounds=(0, 2**32 - 1),
@@ -299,7 +311,7 @@ SHAPES: dict[type, Shape] = {
         {
             "vector": Domain((2**32 - 1, 0)),
             "fd": Domain((FIRST_FD, NEVER_OPENED_FD)),
-            "cmd": Domain((specs.UIO_MSI_IRQ_SET, 0)),
+            "cmd": Domain((UIO_MSI_IRQ_SET, 0)),
             "pointer": Domain((PAGE, 0)),
             "refusal": Domain((0, -EBUSY)),
         },
@@ -308,7 +320,7 @@ SHAPES: dict[type, Shape] = {
 }
 
 
-def opening(_config: Config, _profile: specs.Profile) -> tuple[Step, ...]:
+def opening(_config: Config, _profile: Profile) -> tuple[Step, ...]:
     """Bind and open the device: without that little can happen."""
     return (Step(Probe()), Step(Open()))
 
@@ -490,7 +502,7 @@ def _inside_refused(event: object, points: int) -> tuple[Step, ...]:
 
 _COMMANDS = (
     *(value for value in (0, *COMMAND.edges) if isinstance(value, int)),
-    *(specs.UIO_MSI_IRQ_SET ^ 1 << bit for bit in range(32)),
+    *(UIO_MSI_IRQ_SET ^ 1 << bit for bit in range(32)),
 )
 _POINTERS = tuple(value for value in POINTER.values if isinstance(value, int))
 _COMPAT_POINTERS = tuple(value for value in COMPAT_POINTER.values if isinstance(value, int))
@@ -531,7 +543,7 @@ _INTX_INPUTS = (
 
 def _beyond(size: int) -> tuple[IrqSet, ...]:
     """Vectors about both limits, the table's size and the driver's."""
-    about = (size - 1, size, size + 1, specs.MAX_MSIX_VECTORS - 1, specs.MAX_MSIX_VECTORS)
+    about = (size - 1, size, size + 1, MAX_MSIX_VECTORS - 1, MAX_MSIX_VECTORS)
     return tuple(IrqSet(vector, fd) for vector in dict.fromkeys(about) for fd in (FIRST_FD, -1))
 
 
@@ -585,7 +597,7 @@ _EVERY_VECTOR = tuple(IrqSet(vector, FIRST_FD) for vector in range(64))
 _FAR = (4, 31, 32, 33, 62, 63)
 _FAR_END = tuple(Step(op) for op in (IrqSet(31, -1), Close()))
 
-_FULL = (Eventfd(specs.EVENTFD_MAX - 1, semaphore=True), Eventfd(1, nonblock=False))
+_FULL = (Eventfd(EVENTFD_MAX - 1, semaphore=True), Eventfd(1, nonblock=False))
 _COUNTING = tuple(
     Step(op)
     for op in (Probe(), Open(), _SET_A, _SET_B, RaiseVector(0), ReadEventfd(FIRST_FD), ReadEventfd(FIRST_FD + 1))

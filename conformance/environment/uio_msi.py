@@ -16,9 +16,11 @@ from conformance.environment.irq import Action, IrqCore
 from conformance.environment.memory import UserMemory
 from conformance.model import uio_msi as model
 from conformance.model.uio_msi import View
-from conformance.specs import uio_msi as specs
 from conformance.specs.clause import Clause
-from conformance.specs.uio_msi import EBUSY, EINVAL, EIO, ENODEV, ENOSPC, ENOSYS, PAGE_SIZE
+from conformance.specs.uio_msi import MAPS_TYPE, PORTS_TYPE, Port, Profile
+from conformance.specs.uio_msi import clauses as c
+from conformance.specs.uio_msi import constants as k
+from conformance.specs.uio_msi.constants import EBUSY, EINVAL, EIO, ENODEV, ENOSPC, ENOSYS, PAGE_SIZE
 from conformance.subsystem import Check, Record
 from conformance.verdict import Breach, Crash, HarnessError, Violation
 
@@ -67,21 +69,21 @@ class Backend(Protocol):
 class UioMsi(Environment):
     """One PCI function, one process, one driver."""
 
-    PORT = specs.Port
+    PORT = Port
     TWO_CPUS = True
     CALL_CLAUSES: ClassVar[Mapping[str, tuple[Clause, ...]]] = {
-        "copy_from_user": (specs.ARGUMENT_FETCHED_ONCE, specs.ARGUMENT_IS_EIGHT_BYTES),
-        "free_irq": (specs.FREE_MATCHES_REQUEST,),
-        "request_irq": (specs.CURRENT_IRQ_NUMBERS, specs.NO_REQUEST_WHILE_DISABLED),
-        "eventfd_signal": (specs.REFERENCE_OUTLIVES_HANDLER,),
-        "iounmap": (specs.NOTHING_RELEASED_TWICE,),
-        "kfree": (specs.NOTHING_RELEASED_TWICE,),
-        "pci_release_regions": (specs.NOTHING_RELEASED_TWICE,),
-        "pci_disable_device": (specs.NOTHING_RELEASED_TWICE,),
-        "uio_unregister_device": (specs.NOTHING_RELEASED_TWICE,),
+        "copy_from_user": (c.ARGUMENT_FETCHED_ONCE, c.ARGUMENT_IS_EIGHT_BYTES),
+        "free_irq": (c.FREE_MATCHES_REQUEST,),
+        "request_irq": (c.CURRENT_IRQ_NUMBERS, c.NO_REQUEST_WHILE_DISABLED),
+        "eventfd_signal": (c.REFERENCE_OUTLIVES_HANDLER,),
+        "iounmap": (c.NOTHING_RELEASED_TWICE,),
+        "kfree": (c.NOTHING_RELEASED_TWICE,),
+        "pci_release_regions": (c.NOTHING_RELEASED_TWICE,),
+        "pci_disable_device": (c.NOTHING_RELEASED_TWICE,),
+        "uio_unregister_device": (c.NOTHING_RELEASED_TWICE,),
     }
 
-    def __init__(self, config: model.Config, profile: specs.Profile, backend: Backend = eventfd.RealEventfds) -> None:
+    def __init__(self, config: model.Config, profile: Profile, backend: Backend = eventfd.RealEventfds) -> None:
         super().__init__()
         self.config = config
         self.profile = profile
@@ -100,10 +102,10 @@ class UioMsi(Environment):
         self.probing = False
         self.registered = False
         self.opens = 0
-        self.mem: specs.MAPS_TYPE = ()
-        self.port_regions: specs.PORTS_TYPE = ()
+        self.mem: MAPS_TYPE = ()
+        self.port_regions: PORTS_TYPE = ()
         self.has_irqcontrol = False
-        self.core_irq = specs.UIO_IRQ_CUSTOM
+        self.core_irq = k.UIO_IRQ_CUSTOM
         """What the driver registered as its irq."""
         self.info_lock: Frame | None = None
         """Who is inside a callback of the driver; the 6.x core excludes others."""
@@ -221,13 +223,13 @@ class UioMsi(Environment):
         self.probing = True
         self.disorder = ""
         self.found_disable_bit = self.disable_bit
-        hdr_type = specs.PCI_HEADER_TYPE_BRIDGE if self.config.bridge else 0
+        hdr_type = k.PCI_HEADER_TYPE_BRIDGE if self.config.bridge else 0
         result = self.enter_int(self.driver.probe, PDEV_IRQ, hdr_type, self.config.virtfn)
         self.probing = False
         self.bound = result == 0
         if result:
             self.drvdata = 0
-        self._at_exit(specs.MEMORY_SAFE)
+        self._at_exit(c.MEMORY_SAFE)
         return result
 
     def _remove(self, _op: model.Remove) -> int:
@@ -235,7 +237,7 @@ class UioMsi(Environment):
         self.enter(self.driver.remove)
         self.bound = False
         self.drvdata = 0
-        self._at_exit(specs.MEMORY_SAFE)
+        self._at_exit(c.MEMORY_SAFE)
         return 0
 
     def _open(self, op: model.Open) -> int:
@@ -254,7 +256,7 @@ class UioMsi(Environment):
         if result == 0:
             self.opens += 1
         self._drop_info_lock()
-        self._at_exit(specs.MEMORY_SAFE)
+        self._at_exit(c.MEMORY_SAFE)
         return result
 
     def _open_while_probing(self) -> int:
@@ -262,12 +264,12 @@ class UioMsi(Environment):
         try:
             result = self.enter_int(self.driver.open)
         except (Crash, Violation) as breach:
-            self._blame(breach, specs.REGISTERED_LAST, "open during probe")
+            self._blame(breach, c.REGISTERED_LAST, "open during probe")
         if result == 0:
             self._detach_while_probing()
         elif not (self.frame in self.unprivileged or self.frame.given or self.config.msix_broken):
-            raise self.remember(Violation(specs.REGISTERED_LAST, f"open during probe returned {result}"))
-        self.hold(specs.REGISTERED_LAST)
+            raise self.remember(Violation(c.REGISTERED_LAST, f"open during probe returned {result}"))
+        self.hold(c.REGISTERED_LAST)
         return result
 
     def _detach_while_probing(self) -> None:
@@ -275,9 +277,9 @@ class UioMsi(Environment):
         try:
             result = self._irq_set(model.IrqSet(0, -1))
         except (Crash, Violation) as breach:
-            self._blame(breach, specs.REGISTERED_LAST, "ioctl during probe")
+            self._blame(breach, c.REGISTERED_LAST, "ioctl during probe")
         if result:
-            raise self.remember(Violation(specs.REGISTERED_LAST, f"unmapping vector 0 during probe returned {result}"))
+            raise self.remember(Violation(c.REGISTERED_LAST, f"unmapping vector 0 during probe returned {result}"))
 
     def _close(self, _op: model.Close) -> int:
         if not self.registered and not self.old_core:
@@ -291,27 +293,27 @@ class UioMsi(Environment):
             try:
                 result = self.enter_int(self.driver.release)
             except (Crash, Violation) as breach:
-                self._blame(breach, specs.CLOSE_AFTER_REMOVE, "release after remove")
+                self._blame(breach, c.CLOSE_AFTER_REMOVE, "release after remove")
         self.opens -= 1
         self._drop_info_lock()
-        self._at_exit(specs.MEMORY_SAFE)
+        self._at_exit(c.MEMORY_SAFE)
         return result
 
     def _irq_set(self, op: model.IrqSet) -> int:
-        return self._ioctl(self.driver.ioctl, specs.UIO_MSI_IRQ_SET, model.PAGE, struct.pack("=Ii", op.vector, op.fd))
+        return self._ioctl(self.driver.ioctl, k.UIO_MSI_IRQ_SET, model.PAGE, struct.pack("=Ii", op.vector, op.fd))
 
     def _compat_irq_set(self, op: model.CompatIrqSet) -> int:
         return self._ioctl(
-            self.driver.compat_ioctl, specs.UIO_MSI_IRQ_SET, model.PAGE, struct.pack("=Ii", op.vector, op.fd)
+            self.driver.compat_ioctl, k.UIO_MSI_IRQ_SET, model.PAGE, struct.pack("=Ii", op.vector, op.fd)
         )
 
     def _raw_ioctl(self, op: model.RawIoctl | model.Flood) -> int:
         data = struct.pack("=Ii", op.vector, op.fd)
-        return self._ioctl(self.driver.ioctl, op.cmd & specs.COMMAND_MASK, op.pointer, data)
+        return self._ioctl(self.driver.ioctl, op.cmd & k.COMMAND_MASK, op.pointer, data)
 
     def _compat_ioctl(self, op: model.CompatIoctl) -> int:
         data = struct.pack("=Ii", op.vector, op.fd)
-        return self._ioctl(self.driver.compat_ioctl, op.cmd & specs.COMMAND_MASK, op.pointer, data)
+        return self._ioctl(self.driver.compat_ioctl, op.cmd & k.COMMAND_MASK, op.pointer, data)
 
     def _flood(self, op: model.Flood) -> int:
         """The result of all of them, or the first that differs from the one before."""
@@ -332,7 +334,7 @@ class UioMsi(Environment):
         result = self.enter_int(entry, cmd, pointer)
         del self.arguments[frame]
         if self.locked:
-            self._at_exit(specs.BAD_POINTER if result == -specs.EFAULT else specs.MEMORY_SAFE)
+            self._at_exit(c.BAD_POINTER if result == -k.EFAULT else c.MEMORY_SAFE)
         return result
 
     def _write(self, op: model.Write) -> int:
@@ -340,10 +342,10 @@ class UioMsi(Environment):
             return -EIO
         self._take_info_lock()
         result = -EIO
-        if self.registered and self.core_irq != specs.UIO_IRQ_NONE:
+        if self.registered and self.core_irq != k.UIO_IRQ_NONE:
             result = self.enter_int(self.driver.irqcontrol, op.value) if self.has_irqcontrol else -ENOSYS
         self._drop_info_lock()
-        self._at_exit(specs.MEMORY_SAFE)
+        self._at_exit(c.MEMORY_SAFE)
         return result
 
     def _raise_vector(self, op: model.RaiseVector | model.RaiseMany) -> int:
@@ -399,7 +401,7 @@ class UioMsi(Environment):
     def _list_interrupts(self, _op: model.ListInterrupts) -> int:
         for action in self.irqs.actions():
             if action.name in self.freed:
-                clause = specs.MEMORY_SAFE if self.bound else specs.REMOVE_WHILE_OPEN
+                clause = c.MEMORY_SAFE if self.bound else c.REMOVE_WHILE_OPEN
                 raise self.remember(Violation(clause, f"/proc/interrupts reads the freed name of irq {action.irq}"))
         return 0
 
@@ -457,16 +459,16 @@ class UioMsi(Environment):
     def _may_sleep(self, call: str) -> None:
         """Refuse calls that sleep in a handler or under a spinlock."""
         if self.handling and self.frame in self.handling:
-            raise Violation(specs.HANDLERS_DO_NOT_SLEEP, f"{call} in an interrupt handler")
+            raise Violation(c.HANDLERS_DO_NOT_SLEEP, f"{call} in an interrupt handler")
         if self.atomic and (self.scheduler is None or self.frame in self.spinlocks.values()):
-            raise Violation(specs.MEMORY_SAFE, f"{call} while a spinlock is held")
+            raise Violation(c.MEMORY_SAFE, f"{call} while a spinlock is held")
 
     # -- handlers
 
     def _run(self, action: Action) -> int:
         """Call the handler of one action."""
         if action.dev_id >= FIRST_TOKEN and self._is_freed(action.dev_id):
-            clause = specs.MEMORY_SAFE if self.bound else specs.REMOVE_WHILE_OPEN
+            clause = c.MEMORY_SAFE if self.bound else c.REMOVE_WHILE_OPEN
             raise self.remember(Violation(clause, f"the handler of irq {action.irq} is given a freed dev_id"))
         frame = self.frame
         alone = self.scheduler is None
@@ -480,7 +482,7 @@ class UioMsi(Environment):
             self.atomic += 1
         result = self.enter_int(self.driver.handler, action.irq, action.dev_id)
         if self.spinlocks and frame in self.spinlocks.values():
-            raise self.remember(Violation(specs.MEMORY_SAFE, "the handler returned with a spinlock held"))
+            raise self.remember(Violation(c.MEMORY_SAFE, "the handler returned with a spinlock held"))
         if alone:
             self.atomic -= 1
         self.handling.discard(frame)
@@ -489,20 +491,20 @@ class UioMsi(Environment):
 
     def _run_msix(self, action: Action) -> None:
         result = self._run(action)
-        if result != specs.IRQ_HANDLED:
-            raise self.remember(Violation(specs.MSIX_HANDLED, f"the MSI-X handler returned {result}"))
+        if result != k.IRQ_HANDLED:
+            raise self.remember(Violation(c.MSIX_HANDLED, f"the MSI-X handler returned {result}"))
 
     def _run_inside_request(self, run: Callable[[], None]) -> None:
         """The handler runs before request_irq returns: all it needs must be there (UIO-028)."""
         try:
             run()
         except (Crash, Violation) as breach:
-            self._blame(breach, specs.READY_BEFORE_REQUEST, "handler inside request_irq")
-        self.hold(specs.READY_BEFORE_REQUEST)
+            self._blame(breach, c.READY_BEFORE_REQUEST, "handler inside request_irq")
+        self.hold(c.READY_BEFORE_REQUEST)
 
     def _blame(self, breach: Breach, clause: Clause, where: str) -> NoReturn:
         """Raise what broke memory safety as a breach of the clause that says why it was unsafe there."""
-        if breach.clause not in (None, specs.MEMORY_SAFE, specs.REFERENCE_OUTLIVES_HANDLER):
+        if breach.clause not in (None, c.MEMORY_SAFE, c.REFERENCE_OUTLIVES_HANDLER):
             raise breach
         self.breach = None
         raise self.remember(Violation(clause, f"{where}: {breach.detail}", breach.kind)) from None
@@ -522,13 +524,13 @@ class UioMsi(Environment):
                 return
             for action in tuple(actions):
                 self._run_intx(action)
-        raise self.remember(Violation(specs.INTX_MASKED_AND_SIGNALLED, "INTx storms: no handler masks it"))
+        raise self.remember(Violation(c.INTX_MASKED_AND_SIGNALLED, "INTx storms: no handler masks it"))
 
     def _run_core_handler(self) -> None:
         """The core requests the irq that it is given, and its handler calls info.handler."""
         if self.core_irq == PDEV_IRQ:
             raise self.remember(
-                Violation(specs.MEMORY_SAFE, f"registered with irq {PDEV_IRQ}, so the core calls info.handler: NULL")
+                Violation(c.MEMORY_SAFE, f"registered with irq {PDEV_IRQ}, so the core calls info.handler: NULL")
             )
 
     def _run_intx(self, action: Action) -> None:
@@ -541,15 +543,15 @@ class UioMsi(Environment):
         signals, writes = self.signals - signals, self.config_writes - writes
         did = f"the INTx handler returned {result}, signalled {signals} times"
         if not asserted:
-            holds = result == specs.IRQ_NONE and not signals and not writes
-            self.require(specs.INTX_NOT_OURS, holds, f"{did} and wrote config space {writes} times with status clear")
+            holds = result == k.IRQ_NONE and not signals and not writes
+            self.require(c.INTX_NOT_OURS, holds, f"{did} and wrote config space {writes} times with status clear")
         elif masked:
-            self.require(specs.INTX_NO_SECOND_SIGNAL, not signals, f"{did} while INTx was masked")
+            self.require(c.INTX_NO_SECOND_SIGNAL, not signals, f"{did} while INTx was masked")
         else:
             # In the middle of a set or a teardown there may be nobody to tell; the level stays for the next set.
             once = signals == 1 or (not signals and self.frame.outer is not None)
-            holds = result == specs.IRQ_HANDLED and once and self.disable_bit
-            self.require(specs.INTX_MASKED_AND_SIGNALLED, holds, f"{did}, and the disable bit is {self.disable_bit}")
+            holds = result == k.IRQ_HANDLED and once and self.disable_bit
+            self.require(c.INTX_MASKED_AND_SIGNALLED, holds, f"{did}, and the disable bit is {self.disable_bit}")
 
     # -- PCI
 
@@ -565,9 +567,9 @@ class UioMsi(Environment):
     def pci_disable_device(self) -> None:
         """As the port says."""
         if not self.device_enabled:
-            raise Violation(specs.NOTHING_RELEASED_TWICE, "pci_disable_device of a device that is not enabled")
+            raise Violation(c.NOTHING_RELEASED_TWICE, "pci_disable_device of a device that is not enabled")
         if self.order or sum(self.counts):
-            clause = specs.FAILED_PROBE_LEAVES_NOTHING if self.probing else specs.REMOVE_WHILE_OPEN
+            clause = c.FAILED_PROBE_LEAVES_NOTHING if self.probing else c.REMOVE_WHILE_OPEN
             raise Violation(clause, "pci_disable_device while MSI-X is on or an action is installed")
         self.device_enabled -= 1
         if not self.device_enabled:
@@ -588,7 +590,7 @@ class UioMsi(Environment):
     def pci_release_regions(self) -> None:
         """As the port says."""
         if not self.regions:
-            raise Violation(specs.NOTHING_RELEASED_TWICE, "pci_release_regions of regions that are not held")
+            raise Violation(c.NOTHING_RELEASED_TWICE, "pci_release_regions of regions that are not held")
         self.regions = False
         self._released("pci_request_regions")
 
@@ -600,7 +602,7 @@ class UioMsi(Environment):
 
     def _needs_device(self, call: str) -> None:
         if not self.device_enabled:
-            raise Violation(specs.MEMORY_SAFE, f"{call} on a device that is not enabled")
+            raise Violation(c.MEMORY_SAFE, f"{call} on a device that is not enabled")
 
     def pci_set_master(self) -> None:
         """As the port says."""
@@ -613,8 +615,8 @@ class UioMsi(Environment):
         self.master = False
 
     def _bar(self, bar: int) -> model.Bar:
-        if not 0 <= bar < specs.PCI_BARS:
-            raise Violation(specs.MEMORY_SAFE, f"BAR {bar} of a function that has 0 to {specs.PCI_BARS - 1}")
+        if not 0 <= bar < k.PCI_BARS:
+            raise Violation(c.MEMORY_SAFE, f"BAR {bar} of a function that has 0 to {k.PCI_BARS - 1}")
         return self.config.bars[bar] if bar < len(self.config.bars) else model.Bar()
 
     def pci_resource_start(self, bar: int) -> int:
@@ -630,48 +632,48 @@ class UioMsi(Environment):
         resource = self._bar(bar)
         if not resource.size:
             return 0
-        return specs.IORESOURCE_IO if resource.io else specs.IORESOURCE_MEM
+        return k.IORESOURCE_IO if resource.io else k.IORESOURCE_MEM
 
     def pci_find_capability(self, cap: int) -> int:
         """As the port says."""
-        return MSIX_CAP if cap == specs.PCI_CAP_ID_MSIX and self.config.vectors else 0
+        return MSIX_CAP if cap == k.PCI_CAP_ID_MSIX and self.config.vectors else 0
 
     def pci_read_config(self, where: int, size: int) -> int:
         """As the port says."""
         if size not in (1, 2, 4) or not 0 <= where <= 256 - size:
-            raise Violation(specs.MEMORY_SAFE, f"{size} bytes at {where:#x} of config space")
+            raise Violation(c.MEMORY_SAFE, f"{size} bytes at {where:#x} of config space")
         return int.from_bytes(self._config_space()[where : where + size], "little")
 
     def _config_space(self) -> bytes:
         space = bytearray(256)
         command = (
             (3 if self.device_enabled else 0)
-            | (specs.PCI_COMMAND_MASTER if self.master else 0)
-            | (specs.PCI_COMMAND_INTX_DISABLE if self.disable_bit else 0)
+            | (k.PCI_COMMAND_MASTER if self.master else 0)
+            | (k.PCI_COMMAND_INTX_DISABLE if self.disable_bit else 0)
         )
-        status = (0x10 if self.config.vectors else 0) | (specs.PCI_STATUS_INTERRUPT if self.asserted else 0)
+        status = (0x10 if self.config.vectors else 0) | (k.PCI_STATUS_INTERRUPT if self.asserted else 0)
         struct.pack_into("<HHHH", space, 0, 0x1AF4, 0x1041, command, status)
-        space[specs.PCI_HEADER_TYPE] = int(self.config.bridge)
+        space[k.PCI_HEADER_TYPE] = int(self.config.bridge)
         if self.config.vectors:
-            space[specs.PCI_CAPABILITY_LIST] = MSIX_CAP
-            flags = self.config.vectors - 1 | (specs.PCI_MSIX_FLAGS_ENABLE if self.order else 0)
+            space[k.PCI_CAPABILITY_LIST] = MSIX_CAP
+            flags = self.config.vectors - 1 | (k.PCI_MSIX_FLAGS_ENABLE if self.order else 0)
             table = self.config.table_offset | self.config.table_bar
             pba = self.config.pba_offset | self.config.pba_bar
-            struct.pack_into("<BBHII", space, MSIX_CAP, specs.PCI_CAP_ID_MSIX, 0, flags, table, pba)
+            struct.pack_into("<BBHII", space, MSIX_CAP, k.PCI_CAP_ID_MSIX, 0, flags, table, pba)
         return bytes(space)
 
     def pci_write_config(self, where: int, size: int, value: int) -> None:
         """As the port says; of what is written only the command register has an effect."""
         self._needs_device("pci_write_config")
-        low, high = (where <= byte < where + size for byte in (specs.PCI_COMMAND, specs.PCI_COMMAND + 1))
+        low, high = (where <= byte < where + size for byte in (k.PCI_COMMAND, k.PCI_COMMAND + 1))
         if not low and not high:
             return
         if self.config_lock is not self.frame:
-            raise Violation(specs.MEMORY_SAFE, "the command register is written without pci_cfg_access_lock")
-        command = value << 8 * where >> 8 * specs.PCI_COMMAND
+            raise Violation(c.MEMORY_SAFE, "the command register is written without pci_cfg_access_lock")
+        command = value << 8 * where >> 8 * k.PCI_COMMAND
         self.config_writes += 1
-        self.master = bool(command & specs.PCI_COMMAND_MASTER) if low else self.master
-        self.disable_bit = bool(command & specs.PCI_COMMAND_INTX_DISABLE) if high else self.disable_bit
+        self.master = bool(command & k.PCI_COMMAND_MASTER) if low else self.master
+        self.disable_bit = bool(command & k.PCI_COMMAND_INTX_DISABLE) if high else self.disable_bit
         self._evaluate_line()
 
     def pci_cfg_access_lock(self) -> None:
@@ -679,14 +681,14 @@ class UioMsi(Environment):
         self._may_sleep("pci_cfg_access_lock")
         if self.config_lock is not None:
             if self.scheduler is None or self.config_lock is self.frame:
-                raise Violation(specs.MEMORY_SAFE, "pci_cfg_access_lock: deadlock, it is held")
+                raise Violation(c.MEMORY_SAFE, "pci_cfg_access_lock: deadlock, it is held")
             self.scheduler.block("pci_cfg_access_lock", lambda: self.config_lock is None)
         self.config_lock = self.frame
 
     def pci_cfg_access_unlock(self) -> None:
         """As the port says."""
         if self.config_lock is not self.frame:
-            raise Violation(specs.MEMORY_SAFE, "pci_cfg_access_unlock by who does not hold it")
+            raise Violation(c.MEMORY_SAFE, "pci_cfg_access_unlock by who does not hold it")
         self.config_lock = None
 
     def pci_reset_function(self) -> int:
@@ -733,7 +735,7 @@ class UioMsi(Environment):
         """Between `least` and `most` vectors. A refusal planned for pci_enable_msix is met here as well."""
         self.frame.made["pci_enable_msix"] = self.frame.made.get("pci_enable_msix", 0) + 1
         if least < 1 or most < least:
-            return -specs.ERANGE
+            return -k.ERANGE
         entries = entries[:most]
         answer = self._may_enable(entries)
         if answer > 0:
@@ -760,7 +762,7 @@ class UioMsi(Environment):
         self._may_sleep("pci_enable_msix")
         self._needs_device("pci_enable_msix")
         if self.order:
-            raise Violation(specs.FIRST_OPEN_ENABLES, "pci_enable_msix while MSI-X is enabled")
+            raise Violation(c.FIRST_OPEN_ENABLES, "pci_enable_msix while MSI-X is enabled")
         vectors = self.config.vectors
         if self.config.msix_broken or not vectors or not entries or len(set(entries)) < len(entries):
             return -EINVAL
@@ -788,7 +790,7 @@ class UioMsi(Environment):
         if not self.order:
             return
         self.require(
-            specs.DISABLED_AFTER_LAST_FREE,
+            c.DISABLED_AFTER_LAST_FREE,
             not any(self.irqs.lines[irq] for irq in self.vector_of),
             "pci_disable_msix while a vector has an action: the kernel stops with BUG",
         )
@@ -812,7 +814,7 @@ class UioMsi(Environment):
         """As the port says."""
         vector = self.vector_of.get(irq)
         if vector is None:
-            raise Violation(specs.CURRENT_IRQ_NUMBERS, f"pci_write_msi_msg of irq {irq}, which is not this device's")
+            raise Violation(c.CURRENT_IRQ_NUMBERS, f"pci_write_msi_msg of irq {irq}, which is not this device's")
         self.lost.discard(vector)
 
     # -- INTx
@@ -863,7 +865,7 @@ class UioMsi(Environment):
     def iounmap(self, token: int) -> None:
         """As the port says."""
         if token not in self.iomaps:
-            raise Violation(specs.NOTHING_RELEASED_TWICE, f"iounmap of {token:#x}, which is not mapped")
+            raise Violation(c.NOTHING_RELEASED_TWICE, f"iounmap of {token:#x}, which is not mapped")
         self.iomaps.remove(token)
 
     def kzalloc(self, size: int) -> int:
@@ -880,7 +882,7 @@ class UioMsi(Environment):
 
     def _allocate(self, call: str, size: int) -> int:
         if self.handling and self.frame in self.handling:
-            raise Violation(specs.HANDLERS_DO_NOT_SLEEP, f"{call} in an interrupt handler")
+            raise Violation(c.HANDLERS_DO_NOT_SLEEP, f"{call} in an interrupt handler")
         if self.refused(call):
             return 0
         token = self.next_token
@@ -895,14 +897,14 @@ class UioMsi(Environment):
         if not token:
             return
         if token in self.freed:
-            raise Violation(specs.NOTHING_RELEASED_TWICE, f"kfree of {token:#x}, which is free already")
+            raise Violation(c.NOTHING_RELEASED_TWICE, f"kfree of {token:#x}, which is free already")
         if token not in self.allocations:
-            raise Violation(specs.MEMORY_SAFE, f"kfree of {token:#x}, which was never allocated")
+            raise Violation(c.MEMORY_SAFE, f"kfree of {token:#x}, which was never allocated")
         size = self.allocations.pop(token)
         self.freed.add(token)
         for mutex in [m for m in self.mutexes if token <= m < token + max(size, 1)]:
             if self.mutexes[mutex] is not None:
-                raise Violation(specs.MEMORY_SAFE, f"kfree of {token:#x}, in which a mutex is held")
+                raise Violation(c.MEMORY_SAFE, f"kfree of {token:#x}, in which a mutex is held")
             del self.mutexes[mutex]
 
     def _is_held(self, address: int) -> bool:
@@ -920,13 +922,13 @@ class UioMsi(Environment):
         self._may_sleep("copy_from_user")
         argument = self.arguments.get(self.frame)
         if argument is None:
-            raise Violation(specs.MEMORY_SAFE, "copy_from_user outside of an ioctl")
+            raise Violation(c.MEMORY_SAFE, "copy_from_user outside of an ioctl")
         at = src - argument.pointer
-        if at < 0 or n < 0 or at + n > specs.IRQ_SET_SIZE:
-            raise Violation(specs.ARGUMENT_IS_EIGHT_BYTES, f"copy_from_user of bytes {at} to {at + n} of the argument")
+        if at < 0 or n < 0 or at + n > k.IRQ_SET_SIZE:
+            raise Violation(c.ARGUMENT_IS_EIGHT_BYTES, f"copy_from_user of bytes {at} to {at + n} of the argument")
         bits = ((1 << n) - 1) << at
         if argument.seen & bits:
-            raise Violation(specs.ARGUMENT_FETCHED_ONCE, "the same bytes of the argument are fetched twice")
+            raise Violation(c.ARGUMENT_FETCHED_ONCE, "the same bytes of the argument are fetched twice")
         argument.seen |= bits
         self.copied_under_mutex = self.locked > 0 and self.frame in self.mutexes.values()
         memory = self.memory
@@ -939,7 +941,7 @@ class UioMsi(Environment):
 
     def capable(self, cap: int) -> int:
         """As the port says."""
-        return int(self.frame not in self.unprivileged or cap != specs.CAP_SYS_RAWIO)
+        return int(self.frame not in self.unprivileged or cap != k.CAP_SYS_RAWIO)
 
     # -- irqs
 
@@ -947,16 +949,16 @@ class UioMsi(Environment):
         """As the port says."""
         self._may_sleep("request_irq")
         if name and name not in self.allocations:
-            raise Violation(specs.MEMORY_SAFE, f"request_irq: the name {name:#x} is not allocated")
+            raise Violation(c.MEMORY_SAFE, f"request_irq: the name {name:#x} is not allocated")
         if irq == PDEV_IRQ and (not self.config.vectors or self.config.msix_broken):
             return self._request_intx(flags, name, dev_id)
         vector = self.vector_of.get(irq)
         if vector is None:
             if not self.config.vectors:
-                raise Violation(specs.INTX_REQUEST, f"request_irq of irq {irq}, the function's is {PDEV_IRQ}")
-            clause = specs.CURRENT_IRQ_NUMBERS if self.order else specs.NO_REQUEST_WHILE_DISABLED
+                raise Violation(c.INTX_REQUEST, f"request_irq of irq {irq}, the function's is {PDEV_IRQ}")
+            clause = c.CURRENT_IRQ_NUMBERS if self.order else c.NO_REQUEST_WHILE_DISABLED
             raise Violation(clause, f"request_irq of irq {irq}, which is not this device's now")
-        if self.irqs.lines[irq] and not flags & specs.IRQF_SHARED:
+        if self.irqs.lines[irq] and not flags & k.IRQF_SHARED:
             return -EBUSY
         refusal = self.request_refusal or self.refused("request_irq")
         if refusal:
@@ -986,7 +988,7 @@ class UioMsi(Environment):
         self._run_inside_request(lambda: self._run_msix(action))
         got = self.signalled.pop(frame)
         self.require(
-            specs.EVENT_WHILE_REPLACING,
+            c.EVENT_WHILE_REPLACING,
             got == [argument.found],
             f"an event while the vector was unmapped signalled eventfds {got}, the new one is {argument.found}",
         )
@@ -995,8 +997,8 @@ class UioMsi(Environment):
         line = self.irqs.lines[PDEV_IRQ]
         unique = dev_id != 0 and all(action.dev_id != dev_id for action in line)
         self.require(
-            specs.INTX_REQUEST,
-            bool(flags & specs.IRQF_SHARED) and unique,
+            c.INTX_REQUEST,
+            bool(flags & k.IRQF_SHARED) and unique,
             f"request_irq of INTx with flags {flags:#x} and dev_id {dev_id:#x}",
         )
         refusal = self.request_refusal or self.refused("request_irq")
@@ -1013,14 +1015,14 @@ class UioMsi(Environment):
         self._may_sleep("free_irq")
         action = self.irqs.find(irq, dev_id)
         if action is None:
-            raise Violation(specs.FREE_MATCHES_REQUEST, f"free_irq({irq}, {dev_id:#x}): no action has that dev_id")
+            raise Violation(c.FREE_MATCHES_REQUEST, f"free_irq({irq}, {dev_id:#x}): no action has that dev_id")
         self.irqs.lines[irq].remove(action)
         self.counts[self.vector_of.get(irq, 0)] -= 1
         if action.running:
             if self.scheduler is None:
-                raise Violation(specs.MEMORY_SAFE, f"free_irq({irq}) waits for a handler that it interrupted")
+                raise Violation(c.MEMORY_SAFE, f"free_irq({irq}) waits for a handler that it interrupted")
             self.scheduler.block(f"handlers of irq {irq}", lambda: not action.running)
-        if action.flags & specs.IRQF_SHARED and irq == PDEV_IRQ and (self.disable_bit or not self.asserted):
+        if action.flags & k.IRQF_SHARED and irq == PDEV_IRQ and (self.disable_bit or not self.asserted):
             self._run_intx(action)
 
     def synchronize_irq(self, irq: int) -> None:
@@ -1029,7 +1031,7 @@ class UioMsi(Environment):
         quiet = self.irqs.is_quiet(irq)
         if not quiet():
             if self.scheduler is None:
-                raise Violation(specs.MEMORY_SAFE, f"synchronize_irq({irq}) waits for a handler that it interrupted")
+                raise Violation(c.MEMORY_SAFE, f"synchronize_irq({irq}) waits for a handler that it interrupted")
             self.scheduler.block(f"handlers of irq {irq}", quiet)
 
     # -- eventfds
@@ -1037,7 +1039,7 @@ class UioMsi(Environment):
     def eventfd_ctx_fdget(self, fd: int) -> int:
         """As the port says."""
         if self.handling and self.frame in self.handling:
-            raise Violation(specs.HANDLERS_DO_NOT_SLEEP, "eventfd_ctx_fdget in an interrupt handler")
+            raise Violation(c.HANDLERS_DO_NOT_SLEEP, "eventfd_ctx_fdget in an interrupt handler")
         found = -EINVAL if fd in model.STANDARD_FDS else self.eventfds.fdget(fd)
         if found < 0:
             return found
@@ -1055,7 +1057,7 @@ class UioMsi(Environment):
         """As the port says."""
         eventfd = ctx - FIRST_CTX >> 8
         if not 0 <= eventfd < len(self.references) or not self.references[eventfd]:
-            raise Violation(specs.ONE_REFERENCE_EACH, f"eventfd_ctx_put of {ctx:#x}, to which no reference is held")
+            raise Violation(c.ONE_REFERENCE_EACH, f"eventfd_ctx_put of {ctx:#x}, to which no reference is held")
         self.references[eventfd] -= 1
         self.eventfds.put(eventfd)
 
@@ -1063,9 +1065,9 @@ class UioMsi(Environment):
         """As the port says."""
         eventfd = ctx - FIRST_CTX >> 8
         if not 0 <= eventfd < len(self.references):
-            raise Violation(specs.MEMORY_SAFE, f"eventfd_signal of {ctx:#x}, which is no eventfd")
+            raise Violation(c.MEMORY_SAFE, f"eventfd_signal of {ctx:#x}, which is no eventfd")
         if not self.references[eventfd]:
-            raise Violation(specs.REFERENCE_OUTLIVES_HANDLER, "eventfd_signal after the reference was dropped")
+            raise Violation(c.REFERENCE_OUTLIVES_HANDLER, "eventfd_signal after the reference was dropped")
         self.signals += 1
         if self.signalled and self.frame in self.signalled:
             self.signalled[self.frame].append(eventfd)
@@ -1076,7 +1078,7 @@ class UioMsi(Environment):
     def mutex_init(self, mutex: int) -> None:
         """As the port says."""
         if mutex >= FIRST_TOKEN and not self._is_held(mutex):
-            raise Violation(specs.MEMORY_SAFE, f"mutex_init({mutex:#x}): not in allocated memory")
+            raise Violation(c.MEMORY_SAFE, f"mutex_init({mutex:#x}): not in allocated memory")
         self.mutexes[mutex] = None
 
     def mutex_lock(self, mutex: int) -> None:
@@ -1090,7 +1092,7 @@ class UioMsi(Environment):
         owner = mutexes[mutex]
         if owner is not None:
             if owner is frame or self.scheduler is None:
-                raise Violation(specs.MEMORY_SAFE, f"mutex_lock({mutex:#x}): deadlock, the caller holds it")
+                raise Violation(c.MEMORY_SAFE, f"mutex_lock({mutex:#x}): deadlock, the caller holds it")
             self.scheduler.block(f"mutex {mutex:#x}", lambda: mutexes.get(mutex) is None)
             if mutex not in mutexes:
                 self._know_mutex(mutex)
@@ -1100,24 +1102,24 @@ class UioMsi(Environment):
     def _know_mutex(self, mutex: int) -> None:
         """A static mutex is known when it is first used; any other must have been initialised, and not freed."""
         if not 0 < mutex < PAGE_SIZE:
-            raise Violation(specs.MEMORY_SAFE, f"mutex_lock({mutex:#x}): there is no mutex, or no longer")
+            raise Violation(c.MEMORY_SAFE, f"mutex_lock({mutex:#x}): there is no mutex, or no longer")
         self.mutexes[mutex] = None
 
     def mutex_unlock(self, mutex: int) -> None:
         """As the port says."""
         if self.mutexes.get(mutex) is not self.frame:
-            raise Violation(specs.MEMORY_SAFE, f"mutex_unlock({mutex:#x}) by who does not hold it")
+            raise Violation(c.MEMORY_SAFE, f"mutex_unlock({mutex:#x}) by who does not hold it")
         self.mutexes[mutex] = None
         self.locked -= 1
 
     def spin_lock_irqsave(self, lock: int) -> None:
         """As the port says."""
         if lock >= FIRST_TOKEN and not self._is_held(lock):
-            raise Violation(specs.MEMORY_SAFE, f"spin_lock_irqsave({lock:#x}): not in allocated memory")
+            raise Violation(c.MEMORY_SAFE, f"spin_lock_irqsave({lock:#x}): not in allocated memory")
         owner = self.spinlocks.get(lock)
         if owner is not None:
             if owner is self.frame or self.scheduler is None:
-                raise Violation(specs.MEMORY_SAFE, f"spin_lock_irqsave({lock:#x}): deadlock, the caller holds it")
+                raise Violation(c.MEMORY_SAFE, f"spin_lock_irqsave({lock:#x}): deadlock, the caller holds it")
             self.scheduler.block(f"spinlock {lock:#x}", lambda: lock not in self.spinlocks)
         self.spinlocks[lock] = self.frame
         self.atomic += 1
@@ -1126,7 +1128,7 @@ class UioMsi(Environment):
     def spin_unlock_irqrestore(self, lock: int) -> None:
         """As the port says."""
         if self.spinlocks.get(lock) is not self.frame:
-            raise Violation(specs.MEMORY_SAFE, f"spin_unlock_irqrestore({lock:#x}) by who does not hold it")
+            raise Violation(c.MEMORY_SAFE, f"spin_unlock_irqrestore({lock:#x}) by who does not hold it")
         del self.spinlocks[lock]
         self.atomic -= 1
         self.locked -= 1
@@ -1136,18 +1138,18 @@ class UioMsi(Environment):
     # -- the UIO core
 
     def uio_register_device(
-        self, name: str, version: str, irq: int, irqcontrol: bool, mem: specs.MAPS_TYPE, port: specs.PORTS_TYPE
+        self, name: str, version: str, irq: int, irqcontrol: bool, mem: MAPS_TYPE, port: PORTS_TYPE
     ) -> int:
         """As the port says."""
         self._may_sleep("uio_register_device")
         if self.registered or not name or not version:
             return -EINVAL
-        if irq not in (specs.UIO_IRQ_CUSTOM, specs.UIO_IRQ_NONE, PDEV_IRQ):
+        if irq not in (k.UIO_IRQ_CUSTOM, k.UIO_IRQ_NONE, PDEV_IRQ):
             # The core requests it, and there is no such irq.
             return -EINVAL
         self.require(
-            specs.AT_MOST_FIVE,
-            len(mem) <= specs.MAX_UIO_MAPS and len(port) <= specs.MAX_UIO_PORT_REGIONS,
+            c.AT_MOST_FIVE,
+            len(mem) <= k.MAX_UIO_MAPS and len(port) <= k.MAX_UIO_PORT_REGIONS,
             f"{len(mem)} memory and {len(port)} port entries",
         )
         refusal = self.refused("uio_register_device")
@@ -1163,14 +1165,14 @@ class UioMsi(Environment):
         """As the port says. The 6.x core waits for callbacks under way."""
         self._may_sleep("uio_unregister_device")
         if not self.registered:
-            raise Violation(specs.NOTHING_RELEASED_TWICE, "uio_unregister_device of a device that is not registered")
+            raise Violation(c.NOTHING_RELEASED_TWICE, "uio_unregister_device of a device that is not registered")
         self._take_info_lock()
         if self.arguments and not self.old_core:
             if self.scheduler is None:
                 raise HarnessError("the device was unregistered in the middle of an ioctl")
             self.scheduler.block("ioctls under way", lambda: not self.arguments)
         self.registered = False
-        self.core_irq = specs.UIO_IRQ_CUSTOM
+        self.core_irq = k.UIO_IRQ_CUSTOM
         self._drop_info_lock()
         self._released("uio_register_device")
 
@@ -1228,9 +1230,9 @@ ENVIRONMENT = UioMsi
 class FastUioMsi(UioMsi):
     """The same world with eventfds in memory."""
 
-    PORT = specs.Port
+    PORT = Port
 
-    def __init__(self, config: model.Config, profile: specs.Profile) -> None:
+    def __init__(self, config: model.Config, profile: Profile) -> None:
         super().__init__(config, profile, eventfd.FastEventfds)
 
 
@@ -1252,7 +1254,7 @@ def _exports_bars(record: Record) -> bool | str:
 
 def _wrong_ports(env: UioMsi) -> str:
     ports = [(i, bar) for i, bar in enumerate(env.config.bars) if bar.start and bar.size and bar.io]
-    wanted = [(f"BAR{i}", bar.start, bar.size, specs.UIO_PORT_X86) for i, bar in ports][: specs.MAX_UIO_PORT_REGIONS]
+    wanted = [(f"BAR{i}", bar.start, bar.size, k.UIO_PORT_X86) for i, bar in ports][: k.MAX_UIO_PORT_REGIONS]
     got = [tuple(port) for port in env.port_regions]
     return "" if got == wanted else f"port[] is {got}, expected {wanted}"
 
@@ -1262,7 +1264,7 @@ def _wrong_maps(env: UioMsi) -> str:
     rest = [tuple(entry) for entry in env.mem]
     expected = [(i, bar) for i, bar in enumerate(env.config.bars) if bar.start and bar.size and not bar.io]
     for i, bar in expected:
-        if len(env.mem) - len(rest) >= specs.MAX_UIO_MAPS:
+        if len(env.mem) - len(rest) >= k.MAX_UIO_MAPS:
             break
         mine = [entry for entry in rest if entry[0] == f"BAR{i}"]
         if rest[: len(mine)] != mine:
@@ -1285,7 +1287,7 @@ def _guarded(env: UioMsi) -> set[int]:
 def _is_whole(entry: Any, bar: model.Bar) -> bool:
     """As the resource says, or widened to whole pages with an offset (UIO-071)."""
     _, addr, offs, size, kind = entry
-    if kind != specs.UIO_MEM_PHYS:
+    if kind != k.UIO_MEM_PHYS:
         return False
     if (addr, offs, size) == (bar.start, 0, bar.size):
         return True
@@ -1301,7 +1303,7 @@ def _pages(bar: model.Bar) -> tuple[int, int, int]:
 def _lies_within(entry: Any, bar: model.Bar) -> bool:
     _, addr, _, size, kind = entry
     first, _, length = _pages(bar)
-    return bool(kind == specs.UIO_MEM_PHYS and size > 0 and first <= addr and addr + size <= first + length)
+    return bool(kind == k.UIO_MEM_PHYS and size > 0 and first <= addr and addr + size <= first + length)
 
 
 def _hides_table(record: Record) -> bool | str:
@@ -1311,7 +1313,7 @@ def _hides_table(record: Record) -> bool | str:
     if record.result or not config.vectors or config.remapping or env.profile.security == "posted":
         return False
     for name, bar, offset, size in (
-        ("MSI-X table", config.table_bar, config.table_offset, config.vectors * specs.PCI_MSIX_ENTRY_SIZE),
+        ("MSI-X table", config.table_bar, config.table_offset, config.vectors * k.PCI_MSIX_ENTRY_SIZE),
         ("pending bits", config.pba_bar, config.pba_offset, (config.vectors + 63) // 64 * 8),
     ):
         start = config.bars[bar].start + offset
@@ -1393,21 +1395,21 @@ _HARMLESS = frozenset(
 
 def _ignores_unknown_commands(record: Record) -> bool | str:
     """An unknown command is refused before anything is fetched, looked up or changed (UIO-001)."""
-    if _command(record) == specs.UIO_MSI_IRQ_SET or record.before.life != "bound":
+    if _command(record) == k.UIO_MSI_IRQ_SET or record.before.life != "bound":
         return False
     made = {call[0] for call in record.calls} - _HARMLESS
     return f"it called {', '.join(sorted(made))}" if made else True
 
 
 def _command(record: Record) -> int:
-    return int(record.op.cmd & specs.COMMAND_MASK)
+    return int(record.op.cmd & k.COMMAND_MASK)
 
 
 def _if_it_is_one(check: Check) -> Check:
     """A check of UIO_MSI_IRQ_SET, for ioctls that may be something else or have no argument."""
 
     def holds(record: Record) -> bool | str:
-        if _command(record) != specs.UIO_MSI_IRQ_SET or not model.is_readable(record.op.pointer):
+        if _command(record) != k.UIO_MSI_IRQ_SET or not model.is_readable(record.op.pointer):
             return False
         return check.holds(record)
 
@@ -1431,7 +1433,7 @@ def _does_not_reset(record: Record) -> bool | str:
 
 
 def _keeps_codes_inside(record: Record) -> bool | str:
-    return f"returned {record.result}" if -record.result in specs.KERNEL_INTERNAL else True
+    return f"returned {record.result}" if -record.result in k.KERNEL_INTERNAL else True
 
 
 def _copies_outside_mutex(record: Record) -> bool | str:
@@ -1479,40 +1481,40 @@ def _limits_its_log(record: Record) -> bool | str:
 
 
 _ON_SET = (
-    Check(specs.COPY_OUTSIDE_MUTEX, _copies_outside_mutex),
-    Check(specs.NO_SUCH_VECTOR_TOUCHES_NOTHING, _touches_nothing_out_of_range),
-    Check(specs.DETACHING_TWICE_IS_FINE, _detaches_nothing),
-    Check(specs.NO_INTERNAL_CODES, _keeps_codes_inside),
+    Check(c.COPY_OUTSIDE_MUTEX, _copies_outside_mutex),
+    Check(c.NO_SUCH_VECTOR_TOUCHES_NOTHING, _touches_nothing_out_of_range),
+    Check(c.DETACHING_TWICE_IS_FINE, _detaches_nothing),
+    Check(c.NO_INTERNAL_CODES, _keeps_codes_inside),
 )
-_ON_IOCTL = (Check(specs.UNKNOWN_COMMAND, _ignores_unknown_commands), *map(_if_it_is_one, _ON_SET))
+_ON_IOCTL = (Check(c.UNKNOWN_COMMAND, _ignores_unknown_commands), *map(_if_it_is_one, _ON_SET))
 
 CHECKS: Mapping[type, tuple[Check, ...]] = {
     model.Probe: (
-        Check(specs.BARS_EXPORTED, _exports_bars),
-        Check(specs.NO_MSIX_TABLE_MAPPED, _hides_table),
-        Check(specs.SMALL_BARS_MAPPABLE, _maps_small_bars),
-        Check(specs.REVERSE_ORDER, _released_in_order),
-        Check(specs.FAILED_PROBE_LEAVES_NOTHING, _failed_probe_keeps_intx),
+        Check(c.BARS_EXPORTED, _exports_bars),
+        Check(c.NO_MSIX_TABLE_MAPPED, _hides_table),
+        Check(c.SMALL_BARS_MAPPABLE, _maps_small_bars),
+        Check(c.REVERSE_ORDER, _released_in_order),
+        Check(c.FAILED_PROBE_LEAVES_NOTHING, _failed_probe_keeps_intx),
     ),
     model.Remove: (
-        Check(specs.REVERSE_ORDER, _released_in_order),
-        Check(specs.INTX_LEFT_AS_FOUND, _leaves_intx_as_found),
+        Check(c.REVERSE_ORDER, _released_in_order),
+        Check(c.INTX_LEFT_AS_FOUND, _leaves_intx_as_found),
     ),
     model.Open: (
-        Check(specs.FIRST_OPEN_ENABLES, _enables_once),
-        Check(specs.NO_IMPLICIT_RESET, _does_not_reset),
-        Check(specs.NO_INTERNAL_CODES, _keeps_codes_inside),
-        Check(specs.NO_DMA_WHILE_CLOSED, _dma_follows_opens),
+        Check(c.FIRST_OPEN_ENABLES, _enables_once),
+        Check(c.NO_IMPLICIT_RESET, _does_not_reset),
+        Check(c.NO_INTERNAL_CODES, _keeps_codes_inside),
+        Check(c.NO_DMA_WHILE_CLOSED, _dma_follows_opens),
     ),
     model.Close: (
-        Check(specs.NO_IMPLICIT_RESET, _does_not_reset),
-        Check(specs.NO_INTERNAL_CODES, _keeps_codes_inside),
-        Check(specs.NO_DMA_WHILE_CLOSED, _dma_follows_opens),
+        Check(c.NO_IMPLICIT_RESET, _does_not_reset),
+        Check(c.NO_INTERNAL_CODES, _keeps_codes_inside),
+        Check(c.NO_DMA_WHILE_CLOSED, _dma_follows_opens),
     ),
     model.IrqSet: _ON_SET,
     model.CompatIrqSet: _ON_SET,
     model.RawIoctl: _ON_IOCTL,
     model.CompatIoctl: _ON_IOCTL,
-    model.RaiseVector: (Check(specs.POLLERS_WOKEN, _wakes_pollers),),
-    model.Flood: (Check(specs.LOG_LIMITED, _limits_its_log),),
+    model.RaiseVector: (Check(c.POLLERS_WOKEN, _wakes_pollers),),
+    model.Flood: (Check(c.LOG_LIMITED, _limits_its_log),),
 }

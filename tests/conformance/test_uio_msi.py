@@ -46,9 +46,11 @@ from conformance.model.uio_msi import (
     SetIntx,
     Write,
 )
-from conformance.specs import uio_msi as specs
 from conformance.specs.clause import Clause
-from conformance.specs.uio_msi import EAGAIN, EBADF, EBUSY, EINVAL, ENODEV, ENOMEM, ENOSPC, IRQF_SHARED
+from conformance.specs.uio_msi import CLAUSES, PORTS_TYPE, PROFILES, Port
+from conformance.specs.uio_msi import clauses as c
+from conformance.specs.uio_msi import constants as k
+from conformance.specs.uio_msi.constants import EAGAIN, EBADF, EBUSY, EINVAL, ENODEV, ENOMEM, ENOSPC, IRQF_SHARED
 from conformance.strength import kill
 from conformance.subsystem import subsystem
 from conformance.trace import Trace, decode, encode
@@ -100,7 +102,7 @@ def eventfds(request: pytest.FixtureRequest) -> Iterator[eventfd.Eventfds]:
     """Two eventfds and the decoy, in both backends."""
     kinds = [
         eventfd.Kind(3, True, True),
-        eventfd.Kind(specs.EVENTFD_MAX - 1, False, False),
+        eventfd.Kind(k.EVENTFD_MAX - 1, False, False),
         eventfd.Kind(9, False, True),
     ]
     made: eventfd.Eventfds = request.param(eventfd.World(kinds, DUP_FD, O_PATH_FD, NOT_EVENTFDS))
@@ -128,7 +130,7 @@ def test_reference_is_to_the_object(eventfds: eventfd.Eventfds) -> None:
     eventfds.signal(0)
 
     assert eventfds.fdget(FIRST_FD) == 2
-    assert eventfds.counters() == (4, specs.EVENTFD_MAX - 1, 9)
+    assert eventfds.counters() == (4, k.EVENTFD_MAX - 1, 9)
 
 
 def test_signals_saturate(eventfds: eventfd.Eventfds) -> None:
@@ -137,13 +139,13 @@ def test_signals_saturate(eventfds: eventfd.Eventfds) -> None:
     for _ in range(3):
         eventfds.signal(1)
 
-    assert eventfds.counters()[1] == specs.EVENTFD_MAX
+    assert eventfds.counters()[1] == k.EVENTFD_MAX
 
 
 def test_reads_take_all_or_one(eventfds: eventfd.Eventfds) -> None:
     """EFD_SEMAPHORE takes 1, otherwise everything; nothing is -EAGAIN, on a blocking eventfd as well."""
     assert [eventfds.read(FIRST_FD) for _ in range(4)] == [1, 1, 1, -EAGAIN]
-    assert [eventfds.read(SECOND) for _ in range(2)] == [specs.EVENTFD_MAX - 1, -EAGAIN]
+    assert [eventfds.read(SECOND) for _ in range(2)] == [k.EVENTFD_MAX - 1, -EAGAIN]
 
 
 def test_pollers_are_woken_once_per_signal(eventfds: eventfd.Eventfds) -> None:
@@ -205,9 +207,9 @@ def test_lines_are_shared_only_by_consent() -> None:
     core.add_line(5)
 
     assert core.request(6, 0, 0, 1) == -EINVAL
-    assert core.request(5, specs.IRQF_SHARED, 0, 0) == -EINVAL
-    assert isinstance(core.request(5, specs.IRQF_SHARED, 0, 1), Action)
-    assert isinstance(core.request(5, specs.IRQF_SHARED, 0, 2), Action)
+    assert core.request(5, IRQF_SHARED, 0, 0) == -EINVAL
+    assert isinstance(core.request(5, IRQF_SHARED, 0, 1), Action)
+    assert isinstance(core.request(5, IRQF_SHARED, 0, 2), Action)
     assert core.request(5, 0, 0, 3) == -EBUSY
     assert core.find(5, 2) is core.actions()[1]
     assert core.find(5, 3) is None
@@ -219,7 +221,7 @@ def test_lines_are_shared_only_by_consent() -> None:
 @pytest.fixture
 def world() -> environment.UioMsi:
     """A function with two vectors, powered up, with a driver that handles every interrupt."""
-    env = environment.FAST(Config(), specs.PROFILES["upstream"])
+    env = environment.FAST(Config(), PROFILES["upstream"])
     env.start(lambda _port: Idle())
     env.call("pci_enable_device")
     env.call("pci_set_master")
@@ -230,7 +232,7 @@ class Idle:
     """A driver that does nothing, and handles every interrupt."""
 
     def __getattr__(self, name: str) -> Callable[..., int]:
-        return lambda *_: specs.IRQ_HANDLED
+        return lambda *_: k.IRQ_HANDLED
 
 
 def breaks(env: environment.UioMsi, name: str, *args: Any) -> Clause | None:
@@ -249,7 +251,7 @@ def test_irq_numbers_are_new_at_every_enabling(world: environment.UioMsi) -> Non
         world.call("pci_disable_msix")
 
     assert len(set(numbers)) == 6
-    assert min(numbers) > specs.MAX_MSIX_VECTORS
+    assert min(numbers) > k.MAX_MSIX_VECTORS
     assert world.call("pci_irq_vector", 0) == -EINVAL
 
 
@@ -291,7 +293,7 @@ def test_vectors_hold_events_until_requested(world: environment.UioMsi) -> None:
     assert world.call("request_irq", irq, 0, 0, 7) == 0
 
     assert world.view().pending == (False, False)
-    assert world.held[specs.READY_BEFORE_REQUEST] == 1
+    assert world.held[c.READY_BEFORE_REQUEST] == 1
 
 
 def test_second_request_of_a_vector_is_busy(world: environment.UioMsi) -> None:
@@ -305,7 +307,7 @@ def test_second_request_of_a_vector_is_busy(world: environment.UioMsi) -> None:
 
 def test_misuse_names_its_clause(world: environment.UioMsi) -> None:
     """Each wrong call on a world of its own."""
-    fresh = [environment.FAST(Config(), specs.PROFILES["upstream"]) for _ in range(24)]
+    fresh = [environment.FAST(Config(), PROFILES["upstream"]) for _ in range(24)]
     for env in fresh:
         env.start(lambda _port: Idle())
         env.call("pci_enable_device")
@@ -320,32 +322,32 @@ def test_misuse_names_its_clause(world: environment.UioMsi) -> None:
 
     enable = ("pci_enable_msix", (0, 1))
     first = environment.FIRST_IRQ
-    assert broken(("request_irq", first, 0, 0, 1)) is specs.NO_REQUEST_WHILE_DISABLED
-    assert broken(enable, ("request_irq", 5, 0, 0, 1)) is specs.CURRENT_IRQ_NUMBERS
-    assert broken(enable, enable) is specs.FIRST_OPEN_ENABLES
-    assert broken(enable, ("request_irq", first, 0, 0, 1), ("free_irq", first, 2)) is specs.FREE_MATCHES_REQUEST
-    assert broken(enable, ("request_irq", first, 0, 0, 1), ("pci_disable_msix",)) is specs.DISABLED_AFTER_LAST_FREE
-    assert broken(enable, ("pci_disable_device",)) is specs.REMOVE_WHILE_OPEN
-    assert broken(("pci_disable_device",), ("pci_disable_device",)) is specs.NOTHING_RELEASED_TWICE
-    assert broken(("pci_release_regions",)) is specs.NOTHING_RELEASED_TWICE
-    assert broken(("iounmap", 1)) is specs.NOTHING_RELEASED_TWICE
-    assert broken(("kzalloc", 8), ("kfree", 0x1_0000), ("kfree", 0x1_0000)) is specs.NOTHING_RELEASED_TWICE
-    assert broken(("kfree", 0x1_0008)) is specs.MEMORY_SAFE
-    assert broken(("uio_unregister_device",)) is specs.NOTHING_RELEASED_TWICE
-    assert broken(("eventfd_ctx_put", environment.FIRST_CTX)) is specs.ONE_REFERENCE_EACH
-    assert broken(("eventfd_signal", environment.FIRST_CTX)) is specs.REFERENCE_OUTLIVES_HANDLER
-    assert broken(("eventfd_signal", 0)) is specs.MEMORY_SAFE
-    assert broken(("mutex_lock", 1), ("mutex_lock", 1)) is specs.MEMORY_SAFE
-    assert broken(("mutex_lock", 0x1_0000)) is specs.MEMORY_SAFE
-    assert broken(("mutex_unlock", 1)) is specs.MEMORY_SAFE
+    assert broken(("request_irq", first, 0, 0, 1)) is c.NO_REQUEST_WHILE_DISABLED
+    assert broken(enable, ("request_irq", 5, 0, 0, 1)) is c.CURRENT_IRQ_NUMBERS
+    assert broken(enable, enable) is c.FIRST_OPEN_ENABLES
+    assert broken(enable, ("request_irq", first, 0, 0, 1), ("free_irq", first, 2)) is c.FREE_MATCHES_REQUEST
+    assert broken(enable, ("request_irq", first, 0, 0, 1), ("pci_disable_msix",)) is c.DISABLED_AFTER_LAST_FREE
+    assert broken(enable, ("pci_disable_device",)) is c.REMOVE_WHILE_OPEN
+    assert broken(("pci_disable_device",), ("pci_disable_device",)) is c.NOTHING_RELEASED_TWICE
+    assert broken(("pci_release_regions",)) is c.NOTHING_RELEASED_TWICE
+    assert broken(("iounmap", 1)) is c.NOTHING_RELEASED_TWICE
+    assert broken(("kzalloc", 8), ("kfree", 0x1_0000), ("kfree", 0x1_0000)) is c.NOTHING_RELEASED_TWICE
+    assert broken(("kfree", 0x1_0008)) is c.MEMORY_SAFE
+    assert broken(("uio_unregister_device",)) is c.NOTHING_RELEASED_TWICE
+    assert broken(("eventfd_ctx_put", environment.FIRST_CTX)) is c.ONE_REFERENCE_EACH
+    assert broken(("eventfd_signal", environment.FIRST_CTX)) is c.REFERENCE_OUTLIVES_HANDLER
+    assert broken(("eventfd_signal", 0)) is c.MEMORY_SAFE
+    assert broken(("mutex_lock", 1), ("mutex_lock", 1)) is c.MEMORY_SAFE
+    assert broken(("mutex_lock", 0x1_0000)) is c.MEMORY_SAFE
+    assert broken(("mutex_unlock", 1)) is c.MEMORY_SAFE
     assert broken(("kzalloc", 8), ("mutex_init", 0x1_0000), ("mutex_lock", 0x1_0000), ("kfree", 0x1_0000)) is (
-        specs.MEMORY_SAFE
+        c.MEMORY_SAFE
     )
-    assert broken(("pci_write_config", specs.PCI_COMMAND, 2, 0)) is specs.MEMORY_SAFE
-    assert broken(("copy_from_user", PAGE, 8)) is specs.MEMORY_SAFE
-    assert broken(("uio_register_device", "a", "b", -1, False, (("BAR0", 0, 0, 1, 1),) * 6, ())) is specs.AT_MOST_FIVE
-    assert broken(("spin_lock_irqsave", 1), ("mutex_lock", 2)) is specs.MEMORY_SAFE
-    assert broken(enable, ("request_irq", first, 0, 0x1_0000, 1)) is specs.MEMORY_SAFE
+    assert broken(("pci_write_config", k.PCI_COMMAND, 2, 0)) is c.MEMORY_SAFE
+    assert broken(("copy_from_user", PAGE, 8)) is c.MEMORY_SAFE
+    assert broken(("uio_register_device", "a", "b", -1, False, (("BAR0", 0, 0, 1, 1),) * 6, ())) is c.AT_MOST_FIVE
+    assert broken(("spin_lock_irqsave", 1), ("mutex_lock", 2)) is c.MEMORY_SAFE
+    assert broken(enable, ("request_irq", first, 0, 0x1_0000, 1)) is c.MEMORY_SAFE
 
 
 def test_handlers_may_not_sleep() -> None:
@@ -364,12 +366,12 @@ def test_handlers_may_not_sleep() -> None:
 
 def test_command_register_is_read_back(world: environment.UioMsi) -> None:
     """Config space shows mastering, the disable bit, the status and the capability."""
-    cap = world.call("pci_find_capability", specs.PCI_CAP_ID_MSIX)
+    cap = world.call("pci_find_capability", k.PCI_CAP_ID_MSIX)
 
-    assert world.call("pci_read_config", specs.PCI_COMMAND, 2) & specs.PCI_COMMAND_MASTER
-    assert world.call("pci_read_config", cap + specs.PCI_MSIX_FLAGS, 2) & specs.PCI_MSIX_FLAGS_QSIZE == 1
-    assert world.call("pci_read_config", cap + specs.PCI_MSIX_TABLE, 4) == 1
-    assert world.call("pci_read_config", cap + specs.PCI_MSIX_PBA, 4) == 0x800 | 1
+    assert world.call("pci_read_config", k.PCI_COMMAND, 2) & k.PCI_COMMAND_MASTER
+    assert world.call("pci_read_config", cap + k.PCI_MSIX_FLAGS, 2) & k.PCI_MSIX_FLAGS_QSIZE == 1
+    assert world.call("pci_read_config", cap + k.PCI_MSIX_TABLE, 4) == 1
+    assert world.call("pci_read_config", cap + k.PCI_MSIX_PBA, 4) == 0x800 | 1
 
 
 # -- the correct driver
@@ -459,17 +461,17 @@ class LinuxLike(Upstream):
         return 0
 
     def ioctl(self, cmd: int, arg: int) -> int:
-        if cmd != specs.UIO_MSI_IRQ_SET:
-            return -specs.ENOTTY
+        if cmd != k.UIO_MSI_IRQ_SET:
+            return -k.ENOTTY
         vector, fd = self.port.copy_from_user(arg, 4), self.port.copy_from_user(arg + 4, 4)
         if len(vector) + len(fd) < 8:
-            return -specs.EFAULT
+            return -k.EFAULT
         number = int.from_bytes(vector, "little")
         self.port.mutex_lock(0x100)
         if not self.bound:
             err = -ENODEV
         elif number >= len(self.irqs):
-            err = -specs.ERANGE
+            err = -k.ERANGE
         else:
             err = self._set(number, struct.unpack("=i", fd)[0])
         self.port.mutex_unlock(0x100)
@@ -605,9 +607,9 @@ class IntxByFlag(Upstream):
             self.masked = True
         self.port.spin_unlock_irqrestore(0x80)
         if not mine:
-            return specs.IRQ_NONE
+            return k.IRQ_NONE
         self.port.eventfd_signal(self.triggers[0])
-        return specs.IRQ_HANDLED
+        return k.IRQ_HANDLED
 
 
 def test_driver_with_a_masked_flag_is_not_accused() -> None:
@@ -636,7 +638,7 @@ class MsixOnly(Upstream):
 def test_driver_without_capabilities_is_judged_by_the_rest() -> None:
     """Every clause that applies to it is exercised, and none is broken."""
     context = explored(MsixOnly, "upstream", 15_000)
-    applicable = {c for c in specs.CLAUSES if c.applies("upstream", frozenset()) and not c.untestable}
+    applicable = {c for c in CLAUSES if c.applies("upstream", frozenset()) and not c.untestable}
 
     assert [failure.signature for failure in context.failures] == []
     assert applicable <= context.tally.clauses.keys()
@@ -733,7 +735,7 @@ class CompatTakesAll(Upstream):
     """The 32-bit entry knows one command and so does not look at it."""
 
     def compat_ioctl(self, cmd: int, arg: int) -> int:
-        return self.ioctl(specs.UIO_MSI_IRQ_SET, arg)
+        return self.ioctl(k.UIO_MSI_IRQ_SET, arg)
 
 
 class TrustsLateNames(Upstream):
@@ -794,7 +796,7 @@ class DropsTheSixtyFourth(Upstream):
 
     def handler(self, irq: int, dev_id: int) -> int:
         self.events = (self.events + 1) % 64
-        return super().handler(irq, dev_id) if self.events else specs.IRQ_HANDLED
+        return super().handler(irq, dev_id) if self.events else k.IRQ_HANDLED
 
 
 class ReadyTooLate(Upstream):
@@ -828,11 +830,9 @@ class EnablesTwice(Upstream):
 class SixPorts(Upstream):
     """Has room for as many port regions as there are BARs."""
 
-    def _ports(self, bars: list[tuple[int, int, int, int]]) -> specs.PORTS_TYPE:
+    def _ports(self, bars: list[tuple[int, int, int, int]]) -> PORTS_TYPE:
         return tuple(
-            (f"BAR{bar}", start, size, specs.UIO_PORT_X86)
-            for bar, flags, start, size in bars
-            if flags & specs.IORESOURCE_IO
+            (f"BAR{bar}", start, size, k.UIO_PORT_X86) for bar, flags, start, size in bars if flags & k.IORESOURCE_IO
         )
 
 
@@ -840,7 +840,7 @@ class FetchesFirst(Upstream):
     """Fetches the argument, and only then looks at the command."""
 
     def ioctl(self, cmd: int, arg: int) -> int:
-        if cmd != specs.UIO_MSI_IRQ_SET:
+        if cmd != k.UIO_MSI_IRQ_SET:
             self.port.copy_from_user(arg, 8)
         return super().ioctl(cmd, arg)
 
@@ -893,7 +893,7 @@ class UnmasksForOneOnly(Upstream):
 class Registers:
     """The port, with another irq for the UIO core."""
 
-    def __init__(self, port: specs.Port, irq: int) -> None:
+    def __init__(self, port: Port, irq: int) -> None:
         self.port = port
         self.irq = irq
 
@@ -908,14 +908,14 @@ class Registers:
 class HasNoIrq(Upstream):
     """Tells the core that there is no interrupt, so that nobody can write."""
 
-    def __init__(self, port: specs.Port) -> None:
-        super().__init__(Registers(port, specs.UIO_IRQ_NONE))
+    def __init__(self, port: Port) -> None:
+        super().__init__(Registers(port, k.UIO_IRQ_NONE))
 
 
 class CoreTakesTheIrq(Upstream):
     """Has the core request the line, without a handler for it to call."""
 
-    def __init__(self, port: specs.Port) -> None:
+    def __init__(self, port: Port) -> None:
         super().__init__(Registers(port, environment.PDEV_IRQ))
 
 
@@ -968,7 +968,7 @@ class ComplainsOfCommands(Upstream):
 
     def ioctl(self, cmd: int, arg: int) -> int:
         err = super().ioctl(cmd, arg)
-        if err == -specs.ENOTTY:
+        if err == -k.ENOTTY:
             self.port.dev_err("unknown command")
         return err
 
@@ -990,7 +990,7 @@ class HandlesByCapability(Upstream):
         if self.port.pci_msix_vec_count() < 0:
             return super().handler(irq, dev_id)
         self.port.eventfd_signal(self.triggers[0])
-        return specs.IRQ_HANDLED
+        return k.IRQ_HANDLED
 
 
 class RemembersTheFirstMask(Upstream):
@@ -1009,7 +1009,7 @@ class CountsBrokenOpens(Upstream):
 
     def open(self) -> int:
         err = super().open()
-        if err == -specs.EIO:
+        if err == -k.EIO:
             self.open_count += 1
         return err
 
@@ -1025,13 +1025,13 @@ class SharesItsNotes(Upstream):
         self.vector = (dev_id - self.contexts) // 0x10
         self.port.uio_event_notify()
         self.port.eventfd_signal(self.triggers[self.vector])
-        return specs.IRQ_HANDLED
+        return k.IRQ_HANDLED
 
 
 class ReadySoon(Upstream):
     """Says that it is bound once the device is registered, so that an open that follows at once fails."""
 
-    def __init__(self, port: specs.Port) -> None:
+    def __init__(self, port: Port) -> None:
         super().__init__(port)
         self.is_probed = False
 
@@ -1049,11 +1049,11 @@ class CompatWithoutMutex(Upstream):
     """Takes the mutex for 64-bit callers only."""
 
     def compat_ioctl(self, cmd: int, arg: int) -> int:
-        if cmd != specs.UIO_MSI_IRQ_SET:
-            return -specs.ENOTTY
+        if cmd != k.UIO_MSI_IRQ_SET:
+            return -k.ENOTTY
         data = self.port.copy_from_user(arg, 8)
         if len(data) < 8:
-            return -specs.EFAULT
+            return -k.EFAULT
         return self._set(*struct.unpack("=Ii", data)) if self.bound else -ENODEV
 
 
@@ -1131,10 +1131,10 @@ class TriesAgain(Upstream):
         return 0
 
     def _set(self, vector: int, fd: int) -> int:
-        return super()._set(vector, fd) if vector < len(self.irqs) else -specs.ERANGE
+        return super()._set(vector, fd) if vector < len(self.irqs) else -k.ERANGE
 
 
-@pytest.mark.parametrize("refusal", [-ENOMEM, -specs.ENOSPC, 1, 3])
+@pytest.mark.parametrize("refusal", [-ENOMEM, -ENOSPC, 1, 3])
 def test_a_further_attempt_may_enable_fewer(refusal: int) -> None:
     """UIO-050, UIO-051: nothing is forwarded where in the end nothing failed."""
     refused = Step(Open(), (Fault("pci_enable_msix", refusal),))
@@ -1154,7 +1154,7 @@ def test_shortage_by_another_name() -> None:
 
         def open(self) -> int:
             err = super().open()
-            return -specs.EBUSY if err == -specs.ENOSPC else err
+            return -EBUSY if err == -ENOSPC else err
 
     short = Step(Open(), (Fault("pci_enable_msix", 1),))
 
@@ -1169,7 +1169,7 @@ def test_unprivileged_open_may_be_denied_by_another_errno() -> None:
 
         def open(self) -> int:
             err = super().open()
-            return -specs.EACCES if err == -specs.EPERM else err
+            return -k.EACCES if err == -k.EPERM else err
 
     report = run(DeniesAccess, Probe(), Open(rawio=False), Open())
 
@@ -1179,10 +1179,10 @@ def test_unprivileged_open_may_be_denied_by_another_errno() -> None:
 
 def test_open_that_is_refused_during_probe_is_no_fault_of_the_driver() -> None:
     """UIO-064 asks that what an open needs is there, not that it succeeds."""
-    for k in range(60):
+    for point in range(60):
         for inner in (Open(rawio=False), Step(Open(), (Fault("pci_enable_msix", -ENOMEM),))):
             (step,) = steps(inner)
-            assert run(Upstream, Step(Probe(), during=((k, step),))).failure is None
+            assert run(Upstream, Step(Probe(), during=((point, step),))).failure is None
 
 
 def test_message_that_nobody_saw_written_may_be_missing() -> None:
@@ -1276,7 +1276,7 @@ def test_driver_that_does_nothing_fails() -> None:
     class Nothing:
         """Returns 0 from everything."""
 
-        def __init__(self, port: specs.Port) -> None:
+        def __init__(self, port: Port) -> None:
             pass
 
         def __getattr__(self, name: str) -> Callable[..., int]:
@@ -1295,7 +1295,7 @@ def test_fetching_twice_is_a_breach() -> None:
         """Fetches the argument once for the range check and again for use."""
 
         def ioctl(self, cmd: int, arg: int) -> int:
-            if cmd == specs.UIO_MSI_IRQ_SET:
+            if cmd == k.UIO_MSI_IRQ_SET:
                 self.port.copy_from_user(arg, 4)
             return super().ioctl(cmd, arg)
 
@@ -1306,10 +1306,10 @@ def test_event_while_replacing_is_delivered_once() -> None:
     """UIO-043 is counted when an event meets the gap between the old handler and the new one."""
     mapped = (Probe(), Open(), IrqSet(0, FIRST_FD))
     counted = 0
-    for k in range(16):
-        report = run(Upstream, *mapped, Step(IrqSet(0, SECOND), during=((k, Step(RaiseVector(0))),)))
+    for point in range(16):
+        report = run(Upstream, *mapped, Step(IrqSet(0, SECOND), during=((point, Step(RaiseVector(0))),)))
         assert report.failure is None
-        counted += report.tally.clauses.get(specs.EVENT_WHILE_REPLACING, 0)
+        counted += report.tally.clauses.get(c.EVENT_WHILE_REPLACING, 0)
 
     assert counted > 0
 

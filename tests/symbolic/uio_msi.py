@@ -6,9 +6,18 @@ import struct
 
 from conformance.model import uio_msi as model
 from conformance.model.step import Outcome
-from conformance.specs import uio_msi as specs
+from conformance.specs.uio_msi import PROFILES
+from conformance.specs.uio_msi.constants import (
+    EBADF,
+    EINVAL,
+    ENOTTY,
+    ERANGE,
+    IRQ_SET_SIZE,
+    MAX_MSIX_VECTORS,
+    UIO_MSI_IRQ_SET,
+)
 
-UPSTREAM = specs.PROFILES["upstream"]
+UPSTREAM = PROFILES["upstream"]
 _OPENED = model.initial(model.Config(), UPSTREAM)._replace(life="bound", opens=1)
 
 
@@ -22,7 +31,7 @@ def only_the_command_is_known(cmd: int) -> None:
 
     outcome = _only(model.raw_ioctl(_OPENED, model.RawIoctl(cmd), model.NOTHING_REFUSED, UPSTREAM))
 
-    assert (outcome.result == -specs.ENOTTY) == (cmd != specs.UIO_MSI_IRQ_SET)
+    assert (outcome.result == -ENOTTY) == (cmd != UIO_MSI_IRQ_SET)
 
 
 def high_bits_do_not_matter(cmd: int, high: int) -> None:
@@ -39,12 +48,12 @@ def high_bits_do_not_matter(cmd: int, high: int) -> None:
 def unknown_commands_ignore_the_pointer(cmd: int, pointer: int) -> None:
     """UIO-002."""
     assert 0 <= cmd < 2**32
-    assert cmd != specs.UIO_MSI_IRQ_SET
+    assert cmd != UIO_MSI_IRQ_SET
     assert 0 <= pointer < 2**64
 
     outcome = _only(model.raw_ioctl(_OPENED, model.RawIoctl(cmd, pointer), model.NOTHING_REFUSED, UPSTREAM))
 
-    assert (outcome.result, outcome.state) == (-specs.ENOTTY, _OPENED)
+    assert (outcome.result, outcome.state) == (-ENOTTY, _OPENED)
 
 
 def readable_means_all_eight_bytes(pointer: int) -> None:
@@ -63,7 +72,7 @@ def vectors_are_unsigned(vector: int) -> None:
 
     outcome = _only(model.irq_set(_OPENED, vector, -1, model.NOTHING_REFUSED, UPSTREAM))
 
-    assert (outcome.result == -specs.ERANGE) == (vector >= _OPENED.limit)
+    assert (outcome.result == -ERANGE) == (vector >= _OPENED.limit)
     assert outcome.state == _OPENED
 
 
@@ -82,7 +91,7 @@ def fds_name_an_eventfd_or_an_errno(fd: int) -> None:
 
     found = model.eventfd_of(_OPENED, fd)
 
-    assert found in (-specs.EBADF, -specs.EINVAL) or 0 <= found < len(_OPENED.counters)
+    assert found in (-EBADF, -EINVAL) or 0 <= found < len(_OPENED.counters)
 
 
 def number_of_vectors_is_capped(vectors: int) -> None:
@@ -91,8 +100,8 @@ def number_of_vectors_is_capped(vectors: int) -> None:
 
     limit = model.number_of_vectors(model.Config(vectors=vectors))
 
-    assert 1 <= limit <= specs.MAX_MSIX_VECTORS
-    assert limit == vectors or vectors > specs.MAX_MSIX_VECTORS
+    assert 1 <= limit <= MAX_MSIX_VECTORS
+    assert limit == vectors or vectors > MAX_MSIX_VECTORS
 
 
 def struct_is_decoded_as_laid_out(vector: int, fd: int) -> None:
@@ -102,5 +111,5 @@ def struct_is_decoded_as_laid_out(vector: int, fd: int) -> None:
 
     data = vector.to_bytes(4, "little") + (fd % 2**32).to_bytes(4, "little")
 
-    assert len(data) == specs.IRQ_SET_SIZE
+    assert len(data) == IRQ_SET_SIZE
     assert struct.unpack("<Ii", data) == (vector, fd)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import struct
 from typing import ClassVar
 
-from conformance.specs import uio_msi as specs
-from conformance.specs.uio_msi import (
+from conformance.specs.uio_msi import CAPABILITIES, MAPS_TYPE, PORTS_TYPE, Port
+from conformance.specs.uio_msi import constants as k
+from conformance.specs.uio_msi.constants import (
     EFAULT,
     EINVAL,
     EIO,
@@ -25,7 +26,6 @@ from conformance.specs.uio_msi import (
     MAX_UIO_PORT_REGIONS,
     PAGE_SIZE,
     UIO_MSI_IRQ_SET,
-    Port,
 )
 
 STATE_MUTEX = 0x100
@@ -43,7 +43,7 @@ class Upstream:
     """
 
     profile: ClassVar[str] = "upstream"
-    capabilities: ClassVar[frozenset[str]] = frozenset(specs.CAPABILITIES)
+    capabilities: ClassVar[frozenset[str]] = frozenset(CAPABILITIES)
 
     def __init__(self, port: Port) -> None:
         self.port = port
@@ -89,7 +89,7 @@ class Upstream:
                 self.bound = True
                 bars = self._bars()
                 maps, ports = self._maps(bars), self._ports(bars)
-                err = port.uio_register_device("uio_msi", "1.0", specs.UIO_IRQ_CUSTOM, True, maps, ports)
+                err = port.uio_register_device("uio_msi", "1.0", k.UIO_IRQ_CUSTOM, True, maps, ports)
                 if not err:
                     return 0
                 self.bound = False
@@ -105,7 +105,7 @@ class Upstream:
         """Choose the mode and allocate its tables."""
         port = self.port
         self.irq = irq
-        self.was_masked = bool(port.pci_read_config(specs.PCI_COMMAND, 2) & specs.PCI_COMMAND_INTX_DISABLE)
+        self.was_masked = bool(port.pci_read_config(k.PCI_COMMAND, 2) & k.PCI_COMMAND_INTX_DISABLE)
         count = port.pci_msix_vec_count()
         self.msix = count > 0 and self._msix_works()
         if self.msix:
@@ -148,7 +148,7 @@ class Upstream:
         """Index, flags, start and size of the BARs that are there."""
         port = self.port
         bars = []
-        for bar in range(specs.PCI_BARS):
+        for bar in range(k.PCI_BARS):
             flags = port.pci_resource_flags(bar)
             if flags:
                 start, size = port.pci_resource_start(bar), port.pci_resource_len(bar)
@@ -156,36 +156,34 @@ class Upstream:
                     bars.append((bar, flags, start, size))
         return bars
 
-    def _maps(self, bars: list[tuple[int, int, int, int]]) -> specs.MAPS_TYPE:
+    def _maps(self, bars: list[tuple[int, int, int, int]]) -> MAPS_TYPE:
         """Memory BARs in pages; those with the MSI-X table stay private."""
         memory = [
             (bar, start & -PAGE_SIZE, start - (start & -PAGE_SIZE), start + size + PAGE_SIZE - 1 & -PAGE_SIZE)
             for bar, flags, start, size in bars
-            if flags & specs.IORESOURCE_MEM
+            if flags & k.IORESOURCE_MEM
         ]
         table = self._table_bars()
         private = [(first, end) for bar, first, _, end in memory if bar in table]
         maps: list[tuple[str, int, int, int, int]] = []
         for bar, first, offs, end in memory:
             if len(maps) < MAX_UIO_MAPS and not any(first < stop and begin < end for begin, stop in private):
-                maps.append((f"BAR{bar}", first, offs, end - first, specs.UIO_MEM_PHYS))
+                maps.append((f"BAR{bar}", first, offs, end - first, k.UIO_MEM_PHYS))
         return tuple(maps)
 
     def _table_bars(self) -> set[int]:
         """BARs in which the MSI-X table and the pending bits lie."""
         port = self.port
-        cap = port.pci_find_capability(specs.PCI_CAP_ID_MSIX)
+        cap = port.pci_find_capability(k.PCI_CAP_ID_MSIX)
         if not cap:
             return set()
-        registers = (specs.PCI_MSIX_TABLE, specs.PCI_MSIX_PBA)
-        return {port.pci_read_config(cap + register, 4) & specs.PCI_MSIX_BIR for register in registers}
+        registers = (k.PCI_MSIX_TABLE, k.PCI_MSIX_PBA)
+        return {port.pci_read_config(cap + register, 4) & k.PCI_MSIX_BIR for register in registers}
 
-    def _ports(self, bars: list[tuple[int, int, int, int]]) -> specs.PORTS_TYPE:
+    def _ports(self, bars: list[tuple[int, int, int, int]]) -> PORTS_TYPE:
         """Port BARs as they are."""
         ports = [
-            (f"BAR{bar}", start, size, specs.UIO_PORT_X86)
-            for bar, flags, start, size in bars
-            if flags & specs.IORESOURCE_IO
+            (f"BAR{bar}", start, size, k.UIO_PORT_X86) for bar, flags, start, size in bars if flags & k.IORESOURCE_IO
         ]
         return tuple(ports[:MAX_UIO_PORT_REGIONS])
 
@@ -212,7 +210,7 @@ class Upstream:
     def open(self) -> int:
         """The first open turns the device on."""
         port = self.port
-        if not port.capable(specs.CAP_SYS_RAWIO):
+        if not port.capable(k.CAP_SYS_RAWIO):
             return -EPERM
         port.mutex_lock(STATE_MUTEX)
         err = -ENODEV
@@ -357,8 +355,8 @@ class Upstream:
         if self.msix:
             port.eventfd_signal(self.triggers[(dev_id - self.contexts) // SIZEOF_CONTEXT])
             return IRQ_HANDLED
-        command = port.pci_read_config(specs.PCI_COMMAND, 2)
-        if command & specs.PCI_COMMAND_INTX_DISABLE or not port.pci_check_and_mask_intx():
+        command = port.pci_read_config(k.PCI_COMMAND, 2)
+        if command & k.PCI_COMMAND_INTX_DISABLE or not port.pci_check_and_mask_intx():
             return IRQ_NONE
         port.eventfd_signal(self.triggers[0])
         return IRQ_HANDLED
@@ -426,7 +424,7 @@ class AsPosted:
             err = self._allocate(device)
             if not err and device.names:
                 self.device = device
-                err = port.uio_register_device("uio_msi", "0.1.1", specs.UIO_IRQ_CUSTOM, False, mem, ports)
+                err = port.uio_register_device("uio_msi", "0.1.1", k.UIO_IRQ_CUSTOM, False, mem, ports)
                 if not err:
                     self.bound[device.address] = device
                     port.pci_set_drvdata(device.address)
@@ -469,24 +467,24 @@ class AsPosted:
             device.names.append(name)
         return 0
 
-    def _setup_maps(self, device: _Device) -> tuple[int, specs.MAPS_TYPE, specs.PORTS_TYPE]:
+    def _setup_maps(self, device: _Device) -> tuple[int, MAPS_TYPE, PORTS_TYPE]:
         port = self.port
         mem: list[tuple[str, int, int, int, int]] = []
         ports: list[tuple[str, int, int, int]] = []
-        for bar in range(specs.PCI_BARS):
+        for bar in range(k.PCI_BARS):
             start, size = port.pci_resource_start(bar), port.pci_resource_len(bar)
             if not start or not size:
                 continue
-            if port.pci_resource_flags(bar) & specs.IORESOURCE_MEM:
+            if port.pci_resource_flags(bar) & k.IORESOURCE_MEM:
                 if len(mem) < MAX_UIO_MAPS:
                     token = port.ioremap(start, size)
                     if not token:
                         self._release_iomaps(device)
                         return -EINVAL, (), ()
                     device.iomaps.append(token)
-                    mem.append((f"BAR{bar}", start, 0, size, specs.UIO_MEM_PHYS))
+                    mem.append((f"BAR{bar}", start, 0, size, k.UIO_MEM_PHYS))
             elif len(ports) < MAX_UIO_PORT_REGIONS:
-                ports.append((f"BAR{bar}", start, size, specs.UIO_PORT_X86))
+                ports.append((f"BAR{bar}", start, size, k.UIO_PORT_X86))
         return 0, tuple(mem), tuple(ports)
 
     def _release_iomaps(self, device: _Device) -> None:

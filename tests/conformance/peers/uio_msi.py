@@ -13,7 +13,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from conformance.specs import uio_msi as spec
+from conformance.specs.uio_msi import MAPS_TYPE, PORTS_TYPE
+from conformance.specs.uio_msi import constants as k
 
 LOCK = 0x10
 """Address of the static mutex."""
@@ -44,8 +45,8 @@ class SwappingDriver:
 
     def probe(self, irq: int, hdr_type: int, is_virtfn: bool) -> int:
         """Acquire one thing after the other; whatever fails undoes the ones before."""
-        if hdr_type & 0x7F == spec.PCI_HEADER_TYPE_BRIDGE:
-            return -spec.ENODEV
+        if hdr_type & 0x7F == k.PCI_HEADER_TYPE_BRIDGE:
+            return -k.ENODEV
         self.undo, self.opens, self.irqs = [], 0, []
         error = self._acquire(irq)
         if error:
@@ -60,21 +61,21 @@ class SwappingDriver:
         if error := port.pci_request_regions("swapping"):
             return int(error)
         self.undo.append(port.pci_release_regions)
-        self.command = port.pci_read_config(spec.PCI_COMMAND, 2)
+        self.command = port.pci_read_config(k.PCI_COMMAND, 2)
         size = port.pci_msix_vec_count()
         self.is_msix, self.line = size > 0, irq
         if not self.is_msix and not (irq and port.pci_intx_mask_supported()):
-            return -spec.ENODEV
-        vectors = min(size, spec.MAX_MSIX_VECTORS) if self.is_msix else 1
+            return -k.ENODEV
+        vectors = min(size, k.MAX_MSIX_VECTORS) if self.is_msix else 1
         self.slots = port.kcalloc(vectors, SLOT)
         if not self.slots:
-            return -spec.ENOMEM
+            return -k.ENOMEM
         self.undo.append(lambda: port.kfree(self.slots))
         self.ctx, self.names = [0] * vectors, [0] * vectors
         port.pci_set_drvdata(self.slots)
         self.undo.append(lambda: port.pci_set_drvdata(0))
         mem, ports = self._maps()
-        if error := port.uio_register_device("swapping", "1", spec.UIO_IRQ_CUSTOM, False, mem, ports):
+        if error := port.uio_register_device("swapping", "1", k.UIO_IRQ_CUSTOM, False, mem, ports):
             return int(error)
         self.undo.append(port.uio_unregister_device)
         return 0
@@ -83,29 +84,29 @@ class SwappingDriver:
         while self.undo:
             self.undo.pop()()
 
-    def _maps(self) -> tuple[spec.MAPS_TYPE, spec.PORTS_TYPE]:
+    def _maps(self) -> tuple[MAPS_TYPE, PORTS_TYPE]:
         """BARs for user space: whole pages, and none with the MSI-X table or the pending bits."""
         port = self.port
         kept_back = self._msix_bars() if self.is_msix else set()
         mem: list[tuple[str, int, int, int, int]] = []
         ports: list[tuple[str, int, int, int]] = []
-        for bar in range(spec.PCI_BARS):
+        for bar in range(k.PCI_BARS):
             start, length = port.pci_resource_start(bar), port.pci_resource_len(bar)
             if not start or not length:
                 continue
             flags = port.pci_resource_flags(bar)
-            if flags & spec.IORESOURCE_MEM and bar not in kept_back and len(mem) < spec.MAX_UIO_MAPS:
+            if flags & k.IORESOURCE_MEM and bar not in kept_back and len(mem) < k.MAX_UIO_MAPS:
                 offset = start % PAGE
                 size = -(-(offset + length) // PAGE) * PAGE
-                mem.append((f"BAR{bar}", start - offset, offset, size, spec.UIO_MEM_PHYS))
-            elif flags & spec.IORESOURCE_IO and len(ports) < spec.MAX_UIO_PORT_REGIONS:
-                ports.append((f"BAR{bar}", start, length, spec.UIO_PORT_X86))
+                mem.append((f"BAR{bar}", start - offset, offset, size, k.UIO_MEM_PHYS))
+            elif flags & k.IORESOURCE_IO and len(ports) < k.MAX_UIO_PORT_REGIONS:
+                ports.append((f"BAR{bar}", start, length, k.UIO_PORT_X86))
         return tuple(mem), tuple(ports)
 
     def _msix_bars(self) -> set[int]:
-        at = self.port.pci_find_capability(spec.PCI_CAP_ID_MSIX)
-        words = (self.port.pci_read_config(at + where, 4) for where in (spec.PCI_MSIX_TABLE, spec.PCI_MSIX_PBA))
-        return {word & spec.PCI_MSIX_BIR for word in words}
+        at = self.port.pci_find_capability(k.PCI_CAP_ID_MSIX)
+        words = (self.port.pci_read_config(at + where, 4) for where in (k.PCI_MSIX_TABLE, k.PCI_MSIX_PBA))
+        return {word & k.PCI_MSIX_BIR for word in words}
 
     def remove(self) -> None:
         """No callback runs once unregistered; then all goes back, open handles or not."""
@@ -117,7 +118,7 @@ class SwappingDriver:
         self._unwind()
 
     def _restore_command(self) -> None:
-        self.port.pci_intx(0 if self.command & spec.PCI_COMMAND_INTX_DISABLE else 1)
+        self.port.pci_intx(0 if self.command & k.PCI_COMMAND_INTX_DISABLE else 1)
 
     # -- handles
 
@@ -168,11 +169,11 @@ class SwappingDriver:
 
     def ioctl(self, cmd: int, arg: int) -> int:
         """UIO_MSI_IRQ_SET and nothing else."""
-        if cmd & spec.COMMAND_MASK != spec.UIO_MSI_IRQ_SET:
-            return -spec.ENOTTY
-        data = self.port.copy_from_user(arg, spec.IRQ_SET_SIZE)
-        if len(data) != spec.IRQ_SET_SIZE:
-            return -spec.EFAULT
+        if cmd & k.COMMAND_MASK != k.UIO_MSI_IRQ_SET:
+            return -k.ENOTTY
+        data = self.port.copy_from_user(arg, k.IRQ_SET_SIZE)
+        if len(data) != k.IRQ_SET_SIZE:
+            return -k.EFAULT
         vector, fd = struct.unpack("=Ii", data)
         self.port.mutex_lock(LOCK)
         result = self._set(vector, fd)
@@ -181,7 +182,7 @@ class SwappingDriver:
 
     def _set(self, vector: int, fd: int) -> int:
         if vector >= len(self.ctx):
-            return -spec.ERANGE
+            return -k.ERANGE
         if fd < 0:
             self._unwire(vector)
             return 0
@@ -202,12 +203,12 @@ class SwappingDriver:
     def _wire(self, vector: int, ctx: int) -> int:
         port = self.port
         name = port.kasprintf(f"swapping[{vector}]")
-        error = 0 if name else -spec.ENOMEM
+        error = 0 if name else -k.ENOMEM
         if not error:
             if self.is_msix:
                 port.pci_write_msi_msg(self.irqs[vector])
             self.ctx[vector], self.names[vector] = ctx, name
-            flags = 0 if self.is_msix else spec.IRQF_SHARED
+            flags = 0 if self.is_msix else k.IRQF_SHARED
             error = port.request_irq(self.irqs[vector], flags, name, self._dev_id(vector))
         if error:
             self.ctx[vector] = self.names[vector] = 0
@@ -232,12 +233,12 @@ class SwappingDriver:
         """Signal; on a shared line, only for what is ours and not masked yet."""
         vector = (dev_id - self.slots) // SLOT
         if not self.is_msix:
-            if self.port.pci_read_config(spec.PCI_COMMAND, 2) & spec.PCI_COMMAND_INTX_DISABLE:
-                return spec.IRQ_NONE
+            if self.port.pci_read_config(k.PCI_COMMAND, 2) & k.PCI_COMMAND_INTX_DISABLE:
+                return k.IRQ_NONE
             if not self.port.pci_check_and_mask_intx():
-                return spec.IRQ_NONE
+                return k.IRQ_NONE
         self.port.eventfd_signal(self.ctx[vector])
-        return spec.IRQ_HANDLED
+        return k.IRQ_HANDLED
 
 
 class AllocatesBeforeLookUp(SwappingDriver):
@@ -248,7 +249,7 @@ class AllocatesBeforeLookUp(SwappingDriver):
             return super()._set(vector, fd)
         scratch = self.port.kcalloc(1, SLOT)
         if not scratch:
-            return -spec.ENOMEM
+            return -k.ENOMEM
         result = super()._set(vector, fd)
         self.port.kfree(scratch)
         return result
@@ -259,11 +260,11 @@ class AllocatesBeforeCopy(SwappingDriver):
 
     def ioctl(self, cmd: int, arg: int) -> int:
         """The command alone is looked at without memory."""
-        if cmd != spec.UIO_MSI_IRQ_SET:
-            return -spec.ENOTTY
-        buffer = self.port.kzalloc(spec.IRQ_SET_SIZE)
+        if cmd != k.UIO_MSI_IRQ_SET:
+            return -k.ENOTTY
+        buffer = self.port.kzalloc(k.IRQ_SET_SIZE)
         if not buffer:
-            return -spec.ENOMEM
+            return -k.ENOMEM
         result = super().ioctl(cmd, arg)
         self.port.kfree(buffer)
         return result
@@ -280,7 +281,7 @@ class SelfContainedDriver:
 
     profile = "upstream"
     capabilities = frozenset({"intx", "irqcontrol", "compat"})
-    out_of_range = -spec.ERANGE
+    out_of_range = -k.ERANGE
 
     def __init__(self, port: Any) -> None:
         self.port = port
@@ -300,11 +301,11 @@ class SelfContainedDriver:
     def probe(self, irq: int, hdr_type: int, is_virtfn: bool) -> int:
         """Look at the function before it is enabled; undo step by step."""
         port = self.port
-        if hdr_type == spec.PCI_HEADER_TYPE_BRIDGE:
-            return -spec.ENODEV
+        if hdr_type == k.PCI_HEADER_TYPE_BRIDGE:
+            return -k.ENODEV
         device = port.kzalloc(0x800)
         if not device:
-            return -spec.ENOMEM
+            return -k.ENOMEM
         self.__init__(port)  # type: ignore[misc]  # as new
         self.device, self.line, self.size = device, irq, port.pci_msix_vec_count()
         port.mutex_init(self.mutex)
@@ -316,7 +317,7 @@ class SelfContainedDriver:
                 error = self._choose_mode()
                 if not error:
                     port.pci_set_drvdata(device)
-                    error = port.uio_register_device("contained", "9", spec.UIO_IRQ_CUSTOM, True, mem, ports)
+                    error = port.uio_register_device("contained", "9", k.UIO_IRQ_CUSTOM, True, mem, ports)
                     if not error:
                         return 0
                     port.pci_set_drvdata(0)
@@ -332,20 +333,20 @@ class SelfContainedDriver:
 
     def _choose_mode(self) -> int:
         port = self.port
-        self.found = port.pci_read_config(spec.PCI_COMMAND + 1, 1) & 4
+        self.found = port.pci_read_config(k.PCI_COMMAND + 1, 1) & 4
         if self.size > 0:
-            entries = tuple(range(min(self.size, spec.MAX_MSIX_VECTORS)))
+            entries = tuple(range(min(self.size, k.MAX_MSIX_VECTORS)))
             self.is_msix = port.pci_enable_msix_range(entries, 1, len(entries)) > 0
             port.pci_disable_msix()
-        return 0 if self.is_msix or port.pci_intx_mask_supported() else -spec.ENODEV
+        return 0 if self.is_msix or port.pci_intx_mask_supported() else -k.ENODEV
 
-    def _regions(self) -> tuple[spec.MAPS_TYPE, spec.PORTS_TYPE]:
+    def _regions(self) -> tuple[MAPS_TYPE, PORTS_TYPE]:
         """From the last BAR to the first; a memory BAR without its secret pages."""
         port = self.port
         secret = sorted(self._secret()) if self.size > 0 else []
         mem: list[tuple[str, int, int, int, int]] = []
         ports: list[tuple[str, int, int, int]] = []
-        for bar in reversed(range(spec.PCI_BARS)):
+        for bar in reversed(range(k.PCI_BARS)):
             flags, start, size = (
                 port.pci_resource_flags(bar),
                 port.pci_resource_start(bar),
@@ -353,8 +354,8 @@ class SelfContainedDriver:
             )
             if not start or not size:
                 continue
-            if flags & spec.IORESOURCE_IO:
-                ports.insert(0, (f"BAR{bar}", start, size, spec.UIO_PORT_X86))
+            if flags & k.IORESOURCE_IO:
+                ports.insert(0, (f"BAR{bar}", start, size, k.UIO_PORT_X86))
                 continue
             at, end = start // PAGE * PAGE, _page_end(start + size)
             pieces = []
@@ -365,21 +366,21 @@ class SelfContainedDriver:
             if at < end:
                 pieces.append((at, end))
             mem[:0] = [
-                (f"BAR{bar}", first, max(start - first, 0), after - first, spec.UIO_MEM_PHYS) for first, after in pieces
+                (f"BAR{bar}", first, max(start - first, 0), after - first, k.UIO_MEM_PHYS) for first, after in pieces
             ]
-        return tuple(mem[: spec.MAX_UIO_MAPS]), tuple(ports[: spec.MAX_UIO_PORT_REGIONS])
+        return tuple(mem[: k.MAX_UIO_MAPS]), tuple(ports[: k.MAX_UIO_PORT_REGIONS])
 
     def _secret(self) -> list[tuple[int, int]]:
         """Pages of the MSI-X table and of the pending bits, as the capability says."""
         port = self.port
-        at = port.pci_read_config(spec.PCI_CAPABILITY_LIST, 1)
-        while port.pci_read_config(at, 1) != spec.PCI_CAP_ID_MSIX:
+        at = port.pci_read_config(k.PCI_CAPABILITY_LIST, 1)
+        while port.pci_read_config(at, 1) != k.PCI_CAP_ID_MSIX:
             at = port.pci_read_config(at + 1, 1)
-        vectors = (port.pci_read_config(at + spec.PCI_MSIX_FLAGS, 2) & spec.PCI_MSIX_FLAGS_QSIZE) + 1
+        vectors = (port.pci_read_config(at + k.PCI_MSIX_FLAGS, 2) & k.PCI_MSIX_FLAGS_QSIZE) + 1
         pages = []
-        for register, size in ((spec.PCI_MSIX_TABLE, 16 * vectors), (spec.PCI_MSIX_PBA, 8 * -(-vectors // 64))):
+        for register, size in ((k.PCI_MSIX_TABLE, 16 * vectors), (k.PCI_MSIX_PBA, 8 * -(-vectors // 64))):
             word = port.pci_read_config(at + register, 4)
-            start = port.pci_resource_start(word & spec.PCI_MSIX_BIR) + (word & spec.PCI_MSIX_OFFSET)
+            start = port.pci_resource_start(word & k.PCI_MSIX_BIR) + (word & k.PCI_MSIX_OFFSET)
             pages.append((start // PAGE * PAGE, _page_end(start + size)))
         return pages
 
@@ -391,8 +392,8 @@ class SelfContainedDriver:
             self._stop()
         if not self.is_msix:
             port.pci_cfg_access_lock()
-            command = port.pci_read_config(spec.PCI_COMMAND + 1, 1)
-            port.pci_write_config(spec.PCI_COMMAND + 1, 1, command & ~4 | self.found)
+            command = port.pci_read_config(k.PCI_COMMAND + 1, 1)
+            port.pci_write_config(k.PCI_COMMAND + 1, 1, command & ~4 | self.found)
             port.pci_cfg_access_unlock()
         port.pci_set_drvdata(0)
         port.pci_release_regions()
@@ -404,7 +405,7 @@ class SelfContainedDriver:
     def open(self) -> int:
         """Whoever may, and the first one starts the device."""
         self.port.mutex_lock(self.mutex)
-        error = 0 if self.port.capable(spec.CAP_SYS_RAWIO) else -spec.EPERM
+        error = 0 if self.port.capable(k.CAP_SYS_RAWIO) else -k.EPERM
         if not error and not self.opens:
             error = self._start()
         self.opens += not error
@@ -413,10 +414,10 @@ class SelfContainedDriver:
 
     def _start(self) -> int:
         port = self.port
-        most = min(self.size, spec.MAX_MSIX_VECTORS) if self.is_msix else 1
+        most = min(self.size, k.MAX_MSIX_VECTORS) if self.is_msix else 1
         table = port.kcalloc(most, 2 * SLOT)
         if not table:
-            return -spec.ENOMEM
+            return -k.ENOMEM
         irqs = [self.line]
         if self.is_msix:
             got = port.pci_enable_msix_range(tuple(range(most)), 1, most)
@@ -457,11 +458,11 @@ class SelfContainedDriver:
 
     def ioctl(self, cmd: int, arg: int) -> int:
         """What can be checked without the mutex is checked before it is taken."""
-        if cmd != spec.UIO_MSI_IRQ_SET:
-            return -spec.ENOTTY
-        data = self.port.copy_from_user(arg, spec.IRQ_SET_SIZE)
-        if len(data) != spec.IRQ_SET_SIZE:
-            return -spec.EFAULT
+        if cmd != k.UIO_MSI_IRQ_SET:
+            return -k.ENOTTY
+        data = self.port.copy_from_user(arg, k.IRQ_SET_SIZE)
+        if len(data) != k.IRQ_SET_SIZE:
+            return -k.EFAULT
         vector, fd = struct.unpack("=Ii", data)
         if vector >= len(self.ctx):
             return self.out_of_range
@@ -511,7 +512,7 @@ class SelfContainedDriver:
             port.pci_write_msi_msg(irq)
         else:
             self._mask()
-        error = port.request_irq(irq, 0 if self.is_msix else spec.IRQF_SHARED, 0, self._dev_id(vector))
+        error = port.request_irq(irq, 0 if self.is_msix else k.IRQF_SHARED, 0, self._dev_id(vector))
         if error:
             self.ctx[vector] = 0
             port.eventfd_ctx_put(ctx)
@@ -550,7 +551,7 @@ class SelfContainedDriver:
     def irqcontrol(self, on: int) -> int:
         """Of INTx alone."""
         if self.is_msix:
-            return -spec.EINVAL
+            return -k.EINVAL
         self.port.mutex_lock(self.mutex)
         if on:
             self._unmask()
@@ -569,7 +570,7 @@ class SelfContainedDriver:
         if is_ours and self.ctx[vector]:
             self.port.eventfd_signal(self.ctx[vector])
         self._unlock(vector)
-        return spec.IRQ_HANDLED if is_ours else spec.IRQ_NONE
+        return k.IRQ_HANDLED if is_ours else k.IRQ_NONE
 
 
 def _page_end(address: int) -> int:
@@ -580,7 +581,7 @@ class BlockDriver(SelfContainedDriver):
     """The same with VFIO's choices: the old handler goes first, whatever becomes of the new one."""
 
     profile = "vfio-like"
-    out_of_range = -spec.EINVAL
+    out_of_range = -k.EINVAL
 
     def _set(self, vector: int, fd: int) -> int:
         self.port.mutex_lock(self.mutex)
@@ -594,7 +595,7 @@ class BlockDriver(SelfContainedDriver):
         port, old = self.port, self.ctx[vector]
         name = port.kasprintf(f"block[{vector}]")
         port.kfree(name)
-        ctx = port.eventfd_ctx_fdget(fd) if name else -spec.ENOMEM
+        ctx = port.eventfd_ctx_fdget(fd) if name else -k.ENOMEM
         if ctx >= 0 and not old:
             return self._attach(vector, ctx)
         if ctx < 0:
@@ -638,7 +639,7 @@ class MendedDriver:
         port = self.port
         device = self._keep(port.kzalloc(0x400))
         if not device:
-            return -spec.ENOMEM
+            return -k.ENOMEM
         if error := port.pci_enable_device():
             return int(error)
         self.undo.append(port.pci_disable_device)
@@ -648,16 +649,16 @@ class MendedDriver:
         port.pci_set_master()
         mem, ports = self._map_bars()
         if mem is None:
-            return -spec.EINVAL
+            return -k.EINVAL
         if error := self._allocate():
             return error
-        masked = port.pci_read_config(spec.PCI_COMMAND, 2) & spec.PCI_COMMAND_INTX_DISABLE
+        masked = port.pci_read_config(k.PCI_COMMAND, 2) & k.PCI_COMMAND_INTX_DISABLE
         if not self.is_msix:
             self.undo.append(lambda: port.pci_intx(int(not masked)))
         port.pci_set_drvdata(device)
         self.undo.append(lambda: port.pci_set_drvdata(0))
         self.is_bound = True
-        error = port.uio_register_device("uio_msi", "0.1.1", spec.UIO_IRQ_CUSTOM, False, mem, ports)
+        error = port.uio_register_device("uio_msi", "0.1.1", k.UIO_IRQ_CUSTOM, False, mem, ports)
         self.is_bound = not error
         return int(error)
 
@@ -666,23 +667,23 @@ class MendedDriver:
             self.undo.append(lambda: self.port.kfree(token))
         return token
 
-    def _map_bars(self) -> tuple[spec.MAPS_TYPE | None, spec.PORTS_TYPE]:
+    def _map_bars(self) -> tuple[MAPS_TYPE | None, PORTS_TYPE]:
         """Every BAR whole, and mapped for the driver too; no maps where that fails."""
         port = self.port
         mem: list[tuple[str, int, int, int, int]] = []
         ports: list[tuple[str, int, int, int]] = []
-        for bar in range(spec.PCI_BARS):
+        for bar in range(k.PCI_BARS):
             start, size = port.pci_resource_start(bar), port.pci_resource_len(bar)
             if not start or not size:
                 continue
-            if port.pci_resource_flags(bar) & spec.IORESOURCE_MEM and len(mem) < spec.MAX_UIO_MAPS:
+            if port.pci_resource_flags(bar) & k.IORESOURCE_MEM and len(mem) < k.MAX_UIO_MAPS:
                 token = port.ioremap(start, size)
                 if not token:
                     return None, ()
                 self.undo.append(partial(port.iounmap, token))
-                mem.append((f"BAR{bar}", start, 0, size, spec.UIO_MEM_PHYS))
-            elif port.pci_resource_flags(bar) & spec.IORESOURCE_IO and len(ports) < spec.MAX_UIO_PORT_REGIONS:
-                ports.append((f"BAR{bar}", start, size, spec.UIO_PORT_X86))
+                mem.append((f"BAR{bar}", start, 0, size, k.UIO_MEM_PHYS))
+            elif port.pci_resource_flags(bar) & k.IORESOURCE_IO and len(ports) < k.MAX_UIO_PORT_REGIONS:
+                ports.append((f"BAR{bar}", start, size, k.UIO_PORT_X86))
         return tuple(mem), tuple(ports)
 
     def _allocate(self) -> int:
@@ -690,15 +691,15 @@ class MendedDriver:
         size = port.pci_msix_vec_count()
         self.is_msix = size > 0
         if not self.is_msix and not port.pci_intx_mask_supported():
-            return -spec.EINVAL
-        vectors = min(size, spec.MAX_MSIX_VECTORS) if self.is_msix else 1
+            return -k.EINVAL
+        vectors = min(size, k.MAX_MSIX_VECTORS) if self.is_msix else 1
         self.contexts, self.ctx = self._keep(port.kcalloc(vectors, SLOT)), [0] * vectors
         if not self.contexts:
-            return -spec.ENOMEM
+            return -k.ENOMEM
         for vector in range(vectors):
             self.names.append(self._keep(port.kasprintf(f"uio_msi[{vector}]")))
             if not self.names[vector]:
-                return -spec.ENOMEM
+                return -k.ENOMEM
         return 0
 
     def remove(self) -> None:
@@ -728,7 +729,7 @@ class MendedDriver:
     def open(self) -> int:
         """Enable, and count what worked."""
         self.port.mutex_lock(LOCK)
-        error = -spec.ENODEV
+        error = -k.ENODEV
         if self.is_bound:
             error = 0 if self.opens else self._enable()
             self.opens += not error
@@ -742,7 +743,7 @@ class MendedDriver:
         error = self.port.pci_enable_msix(tuple(range(len(self.ctx))))
         if not error:
             self.irqs = [self.port.pci_irq_vector(vector) for vector in range(len(self.ctx))]
-        return -spec.ENOSPC if error > 0 else int(error)
+        return -k.ENOSPC if error > 0 else int(error)
 
     def release(self) -> int:
         """The last one tears down."""
@@ -760,28 +761,28 @@ class MendedDriver:
 
     def ioctl(self, cmd: int, arg: int) -> int:
         """UIO_MSI_IRQ_SET and nothing else."""
-        if cmd != spec.UIO_MSI_IRQ_SET:
-            return -spec.EOPNOTSUPP
-        data = self.port.copy_from_user(arg, spec.IRQ_SET_SIZE)
-        if len(data) < spec.IRQ_SET_SIZE:
-            return -spec.EFAULT
+        if cmd != k.UIO_MSI_IRQ_SET:
+            return -k.EOPNOTSUPP
+        data = self.port.copy_from_user(arg, k.IRQ_SET_SIZE)
+        if len(data) < k.IRQ_SET_SIZE:
+            return -k.EFAULT
         self.port.mutex_lock(LOCK)
-        error = self._set(*struct.unpack("=Ii", data)) if self.is_bound else -spec.ENODEV
+        error = self._set(*struct.unpack("=Ii", data)) if self.is_bound else -k.ENODEV
         self.port.mutex_unlock(LOCK)
         return error
 
     def _set(self, vector: int, fd: int) -> int:
         port = self.port
         if vector >= len(self.ctx):
-            return -spec.ERANGE
+            return -k.ERANGE
         if not self.irqs:
-            return -spec.EIO
+            return -k.EIO
         self._unmap(vector)
         ctx = port.eventfd_ctx_fdget(fd) if fd >= 0 else 0
         if ctx <= 0:
             return int(ctx)
         self.ctx[vector] = ctx
-        flags = 0 if self.is_msix else spec.IRQF_SHARED
+        flags = 0 if self.is_msix else k.IRQF_SHARED
         error = port.request_irq(self.irqs[vector], flags, self.names[vector], self.contexts + SLOT * vector)
         if error:
             self.ctx[vector] = 0
@@ -792,9 +793,9 @@ class MendedDriver:
         """Only user space unmasks, so what is masked is left alone."""
         port = self.port
         if not self.is_msix:
-            if port.pci_read_config(spec.PCI_COMMAND, 2) & spec.PCI_COMMAND_INTX_DISABLE:
-                return spec.IRQ_NONE
+            if port.pci_read_config(k.PCI_COMMAND, 2) & k.PCI_COMMAND_INTX_DISABLE:
+                return k.IRQ_NONE
             if not port.pci_check_and_mask_intx():
-                return spec.IRQ_NONE
+                return k.IRQ_NONE
         port.eventfd_signal(self.ctx[(dev_id - self.contexts) // SLOT])
-        return spec.IRQ_HANDLED
+        return k.IRQ_HANDLED
