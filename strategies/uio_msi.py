@@ -8,7 +8,8 @@ from random import Random
 from hypothesis import strategies as st
 
 from conformance.model.step import Fault, Parallel, Step
-from conformance.model.uio_msi import (
+from conformance.model.uio_msi import Config, State
+from conformance.model.uio_msi.operations import (
     DUP_FD,
     FIRST_FD,
     NEVER_OPENED_FD,
@@ -22,7 +23,6 @@ from conformance.model.uio_msi import (
     CloseFd,
     CompatIoctl,
     CompatIrqSet,
-    Config,
     ConfigIntx,
     DeviceReset,
     Eventfd,
@@ -39,7 +39,6 @@ from conformance.model.uio_msi import (
     Remove,
     ReuseFd,
     SetIntx,
-    State,
     Write,
 )
 from conformance.specs.uio_msi import Profile

@@ -16,6 +16,38 @@ from conformance.environment.irq import Action, IrqCore
 from conformance.environment.memory import UserMemory
 from conformance.model import uio_msi as model
 from conformance.model.uio_msi import View
+from conformance.model.uio_msi.ioctls import is_readable
+from conformance.model.uio_msi.operations import (
+    DECOY_COUNT,
+    DUP_FD,
+    NOT_EVENTFDS,
+    O_PATH_FD,
+    PAGE,
+    PAGE_END,
+    STANDARD_FDS,
+    Bar,
+    Close,
+    CloseFd,
+    CompatIoctl,
+    CompatIrqSet,
+    ConfigIntx,
+    DeviceReset,
+    Flood,
+    IrqSet,
+    ListInterrupts,
+    Open,
+    OtherInterrupt,
+    Probe,
+    RaiseMany,
+    RaiseVector,
+    RawIoctl,
+    ReadEventfd,
+    Remove,
+    ReuseFd,
+    SetIntx,
+    Write,
+)
+from conformance.model.uio_msi.state import NONE_LOST, number_of_vectors
 from conformance.specs.clause import Clause
 from conformance.specs.uio_msi import MAPS_TYPE, PORTS_TYPE, Port, Profile
 from conformance.specs.uio_msi import clauses as c
@@ -89,10 +121,10 @@ class UioMsi(Environment):
         self.profile = profile
         self.old_core = config.core_41 or profile.core == "4.1"
         kinds = [eventfd.Kind(e.count, e.semaphore, e.nonblock) for e in config.eventfds]
-        kinds.append(eventfd.Kind(model.DECOY_COUNT, False, True))
-        world = eventfd.World(kinds, model.DUP_FD, model.O_PATH_FD, model.NOT_EVENTFDS)
+        kinds.append(eventfd.Kind(DECOY_COUNT, False, True))
+        world = eventfd.World(kinds, DUP_FD, O_PATH_FD, NOT_EVENTFDS)
         self.eventfds = backend(world)
-        self.memory = UserMemory(((model.PAGE, model.PAGE_END),))
+        self.memory = UserMemory(((PAGE, PAGE_END),))
         self.arguments: dict[Frame, Argument] = {}
         """Arguments of the ioctls in progress, by the operation that made them."""
         self.copied_under_mutex: bool | None = None
@@ -120,7 +152,7 @@ class UioMsi(Environment):
         self.order: tuple[int, ...] = ()
         """Enabled vectors in the order asked for."""
         self.next_irq = FIRST_IRQ
-        vectors = model.number_of_vectors(config)
+        vectors = number_of_vectors(config)
         self.counts = [0] * vectors
         """Actions by vector."""
         self.pending = [False] * vectors
@@ -179,7 +211,7 @@ class UioMsi(Environment):
             self.eventfds.counters(),
             tuple(self.pending),
             masked,
-            frozenset([v for v in self.lost if self.counts[v]]) if self.lost else model.NONE_LOST,
+            frozenset([v for v in self.lost if self.counts[v]]) if self.lost else NONE_LOST,
         )
 
     def _leftovers(self) -> tuple[str, ...]:
@@ -204,22 +236,22 @@ class UioMsi(Environment):
 
         Two events of a vector within the gap of one replacement are one, which no order of the three explains.
         """
-        if type(op) is model.RaiseVector and op.vector in self.window:
+        if type(op) is RaiseVector and op.vector in self.window:
             return False
         if type(op) not in CALLBACKS:
             return True
-        if type(op) is model.Remove and self.arguments and not self.old_core:
+        if type(op) is Remove and self.arguments and not self.old_core:
             return False
         return not self.locked and self.info_lock is None and self.config_lock is None
 
     def can_run_beside(self, left: Any, right: Any) -> bool:
         """An ioctl or a write keeps its file open, so what is released meanwhile is another handle."""
         kinds = {type(left), type(right)}
-        return model.Close not in kinds or not kinds & KEEP_OPEN or self.opens > 1
+        return Close not in kinds or not kinds & KEEP_OPEN or self.opens > 1
 
     # -- operations
 
-    def _probe(self, _op: model.Probe) -> int:
+    def _probe(self, _op: Probe) -> int:
         self.probing = True
         self.disorder = ""
         self.found_disable_bit = self.disable_bit
@@ -232,7 +264,7 @@ class UioMsi(Environment):
         self._at_exit(c.MEMORY_SAFE)
         return result
 
-    def _remove(self, _op: model.Remove) -> int:
+    def _remove(self, _op: Remove) -> int:
         self.disorder = ""
         self.enter(self.driver.remove)
         self.bound = False
@@ -240,7 +272,7 @@ class UioMsi(Environment):
         self._at_exit(c.MEMORY_SAFE)
         return 0
 
-    def _open(self, op: model.Open) -> int:
+    def _open(self, op: Open) -> int:
         if not self.registered:
             return -ENODEV
         self._take_info_lock()
@@ -275,13 +307,13 @@ class UioMsi(Environment):
     def _detach_while_probing(self) -> None:
         """The first ioctl may follow such an open at once; this one has nothing to do."""
         try:
-            result = self._irq_set(model.IrqSet(0, -1))
+            result = self._irq_set(IrqSet(0, -1))
         except (Crash, Violation) as breach:
             self._blame(breach, c.REGISTERED_LAST, "ioctl during probe")
         if result:
             raise self.remember(Violation(c.REGISTERED_LAST, f"unmapping vector 0 during probe returned {result}"))
 
-    def _close(self, _op: model.Close) -> int:
+    def _close(self, _op: Close) -> int:
         if not self.registered and not self.old_core:
             self.opens -= 1
             return 0
@@ -299,23 +331,21 @@ class UioMsi(Environment):
         self._at_exit(c.MEMORY_SAFE)
         return result
 
-    def _irq_set(self, op: model.IrqSet) -> int:
-        return self._ioctl(self.driver.ioctl, k.UIO_MSI_IRQ_SET, model.PAGE, struct.pack("=Ii", op.vector, op.fd))
+    def _irq_set(self, op: IrqSet) -> int:
+        return self._ioctl(self.driver.ioctl, k.UIO_MSI_IRQ_SET, PAGE, struct.pack("=Ii", op.vector, op.fd))
 
-    def _compat_irq_set(self, op: model.CompatIrqSet) -> int:
-        return self._ioctl(
-            self.driver.compat_ioctl, k.UIO_MSI_IRQ_SET, model.PAGE, struct.pack("=Ii", op.vector, op.fd)
-        )
+    def _compat_irq_set(self, op: CompatIrqSet) -> int:
+        return self._ioctl(self.driver.compat_ioctl, k.UIO_MSI_IRQ_SET, PAGE, struct.pack("=Ii", op.vector, op.fd))
 
-    def _raw_ioctl(self, op: model.RawIoctl | model.Flood) -> int:
+    def _raw_ioctl(self, op: RawIoctl | Flood) -> int:
         data = struct.pack("=Ii", op.vector, op.fd)
         return self._ioctl(self.driver.ioctl, op.cmd & k.COMMAND_MASK, op.pointer, data)
 
-    def _compat_ioctl(self, op: model.CompatIoctl) -> int:
+    def _compat_ioctl(self, op: CompatIoctl) -> int:
         data = struct.pack("=Ii", op.vector, op.fd)
         return self._ioctl(self.driver.compat_ioctl, op.cmd & k.COMMAND_MASK, op.pointer, data)
 
-    def _flood(self, op: model.Flood) -> int:
+    def _flood(self, op: Flood) -> int:
         """The result of all of them, or the first that differs from the one before."""
         self.lines_printed = 0
         self.request_refusal = op.refusal
@@ -337,7 +367,7 @@ class UioMsi(Environment):
             self._at_exit(c.BAD_POINTER if result == -k.EFAULT else c.MEMORY_SAFE)
         return result
 
-    def _write(self, op: model.Write) -> int:
+    def _write(self, op: Write) -> int:
         if not self.registered:
             return -EIO
         self._take_info_lock()
@@ -348,7 +378,7 @@ class UioMsi(Environment):
         self._at_exit(c.MEMORY_SAFE)
         return result
 
-    def _raise_vector(self, op: model.RaiseVector | model.RaiseMany) -> int:
+    def _raise_vector(self, op: RaiseVector | RaiseMany) -> int:
         vector = op.vector
         irq = self.irq_of.get(vector)
         if irq is None or not self.master:
@@ -363,42 +393,42 @@ class UioMsi(Environment):
                 self._run_msix(action)
         return 0
 
-    def _raise_many(self, op: model.RaiseMany) -> int:
+    def _raise_many(self, op: RaiseMany) -> int:
         for _ in range(op.count):
             self._raise_vector(op)
         return 0
 
-    def _set_intx(self, op: model.SetIntx) -> int:
+    def _set_intx(self, op: SetIntx) -> int:
         self.asserted = op.level
         self._evaluate_line()
         return 0
 
-    def _other_interrupt(self, _op: model.OtherInterrupt) -> int:
+    def _other_interrupt(self, _op: OtherInterrupt) -> int:
         self._run_core_handler()
         for action in tuple(self.irqs.lines[PDEV_IRQ]):
             self._run_intx(action)
         return 0
 
-    def _config_intx(self, op: model.ConfigIntx) -> int:
+    def _config_intx(self, op: ConfigIntx) -> int:
         self.disable_bit = op.disable
         self._evaluate_line()
         return 0
 
-    def _close_fd(self, op: model.CloseFd) -> int:
+    def _close_fd(self, op: CloseFd) -> int:
         return self.eventfds.close_number(op.fd)
 
-    def _reuse_fd(self, op: model.ReuseFd) -> int:
+    def _reuse_fd(self, op: ReuseFd) -> int:
         self.eventfds.reuse_number(op.fd, None if op.pipe else len(self.config.eventfds))
         return 0
 
-    def _read_eventfd(self, op: model.ReadEventfd) -> int:
+    def _read_eventfd(self, op: ReadEventfd) -> int:
         return self.eventfds.read(op.fd)
 
-    def _device_reset(self, _op: model.DeviceReset) -> int:
+    def _device_reset(self, _op: DeviceReset) -> int:
         self.lost = set(self.order)
         return 0
 
-    def _list_interrupts(self, _op: model.ListInterrupts) -> int:
+    def _list_interrupts(self, _op: ListInterrupts) -> int:
         for action in self.irqs.actions():
             if action.name in self.freed:
                 clause = c.MEMORY_SAFE if self.bound else c.REMOVE_WHILE_OPEN
@@ -406,26 +436,26 @@ class UioMsi(Environment):
         return 0
 
     OPERATIONS: ClassVar[Mapping[type, Callable[[Any, Any], Any]]] = {
-        model.Probe: _probe,
-        model.Remove: _remove,
-        model.Open: _open,
-        model.Close: _close,
-        model.IrqSet: _irq_set,
-        model.CompatIrqSet: _compat_irq_set,
-        model.RawIoctl: _raw_ioctl,
-        model.CompatIoctl: _compat_ioctl,
-        model.RaiseVector: _raise_vector,
-        model.RaiseMany: _raise_many,
-        model.SetIntx: _set_intx,
-        model.OtherInterrupt: _other_interrupt,
-        model.ConfigIntx: _config_intx,
-        model.Write: _write,
-        model.CloseFd: _close_fd,
-        model.ReuseFd: _reuse_fd,
-        model.ReadEventfd: _read_eventfd,
-        model.DeviceReset: _device_reset,
-        model.ListInterrupts: _list_interrupts,
-        model.Flood: _flood,
+        Probe: _probe,
+        Remove: _remove,
+        Open: _open,
+        Close: _close,
+        IrqSet: _irq_set,
+        CompatIrqSet: _compat_irq_set,
+        RawIoctl: _raw_ioctl,
+        CompatIoctl: _compat_ioctl,
+        RaiseVector: _raise_vector,
+        RaiseMany: _raise_many,
+        SetIntx: _set_intx,
+        OtherInterrupt: _other_interrupt,
+        ConfigIntx: _config_intx,
+        Write: _write,
+        CloseFd: _close_fd,
+        ReuseFd: _reuse_fd,
+        ReadEventfd: _read_eventfd,
+        DeviceReset: _device_reset,
+        ListInterrupts: _list_interrupts,
+        Flood: _flood,
     }
 
     # -- the UIO core's own lock, and what must hold when a callback returns
@@ -614,10 +644,10 @@ class UioMsi(Environment):
         self._needs_device("pci_clear_master")
         self.master = False
 
-    def _bar(self, bar: int) -> model.Bar:
+    def _bar(self, bar: int) -> Bar:
         if not 0 <= bar < k.PCI_BARS:
             raise Violation(c.MEMORY_SAFE, f"BAR {bar} of a function that has 0 to {k.PCI_BARS - 1}")
-        return self.config.bars[bar] if bar < len(self.config.bars) else model.Bar()
+        return self.config.bars[bar] if bar < len(self.config.bars) else Bar()
 
     def pci_resource_start(self, bar: int) -> int:
         """As the port says."""
@@ -1040,7 +1070,7 @@ class UioMsi(Environment):
         """As the port says."""
         if self.handling and self.frame in self.handling:
             raise Violation(c.HANDLERS_DO_NOT_SLEEP, "eventfd_ctx_fdget in an interrupt handler")
-        found = -EINVAL if fd in model.STANDARD_FDS else self.eventfds.fdget(fd)
+        found = -EINVAL if fd in STANDARD_FDS else self.eventfds.fdget(fd)
         if found < 0:
             return found
         refusal = self.refused("eventfd_ctx_fdget")
@@ -1206,21 +1236,21 @@ def _whole_pages(size: int) -> int:
 
 CALLBACKS = frozenset(
     {
-        model.Probe,
-        model.Remove,
-        model.Open,
-        model.Close,
-        model.IrqSet,
-        model.CompatIrqSet,
-        model.RawIoctl,
-        model.CompatIoctl,
-        model.Write,
-        model.Flood,
+        Probe,
+        Remove,
+        Open,
+        Close,
+        IrqSet,
+        CompatIrqSet,
+        RawIoctl,
+        CompatIoctl,
+        Write,
+        Flood,
     }
 )
 """Operations that enter the driver from process context."""
 
-KEEP_OPEN = frozenset({model.IrqSet, model.CompatIrqSet, model.Write})
+KEEP_OPEN = frozenset({IrqSet, CompatIrqSet, Write})
 """System calls on a handle, which cannot be released meanwhile."""
 
 ENVIRONMENT = UioMsi
@@ -1284,7 +1314,7 @@ def _guarded(env: UioMsi) -> set[int]:
     return {env.config.table_bar, env.config.pba_bar}
 
 
-def _is_whole(entry: Any, bar: model.Bar) -> bool:
+def _is_whole(entry: Any, bar: Bar) -> bool:
     """As the resource says, or widened to whole pages with an offset (UIO-071)."""
     _, addr, offs, size, kind = entry
     if kind != k.UIO_MEM_PHYS:
@@ -1294,13 +1324,13 @@ def _is_whole(entry: Any, bar: model.Bar) -> bool:
     return bool((addr, offs, size) == _pages(bar))
 
 
-def _pages(bar: model.Bar) -> tuple[int, int, int]:
+def _pages(bar: Bar) -> tuple[int, int, int]:
     first = bar.start & -PAGE_SIZE
     end = bar.start + bar.size + PAGE_SIZE - 1 & -PAGE_SIZE
     return first, bar.start - first, end - first
 
 
-def _lies_within(entry: Any, bar: model.Bar) -> bool:
+def _lies_within(entry: Any, bar: Bar) -> bool:
     _, addr, _, size, kind = entry
     first, _, length = _pages(bar)
     return bool(kind == k.UIO_MEM_PHYS and size > 0 and first <= addr and addr + size <= first + length)
@@ -1342,7 +1372,7 @@ def _maps_small_bars(record: Record) -> bool | str:
 def _released_in_order(record: Record) -> bool | str:
     """What was acquired last goes first (UIO-063)."""
     env: UioMsi = record.env  # type: ignore[assignment]  # the only environment of this subsystem
-    return env.disorder or type(record.op) is model.Remove or record.result != 0
+    return env.disorder or type(record.op) is Remove or record.result != 0
 
 
 def _leaves_intx_as_found(record: Record) -> bool | str:
@@ -1409,7 +1439,7 @@ def _if_it_is_one(check: Check) -> Check:
     """A check of UIO_MSI_IRQ_SET, for ioctls that may be something else or have no argument."""
 
     def holds(record: Record) -> bool | str:
-        if _command(record) != k.UIO_MSI_IRQ_SET or not model.is_readable(record.op.pointer):
+        if _command(record) != k.UIO_MSI_IRQ_SET or not is_readable(record.op.pointer):
             return False
         return check.holds(record)
 
@@ -1489,32 +1519,32 @@ _ON_SET = (
 _ON_IOCTL = (Check(c.UNKNOWN_COMMAND, _ignores_unknown_commands), *map(_if_it_is_one, _ON_SET))
 
 CHECKS: Mapping[type, tuple[Check, ...]] = {
-    model.Probe: (
+    Probe: (
         Check(c.BARS_EXPORTED, _exports_bars),
         Check(c.NO_MSIX_TABLE_MAPPED, _hides_table),
         Check(c.SMALL_BARS_MAPPABLE, _maps_small_bars),
         Check(c.REVERSE_ORDER, _released_in_order),
         Check(c.FAILED_PROBE_LEAVES_NOTHING, _failed_probe_keeps_intx),
     ),
-    model.Remove: (
+    Remove: (
         Check(c.REVERSE_ORDER, _released_in_order),
         Check(c.INTX_LEFT_AS_FOUND, _leaves_intx_as_found),
     ),
-    model.Open: (
+    Open: (
         Check(c.FIRST_OPEN_ENABLES, _enables_once),
         Check(c.NO_IMPLICIT_RESET, _does_not_reset),
         Check(c.NO_INTERNAL_CODES, _keeps_codes_inside),
         Check(c.NO_DMA_WHILE_CLOSED, _dma_follows_opens),
     ),
-    model.Close: (
+    Close: (
         Check(c.NO_IMPLICIT_RESET, _does_not_reset),
         Check(c.NO_INTERNAL_CODES, _keeps_codes_inside),
         Check(c.NO_DMA_WHILE_CLOSED, _dma_follows_opens),
     ),
-    model.IrqSet: _ON_SET,
-    model.CompatIrqSet: _ON_SET,
-    model.RawIoctl: _ON_IOCTL,
-    model.CompatIoctl: _ON_IOCTL,
-    model.RaiseVector: (Check(c.POLLERS_WOKEN, _wakes_pollers),),
-    model.Flood: (Check(c.LOG_LIMITED, _limits_its_log),),
+    IrqSet: _ON_SET,
+    CompatIrqSet: _ON_SET,
+    RawIoctl: _ON_IOCTL,
+    CompatIoctl: _ON_IOCTL,
+    RaiseVector: (Check(c.POLLERS_WOKEN, _wakes_pollers),),
+    Flood: (Check(c.LOG_LIMITED, _limits_its_log),),
 }

@@ -23,7 +23,8 @@ from conformance.environment.irq import Action, IrqCore
 from conformance.environment.memory import UserMemory
 from conformance.lockstep import Report, run_trace
 from conformance.model.step import Fault, Parallel, Step
-from conformance.model.uio_msi import (
+from conformance.model.uio_msi import Config
+from conformance.model.uio_msi.operations import (
     DUP_FD,
     FIRST_FD,
     NEVER_OPENED_FD,
@@ -33,7 +34,6 @@ from conformance.model.uio_msi import (
     PAGE_END,
     Close,
     CloseFd,
-    Config,
     DeviceReset,
     Flood,
     IrqSet,

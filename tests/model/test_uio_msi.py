@@ -9,22 +9,24 @@ import pytest
 
 from conformance.model import uio_msi as model
 from conformance.model.step import Outcome, Step
-from conformance.model.uio_msi import (
+from conformance.model.uio_msi import Answers, Config, State
+from conformance.model.uio_msi.operations import (
+    DECOY_COUNT,
     DUP_FD,
     FIRST_FD,
     NEVER_OPENED_FD,
+    NOT_EVENTFDS,
     NOTHING_REFUSED,
     O_PATH_FD,
     PAGE,
     PAGE_END,
-    Answers,
     Bar,
     Close,
     CloseFd,
     CompatIrqSet,
-    Config,
     ConfigIntx,
     DeviceReset,
+    Eventfd,
     IrqSet,
     Open,
     Operation,
@@ -36,7 +38,6 @@ from conformance.model.uio_msi import (
     Remove,
     ReuseFd,
     SetIntx,
-    State,
     Write,
 )
 from conformance.specs.uio_msi import PROFILES, Profile
@@ -162,7 +163,7 @@ def test_any_negative_fd_unmaps(fd: int) -> None:
 
 @pytest.mark.parametrize(
     ("fd", "errno"),
-    [(NEVER_OPENED_FD, EBADF), (2**31 - 1, EBADF), (O_PATH_FD, EBADF), *((fd, EINVAL) for fd in model.NOT_EVENTFDS)],
+    [(NEVER_OPENED_FD, EBADF), (2**31 - 1, EBADF), (O_PATH_FD, EBADF), *((fd, EINVAL) for fd in NOT_EVENTFDS)],
 )
 def test_bad_fd_keeps_the_old_mapping_or_breaks_a_should(fd: int, errno: int) -> None:
     """Rows 10 to 12; as posted the mapping is lost."""
@@ -300,7 +301,7 @@ def test_event_adds_one_to_the_mapped_eventfd_alone() -> None:
     """UIO-033."""
     state = after(*MAPPED, IrqSet(1, SECOND), RaiseVector(1), RaiseVector(1), RaiseVector(0))
 
-    assert state.counters == (0x11, 0x22, model.DECOY_COUNT)
+    assert state.counters == (0x11, 0x22, DECOY_COUNT)
 
 
 def test_event_of_an_unmapped_vector_is_held_and_delivered_once() -> None:
@@ -328,7 +329,7 @@ def test_closing_the_fd_changes_nothing_for_the_driver() -> None:
 
 def test_counter_saturates() -> None:
     """UIO-036."""
-    full = Config(eventfds=(model.Eventfd(EVENTFD_MAX - 1), model.Eventfd()))
+    full = Config(eventfds=(Eventfd(EVENTFD_MAX - 1), Eventfd()))
 
     state = after(*MAPPED, RaiseVector(0), RaiseVector(0), config=full)
 
@@ -337,7 +338,7 @@ def test_counter_saturates() -> None:
 
 def test_semaphore_reads_take_one() -> None:
     """The flag matters to readers, not to signals."""
-    config = Config(eventfds=(model.Eventfd(3, semaphore=True), model.Eventfd()))
+    config = Config(eventfds=(Eventfd(3, semaphore=True), Eventfd()))
 
     assert results(after(*MAPPED, config=config), ReadEventfd(FIRST_FD)) == {1}
 

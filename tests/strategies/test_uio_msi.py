@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from conformance.model import uio_msi as model
 from conformance.model.step import Outcome, Parallel, Step
+from conformance.model.uio_msi.operations import NOTHING_REFUSED, IrqSet, RaiseVector
 from conformance.specs.uio_msi import PROFILES, Port
 from conformance.specs.uio_msi.constants import PCI_BARS
 from conformance.strategies import uio_msi as strategies
@@ -65,7 +66,7 @@ def test_opening_is_legal_everywhere() -> None:
         state = model.initial(config, UPSTREAM)
         for step in strategies.opening(config, UPSTREAM):
             assert model.legal(state, step.op)
-            outcomes = model.step(state, step.op, model.NOTHING_REFUSED, UPSTREAM)
+            outcomes = model.step(state, step.op, NOTHING_REFUSED, UPSTREAM)
             state = (outcomes if isinstance(outcomes, Outcome) else outcomes[0]).state
 
 
@@ -78,11 +79,11 @@ def test_suggestions_fit_and_favour_mapped_vectors() -> None:
         step = strategies.suggest(state, random)
         assert step is not None
         assert model.legal(state, step.op)
-        if isinstance(step.op, model.IrqSet):
+        if isinstance(step.op, IrqSet):
             sets += 1
             mapped += state.wired[step.op.vector] is not None
-        events += isinstance(step.op, model.RaiseVector)
-        outcomes = model.step(state, step.op, model.NOTHING_REFUSED, UPSTREAM)
+        events += isinstance(step.op, RaiseVector)
+        outcomes = model.step(state, step.op, NOTHING_REFUSED, UPSTREAM)
         state = (outcomes if isinstance(outcomes, Outcome) else outcomes[0]).state
 
     assert mapped > sets * 0.3
