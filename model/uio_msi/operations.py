@@ -251,7 +251,6 @@ OPERATIONS = (
     Flood,
 )
 
-
 Operation = (
     Probe
     | Remove
