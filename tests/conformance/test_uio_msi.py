@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from conformance.candidates.builtin.uio_msi import AsPosted, Upstream
+from conformance.candidates.builtin.uio_msi.as_posted import AsPosted
+from conformance.candidates.builtin.uio_msi.upstream import Upstream
 from conformance.candidates.defect import Defect
 from conformance.candidates.defects.uio_msi import DEFECTS
 from conformance.candidates.load import Candidate, load

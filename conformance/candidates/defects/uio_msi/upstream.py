@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 
-from conformance.candidates.builtin.uio_msi import STATE_MUTEX, Upstream
+from conformance.candidates.builtin.uio_msi.upstream import STATE_MUTEX, Upstream
 from conformance.candidates.defect import Defect
 from conformance.specs.uio_msi import MAPS_TYPE, Port
 from conformance.specs.uio_msi.constants import (
