@@ -7,6 +7,8 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
+import pytest
+
 from conformance.candidates.builtin.uio_msi.upstream import Upstream
 from conformance.candidates.load import Candidate, load
 from conformance.engines import campaign, explore
@@ -15,8 +17,10 @@ from conformance.lockstep import Report, run_trace
 from conformance.model.step import Step
 from conformance.model.uio_msi import Config
 from conformance.model.uio_msi.operations import FIRST_FD
+from conformance.specs.clause import Clause
 from conformance.subsystem import subsystem
 from conformance.trace import Trace
+from conformance.verdict import Violation
 
 S = subsystem("uio_msi")
 INTX = Config(vectors=0)
@@ -43,6 +47,13 @@ def warned(report: Report) -> set[str]:
     """Ids of the SHOULD clauses broken."""
     assert report.failure is None
     return {warning.clause.id for warning in report.warnings}
+
+
+def breach(call: Callable[..., Any], *args: Any) -> Clause | None:
+    """The clause that a call breaks."""
+    with pytest.raises(Violation) as caught:
+        call(*args)
+    return caught.value.clause
 
 
 def walks(count: int, seed: int = 7) -> Iterator[Trace]:
