@@ -8,29 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
 from conformance.machines.base import Machine
-from conformance.model import uio_msi as model
 from conformance.model.step import Fault, Step
-from conformance.model.uio_msi.operations import (
-    Close,
-    CloseFd,
-    CompatIoctl,
-    CompatIrqSet,
-    ConfigIntx,
-    DeviceReset,
-    IrqSet,
-    ListInterrupts,
-    Open,
-    OtherInterrupt,
-    Probe,
-    RaiseMany,
-    RaiseVector,
-    RawIoctl,
-    ReadEventfd,
-    Remove,
-    ReuseFd,
-    SetIntx,
-    Write,
-)
+from conformance.model.uio_msi import operations as model
 from conformance.strategies import uio_msi as ops
 
 Faults = tuple[Fault, ...]
@@ -48,47 +27,47 @@ class UioMsi(Machine):
         if model.requires(config) <= type(self).capabilities:
             self.begin(config)
 
-    @rule(faults=ops.faults(Probe), during=ops.during(Probe))
+    @rule(faults=ops.faults(model.Probe), during=ops.during(model.Probe))
     def probe(self, faults: Faults, during: During) -> None:
         """Bind the driver."""
-        self.take(Probe(), faults, during)
+        self.take(model.Probe(), faults, during)
 
-    @rule(during=ops.during(Remove))
+    @rule(during=ops.during(model.Remove))
     def remove(self, during: During) -> None:
         """Unbind the driver, with handles open or not."""
-        self.take(Remove(), (), during)
+        self.take(model.Remove(), (), during)
 
-    @rule(op=ops.operations(Open), faults=ops.faults(Open), during=ops.during(Open))
+    @rule(op=ops.operations(model.Open), faults=ops.faults(model.Open), during=ops.during(model.Open))
     def open(self, op: Any, faults: Faults, during: During) -> None:
         """Open a handle."""
         self.take(op, faults, during)
 
-    @rule(during=ops.during(Close))
+    @rule(during=ops.during(model.Close))
     def close(self, during: During) -> None:
         """Close a handle."""
-        self.take(Close(), (), during)
+        self.take(model.Close(), (), during)
 
-    @rule(op=ops.operations(IrqSet), faults=ops.faults(IrqSet), during=ops.during(IrqSet))
+    @rule(op=ops.operations(model.IrqSet), faults=ops.faults(model.IrqSet), during=ops.during(model.IrqSet))
     def irq_set(self, op: Any, faults: Faults, during: During) -> None:
         """Map, replace or unmap a vector, with events and closed fds in the middle."""
         self.take(op, faults, during)
 
-    @rule(op=ops.operations(CompatIrqSet), faults=ops.faults(CompatIrqSet))
+    @rule(op=ops.operations(model.CompatIrqSet), faults=ops.faults(model.CompatIrqSet))
     def compat_irq_set(self, op: Any, faults: Faults) -> None:
         """The same from a 32-bit process."""
         self.take(op, faults)
 
-    @rule(op=st.one_of(ops.operations(RawIoctl), ops.operations(CompatIoctl)))
+    @rule(op=st.one_of(ops.operations(model.RawIoctl), ops.operations(model.CompatIoctl)))
     def raw_ioctl(self, op: Any) -> None:
         """Any command with any pointer."""
         self.take(op)
 
-    @rule(op=st.one_of(ops.operations(RaiseVector), ops.operations(RaiseMany)))
+    @rule(op=st.one_of(ops.operations(model.RaiseVector), ops.operations(model.RaiseMany)))
     def raise_vector(self, op: Any) -> None:
         """An event of an MSI-X vector."""
         self.take(op)
 
-    @rule(op=ops.operations(SetIntx))
+    @rule(op=ops.operations(model.SetIntx))
     def set_intx(self, op: Any) -> None:
         """Assert or deassert INTx."""
         self.take(op)
@@ -96,14 +75,14 @@ class UioMsi(Machine):
     @rule()
     def other_interrupt(self) -> None:
         """Another device interrupts on the shared line."""
-        self.take(OtherInterrupt())
+        self.take(model.OtherInterrupt())
 
-    @rule(op=st.one_of(ops.operations(ConfigIntx), ops.operations(Write)))
+    @rule(op=st.one_of(ops.operations(model.ConfigIntx), ops.operations(model.Write)))
     def mask_or_unmask(self, op: Any) -> None:
         """User space edits the disable bit, or writes 1 to the device."""
         self.take(op)
 
-    @rule(op=st.one_of(*(ops.operations(kind) for kind in (CloseFd, ReuseFd, ReadEventfd))))
+    @rule(op=st.one_of(*(ops.operations(kind) for kind in (model.CloseFd, model.ReuseFd, model.ReadEventfd))))
     def user_fds(self, op: Any) -> None:
         """User space closes, reuses or reads an eventfd's number."""
         self.take(op)
@@ -112,12 +91,12 @@ class UioMsi(Machine):
     @rule()
     def reset(self) -> None:
         """The function is reset behind the driver's back."""
-        self.take(DeviceReset())
+        self.take(model.DeviceReset())
 
     @rule()
     def list_interrupts(self) -> None:
         """Somebody reads /proc/interrupts."""
-        self.take(ListInterrupts())
+        self.take(model.ListInterrupts())
 
 
 MACHINE = UioMsi
