@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import struct
 
-from conformance.candidates.builtin.uio_msi import STATE_MUTEX, Upstream
+from conformance.candidates.builtin.uio_msi.upstream import STATE_MUTEX, Upstream
 from conformance.candidates.defect import Defect
-from conformance.specs import uio_msi as specs
-from conformance.specs.uio_msi import (
+from conformance.specs.uio_msi import MAPS_TYPE, Port
+from conformance.specs.uio_msi.constants import (
     EFAULT,
     EINVAL,
     ENODEV,
     ENOMEM,
     ENOSPC,
     EOPNOTSUPP,
+    IORESOURCE_MEM,
     IRQ_HANDLED,
     IRQ_NONE,
     IRQF_SHARED,
+    PCI_BARS,
+    PCI_COMMAND,
+    PCI_COMMAND_INTX_DISABLE,
+    UIO_MSI_IRQ_SET,
 )
 
 
@@ -186,7 +191,7 @@ class IntxMaskLeaks(Upstream):
 class Remaps(Upstream):
     """Right, and maps every memory BAR although nothing uses the mappings."""
 
-    def __init__(self, port: specs.Port) -> None:
+    def __init__(self, port: Port) -> None:
         super().__init__(port)
         self.iomaps: list[int] = []
 
@@ -198,9 +203,9 @@ class Remaps(Upstream):
 
     def _map_bars(self) -> int:
         port = self.port
-        for bar in range(specs.PCI_BARS):
+        for bar in range(PCI_BARS):
             start, size = port.pci_resource_start(bar), port.pci_resource_len(bar)
-            if start and size and port.pci_resource_flags(bar) & specs.IORESOURCE_MEM:
+            if start and size and port.pci_resource_flags(bar) & IORESOURCE_MEM:
                 token = port.ioremap(start, size)
                 if not token:
                     return self._unmapped()
@@ -256,7 +261,7 @@ class MutexFreedWithDevice(Upstream):
         return err
 
     def ioctl(self, cmd: int, arg: int) -> int:
-        if cmd != specs.UIO_MSI_IRQ_SET:
+        if cmd != UIO_MSI_IRQ_SET:
             return super().ioctl(cmd, arg)
         data = self.port.copy_from_user(arg, 8)
         if len(data) < 8:
@@ -302,7 +307,7 @@ class UnknownIsNotSupported(Upstream):
     """Answers -EOPNOTSUPP to an unknown command."""
 
     def ioctl(self, cmd: int, arg: int) -> int:
-        return super().ioctl(cmd, arg) if cmd == specs.UIO_MSI_IRQ_SET else -EOPNOTSUPP
+        return super().ioctl(cmd, arg) if cmd == UIO_MSI_IRQ_SET else -EOPNOTSUPP
 
 
 class DecidesByCapability(Upstream):
@@ -322,7 +327,7 @@ class RemapFailureIsInvalid(Remaps):
 class SmallBarsAsTheyAre(Upstream):
     """Exports address and size of a BAR as they are, in pages or not."""
 
-    def _maps(self, bars: list[tuple[int, int, int, int]]) -> specs.MAPS_TYPE:
+    def _maps(self, bars: list[tuple[int, int, int, int]]) -> MAPS_TYPE:
         sizes = {bar: size for bar, _, _, size in bars}
         return tuple(
             (name, addr + offs, 0, sizes[int(name[3:])], kind) for name, addr, offs, _, kind in super()._maps(bars)
@@ -359,7 +364,7 @@ class NoMessageRewritten(Upstream):
 class _Without:
     """A port on which one call does nothing."""
 
-    def __init__(self, port: specs.Port, call: str) -> None:
+    def __init__(self, port: Port, call: str) -> None:
         self._port = port
         self._call = call
 
@@ -406,7 +411,7 @@ class OpenForAll(Upstream):
 class _Privileged:
     """A port on which every process has every capability."""
 
-    def __init__(self, port: specs.Port) -> None:
+    def __init__(self, port: Port) -> None:
         self._port = port
 
     def __getattr__(self, name: str) -> object:
@@ -480,16 +485,16 @@ class RefusesPortOnly(Upstream):
     """Wants at least one memory BAR."""
 
     def _set_up(self, irq: int) -> int:
-        flags = [self.port.pci_resource_flags(bar) for bar in range(specs.PCI_BARS)]
-        return super()._set_up(irq) if specs.IORESOURCE_MEM in flags else -ENODEV
+        flags = [self.port.pci_resource_flags(bar) for bar in range(PCI_BARS)]
+        return super()._set_up(irq) if IORESOURCE_MEM in flags else -ENODEV
 
 
 class CommandWrittenUnlocked(Upstream):
     """Reads, changes and writes the command register without the lock of config space."""
 
     def _attach_intx(self, trigger: int) -> int:
-        command = self.port.pci_read_config(specs.PCI_COMMAND, 2)
-        self.port.pci_write_config(specs.PCI_COMMAND, 2, command & ~specs.PCI_COMMAND_INTX_DISABLE)
+        command = self.port.pci_read_config(PCI_COMMAND, 2)
+        self.port.pci_write_config(PCI_COMMAND, 2, command & ~PCI_COMMAND_INTX_DISABLE)
         return super()._attach_intx(trigger)
 
 
