@@ -14,7 +14,7 @@ from conformance.model.avic import state as s
 from conformance.model.avic.routing import DISABLED, X2APIC, XAPIC, Apic, Message, x2_ldr
 from conformance.model.step import Fault, Parallel, Step
 from conformance.specs.avic import Profile
-from conformance.specs.avic.registers import (
+from conformance.specs.avic.constants import (
     APIC_BASE,
     APIC_DFR,
     APIC_ID,

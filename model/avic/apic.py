@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from conformance.model.avic.routing import DISABLED, X2APIC, XAPIC, Apic, logical_map_is_aliased, x2_ldr
 from conformance.model.avic.state import Registers, State, Vcpu, Vm
-from conformance.specs.avic.registers import (
+from conformance.specs.avic.constants import (
     APIC_BASE,
     APIC_DFR,
     APIC_ICR,

@@ -29,7 +29,7 @@ from conformance.model.avic.routing import DISABLED, X2APIC, XAPIC, Message, rou
 from conformance.model.avic.state import GuestIpi, GuestSelfIpi, HandleExit, RawIpiExit, State, Vcpu
 from conformance.model.step import Outcome, Outcomes
 from conformance.specs.avic import clauses as c
-from conformance.specs.avic.registers import (
+from conformance.specs.avic.constants import (
     ALL,
     BROADCAST,
     FIXED,

@@ -48,7 +48,7 @@ from conformance.model.avic.state import (
 from conformance.model.step import Outcome, Outcomes
 from conformance.specs.avic import Profile
 from conformance.specs.avic import clauses as c
-from conformance.specs.avic.registers import (
+from conformance.specs.avic.constants import (
     APIC_BASE,
     BASE_AE,
     BASE_EXTD,

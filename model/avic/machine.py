@@ -30,7 +30,7 @@ from conformance.model.avic.state import Answers, Config, State, Vcpu, View
 from conformance.model.step import Outcome, Outcomes
 from conformance.specs.avic import Profile
 from conformance.specs.avic import clauses as c
-from conformance.specs.avic.registers import (
+from conformance.specs.avic.constants import (
     ADDRESS_BITS,
     APIC_BASE,
     APIC_DFR,

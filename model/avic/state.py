@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from conformance.model.avic.routing import Apic, Message
-from conformance.specs.avic.registers import CPUID_AVIC, CPUID_NP
+from conformance.specs.avic.constants import CPUID_AVIC, CPUID_NP
 
 
 @dataclass(frozen=True, slots=True)

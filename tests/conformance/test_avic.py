@@ -24,7 +24,7 @@ from conformance.model.avic import Config
 from conformance.model.avic import state as s
 from conformance.model.avic.routing import Message
 from conformance.model.step import Fault, Step
-from conformance.specs.avic.registers import APIC_DFR, APIC_LDR, CLUSTER, ENOMEM
+from conformance.specs.avic.constants import APIC_DFR, APIC_LDR, CLUSTER, ENOMEM
 from conformance.strategies.avic import APICS, RESET, RUNNING, SCOPES, THREE
 from conformance.strength import kill
 from conformance.subsystem import subsystem

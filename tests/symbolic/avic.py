@@ -11,7 +11,7 @@ from conformance.model.avic.machine import helper_step
 from conformance.model.avic.routing import x2_ldr
 from conformance.model.step import Outcome
 from conformance.specs.avic import PROFILES
-from conformance.specs.avic.registers import ADDRESS_BITS, CLUSTER, FLAT
+from conformance.specs.avic.constants import ADDRESS_BITS, CLUSTER, FLAT
 
 UPSTREAM = PROFILES["upstream"]
 _STATE = initial(Config(), UPSTREAM)

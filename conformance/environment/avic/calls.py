@@ -13,7 +13,7 @@ from conformance.model.avic.machine import setup_of
 from conformance.model.avic.state import Host
 from conformance.specs.avic import Profile
 from conformance.specs.avic import clauses as c
-from conformance.specs.avic.registers import (
+from conformance.specs.avic.constants import (
     ADDRESS_BITS,
     APIC_ISR,
     DOORBELL_MSR,

@@ -11,7 +11,7 @@ from conformance.model.avic.apic import DFR, ISR, LDR, TMR, find, has_bit, highe
 from conformance.model.avic.routing import X2APIC, XAPIC
 from conformance.model.avic.state import Vcpu
 from conformance.specs.avic import clauses as c
-from conformance.specs.avic.registers import (
+from conformance.specs.avic.constants import (
     ADDRESS_BITS,
     APIC_DFR,
     APIC_IRR,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from conformance.environment.avic.memory import Memory, Page
-from conformance.specs.avic.registers import (
+from conformance.specs.avic.constants import (
     ADDRESS_BITS,
     APIC_DFR,
     APIC_ICR,

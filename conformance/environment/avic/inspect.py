@@ -9,7 +9,7 @@ from conformance.environment.avic.memory import Page
 from conformance.model.avic.apic import logical_index, mode_of
 from conformance.model.avic.routing import X2APIC, XAPIC
 from conformance.specs.avic import clauses as c
-from conformance.specs.avic.registers import (
+from conformance.specs.avic.constants import (
     ADDRESS_BITS,
     APIC_BASE,
     APIC_DFR,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from conformance.specs.avic import clauses as c
-from conformance.specs.avic.registers import ADDRESS_BITS
+from conformance.specs.avic.constants import ADDRESS_BITS
 from conformance.verdict import Violation
 
 TAG = 0x8010_0000_0000_0ABC

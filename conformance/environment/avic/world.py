@@ -18,7 +18,7 @@ from conformance.model.avic.machine import boot, setup_of
 from conformance.model.avic.routing import X2APIC
 from conformance.specs.avic import Candidate, Port, Profile
 from conformance.specs.avic import clauses as c
-from conformance.specs.avic.registers import (
+from conformance.specs.avic.constants import (
     ADDRESS_BITS,
     APIC_BASE,
     APIC_DFR,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from conformance.specs.avic import Apics, Message
-from conformance.specs.avic.registers import CLUSTER, FLAT, LOWEST, X2_ICR_RESERVED
+from conformance.specs.avic.constants import CLUSTER, FLAT, LOWEST, X2_ICR_RESERVED
 
 EPERM_RETURN = -1
 

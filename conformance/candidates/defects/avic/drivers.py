@@ -11,7 +11,7 @@ from conformance.candidates.builtin.avic.upstream import (
     Upstream,
     Vcpu,
 )
-from conformance.specs.avic.registers import (
+from conformance.specs.avic.constants import (
     APIC_BASE,
     APIC_ID,
     APIC_LDR,

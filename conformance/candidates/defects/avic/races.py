@@ -13,7 +13,7 @@ from conformance.candidates.builtin.avic.upstream import (
     Upstream,
     Vcpu,
 )
-from conformance.specs.avic.registers import APIC_BASE, EEXIST, EINVAL, EIO, ENTRY_RUNNING, ENTRY_VALID, NO_METADATA
+from conformance.specs.avic.constants import APIC_BASE, EEXIST, EINVAL, EIO, ENTRY_RUNNING, ENTRY_VALID, NO_METADATA
 
 
 class RefreshesEarly(Upstream):
