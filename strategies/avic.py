@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from conformance.model.avic import Config, State
-from conformance.model.avic import state as s
+from conformance.model.avic import operations as o
 from conformance.model.avic.routing import DISABLED, X2APIC, XAPIC, Apic, Message, x2_ldr
 from conformance.model.step import Fault, Parallel, Step
 from conformance.specs.avic import Profile
@@ -123,11 +123,11 @@ WRITES: dict[int, tuple[int, ...]] = {
 """What guests write, by offset."""
 
 
-def guest_writes() -> st.SearchStrategy[s.GuestWrite]:
+def guest_writes() -> st.SearchStrategy[o.GuestWrite]:
     """Registers of every class with the values that matter to them."""
     pairs = [(offset, value) for offset, values in WRITES.items() for value in values]
     return st.builds(
-        lambda apic_id, pair: s.GuestWrite(apic_id, *pair), st.sampled_from(IDS.values), st.sampled_from(pairs)
+        lambda apic_id, pair: o.GuestWrite(apic_id, *pair), st.sampled_from(IDS.values), st.sampled_from(pairs)
     )
 
 
@@ -249,9 +249,9 @@ _CREATION = (
     ("set_memory_region", (-ENOMEM, -EEXIST)),
     ("gfn_to_page", (-ENOMEM,)),
 )
-_SENDERS = (s.GuestIpi, s.Deliver)
-_MESSAGES = (s.GuestIpi, s.Deliver, s.IommuPost)
-_EVENTS = (s.GuestIpi, s.Deliver, s.GuestEoi, s.Inhibit, s.Put, s.VmRun)
+_SENDERS = (o.GuestIpi, o.Deliver)
+_MESSAGES = (o.GuestIpi, o.Deliver, o.IommuPost)
+_EVENTS = (o.GuestIpi, o.Deliver, o.GuestEoi, o.Inhibit, o.Put, o.VmRun)
 
 
 def _all(**fields: Domain[Any]) -> dict[str, Domain[object]]:
@@ -259,9 +259,9 @@ def _all(**fields: Domain[Any]) -> dict[str, Domain[object]]:
 
 
 SHAPES: dict[type, Shape] = {
-    s.Route: Shape(_all(apics=ROUTED, message=MESSAGES), weight=2),
-    s.SignalMsi: Shape(_all(apics=ROUTED, message=MESSAGES), weight=2),
-    s.HwSetup: Shape(
+    o.Route: Shape(_all(apics=ROUTED, message=MESSAGES), weight=2),
+    o.SignalMsi: Shape(_all(apics=ROUTED, message=MESSAGES), weight=2),
+    o.HwSetup: Shape(
         _all(
             edx=Domain((XAVIC_HOST, X2AVIC_HOST), (1 << CPUID_NP, 1 << CPUID_NP | 1 << CPUID_X2AVIC, 0)),
             ecx=Domain((0,), (1 << CPUID_X2AVIC_EXT, 1 << 5, 1 << 7)),
@@ -276,8 +276,8 @@ SHAPES: dict[type, Shape] = {
         ),
         weight=0.5,
     ),
-    s.HwUnsetup: Shape({}, weight=0.2),
-    s.VmCreate: Shape(
+    o.HwUnsetup: Shape({}, weight=0.2),
+    o.VmCreate: Shape(
         _all(
             vm=Domain((0, 1)),
             irqchip=Domain((True,), (False,), usual=0.9),
@@ -287,30 +287,30 @@ SHAPES: dict[type, Shape] = {
         faults=(_NO_MEMORY, ("kzalloc", (-ENOMEM,))),
         deepest=3,
         weight=0.6,
-        beside=(s.VmCreate,),
+        beside=(o.VmCreate,),
     ),
-    s.VmDestroy: Shape(
+    o.VmDestroy: Shape(
         _all(vm=Domain((0, 1))),
         weight=0.15,
-        interrupts=(s.GaLogNotify, s.IommuPost),
-        beside=(s.IommuPost, s.GaLogNotify, s.VcpuCreate),
+        interrupts=(o.GaLogNotify, o.IommuPost),
+        beside=(o.IommuPost, o.GaLogNotify, o.VcpuCreate),
         points=40,
     ),
-    s.VmTag: Shape(_all(vm=Domain((0, 1))), weight=0.4),
-    s.VcpuCreate: Shape(
+    o.VmTag: Shape(_all(vm=Domain((0, 1))), weight=0.4),
+    o.VcpuCreate: Shape(
         _all(id=NEW_IDS, vm=Domain((0,), (1,)), abandoned=Domain((False,), (True,), usual=0.9)),
         faults=_CREATION,
         deepest=3,
         weight=1,
-        beside=(s.VcpuCreate, s.GuestIpi, s.Inhibit, s.Enter),
+        beside=(o.VcpuCreate, o.GuestIpi, o.Inhibit, o.Enter),
         points=40,
     ),
-    s.TagsPass: Shape(_all(next=Domain((1, 0xFFFFF), (0xFFFFE, 0, 2, 0xFFFFFFFF))), weight=0.2),
-    s.VcpuFree: Shape(_all(id=NEW_IDS, vm=Domain((0,), (1,))), weight=0.3),
-    s.VcpuReset: Shape(_all(id=IDS, init=BOOLEAN), weight=0.6),
-    s.VmcbReinit: Shape(_all(id=IDS), weight=0.3),
-    s.Enter: Shape(_all(id=IDS, tpr=Domain((-1, 0x20, 0), (0x40, 0xFF)), vm=Domain((0,), (1,))), weight=0.6),
-    s.SetLapic: Shape(
+    o.TagsPass: Shape(_all(next=Domain((1, 0xFFFFF), (0xFFFFE, 0, 2, 0xFFFFFFFF))), weight=0.2),
+    o.VcpuFree: Shape(_all(id=NEW_IDS, vm=Domain((0,), (1,))), weight=0.3),
+    o.VcpuReset: Shape(_all(id=IDS, init=BOOLEAN), weight=0.6),
+    o.VmcbReinit: Shape(_all(id=IDS), weight=0.3),
+    o.Enter: Shape(_all(id=IDS, tpr=Domain((-1, 0x20, 0), (0x40, 0xFF)), vm=Domain((0,), (1,))), weight=0.6),
+    o.SetLapic: Shape(
         _all(
             id=IDS,
             tpr=TPRS,
@@ -321,15 +321,15 @@ SHAPES: dict[type, Shape] = {
         ),
         weight=0.6,
     ),
-    s.GetLapic: Shape(
+    o.GetLapic: Shape(
         _all(id=IDS, offset=Domain((APIC_TPR, APIC_LDR, APIC_SPIV, 0x220), (APIC_ID, APIC_DFR, 0x120, 0x300, 0x320))),
         weight=0.4,
     ),
-    s.HwapicUpdate: Shape(_all(id=IDS, irr=VECTORS, isr=VECTORS), weight=0.2),
-    s.MemoryPressure: Shape({}, weight=0.2),
-    s.GuestStore: Shape(_all(page=Domain((1, 2), (255,))), weight=0.2),
-    s.UserStore: Shape(_all(page=Domain((0, 1), (2,))), weight=0.2),
-    s.SetApicBase: Shape(
+    o.HwapicUpdate: Shape(_all(id=IDS, irr=VECTORS, isr=VECTORS), weight=0.2),
+    o.MemoryPressure: Shape({}, weight=0.2),
+    o.GuestStore: Shape(_all(page=Domain((1, 2), (255,))), weight=0.2),
+    o.UserStore: Shape(_all(page=Domain((0, 1), (2,))), weight=0.2),
+    o.SetApicBase: Shape(
         _all(
             id=IDS,
             value=Domain(
@@ -341,19 +341,19 @@ SHAPES: dict[type, Shape] = {
         ),
         weight=0.25,
     ),
-    s.Load: Shape(
+    o.Load: Shape(
         _all(id=IDS, host_id=HOST_IDS),
         weight=1.5,
         interrupts=_SENDERS,
-        beside=(*_MESSAGES, s.UpdateIrte),
+        beside=(*_MESSAGES, o.UpdateIrte),
         points=12,
     ),
-    s.Put: Shape(_all(id=IDS), weight=1, interrupts=_SENDERS, beside=(*_MESSAGES, s.UpdateIrte), points=12),
-    s.Exit: Shape(_all(id=IDS), weight=1.5),
-    s.Block: Shape(_all(id=IDS), weight=1.5, interrupts=_SENDERS, beside=(*_MESSAGES, s.UpdateIrte), points=64),
-    s.Unblock: Shape(_all(id=IDS), weight=0.4, interrupts=_SENDERS, beside=(*_MESSAGES, s.UpdateIrte), points=12),
-    s.VmRun: Shape(_all(id=IDS), weight=2.5, beside=_MESSAGES, points=40),
-    s.GuestIpi: Shape(
+    o.Put: Shape(_all(id=IDS), weight=1, interrupts=_SENDERS, beside=(*_MESSAGES, o.UpdateIrte), points=12),
+    o.Exit: Shape(_all(id=IDS), weight=1.5),
+    o.Block: Shape(_all(id=IDS), weight=1.5, interrupts=_SENDERS, beside=(*_MESSAGES, o.UpdateIrte), points=64),
+    o.Unblock: Shape(_all(id=IDS), weight=0.4, interrupts=_SENDERS, beside=(*_MESSAGES, o.UpdateIrte), points=12),
+    o.VmRun: Shape(_all(id=IDS), weight=2.5, beside=_MESSAGES, points=40),
+    o.GuestIpi: Shape(
         _all(
             id=IDS,
             dest=DESTINATIONS,
@@ -368,11 +368,11 @@ SHAPES: dict[type, Shape] = {
         ),
         weight=5,
         interrupts=_EVENTS,
-        beside=(s.GuestIpi,),
+        beside=(o.GuestIpi,),
         points=40,
     ),
-    s.GuestSelfIpi: Shape(_all(id=IDS, value=Domain((0x41, 0x52), (0, 15, 0x100, 0x141))), weight=0.3),
-    s.GuestWrite: Shape(
+    o.GuestSelfIpi: Shape(_all(id=IDS, value=Domain((0x41, 0x52), (0, 15, 0x100, 0x141))), weight=0.3),
+    o.GuestWrite: Shape(
         _all(
             id=IDS,
             offset=Domain((APIC_LDR, APIC_TPR, APIC_DFR, APIC_SPIV, APIC_ID), tuple(WRITES), usual=0.75),
@@ -382,13 +382,13 @@ SHAPES: dict[type, Shape] = {
             ),
         ),
         weight=2,
-        beside=(s.GuestIpi, s.Deliver, s.GuestWrite),
+        beside=(o.GuestIpi, o.Deliver, o.GuestWrite),
         points=40,
     ),
-    s.GuestRead: Shape(_all(id=IDS, offset=Domain((0x90, 0x390, 0x80), (0x400, 0x480, 0x20))), weight=0.2),
-    s.GuestEoi: Shape(_all(id=IDS), weight=2, beside=_MESSAGES, points=24),
-    s.HandleExit: Shape(_all(id=IDS), weight=2),
-    s.RawIpiExit: Shape(
+    o.GuestRead: Shape(_all(id=IDS, offset=Domain((0x90, 0x390, 0x80), (0x400, 0x480, 0x20))), weight=0.2),
+    o.GuestEoi: Shape(_all(id=IDS), weight=2, beside=_MESSAGES, points=24),
+    o.HandleExit: Shape(_all(id=IDS), weight=2),
+    o.RawIpiExit: Shape(
         _all(
             id=IDS,
             info1=Domain((0x41, 1 << 56 | 0x41), (0xC0041, 0x01000841, 0xFF00000000000041, 0x80041, 2**64 - 1, 0)),
@@ -400,7 +400,7 @@ SHAPES: dict[type, Shape] = {
         ),
         weight=0.4,
     ),
-    s.RawNoaccel: Shape(
+    o.RawNoaccel: Shape(
         _all(
             id=IDS,
             info1=Domain((1 << 32 | 0xD0, 0x90), (1 << 32 | 0xFF0, 0x540, 0xD0, 1 << 32 | 0x540, 1 << 32 | 0x20)),
@@ -408,51 +408,51 @@ SHAPES: dict[type, Shape] = {
         ),
         weight=0.3,
     ),
-    s.Deliver: Shape(
+    o.Deliver: Shape(
         _all(id=IDS, vector=DELIVERED, level=BOOLEAN),
         weight=2.5,
-        interrupts=(s.Block, s.VmRun, s.Inhibit),
+        interrupts=(o.Block, o.VmRun, o.Inhibit),
         beside=_MESSAGES,
         points=24,
     ),
-    s.Inhibit: Shape(
+    o.Inhibit: Shape(
         _all(reason=Domain((INHIBIT_BLOCKIRQ, INHIBIT_IRQWIN), TOLD_INHIBITS), on=BOOLEAN),
         weight=0.8,
         interrupts=_SENDERS,
-        beside=(*_MESSAGES, s.UpdateIrte, s.Load, s.Put, s.Block, s.VmRun, s.VcpuReset, s.Inhibit),
+        beside=(*_MESSAGES, o.UpdateIrte, o.Load, o.Put, o.Block, o.VmRun, o.VcpuReset, o.Inhibit),
         points=40,
     ),
-    s.UpdateIrte: Shape(
+    o.UpdateIrte: Shape(
         _all(irq=Domain((0, 1)), id=Domain((0, 1, -1), (2,)), vector=Domain((0x51, 0x61))),
         weight=0.8,
         faults=(("set_vcpu_affinity", (NO_METADATA,)),),
         deepest=2,
     ),
-    s.IommuPost: Shape(_all(irq=Domain((0, 1))), weight=0.8),
-    s.GaLogNotify: Shape(_all(tag=Domain((0, 0xFFFFFFFF))), weight=0.2),
-    s.HpaField: Shape(
+    o.IommuPost: Shape(_all(irq=Domain((0, 1))), weight=0.8),
+    o.GaLogNotify: Shape(_all(tag=Domain((0, 0xFFFFFFFF))), weight=0.2),
+    o.HpaField: Shape(
         _all(address=Domain((0x12345000, 0x8010000012345ABC), (0, 0xFFF, 2**52 - 1, 2**64 - 1), (0, 2**64 - 1))),
         weight=0.2,
     ),
-    s.LogicalIndex: Shape(
+    o.LogicalIndex: Shape(
         _all(ldr=Domain((1, 2, 0x11), (0, 3, 0x80, 0xF1), (0, 255)), dfr=Domain((FLAT, CLUSTER))), weight=0.3
     ),
-    s.PhysIndex: Shape(_all(index=Domain((0, 1, 254, 255, -1), (256, 511, -(2**31)), (-512, 4096))), weight=0.2),
-    s.TagRoundTrip: Shape(
+    o.PhysIndex: Shape(_all(index=Domain((0, 1, 254, 255, -1), (256, 511, -(2**31)), (-512, 4096))), weight=0.2),
+    o.TagRoundTrip: Shape(
         _all(
             vm_tag=Domain((1, 2), (0xFFFFF, 0x80000), (1, 0xFFFFF)),
             index=Domain((0, 1), (255, 256, 511, 4095), (0, 4095)),
         ),
         weight=0.2,
     ),
-    s.X2Ldr: Shape(_all(id=Domain((0, 1, 17), (15, 16, 255, 256, 4095), (0, 4095))), weight=0.2),
-    s.Ppr: Shape(
+    o.X2Ldr: Shape(_all(id=Domain((0, 1, 17), (15, 16, 255, 256, 4095), (0, 4095))), weight=0.2),
+    o.Ppr: Shape(
         _all(tpr=Domain((0, 0x10, 0x4F), (0xFF,), (0, 255)), isrv=Domain((0, 0x41, 0x10), (0xFF,), (0, 255))),
         weight=0.2,
     ),
 }
 
-SEEN_FIELDS = (s.Load, s.Put, s.Block, s.Unblock, s.VmRun, s.HandleExit, s.GuestEoi)
+SEEN_FIELDS = (o.Load, o.Put, o.Block, o.Unblock, o.VmRun, o.HandleExit, o.GuestEoi)
 
 
 def suggest(state: State, random: Random) -> Step | None:
@@ -462,32 +462,32 @@ def suggest(state: State, random: Random) -> Step | None:
         return None
     v = random.choice(mine)
     if v.pending:
-        return Step(s.HandleExit(v.id))
+        return Step(o.HandleExit(v.id))
     if v.core < 0:
-        return Step(s.Load(v.id, HOST_IDS.sample(random)))
+        return Step(o.Load(v.id, HOST_IDS.sample(random)))
     if v.asleep:
-        return Step(s.Unblock(v.id)) if random.random() < 0.2 else Step(s.Deliver(v.id))
+        return Step(o.Unblock(v.id)) if random.random() < 0.2 else Step(o.Deliver(v.id))
     draw = random.random()
     if not v.in_guest:
-        return Step(s.VmRun(v.id) if draw < 0.7 else s.Block(v.id))
+        return Step(o.VmRun(v.id) if draw < 0.7 else o.Block(v.id))
     if draw < 0.45:
         offset = random.choice(tuple(WRITES)[:5]) if random.random() < 0.7 else random.choice(tuple(WRITES))
-        return Step(s.GuestWrite(v.id, offset, random.choice(WRITES[offset])))
+        return Step(o.GuestWrite(v.id, offset, random.choice(WRITES[offset])))
     if draw < 0.7:
         other = random.choice(mine)
         if random.random() < 0.5:
-            return Step(s.GuestIpi(v.id, other.id, vector=VECTORS.sample(random), defer=random.random() < 0.1))
+            return Step(o.GuestIpi(v.id, other.id, vector=VECTORS.sample(random), defer=random.random() < 0.1))
         ldr = other.regs[0x0D]
         dest = ldr if other.base >> BASE_EXTD & 1 else ldr >> 24 or 3
-        return Step(s.GuestIpi(v.id, dest, logical=True, vector=VECTORS.sample(random)))
-    return Step(s.GuestEoi(v.id))
+        return Step(o.GuestIpi(v.id, dest, logical=True, vector=VECTORS.sample(random)))
+    return Step(o.GuestEoi(v.id))
 
 
 def opening(config: Config, _profile: Profile) -> tuple[Step, ...]:
     """A VM with two vCPUs, where the configuration brings none."""
     if config.vcpus:
         return ()
-    return (Step(s.VmCreate()), Step(s.VcpuCreate(0)), Step(s.VcpuCreate(1)))
+    return (Step(o.VmCreate()), Step(o.VcpuCreate(0)), Step(o.VcpuCreate(1)))
 
 
 # -- small worlds
@@ -515,221 +515,221 @@ _FAILURES = (
 
 _LIFECYCLE = (
     *_steps(
-        s.HwUnsetup(),
-        s.VmCreate(),
-        s.VmCreate(abandoned=True),
-        s.VcpuCreate(0),
-        s.VcpuCreate(1),
-        s.VcpuCreate(255),
-        s.VcpuCreate(1, abandoned=True),
-        s.VcpuFree(0),
-        s.VcpuFree(1),
-        s.VcpuReset(0),
-        s.VcpuReset(0, init=True),
-        s.VmcbReinit(0),
-        s.Enter(0),
-        s.Enter(0, tpr=0x20),
-        s.Enter(1),
-        s.SetLapic(0, tpr=0x20),
-        s.GetLapic(0, APIC_TPR),
-        s.MemoryPressure(),
-        s.GuestStore(1),
-        s.UserStore(0),
-        s.HwapicUpdate(0),
-        s.VmDestroy(),
+        o.HwUnsetup(),
+        o.VmCreate(),
+        o.VmCreate(abandoned=True),
+        o.VcpuCreate(0),
+        o.VcpuCreate(1),
+        o.VcpuCreate(255),
+        o.VcpuCreate(1, abandoned=True),
+        o.VcpuFree(0),
+        o.VcpuFree(1),
+        o.VcpuReset(0),
+        o.VcpuReset(0, init=True),
+        o.VmcbReinit(0),
+        o.Enter(0),
+        o.Enter(0, tpr=0x20),
+        o.Enter(1),
+        o.SetLapic(0, tpr=0x20),
+        o.GetLapic(0, APIC_TPR),
+        o.MemoryPressure(),
+        o.GuestStore(1),
+        o.UserStore(0),
+        o.HwapicUpdate(0),
+        o.VmDestroy(),
     ),
-    *_faulty(s.VmCreate(), *_FAILURES[:4]),
-    *_faulty(s.VcpuCreate(0), *_FAILURES),
-    *_faulty(s.VcpuCreate(1), *_FAILURES),
+    *_faulty(o.VmCreate(), *_FAILURES[:4]),
+    *_faulty(o.VcpuCreate(0), *_FAILURES),
+    *_faulty(o.VcpuCreate(1), *_FAILURES),
 )
 
 _LOGICAL = _steps(
-    *(s.GuestWrite(0, APIC_LDR, ldr << 24) for ldr in (0, 1, 2, 3, 0x11, 0xF1)),
-    *(s.GuestWrite(1, APIC_LDR, ldr << 24) for ldr in (1, 2, 0x11)),
-    *(s.GuestWrite(i, APIC_DFR, dfr) for i in (0, 1) for dfr in (FLAT, CLUSTER)),
-    *(s.GuestWrite(0, APIC_ID, other << 24) for other in (0, 1)),
-    s.GuestWrite(0, APIC_SPIV, 0x1FF),
-    s.VcpuReset(0),
-    *(s.GuestIpi(1, dest, logical=True) for dest in (1, 3, 0x11)),
+    *(o.GuestWrite(0, APIC_LDR, ldr << 24) for ldr in (0, 1, 2, 3, 0x11, 0xF1)),
+    *(o.GuestWrite(1, APIC_LDR, ldr << 24) for ldr in (1, 2, 0x11)),
+    *(o.GuestWrite(i, APIC_DFR, dfr) for i in (0, 1) for dfr in (FLAT, CLUSTER)),
+    *(o.GuestWrite(0, APIC_ID, other << 24) for other in (0, 1)),
+    o.GuestWrite(0, APIC_SPIV, 0x1FF),
+    o.VcpuReset(0),
+    *(o.GuestIpi(1, dest, logical=True) for dest in (1, 3, 0x11)),
 )
 _LOGICAL_MORE = _steps(
-    *(s.GuestWrite(i, APIC_LDR, ldr << 24) for i in (0, 1) for ldr in (0, 1, 2, 3, 0x11, 0x12, 0xF1)),
-    *(s.GuestWrite(1, APIC_ID, other << 24) for other in (0, 1)),
-    s.GuestWrite(1, APIC_SPIV, 0x1FF),
-    *(s.GuestIpi(1, dest, logical=True) for dest in (0, 2, 0x13, 0xFF)),
+    *(o.GuestWrite(i, APIC_LDR, ldr << 24) for i in (0, 1) for ldr in (0, 1, 2, 3, 0x11, 0x12, 0xF1)),
+    *(o.GuestWrite(1, APIC_ID, other << 24) for other in (0, 1)),
+    o.GuestWrite(1, APIC_SPIV, 0x1FF),
+    *(o.GuestIpi(1, dest, logical=True) for dest in (0, 2, 0x13, 0xFF)),
 )
 
 _SLEEP = _steps(
-    *(op(1) for op in (s.Exit, s.Block, s.Put, s.VmRun, s.GuestEoi)), s.Load(1, 0x21), s.Exit(2), s.Block(2)
+    *(op(1) for op in (o.Exit, o.Block, o.Put, o.VmRun, o.GuestEoi)), o.Load(1, 0x21), o.Exit(2), o.Block(2)
 )
 _IPI = (
     *_steps(
-        *(s.GuestIpi(0, dest) for dest in (1, 5, 0xFF)),
-        *(s.GuestIpi(0, dest, logical=True) for dest in (2, 6, 0xA)),
-        *(s.GuestIpi(0, 1, shorthand=kind) for kind in (1, 2, 3)),
-        s.GuestIpi(0, 1, defer=True),
-        s.GuestIpi(0, 6, logical=True, defer=True),
-        s.GuestIpi(0, 1, mode=4),
-        s.GuestIpi(0, 1, vector=15),
-        s.GuestIpi(0, 1, level=True),
-        s.HandleExit(0),
+        *(o.GuestIpi(0, dest) for dest in (1, 5, 0xFF)),
+        *(o.GuestIpi(0, dest, logical=True) for dest in (2, 6, 0xA)),
+        *(o.GuestIpi(0, 1, shorthand=kind) for kind in (1, 2, 3)),
+        o.GuestIpi(0, 1, defer=True),
+        o.GuestIpi(0, 6, logical=True, defer=True),
+        o.GuestIpi(0, 1, mode=4),
+        o.GuestIpi(0, 1, vector=15),
+        o.GuestIpi(0, 1, level=True),
+        o.HandleExit(0),
     ),
     *_SLEEP,
 )
 _IPI_MORE = _steps(
-    *(s.GuestIpi(0, dest) for dest in (0, 2)),
-    *(s.GuestIpi(0, dest, logical=True) for dest in (1, 3, 0xFF)),
-    s.Put(2),
-    s.VmRun(2),
-    s.Load(2, 0x22),
-    s.GuestEoi(2),
+    *(o.GuestIpi(0, dest) for dest in (0, 2)),
+    *(o.GuestIpi(0, dest, logical=True) for dest in (1, 3, 0xFF)),
+    o.Put(2),
+    o.VmRun(2),
+    o.Load(2, 0x22),
+    o.GuestEoi(2),
 )
-_ERRATUM = (*_steps(s.GuestIpi(0, 1), s.GuestIpi(0, 6, logical=True), s.GuestIpi(0, 1, shorthand=3)), *_SLEEP)
+_ERRATUM = (*_steps(o.GuestIpi(0, 1), o.GuestIpi(0, 6, logical=True), o.GuestIpi(0, 1, shorthand=3)), *_SLEEP)
 
 _MODES = _steps(
-    s.Inhibit(INHIBIT_BLOCKIRQ, True),
-    s.Inhibit(INHIBIT_BLOCKIRQ, False),
-    s.Inhibit(INHIBIT_IRQWIN, True),
-    s.VcpuReset(0),
-    s.VcpuReset(0, init=True),
-    s.VmcbReinit(0),
-    s.SetApicBase(0, X2_ON, host=True),
-    s.SetApicBase(0, X2_ON),
-    s.SetApicBase(0, ON | 0x1000),
-    s.SetApicBase(0, APIC_BASE),
-    s.Load(0, 0x123),
-    s.Load(0, 0x1000),
-    s.Put(0),
-    s.Exit(0),
-    s.Block(0),
-    s.Unblock(0),
-    s.SetLapic(0, tpr=0xF0, ldr=1),
-    s.SetLapic(0, irr=0x41),
-    s.VmRun(0),
-    s.Deliver(0, 0x52),
-    s.GuestEoi(0),
-    s.GuestIpi(1, 0),
-    s.GuestWrite(0, APIC_TPR, 0x50),
+    o.Inhibit(INHIBIT_BLOCKIRQ, True),
+    o.Inhibit(INHIBIT_BLOCKIRQ, False),
+    o.Inhibit(INHIBIT_IRQWIN, True),
+    o.VcpuReset(0),
+    o.VcpuReset(0, init=True),
+    o.VmcbReinit(0),
+    o.SetApicBase(0, X2_ON, host=True),
+    o.SetApicBase(0, X2_ON),
+    o.SetApicBase(0, ON | 0x1000),
+    o.SetApicBase(0, APIC_BASE),
+    o.Load(0, 0x123),
+    o.Load(0, 0x1000),
+    o.Put(0),
+    o.Exit(0),
+    o.Block(0),
+    o.Unblock(0),
+    o.SetLapic(0, tpr=0xF0, ldr=1),
+    o.SetLapic(0, irr=0x41),
+    o.VmRun(0),
+    o.Deliver(0, 0x52),
+    o.GuestEoi(0),
+    o.GuestIpi(1, 0),
+    o.GuestWrite(0, APIC_TPR, 0x50),
 )
 
 _REASONS = _steps(
-    *(s.Inhibit(reason, on) for reason in TOLD_INHIBITS for on in (True, False)),
-    s.SetApicBase(0, ON | 0x1000),
-    s.SetApicBase(0, ON),
-    *(s.SetApicBase(0, ON | 1 << bit) for bit in (0, 9, 48, 63)),
-    s.GuestWrite(0, APIC_ID, 0x05000000),
-    s.GuestWrite(0, APIC_ID, 0),
-    s.GuestWrite(0, APIC_LDR, 0x02000000),
-    s.GuestWrite(0, APIC_LDR, 0x01000000),
+    *(o.Inhibit(reason, on) for reason in TOLD_INHIBITS for on in (True, False)),
+    o.SetApicBase(0, ON | 0x1000),
+    o.SetApicBase(0, ON),
+    *(o.SetApicBase(0, ON | 1 << bit) for bit in (0, 9, 48, 63)),
+    o.GuestWrite(0, APIC_ID, 0x05000000),
+    o.GuestWrite(0, APIC_ID, 0),
+    o.GuestWrite(0, APIC_LDR, 0x02000000),
+    o.GuestWrite(0, APIC_LDR, 0x01000000),
 )
 _X2 = _steps(
-    *(s.GuestIpi(0, dest) for dest in (1, 17, 5)),
-    *(s.GuestIpi(0, dest, logical=True) for dest in (3, 0x10002, 0x10003)),
-    s.GuestIpi(0, 1, extra=1 << 31),
-    s.GuestIpi(0, 1, shorthand=3),
-    s.GuestWrite(0, APIC_LDR, 1),
-    s.VcpuReset(1),
-    *(op(1) for op in (s.Exit, s.Block)),
-    s.Exit(17),
-    s.Block(17),
-    s.VmRun(17),
-    s.Inhibit(INHIBIT_BLOCKIRQ, True),
+    *(o.GuestIpi(0, dest) for dest in (1, 17, 5)),
+    *(o.GuestIpi(0, dest, logical=True) for dest in (3, 0x10002, 0x10003)),
+    o.GuestIpi(0, 1, extra=1 << 31),
+    o.GuestIpi(0, 1, shorthand=3),
+    o.GuestWrite(0, APIC_LDR, 1),
+    o.VcpuReset(1),
+    *(op(1) for op in (o.Exit, o.Block)),
+    o.Exit(17),
+    o.Block(17),
+    o.VmRun(17),
+    o.Inhibit(INHIBIT_BLOCKIRQ, True),
 )
 _X2_MORE = _steps(
-    *(s.GuestIpi(0, dest) for dest in (0xFF, 0xFFFFFFFF)),
-    *(s.GuestIpi(0, dest, logical=True) for dest in (2, 0x8)),
-    *(s.GuestIpi(0, 1, extra=1 << bit) for bit in RESERVED_BITS),
-    s.GuestIpi(0, 3, logical=True, defer=True),
-    s.GuestSelfIpi(0, 0x41),
-    s.GuestSelfIpi(0, 0x141),
-    s.GuestWrite(0, APIC_TPR, 0x50),
-    s.HandleExit(0),
-    s.VcpuReset(1, init=True),
-    *(op(1) for op in (s.Put, s.VmRun, s.GuestEoi)),
-    s.Load(1, 0x21),
-    s.Inhibit(INHIBIT_BLOCKIRQ, False),
+    *(o.GuestIpi(0, dest) for dest in (0xFF, 0xFFFFFFFF)),
+    *(o.GuestIpi(0, dest, logical=True) for dest in (2, 0x8)),
+    *(o.GuestIpi(0, 1, extra=1 << bit) for bit in RESERVED_BITS),
+    o.GuestIpi(0, 3, logical=True, defer=True),
+    o.GuestSelfIpi(0, 0x41),
+    o.GuestSelfIpi(0, 0x141),
+    o.GuestWrite(0, APIC_TPR, 0x50),
+    o.HandleExit(0),
+    o.VcpuReset(1, init=True),
+    *(op(1) for op in (o.Put, o.VmRun, o.GuestEoi)),
+    o.Load(1, 0x21),
+    o.Inhibit(INHIBIT_BLOCKIRQ, False),
 )
 _WIDE = _steps(
-    s.GuestIpi(0, 300), s.GuestIpi(0, 0x12 << 16 | 1 << 12, logical=True), s.Exit(300), s.Block(300), s.VmRun(300)
+    o.GuestIpi(0, 300), o.GuestIpi(0, 0x12 << 16 | 1 << 12, logical=True), o.Exit(300), o.Block(300), o.VmRun(300)
 )
 
 _BIG_IDS = _steps(
-    *(s.GuestWrite(254, APIC_LDR, ldr << 24) for ldr in (0x80, 0xE8)),
-    s.GuestWrite(254, APIC_DFR, CLUSTER),
-    s.GuestWrite(0, APIC_DFR, CLUSTER),
-    *(s.GuestIpi(0, dest, logical=True) for dest in (0x80, 0xE8)),
-    *(s.GuestIpi(0, dest) for dest in (128, 254)),
-    *(op(i) for i in (254, 128) for op in (s.Exit, s.Block)),
-    s.VmRun(254),
+    *(o.GuestWrite(254, APIC_LDR, ldr << 24) for ldr in (0x80, 0xE8)),
+    o.GuestWrite(254, APIC_DFR, CLUSTER),
+    o.GuestWrite(0, APIC_DFR, CLUSTER),
+    *(o.GuestIpi(0, dest, logical=True) for dest in (0x80, 0xE8)),
+    *(o.GuestIpi(0, dest) for dest in (128, 254)),
+    *(op(i) for i in (254, 128) for op in (o.Exit, o.Block)),
+    o.VmRun(254),
 )
 _LAST_BITS = _steps(
-    *(s.GuestIpi(0, dest, logical=True) for dest in (0x8000, 0x18000, 0x8001, 0x10001)),
-    *(s.GuestIpi(0, dest) for dest in (15, 16, 31)),
-    *(op(i) for i in (15, 31) for op in (s.Exit, s.Block)),
-    s.VmRun(15),
+    *(o.GuestIpi(0, dest, logical=True) for dest in (0x8000, 0x18000, 0x8001, 0x10001)),
+    *(o.GuestIpi(0, dest) for dest in (15, 16, 31)),
+    *(op(i) for i in (15, 31) for op in (o.Exit, o.Block)),
+    o.VmRun(15),
 )
 _POSTED = (
     *_steps(
-        s.UpdateIrte(0, 0),
-        s.UpdateIrte(0, 1),
-        s.UpdateIrte(0, -1),
-        s.IommuPost(0),
-        s.GaLogNotify(0),
-        s.GaLogNotify(0xFFFFFFFF),
-        s.Load(0, 0x123),
-        s.VmRun(0),
-        s.Put(0),
-        s.Exit(0),
-        s.Block(0),
-        s.Unblock(0),
-        s.GuestEoi(0),
-        s.Exit(1),
-        s.Block(1),
-        s.Put(1),
-        s.Load(1, 0x21),
-        s.VmRun(1),
-        s.Exit(0),
-        s.VmDestroy(),
+        o.UpdateIrte(0, 0),
+        o.UpdateIrte(0, 1),
+        o.UpdateIrte(0, -1),
+        o.IommuPost(0),
+        o.GaLogNotify(0),
+        o.GaLogNotify(0xFFFFFFFF),
+        o.Load(0, 0x123),
+        o.VmRun(0),
+        o.Put(0),
+        o.Exit(0),
+        o.Block(0),
+        o.Unblock(0),
+        o.GuestEoi(0),
+        o.Exit(1),
+        o.Block(1),
+        o.Put(1),
+        o.Load(1, 0x21),
+        o.VmRun(1),
+        o.Exit(0),
+        o.VmDestroy(),
     ),
     *_faulty(
-        s.UpdateIrte(0, 0),
+        o.UpdateIrte(0, 0),
         ("set_vcpu_affinity", NO_METADATA, 1),
         ("set_vcpu_affinity", NO_METADATA, 2),
     ),
 )
 
-_DESTROYED = tuple(Step(s.VmDestroy(), during=((k, Step(s.IommuPost(0))),)) for k in range(0, 40, 2))
+_DESTROYED = tuple(Step(o.VmDestroy(), during=((k, Step(o.IommuPost(0))),)) for k in range(0, 40, 2))
 
 _LEVEL = _steps(
-    s.Deliver(0, 0x41, level=True),
-    s.Deliver(0, 0x41),
-    s.Deliver(0, 0x52),
-    s.Deliver(1, 0x41),
-    s.GuestEoi(0),
-    s.GuestWrite(0, APIC_TPR, 0x40),
-    s.GuestWrite(0, APIC_TPR, 0x50),
-    s.GuestWrite(0, APIC_TPR, 0),
-    s.GuestIpi(1, 0, level=True),
-    s.GuestIpi(1, 0),
-    s.Inhibit(INHIBIT_BLOCKIRQ, True),
-    s.Inhibit(INHIBIT_BLOCKIRQ, False),
-    s.Put(0),
-    s.Load(0, 0x20),
-    s.VmRun(0),
+    o.Deliver(0, 0x41, level=True),
+    o.Deliver(0, 0x41),
+    o.Deliver(0, 0x52),
+    o.Deliver(1, 0x41),
+    o.GuestEoi(0),
+    o.GuestWrite(0, APIC_TPR, 0x40),
+    o.GuestWrite(0, APIC_TPR, 0x50),
+    o.GuestWrite(0, APIC_TPR, 0),
+    o.GuestIpi(1, 0, level=True),
+    o.GuestIpi(1, 0),
+    o.Inhibit(INHIBIT_BLOCKIRQ, True),
+    o.Inhibit(INHIBIT_BLOCKIRQ, False),
+    o.Put(0),
+    o.Load(0, 0x20),
+    o.VmRun(0),
 )
 
 _ACCESSES = (
-    *_steps(*(s.GuestWrite(0, offset, value) for offset, values in WRITES.items() for value in values)),
-    *_steps(*(s.GuestRead(0, offset) for offset in (0x80, 0x90, 0x390, 0x400, 0x480))),
+    *_steps(*(o.GuestWrite(0, offset, value) for offset, values in WRITES.items() for value in values)),
+    *_steps(*(o.GuestRead(0, offset) for offset in (0x80, 0x90, 0x390, 0x400, 0x480))),
     *_steps(
         *(
-            s.RawIpiExit(0, info1, identifier << 32 | index)
+            o.RawIpiExit(0, info1, identifier << 32 | index)
             for identifier in (0, 1, 2, 3, 4, 5, 6, 8, 0x101, 0x80000002)
             for info1 in (0x41, 1 << 56 | 0x41, 0xFF00000000000841, 0xC0041, 2**64 - 1)
             for index in (0, 255, 4095)
         ),
         *(
-            s.RawNoaccel(0, write << 32 | offset, 0xFF)
+            o.RawNoaccel(0, write << 32 | offset, 0xFF)
             for write in (0, 1)
             for offset in (0x20, 0xD0, 0x40, 0x540, 0xFF0)
         ),
@@ -739,7 +739,7 @@ _ACCESSES = (
 _BITS = (5, 6, 12, 14, 17, 19, 25, 27, 30)
 """Feature bits beside those that matter."""
 _EVERY_SETUP = tuple(
-    s.HwSetup(edx, ecx, family=family, avic=avic)
+    o.HwSetup(edx, ecx, family=family, avic=avic)
     for edx in (
         XAVIC_HOST,
         X2AVIC_HOST,
@@ -750,7 +750,7 @@ _EVERY_SETUP = tuple(
     for family in (0x15, 0x16, 0x17, 0x18, 0x19, 0x1A, 0x1B)
     for avic in (1, -1)
 ) + tuple(
-    s.HwSetup(edx, ecx, npt, family, zen4, snp, wr, avic, force, ipiv)
+    o.HwSetup(edx, ecx, npt, family, zen4, snp, wr, avic, force, ipiv)
     for edx in (XAVIC_HOST, X2AVIC_HOST, 1 << CPUID_NP, 1 << CPUID_NP | 1 << CPUID_X2AVIC)
     for ecx in (0, 1 << CPUID_X2AVIC_EXT)
     for npt in (True, False)
@@ -762,23 +762,23 @@ _EVERY_SETUP = tuple(
 )
 
 _HELPED = _steps(
-    *(s.LogicalIndex(ldr, dfr) for ldr in range(256) for dfr in (FLAT, CLUSTER)),
-    *(s.PhysIndex(i) for i in (*range(-2, 260), 511, 512, 4095, 2**31 - 1, -(2**31))),
-    *(s.X2Ldr(i) for i in (0, 1, 7, 8, 15, 16, 17, 31, 127, 254, 255, 256, 300, 511, 512, 4094, 4095)),
-    *(s.HpaField(a) for a in (0x12345000, 0x8010000012345ABC, 0x1000, 0xFFF, 2**47 | 0x1000, 2**52 - 1, 2**64 - 1, 0)),
+    *(o.LogicalIndex(ldr, dfr) for ldr in range(256) for dfr in (FLAT, CLUSTER)),
+    *(o.PhysIndex(i) for i in (*range(-2, 260), 511, 512, 4095, 2**31 - 1, -(2**31))),
+    *(o.X2Ldr(i) for i in (0, 1, 7, 8, 15, 16, 17, 31, 127, 254, 255, 256, 300, 511, 512, 4094, 4095)),
+    *(o.HpaField(a) for a in (0x12345000, 0x8010000012345ABC, 0x1000, 0xFFF, 2**47 | 0x1000, 2**52 - 1, 2**64 - 1, 0)),
     *(
-        s.Ppr(t, i)
+        o.Ppr(t, i)
         for t in (0, 0x0F, 0x10, 0x3F, 0x40, 0x4F, 0x50, 0xFF)
         for i in (0, 0x10, 0x3F, 0x40, 0x41, 0x50, 0xFF)
     ),
-    *(s.TagRoundTrip(vm, i) for vm in (1, 2, 0x80000, 0xFFFFF) for i in (0, 1, 255, 256, 511, 512, 4095)),
+    *(o.TagRoundTrip(vm, i) for vm in (1, 2, 0x80000, 0xFFFFF) for i in (0, 1, 255, 256, 511, 512, 4095)),
 )
 
 
-def _unusual(setup: s.HwSetup) -> int:
+def _unusual(setup: o.HwSetup) -> int:
     """In how many fields a host differs from the usual one."""
-    usual = s.HwSetup()
-    return sum(getattr(setup, name) != getattr(usual, name) for name in SHAPES[s.HwSetup].fields)
+    usual = o.HwSetup()
+    return sum(getattr(setup, name) != getattr(usual, name) for name in SHAPES[o.HwSetup].fields)
 
 
 _SETUPS = _steps(*sorted(dict.fromkeys(_EVERY_SETUP), key=_unusual))
@@ -789,25 +789,25 @@ def _routed() -> tuple[Step, ...]:
     steps = []
     for group, dest, logical in product(APICS, dests, (False, True)):
         for mode, vector, hint in ((0, 0x41, False), (1, 0x42, False), (0, 0x43, True), (4, 2, False), (0, 15, False)):
-            steps.append(s.Route(group, Message(dest, -1, logical, 0, mode, vector, hint=hint)))
+            steps.append(o.Route(group, Message(dest, -1, logical, 0, mode, vector, hint=hint)))
             if group[0].mode != DISABLED and not hint:
-                steps.append(s.Route(group, Message(dest, 0, logical, 0, mode, vector)))
+                steps.append(o.Route(group, Message(dest, 0, logical, 0, mode, vector)))
         if len(group) > FEW:
             continue
         steps += [
-            s.Route(group, Message(dest, -1, logical, wide=w, no_quirk=q)) for w in (False, True) for q in (False, True)
+            o.Route(group, Message(dest, -1, logical, wide=w, no_quirk=q)) for w in (False, True) for q in (False, True)
         ]
-        steps += [s.Route(group, Message(dest, 0, logical, kind)) for kind in (1, 2, 3)]
+        steps += [o.Route(group, Message(dest, 0, logical, kind)) for kind in (1, 2, 3)]
         if dest not in (1, 3, 0xFF):
             continue
         steps += [
-            s.Route(group, Message(dest, sender, logical, mode=mode, level=level, asserted=asserted))
+            o.Route(group, Message(dest, sender, logical, mode=mode, level=level, asserted=asserted))
             for sender in (-1, 0)
             for mode in range(8)
             for level, asserted in ((True, True), (True, False), (False, False))
         ]
     for group in APICS:
-        steps += [s.Route(group, Message(1, 0, reserved=1 << bit)) for bit in RESERVED_BITS]
+        steps += [o.Route(group, Message(1, 0, reserved=1 << bit)) for bit in RESERVED_BITS]
     return _steps(*steps)
 
 
@@ -815,7 +815,7 @@ def _signalled() -> tuple[Step, ...]:
     flags = tuple(product((False, True), (False, True)))
     return _steps(
         *(
-            s.SignalMsi(group, Message(dest, -1, logical, 0, mode, 0x41 + n, hint=hint, wide=wide, no_quirk=quirk))
+            o.SignalMsi(group, Message(dest, -1, logical, 0, mode, 0x41 + n, hint=hint, wide=wide, no_quirk=quirk))
             for group in APICS
             for n, (dest, logical) in enumerate(product((0, 1, 3, 4, 0x13, 0xFF, 44, 300, 0xFFFFFFFF), (False, True)))
             for mode, hint in ((0, False), (1, False), (0, True))
@@ -828,21 +828,21 @@ _HALVES = tuple(range(0, 40, 3))
 _POINTS = range(0, 24, 2)
 """Every second point: after one call and before the next is the same place."""
 _BLOCKED = tuple(
-    Step(s.Block(1), during=((k, Step(inner)),))
+    Step(o.Block(1), during=((k, Step(inner)),))
     for k in range(0, 64, 2)
-    for inner in (s.GuestIpi(0, 1), s.Deliver(1, 0x52))
+    for inner in (o.GuestIpi(0, 1), o.Deliver(1, 0x52))
 )
 _RACES = (
     *_BLOCKED,
     *(
         Step(op, during=((k, Step(inner)),))
-        for op in (s.Put(1), s.Load(1, 0x31), s.Unblock(1), s.Inhibit(INHIBIT_BLOCKIRQ, True))
+        for op in (o.Put(1), o.Load(1, 0x31), o.Unblock(1), o.Inhibit(INHIBIT_BLOCKIRQ, True))
         for k in _POINTS
-        for inner in (s.GuestIpi(0, 1), s.Deliver(1, 0x52))
+        for inner in (o.GuestIpi(0, 1), o.Deliver(1, 0x52))
     ),
-    *(Step(s.Deliver(1, 0x52), during=((k, Step(s.Inhibit(INHIBIT_BLOCKIRQ, True))),)) for k in _POINTS),
-    *(Step(s.Deliver(1, 0x52), during=((k, Step(s.Block(1))),)) for k in _POINTS),
-    *_steps(s.VmRun(1), s.Put(1), s.Load(1, 0x21), s.Exit(1)),
+    *(Step(o.Deliver(1, 0x52), during=((k, Step(o.Inhibit(INHIBIT_BLOCKIRQ, True))),)) for k in _POINTS),
+    *(Step(o.Deliver(1, 0x52), during=((k, Step(o.Block(1))),)) for k in _POINTS),
+    *_steps(o.VmRun(1), o.Put(1), o.Load(1, 0x21), o.Exit(1)),
 )
 
 
@@ -852,155 +852,155 @@ def _race(config: Config, *ops: Any, switches: int = 1) -> Race:
     return Race(config, tuple(before), left, right, switches)
 
 
-_SLEEPING = (s.Exit(1), s.Block(1))
-_INHIBITED = (s.Inhibit(INHIBIT_BLOCKIRQ, True),)
-_INHIBIT, _ALLOW = s.Inhibit(INHIBIT_BLOCKIRQ, True), s.Inhibit(INHIBIT_BLOCKIRQ, False)
-_POST = s.UpdateIrte(0, 1)
+_SLEEPING = (o.Exit(1), o.Block(1))
+_INHIBITED = (o.Inhibit(INHIBIT_BLOCKIRQ, True),)
+_INHIBIT, _ALLOW = o.Inhibit(INHIBIT_BLOCKIRQ, True), o.Inhibit(INHIBIT_BLOCKIRQ, False)
+_POST = o.UpdateIrte(0, 1)
 
 RACES: dict[str, Race] = {
-    "creation beside creation": _race(Config(), s.VmCreate(), s.VcpuCreate(0), s.VcpuCreate(1), switches=0),
-    "creation beside its namesake": _race(Config(), s.VmCreate(), s.VcpuCreate(1), s.VcpuCreate(1)),
+    "creation beside creation": _race(Config(), o.VmCreate(), o.VcpuCreate(0), o.VcpuCreate(1), switches=0),
+    "creation beside its namesake": _race(Config(), o.VmCreate(), o.VcpuCreate(1), o.VcpuCreate(1)),
     "creation beside one given up": _race(
         Config(),
-        s.VmCreate(),
-        s.VcpuCreate(0, abandoned=True),
-        s.VcpuCreate(0),
+        o.VmCreate(),
+        o.VcpuCreate(0, abandoned=True),
+        o.VcpuCreate(0),
     ),
     "two creations given up": _race(
-        Config(), s.VmCreate(), s.VcpuCreate(0, abandoned=True), s.VcpuCreate(1, abandoned=True), switches=0
+        Config(), o.VmCreate(), o.VcpuCreate(0, abandoned=True), o.VcpuCreate(1, abandoned=True), switches=0
     ),
-    "tag beside tag": _race(Config(next_tag=0xFFFFF), s.VmCreate(0), s.VmCreate(1)),
+    "tag beside tag": _race(Config(next_tag=0xFFFFF), o.VmCreate(0), o.VmCreate(1)),
     "first vCPUs of two VMs": _race(
-        Config(next_tag=0xFFFFFFFF), s.VmCreate(0), s.VmCreate(1), s.VcpuCreate(0, 0), s.VcpuCreate(0, 1), switches=0
+        Config(next_tag=0xFFFFFFFF), o.VmCreate(0), o.VmCreate(1), o.VcpuCreate(0, 0), o.VcpuCreate(0, 1), switches=0
     ),
-    "creation beside a run": _race(Config(vcpus=(0,)), s.VcpuCreate(1), s.Enter(0)),
+    "creation beside a run": _race(Config(vcpus=(0,)), o.VcpuCreate(1), o.Enter(0)),
     "end of one VM beside creation in another": _race(
         Config(vcpus=(0,)),
-        s.VmCreate(1),
-        s.VcpuCreate(0, 1),
-        s.VmDestroy(1),
-        s.VcpuCreate(1),
+        o.VmCreate(1),
+        o.VcpuCreate(0, 1),
+        o.VmDestroy(1),
+        o.VcpuCreate(1),
     ),
-    "creation beside an IPI to it": _race(RUNNING, s.VcpuCreate(2), s.GuestIpi(0, 2)),
-    "creation beside an inhibit": _race(RUNNING, s.VcpuCreate(2), _INHIBIT),
-    "blocking beside an IPI": _race(RUNNING, s.Exit(1), s.Block(1), s.GuestIpi(0, 1)),
-    "blocking beside a logical IPI": _race(RUNNING, s.Exit(1), s.Block(1), s.GuestIpi(0, 2, logical=True)),
-    "blocking beside delivery": _race(RUNNING, s.Exit(1), s.Block(1), s.Deliver(1, 0x52)),
-    "blocking beside a posted interrupt": _race(RUNNING, _POST, s.Exit(1), s.Block(1), s.IommuPost(0)),
+    "creation beside an IPI to it": _race(RUNNING, o.VcpuCreate(2), o.GuestIpi(0, 2)),
+    "creation beside an inhibit": _race(RUNNING, o.VcpuCreate(2), _INHIBIT),
+    "blocking beside an IPI": _race(RUNNING, o.Exit(1), o.Block(1), o.GuestIpi(0, 1)),
+    "blocking beside a logical IPI": _race(RUNNING, o.Exit(1), o.Block(1), o.GuestIpi(0, 2, logical=True)),
+    "blocking beside delivery": _race(RUNNING, o.Exit(1), o.Block(1), o.Deliver(1, 0x52)),
+    "blocking beside a posted interrupt": _race(RUNNING, _POST, o.Exit(1), o.Block(1), o.IommuPost(0)),
     "blocking without IPI virtualization": _race(
         Config(vcpus=(0, 1), running=True, enabled=True, family=0x17, stale_running=True),
-        s.Exit(1),
-        s.Block(1),
-        s.GuestIpi(0, 1),
+        o.Exit(1),
+        o.Block(1),
+        o.GuestIpi(0, 1),
     ),
-    "blocking while inhibited": _race(RUNNING, *_INHIBITED, s.Exit(1), s.Block(1), s.GuestIpi(0, 1)),
-    "waking beside an IPI": _race(RUNNING, *_SLEEPING, s.Unblock(1), s.GuestIpi(0, 1)),
-    "waking beside delivery": _race(RUNNING, *_SLEEPING, s.Unblock(1), s.Deliver(1, 0x52)),
-    "waking beside a posted interrupt": _race(RUNNING, _POST, *_SLEEPING, s.Unblock(1), s.IommuPost(0), switches=2),
-    "sleeper put beside an IPI": _race(RUNNING, *_SLEEPING, s.Put(1), s.GuestIpi(0, 1)),
-    "sleeper loaded beside an IPI": _race(RUNNING, *_SLEEPING, s.Put(1), s.Load(1, 0x31), s.GuestIpi(0, 1)),
-    "put beside an IPI": _race(RUNNING, s.Put(1), s.GuestIpi(0, 1)),
-    "load beside an IPI": _race(RUNNING, s.Put(1), s.Load(1, 0x31), s.GuestIpi(0, 1)),
-    "put beside a posted interrupt": _race(RUNNING, _POST, s.Put(1), s.IommuPost(0), switches=2),
-    "load beside a posted interrupt": _race(RUNNING, _POST, s.Put(1), s.Load(1, 0x31), s.IommuPost(0), switches=2),
-    "put beside a new route": _race(RUNNING, s.Put(1), _POST, switches=2),
-    "put beside a route away": _race(RUNNING, _POST, s.Put(1), s.UpdateIrte(0, 0)),
-    "put beside the end of a route": _race(RUNNING, _POST, s.Put(1), s.UpdateIrte(0, -1), switches=2),
-    "load beside a new route": _race(RUNNING, s.Put(1), s.Load(1, 0x31), _POST, switches=2),
-    "load beside a route away": _race(RUNNING, _POST, s.Put(1), s.Load(1, 0x31), s.UpdateIrte(0, 0)),
-    "blocking beside a new route": _race(RUNNING, s.Exit(1), s.Block(1), _POST),
-    "blocking beside a route away": _race(RUNNING, _POST, s.Exit(1), s.Block(1), s.UpdateIrte(0, 0)),
-    "waking beside a new route": _race(RUNNING, *_SLEEPING, s.Unblock(1), _POST),
+    "blocking while inhibited": _race(RUNNING, *_INHIBITED, o.Exit(1), o.Block(1), o.GuestIpi(0, 1)),
+    "waking beside an IPI": _race(RUNNING, *_SLEEPING, o.Unblock(1), o.GuestIpi(0, 1)),
+    "waking beside delivery": _race(RUNNING, *_SLEEPING, o.Unblock(1), o.Deliver(1, 0x52)),
+    "waking beside a posted interrupt": _race(RUNNING, _POST, *_SLEEPING, o.Unblock(1), o.IommuPost(0), switches=2),
+    "sleeper put beside an IPI": _race(RUNNING, *_SLEEPING, o.Put(1), o.GuestIpi(0, 1)),
+    "sleeper loaded beside an IPI": _race(RUNNING, *_SLEEPING, o.Put(1), o.Load(1, 0x31), o.GuestIpi(0, 1)),
+    "put beside an IPI": _race(RUNNING, o.Put(1), o.GuestIpi(0, 1)),
+    "load beside an IPI": _race(RUNNING, o.Put(1), o.Load(1, 0x31), o.GuestIpi(0, 1)),
+    "put beside a posted interrupt": _race(RUNNING, _POST, o.Put(1), o.IommuPost(0), switches=2),
+    "load beside a posted interrupt": _race(RUNNING, _POST, o.Put(1), o.Load(1, 0x31), o.IommuPost(0), switches=2),
+    "put beside a new route": _race(RUNNING, o.Put(1), _POST, switches=2),
+    "put beside a route away": _race(RUNNING, _POST, o.Put(1), o.UpdateIrte(0, 0)),
+    "put beside the end of a route": _race(RUNNING, _POST, o.Put(1), o.UpdateIrte(0, -1), switches=2),
+    "load beside a new route": _race(RUNNING, o.Put(1), o.Load(1, 0x31), _POST, switches=2),
+    "load beside a route away": _race(RUNNING, _POST, o.Put(1), o.Load(1, 0x31), o.UpdateIrte(0, 0)),
+    "blocking beside a new route": _race(RUNNING, o.Exit(1), o.Block(1), _POST),
+    "blocking beside a route away": _race(RUNNING, _POST, o.Exit(1), o.Block(1), o.UpdateIrte(0, 0)),
+    "waking beside a new route": _race(RUNNING, *_SLEEPING, o.Unblock(1), _POST),
     "inhibit beside a new route": _race(RUNNING, _INHIBIT, _POST),
     "inhibit lifted beside a new route": _race(RUNNING, *_INHIBITED, _ALLOW, _POST),
-    "inhibit beside delivery": _race(RUNNING, _INHIBIT, s.Deliver(1, 0x52)),
-    "inhibit beside an IPI": _race(RUNNING, _INHIBIT, s.GuestIpi(0, 1)),
-    "inhibit beside an IPI to a sleeper": _race(RUNNING, *_SLEEPING, _INHIBIT, s.GuestIpi(0, 1)),
-    "inhibit beside a posted interrupt": _race(RUNNING, _POST, _INHIBIT, s.IommuPost(0)),
-    "inhibit beside a load": _race(RUNNING, s.Put(1), _INHIBIT, s.Load(1, 0x31)),
-    "inhibit beside a put": _race(RUNNING, _INHIBIT, s.Put(1)),
-    "inhibit beside blocking": _race(RUNNING, s.Exit(1), _INHIBIT, s.Block(1)),
-    "inhibit beside entry": _race(RUNNING, s.Exit(1), _INHIBIT, s.VmRun(1)),
-    "inhibit beside reset": _race(RUNNING, s.Exit(1), _INHIBIT, s.VcpuReset(1)),
-    "inhibit lifted beside delivery": _race(RUNNING, *_INHIBITED, _ALLOW, s.Deliver(1, 0x52)),
-    "inhibit lifted beside an IPI": _race(RUNNING, *_INHIBITED, _ALLOW, s.GuestIpi(0, 1)),
-    "inhibit lifted beside entry": _race(RUNNING, *_INHIBITED, s.Exit(1), _ALLOW, s.VmRun(1)),
-    "two inhibits": _race(RUNNING, _INHIBIT, s.Inhibit(INHIBIT_IRQWIN, True)),
+    "inhibit beside delivery": _race(RUNNING, _INHIBIT, o.Deliver(1, 0x52)),
+    "inhibit beside an IPI": _race(RUNNING, _INHIBIT, o.GuestIpi(0, 1)),
+    "inhibit beside an IPI to a sleeper": _race(RUNNING, *_SLEEPING, _INHIBIT, o.GuestIpi(0, 1)),
+    "inhibit beside a posted interrupt": _race(RUNNING, _POST, _INHIBIT, o.IommuPost(0)),
+    "inhibit beside a load": _race(RUNNING, o.Put(1), _INHIBIT, o.Load(1, 0x31)),
+    "inhibit beside a put": _race(RUNNING, _INHIBIT, o.Put(1)),
+    "inhibit beside blocking": _race(RUNNING, o.Exit(1), _INHIBIT, o.Block(1)),
+    "inhibit beside entry": _race(RUNNING, o.Exit(1), _INHIBIT, o.VmRun(1)),
+    "inhibit beside reset": _race(RUNNING, o.Exit(1), _INHIBIT, o.VcpuReset(1)),
+    "inhibit lifted beside delivery": _race(RUNNING, *_INHIBITED, _ALLOW, o.Deliver(1, 0x52)),
+    "inhibit lifted beside an IPI": _race(RUNNING, *_INHIBITED, _ALLOW, o.GuestIpi(0, 1)),
+    "inhibit lifted beside entry": _race(RUNNING, *_INHIBITED, o.Exit(1), _ALLOW, o.VmRun(1)),
+    "two inhibits": _race(RUNNING, _INHIBIT, o.Inhibit(INHIBIT_IRQWIN, True)),
     "inhibit beside the end of another": _race(
         RUNNING,
         *_INHIBITED,
         _ALLOW,
-        s.Inhibit(INHIBIT_IRQWIN, True),
+        o.Inhibit(INHIBIT_IRQWIN, True),
     ),
-    "foreign id beside delivery": _race(RUNNING, s.GuestWrite(0, APIC_ID, 0x05000000), s.Deliver(1, 0x52)),
-    "foreign id beside an IPI": _race(RUNNING, s.GuestWrite(0, APIC_ID, 0x05000000), s.GuestIpi(1, 0)),
+    "foreign id beside delivery": _race(RUNNING, o.GuestWrite(0, APIC_ID, 0x05000000), o.Deliver(1, 0x52)),
+    "foreign id beside an IPI": _race(RUNNING, o.GuestWrite(0, APIC_ID, 0x05000000), o.GuestIpi(1, 0)),
     "LDR beside an IPI to the old": _race(
-        RUNNING, s.GuestWrite(0, APIC_LDR, 0x04000000), s.GuestIpi(1, 1, logical=True)
+        RUNNING, o.GuestWrite(0, APIC_LDR, 0x04000000), o.GuestIpi(1, 1, logical=True)
     ),
-    "LDR beside an IPI to both": _race(RUNNING, s.GuestWrite(0, APIC_LDR, 0x04000000), s.GuestIpi(1, 5, logical=True)),
+    "LDR beside an IPI to both": _race(RUNNING, o.GuestWrite(0, APIC_LDR, 0x04000000), o.GuestIpi(1, 5, logical=True)),
     "LDR beside an IPI to others": _race(
-        RUNNING, s.GuestWrite(0, APIC_LDR, 0x04000000), s.GuestIpi(1, 7, logical=True)
+        RUNNING, o.GuestWrite(0, APIC_LDR, 0x04000000), o.GuestIpi(1, 7, logical=True)
     ),
     "LDR beside an IPI to the new": _race(
-        RUNNING, s.GuestWrite(1, APIC_LDR, 0x04000000), s.GuestIpi(0, 4, logical=True)
+        RUNNING, o.GuestWrite(1, APIC_LDR, 0x04000000), o.GuestIpi(0, 4, logical=True)
     ),
-    "LDR beside LDR": _race(RUNNING, s.GuestWrite(0, APIC_LDR, 0x04000000), s.GuestWrite(1, APIC_LDR, 0x04000000)),
-    "DFR beside an IPI": _race(RUNNING, s.GuestWrite(0, APIC_DFR, CLUSTER), s.GuestIpi(1, 3, logical=True)),
-    "software disabled beside an IPI": _race(RUNNING, s.GuestWrite(0, APIC_SPIV, 0xFF), s.GuestIpi(1, 0)),
-    "delivery beside an IPI": _race(RUNNING, s.Deliver(1, 0x52), s.GuestIpi(0, 1), switches=2),
-    "delivery beside an IPI of its vector": _race(RUNNING, s.Deliver(1, 0x41), s.GuestIpi(0, 1), switches=2),
-    "delivery beside delivery": _race(RUNNING, s.Exit(1), s.Deliver(1, 0x41), s.Deliver(1, 0x52, level=True)),
+    "LDR beside LDR": _race(RUNNING, o.GuestWrite(0, APIC_LDR, 0x04000000), o.GuestWrite(1, APIC_LDR, 0x04000000)),
+    "DFR beside an IPI": _race(RUNNING, o.GuestWrite(0, APIC_DFR, CLUSTER), o.GuestIpi(1, 3, logical=True)),
+    "software disabled beside an IPI": _race(RUNNING, o.GuestWrite(0, APIC_SPIV, 0xFF), o.GuestIpi(1, 0)),
+    "delivery beside an IPI": _race(RUNNING, o.Deliver(1, 0x52), o.GuestIpi(0, 1), switches=2),
+    "delivery beside an IPI of its vector": _race(RUNNING, o.Deliver(1, 0x41), o.GuestIpi(0, 1), switches=2),
+    "delivery beside delivery": _race(RUNNING, o.Exit(1), o.Deliver(1, 0x41), o.Deliver(1, 0x52, level=True)),
     "delivery beside a posted interrupt": _race(
-        RUNNING, _POST, s.Put(1), s.Deliver(1, 0x52), s.IommuPost(0), switches=2
+        RUNNING, _POST, o.Put(1), o.Deliver(1, 0x52), o.IommuPost(0), switches=2
     ),
-    "delivery beside an EOI": _race(RUNNING, s.Deliver(1, 0x41, level=True), s.GuestEoi(1), s.Deliver(1, 0x52)),
+    "delivery beside an EOI": _race(RUNNING, o.Deliver(1, 0x41, level=True), o.GuestEoi(1), o.Deliver(1, 0x52)),
     "delivery beside the EOI of its vector": _race(
-        RUNNING, s.Deliver(1, 0x41, level=True), s.GuestEoi(1), s.Deliver(1, 0x41)
+        RUNNING, o.Deliver(1, 0x41, level=True), o.GuestEoi(1), o.Deliver(1, 0x41)
     ),
-    "entry beside delivery": _race(RUNNING, s.Exit(1), s.VmRun(1), s.Deliver(1, 0x52)),
-    "entry beside an IPI": _race(RUNNING, s.Exit(1), s.VmRun(1), s.GuestIpi(0, 1), switches=2),
+    "entry beside delivery": _race(RUNNING, o.Exit(1), o.VmRun(1), o.Deliver(1, 0x52)),
+    "entry beside an IPI": _race(RUNNING, o.Exit(1), o.VmRun(1), o.GuestIpi(0, 1), switches=2),
     "entry beside delivery while inhibited": _race(
-        RUNNING, *_INHIBITED, s.Exit(1), s.Deliver(1, 0x41), s.VmRun(1), s.Deliver(1, 0x52)
+        RUNNING, *_INHIBITED, o.Exit(1), o.Deliver(1, 0x41), o.VmRun(1), o.Deliver(1, 0x52)
     ),
     "EOI beside delivery while inhibited": _race(
-        RUNNING, *_INHIBITED, s.Deliver(1, 0x41), s.GuestEoi(1), s.Deliver(1, 0x52)
+        RUNNING, *_INHIBITED, o.Deliver(1, 0x41), o.GuestEoi(1), o.Deliver(1, 0x52)
     ),
-    "IPI beside IPI": _race(THREE, s.GuestIpi(0, 2), s.GuestIpi(1, 2, vector=0x52), switches=2),
-    "IPI beside IPI of its vector": _race(THREE, s.GuestIpi(0, 2), s.GuestIpi(1, 2), switches=2),
+    "IPI beside IPI": _race(THREE, o.GuestIpi(0, 2), o.GuestIpi(1, 2, vector=0x52), switches=2),
+    "IPI beside IPI of its vector": _race(THREE, o.GuestIpi(0, 2), o.GuestIpi(1, 2), switches=2),
     "end beside a posted interrupt": _race(
         Config(vcpus=(0,), running=True, enabled=True),
-        s.UpdateIrte(0, 0),
-        s.Exit(0),
-        s.Block(0),
-        s.VmDestroy(),
-        s.IommuPost(0),
+        o.UpdateIrte(0, 0),
+        o.Exit(0),
+        o.Block(0),
+        o.VmDestroy(),
+        o.IommuPost(0),
     ),
     "end beside a log entry": _race(
-        Config(vcpus=(0,), running=True, enabled=True), s.Exit(0), s.Block(0), s.VmDestroy(), s.GaLogNotify(0)
+        Config(vcpus=(0,), running=True, enabled=True), o.Exit(0), o.Block(0), o.VmDestroy(), o.GaLogNotify(0)
     ),
-    "x2AVIC: blocking beside an IPI": _race(X2, s.Exit(17), s.Block(17), s.GuestIpi(0, 17)),
-    "x2AVIC: blocking beside a logical IPI": _race(X2, s.Exit(17), s.Block(17), s.GuestIpi(0, 0x10002, logical=True)),
-    "x2AVIC: inhibit beside an IPI": _race(X2, _INHIBIT, s.GuestIpi(0, 1), switches=0),
+    "x2AVIC: blocking beside an IPI": _race(X2, o.Exit(17), o.Block(17), o.GuestIpi(0, 17)),
+    "x2AVIC: blocking beside a logical IPI": _race(X2, o.Exit(17), o.Block(17), o.GuestIpi(0, 0x10002, logical=True)),
+    "x2AVIC: inhibit beside an IPI": _race(X2, _INHIBIT, o.GuestIpi(0, 1), switches=0),
 }
 """Two operations at once, from the states in which their order matters to a driver (facts 4.6)."""
 
 
 STARTS: tuple[tuple[Config, tuple[Step, ...]], ...] = (
-    (Config(), _steps(s.VmCreate())),
-    (RUNNING, _steps(_POST, s.Exit(1))),
-    (RUNNING, _steps(*_INHIBITED, s.Exit(1))),
+    (Config(), _steps(o.VmCreate())),
+    (RUNNING, _steps(_POST, o.Exit(1))),
+    (RUNNING, _steps(*_INHIBITED, o.Exit(1))),
     (RUNNING, _steps(_POST, *_SLEEPING)),
-    (RUNNING, _steps(_POST, s.Put(1))),
+    (RUNNING, _steps(_POST, o.Put(1))),
     (RUNNING, ()),
-    (RUNNING, _steps(*_INHIBITED, s.Deliver(1))),
+    (RUNNING, _steps(*_INHIBITED, o.Deliver(1))),
     (Config(next_tag=0xFFFFF), ()),
-    (Config(next_tag=0xFFFFFFFF), _steps(s.VmCreate(0), s.VmCreate(1))),
+    (Config(next_tag=0xFFFFFFFF), _steps(o.VmCreate(0), o.VmCreate(1))),
     (Config(vcpus=(0,)), ()),
-    (Config(vcpus=(0,), running=True, enabled=True), _steps(s.UpdateIrte(0, 0), s.Exit(0), s.Block(0))),
-    (THREE, _steps(s.Exit(1), s.Block(1), s.Exit(2))),
-    (X2, _steps(s.Exit(17))),
-    (Config(vcpus=(0, 1), running=True, enabled=True, family=0x17, stale_running=True), _steps(s.Exit(1))),
-    (Config(vcpus=(0, 1, 17), running=True, enabled=True, x2apic=True), _steps(s.Exit(1))),
+    (Config(vcpus=(0,), running=True, enabled=True), _steps(o.UpdateIrte(0, 0), o.Exit(0), o.Block(0))),
+    (THREE, _steps(o.Exit(1), o.Block(1), o.Exit(2))),
+    (X2, _steps(o.Exit(17))),
+    (Config(vcpus=(0, 1), running=True, enabled=True, family=0x17, stale_running=True), _steps(o.Exit(1))),
+    (Config(vcpus=(0, 1, 17), running=True, enabled=True, x2apic=True), _steps(o.Exit(1))),
 )
 """Where two operations meet, most telling first."""
 
@@ -1008,9 +1008,9 @@ STARTS: tuple[tuple[Config, tuple[Step, ...]], ...] = (
 _PARALLEL = tuple(
     Step(Parallel(Step(left), Step(right), (a, b)))
     for left, right in (
-        (s.VcpuCreate(0), s.VcpuCreate(1)),
-        (s.VcpuCreate(1), s.VcpuCreate(1)),
-        (s.VcpuCreate(0, abandoned=True), s.VcpuCreate(1, abandoned=True)),
+        (o.VcpuCreate(0), o.VcpuCreate(1)),
+        (o.VcpuCreate(1), o.VcpuCreate(1)),
+        (o.VcpuCreate(0, abandoned=True), o.VcpuCreate(1, abandoned=True)),
     )
     for a in _HALVES
     for b in _HALVES
@@ -1030,85 +1030,85 @@ def _at_once(*pairs: tuple[Any, Any], points: range) -> tuple[Step, ...]:
 
 
 _TOGETHER = _at_once(
-    (_INHIBIT, s.Deliver(1, 0x52)),
-    (s.UpdateIrte(0, 1), s.Put(1)),
-    (s.GuestWrite(0, APIC_LDR, 0x04000000), s.GuestWrite(1, APIC_LDR, 0x04000000)),
-    (s.VcpuCreate(2), s.Inhibit(INHIBIT_IRQWIN, True)),
+    (_INHIBIT, o.Deliver(1, 0x52)),
+    (o.UpdateIrte(0, 1), o.Put(1)),
+    (o.GuestWrite(0, APIC_LDR, 0x04000000), o.GuestWrite(1, APIC_LDR, 0x04000000)),
+    (o.VcpuCreate(2), o.Inhibit(INHIBIT_IRQWIN, True)),
     points=range(1, 48, 3),
 )
 _ENDING = (
-    *_steps(s.UpdateIrte(0, 0), s.Exit(0), s.Block(0)),
-    *_at_once((s.VmDestroy(), s.IommuPost(0)), points=range(12)),
+    *_steps(o.UpdateIrte(0, 0), o.Exit(0), o.Block(0)),
+    *_at_once((o.VmDestroy(), o.IommuPost(0)), points=range(12)),
 )
 _SLEEPER = _steps(
-    *(op(1) for op in (s.Exit, s.Block, s.Put, s.Unblock, s.VmRun)), s.Load(1, 0x31), s.GuestIpi(0, 1), s.Deliver(1)
+    *(op(1) for op in (o.Exit, o.Block, o.Put, o.Unblock, o.VmRun)), o.Load(1, 0x31), o.GuestIpi(0, 1), o.Deliver(1)
 )
 _FAILING = (
-    *_steps(s.VmCreate()),
+    *_steps(o.VmCreate()),
     *_faulty(
-        s.VcpuCreate(0), ("alloc_page", -ENOMEM, 1), ("alloc_vmcb", -ENOMEM, 1), ("set_memory_region", -ENOMEM, 1)
+        o.VcpuCreate(0), ("alloc_page", -ENOMEM, 1), ("alloc_vmcb", -ENOMEM, 1), ("set_memory_region", -ENOMEM, 1)
     ),
-    *_steps(s.VmDestroy(), s.VcpuCreate(1)),
+    *_steps(o.VmDestroy(), o.VcpuCreate(1)),
 )
-_CREATING = (*_steps(s.VmCreate(), s.VmDestroy(), s.VcpuCreate(2)), *_PARALLEL)
+_CREATING = (*_steps(o.VmCreate(), o.VmDestroy(), o.VcpuCreate(2)), *_PARALLEL)
 _TAGS = (
-    *_steps(*(op(vm) for vm in (0, 1) for op in (s.VmCreate, s.VmTag, s.VmDestroy))),
-    *_steps(s.VcpuCreate(0, 0), s.VcpuCreate(0, 1)),
+    *_steps(*(op(vm) for vm in (0, 1) for op in (o.VmCreate, o.VmTag, o.VmDestroy))),
+    *_steps(o.VcpuCreate(0, 0), o.VcpuCreate(0, 1)),
     *(
-        Step(Parallel(Step(s.VmCreate(0)), Step(s.VmCreate(1)), (a, b)))
+        Step(Parallel(Step(o.VmCreate(0)), Step(o.VmCreate(1)), (a, b)))
         for a in range(0, 16, 2)
         for b in range(16, 24, 4)
     ),
     *(
-        Step(Parallel(Step(s.VcpuCreate(0, 0)), Step(s.VcpuCreate(0, 1)), (a, b)))
+        Step(Parallel(Step(o.VcpuCreate(0, 0)), Step(o.VcpuCreate(0, 1)), (a, b)))
         for a in range(0, 24, 2)
         for b in range(24, 40, 8)
     ),
 )
 _TWO_VMS = (
     *_steps(
-        s.VmCreate(1),
-        s.VcpuCreate(0, 1),
-        s.VcpuCreate(1, 1),
-        s.VcpuCreate(255, 1),
-        *(s.Enter(i, tpr, vm=1) for i, tpr in ((0, -1), (1, 0x20), (255, -1))),
-        s.VcpuFree(0, 1),
-        s.VmDestroy(1),
-        s.Inhibit(INHIBIT_BLOCKIRQ, True),
-        s.GuestIpi(0, 0xFF),
-        s.UpdateIrte(0, 1),
-        s.Exit(1),
-        s.Block(1),
-        s.IommuPost(0),
+        o.VmCreate(1),
+        o.VcpuCreate(0, 1),
+        o.VcpuCreate(1, 1),
+        o.VcpuCreate(255, 1),
+        *(o.Enter(i, tpr, vm=1) for i, tpr in ((0, -1), (1, 0x20), (255, -1))),
+        o.VcpuFree(0, 1),
+        o.VmDestroy(1),
+        o.Inhibit(INHIBIT_BLOCKIRQ, True),
+        o.GuestIpi(0, 0xFF),
+        o.UpdateIrte(0, 1),
+        o.Exit(1),
+        o.Block(1),
+        o.IommuPost(0),
     ),
 )
-_PASSING_TAGS = _steps(s.VmCreate(0), s.VmCreate(1), s.VmDestroy(1), *(s.TagsPass(n) for n in (0, 1, 0xFFFFF)))
+_PASSING_TAGS = _steps(o.VmCreate(0), o.VmCreate(1), o.VmDestroy(1), *(o.TagsPass(n) for n in (0, 1, 0xFFFFF)))
 _FREED = _steps(
-    *(s.GuestWrite(0, APIC_LDR, ldr << 24) for ldr in (4, 1)),
-    *(op(i) for i in (1, 2) for op in (s.Put, s.VcpuFree, s.VcpuCreate)),
-    s.GuestIpi(0, 6, logical=True),
-    s.GuestIpi(0, 1),
-    s.GuestIpi(0, 0, shorthand=3),
-    s.Load(1, 0x21),
-    s.VmRun(1),
-    s.UpdateIrte(0, 1),
-    s.IommuPost(0),
-    s.Enter(1),
+    *(o.GuestWrite(0, APIC_LDR, ldr << 24) for ldr in (4, 1)),
+    *(op(i) for i in (1, 2) for op in (o.Put, o.VcpuFree, o.VcpuCreate)),
+    o.GuestIpi(0, 6, logical=True),
+    o.GuestIpi(0, 1),
+    o.GuestIpi(0, 0, shorthand=3),
+    o.Load(1, 0x21),
+    o.VmRun(1),
+    o.UpdateIrte(0, 1),
+    o.IommuPost(0),
+    o.Enter(1),
 )
 _FIRST_TAGS = (
-    *_steps(s.VmCreate(0), s.VmCreate(1), s.VcpuCreate(0, 0), s.VcpuCreate(0, 1), s.VmTag(1)),
-    *(Step(Parallel(Step(s.VmCreate(0)), Step(s.VmCreate(1)), (a,))) for a in (8, 10, 12)),
+    *_steps(o.VmCreate(0), o.VmCreate(1), o.VcpuCreate(0, 0), o.VcpuCreate(0, 1), o.VmTag(1)),
+    *(Step(Parallel(Step(o.VmCreate(0)), Step(o.VmCreate(1)), (a,))) for a in (8, 10, 12)),
 )
 _BIG = _steps(
-    s.VmCreate(),
-    s.VmCreate(max_vcpu_ids=256),
-    s.VmCreate(max_vcpu_ids=2),
-    *(s.VcpuCreate(i) for i in (0, 1, 254, 255, 256, 300, 511, 512, 4095, 4096)),
-    s.Enter(0),
-    s.Enter(1),
-    s.Enter(255),
-    s.Enter(256),
-    s.VmDestroy(),
+    o.VmCreate(),
+    o.VmCreate(max_vcpu_ids=256),
+    o.VmCreate(max_vcpu_ids=2),
+    *(o.VcpuCreate(i) for i in (0, 1, 254, 255, 256, 300, 511, 512, 4095, 4096)),
+    o.Enter(0),
+    o.Enter(1),
+    o.Enter(255),
+    o.Enter(256),
+    o.VmDestroy(),
 )
 
 _T = frozenset({"layer-t"})
@@ -1121,13 +1121,13 @@ SCOPES: dict[str, Scope] = {
     "return values": Scope(Config(), _signalled(), depth=1, needs=frozenset({"kvm-return"})),
     "lifecycle": Scope(Config(), _LIFECYCLE, depth=4, needs=_T),
     "tagged addresses": Scope(
-        Config(tagged=True), _steps(s.VmCreate(), s.VcpuCreate(0), s.Enter(0)), depth=3, needs=_T
+        Config(tagged=True), _steps(o.VmCreate(), o.VcpuCreate(0), o.Enter(0)), depth=3, needs=_T
     ),
     "failures, one after the other": Scope(Config(), _FAILING, depth=2, needs=_T, sequences=3),
     "off": Scope(Config(avic=0), _LIFECYCLE, depth=3, needs=_T),
     "no irqchip": Scope(
         Config(),
-        _steps(s.VmCreate(irqchip=False), s.VcpuCreate(0), s.Enter(0), s.VcpuReset(0), s.VmDestroy()),
+        _steps(o.VmCreate(irqchip=False), o.VcpuCreate(0), o.Enter(0), o.VcpuReset(0), o.VmDestroy()),
         depth=4,
         needs=_T,
     ),
@@ -1147,7 +1147,7 @@ SCOPES: dict[str, Scope] = {
     "modes and inhibits": Scope(RUNNING, _MODES, depth=3, needs=_E),
     "reasons": Scope(RUNNING, _REASONS, depth=3, needs=_E),
     "reset in x2APIC mode": Scope(
-        X2, _steps(s.Exit(1), s.VcpuReset(1), s.VcpuReset(1, init=True), s.VmRun(1)), depth=3, needs=_E
+        X2, _steps(o.Exit(1), o.VcpuReset(1), o.VcpuReset(1, init=True), o.VmRun(1)), depth=3, needs=_E
     ),
     "x2avic": Scope(X2, _X2, depth=3, needs=_E),
     "x2avic, all accesses": Scope(X2, (*_X2, *_X2_MORE), depth=1, needs=_E),
@@ -1172,13 +1172,13 @@ SCOPES: dict[str, Scope] = {
         Config(vcpus=(0, 1), running=True, enabled=True, eoi_cleared=True, busy_sticky=True), _LEVEL, depth=3, needs=_E
     ),
     "LVTs": Scope(
-        RUNNING, _steps(*(s.GuestWrite(0, n, 0xFFF900EF) for n in range(APIC_LVTT, 0x380, 0x10))), depth=1, needs=_E
+        RUNNING, _steps(*(o.GuestWrite(0, n, 0xFFF900EF) for n in range(APIC_LVTT, 0x380, 0x10))), depth=1, needs=_E
     ),
     "accesses": Scope(RUNNING, _ACCESSES, depth=2, needs=_E),
     "posted": Scope(RUNNING, _POSTED, depth=4, needs=frozenset({"layer-t", "exits", "posted"})),
     "posted to one": Scope(
         Config(vcpus=(0,), running=True, enabled=True),
-        (*_steps(s.UpdateIrte(0, 0), s.Exit(0), s.Block(0)), *_DESTROYED),
+        (*_steps(o.UpdateIrte(0, 0), o.Exit(0), o.Block(0)), *_DESTROYED),
         depth=4,
         needs=frozenset({"layer-t", "exits", "posted"}),
     ),
@@ -1186,10 +1186,10 @@ SCOPES: dict[str, Scope] = {
     "two routes": Scope(
         Config(vcpus=(0,), running=True, enabled=True),
         _steps(
-            *(s.UpdateIrte(irq, 0, 0x51 + 16 * irq) for irq in (0, 1)),
-            *(op(0) for op in (s.Exit, s.Block, s.Unblock, s.VmRun)),
-            s.IommuPost(0),
-            s.IommuPost(1),
+            *(o.UpdateIrte(irq, 0, 0x51 + 16 * irq) for irq in (0, 1)),
+            *(op(0) for op in (o.Exit, o.Block, o.Unblock, o.VmRun)),
+            o.IommuPost(0),
+            o.IommuPost(1),
         ),
         depth=5,
         needs=frozenset({"layer-t", "exits", "posted"}),

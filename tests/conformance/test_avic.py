@@ -21,7 +21,7 @@ from conformance.engines import campaign, explore, interleave
 from conformance.engines.context import Context
 from conformance.lockstep import Report, run_trace
 from conformance.model.avic import Config
-from conformance.model.avic import state as s
+from conformance.model.avic import operations as o
 from conformance.model.avic.routing import Message
 from conformance.model.step import Fault, Step
 from conformance.specs.avic.constants import APIC_DFR, APIC_LDR, CLUSTER, ENOMEM
@@ -82,7 +82,7 @@ def test_a_pure_router_has_nothing_to_run_at_once() -> None:
 
 def test_hardware_sets_no_bit_when_a_target_is_invalid() -> None:
     """A directed IPI with one invalid target exits before any IRR bit is set, so the driver alone delivers."""
-    report = judged(d.InvalidTargetDropped, RUNNING, s.GuestIpi(0, 3 | 4, logical=True))
+    report = judged(d.InvalidTargetDropped, RUNNING, o.GuestIpi(0, 3 | 4, logical=True))
 
     assert cited(report) == "AVIC-069"
 
@@ -94,14 +94,14 @@ def test_clean_bit_is_honoured() -> None:
         def _avic_init_vmcb(self, v: Any) -> None:
             super()._avic_init_vmcb(v)
 
-    report = judged(KeepsClean, Config(vcpus=(0,)), s.Enter(0), s.VcpuCreate(1), s.Enter(0))
+    report = judged(KeepsClean, Config(vcpus=(0,)), o.Enter(0), o.VcpuCreate(1), o.Enter(0))
 
     assert cited(report) == "AVIC-018"
 
 
 def test_vmcb_of_a_running_vcpu_is_out_of_bounds() -> None:
     """Growth that moves the page of a vCPU in the guest writes its VMCB there (AP-13)."""
-    report = judged(d.GrowthMovesPages, RUNNING, s.VcpuCreate(2))
+    report = judged(d.GrowthMovesPages, RUNNING, o.VcpuCreate(2))
 
     assert cited(report) == "AVIC-019"
 
@@ -114,7 +114,7 @@ def test_plain_store_to_a_live_bitmap_is_a_lost_update() -> None:
             offset = base + (vector >> 5) * 16
             self.port.write32(v.regs, offset, self.port.read32(v.regs, offset) | 1 << (vector & 31))
 
-    assert cited(judged(PlainStore, RUNNING, s.Deliver(1))) == "AVIC-055"
+    assert cited(judged(PlainStore, RUNNING, o.Deliver(1))) == "AVIC-055"
 
 
 def test_half_an_entry_cannot_be_stored() -> None:
@@ -137,7 +137,7 @@ def test_use_after_free_is_named() -> None:
             super().vcpu_free(vcpu)
             self.port.read32(regs, 0)
 
-    assert cited(judged(UsesFreed, Config(vcpus=(0,)), s.VmDestroy())) == "AVIC-065"
+    assert cited(judged(UsesFreed, Config(vcpus=(0,)), o.VmDestroy())) == "AVIC-065"
 
 
 def test_lock_held_at_return_is_named() -> None:
@@ -147,7 +147,7 @@ def test_lock_held_at_return_is_named() -> None:
         def hwapic_irr_update(self, vcpu: int, max_irr: int) -> None:
             self.port.lock("slots", 0)
 
-    assert cited(judged(Keeps, Config(vcpus=(0,)), s.HwapicUpdate(0))) == "AVIC-065"
+    assert cited(judged(Keeps, Config(vcpus=(0,)), o.HwapicUpdate(0))) == "AVIC-065"
 
 
 def test_crash_is_a_finding() -> None:
@@ -157,7 +157,7 @@ def test_crash_is_a_finding() -> None:
         def deliver(self, vcpu: int, vector: int, level: int) -> None:
             raise KeyError(vector)
 
-    assert cited(judged(Crashes, RUNNING, s.Deliver(1))) == "AVIC-108"
+    assert cited(judged(Crashes, RUNNING, o.Deliver(1))) == "AVIC-108"
 
 
 def test_boot_that_fails_is_judged_before_the_first_step() -> None:
@@ -177,7 +177,7 @@ def test_irr_is_looked_at_after_running_is_cleared(point: int) -> None:
             self._put(v, log=True)
             return int(found >= 0)
 
-    report = judged(LooksFirst, RUNNING, s.Exit(1), Step(s.Block(1), during=((point, Step(s.GuestIpi(0, 1))),)))
+    report = judged(LooksFirst, RUNNING, o.Exit(1), Step(o.Block(1), during=((point, Step(o.GuestIpi(0, 1))),)))
 
     assert cited(report) == "AVIC-036"
 
@@ -191,7 +191,7 @@ def test_self_ipi_with_reserved_bits_faults() -> None:
 
     config = Config(vcpus=(0, 1, 17), running=True, enabled=True, x2apic=True)
 
-    assert cited(judged(Sends, config, s.GuestSelfIpi(0, 0x141))) == "AVIC-114"
+    assert cited(judged(Sends, config, o.GuestSelfIpi(0, 0x141))) == "AVIC-114"
 
 
 def test_logged_interrupt_wakes() -> None:
@@ -201,7 +201,7 @@ def test_logged_interrupt_wakes() -> None:
         def ga_log_notify(self, tag: int) -> int:
             return 0
 
-    assert cited(judged(Sleepy, RUNNING, s.UpdateIrte(0, 0), s.Exit(0), s.Block(0), s.IommuPost(0))) == "AVIC-092"
+    assert cited(judged(Sleepy, RUNNING, o.UpdateIrte(0, 0), o.Exit(0), o.Block(0), o.IommuPost(0))) == "AVIC-092"
 
 
 # -- single mistakes, each in the operation that shows it
@@ -271,18 +271,18 @@ class _InhibitsEveryVm(Upstream):
 @pytest.mark.parametrize(
     ("candidate", "config", "ops", "clause"),
     [
-        (_InvalidForAWhile, RUNNING, (s.Put(1), s.Load(1, 0x30)), "AVIC-032"),
-        (_ValidBeforeCleared, RUNNING, (s.GuestWrite(0, APIC_LDR, 4 << 24),), "AVIC-041"),
-        (_TellsIrtesLate, RUNNING, (s.UpdateIrte(0, 1), s.Put(1)), "AVIC-094"),
-        (_EmulatesOnceMore, RUNNING, (s.Put(1), s.GuestIpi(0, 1)), "AVIC-068"),
-        (_KeepsSilent, RUNNING, (s.RawIpiExit(0, 0x41, 3 << 32),), "AVIC-073"),
-        (_InterceptsRunning, RUNNING, (s.Inhibit(3),), "AVIC-019"),
-        (_TakesAnyTag, Config(), (s.VmCreate(0), s.TagsPass(0), s.VmCreate(1)), "AVIC-063"),
-        (_ForgetsTheLogicalEntry, THREE, (s.Put(1), s.VcpuFree(1)), "AVIC-038"),
+        (_InvalidForAWhile, RUNNING, (o.Put(1), o.Load(1, 0x30)), "AVIC-032"),
+        (_ValidBeforeCleared, RUNNING, (o.GuestWrite(0, APIC_LDR, 4 << 24),), "AVIC-041"),
+        (_TellsIrtesLate, RUNNING, (o.UpdateIrte(0, 1), o.Put(1)), "AVIC-094"),
+        (_EmulatesOnceMore, RUNNING, (o.Put(1), o.GuestIpi(0, 1)), "AVIC-068"),
+        (_KeepsSilent, RUNNING, (o.RawIpiExit(0, 0x41, 3 << 32),), "AVIC-073"),
+        (_InterceptsRunning, RUNNING, (o.Inhibit(3),), "AVIC-019"),
+        (_TakesAnyTag, Config(), (o.VmCreate(0), o.TagsPass(0), o.VmCreate(1)), "AVIC-063"),
+        (_ForgetsTheLogicalEntry, THREE, (o.Put(1), o.VcpuFree(1)), "AVIC-038"),
         (
             _InhibitsEveryVm,
             Config(vcpus=(0,)),
-            (s.VmCreate(1), s.VcpuCreate(0, 1), s.Inhibit(3), s.Enter(0, vm=1)),
+            (o.VmCreate(1), o.VcpuCreate(0, 1), o.Inhibit(3), o.Enter(0, vm=1)),
             "AVIC-085",
         ),
     ],
@@ -300,15 +300,15 @@ def test_a_single_mistake_is_named(
 @pytest.mark.parametrize(
     "ops",
     [
-        (s.Exit(1), s.Block(1), s.GuestIpi(0, 1)),
-        (s.Put(1), s.GuestIpi(0, 1, defer=True), s.Load(1, 0x21), s.VmRun(1), s.GuestEoi(1), s.HandleExit(0)),
-        (s.GuestIpi(0, 1, level=True), s.GuestEoi(1)),
-        (s.Inhibit(3, on=True), s.Deliver(1), s.Inhibit(3, on=False), s.GuestEoi(1)),
-        (s.GuestWrite(0, APIC_LDR, 0x02000000), s.GuestWrite(1, APIC_LDR, 0x01000000), s.GuestIpi(0, 2, logical=True)),
-        (s.GuestWrite(0, APIC_DFR, CLUSTER), s.GuestWrite(1, APIC_DFR, CLUSTER), s.GuestIpi(0, 2, logical=True)),
-        (s.UpdateIrte(0, 1), s.Exit(1), s.Block(1), s.IommuPost(0), s.VmRun(1)),
-        (s.Exit(0), s.VcpuReset(0), s.VmRun(0), s.GuestIpi(1, 0)),
-        (Step(s.VcpuCreate(2), (Fault("alloc_page", -ENOMEM),)), s.VcpuCreate(2), s.Exit(0), s.Exit(1), s.VmDestroy()),
+        (o.Exit(1), o.Block(1), o.GuestIpi(0, 1)),
+        (o.Put(1), o.GuestIpi(0, 1, defer=True), o.Load(1, 0x21), o.VmRun(1), o.GuestEoi(1), o.HandleExit(0)),
+        (o.GuestIpi(0, 1, level=True), o.GuestEoi(1)),
+        (o.Inhibit(3, on=True), o.Deliver(1), o.Inhibit(3, on=False), o.GuestEoi(1)),
+        (o.GuestWrite(0, APIC_LDR, 0x02000000), o.GuestWrite(1, APIC_LDR, 0x01000000), o.GuestIpi(0, 2, logical=True)),
+        (o.GuestWrite(0, APIC_DFR, CLUSTER), o.GuestWrite(1, APIC_DFR, CLUSTER), o.GuestIpi(0, 2, logical=True)),
+        (o.UpdateIrte(0, 1), o.Exit(1), o.Block(1), o.IommuPost(0), o.VmRun(1)),
+        (o.Exit(0), o.VcpuReset(0), o.VmRun(0), o.GuestIpi(1, 0)),
+        (Step(o.VcpuCreate(2), (Fault("alloc_page", -ENOMEM),)), o.VcpuCreate(2), o.Exit(0), o.Exit(1), o.VmDestroy()),
     ],
 )
 def test_upstream_is_silent(ops: tuple[Any, ...]) -> None:
@@ -324,7 +324,7 @@ def test_other_correct_drivers_are_not_accused() -> None:
     """Backing pages from private memslots, and a memslot made anew for each vCPU, conform as well."""
     for candidate in (d.MemslotBacked, d.Growing):
         report = judged(
-            candidate, RUNNING, s.VcpuCreate(2), s.MemoryPressure(), s.GuestStore(1), s.UserStore(0), s.GuestIpi(0, 1)
+            candidate, RUNNING, o.VcpuCreate(2), o.MemoryPressure(), o.GuestStore(1), o.UserStore(0), o.GuestIpi(0, 1)
         )
 
         assert report.failure is None
@@ -342,7 +342,7 @@ def test_inactive_at_once_is_not_accused() -> None:
 
     for on in (True, False):
         report = judged(
-            Eager, RUNNING, s.Put(1), s.Inhibit(3, on=True), s.Inhibit(3, on=on), s.Load(1, 0x30), s.VmRun(1)
+            Eager, RUNNING, o.Put(1), o.Inhibit(3, on=True), o.Inhibit(3, on=on), o.Load(1, 0x30), o.VmRun(1)
         )
         assert report.failure is None
 
@@ -354,7 +354,7 @@ def test_missing_logical_entries_only_warn() -> None:
         def _install_logical(self, v: Any) -> None:
             pass
 
-    report = judged(NoEntries, RESET, s.GuestWrite(0, APIC_LDR, 1 << 24), s.GuestIpi(1, 1, logical=True))
+    report = judged(NoEntries, RESET, o.GuestWrite(0, APIC_LDR, 1 << 24), o.GuestIpi(1, 1, logical=True))
 
     assert report.failure is None
     assert [w.clause.id for w in report.warnings] == ["AVIC-039"]
@@ -369,22 +369,22 @@ _WRAPPING = Config(next_tag=0xFFFFFFFF)
 @pytest.mark.parametrize(
     ("clause", "config", "ops"),
     [
-        ("AVIC-014", Config(tagged=True), (s.VmCreate(), s.VcpuCreate(0))),
-        ("AVIC-014", Config(), (s.VmCreate(), Step(s.VcpuCreate(0), _NO_PAGE))),
-        ("AVIC-058", _ONE, (Step(s.VcpuCreate(1), _NO_MEMORY),)),
-        ("AVIC-061", _ONE, (s.VcpuCreate(0),)),
-        ("AVIC-048", _ONE, (s.MemoryPressure(),)),
-        ("AVIC-049", _ONE, (s.UserStore(0),)),
-        ("AVIC-053", _ONE, (s.SetLapic(0, tpr=0x20),)),
-        ("AVIC-017", _ONE, (s.VmcbReinit(0),)),
-        ("AVIC-051", _ONE, (s.VcpuCreate(1),)),
-        ("AVIC-010", Config(), (s.VmCreate(irqchip=False), s.VcpuCreate(0))),
-        ("AVIC-063", _WRAPPING, (s.VmCreate(0), s.VmCreate(1), s.VcpuCreate(0), s.VcpuCreate(0, 1))),
-        ("AVIC-011", Config(), (s.VmCreate(max_vcpu_ids=2), s.VcpuCreate(2))),
-        ("AVIC-026", _ONE, (s.Enter(0),)),
-        ("AVIC-037", Config(), (s.LogicalIndex(1),)),
-        ("AVIC-029", Config(), (s.PhysIndex(-1),)),
-        ("AVIC-014", Config(), (s.HpaField(0x8010000012345ABC),)),
+        ("AVIC-014", Config(tagged=True), (o.VmCreate(), o.VcpuCreate(0))),
+        ("AVIC-014", Config(), (o.VmCreate(), Step(o.VcpuCreate(0), _NO_PAGE))),
+        ("AVIC-058", _ONE, (Step(o.VcpuCreate(1), _NO_MEMORY),)),
+        ("AVIC-061", _ONE, (o.VcpuCreate(0),)),
+        ("AVIC-048", _ONE, (o.MemoryPressure(),)),
+        ("AVIC-049", _ONE, (o.UserStore(0),)),
+        ("AVIC-053", _ONE, (o.SetLapic(0, tpr=0x20),)),
+        ("AVIC-017", _ONE, (o.VmcbReinit(0),)),
+        ("AVIC-051", _ONE, (o.VcpuCreate(1),)),
+        ("AVIC-010", Config(), (o.VmCreate(irqchip=False), o.VcpuCreate(0))),
+        ("AVIC-063", _WRAPPING, (o.VmCreate(0), o.VmCreate(1), o.VcpuCreate(0), o.VcpuCreate(0, 1))),
+        ("AVIC-011", Config(), (o.VmCreate(max_vcpu_ids=2), o.VcpuCreate(2))),
+        ("AVIC-026", _ONE, (o.Enter(0),)),
+        ("AVIC-037", Config(), (o.LogicalIndex(1),)),
+        ("AVIC-029", Config(), (o.PhysIndex(-1),)),
+        ("AVIC-014", Config(), (o.HpaField(0x8010000012345ABC),)),
     ],
 )
 def test_as_posted_fails(clause: str, config: Config, ops: tuple[Any, ...]) -> None:
@@ -483,7 +483,7 @@ def test_routers_agree_with_their_oracle(candidate: type, profile: str) -> None:
 
 def test_routers_are_told_apart() -> None:
     """KVM's routing is not the manuals', so each fails under the other's profile."""
-    message = s.Route(APICS[0], Message(1, vector=5))
+    message = o.Route(APICS[0], Message(1, vector=5))
 
     assert cited(judged(Router, Config(), message, profile="kvm-lapic")) == "AVIC-109"
     assert cited(judged(KvmLapic, Config(), message, profile="upstream")) == "AVIC-102"

@@ -8,8 +8,8 @@ from conformance.environment.avic.hardware import CACHED, Cpu, Knobs, Vmcb
 from conformance.environment.avic.memory import Memory, Page
 from conformance.environment.door import Environment
 from conformance.model import avic as model
-from conformance.model.avic.lifecycle import detected
-from conformance.model.avic.machine import setup_of
+from conformance.model.avic.boot import setup_of
+from conformance.model.avic.setup import detected
 from conformance.model.avic.state import Host
 from conformance.specs.avic import Profile
 from conformance.specs.avic import clauses as c

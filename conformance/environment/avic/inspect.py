@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from conformance.environment.avic.hardware import CACHED, Cpu, Vmcb
 from conformance.environment.avic.memory import Page
-from conformance.model.avic.apic import logical_index, mode_of
+from conformance.model.avic.apic import mode_of
+from conformance.model.avic.logical_ids import logical_index
 from conformance.model.avic.routing import X2APIC, XAPIC
 from conformance.specs.avic import clauses as c
 from conformance.specs.avic.constants import (

@@ -10,12 +10,12 @@ from conformance.environment.avic.hardware import CACHED, Cpu, change, evaluate,
 from conformance.environment.avic.inspect import inspect, resources
 from conformance.environment.avic.memory import Page
 from conformance.model import avic as model
-from conformance.model.avic import state as s
+from conformance.model.avic import operations as o
 from conformance.model.avic.apic import default_base, mode_of
+from conformance.model.avic.boot import boot, setup_of
 from conformance.model.avic.ipi import icr_low
-from conformance.model.avic.lifecycle import detected, features
-from conformance.model.avic.machine import boot, setup_of
 from conformance.model.avic.routing import X2APIC
+from conformance.model.avic.setup import detected, features
 from conformance.specs.avic import Candidate, Port, Profile
 from conformance.specs.avic import clauses as c
 from conformance.specs.avic.constants import (
@@ -66,12 +66,12 @@ UNSEEN = (0x03, 0x09, 0x0A, 0x0B, 0x0C, 0x28, 0x2F, 0x39, 0x3F)
 LVT_SEEN = 0xFFF900FF
 """Bits of an LVT that clauses fix: vector, mask, and the reserved ones above."""
 BOOT_CLAUSES: dict[type, Clause] = {
-    s.VmCreate: c.TABLES_BELONG_TO_ONE_VM,
-    s.VcpuCreate: c.ACTIVE_IFF_NOTHING_FORBIDS,
-    s.SetApicBase: c.APIC_BASE_REFUSED,
-    s.SetLapic: c.ONE_APIC_STATE,
-    s.Load: c.IS_RUNNING_TELLS_THE_TRUTH,
-    s.VmRun: c.ACTIVE_IFF_NOTHING_FORBIDS,
+    o.VmCreate: c.TABLES_BELONG_TO_ONE_VM,
+    o.VcpuCreate: c.ACTIVE_IFF_NOTHING_FORBIDS,
+    o.SetApicBase: c.APIC_BASE_REFUSED,
+    o.SetLapic: c.ONE_APIC_STATE,
+    o.Load: c.IS_RUNNING_TELLS_THE_TRUTH,
+    o.VmRun: c.ACTIVE_IFF_NOTHING_FORBIDS,
 }
 """Cited when an operation that brings a configured vCPU about is refused."""
 VISITING_CORE = 0x40
@@ -127,7 +127,7 @@ class World(Calls):
         expected, got = model.view(state), self.view()
         for name, clause in model.VIEW_CLAUSES.items():
             if getattr(expected, name) != getattr(got, name):
-                last = s.SetLapic() if self.config.enabled else s.VcpuReset()
+                last = o.SetLapic() if self.config.enabled else o.VcpuReset()
                 cited = model.cite(state, last, name, expected, got)
                 if name == "regs" and self.config.enabled:
                     cited = c.ONE_APIC_STATE
@@ -179,18 +179,18 @@ class World(Calls):
         """Whether two threads can do this at once: one vCPU has one thread, and a VM that goes has no vCPU running."""
         if getattr(left, "defer", False) or getattr(right, "defer", False):
             return False
-        if any(isinstance(op, s.VmDestroy) for op in (left, right)):
-            gone, other = (left, right) if isinstance(left, s.VmDestroy) else (right, left)
-            if isinstance(other, s.VmCreate | s.VcpuCreate):
+        if any(isinstance(op, o.VmDestroy) for op in (left, right)):
+            gone, other = (left, right) if isinstance(left, o.VmDestroy) else (right, left)
+            if isinstance(other, o.VmCreate | o.VcpuCreate):
                 return bool(other.vm != gone.vm)
-            return isinstance(other, s.IommuPost | s.GaLogNotify)
-        if isinstance(left, s.VmCreate) and isinstance(right, s.VmCreate):
+            return isinstance(other, o.IommuPost | o.GaLogNotify)
+        if isinstance(left, o.VmCreate) and isinstance(right, o.VmCreate):
             return left.vm != right.vm
-        if isinstance(left, s.VcpuFree) or isinstance(right, s.VcpuFree):
+        if isinstance(left, o.VcpuFree) or isinstance(right, o.VcpuFree):
             return False  # whoever walks all vCPUs may rely on those that live
-        if any(isinstance(op, s.VcpuCreate) and op.abandoned for op in (left, right)):
+        if any(isinstance(op, o.VcpuCreate) and op.abandoned for op in (left, right)):
             # Given up before generic code listed it: only another creation meets it.
-            return isinstance(left, s.VcpuCreate) and isinstance(right, s.VcpuCreate)
+            return isinstance(left, o.VcpuCreate) and isinstance(right, o.VcpuCreate)
         own = self._runs_on(left)
         return own is None or own is not self._runs_on(right)
 
@@ -205,32 +205,32 @@ class World(Calls):
         cpu = self._runs_on(op)
         if cpu is not None:
             return not cpu.busy and self._is_ready(cpu, op)
-        return isinstance(op, s.Deliver | s.Inhibit | s.UpdateIrte | s.IommuPost | s.GaLogNotify)
+        return isinstance(op, o.Deliver | o.Inhibit | o.UpdateIrte | o.IommuPost | o.GaLogNotify)
 
     def _is_ready(self, cpu: Cpu, op: Any) -> bool:
         if cpu.exit is not None or cpu.kicked or cpu.woken:
-            return isinstance(op, s.HandleExit) and not cpu.kicked and not cpu.woken
+            return isinstance(op, o.HandleExit) and not cpu.kicked and not cpu.woken
         match op:
-            case s.Block():
+            case o.Block():
                 return cpu.core >= 0 and not cpu.asleep and not cpu.in_guest
-            case s.Unblock():
+            case o.Unblock():
                 return cpu.core >= 0 and cpu.asleep
-            case s.VmRun():
+            case o.VmRun():
                 return cpu.core >= 0 and not cpu.asleep and not cpu.in_guest
-            case s.Put():
+            case o.Put():
                 return cpu.core >= 0
-            case s.Load():
+            case o.Load():
                 return cpu.core < 0 and all(other.core != op.host_id for other in self.order)
-            case s.GuestIpi(defer=True):
+            case o.GuestIpi(defer=True):
                 return False
-            case s.Exit() | s.GuestIpi() | s.GuestEoi() | s.GuestWrite() | s.GuestRead() | s.GuestSelfIpi():
+            case o.Exit() | o.GuestIpi() | o.GuestEoi() | o.GuestWrite() | o.GuestRead() | o.GuestSelfIpi():
                 return cpu.in_guest
             case _:
                 return False
 
     def _runs_on(self, op: Any) -> Cpu | None:
         """The vCPU whose thread performs this operation."""
-        if isinstance(op, s.Deliver | s.VcpuCreate | s.VcpuFree | s.UpdateIrte | s.X2Ldr):
+        if isinstance(op, o.Deliver | o.VcpuCreate | o.VcpuFree | o.UpdateIrte | o.X2Ldr):
             return None
         apic_id = getattr(op, "id", None)
         return None if apic_id is None else self.listed.get((getattr(op, "vm", 0), apic_id))
@@ -453,7 +453,7 @@ class World(Calls):
 
     # -- operations: setup and lifecycle
 
-    def _setup(self, op: s.HwSetup) -> int:
+    def _setup(self, op: o.HwSetup) -> int:
         self.loaded = op
         host, because = detected(op, self.profile)
         self.known_host = host
@@ -481,18 +481,18 @@ class World(Calls):
         self.require(c.HIGHEST_APIC_ID, got == wanted, f"hw_setup returned {got:#x}, expected {wanted:#x}")
         return got
 
-    def hw_setup(self, op: s.HwSetup) -> int:
+    def hw_setup(self, op: o.HwSetup) -> int:
         """Unload the module and load it on another host."""
         self.enter(self.driver.hw_unsetup)
         return self._setup(op)
 
-    def hw_unsetup(self, op: s.HwUnsetup) -> int:
+    def hw_unsetup(self, op: o.HwUnsetup) -> int:
         """Unload and load: no notifier may stay in between."""
         self.enter(self.driver.hw_unsetup)
         self.require(c.DESTROY_LEAVES_GALOG_FIRST, self.notifiers == 0, "a notifier is registered after module exit")
         return self._setup(self.loaded)
 
-    def vm_create(self, op: s.VmCreate) -> int:
+    def vm_create(self, op: o.VmCreate) -> int:
         """Create a VM; when something later fails it is destroyed at once."""
         before = resources(self)
         result = self.enter_int(self.driver.vm_create, op.vm, int(op.irqchip), op.max_vcpu_ids)
@@ -509,7 +509,7 @@ class World(Calls):
             self.require(c.FAILED_VM_LEAVES_NOTHING, before == after, f"left behind: {_difference(before, after)}")
         return result
 
-    def vm_destroy(self, op: s.VmDestroy) -> int:
+    def vm_destroy(self, op: o.VmDestroy) -> int:
         """Destroy a VM and its vCPUs."""
         guest = self.vms[op.vm]
         mine = [cpu for cpu in self.order if cpu.vm == op.vm]
@@ -548,7 +548,7 @@ class World(Calls):
         self.order = list(self.listed.values())
         self.backing = {frame: owner for frame, owner in self.backing.items() if owner is not cpu}
 
-    def vm_tag(self, op: s.VmTag) -> int:
+    def vm_tag(self, op: o.VmTag) -> int:
         """0 for a good tag, 1 for none though there are vCPUs, 2 for one that another VM has."""
         tags = {vm: self.enter_int(self.driver.vm_tag, vm) for vm in self.vms}
         own = tags[op.vm]
@@ -568,7 +568,7 @@ class World(Calls):
             alone = all(other != tag for v, other in tags.items() if v != vm)
             self.require(c.VM_TAG_UNIQUE, (tag != 0 or not used) and (tag == 0 or alone), detail)
 
-    def vcpu_create(self, op: s.VcpuCreate) -> int:
+    def vcpu_create(self, op: o.VcpuCreate) -> int:
         """Create a vCPU, with the VM's lock around the first half, and RESET it."""
         driver = self.driver
         key = ("kvm", op.vm)
@@ -610,7 +610,7 @@ class World(Calls):
             self._require_unchanged(op, before)
         return result
 
-    def vcpu_free(self, op: s.VcpuFree) -> int:
+    def vcpu_free(self, op: o.VcpuFree) -> int:
         """Free one vCPU of a VM that lives on."""
         cpu = self.listed[op.vm, op.id]
         self.changed = True
@@ -621,7 +621,7 @@ class World(Calls):
             self.routes[irq] = (-1, 0)
         return 0
 
-    def tags_pass(self, op: s.TagsPass) -> int:
+    def tags_pass(self, op: o.TagsPass) -> int:
         """Move the generator of tags, where the driver lets us."""
         move = getattr(self.driver, "tags_pass", None)
         if move is not None:
@@ -631,7 +631,7 @@ class World(Calls):
     def _all_registers(self) -> list[tuple[int, ...] | None]:
         return [self._registers(cpu) for cpu in self.order]
 
-    def _require_unchanged(self, op: s.VcpuCreate, before: tuple[Any, ...]) -> None:
+    def _require_unchanged(self, op: o.VcpuCreate, before: tuple[Any, ...]) -> None:
         """What a creation that came to nothing leaves; another thread's work is not told apart."""
         if self.scheduler is not None:
             return
@@ -641,7 +641,7 @@ class World(Calls):
             clause = c.DUPLICATE_ID_REFUSED
         self.require(clause, before == after, f"changed by a creation that failed: {_difference(before, after)}")
 
-    def vcpu_reset(self, op: s.VcpuReset) -> int:
+    def vcpu_reset(self, op: o.VcpuReset) -> int:
         """RESET or INIT."""
         cpu = self._cpu(op.id)
         if not op.init:
@@ -651,7 +651,7 @@ class World(Calls):
         self.enter(self.driver.vcpu_reset, cpu.handle, int(op.init))
         return 0
 
-    def vmcb_reinit(self, op: s.VmcbReinit) -> int:
+    def vmcb_reinit(self, op: o.VmcbReinit) -> int:
         """The VMCB's content is lost; the driver rebuilds it."""
         cpu = self._cpu(op.id)
         vmcb = cpu.vmcb
@@ -662,7 +662,7 @@ class World(Calls):
         self.changed = True
         return 0
 
-    def visit(self, op: s.Enter) -> int:
+    def visit(self, op: o.Enter) -> int:
         """Load where there is something to load, VMRUN, write TPR, exit, put."""
         cpu = self._cpu(op.id, op.vm)
         load = getattr(self.driver, "vcpu_load", None)
@@ -695,7 +695,7 @@ class World(Calls):
 
     # -- operations: user space and memory
 
-    def set_lapic(self, op: s.SetLapic) -> int:
+    def set_lapic(self, op: o.SetLapic) -> int:
         """KVM_SET_LAPIC."""
         cpu = self._cpu(op.id)
         x2 = mode_of(cpu.base) == X2APIC
@@ -717,7 +717,7 @@ class World(Calls):
             cpu.woken = True
         return result
 
-    def get_lapic(self, op: s.GetLapic) -> int:
+    def get_lapic(self, op: o.GetLapic) -> int:
         """KVM_GET_LAPIC, one register of it."""
         cpu = self._cpu(op.id)
         image = self.enter(self.driver.get_lapic, cpu.handle)
@@ -726,20 +726,20 @@ class World(Calls):
         value = int.from_bytes(image[op.offset : op.offset + 4], "little")
         return value & LVT_SEEN if APIC_LVTT <= op.offset <= APIC_LVTERR else value
 
-    def hwapic_update(self, op: s.HwapicUpdate) -> int:
+    def hwapic_update(self, op: o.HwapicUpdate) -> int:
         """The common code's reports."""
         cpu = self._cpu(op.id)
         self.enter(self.driver.hwapic_irr_update, cpu.handle, op.irr)
         self.enter(self.driver.hwapic_isr_update, cpu.handle, op.isr)
         return 0
 
-    def memory_pressure(self, op: s.MemoryPressure) -> int:
+    def memory_pressure(self, op: o.MemoryPressure) -> int:
         """Unreferenced guest pages move."""
         self.memory.move_unreferenced()
         self.changed = True
         return 0
 
-    def store(self, op: s.GuestStore | s.UserStore) -> int:
+    def store(self, op: o.GuestStore | o.UserStore) -> int:
         """Scribble over the memory behind a guest frame, if there is any."""
         page = self.memory.guest_page(0, (APIC_BASE >> 12) + op.page)
         if page is not None:
@@ -748,7 +748,7 @@ class World(Calls):
 
     # -- operations: scheduling
 
-    def set_apic_base(self, op: s.SetApicBase) -> int:
+    def set_apic_base(self, op: o.SetApicBase) -> int:
         """Write APIC_BASE."""
         cpu = self._cpu(op.id)
         was_in = cpu.in_guest
@@ -771,14 +771,14 @@ class World(Calls):
         if cpu.refresh and not cpu.asleep:
             self._refresh(cpu)
 
-    def load(self, op: s.Load) -> int:
+    def load(self, op: o.Load) -> int:
         """The scheduler gives the vCPU's thread a core."""
         cpu = self._cpu(op.id)
         cpu.core = op.host_id
         self._arrive(cpu)
         return 0
 
-    def put(self, op: s.Put) -> int:
+    def put(self, op: o.Put) -> int:
         """The scheduler takes it away."""
         self._leave_core(self._cpu(op.id))
         return 0
@@ -790,12 +790,12 @@ class World(Calls):
             self.enter(put, cpu.handle)
         cpu.last_core, cpu.core = cpu.core, -1
 
-    def leave_guest(self, op: s.Exit) -> int:
+    def leave_guest(self, op: o.Exit) -> int:
         """Out of the guest."""
         self._cpu(op.id).in_guest = False
         return 0
 
-    def block(self, op: s.Block) -> int:
+    def block(self, op: o.Block) -> int:
         """The vCPU sleeps unless the driver finds an interrupt."""
         cpu = self._cpu(op.id)
         cpu.blocking, cpu.woken = True, False
@@ -808,7 +808,7 @@ class World(Calls):
             self.enter(self.driver.vcpu_unblocking, cpu.handle)
         return result
 
-    def unblock(self, op: s.Unblock) -> int:
+    def unblock(self, op: o.Unblock) -> int:
         """A sleeper wakes for a reason of its own."""
         cpu = self._cpu(op.id)
         if not cpu.asleep:
@@ -817,7 +817,7 @@ class World(Calls):
         self.enter(self.driver.vcpu_unblocking, cpu.handle)
         return 0
 
-    def vm_run(self, op: s.VmRun) -> int:
+    def vm_run(self, op: o.VmRun) -> int:
         """Into the guest."""
         cpu = self._cpu(op.id)
         cpu.events = 0
@@ -826,7 +826,7 @@ class World(Calls):
 
     # -- operations: what a guest does
 
-    def guest_ipi(self, op: s.GuestIpi) -> int:
+    def guest_ipi(self, op: o.GuestIpi) -> int:
         """Write ICR: by hardware where it may, by the intercept otherwise."""
         cpu = self._cpu(op.id)
         x2 = mode_of(cpu.base) == X2APIC
@@ -859,7 +859,7 @@ class World(Calls):
         else:
             self._handle(cpu, ipi.info)
 
-    def handle_exit(self, op: s.HandleExit) -> int:
+    def handle_exit(self, op: o.HandleExit) -> int:
         """The deferred handler."""
         cpu = self._cpu(op.id)
         exit_ = cpu.exit
@@ -870,7 +870,7 @@ class World(Calls):
             self._resume(cpu)
         return 0
 
-    def guest_self_ipi(self, op: s.GuestSelfIpi) -> int:
+    def guest_self_ipi(self, op: o.GuestSelfIpi) -> int:
         """SELF_IPI."""
         cpu = self._cpu(op.id)
         page = self.backing_page(cpu)
@@ -885,7 +885,7 @@ class World(Calls):
         page.set(APIC_ICR2 >> 2, kept[1])
         return 0
 
-    def guest_write(self, op: s.GuestWrite) -> int:
+    def guest_write(self, op: o.GuestWrite) -> int:
         """A register write of any class (APM table 15-22)."""
         cpu = self._cpu(op.id)
         page = self.backing_page(cpu)
@@ -903,14 +903,14 @@ class World(Calls):
         self._handle(cpu, (EXIT_NOACCEL, 1 << 32 | op.offset & 0xFF0, 0))
         return 0
 
-    def guest_read(self, op: s.GuestRead) -> int:
+    def guest_read(self, op: o.GuestRead) -> int:
         """A register read: from the page, or a fault."""
         cpu = self._cpu(op.id)
         if self._is_open(cpu, op.offset) and (op.offset in FAULT_READS or op.offset >= 0x400):
             self._handle(cpu, (EXIT_NOACCEL, op.offset & 0xFF0, 0))
         return 0
 
-    def guest_eoi(self, op: s.GuestEoi) -> int:
+    def guest_eoi(self, op: o.GuestEoi) -> int:
         """EOI: accelerated for an edge, an exit for a level."""
         cpu = self._cpu(op.id)
         page = self.backing_page(cpu)
@@ -928,15 +928,15 @@ class World(Calls):
         self._handle(cpu, (EXIT_NOACCEL, 1 << 32 | APIC_EOI, vector))
         return 0
 
-    def raw_ipi_exit(self, op: s.RawIpiExit) -> int:
+    def raw_ipi_exit(self, op: o.RawIpiExit) -> int:
         """An IPI exit with any content."""
         return self._raw(op, self.driver.incomplete_ipi_exit)
 
-    def raw_noaccel(self, op: s.RawNoaccel) -> int:
+    def raw_noaccel(self, op: o.RawNoaccel) -> int:
         """A NOACCEL exit with any content."""
         return self._raw(op, self.driver.noaccel_exit)
 
-    def _raw(self, op: s.RawIpiExit | s.RawNoaccel, handler: Callable[..., int]) -> int:
+    def _raw(self, op: o.RawIpiExit | o.RawNoaccel, handler: Callable[..., int]) -> int:
         cpu = self._cpu(op.id)
         cpu.in_guest = False
         result = self.enter_int(handler, cpu.handle, op.info1, op.info2)
@@ -945,23 +945,23 @@ class World(Calls):
 
     # -- operations: host
 
-    def deliver(self, op: s.Deliver) -> int:
+    def deliver(self, op: o.Deliver) -> int:
         """An interrupt from the host's side."""
         self.enter(self.driver.deliver, self._cpu(op.id).handle, op.vector, int(op.level))
         return 0
 
-    def inhibit(self, op: s.Inhibit) -> int:
+    def inhibit(self, op: o.Inhibit) -> int:
         """Somebody sets or clears a reason."""
         self.enter(self.driver.inhibit, 0, op.reason, int(op.on))
         return 0
 
-    def update_irte(self, op: s.UpdateIrte) -> int:
+    def update_irte(self, op: o.UpdateIrte) -> int:
         """Route a device interrupt."""
         handle = -1 if op.id < 0 else self._cpu(op.id).handle
         self.routes[op.irq] = (op.id, op.vector)
         return self.enter_int(self.driver.update_irte, op.irq, handle, op.vector)
 
-    def iommu_post(self, op: s.IommuPost) -> int:
+    def iommu_post(self, op: o.IommuPost) -> int:
         """The device raises its interrupt."""
         irte = self.irtes.get(op.irq)
         self.was_posted = irte is not None and irte.posted
@@ -977,7 +977,7 @@ class World(Calls):
             self.enter_int(self.driver.ga_log_notify, irte.tag)
         return 0
 
-    def _deliver_in_host_mode(self, op: s.IommuPost) -> int:
+    def _deliver_in_host_mode(self, op: o.IommuPost) -> int:
         apic_id, vector = self.routes.get(op.irq, (-1, 0))
         guest = self.vms.get(0)
         if guest is None or guest.dying:  # nobody takes it any more, but the log may still hold an entry of before
@@ -989,13 +989,13 @@ class World(Calls):
             self.delivering -= 1
         return 0
 
-    def ga_log(self, op: s.GaLogNotify) -> int:
+    def ga_log(self, op: o.GaLogNotify) -> int:
         """A log entry with a tag that nobody has."""
         return self.enter_int(self.driver.ga_log_notify, op.tag)
 
     # -- operations: pure functions
 
-    def route(self, op: s.Route | s.SignalMsi) -> int:
+    def route(self, op: o.Route | o.SignalMsi) -> int:
         """Ask the router."""
         apics = tuple(
             (a.id | (a.xid << 32 | 1 << 40 if a.xid >= 0 else 0), a.mode, a.spiv, a.ldr, a.dfr) for a in op.apics
@@ -1013,72 +1013,72 @@ class World(Calls):
             int(m.hint),
             int(m.wide) | int(m.no_quirk) << 1 | m.reserved << 32,
         )
-        entry = self.driver.route if isinstance(op, s.Route) else self.driver.signal_msi
+        entry = self.driver.route if isinstance(op, o.Route) else self.driver.signal_msi
         return self.enter_int(entry, apics, message)
 
     def helper(self, op: Any) -> Any:
         """Ask a pure function."""
         driver = self.driver
         match op:
-            case s.HpaField():
+            case o.HpaField():
                 return self.enter_int(driver.hpa_field, op.address)
-            case s.LogicalIndex():
+            case o.LogicalIndex():
                 return self.enter_int(driver.logical_index, op.ldr, op.dfr)
-            case s.PhysIndex():
+            case o.PhysIndex():
                 return self.enter_int(driver.phys_index, op.index)
-            case s.X2Ldr():
+            case o.X2Ldr():
                 return self.enter_int(driver.x2_ldr, op.id)
-            case s.Ppr():
+            case o.Ppr():
                 return self.enter_int(driver.ppr, op.tpr, op.isrv)
             case _:
                 return self.enter(driver.tag_round_trip, op.vm_tag, op.index)
 
     OPERATIONS: ClassVar[Mapping[type, Callable[[Any, Any], Any]]] = {
-        s.Route: route,
-        s.SignalMsi: route,
-        s.HwSetup: hw_setup,
-        s.HwUnsetup: hw_unsetup,
-        s.VmCreate: vm_create,
-        s.VmDestroy: vm_destroy,
-        s.VmTag: vm_tag,
-        s.VcpuCreate: vcpu_create,
-        s.VcpuFree: vcpu_free,
-        s.TagsPass: tags_pass,
-        s.VcpuReset: vcpu_reset,
-        s.VmcbReinit: vmcb_reinit,
-        s.Enter: visit,
-        s.SetLapic: set_lapic,
-        s.GetLapic: get_lapic,
-        s.HwapicUpdate: hwapic_update,
-        s.MemoryPressure: memory_pressure,
-        s.GuestStore: store,
-        s.UserStore: store,
-        s.SetApicBase: set_apic_base,
-        s.Load: load,
-        s.Put: put,
-        s.Exit: leave_guest,
-        s.Block: block,
-        s.Unblock: unblock,
-        s.VmRun: vm_run,
-        s.GuestIpi: guest_ipi,
-        s.GuestSelfIpi: guest_self_ipi,
-        s.GuestWrite: guest_write,
-        s.GuestRead: guest_read,
-        s.GuestEoi: guest_eoi,
-        s.HandleExit: handle_exit,
-        s.RawIpiExit: raw_ipi_exit,
-        s.RawNoaccel: raw_noaccel,
-        s.Deliver: deliver,
-        s.Inhibit: inhibit,
-        s.UpdateIrte: update_irte,
-        s.IommuPost: iommu_post,
-        s.GaLogNotify: ga_log,
-        s.HpaField: helper,
-        s.LogicalIndex: helper,
-        s.PhysIndex: helper,
-        s.TagRoundTrip: helper,
-        s.X2Ldr: helper,
-        s.Ppr: helper,
+        o.Route: route,
+        o.SignalMsi: route,
+        o.HwSetup: hw_setup,
+        o.HwUnsetup: hw_unsetup,
+        o.VmCreate: vm_create,
+        o.VmDestroy: vm_destroy,
+        o.VmTag: vm_tag,
+        o.VcpuCreate: vcpu_create,
+        o.VcpuFree: vcpu_free,
+        o.TagsPass: tags_pass,
+        o.VcpuReset: vcpu_reset,
+        o.VmcbReinit: vmcb_reinit,
+        o.Enter: visit,
+        o.SetLapic: set_lapic,
+        o.GetLapic: get_lapic,
+        o.HwapicUpdate: hwapic_update,
+        o.MemoryPressure: memory_pressure,
+        o.GuestStore: store,
+        o.UserStore: store,
+        o.SetApicBase: set_apic_base,
+        o.Load: load,
+        o.Put: put,
+        o.Exit: leave_guest,
+        o.Block: block,
+        o.Unblock: unblock,
+        o.VmRun: vm_run,
+        o.GuestIpi: guest_ipi,
+        o.GuestSelfIpi: guest_self_ipi,
+        o.GuestWrite: guest_write,
+        o.GuestRead: guest_read,
+        o.GuestEoi: guest_eoi,
+        o.HandleExit: handle_exit,
+        o.RawIpiExit: raw_ipi_exit,
+        o.RawNoaccel: raw_noaccel,
+        o.Deliver: deliver,
+        o.Inhibit: inhibit,
+        o.UpdateIrte: update_irte,
+        o.IommuPost: iommu_post,
+        o.GaLogNotify: ga_log,
+        o.HpaField: helper,
+        o.LogicalIndex: helper,
+        o.PhysIndex: helper,
+        o.TagRoundTrip: helper,
+        o.X2Ldr: helper,
+        o.Ppr: helper,
     }
 
     # -- what can be seen
