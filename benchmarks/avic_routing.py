@@ -15,7 +15,7 @@ from conformance.model.avic import Config
 from conformance.model.avic import operations as o
 from conformance.model.avic.routing import DISABLED, Apic, Message, kvm_route, mask
 from conformance.model.step import Step
-from conformance.strategies.avic import random_apics, random_message
+from conformance.strategies.avic.domains import random_apics, random_message
 from conformance.subsystem import subsystem
 from conformance.trace import Trace
 

@@ -25,7 +25,8 @@ from conformance.model.avic import operations as o
 from conformance.model.avic.routing import Message
 from conformance.model.step import Fault, Step
 from conformance.specs.avic.constants import APIC_DFR, APIC_LDR, CLUSTER, ENOMEM
-from conformance.strategies.avic import APICS, RESET, RUNNING, SCOPES, THREE
+from conformance.strategies.avic.domains import APICS, RESET, RUNNING, THREE
+from conformance.strategies.avic.scopes import SCOPES
 from conformance.strength import kill
 from conformance.subsystem import subsystem
 from conformance.trace import Trace

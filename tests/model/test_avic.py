@@ -19,7 +19,7 @@ from conformance.model.step import Outcome
 from conformance.specs.avic import PROFILES
 from conformance.specs.avic import clauses as c
 from conformance.specs.avic.constants import APIC_DFR, APIC_ID, APIC_LDR, APIC_RRR, APIC_SPIV, CLUSTER, FLAT
-from conformance.strategies.avic import RESET, RUNNING, THREE, X2, random_apics, random_message
+from conformance.strategies.avic.domains import RESET, RUNNING, THREE, X2, random_apics, random_message
 
 UPSTREAM = PROFILES["upstream"]
 
