@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from random import Random
 
-from conformance.candidates.builtin.avic.router import KvmLapic
+from conformance.candidates.builtin.avic.kvm_lapic import KvmLapic
 from conformance.lockstep import Lockstep
 from conformance.model.avic import Config
 from conformance.model.avic import operations as o

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from conformance.candidates.builtin.avic import CANDIDATES
-from conformance.candidates.builtin.avic.router import KvmLapic, Router
+from conformance.candidates.builtin.avic.kvm_lapic import KvmLapic
+from conformance.candidates.builtin.avic.router import Router
 from conformance.candidates.builtin.avic.upstream import Upstream
 from conformance.candidates.defect import Defect
 from conformance.candidates.defects.avic import DEFECTS
-from conformance.candidates.defects.avic import drivers as d
-from conformance.candidates.defects.avic.posted import Repaired
+from conformance.candidates.defects.avic import upstream as u
+from conformance.candidates.defects.avic.as_posted import Repaired
 from conformance.candidates.load import load
 from conformance.engines import campaign, explore, interleave
 from conformance.engines.context import Context
@@ -83,7 +84,7 @@ def test_a_pure_router_has_nothing_to_run_at_once() -> None:
 
 def test_hardware_sets_no_bit_when_a_target_is_invalid() -> None:
     """A directed IPI with one invalid target exits before any IRR bit is set, so the driver alone delivers."""
-    report = judged(d.InvalidTargetDropped, RUNNING, o.GuestIpi(0, 3 | 4, logical=True))
+    report = judged(u.InvalidTargetDropped, RUNNING, o.GuestIpi(0, 3 | 4, logical=True))
 
     assert cited(report) == "AVIC-069"
 
@@ -91,7 +92,7 @@ def test_hardware_sets_no_bit_when_a_target_is_invalid() -> None:
 def test_clean_bit_is_honoured() -> None:
     """A pointer that changes with clean bit 11 set is caught at the next VMRUN."""
 
-    class KeepsClean(d.GrowthMovesPages):
+    class KeepsClean(u.GrowthMovesPages):
         def _avic_init_vmcb(self, v: Any) -> None:
             super()._avic_init_vmcb(v)
 
@@ -102,7 +103,7 @@ def test_clean_bit_is_honoured() -> None:
 
 def test_vmcb_of_a_running_vcpu_is_out_of_bounds() -> None:
     """Growth that moves the page of a vCPU in the guest writes its VMCB there (AP-13)."""
-    report = judged(d.GrowthMovesPages, RUNNING, o.VcpuCreate(2))
+    report = judged(u.GrowthMovesPages, RUNNING, o.VcpuCreate(2))
 
     assert cited(report) == "AVIC-019"
 
@@ -163,7 +164,7 @@ def test_crash_is_a_finding() -> None:
 
 def test_boot_that_fails_is_judged_before_the_first_step() -> None:
     """set_lapic that the guest never sees shows before anything else happens (AP-18)."""
-    assert cited(judged(d.TwoCopies, RUNNING)) == "AVIC-053"
+    assert cited(judged(u.TwoCopies, RUNNING)) == "AVIC-053"
 
 
 @pytest.mark.parametrize("point", [12, 16])
@@ -323,7 +324,7 @@ def test_upstream_is_silent(ops: tuple[Any, ...]) -> None:
 
 def test_other_correct_drivers_are_not_accused() -> None:
     """Backing pages from private memslots, and a memslot made anew for each vCPU, conform as well."""
-    for candidate in (d.MemslotBacked, d.Growing):
+    for candidate in (u.MemslotBacked, u.Growing):
         report = judged(
             candidate, RUNNING, o.VcpuCreate(2), o.MemoryPressure(), o.GuestStore(1), o.UserStore(0), o.GuestIpi(0, 1)
         )
