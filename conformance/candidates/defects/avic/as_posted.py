@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from conformance.candidates.builtin.avic.as_posted import PAGE_SIZE, AsPosted, Kvm, Vcpu, VmData
-from conformance.specs.avic.registers import (
+from conformance.specs.avic.constants import (
     ADDRESS_BITS,
     APIC_BASE,
     APIC_DFR,
