@@ -49,7 +49,7 @@ from conformance.model.snp_guest_request import (
 )
 from conformance.model.snp_guest_request.guest import HOSTS, TABLES
 from conformance.model.step import Fault, Parallel, Step
-from conformance.specs.snp_guest_request import (
+from conformance.specs.snp_guest_request.constants import (
     EAGAIN,
     EBADF,
     EBUSY,

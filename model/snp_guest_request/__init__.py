@@ -46,7 +46,7 @@ from conformance.model.snp_guest_request.state import (
 from conformance.model.step import Outcomes
 from conformance.specs.clause import Clause
 from conformance.specs.snp_guest_request import clauses as c
-from conformance.specs.snp_guest_request.port import Profile
+from conformance.specs.snp_guest_request.profiles import Profile
 
 Operation = (
     GuestRequest

@@ -19,7 +19,8 @@ from conformance.model.snp_guest_request.state import (
 )
 from conformance.model.step import Outcome, Outcomes
 from conformance.specs.clause import Clause
-from conformance.specs.snp_guest_request import (
+from conformance.specs.snp_guest_request import clauses as c
+from conformance.specs.snp_guest_request.constants import (
     EBADMSG,
     EINVAL,
     EIO,
@@ -29,7 +30,6 @@ from conformance.specs.snp_guest_request import (
     PAGE_SIZE,
     TOO_SMALL_INFO2,
 )
-from conformance.specs.snp_guest_request import clauses as c
 
 Call = GetReport | GetDerivedKey | GetExtReport
 

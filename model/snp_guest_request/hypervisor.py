@@ -45,7 +45,8 @@ from conformance.model.snp_guest_request.state import (
 )
 from conformance.model.step import Outcome, Outcomes
 from conformance.specs.clause import Clause
-from conformance.specs.snp_guest_request import (
+from conformance.specs.snp_guest_request import clauses as c
+from conformance.specs.snp_guest_request.constants import (
     BUSY_INFO2,
     EAGAIN,
     EBADF,
@@ -80,8 +81,7 @@ from conformance.specs.snp_guest_request import (
     SNP,
     TOO_SMALL_INFO2,
 )
-from conformance.specs.snp_guest_request import clauses as c
-from conformance.specs.snp_guest_request.port import Profile
+from conformance.specs.snp_guest_request.profiles import Profile
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from conformance.specs.snp_guest_request import (
+from conformance.specs.snp_guest_request.constants import (
     AEAD_OFLOW,
     BAD_MEASUREMENT,
     CPUID_REQ,

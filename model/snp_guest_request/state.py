@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from conformance.model.snp_guest_request.messages import WATCHED
-from conformance.specs.snp_guest_request import SNP
-from conformance.specs.snp_guest_request.port import Profile
+from conformance.specs.snp_guest_request.constants import SNP
+from conformance.specs.snp_guest_request.profiles import Profile
 
 VMS = 2
 VCPUS = 3

@@ -88,7 +88,8 @@ from conformance.model.snp_guest_request import (
 )
 from conformance.model.step import Fault, Parallel, Step
 from conformance.specs import snp_guest_request as specs
-from conformance.specs.snp_guest_request import HEADER_SIZE, PAGE_SIZE, REPORT_SIZE, SNP
+from conformance.specs.snp_guest_request import constants as k
+from conformance.specs.snp_guest_request.constants import HEADER_SIZE, PAGE_SIZE, REPORT_SIZE, SNP
 from conformance.strength import kill
 from conformance.subsystem import subsystem
 from conformance.trace import Trace
@@ -350,14 +351,14 @@ def test_payloads_are_refused_inside_the_response(name: str, status: int) -> Non
 @pytest.mark.parametrize("state", ["init", "launch"])
 def test_guest_must_run(state: str) -> None:
     """Guest state comes before the header."""
-    assert Firmware(REAL).guest_request(GuestContext(0, state), bytes(PAGE_SIZE))[0] == specs.INVALID_GUEST_STATE
+    assert Firmware(REAL).guest_request(GuestContext(0, state), bytes(PAGE_SIZE))[0] == k.INVALID_GUEST_STATE
 
 
 def test_old_firmware_has_another_status_for_a_bad_tag() -> None:
     """Milan answers INVALID_PARAM."""
     page = request_page(REAL, "bad-tag", 0, 0, 0)
 
-    assert Firmware(REAL, milan=True).guest_request(GuestContext(0, "running"), page)[0] == specs.INVALID_PARAM
+    assert Firmware(REAL, milan=True).guest_request(GuestContext(0, "running"), page)[0] == k.INVALID_PARAM
 
 
 def test_derived_keys_depend_on_what_is_selected() -> None:
@@ -378,7 +379,7 @@ def test_message_beyond_its_page_is_refused() -> None:
     """Header and payload must lie within the page of the request."""
     page = request_page(REAL, "report", 0, 0, 0)
 
-    assert Firmware(REAL).guest_request(GuestContext(0, "running"), page, PAGE_SIZE - 64)[0] == specs.INVALID_PARAM
+    assert Firmware(REAL).guest_request(GuestContext(0, "running"), page, PAGE_SIZE - 64)[0] == k.INVALID_PARAM
 
 
 class WrongHeaders(Firmware):
@@ -544,9 +545,9 @@ class SvsmLikeErrors(Upstream):
     """Looks at the fd and the context before it touches anything, and zeroes a whole page for the table."""
 
     def supply_certs(self, svm: Svm) -> int:
-        if not svm.regs[specs.GHCB_RBX]:
+        if not svm.regs[k.GHCB_RBX]:
             return 0
-        return -5 if self.port.clear_guest(svm.sev.vm, svm.regs[specs.GHCB_RAX], PAGE_SIZE) else 0
+        return -5 if self.port.clear_guest(svm.sev.vm, svm.regs[k.GHCB_RAX], PAGE_SIZE) else 0
 
     def copy_request(self, sev: Sev, gpa: int) -> int:
         if not sev.gctx:
@@ -562,19 +563,19 @@ class MergedKvm(Upstream):
         scratch = port.kzalloc(8)
         if not scratch:
             return -12
-        failed = port.read_guest(sev.vm, svm.info1 + specs.MSG_TYPE, scratch, 1)
+        failed = port.read_guest(sev.vm, svm.info1 + k.MSG_TYPE, scratch, 1)
         kind = port.load(scratch, 1)
         port.kfree(scratch)
         if failed:
             return -5
-        if kind == specs.REPORT_REQ:
+        if kind == k.REPORT_REQ:
             reason = self.validate_data(svm)
             if reason:
                 return self.malformed(vcpu, reason)
             if self.asks_userspace(sev):
                 svm.req, svm.resp = svm.info1, svm.info2
-                port.run_exit(vcpu, specs.EXIT_SNP_REQ_CERTS, svm.regs[specs.GHCB_RAX], svm.regs[specs.GHCB_RBX], 0)
-                return specs.EXIT
+                port.run_exit(vcpu, k.EXIT_SNP_REQ_CERTS, svm.regs[k.GHCB_RAX], svm.regs[k.GHCB_RBX], 0)
+                return k.EXIT
             if self.supply_certs(svm):
                 return -5
         return self.guest_request(vcpu, svm)
@@ -625,18 +626,18 @@ def test_uninitialised_status_is_recognised() -> None:
 
 def test_two_vcpus_get_their_own_responses() -> None:
     """SNP-065: every schedule of one switch."""
-    for k in range(50):
-        both = Parallel(Step(GuestRequest(0)), Step(GuestRequest(1)), (k,))
-        assert run(Upstream, both, vcpus=2).failure is None, k
+    for point in range(50):
+        both = Parallel(Step(GuestRequest(0)), Step(GuestRequest(1)), (point,))
+        assert run(Upstream, both, vcpus=2).failure is None, point
 
 
 def test_page_removed_in_flight_stays_pinned() -> None:
     """SNP-038: in place, the response page is firmware's until the request ends, memslot or not."""
     from conformance.model.snp_guest_request import RemoveSlot
 
-    for k in range(40):
-        report = run(InPlace, Step(GuestRequest(), during=((k, Step(RemoveSlot(0, "P0"))),)))
-        assert report.failure is None, k
+    for point in range(40):
+        report = run(InPlace, Step(GuestRequest(), during=((point, Step(RemoveSlot(0, "P0"))),)))
+        assert report.failure is None, point
 
 
 def test_leak_is_found_when_the_vm_goes() -> None:
@@ -664,7 +665,7 @@ def test_ghcb_fetched_twice_is_found() -> None:
 
     class Refetches(Upstream):
         def vcpu_continue(self, vcpu: int) -> int:
-            self.svms[vcpu].regs[specs.GHCB_RAX] = self.port.ghcb_read(vcpu, specs.GHCB_RAX, 8)
+            self.svms[vcpu].regs[k.GHCB_RAX] = self.port.ghcb_read(vcpu, k.GHCB_RAX, 8)
             return super().vcpu_continue(vcpu)
 
     assert run(Refetches, ExtGuestRequest(), Continue(), certs=True).failure is None
@@ -682,7 +683,7 @@ def test_ghcb_changed_behind_every_field_is_found() -> None:
 
         offset = 0
 
-    for race, offset in {"code": specs.GHCB_SW_EXITCODE, "valid": specs.GHCB_VALID_BITMAP + 7, "usage": 0xFFC}.items():
+    for race, offset in {"code": k.GHCB_SW_EXITCODE, "valid": k.GHCB_VALID_BITMAP + 7, "usage": 0xFFC}.items():
         LooksAgain.offset = offset
         assert run(LooksAgain, GuestRequest()).failure is None
         assert blamed(run(LooksAgain, GuestRequest(race=race))) == "SNP-012", race
@@ -716,7 +717,7 @@ def test_request_read_in_two_pieces_is_found() -> None:
     class Pieces(Upstream):
         def copy_request(self, sev: Sev, gpa: int) -> int:
             read = self.port.read_guest
-            return read(sev.vm, gpa, sev.req_buf, 64) or read(sev.vm, gpa + 64, sev.req_buf + 64, specs.PAGE_SIZE - 64)
+            return read(sev.vm, gpa, sev.req_buf, 64) or read(sev.vm, gpa + 64, sev.req_buf + 64, k.PAGE_SIZE - 64)
 
     assert run(Pieces, GuestRequest()).failure is None
     assert blamed(run(Pieces, GuestRequest(race="type"))) == "SNP-016"
@@ -832,7 +833,7 @@ def test_decommissioning_may_be_tried_again() -> None:
         def decommission(self, vm: int) -> int:
             sev = self.sevs[vm]
             gctx = sev.gctx
-            if gctx and self.port.snp_decommission(specs.NO_FD, psp_pa(gctx), 0)[0]:
+            if gctx and self.port.snp_decommission(k.NO_FD, psp_pa(gctx), 0)[0]:
                 return -5
             sev.gctx = 0
             if gctx:
@@ -885,7 +886,7 @@ def test_checks_find_a_command_after_busy() -> None:
             self.port.mutex_unlock(svm.sev.lock)
             return super().vcpu_continue(vcpu)
 
-    ops = (ExtGuestRequest(message="bad-tag"), Continue(ret=specs.EAGAIN))
+    ops = (ExtGuestRequest(message="bad-tag"), Continue(ret=k.EAGAIN))
     assert blamed(run(AsksFirst, *ops, certs=True)) in {"SNP-043", "SNP-044"}
     assert checks.CHECKS.keys() >= {GuestRequest, ExtGuestRequest, Continue}
 
@@ -899,16 +900,16 @@ def test_closed_fd_is_ignored_by_nobody() -> None:
 
 def test_one_blob_is_seen_whole() -> None:
     """SNP-056: a request beside SET gets the old blob or the new, at every point."""
-    for k in range(0, 60, 3):
-        both = Parallel(Step(ExtGuestRequest()), Step(SetInstanceCerts(0, "B", 8192)), (k,))
-        assert run(InPlace, SetInstanceCerts(0, "A", 8192), both).failure is None, k
+    for point in range(0, 60, 3):
+        both = Parallel(Step(ExtGuestRequest()), Step(SetInstanceCerts(0, "B", 8192)), (point,))
+        assert run(InPlace, SetInstanceCerts(0, "A", 8192), both).failure is None, point
 
 
 def test_tcb_and_certificates_change_together() -> None:
     """SNP-060: the report is of the TCB whose certificates came with it."""
-    for k in range(0, 60, 3):
-        both = Parallel(Step(HostSetExtConfig("I", 4096, 2)), Step(ExtGuestRequest()), (k,))
-        assert run(InPlace, HostSetExtConfig("H", 4096, 1), both).failure is None, k
+    for point in range(0, 60, 3):
+        both = Parallel(Step(HostSetExtConfig("I", 4096, 2)), Step(ExtGuestRequest()), (point,))
+        assert run(InPlace, HostSetExtConfig("H", 4096, 1), both).failure is None, point
 
 
 # -- the posted design and the zoo

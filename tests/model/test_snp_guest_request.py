@@ -28,7 +28,7 @@ from conformance.model.snp_guest_request import (
 from conformance.model.snp_guest_request.guest import HOSTS
 from conformance.model.step import Outcome
 from conformance.specs import snp_guest_request as specs
-from conformance.specs.snp_guest_request import SEV_ES
+from conformance.specs.snp_guest_request.constants import SEV_ES
 
 NOTHING = Answers()
 

@@ -13,7 +13,7 @@ from conformance.candidates.builtin.snp_guest_request import GuestDriver, InPlac
 from conformance.candidates.builtin.snp_guest_request.kvm import CERT_ENTRY_SIZE, Sev, Svm, psp_pa
 from conformance.candidates.builtin.snp_guest_request.posted import Store
 from conformance.candidates.defect import Defect
-from conformance.specs.snp_guest_request import (
+from conformance.specs.snp_guest_request.constants import (
     BUSY_INFO2,
     EFAULT,
     EINVAL,

@@ -51,9 +51,10 @@ from conformance.model.snp_guest_request import (
     Wait,
 )
 from conformance.specs.clause import Clause
-from conformance.specs.snp_guest_request import SNP, Port
 from conformance.specs.snp_guest_request import clauses as c
-from conformance.specs.snp_guest_request.port import PROFILES, Profile
+from conformance.specs.snp_guest_request.constants import SNP
+from conformance.specs.snp_guest_request.port import Port
+from conformance.specs.snp_guest_request.profiles import PROFILES, Profile
 from conformance.verdict import Violation
 
 _GUEST_OPERATIONS = (Open, GetReport, GetDerivedKey, GetExtReport, Close, Kexec, ParseCerts)

@@ -10,7 +10,8 @@ from conformance.environment.snp_guest_request.host import Act
 from conformance.environment.snp_guest_request.report import SIGNED_SIZE, Header, unseal
 from conformance.environment.snp_guest_request.verifier import REPORT_AT
 from conformance.model.snp_guest_request import Continue, ExtGuestRequest, GuestRequest, UnknownExit
-from conformance.specs.snp_guest_request import (
+from conformance.specs.snp_guest_request import clauses as c
+from conformance.specs.snp_guest_request.constants import (
     BUSY_INFO2,
     HEADER_SIZE,
     MALFORMED,
@@ -19,7 +20,6 @@ from conformance.specs.snp_guest_request import (
     RESUME,
     TOO_SMALL_INFO2,
 )
-from conformance.specs.snp_guest_request import clauses as c
 from conformance.subsystem import Check, Record
 
 FIRMWARE_CALLS = frozenset({"snp_guest_request", "snp_page_reclaim", "snp_config", "snp_gctx_create"})

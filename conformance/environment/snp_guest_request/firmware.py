@@ -20,7 +20,7 @@ from conformance.environment.snp_guest_request.report import (
     signed_report,
     unseal,
 )
-from conformance.specs.snp_guest_request import (
+from conformance.specs.snp_guest_request.constants import (
     AEAD_OFLOW,
     BAD_MEASUREMENT,
     HEADER_SIZE,

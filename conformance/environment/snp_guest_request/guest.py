@@ -34,7 +34,8 @@ from conformance.model.snp_guest_request import (
     guest_counts,
 )
 from conformance.model.snp_guest_request.guest import HONEST_PAGES, REFUSALS, TAMPERED, script
-from conformance.specs.snp_guest_request import (
+from conformance.specs.snp_guest_request import clauses as c
+from conformance.specs.snp_guest_request.constants import (
     BUSY_INFO2,
     EXT_GUEST_REQUEST,
     GENERIC_INFO2,
@@ -47,7 +48,6 @@ from conformance.specs.snp_guest_request import (
     SEV_CMD_MUTEX,
     TOO_SMALL_INFO2,
 )
-from conformance.specs.snp_guest_request import clauses as c
 from conformance.verdict import Crash, Violation
 
 REGION_BASE = 0x10_0000

@@ -25,7 +25,8 @@ from conformance.environment.snp_guest_request.memory import (
 )
 from conformance.model.snp_guest_request import GPA, LATE_EFAULT, VM_OF, WATCHED, Config, GuestRequest
 from conformance.specs.clause import Clause
-from conformance.specs.snp_guest_request import (
+from conformance.specs.snp_guest_request import clauses as c
+from conformance.specs.snp_guest_request.constants import (
     ASID_OWNED,
     C_BIT,
     CONTEXT,
@@ -58,8 +59,7 @@ from conformance.specs.snp_guest_request import (
     SEV_CMD_MUTEX,
     UNINITIALISED,
 )
-from conformance.specs.snp_guest_request import clauses as c
-from conformance.specs.snp_guest_request.port import Profile
+from conformance.specs.snp_guest_request.profiles import Profile
 from conformance.verdict import Crash, Violation
 
 WORD = 2**64 - 1

@@ -8,7 +8,7 @@ from typing import Any
 from conformance.environment.snp_guest_request.firmware import Context
 from conformance.model.snp_guest_request import GPA, Config, Continue, ExtGuestRequest, GuestRequest
 from conformance.model.snp_guest_request.guest import HONEST_PAGES
-from conformance.specs.snp_guest_request import (
+from conformance.specs.snp_guest_request.constants import (
     ENOSPC,
     EXIT,
     EXT_GUEST_REQUEST,
@@ -16,7 +16,7 @@ from conformance.specs.snp_guest_request import (
     PAGE_SIZE,
     RESUME,
 )
-from conformance.specs.snp_guest_request.port import Profile
+from conformance.specs.snp_guest_request.profiles import Profile
 from conformance.verdict import HarnessError
 
 

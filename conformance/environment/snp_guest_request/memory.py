@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from conformance.model.snp_guest_request import GPA
-from conformance.specs.snp_guest_request import HYPERVISOR, PAGE_SIZE
+from conformance.specs.snp_guest_request.constants import HYPERVISOR, PAGE_SIZE
 
 ZERO_PAGE = bytes(PAGE_SIZE)
 POISON = b"\xaa" * 16

@@ -46,7 +46,8 @@ from conformance.model.snp_guest_request import (
     Wait,
     address,
 )
-from conformance.specs.snp_guest_request import (
+from conformance.specs.snp_guest_request import clauses as c
+from conformance.specs.snp_guest_request.constants import (
     EXIT,
     EXT_GUEST_REQUEST,
     FW_BLOB_MAX_SIZE,
@@ -70,7 +71,6 @@ from conformance.specs.snp_guest_request import (
     SNP,
     TOO_SMALL_INFO2,
 )
-from conformance.specs.snp_guest_request import clauses as c
 from conformance.verdict import Crash, Violation
 
 UNKNOWN_EXIT = 0x8000_00FF

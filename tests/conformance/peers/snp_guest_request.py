@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-from conformance.specs.snp_guest_request import (
+from conformance.specs.snp_guest_request.constants import (
     C_BIT,
     EAGAIN,
     EBADMSG,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from conformance.specs.snp_guest_request import (
+from conformance.specs.snp_guest_request.constants import (
     BUSY_INFO2,
     C_BIT,
     EAGAIN,

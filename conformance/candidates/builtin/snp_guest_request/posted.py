@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from conformance.candidates.builtin.snp_guest_request.kvm import CERT_ENTRY_SIZE, Sev, Svm, Upstream, psp_pa
-from conformance.specs.snp_guest_request import (
+from conformance.specs.snp_guest_request.constants import (
     EBUSY,
     EFAULT,
     EINVAL,
