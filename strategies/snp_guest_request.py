@@ -8,9 +8,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from conformance.model.snp_guest_request import (
+from conformance.model.snp_guest_request.hosts import HOSTS
+from conformance.model.snp_guest_request.messages import MESSAGES
+from conformance.model.snp_guest_request.operations import (
     LATE_EFAULT,
-    MESSAGES,
     OPERATIONS,
     VM_OF,
     Boot,
@@ -40,14 +41,14 @@ from conformance.model.snp_guest_request import (
     SetInstanceCerts,
     SevInit,
     SnpShutdown,
-    State,
     UnknownExit,
     VcpuCreate,
     VmCreate,
     VmDestroy,
     Wait,
 )
-from conformance.model.snp_guest_request.guest import HOSTS, TABLES
+from conformance.model.snp_guest_request.state import State
+from conformance.model.snp_guest_request.tables import TABLES
 from conformance.model.step import Fault, Parallel, Step
 from conformance.specs.snp_guest_request.constants import (
     EAGAIN,
@@ -363,7 +364,7 @@ def faults(kind: type) -> st.SearchStrategy[tuple[Fault, ...]]:
 
 def configs(capabilities: frozenset[str]) -> st.SearchStrategy[Config]:
     """Worlds that a candidate of these capabilities can live in, plainest first."""
-    from conformance.model.snp_guest_request import requires
+    from conformance.model.snp_guest_request.operations import requires
 
     return st.sampled_from([config for config in CONFIGS if requires(config) <= capabilities])
 

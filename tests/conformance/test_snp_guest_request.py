@@ -65,8 +65,8 @@ from conformance.environment.snp_guest_request.report import (
 )
 from conformance.environment.snp_guest_request.verifier import REPORT_AT, chain_refused, report_refused
 from conformance.lockstep import Report, run_trace
-from conformance.model.snp_guest_request import (
-    MESSAGES,
+from conformance.model.snp_guest_request.messages import MESSAGES, firmware_status
+from conformance.model.snp_guest_request.operations import (
     Boot,
     CloseFd,
     Config,
@@ -84,7 +84,6 @@ from conformance.model.snp_guest_request import (
     SevInit,
     VmCreate,
     VmDestroy,
-    firmware_status,
 )
 from conformance.model.step import Fault, Parallel, Step
 from conformance.specs import snp_guest_request as specs
@@ -633,7 +632,7 @@ def test_two_vcpus_get_their_own_responses() -> None:
 
 def test_page_removed_in_flight_stays_pinned() -> None:
     """SNP-038: in place, the response page is firmware's until the request ends, memslot or not."""
-    from conformance.model.snp_guest_request import RemoveSlot
+    from conformance.model.snp_guest_request.operations import RemoveSlot
 
     for point in range(40):
         report = run(InPlace, Step(GuestRequest(), during=((point, Step(RemoveSlot(0, "P0"))),)))

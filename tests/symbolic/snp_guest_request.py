@@ -5,15 +5,15 @@ from __future__ import annotations
 import struct
 
 from conformance.model import snp_guest_request as model
-from conformance.model.snp_guest_request import (
+from conformance.model.snp_guest_request.messages import LAST_COUNT, MESSAGES, firmware_status
+from conformance.model.snp_guest_request.operations import (
     Answers,
     Config,
     Continue,
     ExtGuestRequest,
+    GuestRequest,
     SetInstanceCerts,
-    firmware_status,
 )
-from conformance.model.snp_guest_request.messages import LAST_COUNT, MESSAGES
 from conformance.model.step import Outcome
 from conformance.specs import snp_guest_request as specs
 from conformance.specs.snp_guest_request import constants as k
@@ -54,7 +54,7 @@ def statuses_stay_in_the_low_half(status: int) -> None:
     assert 0 < status < 2**32
 
     state = model.initial(Config(), _UPSTREAM)
-    result = _first(model.step(state, model.GuestRequest(), Answers(snp_guest_request=status), _UPSTREAM)).result
+    result = _first(model.step(state, GuestRequest(), Answers(snp_guest_request=status), _UPSTREAM)).result
 
     assert result == (k.RESUME, 0, status, None)
 

@@ -14,7 +14,7 @@ from conformance.environment.snp_guest_request.guest import GuestKernel
 from conformance.environment.snp_guest_request.host import Act
 from conformance.environment.snp_guest_request.loop import Loop
 from conformance.environment.snp_guest_request.operations import Operations
-from conformance.model.snp_guest_request import (
+from conformance.model.snp_guest_request.operations import (
     VM_OF,
     Boot,
     Close,
@@ -45,11 +45,11 @@ from conformance.model.snp_guest_request import (
     SnpShutdown,
     UnknownExit,
     VcpuCreate,
-    View,
     VmCreate,
     VmDestroy,
     Wait,
 )
+from conformance.model.snp_guest_request.view import View
 from conformance.specs.clause import Clause
 from conformance.specs.snp_guest_request import clauses as c
 from conformance.specs.snp_guest_request.constants import SNP

@@ -9,7 +9,7 @@ from conformance.environment.snp_guest_request.firmware import vmpck
 from conformance.environment.snp_guest_request.host import Act
 from conformance.environment.snp_guest_request.report import SIGNED_SIZE, Header, unseal
 from conformance.environment.snp_guest_request.verifier import REPORT_AT
-from conformance.model.snp_guest_request import Continue, ExtGuestRequest, GuestRequest, UnknownExit
+from conformance.model.snp_guest_request.operations import Continue, ExtGuestRequest, GuestRequest, UnknownExit
 from conformance.specs.snp_guest_request import clauses as c
 from conformance.specs.snp_guest_request.constants import (
     BUSY_INFO2,

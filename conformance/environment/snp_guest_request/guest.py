@@ -22,7 +22,8 @@ from conformance.environment.snp_guest_request.report import (
     unseal,
 )
 from conformance.environment.snp_guest_request.verifier import report_refused
-from conformance.model.snp_guest_request import (
+from conformance.model.snp_guest_request.hosts import HONEST_PAGES, REFUSALS, TAMPERED, script
+from conformance.model.snp_guest_request.operations import (
     Close,
     GetDerivedKey,
     GetExtReport,
@@ -30,10 +31,9 @@ from conformance.model.snp_guest_request import (
     Kexec,
     Open,
     ParseCerts,
-    View,
-    guest_counts,
 )
-from conformance.model.snp_guest_request.guest import HONEST_PAGES, REFUSALS, TAMPERED, script
+from conformance.model.snp_guest_request.state import guest_counts
+from conformance.model.snp_guest_request.view import View
 from conformance.specs.snp_guest_request import clauses as c
 from conformance.specs.snp_guest_request.constants import (
     BUSY_INFO2,

@@ -23,7 +23,8 @@ from conformance.environment.snp_guest_request.memory import (
     blobs_in,
     guest_page,
 )
-from conformance.model.snp_guest_request import GPA, LATE_EFAULT, VM_OF, WATCHED, Config, GuestRequest
+from conformance.model.snp_guest_request.addresses import GPA, WATCHED
+from conformance.model.snp_guest_request.operations import LATE_EFAULT, VM_OF, Config, GuestRequest
 from conformance.specs.clause import Clause
 from conformance.specs.snp_guest_request import clauses as c
 from conformance.specs.snp_guest_request.constants import (

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from conformance.environment.snp_guest_request.firmware import Context
-from conformance.model.snp_guest_request import GPA, Config, Continue, ExtGuestRequest, GuestRequest
-from conformance.model.snp_guest_request.guest import HONEST_PAGES
+from conformance.model.snp_guest_request.addresses import GPA
+from conformance.model.snp_guest_request.hosts import HONEST_PAGES
+from conformance.model.snp_guest_request.operations import Config, Continue, ExtGuestRequest, GuestRequest
 from conformance.specs.snp_guest_request.constants import (
     ENOSPC,
     EXIT,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from conformance.model.snp_guest_request import GPA
+from conformance.model.snp_guest_request.addresses import GPA
 from conformance.specs.snp_guest_request.constants import HYPERVISOR, PAGE_SIZE
 
 ZERO_PAGE = bytes(PAGE_SIZE)

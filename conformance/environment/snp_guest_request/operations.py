@@ -16,12 +16,11 @@ from conformance.environment.snp_guest_request.memory import (
     blobs_in,
     classify,
 )
-from conformance.model.snp_guest_request import (
+from conformance.model.snp_guest_request.addresses import GPA, address
+from conformance.model.snp_guest_request.messages import MESSAGES
+from conformance.model.snp_guest_request.operations import (
     CPU_OF,
-    GPA,
-    MESSAGES,
     VM_OF,
-    Blob,
     Boot,
     CloseFd,
     Continue,
@@ -40,12 +39,12 @@ from conformance.model.snp_guest_request import (
     SevInit,
     UnknownExit,
     VcpuCreate,
-    View,
     VmCreate,
     VmDestroy,
     Wait,
-    address,
 )
+from conformance.model.snp_guest_request.state import Blob
+from conformance.model.snp_guest_request.view import View
 from conformance.specs.snp_guest_request import clauses as c
 from conformance.specs.snp_guest_request.constants import (
     EXIT,
