@@ -16,16 +16,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 import conformance.environment.snp_guest_request as environment
-from conformance.candidates.builtin.snp_guest_request import (
-    CANDIDATES,
-    AsPosted,
-    GuestDriver,
-    InPlace,
-    Stub,
-    Throttled,
-    Upstream,
-)
-from conformance.candidates.builtin.snp_guest_request.kvm import Sev, Svm, psp_pa
+from conformance.candidates.builtin.snp_guest_request import CANDIDATES
+from conformance.candidates.builtin.snp_guest_request.as_posted import AsPosted
+from conformance.candidates.builtin.snp_guest_request.guest import GuestDriver
+from conformance.candidates.builtin.snp_guest_request.inplace import InPlace
+from conformance.candidates.builtin.snp_guest_request.stub import Stub
+from conformance.candidates.builtin.snp_guest_request.throttled import Throttled
+from conformance.candidates.builtin.snp_guest_request.upstream import Sev, Svm, Upstream, psp_pa
 from conformance.candidates.defect import Defect
 from conformance.candidates.defects.snp_guest_request import DEFECTS
 from conformance.candidates.load import Candidate, load

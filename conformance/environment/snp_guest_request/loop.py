@@ -25,7 +25,7 @@ class Loop:
     """A machine with the shipped hypervisor, whose VM 0 is the guest under test."""
 
     def __init__(self, world: Callable[[Config, Profile], Any], profile: Profile, count: int) -> None:
-        from conformance.candidates.builtin.snp_guest_request import Upstream
+        from conformance.candidates.builtin.snp_guest_request.upstream import Upstream
 
         self.world = world(Config(certs=True, count=count), profile)
         self.world.start(Upstream)
