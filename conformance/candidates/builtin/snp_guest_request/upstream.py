@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from conformance.specs.snp_guest_request import (
+from conformance.specs.snp_guest_request.constants import (
     BUSY_INFO2,
     C_BIT,
     EAGAIN,
@@ -388,29 +388,3 @@ class Upstream:
         if ret == EIO:
             return self.complete(vcpu, 0, GENERIC_INFO2)
         return -EINVAL
-
-
-class Stub(Upstream):
-    """Linux 6.11: no certificates but the empty table."""
-
-    profile: ClassVar[str] = "stub"
-    capabilities: ClassVar[frozenset[str]] = frozenset({"hypervisor", "move"})
-
-    def asks_userspace(self, sev: Sev) -> bool:
-        return False
-
-
-class Throttled(Upstream):
-    """With a limit on the rate of requests, asked before anything is locked."""
-
-    capabilities: ClassVar[frozenset[str]] = frozenset({"hypervisor", "userspace-certs", "move", "throttle"})
-
-    def guest_request(self, vcpu: int, svm: Svm) -> int:
-        if not self.port.ratelimit(svm.sev.vm):
-            return self.complete(vcpu, 0, BUSY_INFO2)
-        return super().guest_request(vcpu, svm)
-
-    def ext_guest_request(self, vcpu: int, svm: Svm) -> int:
-        if not self.port.ratelimit(svm.sev.vm):
-            return self.complete(vcpu, 0, BUSY_INFO2)
-        return super().ext_guest_request(vcpu, svm)
