@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from conformance.model.step import Outcome, Outcomes
-from conformance.specs import cet as c
+from conformance.specs.cet import Profile
+from conformance.specs.cet import clauses as c
+from conformance.specs.cet import constants as k
 from conformance.specs.clause import Clause
 
 # -- values and bit fields
@@ -67,13 +69,13 @@ def one_reg_msr(reg: int) -> int | None:
     if field_of(reg, 56, 63) != 0x20 or reserved or field_of(reg, 52, 55) != 3:
         return None
     if kind == 3:
-        return c.INTERNAL_GUEST_SSP if index == 0 else None
+        return k.INTERNAL_GUEST_SSP if index == 0 else None
     return index if kind == 2 else None
 
 
 def xsaves_size(xss: int) -> int:
     """Bytes of a compacted image with XCR0 = 3 and these bits of XSS."""
-    return c.XSAVE_BASE_SIZE + 16 * (xss >> c.CET_U & 1) + 24 * (xss >> c.CET_S & 1)
+    return k.XSAVE_BASE_SIZE + 16 * (xss >> k.CET_U & 1) + 24 * (xss >> k.CET_S & 1)
 
 
 # -- records
@@ -656,8 +658,8 @@ class Answers:
 PL0, PL1, PL2, PL3 = 2, 3, 4, 5
 U, S, TABLE, XSS, SSP = 0, 1, 6, 7, 8
 """Places in `Vcpu.regs`: the MSRs by number, then SSP."""
-PLACE = {msr: place for place, msr in enumerate(c.MSRS)} | {c.INTERNAL_GUEST_SSP: SSP}
-COMPONENTS = {c.CET_U: (U, PL3), c.CET_S: (PL0, PL1, PL2)}
+PLACE = {msr: place for place, msr in enumerate(k.MSRS)} | {k.INTERNAL_GUEST_SSP: SSP}
+COMPONENTS = {k.CET_U: (U, PL3), k.CET_S: (PL0, PL1, PL2)}
 """Registers of an XSAVES component."""
 ZEROS = (0,) * 9
 
@@ -783,10 +785,10 @@ def capabilities(host: Host) -> tuple[bool, bool, int, Clause]:
     return shstk, ibt, xss if shstk or ibt else 0, because
 
 
-def initial(config: Config, profile: c.Profile) -> State:
+def initial(config: Config, profile: Profile) -> State:
     """The module loaded on the configuration's host, its vCPUs created."""
     shstk, ibt, xss, _ = capabilities(config.host)
-    ready = not config.host.s_cet >> c.SH_STK_EN & 1
+    ready = not config.host.s_cet >> k.SH_STK_EN & 1
     bare = State(config.host, shstk, ibt, xss, ready, (None,) * SLOTS, config.ignore_msrs, profile.fpu_managed)
     vcpus = tuple(new_vcpu(bare, cpuid) for cpuid in config.vcpus) if ready else ()
     return replace(bare, vcpus=(vcpus + (None,) * SLOTS)[:SLOTS])
@@ -807,13 +809,13 @@ def advertised(state: State) -> tuple[int, ...]:
     """The CET MSRs in the index list, by number."""
     listed: tuple[int, ...] = ()
     if state.shstk or state.ibt:
-        listed += c.CONTROL_MSRS
+        listed += k.CONTROL_MSRS
     if state.shstk:
-        listed += c.POINTER_MSRS
+        listed += k.POINTER_MSRS
         if state.host.lm:
-            listed += (c.INT_SSP_TAB,)
+            listed += (k.INT_SSP_TAB,)
     if state.xss:
-        listed += (c.XSS,)
+        listed += (k.XSS,)
     return listed
 
 
@@ -910,7 +912,7 @@ def _legal_live(state: State, v: Vcpu, op: Operation) -> bool:
         case NestedExit():
             return v.l2 is not None
         case Vmread(_, field):
-            return plain and host.vendor == "intel" and field in (c.GUEST_S_CET, c.GUEST_SSP, c.GUEST_INTR_SSP_TABLE)
+            return plain and host.vendor == "intel" and field in (k.GUEST_S_CET, k.GUEST_SSP, k.GUEST_INTR_SSP_TABLE)
         case Init():
             return plain
         case _:
@@ -926,9 +928,9 @@ def _legal_idle(state: State, v: Vcpu, op: Operation) -> bool:
         case SetCpuid(_, cpuid):
             return plain and (v.ran or v.regs == ZEROS or cpuid == v.asked) and not v.cet
         case SetMsrs(_, entries):
-            return all(msr != c.INTERNAL_GUEST_SSP and 0 <= x < 1 << 64 and _fits(v, msr, x) for msr, x in entries)
+            return all(msr != k.INTERNAL_GUEST_SSP and 0 <= x < 1 << 64 and _fits(v, msr, x) for msr, x in entries)
         case GetMsrs(_, indices):
-            return c.INTERNAL_GUEST_SSP not in indices
+            return k.INTERNAL_GUEST_SSP not in indices
         case SetOneReg(_, reg, value):
             msr = one_reg_msr(reg)
             return reg != _ALIAS and 0 <= value < 1 << 64 and _settled(v, reg) and (not msr or _fits(v, msr, value))
@@ -960,13 +962,13 @@ def _legal_idle(state: State, v: Vcpu, op: Operation) -> bool:
             return True
 
 
-_ALIAS = c.ONE_REG_MSR | c.INTERNAL_GUEST_SSP
+_ALIAS = k.ONE_REG_MSR | k.INTERNAL_GUEST_SSP
 """GUEST_SSP's internal number as an MSR: what that does is not specified."""
 
 
 def _settled(v: Vcpu, reg: int) -> bool:
     """SSP in SMM is nobody's business: only what RSM restores counts."""
-    return v.smm is None or reg != c.ONE_REG_GUEST_SSP
+    return v.smm is None or reg != k.ONE_REG_GUEST_SSP
 
 
 def _low(v: Vcpu, value: int) -> bool:
@@ -975,7 +977,7 @@ def _low(v: Vcpu, value: int) -> bool:
 
 
 def _fits(v: Vcpu, msr: int, value: int) -> bool:
-    return msr == c.XSS or _low(v, value)
+    return msr == k.XSS or _low(v, value)
 
 
 def _stopped_by_l1(v: Vcpu, msr: int) -> bool:
@@ -990,8 +992,8 @@ def _loadable(host: Host, v: Vcpu, component: int, words: tuple[int, ...]) -> bo
         return True
     if len(words) != len(COMPONENTS[component]) or not all(0 <= x < 1 << 64 and _low(v, x) for x in words):
         return False
-    pointers = words[1:] if component == c.CET_U else words
-    if component == c.CET_U and not _hardware_takes(host, words[0]):
+    pointers = words[1:] if component == k.CET_U else words
+    if component == k.CET_U and not _hardware_takes(host, words[0]):
         return False
     return all(pointer_refusal(x, host.width) is None for x in pointers)
 
@@ -1031,7 +1033,7 @@ def _restorable(state: State, v: Vcpu) -> bool:
 # -- the step
 
 
-def step(state: State, op: Operation, env: Answers, profile: c.Profile) -> Outcomes:
+def step(state: State, op: Operation, env: Answers, profile: Profile) -> Outcomes:
     """What the specification allows `op` to do in `state`."""
     match op:
         case Rdmsr():
@@ -1159,9 +1161,9 @@ def _put(regs: tuple[int, ...], place: int, value: int) -> tuple[int, ...]:
 def vendor_init(state: State, op: VendorInit) -> Outcome:
     """Load the module: (result, SHSTK, IBT)."""
     host = op.host
-    if host.s_cet >> c.SH_STK_EN & 1:
+    if host.s_cet >> k.SH_STK_EN & 1:
         new = State(host, False, False, 0, False, state.vcpus, state.ignore_msrs, state.exact, True)
-        return Outcome(new, (-c.EIO, False, False), because=c.HOST_SHADOW_STACK_REFUSED)
+        return Outcome(new, (-k.EIO, False, False), because=c.HOST_SHADOW_STACK_REFUSED)
     shstk, ibt, xss, because = capabilities(host)
     if host.s_cet:
         because = c.HOST_SHADOW_STACK_REFUSED
@@ -1180,7 +1182,7 @@ def configure(state: State, op: Create | Destroy | SetCpuid | SetFilter, env: An
     match op:
         case Create(slot, cpuid):
             if env.alloc_guest_fpstate:
-                return Outcome(state, -c.ENOMEM, because=c.ANSWERS)
+                return Outcome(state, -k.ENOMEM, because=c.ANSWERS)
             new = replace(new_vcpu(state, cpuid), origin=SUCCESSOR if state.ghosts else FRESH)
             return Outcome(_with(state, slot, new), 0, because=c.DESTROYED_LEAVES_NOTHING)
         case Destroy(slot):
@@ -1189,7 +1191,7 @@ def configure(state: State, op: Create | Destroy | SetCpuid | SetFilter, env: An
         case SetCpuid(slot, cpuid):
             v = _vcpu(state, slot)
             if v.ran and cpuid != v.asked:
-                refused = Outcome(state, -c.EINVAL, because=c.FILTER_INTERCEPTS)
+                refused = Outcome(state, -k.EINVAL, because=c.FILTER_INTERCEPTS)
                 same = _given(state, cpuid) == _given(state, v.asked)
                 return (refused, replace(refused, result=0)) if same else refused
             if cpuid == v.asked:
@@ -1242,26 +1244,26 @@ _ATOMIC = (c.SAVE_IS_ATOMIC,)
 
 def _lacks(state: State, v: Vcpu, msr: int) -> Clause | None:
     """The clause by which this vCPU does not have the MSR; None if it has it."""
-    if msr in c.CONTROL_MSRS:
+    if msr in k.CONTROL_MSRS:
         return None if v.shstk or v.ibt else c.CET_NEITHER_FEATURE
-    if msr in c.POINTER_MSRS or msr == c.INTERNAL_GUEST_SSP:
+    if msr in k.POINTER_MSRS or msr == k.INTERNAL_GUEST_SSP:
         return None if v.shstk else c.SSP_NEEDS_SHSTK
-    if msr == c.INT_SSP_TAB:
+    if msr == k.INT_SSP_TAB:
         if not v.shstk:
             return c.SSP_NEEDS_SHSTK
         return None if v.asked.lm and state.host.lm else c.TABLE_NEEDS_LM
-    if msr == c.XSS:
+    if msr == k.XSS:
         return None if v.asked.xsaves and state.host.xsaves else c.XSS_WRITE
     return c.FAILED_READ_GIVES_ZERO
 
 
 def _refusal(state: State, v: Vcpu, msr: int, value: int, base_aligned: bool) -> Clause | None:
     """The clause by which KVM refuses this value for an MSR the vCPU has; None if none does."""
-    if msr in c.CONTROL_MSRS:
+    if msr in k.CONTROL_MSRS:
         return control_refusal(value, v.shstk, v.ibt, base_aligned)
-    if msr == c.INT_SSP_TAB:
+    if msr == k.INT_SSP_TAB:
         return None if is_canonical(value, state.host.width) else c.SSP_CANONICAL
-    if msr == c.XSS:
+    if msr == k.XSS:
         return c.XSS_WRITE if value & ~v.xss else None
     return pointer_refusal(value, state.host.width)
 
@@ -1304,13 +1306,13 @@ def rdmsr(state: State, op: Rdmsr) -> Outcome:
         (1, 0)      #GP: absent, filtered, or KVM's own
     """
     v, msr = _vcpu(state, op.vcpu), op.msr
-    if msr == c.INTERNAL_GUEST_SSP:
+    if msr == k.INTERNAL_GUEST_SSP:
         return Outcome(state, (1, 0), because=c.INTERNAL_MSR_HIDDEN)
     if msr in v.denied:
         return Outcome(state, (1, 0), because=c.FILTER_INTERCEPTS)
     lacks = _lacks(state, v, msr)
     if lacks is not None:
-        if msr == c.XSS:
+        if msr == k.XSS:
             return Outcome(state, (1, 0), because=c.XSS_READ)
         if state.ignore_msrs:
             return Outcome(state, (0, 0), because=c.IGNORED_MSRS_HAVE_NO_STATE)
@@ -1325,14 +1327,14 @@ _READ = (c.LAST_ACCEPTED_VALUE, c.PASSED_READS_ARE_LOADED)
 _CONTROL_READ = (*_READ, c.CET_ONE_FEATURE)
 
 
-def wrmsr(state: State, op: Wrmsr, profile: c.Profile) -> Outcomes:
+def wrmsr(state: State, op: Wrmsr, profile: Profile) -> Outcomes:
     """The guest writes an MSR. 0, or 1 for #GP, with nothing changed.
 
     A write that is passed through is judged by the processor with the host's features;
     the others by KVM with the vCPU's. Where a profile leaves interception open, both may be.
     """
     v, msr, value = _vcpu(state, op.vcpu), op.msr, op.value
-    if msr == c.INTERNAL_GUEST_SSP:
+    if msr == k.INTERNAL_GUEST_SSP:
         return Outcome(state, 1, because=c.INTERNAL_MSR_HIDDEN)
     if msr in v.denied:
         return Outcome(state, 1, because=c.FILTER_INTERCEPTS)
@@ -1348,7 +1350,7 @@ def wrmsr(state: State, op: Wrmsr, profile: c.Profile) -> Outcomes:
         _written(v, PLACE[msr], value, EMULATED_WRITE if op.emulated else GUEST),
     )
     stored = Outcome(new, 0, because=_STORED[msr], also=_enabling(v, msr))
-    if msr not in c.CONTROL_MSRS:
+    if msr not in k.CONTROL_MSRS:
         return stored if refusal is None else Outcome(state, 1, because=refusal)
     passed = (
         stored if _hardware_takes(state.host, value) else Outcome(state, 1, because=refusal or c.CET_BASE_CANONICAL)
@@ -1372,18 +1374,18 @@ def _judged(state: State, stored: Outcome, value: int, refusal: Clause | None) -
 
 
 _STORED = {
-    **dict.fromkeys(c.CONTROL_MSRS, c.CET_ONE_FEATURE),
-    **dict.fromkeys(c.POINTER_MSRS, c.SSP_ALIGNED),
-    c.INT_SSP_TAB: c.TABLE_UNALIGNED,
-    c.XSS: c.XSS_WRITE,
+    **dict.fromkeys(k.CONTROL_MSRS, c.CET_ONE_FEATURE),
+    **dict.fromkeys(k.POINTER_MSRS, c.SSP_ALIGNED),
+    k.INT_SSP_TAB: c.TABLE_UNALIGNED,
+    k.XSS: c.XSS_WRITE,
 }
 
 
 def _enabling(v: Vcpu, msr: int) -> tuple[Clause, ...]:
     """Counts the two orders of writing pointers and enabling shadow stacks."""
-    if (msr in c.POINTER_MSRS and v.regs[S] >> c.SH_STK_EN & 1) or msr == c.S_CET:
+    if (msr in k.POINTER_MSRS and v.regs[S] >> k.SH_STK_EN & 1) or msr == k.S_CET:
         return (c.NO_ORDER_WITH_ENABLE,)
-    return (c.XSS_NEVER_FAULTS,) if msr == c.XSS else ()
+    return (c.XSS_NEVER_FAULTS,) if msr == k.XSS else ()
 
 
 def xrstors(state: State, op: Xrstors) -> Outcome:
@@ -1426,7 +1428,7 @@ def ssp(state: State, op: WriteSsp | ReadSsp) -> Outcome:
 def _host_read(state: State, v: Vcpu, msr: int) -> tuple[bool, int, Clause]:
     """A host-initiated read: whether it succeeds, its value, and the clause that says so."""
     lacks = _lacks(state, v, msr)
-    if msr == c.XSS:
+    if msr == k.XSS:
         return True, v.regs[XSS], _survival(v, XSS, host=True) if v.regs[XSS] or v.origin == RESET else c.XSS_READ
     if lacks is None:
         place = PLACE[msr]
@@ -1451,7 +1453,7 @@ def _host_write(state: State, v: Vcpu, msr: int, value: int, base_aligned: bool)
     if refusal is not None:
         return None, refusal, False
     new = _written(v, PLACE[msr], value, HOST)
-    bad_base = msr in c.CONTROL_MSRS and not is_canonical(base_of(value), state.host.width)
+    bad_base = msr in k.CONTROL_MSRS and not is_canonical(base_of(value), state.host.width)
     return new, c.CET_BASE_CANONICAL if bad_base else c.HOST_WRITE_REACHES_GUEST, bad_base
 
 
@@ -1464,11 +1466,11 @@ def get_msrs(state: State, op: GetMsrs, env: Answers) -> Outcome:
         (-EFAULT, ())  a bad user pointer
     """
     if env.copy_from_user:
-        return Outcome(state, (-c.EFAULT, ()), because=c.BATCH_STOPS_AT_FAILURE)
-    if len(op.indices) >= c.MAX_MSR_ENTRIES:
-        return Outcome(state, (-c.E2BIG, ()), because=c.BATCH_LIMIT)
+        return Outcome(state, (-k.EFAULT, ()), because=c.BATCH_STOPS_AT_FAILURE)
+    if len(op.indices) >= k.MAX_MSR_ENTRIES:
+        return Outcome(state, (-k.E2BIG, ()), because=c.BATCH_LIMIT)
     if env.copy_to_user:
-        return Outcome(state, (-c.EFAULT, ()), because=c.BATCH_STOPS_AT_FAILURE)
+        return Outcome(state, (-k.EFAULT, ()), because=c.BATCH_STOPS_AT_FAILURE)
     v = _vcpu(state, op.vcpu)
     values: list[int] = []
     because = c.BATCH_STOPS_AT_FAILURE
@@ -1486,7 +1488,7 @@ _STOPPED = (c.BATCH_STOPS_AT_FAILURE, c.FAILED_READ_GIVES_ZERO)
 _HOST_READ = (c.HOST_READS_GUEST_VALUE,)
 
 
-def set_msrs(state: State, op: SetMsrs, env: Answers, profile: c.Profile) -> Outcomes:
+def set_msrs(state: State, op: SetMsrs, env: Answers, profile: Profile) -> Outcomes:
     """KVM_SET_MSRS.
 
     Returns:
@@ -1495,9 +1497,9 @@ def set_msrs(state: State, op: SetMsrs, env: Answers, profile: c.Profile) -> Out
         -EFAULT  a bad user pointer, none stored
     """
     if env.copy_from_user:
-        return Outcome(state, -c.EFAULT, because=c.BATCH_STOPS_AT_FAILURE)
-    if len(op.entries) >= c.MAX_MSR_ENTRIES:
-        return Outcome(state, -c.E2BIG, because=c.BATCH_LIMIT)
+        return Outcome(state, -k.EFAULT, because=c.BATCH_STOPS_AT_FAILURE)
+    if len(op.entries) >= k.MAX_MSR_ENTRIES:
+        return Outcome(state, -k.E2BIG, because=c.BATCH_LIMIT)
     stopped: list[Outcome] = []
     v = _vcpu(state, op.vcpu)
     because, tolerated = c.BATCH_STOPS_AT_FAILURE, False
@@ -1522,7 +1524,7 @@ def _stored(state: State, slot: int, v: Vcpu, n: int, because: Clause, breaches:
 _HOST_WRITE = (c.HOST_VALUES_CHECKED,)
 
 
-def set_one_reg(state: State, op: SetOneReg, env: Answers, profile: c.Profile) -> Outcomes:
+def set_one_reg(state: State, op: SetOneReg, env: Answers, profile: Profile) -> Outcomes:
     """KVM_SET_ONE_REG.
 
     Returns:
@@ -1531,13 +1533,13 @@ def set_one_reg(state: State, op: SetOneReg, env: Answers, profile: c.Profile) -
         -EFAULT  a good id and a bad user pointer
     """
     v, msr = _vcpu(state, op.vcpu), one_reg_msr(op.reg)
-    if msr is None or (msr == c.INTERNAL_GUEST_SSP and not v.shstk):
-        return Outcome(state, -c.EINVAL, because=c.ONE_REG_ID)
+    if msr is None or (msr == k.INTERNAL_GUEST_SSP and not v.shstk):
+        return Outcome(state, -k.EINVAL, because=c.ONE_REG_ID)
     if env.copy_from_user:
-        return Outcome(state, -c.EFAULT, because=c.ONE_REG_ID)
-    clause = c.GUEST_SSP_REGISTER if msr == c.INTERNAL_GUEST_SSP else c.ONE_REG_IS_HOST_ACCESS
+        return Outcome(state, -k.EFAULT, because=c.ONE_REG_ID)
+    clause = c.GUEST_SSP_REGISTER if msr == k.INTERNAL_GUEST_SSP else c.ONE_REG_IS_HOST_ACCESS
     new, _, bad_base = _host_write(state, v, msr, op.value, profile.base_aligned)
-    refused = Outcome(state, -c.EINVAL, because=clause)
+    refused = Outcome(state, -k.EINVAL, because=clause)
     if new is None:
         return refused
     stored = Outcome(_with(state, op.vcpu, new), 0, because=clause)
@@ -1553,26 +1555,26 @@ def get_one_reg(state: State, op: GetOneReg, env: Answers) -> Outcome:
         (-EFAULT, 0)  a bad user pointer
     """
     v, msr = _vcpu(state, op.vcpu), one_reg_msr(op.reg)
-    if msr is None or (msr == c.INTERNAL_GUEST_SSP and not v.shstk):
-        return Outcome(state, (-c.EINVAL, 0), because=c.ONE_REG_ID)
+    if msr is None or (msr == k.INTERNAL_GUEST_SSP and not v.shstk):
+        return Outcome(state, (-k.EINVAL, 0), because=c.ONE_REG_ID)
     succeeded, value, clause = _host_read(state, v, msr)
     if not succeeded:
-        return Outcome(state, (-c.EINVAL, 0), because=c.ONE_REG_IS_HOST_ACCESS)
+        return Outcome(state, (-k.EINVAL, 0), because=c.ONE_REG_IS_HOST_ACCESS)
     if env.copy_to_user:
-        return Outcome(state, (-c.EFAULT, 0), because=c.ONE_REG_ID)
+        return Outcome(state, (-k.EFAULT, 0), because=c.ONE_REG_ID)
     if v.origin in (FRESH, HOST) and v.since == UNTOUCHED:
-        clause = c.GUEST_SSP_REGISTER if msr == c.INTERNAL_GUEST_SSP else c.ONE_REG_IS_HOST_ACCESS
-    also = (c.GUEST_SSP_REGISTER,) if msr == c.INTERNAL_GUEST_SSP else (c.ONE_REG_IS_HOST_ACCESS,)
+        clause = c.GUEST_SSP_REGISTER if msr == k.INTERNAL_GUEST_SSP else c.ONE_REG_IS_HOST_ACCESS
+    also = (c.GUEST_SSP_REGISTER,) if msr == k.INTERNAL_GUEST_SSP else (c.ONE_REG_IS_HOST_ACCESS,)
     return Outcome(state, (0, value), because=clause, also=also)
 
 
 def get_reg_list(state: State, op: GetRegList, env: Answers) -> Outcome:
     """KVM_GET_REG_LIST: (result, count, ids); a bad user pointer leaves count and ids open."""
     if env.copy_from_user or env.copy_to_user:
-        return Outcome(state, (-c.EFAULT, 0, ()), because=c.REG_LIST)
-    ids = (c.ONE_REG_GUEST_SSP,) if _vcpu(state, op.vcpu).shstk else ()
+        return Outcome(state, (-k.EFAULT, 0, ()), because=c.REG_LIST)
+    ids = (k.ONE_REG_GUEST_SSP,) if _vcpu(state, op.vcpu).shstk else ()
     if op.n < len(ids):
-        return Outcome(state, (-c.E2BIG, len(ids), ()), because=c.REG_LIST)
+        return Outcome(state, (-k.E2BIG, len(ids), ()), because=c.REG_LIST)
     return Outcome(state, (0, len(ids), ids), because=c.REG_LIST)
 
 
@@ -1600,11 +1602,11 @@ def set_sregs(state: State, op: SetSregs) -> Outcomes:
     """KVM_SET_SREGS. 0, or -EINVAL with nothing changed."""
     v = _vcpu(state, op.vcpu)
     if op.cet and not (v.shstk or v.ibt):
-        return Outcome(state, -c.EINVAL, because=c.CR4_CET_RESERVED, effect=c.CR4_CET_RESERVED)
+        return Outcome(state, -k.EINVAL, because=c.CR4_CET_RESERVED, effect=c.CR4_CET_RESERVED)
     new = replace(v, wp=op.wp, cet=op.cet, since=TOGGLED if op.cet != v.cet else v.since)
     stored = Outcome(_with(state, op.vcpu, new), 0, because=c.SREGS_PAIR)
     if op.cet and not op.wp:
-        return (Outcome(state, -c.EINVAL, because=c.SREGS_PAIR), stored)
+        return (Outcome(state, -k.EINVAL, because=c.SREGS_PAIR), stored)
     return replace(stored, because=c.CR4_CET_RESERVED)
 
 
@@ -1647,17 +1649,17 @@ def xsave(state: State, op: GetXsave | SetXsave) -> Outcomes:
     taken = Outcome(state, 0, because=c.XSAVE_IMAGE_IS_USERS)
     if op.component not in COMPONENTS:
         return taken
-    return (replace(taken, result=-c.EINVAL), taken)
+    return (replace(taken, result=-k.EINVAL), taken)
 
 
 def emulate(state: State, op: Emulate) -> Outcomes:
     """The emulator refuses what active CET affects, and does the rest."""
     v = _vcpu(state, op.vcpu)
-    done = Outcome(state, c.EMULATED, because=c.EMULATOR_REFUSES)
-    refused = Outcome(state, c.UNHANDLEABLE, because=c.EMULATOR_REFUSES)
+    done = Outcome(state, k.EMULATED, because=c.EMULATOR_REFUSES)
+    refused = Outcome(state, k.UNHANDLEABLE, because=c.EMULATOR_REFUSES)
     here, there = (v.regs[U], v.regs[S]) if op.user else (v.regs[S], v.regs[U])
-    shstk, ibt = v.cet and here >> c.SH_STK_EN & 1, v.cet and here >> c.ENDBR_EN & 1
-    elsewhere = v.cet and (there >> c.SH_STK_EN | there >> c.ENDBR_EN) & 1
+    shstk, ibt = v.cet and here >> k.SH_STK_EN & 1, v.cet and here >> k.ENDBR_EN & 1
+    elsewhere = v.cet and (there >> k.SH_STK_EN | there >> k.ENDBR_EN) & 1
     match op.instruction:
         case "ret":
             return refused if shstk else done
@@ -1671,7 +1673,7 @@ def emulate(state: State, op: Emulate) -> Outcomes:
             return (done, refused) if elsewhere else done
         case "far_jmp":
             if shstk and v.regs[SSP] >> 32:
-                done = Outcome(state, c.EMULATED_GP, because=c.EMULATOR_REFUSES)
+                done = Outcome(state, k.EMULATED_GP, because=c.EMULATOR_REFUSES)
             return (done, refused) if ibt else done
         case _:
             return done
@@ -1715,16 +1717,16 @@ def _entry_refusal(state: State, v: Vcpu, area: Area, base_aligned: bool) -> tup
     """How and why an entry to L2 fails; None if it does not."""
     if state.host.vendor == "amd":
         bad = control_refusal(area.s_cet, v.shstk, v.ibt, base_aligned) or (area.cet and not area.wp)
-        return (c.VMEXIT_INVALID, c.VMRUN_CHECKS) if bad else None
+        return (k.VMEXIT_INVALID, c.VMRUN_CHECKS) if bad else None
     width = state.host.width
     if area.host_cet and not area.host_wp:
-        return c.VMFAIL_HOST_STATE, c.NESTED_CR_PAIR
+        return k.VMFAIL_HOST_STATE, c.NESTED_CR_PAIR
     if area.load_host and not _host_area_valid(v, area, width, base_aligned):
-        return c.VMFAIL_HOST_STATE, c.NESTED_HOST_AREA
+        return k.VMFAIL_HOST_STATE, c.NESTED_HOST_AREA
     if area.cet and not area.wp:
-        return c.INVALID_GUEST_STATE, c.NESTED_CR_PAIR
+        return k.INVALID_GUEST_STATE, c.NESTED_CR_PAIR
     if area.load and not _guest_area_valid(v, area, width, base_aligned):
-        return c.INVALID_GUEST_STATE, c.NESTED_GUEST_AREA
+        return k.INVALID_GUEST_STATE, c.NESTED_GUEST_AREA
     return None
 
 
@@ -1747,7 +1749,7 @@ def _guest_area_valid(v: Vcpu, area: Area, width: int, base_aligned: bool) -> bo
     )
 
 
-def nested_enter(state: State, op: NestedEnter | SetNestedState, profile: c.Profile) -> Outcome:
+def nested_enter(state: State, op: NestedEnter | SetNestedState, profile: Profile) -> Outcome:
     """L1 enters L2, or userspace restores a vCPU that is in it.
 
     Returns one of `ENTERED`, `VMFAIL_HOST_STATE`, `INVALID_GUEST_STATE`, `VMEXIT_INVALID`.
@@ -1777,7 +1779,7 @@ def nested_enter(state: State, op: NestedEnter | SetNestedState, profile: c.Prof
         written, regs=regs, wp=wp, cet=cet, l2=l2, refused=False, origin=VMRUN if amd else NESTED, since=UNTOUCHED
     )
     because = c.VMRUN_SWITCHES if amd else _accepted(area)
-    return Outcome(_with(state, op.vcpu, new), c.ENTERED, because=because, also=_ENTRY[amd])
+    return Outcome(_with(state, op.vcpu, new), k.ENTERED, because=because, also=_ENTRY[amd])
 
 
 def _accepted(area: Area) -> Clause:
@@ -1824,7 +1826,7 @@ def vmread(state: State, op: Vmread) -> Outcomes:
     """L1 reads a CET field of vmcs12: fails without the hardware, works with hardware and feature."""
     v = _vcpu(state, op.vcpu)
     failed = Outcome(state, (1, 0), because=c.VMCS12_FIELDS_ABSENT)
-    place = (c.GUEST_S_CET, c.GUEST_SSP, c.GUEST_INTR_SSP_TABLE).index(op.field)
+    place = (k.GUEST_S_CET, k.GUEST_SSP, k.GUEST_INTR_SSP_TABLE).index(op.field)
     value = Outcome(state, (0, v.area[place]), because=c.VMCS12_FIELDS_ABSENT)
     host = state.host
     if not (host.load_cet_entry and host.load_cet_exit) or not (host.shstk or host.ibt):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from conformance.model import cet as m
 from conformance.model.step import Fault, Step
-from conformance.specs import cet as c
+from conformance.specs.cet import constants as k
 from conformance.strategies.domain import BOOLEAN, Domain, Race, Scope, Shape
 
 
@@ -74,16 +74,16 @@ CONTROL_EDGES = (
 XSS_EDGES = (0x800, 0x1000, 0x1801, 1 << 8, (1 << 64) - 1)
 
 MSR: Domain[int] = Domain(
-    (c.PL0_SSP, c.PL1_SSP, c.XSS, c.U_CET, c.S_CET, c.PL2_SSP, c.PL3_SSP, c.INT_SSP_TAB),
-    (c.INTERNAL_GUEST_SSP, 0x6A9),
+    (k.PL0_SSP, k.PL1_SSP, k.XSS, k.U_CET, k.S_CET, k.PL2_SSP, k.PL3_SSP, k.INT_SSP_TAB),
+    (k.INTERNAL_GUEST_SSP, 0x6A9),
     usual=0.95,
 )
 VALUE: Domain[int] = Domain(
-    (tag(0, c.PL0_SSP), 0, tag(1, c.PL0_SSP), tag(0, c.PL1_SSP), 1, 0x1800, 5),
+    (tag(0, k.PL0_SSP), 0, tag(1, k.PL0_SSP), tag(0, k.PL1_SSP), 1, 0x1800, 5),
     POINTER_EDGES + CONTROL_EDGES + XSS_EDGES,
     (0, (1 << 64) - 1),
 )
-POINTER: Domain[int] = Domain((tag(0, c.PL0_SSP), 0, tag(1, c.PL1_SSP)), POINTER_EDGES)
+POINTER: Domain[int] = Domain((tag(0, k.PL0_SSP), 0, tag(1, k.PL1_SSP)), POINTER_EDGES)
 SSP: Domain[int] = Domain((tag(0, 0xF), 0, tag(1, 0xF), 1 << 32, 0x1000))
 SAVED_SSP: Domain[int | None] = Domain((None,), (tag(0, 0xA), 0, 1, 2, 4, 0xAAAA_AAAA_AAAA_AAA8, 0xFFFF_8000_0000_0000))
 VCPU: Domain[int] = Domain((0, 1), usual=1.0)
@@ -91,82 +91,82 @@ CPU: Domain[int] = Domain((0, 1), usual=1.0)
 
 WORDS: Domain[tuple[int, ...]] = Domain(
     (
-        (tag(0, c.PL0_SSP, 1), tag(0, c.PL1_SSP, 1), tag(0, c.PL2_SSP, 1)),
+        (tag(0, k.PL0_SSP, 1), tag(0, k.PL1_SSP, 1), tag(0, k.PL2_SSP, 1)),
         (),
-        (1, tag(0, c.PL3_SSP, 1)),
-        (tag(1, c.PL0_SSP, 1), 0, tag(1, c.PL2_SSP, 1)),
-        (0, tag(1, c.PL3_SSP, 1)),
+        (1, tag(0, k.PL3_SSP, 1)),
+        (tag(1, k.PL0_SSP, 1), 0, tag(1, k.PL2_SSP, 1)),
+        (0, tag(1, k.PL3_SSP, 1)),
     )
 )
 """Component 12 has three words, component 11 two; no words stand for the initial state."""
 
 ENTRIES: Domain[tuple[tuple[int, int], ...]] = Domain(
     (
-        ((c.PL0_SSP, tag(0, c.PL0_SSP, 2)),),
-        ((c.PL1_SSP, tag(0, c.PL1_SSP, 2)),),
-        ((c.S_CET, 1),),
-        ((c.U_CET, 1), (c.PL3_SSP, tag(0, c.PL3_SSP, 2))),
-        ((c.INT_SSP_TAB, tag(0, c.INT_SSP_TAB, 2) | 1),),
-        ((c.XSS, 0x1800),),
-        ((c.PL0_SSP, 0),),
-        ((c.PL2_SSP, tag(1, c.PL2_SSP, 2)),),
+        ((k.PL0_SSP, tag(0, k.PL0_SSP, 2)),),
+        ((k.PL1_SSP, tag(0, k.PL1_SSP, 2)),),
+        ((k.S_CET, 1),),
+        ((k.U_CET, 1), (k.PL3_SSP, tag(0, k.PL3_SSP, 2))),
+        ((k.INT_SSP_TAB, tag(0, k.INT_SSP_TAB, 2) | 1),),
+        ((k.XSS, 0x1800),),
+        ((k.PL0_SSP, 0),),
+        ((k.PL2_SSP, tag(1, k.PL2_SSP, 2)),),
     ),
     (
-        ((c.PL0_SSP, tag(0, c.PL0_SSP, 3)), (c.PL1_SSP, 1), (c.PL2_SSP, tag(0, c.PL2_SSP, 3))),
-        ((c.S_CET, 1), (c.PL1_SSP, tag(0, c.PL1_SSP, 3))),
-        ((c.S_CET, 0x40), (c.PL0_SSP, 8)),
-        ((c.PL0_SSP, 8), (c.PL0_SSP, 16)),
-        ((c.S_CET, 0), (c.PL1_SSP, 8), (c.INT_SSP_TAB, 1 << 62), (c.PL2_SSP, 8)),
-        ((c.XSS, 0), (c.U_CET, 0), (c.S_CET, 0)),
-        ((0x6A9, 0), (c.PL0_SSP, 8)),
-        ((c.XSS, 1 << 8),),
+        ((k.PL0_SSP, tag(0, k.PL0_SSP, 3)), (k.PL1_SSP, 1), (k.PL2_SSP, tag(0, k.PL2_SSP, 3))),
+        ((k.S_CET, 1), (k.PL1_SSP, tag(0, k.PL1_SSP, 3))),
+        ((k.S_CET, 0x40), (k.PL0_SSP, 8)),
+        ((k.PL0_SSP, 8), (k.PL0_SSP, 16)),
+        ((k.S_CET, 0), (k.PL1_SSP, 8), (k.INT_SSP_TAB, 1 << 62), (k.PL2_SSP, 8)),
+        ((k.XSS, 0), (k.U_CET, 0), (k.S_CET, 0)),
+        ((0x6A9, 0), (k.PL0_SSP, 8)),
+        ((k.XSS, 1 << 8),),
         (),
-        *((((msr, value),)) for msr in c.CONTROL_MSRS for value in CONTROL_EDGES),
-        *((((msr, value),)) for msr in (c.PL0_SSP, c.PL3_SSP, c.INT_SSP_TAB) for value in POINTER_EDGES),
-        ((c.PL0_SSP, 0),) * 255,
-        ((c.PL0_SSP, 8),) * 256,
+        *((((msr, value),)) for msr in k.CONTROL_MSRS for value in CONTROL_EDGES),
+        *((((msr, value),)) for msr in (k.PL0_SSP, k.PL3_SSP, k.INT_SSP_TAB) for value in POINTER_EDGES),
+        ((k.PL0_SSP, 0),) * 255,
+        ((k.PL0_SSP, 8),) * 256,
     ),
 )
 INDICES: Domain[tuple[int, ...]] = Domain(
     (
-        (c.PL0_SSP,),
-        (c.PL1_SSP,),
-        (c.S_CET,),
-        (c.U_CET, c.PL3_SSP),
-        (c.INT_SSP_TAB,),
-        (c.XSS,),
-        c.MSRS,
-        (c.PL2_SSP,),
+        (k.PL0_SSP,),
+        (k.PL1_SSP,),
+        (k.S_CET,),
+        (k.U_CET, k.PL3_SSP),
+        (k.INT_SSP_TAB,),
+        (k.XSS,),
+        k.MSRS,
+        (k.PL2_SSP,),
     ),
     (
-        (c.S_CET, c.PL1_SSP),
-        (c.S_CET, c.PL1_SSP, c.XSS),
-        (c.PL0_SSP, 0x6A9, c.PL1_SSP),
+        (k.S_CET, k.PL1_SSP),
+        (k.S_CET, k.PL1_SSP, k.XSS),
+        (k.PL0_SSP, 0x6A9, k.PL1_SSP),
         (0x6A9,),
         (),
-        c.MSRS[::-1],
-        (c.S_CET,) * 255,
-        (c.S_CET,) * 256,
+        k.MSRS[::-1],
+        (k.S_CET,) * 255,
+        (k.S_CET,) * 256,
     ),
 )
 
 BAD_REGS = (
-    c.ONE_REG_GUEST_SSP | 1,
-    c.ONE_REG_GUEST_SSP ^ 0x60 << 56,
-    c.ONE_REG_GUEST_SSP | 1 << 40,
-    c.ONE_REG_GUEST_SSP | 1 << 48,
-    c.ONE_REG_GUEST_SSP ^ 1 << 52,
-    (c.ONE_REG_MSR | c.PL0_SSP) ^ 1 << 52,
-    (c.ONE_REG_MSR | c.PL0_SSP) ^ 3 << 32,
-    (c.ONE_REG_MSR | c.PL0_SSP) ^ 2 << 32,
-    (c.ONE_REG_MSR | c.PL0_SSP) | 1 << 47,
-    (c.ONE_REG_MSR | c.PL0_SSP) | 1 << 51,
-    (c.ONE_REG_MSR | c.PL0_SSP) ^ 1 << 63,
-    c.ONE_REG_MSR | 0x6A9,
+    k.ONE_REG_GUEST_SSP | 1,
+    k.ONE_REG_GUEST_SSP ^ 0x60 << 56,
+    k.ONE_REG_GUEST_SSP | 1 << 40,
+    k.ONE_REG_GUEST_SSP | 1 << 48,
+    k.ONE_REG_GUEST_SSP ^ 1 << 52,
+    (k.ONE_REG_MSR | k.PL0_SSP) ^ 1 << 52,
+    (k.ONE_REG_MSR | k.PL0_SSP) ^ 3 << 32,
+    (k.ONE_REG_MSR | k.PL0_SSP) ^ 2 << 32,
+    (k.ONE_REG_MSR | k.PL0_SSP) | 1 << 47,
+    (k.ONE_REG_MSR | k.PL0_SSP) | 1 << 51,
+    (k.ONE_REG_MSR | k.PL0_SSP) ^ 1 << 63,
+    k.ONE_REG_MSR | 0x6A9,
 )
 REG: Domain[int] = Domain(
-    (c.ONE_REG_GUEST_SSP, c.ONE_REG_MSR | c.PL0_SSP, c.ONE_REG_MSR | c.S_CET, c.ONE_REG_MSR | c.U_CET),
-    (*(c.ONE_REG_MSR | msr for msr in c.MSRS), *BAD_REGS),
+    (k.ONE_REG_GUEST_SSP, k.ONE_REG_MSR | k.PL0_SSP, k.ONE_REG_MSR | k.S_CET, k.ONE_REG_MSR | k.U_CET),
+    (*(k.ONE_REG_MSR | msr for msr in k.MSRS), *BAD_REGS),
     usual=0.6,
 )
 
@@ -176,7 +176,7 @@ CPUIDS = tuple(
 )
 CPUID: Domain[m.Cpuid] = Domain(CPUIDS[:4], (*CPUIDS[4:], m.Cpuid(xss=0x800), m.Cpuid(xss=0)))
 DENIED: Domain[tuple[int, ...]] = Domain(
-    ((), (c.PL0_SSP,), (c.S_CET, c.PL3_SSP)), ((c.U_CET, c.PL1_SSP), (c.INT_SSP_TAB, c.PL2_SSP), (c.XSS,))
+    ((), (k.PL0_SSP,), (k.S_CET, k.PL3_SSP)), ((k.U_CET, k.PL1_SSP), (k.INT_SSP_TAB, k.PL2_SSP), (k.XSS,))
 )
 
 
@@ -188,8 +188,8 @@ def areas() -> tuple[m.Area, ...]:
     listed = [replace(plain, load=load, load_host=load_host) for load, load_host in product((True, False), repeat=2)]
     listed += [replace(plain, cet=cet, wp=wp) for cet, wp in product((True, False), repeat=2)]
     listed += [replace(plain, host_cet=cet, host_wp=wp) for cet, wp in product((True, False), repeat=2)]
-    listed += [replace(plain, intercepts=(msr,)) for msr in (c.PL0_SSP, c.PL3_SSP, c.U_CET, c.S_CET)]
-    listed += [replace(plain, intercepts=(c.PL1_SSP, c.PL2_SSP))]
+    listed += [replace(plain, intercepts=(msr,)) for msr in (k.PL0_SSP, k.PL3_SSP, k.U_CET, k.S_CET)]
+    listed += [replace(plain, intercepts=(k.PL1_SSP, k.PL2_SSP))]
     bare = replace(plain, load=False, load_host=False)
     listed += [replace(bare, cet=True, wp=False), replace(bare, host_cet=True, host_wp=False)]
     listed += [replace(bare, s_cet=0x40), replace(bare, ssp=1), replace(bare, table=1 << 62)]
@@ -271,8 +271,8 @@ HOST: Domain[m.Host] = Domain((INTEL, m.Host(s_cet=1), AMD), HOSTS)
 
 _PREEMPTIONS = (m.Window, m.HostTask, m.KernelFpu)
 _OTHERS = (m.Window, m.Window, *_PREEMPTIONS, m.Wrmsr, m.Rdmsr, m.Run, m.Leave, m.GetMsrs, m.SetMsrs, m.Xrstors)
-_FAULT_IN = (("copy_from_user", (-c.EFAULT,)),)
-_FAULT_OUT = (("copy_from_user", (-c.EFAULT,)), ("copy_to_user", (-c.EFAULT,)))
+_FAULT_IN = (("copy_from_user", (-k.EFAULT,)),)
+_FAULT_OUT = (("copy_from_user", (-k.EFAULT,)), ("copy_to_user", (-k.EFAULT,)))
 
 
 _BESIDE = (m.Wrmsr, m.Rdmsr, m.Run, m.Leave, m.SetMsrs, m.GetMsrs, m.Exit)
@@ -286,8 +286,8 @@ SHAPES: dict[type, Shape] = {
         {"vcpu": VCPU, "msr": MSR, "value": VALUE, "emulated": BOOLEAN}, 5, interrupts=_OTHERS, beside=_BESIDE, points=8
     ),
     m.Rdmsr: Shape({"vcpu": VCPU, "msr": MSR, "emulated": BOOLEAN}, 5, interrupts=_OTHERS, beside=_BESIDE, points=6),
-    m.Xrstors: Shape({"vcpu": VCPU, "component": Domain((c.CET_S, c.CET_U)), "words": WORDS}, 2),
-    m.Xsaves: Shape({"vcpu": VCPU, "component": Domain((c.CET_S, c.CET_U))}, 1),
+    m.Xrstors: Shape({"vcpu": VCPU, "component": Domain((k.CET_S, k.CET_U)), "words": WORDS}, 2),
+    m.Xsaves: Shape({"vcpu": VCPU, "component": Domain((k.CET_S, k.CET_U))}, 1),
     m.WriteSsp: Shape({"vcpu": VCPU, "value": SSP}, 1),
     m.ReadSsp: Shape({"vcpu": VCPU}, 1),
     m.CpuidSize: Shape({"vcpu": VCPU}, 0.5),
@@ -319,18 +319,18 @@ SHAPES: dict[type, Shape] = {
     m.Reset: Shape({"vcpu": VCPU, "cpu": CPU}, 0.5, interrupts=_PREEMPTIONS, points=10),
     m.GetMpState: Shape({"vcpu": VCPU, "init": Domain((True, False)), "cpu": CPU}, 0.5, interrupts=_PREEMPTIONS),
     m.GetXsave: Shape({"vcpu": VCPU, "cpu": CPU}, 0.2),
-    m.SetXsave: Shape({"vcpu": VCPU, "component": Domain((c.CET_S, c.CET_U, 2)), "words": WORDS, "cpu": CPU}, 0.3),
+    m.SetXsave: Shape({"vcpu": VCPU, "component": Domain((k.CET_S, k.CET_U, 2)), "words": WORDS, "cpu": CPU}, 0.3),
     m.Emulate: Shape({"vcpu": VCPU, "instruction": Domain(m.EMULATED), "user": BOOLEAN}, 1),
     m.Smi: Shape({"vcpu": VCPU}, 0.4, interrupts=_PREEMPTIONS, points=4),
     m.Rsm: Shape({"vcpu": VCPU, "ssp": SAVED_SSP}, 0.8),
     m.NestedEnter: Shape({"vcpu": VCPU, "area": AREA}, 1, interrupts=_PREEMPTIONS, points=12),
     m.NestedExit: Shape({"vcpu": VCPU}, 0.7, interrupts=_PREEMPTIONS, points=12),
     m.SetNestedState: Shape({"vcpu": VCPU, "area": AREA, "cpu": CPU}, 0.4),
-    m.Vmread: Shape({"vcpu": VCPU, "field": Domain((c.GUEST_S_CET, c.GUEST_SSP, c.GUEST_INTR_SSP_TABLE))}, 0.3),
+    m.Vmread: Shape({"vcpu": VCPU, "field": Domain((k.GUEST_S_CET, k.GUEST_SSP, k.GUEST_INTR_SSP_TABLE))}, 0.3),
     m.Migrate: Shape({"vcpu": VCPU, "order": Domain((0, 1, 2)), "cpu": CPU}, 0.5),
     m.SetCpuid: Shape({"vcpu": VCPU, "cpuid": CPUID, "cpu": CPU}, 0.5, interrupts=_PREEMPTIONS, points=4),
     m.SetFilter: Shape({"vcpu": VCPU, "denied": DENIED}, 0.3),
-    m.Create: Shape({"vcpu": VCPU, "cpuid": CPUID}, 0.7, (("alloc_guest_fpstate", (-c.ENOMEM,)),)),
+    m.Create: Shape({"vcpu": VCPU, "cpuid": CPUID}, 0.7, (("alloc_guest_fpstate", (-k.ENOMEM,)),)),
     m.Destroy: Shape({"vcpu": VCPU}, 0.2),
     m.VendorInit: Shape({"host": HOST}, 1),
     m.SupportedXss: Shape({}, 0.1),
@@ -358,19 +358,19 @@ def suggest(state: m.State, random: Random) -> Step | None:
 
 def _suggest_idle(slot: int, cpu: int, random: Random) -> Step:
     during = _preempted(slot, cpu, random, 10)
-    msr = random.choice(c.POINTER_MSRS)
+    msr = random.choice(k.POINTER_MSRS)
     chance = random.random()
     if chance < 0.5:
         return Step(m.Run(slot, cpu), during=during)
     if chance < 0.7:
         value = 0 if random.random() < 0.25 else tag(slot, msr, random.randrange(1, 4))
         return Step(m.SetMsrs(slot, ((msr, value),), cpu), during=during)
-    indices = (msr,) if chance < 0.85 else c.MSRS
+    indices = (msr,) if chance < 0.85 else k.MSRS
     return Step(m.GetMsrs(slot, indices, cpu), during=during)
 
 
 def _suggest_live(v: m.Vcpu, slot: int, cpu: int, random: Random) -> Step:
-    msr = random.choice((*c.POINTER_MSRS, c.S_CET, c.U_CET, c.INT_SSP_TAB))
+    msr = random.choice((*k.POINTER_MSRS, k.S_CET, k.U_CET, k.INT_SSP_TAB))
     emulated = random.random() < 0.3
     chance = random.random()
     if chance < 0.1:
@@ -379,14 +379,14 @@ def _suggest_live(v: m.Vcpu, slot: int, cpu: int, random: Random) -> Step:
         return Step(m.Preempt(slot, cpu))
     if chance < 0.5:
         value = tag(slot, msr, random.randrange(1, 4))
-        if msr in c.CONTROL_MSRS:
+        if msr in k.CONTROL_MSRS:
             value = random.choice((1, 3, 5, 0x4001))
         return Step(m.Wrmsr(slot, msr, 0 if random.random() < 0.2 else value, emulated))
     if chance < 0.6 and v.xss:
         if not v.regs[m.XSS]:
-            return Step(m.Wrmsr(slot, c.XSS, v.xss))
-        words = tuple(tag(slot, pointer, random.randrange(4, 7)) for pointer in c.POINTER_MSRS[:3])
-        return Step(m.Xrstors(slot, c.CET_S, words if random.random() < 0.8 else ()))
+            return Step(m.Wrmsr(slot, k.XSS, v.xss))
+        words = tuple(tag(slot, pointer, random.randrange(4, 7)) for pointer in k.POINTER_MSRS[:3])
+        return Step(m.Xrstors(slot, k.CET_S, words if random.random() < 0.8 else ()))
     if chance < 0.65:
         return Step(m.WriteSsp(slot, tag(slot, 0xF, random.randrange(1, 4)))) if v.shstk else Step(m.Exit(slot))
     if chance < 0.7 and v.shstk:
@@ -403,33 +403,33 @@ def _preempted(slot: int, cpu: int, random: Random, points: int) -> tuple[tuple[
 
 # -- small worlds
 
-A0, A1, A2 = tag(0, c.PL0_SSP), tag(0, c.PL1_SSP), tag(0, c.PL2_SSP)
-B0, B1 = tag(1, c.PL0_SSP), tag(1, c.PL1_SSP)
+A0, A1, A2 = tag(0, k.PL0_SSP), tag(0, k.PL1_SSP), tag(0, k.PL2_SSP)
+B0, B1 = tag(1, k.PL0_SSP), tag(1, k.PL1_SSP)
 
 
 def _windows(op: object, points: range, slot: int = 0) -> tuple[Step, ...]:
     """The operation by itself, and with a preemption of its own vCPU at each of these points."""
-    return (Step(op), *(Step(op, during=((k, Step(m.Window(slot))),)) for k in points))
+    return (Step(op), *(Step(op, during=((point, Step(m.Window(slot))),)) for point in points))
 
 
 def _core() -> tuple[Step, ...]:
     """One vCPU with two pointers: every path by which they are written, read, saved and lost."""
     return (
-        Step(m.Rdmsr(0, c.PL0_SSP)),
-        Step(m.Rdmsr(0, c.PL0_SSP, emulated=True)),
-        Step(m.Rdmsr(0, c.PL1_SSP)),
-        Step(m.GetMsrs(0, (c.PL0_SSP,))),
-        Step(m.GetMsrs(0, (c.PL1_SSP,))),
+        Step(m.Rdmsr(0, k.PL0_SSP)),
+        Step(m.Rdmsr(0, k.PL0_SSP, emulated=True)),
+        Step(m.Rdmsr(0, k.PL1_SSP)),
+        Step(m.GetMsrs(0, (k.PL0_SSP,))),
+        Step(m.GetMsrs(0, (k.PL1_SSP,))),
         Step(m.Run(0)),
-        Step(m.Wrmsr(0, c.PL0_SSP, A0)),
-        Step(m.Wrmsr(0, c.PL0_SSP, 0)),
-        Step(m.Wrmsr(0, c.PL0_SSP, 0, emulated=True)),
+        Step(m.Wrmsr(0, k.PL0_SSP, A0)),
+        Step(m.Wrmsr(0, k.PL0_SSP, 0)),
+        Step(m.Wrmsr(0, k.PL0_SSP, 0, emulated=True)),
         Step(m.Leave(0)),
         Step(m.Init(0)),
-        Step(m.SetMsrs(0, ((c.PL1_SSP, A1),))),
-        Step(m.SetMsrs(0, ((c.PL0_SSP, A0),))),
-        Step(m.Wrmsr(0, c.XSS, 0x1000)),
-        Step(m.Xrstors(0, c.CET_S, (A0, A1, A2))),
+        Step(m.SetMsrs(0, ((k.PL1_SSP, A1),))),
+        Step(m.SetMsrs(0, ((k.PL0_SSP, A0),))),
+        Step(m.Wrmsr(0, k.XSS, 0x1000)),
+        Step(m.Xrstors(0, k.CET_S, (A0, A1, A2))),
         Step(m.Preempt(0)),
         Step(m.Preempt(0, 1)),
         Step(m.HostTask(0)),
@@ -441,14 +441,14 @@ def _core() -> tuple[Step, ...]:
 def _torn() -> tuple[Step, ...]:
     """One vCPU with one pointer and a preemption at every point of every ioctl and intercepted write."""
     return (
-        Step(m.Rdmsr(0, c.PL0_SSP)),
-        Step(m.GetMsrs(0, (c.PL1_SSP,))),
-        *_windows(m.GetMsrs(0, (c.PL0_SSP,)), range(9)),
+        Step(m.Rdmsr(0, k.PL0_SSP)),
+        Step(m.GetMsrs(0, (k.PL1_SSP,))),
+        *_windows(m.GetMsrs(0, (k.PL0_SSP,)), range(9)),
         *_windows(m.Run(0), range(6)),
         *_windows(m.Leave(0), range(16)),
-        Step(m.Wrmsr(0, c.PL0_SSP, A0)),
-        *_windows(m.Wrmsr(0, c.PL0_SSP, A0, emulated=True), range(8)),
-        *_windows(m.SetMsrs(0, ((c.PL1_SSP, A1),)), range(9)),
+        Step(m.Wrmsr(0, k.PL0_SSP, A0)),
+        *_windows(m.Wrmsr(0, k.PL0_SSP, A0, emulated=True), range(8)),
+        *_windows(m.SetMsrs(0, ((k.PL1_SSP, A1),)), range(9)),
     )
 
 
@@ -459,17 +459,17 @@ def _pair(windows: range) -> tuple[Step, ...]:
         steps += [
             Step(m.Run(slot)),
             *_windows(m.Leave(slot), windows, slot),
-            Step(m.Wrmsr(slot, c.PL1_SSP, value)),
-            Step(m.Rdmsr(slot, c.PL1_SSP)),
-            *_windows(m.GetMsrs(slot, c.POINTER_MSRS), windows, slot),
-            Step(m.Wrmsr(slot, c.PL2_SSP, tag(slot, c.PL2_SSP), emulated=True)),
+            Step(m.Wrmsr(slot, k.PL1_SSP, value)),
+            Step(m.Rdmsr(slot, k.PL1_SSP)),
+            *_windows(m.GetMsrs(slot, k.POINTER_MSRS), windows, slot),
+            Step(m.Wrmsr(slot, k.PL2_SSP, tag(slot, k.PL2_SSP), emulated=True)),
         ]
         if len(windows) > 1:
             steps += [
                 Step(m.HostTask(0)),
-                Step(m.Wrmsr(slot, c.XSS, 0x1000)),
-                Step(m.Xrstors(slot, c.CET_S, (0, value, 0))),
-                Step(m.SetMsrs(slot, ((c.PL1_SSP, value),))),
+                Step(m.Wrmsr(slot, k.XSS, 0x1000)),
+                Step(m.Xrstors(slot, k.CET_S, (0, value, 0))),
+                Step(m.SetMsrs(slot, ((k.PL1_SSP, value),))),
                 Step(m.Preempt(slot, 1)),
                 Step(m.Init(slot)),
             ]
@@ -481,12 +481,12 @@ BITS = (0, *(1 << bit for bit in range(64)))
 
 def _values(msr: int) -> tuple[int, ...]:
     """Each bit by itself, and the edges that matter for this register."""
-    if msr in c.CONTROL_MSRS:
+    if msr in k.CONTROL_MSRS:
         return (*BITS, *CONTROL_EDGES)
-    return (*BITS, *(XSS_EDGES if msr == c.XSS else POINTER_EDGES))
+    return (*BITS, *(XSS_EDGES if msr == k.XSS else POINTER_EDGES))
 
 
-TESTED = (c.U_CET, c.S_CET, c.PL0_SSP, c.PL3_SSP, c.INT_SSP_TAB, c.XSS)
+TESTED = (k.U_CET, k.S_CET, k.PL0_SSP, k.PL3_SSP, k.INT_SSP_TAB, k.XSS)
 """Registers whose values are tried without gaps; PL1_SSP and PL2_SSP get the edges."""
 PAIRS = tuple(1 << high | 1 << low for high in range(16) for low in range(high))
 """Pairs of the low bits of U_CET and S_CET."""
@@ -495,36 +495,36 @@ PAIRS = tuple(1 << high | 1 << low for high in range(16) for low in range(high))
 def _host_values() -> Iterator[Step]:
     """Edges first, then each bit."""
     for value in POINTER_EDGES:
-        yield Step(m.SetOneReg(0, c.ONE_REG_GUEST_SSP, value))
-    for msr in c.MSRS:
-        for value in CONTROL_EDGES if msr in c.CONTROL_MSRS else POINTER_EDGES:
+        yield Step(m.SetOneReg(0, k.ONE_REG_GUEST_SSP, value))
+    for msr in k.MSRS:
+        for value in CONTROL_EDGES if msr in k.CONTROL_MSRS else POINTER_EDGES:
             yield Step(m.SetMsrs(0, ((msr, value),)))
     for value in BITS:
-        yield Step(m.SetOneReg(0, c.ONE_REG_GUEST_SSP, value))
+        yield Step(m.SetOneReg(0, k.ONE_REG_GUEST_SSP, value))
     for msr in TESTED:
         for value in _values(msr):
             yield Step(m.SetMsrs(0, ((msr, value),)))
     for value in PAIRS:
-        yield Step(m.SetMsrs(0, ((c.S_CET, value),)))
-    for msr in (c.U_CET, c.PL0_SSP):
-        for value in CONTROL_EDGES if msr == c.U_CET else POINTER_EDGES:
-            yield Step(m.SetOneReg(0, c.ONE_REG_MSR | msr, value))
-    for msr in c.MSRS:
+        yield Step(m.SetMsrs(0, ((k.S_CET, value),)))
+    for msr in (k.U_CET, k.PL0_SSP):
+        for value in CONTROL_EDGES if msr == k.U_CET else POINTER_EDGES:
+            yield Step(m.SetOneReg(0, k.ONE_REG_MSR | msr, value))
+    for msr in k.MSRS:
         yield Step(m.GetMsrs(0, (msr,)))
 
 
 def _guest_values() -> Iterator[Step]:
     yield Step(m.Run(0))
-    for msr in (*c.MSRS, c.INTERNAL_GUEST_SSP):
+    for msr in (*k.MSRS, k.INTERNAL_GUEST_SSP):
         yield Step(m.Rdmsr(0, msr))
         yield Step(m.Rdmsr(0, msr, emulated=True))
-    for msr in (*c.MSRS, c.INTERNAL_GUEST_SSP):
+    for msr in (*k.MSRS, k.INTERNAL_GUEST_SSP):
         for value in _values(msr) if msr in TESTED else POINTER_EDGES:
             yield Step(m.Wrmsr(0, msr, value, emulated=True))
-        for value in CONTROL_EDGES if msr in c.CONTROL_MSRS else POINTER_EDGES:
+        for value in CONTROL_EDGES if msr in k.CONTROL_MSRS else POINTER_EDGES:
             yield Step(m.Wrmsr(0, msr, value))
     for value in PAIRS:
-        yield Step(m.Wrmsr(0, c.U_CET, value, emulated=True))
+        yield Step(m.Wrmsr(0, k.U_CET, value, emulated=True))
 
 
 def _nested() -> tuple[Step, ...]:
@@ -535,20 +535,20 @@ def _nested() -> tuple[Step, ...]:
 def _switches() -> tuple[Step, ...]:
     """Few areas, and all that may happen before, in and after L2."""
     return (
-        Step(m.Rdmsr(0, c.S_CET)),
-        Step(m.Rdmsr(0, c.INT_SSP_TAB)),
+        Step(m.Rdmsr(0, k.S_CET)),
+        Step(m.Rdmsr(0, k.INT_SSP_TAB)),
         Step(m.ReadSsp(0)),
-        Step(m.Rdmsr(0, c.PL3_SSP)),
+        Step(m.Rdmsr(0, k.PL3_SSP)),
         Step(m.Run(0)),
         Step(m.Leave(0)),
         *(Step(m.NestedEnter(0, area)) for area in AREAS[:4]),
         Step(m.SetSregs(0, True, False)),
         Step(m.SetNestedState(0, replace(AREAS[0], cet=False))),
         Step(m.NestedExit(0)),
-        Step(m.Wrmsr(0, c.S_CET, 3)),
-        Step(m.Wrmsr(0, c.INT_SSP_TAB, A1)),
-        Step(m.Wrmsr(0, c.PL3_SSP, A0)),
-        Step(m.SetMsrs(0, ((c.S_CET, 1),))),
+        Step(m.Wrmsr(0, k.S_CET, 3)),
+        Step(m.Wrmsr(0, k.INT_SSP_TAB, A1)),
+        Step(m.Wrmsr(0, k.PL3_SSP, A0)),
+        Step(m.SetMsrs(0, ((k.S_CET, 1),))),
     )
 
 
@@ -561,8 +561,8 @@ def _control() -> tuple[Step, ...]:
         *(Step(m.MovCr4(0, cet, owned)) for cet, owned in product((True, False), repeat=2)),
         *(Step(m.SetSregs(0, wp, cet)) for wp, cet in product((True, False), repeat=2)),
         Step(m.WriteSsp(0, A0)),
-        Step(m.Wrmsr(0, c.S_CET, 1)),
-        Step(m.Rdmsr(0, c.S_CET)),
+        Step(m.Wrmsr(0, k.S_CET, 1)),
+        Step(m.Rdmsr(0, k.S_CET)),
         Step(m.ReadSsp(0)),
         Step(m.Reset(0)),
     )
@@ -578,9 +578,9 @@ def _smm() -> tuple[Step, ...]:
         Step(m.ReadSsp(0)),
         Step(m.Smi(0)),
         *(Step(m.Rsm(0, ssp)) for ssp in (None, A1, 1, 2, 0xFFFF_8000_0000_0004, 0xAAAA_AAAA_AAAA_AAA8)),
-        Step(m.Rdmsr(0, c.INTERNAL_GUEST_SSP)),
-        Step(m.Wrmsr(0, c.S_CET, 1)),
-        Step(m.Rdmsr(0, c.S_CET)),
+        Step(m.Rdmsr(0, k.INTERNAL_GUEST_SSP)),
+        Step(m.Wrmsr(0, k.S_CET, 1)),
+        Step(m.Rdmsr(0, k.S_CET)),
     )
 
 
@@ -592,8 +592,8 @@ def _emulator() -> tuple[Step, ...]:
         Step(m.Run(0)),
         Step(m.WriteSsp(0, 1 << 32)),
         Step(m.WriteSsp(0, 0xFFFF_FFFC)),
-        *(Step(m.Wrmsr(0, c.S_CET, value)) for value in (1, 4, 5, 0)),
-        *(Step(m.Wrmsr(0, c.U_CET, value)) for value in (1, 4)),
+        *(Step(m.Wrmsr(0, k.S_CET, value)) for value in (1, 4, 5, 0)),
+        *(Step(m.Wrmsr(0, k.U_CET, value)) for value in (1, 4)),
     )
 
 
@@ -603,90 +603,90 @@ def _setting_up() -> tuple[Step, ...]:
         *map(Step, _VMREADS),
         Step(m.CpuidSize(0)),
         Step(m.Run(0)),
-        *(Step(m.Wrmsr(0, c.XSS, value)) for value in (0x1800, 0x800, 0x1000)),
-        *(Step(m.Rdmsr(0, msr)) for msr in c.MSRS),
+        *(Step(m.Wrmsr(0, k.XSS, value)) for value in (0x1800, 0x800, 0x1000)),
+        *(Step(m.Rdmsr(0, msr)) for msr in k.MSRS),
         Step(m.Leave(0)),
         *(Step(m.SetCpuid(0, cpuid)) for cpuid in CPUID.values),
         *(Step(m.SetFilter(0, denied)) for denied in DENIED.values),
         Step(m.Destroy(0)),
         Step(m.Create(0)),
-        Step(m.Create(0), (Fault("alloc_guest_fpstate", -c.ENOMEM),)),
+        Step(m.Create(0), (Fault("alloc_guest_fpstate", -k.ENOMEM),)),
     )
 
 
 def _filtered() -> tuple[Step, ...]:
     """What follows the filter, and what follows a CPUID, in every order."""
     return (
-        Step(m.SetFilter(0, (c.PL0_SSP, c.S_CET))),
+        Step(m.SetFilter(0, (k.PL0_SSP, k.S_CET))),
         Step(m.SetCpuid(0, SHSTK_ONLY)),
         Step(m.Reset(0)),
         Step(m.Run(0)),
-        Step(m.Rdmsr(0, c.PL0_SSP)),
+        Step(m.Rdmsr(0, k.PL0_SSP)),
     )
 
 
 def _bypass() -> tuple[Step, ...]:
     """XRSTORS, which no intercept sees."""
     return (
-        Step(m.Rdmsr(0, c.PL0_SSP)),
-        Step(m.Xsaves(0, c.CET_S)),
-        Step(m.GetMsrs(0, (c.PL0_SSP,))),
+        Step(m.Rdmsr(0, k.PL0_SSP)),
+        Step(m.Xsaves(0, k.CET_S)),
+        Step(m.GetMsrs(0, (k.PL0_SSP,))),
         Step(m.Run(0)),
-        Step(m.Wrmsr(0, c.XSS, 0x1000)),
-        Step(m.SetMsrs(0, ((c.XSS, 0x1000),))),
-        Step(m.Xrstors(0, c.CET_S, (A0, A1, A2))),
+        Step(m.Wrmsr(0, k.XSS, 0x1000)),
+        Step(m.SetMsrs(0, ((k.XSS, 0x1000),))),
+        Step(m.Xrstors(0, k.CET_S, (A0, A1, A2))),
         Step(m.Leave(0)),
         Step(m.Preempt(0, 1)),
-        Step(m.Rdmsr(0, c.PL0_SSP, emulated=True)),
+        Step(m.Rdmsr(0, k.PL0_SSP, emulated=True)),
     )
 
 
 FITTING = {
-    c.U_CET: 0xFFFF_FFFF_FFFF_C43F,
-    c.S_CET: 0xFFFF_FFFF_FFFE_C83F,
-    **{msr: 0xFFFF_FFFF_FFFF_FFFC ^ (msr & 0xF) << 16 for msr in c.POINTER_MSRS},
-    c.INT_SSP_TAB: 0xFFFF_FFFF_FFF7_FFFF,
-    c.XSS: 0x1800,
+    k.U_CET: 0xFFFF_FFFF_FFFF_C43F,
+    k.S_CET: 0xFFFF_FFFF_FFFE_C83F,
+    **{msr: 0xFFFF_FFFF_FFFF_FFFC ^ (msr & 0xF) << 16 for msr in k.POINTER_MSRS},
+    k.INT_SSP_TAB: 0xFFFF_FFFF_FFF7_FFFF,
+    k.XSS: 0x1800,
 }
 """A value for each MSR with as many bits as it may have, so that one which gets lost is missed; no two are alike."""
-PLAIN = {**{msr: tag(0, msr) for msr in c.MSRS}, c.U_CET: 1, c.S_CET: 1, c.XSS: 0x800}
+PLAIN = {**{msr: tag(0, msr) for msr in k.MSRS}, k.U_CET: 1, k.S_CET: 1, k.XSS: 0x800}
 """A value for each MSR that most vCPUs with the feature take."""
 
 
 def _registers_of_host() -> Iterator[Step]:
     """Each register set and read by userspace."""
-    yield from (Step(m.GetMsrs(0, (msr,))) for msr in c.MSRS)
-    yield Step(m.GetOneReg(0, c.ONE_REG_GUEST_SSP))
+    yield from (Step(m.GetMsrs(0, (msr,))) for msr in k.MSRS)
+    yield Step(m.GetOneReg(0, k.ONE_REG_GUEST_SSP))
     yield from (Step(m.SetMsrs(0, ((msr, value),))) for msr, value in FITTING.items())
-    yield Step(m.SetOneReg(0, c.ONE_REG_GUEST_SSP, tag(0, 0xF)))
+    yield Step(m.SetOneReg(0, k.ONE_REG_GUEST_SSP, tag(0, 0xF)))
 
 
 def _registers_of_guest() -> Iterator[Step]:
     """Each register written by the guest, then read, also across INIT and preemption."""
-    yield from (Step(m.Rdmsr(0, msr)) for msr in c.MSRS)
+    yield from (Step(m.Rdmsr(0, msr)) for msr in k.MSRS)
     yield Step(m.ReadSsp(0))
     yield Step(m.Run(0))
     yield from (Step(m.Wrmsr(0, msr, value)) for msr, value in FITTING.items())
-    yield from (Step(m.Wrmsr(0, msr, FITTING[msr], emulated=True)) for msr in (c.U_CET, c.S_CET, c.PL3_SSP))
+    yield from (Step(m.Wrmsr(0, msr, FITTING[msr], emulated=True)) for msr in (k.U_CET, k.S_CET, k.PL3_SSP))
     yield Step(m.WriteSsp(0, tag(0, 0xF)))
     yield from (Step(op) for op in (m.Init(0), m.Preempt(0, 1)))
 
 
 def _presence() -> Iterator[Step]:
     """Every register there may be, by every way to it: what a vCPU has, and what it makes of what it has not."""
-    for msr in (*c.MSRS, 0x6A9):
-        reg = c.ONE_REG_MSR | msr
+    for msr in (*k.MSRS, 0x6A9):
+        reg = k.ONE_REG_MSR | msr
         yield Step(m.GetMsrs(0, (msr,)))
         yield Step(m.GetOneReg(0, reg))
         for value in (0, PLAIN.get(msr, 8)):
             yield Step(m.SetMsrs(0, ((msr, value),)))
             yield Step(m.SetOneReg(0, reg, value))
-    yield Step(m.GetOneReg(0, c.ONE_REG_GUEST_SSP))
-    yield Step(m.SetOneReg(0, c.ONE_REG_GUEST_SSP, 0))
-    yield Step(m.SetOneReg(0, c.ONE_REG_GUEST_SSP, 0x1000))
+    yield Step(m.GetOneReg(0, k.ONE_REG_GUEST_SSP))
+    yield Step(m.SetOneReg(0, k.ONE_REG_GUEST_SSP, 0))
+    yield Step(m.SetOneReg(0, k.ONE_REG_GUEST_SSP, 0x1000))
     yield Step(m.SetSregs(0, True, True))
     yield Step(m.Run(0))
-    for msr, emulated in product((*c.MSRS, 0x6A9, c.INTERNAL_GUEST_SSP), (False, True)):
+    for msr, emulated in product((*k.MSRS, 0x6A9, k.INTERNAL_GUEST_SSP), (False, True)):
         yield Step(m.Rdmsr(0, msr, emulated))
         for value in (0, PLAIN.get(msr, 8)):
             yield Step(m.Wrmsr(0, msr, value, emulated))
@@ -707,31 +707,31 @@ def _zero(msr: int) -> tuple[Step, ...]:
 
 
 _ALL_READ = (
-    *(Step(m.Rdmsr(0, msr)) for msr in c.MSRS),
+    *(Step(m.Rdmsr(0, msr)) for msr in k.MSRS),
     Step(m.ReadSsp(0)),
-    Step(m.GetMsrs(0, c.MSRS)),
-    Step(m.GetOneReg(0, c.ONE_REG_GUEST_SSP)),
+    Step(m.GetMsrs(0, k.MSRS)),
+    Step(m.GetOneReg(0, k.ONE_REG_GUEST_SSP)),
 )
 
 
 def _kept(values: dict[int, int], *between: object) -> tuple[Step, ...]:
     """Every register set at once, and read after operations that should change few of them or none."""
-    sets = Step(m.SetMsrs(0, tuple(values.items()))), Step(m.SetOneReg(0, c.ONE_REG_GUEST_SSP, tag(0, 0xF)))
+    sets = Step(m.SetMsrs(0, tuple(values.items()))), Step(m.SetOneReg(0, k.ONE_REG_GUEST_SSP, tag(0, 0xF)))
     return (*_ALL_READ, Step(m.Run(0)), *sets, *map(Step, between))
 
 
 def _fitting(cpuid: m.Cpuid) -> dict[int, int]:
     """`FITTING` for a vCPU with these features."""
     bits = 3 * cpuid.shstk | ((1 << 64) - 4) * cpuid.ibt
-    absent = () if cpuid.shstk else (*c.POINTER_MSRS, c.INT_SSP_TAB)
+    absent = () if cpuid.shstk else (*k.POINTER_MSRS, k.INT_SSP_TAB)
     return {
-        msr: value & bits if msr in c.CONTROL_MSRS else value for msr, value in FITTING.items() if msr not in absent
+        msr: value & bits if msr in k.CONTROL_MSRS else value for msr, value in FITTING.items() if msr not in absent
     }
 
 
 _CARRIED = m.Area(s_cet=1, ssp=0x2000, table=0x3000, cet=False, load=False, load_host=False)
 _EXCHANGED = replace(_CARRIED, load=True, load_host=True, host_s_cet=2, host_ssp=0x4000, host_table=0x5000)
-_VMREADS = tuple(m.Vmread(0, field) for field in (c.GUEST_S_CET, c.GUEST_SSP, c.GUEST_INTR_SSP_TABLE))
+_VMREADS = tuple(m.Vmread(0, field) for field in (k.GUEST_S_CET, k.GUEST_SSP, k.GUEST_INTR_SSP_TABLE))
 KEPT: dict[str, tuple[object, ...]] = {
     "control": (
         *(m.MovCr0(0, wp) for wp in (True, False)),
@@ -749,7 +749,7 @@ KEPT: dict[str, tuple[object, ...]] = {
     "nested": (
         m.NestedEnter(0, _CARRIED),
         m.NestedEnter(0, _EXCHANGED),
-        m.NestedEnter(0, replace(_EXCHANGED, intercepts=(c.PL0_SSP, c.S_CET))),
+        m.NestedEnter(0, replace(_EXCHANGED, intercepts=(k.PL0_SSP, k.S_CET))),
         m.NestedExit(0),
         *_VMREADS,
     ),
@@ -762,11 +762,11 @@ KEPT: dict[str, tuple[object, ...]] = {
         m.KernelFpu(0),
     ),
     "userspace": (
-        m.SetFilter(0, (c.PL0_SSP,)),
+        m.SetFilter(0, (k.PL0_SSP,)),
         m.SetFilter(0),
         m.GetXsave(0),
-        m.SetXsave(0, c.CET_S, (8, 16, 24)),
-        m.SetXsave(0, c.CET_U, (1, 8)),
+        m.SetXsave(0, k.CET_S, (8, 16, 24)),
+        m.SetXsave(0, k.CET_U, (1, 8)),
         m.SetXsave(0, 2),
         m.GetMpState(0, False),
         m.GetRegList(0, 1),
@@ -784,13 +784,13 @@ def _sizes() -> tuple[Step, ...]:
     """XSS through all its values, and the sizes that CPUID gives for them."""
     return (
         Step(m.CpuidSize(0)),
-        Step(m.Rdmsr(0, c.XSS)),
+        Step(m.Rdmsr(0, k.XSS)),
         Step(m.Run(0)),
         Step(m.Leave(0)),
-        *(Step(m.Wrmsr(0, c.XSS, value)) for value in (0x1800, 0x1000, 0x800, 0)),
-        *(Step(m.SetMsrs(0, ((c.XSS, value),))) for value in (0x1000, 0)),
-        Step(m.Xsaves(0, c.CET_S)),
-        Step(m.Xsaves(0, c.CET_U)),
+        *(Step(m.Wrmsr(0, k.XSS, value)) for value in (0x1800, 0x1000, 0x800, 0)),
+        *(Step(m.SetMsrs(0, ((k.XSS, value),))) for value in (0x1000, 0)),
+        Step(m.Xsaves(0, k.CET_S)),
+        Step(m.Xsaves(0, k.CET_U)),
         *(Step(op) for op in (m.Init(0), m.Reset(0))),
     )
 
@@ -798,102 +798,102 @@ def _sizes() -> tuple[Step, ...]:
 def _stale() -> tuple[Step, ...]:
     """A read that fails right after one that succeeded."""
     return (
-        Step(m.SetMsrs(0, ((c.PL0_SSP, A0),))),
-        Step(m.GetOneReg(0, c.ONE_REG_MSR | c.PL0_SSP)),
-        Step(m.GetOneReg(0, c.ONE_REG_MSR | 0x6A9)),
-        Step(m.GetOneReg(0, c.ONE_REG_GUEST_SSP | 1)),
-        Step(m.GetMsrs(0, (c.PL0_SSP, 0x6A9))),
+        Step(m.SetMsrs(0, ((k.PL0_SSP, A0),))),
+        Step(m.GetOneReg(0, k.ONE_REG_MSR | k.PL0_SSP)),
+        Step(m.GetOneReg(0, k.ONE_REG_MSR | 0x6A9)),
+        Step(m.GetOneReg(0, k.ONE_REG_GUEST_SSP | 1)),
+        Step(m.GetMsrs(0, (k.PL0_SSP, 0x6A9))),
     )
 
 
 def _recreated() -> tuple[Step, ...]:
     """What a vCPU leaves behind for the next one in its slot."""
     return (
-        Step(m.GetMsrs(0, c.MSRS)),
+        Step(m.GetMsrs(0, k.MSRS)),
         Step(m.SetMsrs(0, tuple(FITTING.items()))),
-        Step(m.SetOneReg(0, c.ONE_REG_GUEST_SSP, tag(0, 0xF))),
-        Step(m.GetOneReg(0, c.ONE_REG_GUEST_SSP)),
+        Step(m.SetOneReg(0, k.ONE_REG_GUEST_SSP, tag(0, 0xF))),
+        Step(m.GetOneReg(0, k.ONE_REG_GUEST_SSP)),
         Step(m.Destroy(0)),
         Step(m.Create(0)),
     )
 
 
-def _struck(op: object, k: int) -> tuple[Step, ...]:
+def _struck(op: object, point: int) -> tuple[Step, ...]:
     """The operation, with its thread taken away at one point: and back, to the other physical CPU, or for a task."""
-    return tuple(Step(op, during=((k, Step(by)),)) for by in (m.Window(0), m.Window(0, 1), m.HostTask(0)))
+    return tuple(Step(op, during=((point, Step(by)),)) for by in (m.Window(0), m.Window(0, 1), m.HostTask(0)))
 
 
-def _torn_leave(k: int) -> tuple[Step, ...]:
+def _torn_leave(point: int) -> tuple[Step, ...]:
     """A value written and read back, with a preemption at one point of leaving KVM_RUN."""
     return (
-        Step(m.GetMsrs(0, (c.PL0_SSP,))),
+        Step(m.GetMsrs(0, (k.PL0_SSP,))),
         Step(m.Run(0)),
-        Step(m.Wrmsr(0, c.PL0_SSP, A0)),
-        *_struck(m.Leave(0), k),
+        Step(m.Wrmsr(0, k.PL0_SSP, A0)),
+        *_struck(m.Leave(0), point),
     )
 
 
-def _torn_write(k: int) -> tuple[Step, ...]:
+def _torn_write(point: int) -> tuple[Step, ...]:
     """A value that userspace set, with a preemption at one point of the guest's first write of another."""
     return (
-        Step(m.Rdmsr(0, c.PL1_SSP)),
-        Step(m.SetMsrs(0, ((c.PL1_SSP, A1),))),
+        Step(m.Rdmsr(0, k.PL1_SSP)),
+        Step(m.SetMsrs(0, ((k.PL1_SSP, A1),))),
         Step(m.Run(0)),
-        *_struck(m.Wrmsr(0, c.PL0_SSP, A0), k),
+        *_struck(m.Wrmsr(0, k.PL0_SSP, A0), point),
     )
 
 
-def _torn_run(k: int) -> tuple[Step, ...]:
+def _torn_run(point: int) -> tuple[Step, ...]:
     """A value that userspace set, with a preemption at one point of KVM_RUN."""
     return (
-        Step(m.Rdmsr(0, c.PL1_SSP)),
-        Step(m.SetMsrs(0, ((c.PL1_SSP, A1),))),
-        Step(m.GetMsrs(0, (c.PL1_SSP,))),
+        Step(m.Rdmsr(0, k.PL1_SSP)),
+        Step(m.SetMsrs(0, ((k.PL1_SSP, A1),))),
+        Step(m.GetMsrs(0, (k.PL1_SSP,))),
         Step(m.Leave(0)),
-        *_struck(m.Run(0), k),
+        *_struck(m.Run(0), point),
     )
 
 
-def _torn_access(k: int) -> tuple[Step, ...]:
+def _torn_access(point: int) -> tuple[Step, ...]:
     """A value written, with a preemption at one point of an emulated access."""
     return (
-        Step(m.Rdmsr(0, c.PL0_SSP)),
+        Step(m.Rdmsr(0, k.PL0_SSP)),
         Step(m.Run(0)),
-        Step(m.Wrmsr(0, c.PL0_SSP, A0)),
-        *_struck(m.Rdmsr(0, c.PL0_SSP, emulated=True), k),
-        *_struck(m.Wrmsr(0, c.PL0_SSP, 8, emulated=True), k),
+        Step(m.Wrmsr(0, k.PL0_SSP, A0)),
+        *_struck(m.Rdmsr(0, k.PL0_SSP, emulated=True), point),
+        *_struck(m.Wrmsr(0, k.PL0_SSP, 8, emulated=True), point),
     )
 
 
-def _torn_init(k: int) -> tuple[Step, ...]:
+def _torn_init(point: int) -> tuple[Step, ...]:
     """A value the guest wrote, with a preemption at one point of INIT."""
     return (
-        Step(m.Rdmsr(0, c.PL0_SSP)),
+        Step(m.Rdmsr(0, k.PL0_SSP)),
         Step(m.Run(0)),
-        Step(m.Wrmsr(0, c.PL0_SSP, A0)),
-        *_struck(m.Init(0), k),
+        Step(m.Wrmsr(0, k.PL0_SSP, A0)),
+        *_struck(m.Init(0), point),
     )
 
 
-def _torn_reset(k: int) -> tuple[Step, ...]:
+def _torn_reset(point: int) -> tuple[Step, ...]:
     """A value that userspace set, with a preemption at one point of RESET or of an INIT outside of KVM_RUN."""
     return (
-        Step(m.GetMsrs(0, (c.PL0_SSP,))),
-        Step(m.SetMsrs(0, ((c.PL0_SSP, A0),))),
-        *_struck(m.Reset(0), k),
-        *_struck(m.GetMpState(0, True), k),
+        Step(m.GetMsrs(0, (k.PL0_SSP,))),
+        Step(m.SetMsrs(0, ((k.PL0_SSP, A0),))),
+        *_struck(m.Reset(0), point),
+        *_struck(m.GetMpState(0, True), point),
     )
 
 
-def _torn_ioctl(k: int) -> tuple[Step, ...]:
+def _torn_ioctl(point: int) -> tuple[Step, ...]:
     """Values of guest and userspace, with a preemption at one point of reading or writing them."""
     return (
-        Step(m.GetMsrs(0, (c.PL0_SSP, c.PL1_SSP))),
-        Step(m.SetMsrs(0, ((c.PL0_SSP, A0),))),
-        *_struck(m.GetMsrs(0, (c.PL0_SSP,)), k),
-        *_struck(m.SetMsrs(0, ((c.PL1_SSP, A1), (c.PL2_SSP, A2))), k),
-        *_struck(m.SetOneReg(0, c.ONE_REG_MSR | c.PL0_SSP, 8), k),
-        *_struck(m.GetOneReg(0, c.ONE_REG_MSR | c.PL0_SSP), k),
+        Step(m.GetMsrs(0, (k.PL0_SSP, k.PL1_SSP))),
+        Step(m.SetMsrs(0, ((k.PL0_SSP, A0),))),
+        *_struck(m.GetMsrs(0, (k.PL0_SSP,)), point),
+        *_struck(m.SetMsrs(0, ((k.PL1_SSP, A1), (k.PL2_SSP, A2))), point),
+        *_struck(m.SetOneReg(0, k.ONE_REG_MSR | k.PL0_SSP, 8), point),
+        *_struck(m.GetOneReg(0, k.ONE_REG_MSR | k.PL0_SSP), point),
     )
 
 
@@ -909,31 +909,31 @@ _TORN = {
 """Operations that are torn, and the points at which they may be."""
 
 
-_BAD_POINTER = (Fault("copy_from_user", -c.EFAULT),)
+_BAD_POINTER = (Fault("copy_from_user", -k.EFAULT),)
 
 
 def _userspace() -> tuple[Step, ...]:
     """Every id, list capacity and batch shape, with no state but one pointer."""
     return (
-        Step(m.SetMsrs(0, ((c.PL0_SSP, A0),))),
+        Step(m.SetMsrs(0, ((k.PL0_SSP, A0),))),
         *(Step(m.GetOneReg(0, reg)) for reg in REG.values),
         *(Step(m.SetOneReg(0, reg, 0)) for reg in REG.values),
         *(Step(m.GetRegList(0, n)) for n in (0, 1, 2, (1 << 64) - 1)),
         *(Step(m.GetMsrs(0, indices)) for indices in INDICES.values),
         *(Step(m.SetMsrs(0, entries)) for entries in ENTRIES.values if len(entries) != 1),
         *(Step(m.SetOneReg(0, reg, 0), _BAD_POINTER) for reg in REG.values),
-        *(Step(m.GetOneReg(0, reg), (Fault("copy_to_user", -c.EFAULT),)) for reg in BAD_REGS),
-        *(Step(m.GetRegList(0, 1), (Fault("copy_to_user", -c.EFAULT, nth),)) for nth in (1, 2)),
+        *(Step(m.GetOneReg(0, reg), (Fault("copy_to_user", -k.EFAULT),)) for reg in BAD_REGS),
+        *(Step(m.GetRegList(0, 1), (Fault("copy_to_user", -k.EFAULT, nth),)) for nth in (1, 2)),
         Step(m.GetRegList(0, 1), _BAD_POINTER),
-        Step(m.GetMsrs(0, (c.S_CET, c.PL1_SSP)), (Fault("copy_from_user", -c.EFAULT, 2),)),
-        Step(m.SetMsrs(0, ((c.PL1_SSP, A1),)), (Fault("copy_from_user", -c.EFAULT, 2),)),
-        Step(m.SetMsrs(0, ((c.PL1_SSP, A1),)), _BAD_POINTER),
-        Step(m.GetMsrs(0, (c.PL0_SSP,)), (Fault("copy_to_user", -c.EFAULT),)),
-        Step(m.GetOneReg(0, c.ONE_REG_MSR | c.PL0_SSP), (Fault("copy_to_user", -c.EFAULT),)),
+        Step(m.GetMsrs(0, (k.S_CET, k.PL1_SSP)), (Fault("copy_from_user", -k.EFAULT, 2),)),
+        Step(m.SetMsrs(0, ((k.PL1_SSP, A1),)), (Fault("copy_from_user", -k.EFAULT, 2),)),
+        Step(m.SetMsrs(0, ((k.PL1_SSP, A1),)), _BAD_POINTER),
+        Step(m.GetMsrs(0, (k.PL0_SSP,)), (Fault("copy_to_user", -k.EFAULT),)),
+        Step(m.GetOneReg(0, k.ONE_REG_MSR | k.PL0_SSP), (Fault("copy_to_user", -k.EFAULT),)),
         *(Step(m.Migrate(0, order)) for order in (0, 1, 2)),
         Step(m.GetXsave(0)),
-        Step(m.SetXsave(0, c.CET_S, (A0, A1, 0))),
-        Step(m.SetXsave(0, c.CET_U, (1, A0))),
+        Step(m.SetXsave(0, k.CET_S, (A0, A1, 0))),
+        Step(m.SetXsave(0, k.CET_U, (1, A0))),
     )
 
 
@@ -944,26 +944,26 @@ def _needs(steps: tuple[Step, ...]) -> frozenset[str]:
 
 def _others() -> tuple[Step, ...]:
     """One vCPU, with all its registers set, beside another with which everything happens, on one physical CPU."""
-    other = {msr: value ^ (1 << 32 if msr in c.POINTER_MSRS else 0) for msr, value in FITTING.items()} | {c.XSS: 0x1000}
+    other = {msr: value ^ (1 << 32 if msr in k.POINTER_MSRS else 0) for msr, value in FITTING.items()} | {k.XSS: 0x1000}
     return (
-        Step(m.GetMsrs(0, c.MSRS)),
-        Step(m.GetOneReg(0, c.ONE_REG_GUEST_SSP)),
+        Step(m.GetMsrs(0, k.MSRS)),
+        Step(m.GetOneReg(0, k.ONE_REG_GUEST_SSP)),
         Step(m.ReadSsp(0)),
-        Step(m.Rdmsr(0, c.XSS)),
-        Step(m.Rdmsr(0, c.PL0_SSP)),
-        Step(m.Rdmsr(0, c.INTERNAL_GUEST_SSP)),
+        Step(m.Rdmsr(0, k.XSS)),
+        Step(m.Rdmsr(0, k.PL0_SSP)),
+        Step(m.Rdmsr(0, k.INTERNAL_GUEST_SSP)),
         Step(m.CpuidSize(0)),
-        Step(m.Xrstors(0, c.CET_S, (A0, A1, A2))),
+        Step(m.Xrstors(0, k.CET_S, (A0, A1, A2))),
         Step(m.SetMsrs(0, tuple(FITTING.items()))),
-        Step(m.SetOneReg(0, c.ONE_REG_GUEST_SSP, tag(0, 0xF))),
+        Step(m.SetOneReg(0, k.ONE_REG_GUEST_SSP, tag(0, 0xF))),
         Step(m.SetCpuid(0, SHSTK_ONLY)),
-        Step(m.SetFilter(0, (c.PL0_SSP,))),
+        Step(m.SetFilter(0, (k.PL0_SSP,))),
         Step(m.Run(0)),
         Step(m.Run(1)),
         Step(m.SetMsrs(1, tuple(other.items()))),
-        Step(m.Wrmsr(1, c.XSS, 0x1000)),
+        Step(m.Wrmsr(1, k.XSS, 0x1000)),
         Step(m.WriteSsp(1, tag(1, 0xF))),
-        Step(m.SetFilter(1, (c.PL0_SSP, c.XSS))),
+        Step(m.SetFilter(1, (k.PL0_SSP, k.XSS))),
         Step(m.SetCpuid(1, NEITHER)),
         Step(m.MovCr0(1, True)),
         *(Step(op) for op in (m.Smi(1), m.Rsm(1), m.Init(1), m.NestedEnter(1, _EXCHANGED), m.NestedExit(1))),
@@ -974,11 +974,11 @@ def _others() -> tuple[Step, ...]:
 def _nested_pair() -> tuple[Step, ...]:
     """Two vCPUs that are in L2 at once, each with an L1 of its own."""
     return (
-        *(Step(m.Rdmsr(vcpu, c.S_CET)) for vcpu in (0, 1)),
+        *(Step(m.Rdmsr(vcpu, k.S_CET)) for vcpu in (0, 1)),
         *(Step(m.Run(vcpu)) for vcpu in (0, 1)),
         Step(m.MovCr0(1, True)),
         Step(m.NestedEnter(0, _EXCHANGED)),
-        Step(m.NestedEnter(1, replace(_CARRIED, s_cet=2, intercepts=(c.PL0_SSP,)))),
+        Step(m.NestedEnter(1, replace(_CARRIED, s_cet=2, intercepts=(k.PL0_SSP,)))),
         *(Step(m.NestedExit(vcpu)) for vcpu in (0, 1)),
     )
 
@@ -986,7 +986,7 @@ def _nested_pair() -> tuple[Step, ...]:
 def _migrated_svm() -> tuple[Step, ...]:
     """A vmcb12 that has not changed since the last VMRUN, on a vCPU that never ran it."""
     return (
-        Step(m.Rdmsr(0, c.S_CET)),
+        Step(m.Rdmsr(0, k.S_CET)),
         Step(m.Run(0)),
         Step(m.NestedEnter(0, _EXCHANGED)),
         Step(m.NestedEnter(0, replace(_EXCHANGED, clean=True))),
@@ -1065,7 +1065,7 @@ def _scopes() -> dict[str, Scope]:
             steps = _kept(_fitting(config.vcpus[0]), *between)
             scopes[f"kept-{topic}{name}"] = Scope(config, steps, depth=7, needs=_needs(steps))
     scopes["sizes"] = Scope(one, _sizes(), depth=5)
-    scopes |= {f"zero-{msr:x}": Scope(one, _zero(msr), depth=4) for msr in c.MSRS}
+    scopes |= {f"zero-{msr:x}": Scope(one, _zero(msr), depth=4) for msr in k.MSRS}
     la57 = m.Config(m.Host(la57=True, s_cet=4), (m.Cpuid(),))
     no_xsaves = m.Config(vcpus=(m.Cpuid(xsaves=False, xss=0),))
     scopes["host-values-la57"] = Scope(la57, tuple(_host_values()), depth=1, needs=one_reg)
@@ -1078,9 +1078,9 @@ def _scopes() -> dict[str, Scope]:
         scopes[f"host-values-{name}"] = Scope(config, tuple(_host_values()), depth=1, needs=one_reg)
         scopes[f"guest-values-{name}"] = Scope(config, tuple(_guest_values()), depth=2)
     scopes |= {
-        f"torn-{name}-{k}": Scope(one, steps(k), depth=3 if name in ("reset", "ioctl") else 4)
+        f"torn-{name}-{point}": Scope(one, steps(point), depth=3 if name in ("reset", "ioctl") else 4)
         for name, (steps, points) in _TORN.items()
-        for k in range(points)
+        for point in range(points)
     }
     for name in ("shstk", "ibt"):
         scopes[f"nested-vmx-{name}"] = Scope(m.Config(vcpus=(features[name],)), _nested(), depth=2, needs=nested)
@@ -1091,7 +1091,7 @@ _TWO = m.Config(vcpus=(m.Cpuid(), m.Cpuid()))
 _BOTH_IN_GUEST = (Step(m.Run(0, 0)), Step(m.Run(1, 1)))
 STARTS: tuple[tuple[m.Config, tuple[Step, ...]], ...] = (
     (_TWO, _BOTH_IN_GUEST),
-    (_TWO, (*_BOTH_IN_GUEST, Step(m.Wrmsr(0, c.PL0_SSP, A0)), Step(m.Wrmsr(1, c.PL0_SSP, A1)))),
+    (_TWO, (*_BOTH_IN_GUEST, Step(m.Wrmsr(0, k.PL0_SSP, A0)), Step(m.Wrmsr(1, k.PL0_SSP, A1)))),
     (_TWO, (Step(m.Run(0, 0)),)),
     (_TWO, ()),
 )
@@ -1101,14 +1101,14 @@ STARTS: tuple[tuple[m.Config, tuple[Step, ...]], ...] = (
 def _races() -> dict[str, Race]:
     """Two vCPUs on two physical CPUs, each doing what touches registers that they could share by mistake."""
     steps = {
-        "wrmsr": Step(m.Wrmsr(0, c.PL0_SSP, A0)),
-        "emulated": Step(m.Wrmsr(0, c.PL0_SSP, A0, emulated=True)),
-        "rdmsr": Step(m.Rdmsr(0, c.PL0_SSP, emulated=True)),
+        "wrmsr": Step(m.Wrmsr(0, k.PL0_SSP, A0)),
+        "emulated": Step(m.Wrmsr(0, k.PL0_SSP, A0, emulated=True)),
+        "rdmsr": Step(m.Rdmsr(0, k.PL0_SSP, emulated=True)),
         "leave": Step(m.Leave(0)),
         "exit": Step(m.Exit(0)),
     }
     others = {
-        "wrmsr": Step(m.Wrmsr(1, c.PL0_SSP, A1, emulated=True)),
+        "wrmsr": Step(m.Wrmsr(1, k.PL0_SSP, A1, emulated=True)),
         "leave": Step(m.Leave(1)),
         "exit": Step(m.Exit(1)),
     }
@@ -1117,16 +1117,16 @@ def _races() -> dict[str, Race]:
         for name, left in steps.items()
         for other, right in others.items()
     }
-    sets = Step(m.SetMsrs(0, ((c.PL0_SSP, A0),), 0)), Step(m.SetMsrs(1, ((c.PL0_SSP, A1),), 1))
-    gets = Step(m.GetMsrs(0, (c.PL0_SSP, c.U_CET), 0)), Step(m.GetMsrs(1, (c.PL0_SSP, c.U_CET), 1))
+    sets = Step(m.SetMsrs(0, ((k.PL0_SSP, A0),), 0)), Step(m.SetMsrs(1, ((k.PL0_SSP, A1),), 1))
+    gets = Step(m.GetMsrs(0, (k.PL0_SSP, k.U_CET), 0)), Step(m.GetMsrs(1, (k.PL0_SSP, k.U_CET), 1))
     races["run-run"] = Race(_TWO, (), Step(m.Run(0, 0)), Step(m.Run(1, 1)))
     races["run-set"] = Race(_TWO, (), Step(m.Run(0, 0)), sets[1])
     races["set-set"] = Race(_TWO, (), *sets)
     races["set-get"] = Race(_TWO, (), sets[0], gets[1])
     races["get-wrmsr"] = Race(_TWO, (_BOTH_IN_GUEST[1],), gets[0], others["wrmsr"])
     races["get-leave"] = Race(_TWO, (_BOTH_IN_GUEST[1],), gets[0], others["leave"])
-    pl0, table = c.ONE_REG_MSR | c.PL0_SSP, c.ONE_REG_MSR | c.INT_SSP_TAB
-    stored = (Step(m.SetMsrs(0, ((c.PL0_SSP, A0),), 0)), Step(m.SetMsrs(1, ((c.PL0_SSP, A1),), 1)))
+    pl0, table = k.ONE_REG_MSR | k.PL0_SSP, k.ONE_REG_MSR | k.INT_SSP_TAB
+    stored = (Step(m.SetMsrs(0, ((k.PL0_SSP, A0),), 0)), Step(m.SetMsrs(1, ((k.PL0_SSP, A1),), 1)))
     set_regs = Step(m.SetOneReg(0, pl0, A0, 0)), Step(m.SetOneReg(1, table, A1, 1))
     get_regs = Step(m.GetOneReg(0, pl0, 0)), Step(m.GetOneReg(1, pl0, 1))
     races["set-reg-set-reg"] = Race(_TWO, (), *set_regs, switches=1)
@@ -1136,14 +1136,14 @@ def _races() -> dict[str, Race]:
     both = (*stored, *_BOTH_IN_GUEST)
     races["init-wrmsr"] = Race(_TWO, both, Step(m.Init(0)), others["wrmsr"], switches=1)
     races["init-leave"] = Race(_TWO, both, Step(m.Init(0)), others["leave"], switches=1)
-    enabled = (*both, Step(m.Wrmsr(0, c.XSS, 0x1000)), Step(m.Wrmsr(1, c.XSS, 0x800)))
+    enabled = (*both, Step(m.Wrmsr(0, k.XSS, 0x1000)), Step(m.Wrmsr(1, k.XSS, 0x800)))
     races["xss-xss"] = Race(_TWO, enabled, steps["exit"], others["exit"])
-    races["xss-wrmsr"] = Race(_TWO, enabled, Step(m.Wrmsr(0, c.XSS, 0x1800)), others["exit"])
+    races["xss-wrmsr"] = Race(_TWO, enabled, Step(m.Wrmsr(0, k.XSS, 0x1800)), others["exit"])
     wide = (*_BOTH_IN_GUEST, Step(m.MovCr0(1, True)), Step(m.MovCr4(1, True)))
     races["smi-smi"] = Race(_TWO, wide, Step(m.Smi(0)), Step(m.Smi(1)), switches=1)
     in_smm = (*wide, Step(m.Smi(0)), Step(m.Smi(1)))
     races["rsm-rsm"] = Race(_TWO, in_smm, Step(m.Rsm(0)), Step(m.Rsm(1)), switches=1)
-    areas = replace(_CARRIED, s_cet=2), replace(_EXCHANGED, intercepts=(c.PL0_SSP,))
+    areas = replace(_CARRIED, s_cet=2), replace(_EXCHANGED, intercepts=(k.PL0_SSP,))
     entries = Step(m.NestedEnter(0, areas[0])), Step(m.NestedEnter(1, areas[1]))
     races["enter-enter"] = Race(_TWO, both, *entries, switches=1)
     in_l2 = (*both, *entries)
@@ -1156,7 +1156,7 @@ RACES = _races()
 
 AFTERWARDS = (
     *(Step(m.Run(vcpu, vcpu)) for vcpu in (0, 1)),
-    *(Step(m.Rdmsr(vcpu, msr)) for vcpu in (0, 1) for msr in c.MSRS),
+    *(Step(m.Rdmsr(vcpu, msr)) for vcpu in (0, 1) for msr in k.MSRS),
     *(Step(m.ReadSsp(vcpu)) for vcpu in (0, 1)),
 )
 """What the guests read once both run again."""
@@ -1181,6 +1181,9 @@ def operations(kind: type) -> st.SearchStrategy[object]:
 def preemptions() -> st.SearchStrategy[tuple[tuple[int, Step], ...]]:
     """Nothing in the middle of an operation, or one preemption at one of its points."""
     inner = st.builds(
-        lambda k, vcpu, cpu: ((k, Step(m.Window(vcpu, cpu))),), st.integers(0, 11), VCPU.strategy(), CPU.strategy()
+        lambda point, vcpu, cpu: ((point, Step(m.Window(vcpu, cpu))),),
+        st.integers(0, 11),
+        VCPU.strategy(),
+        CPU.strategy(),
     )
     return st.one_of(st.just(()), inner)

@@ -16,26 +16,28 @@ from typing import Any, ClassVar
 
 from conformance.environment.door import Environment
 from conformance.model import cet as m
-from conformance.specs import cet as c
+from conformance.specs.cet import Port, Profile
+from conformance.specs.cet import clauses as c
+from conformance.specs.cet import constants as k
 from conformance.specs.clause import Clause
 from conformance.subsystem import Check, Record
 from conformance.verdict import Crash, Violation
 
 U, S, PL0, PL1, PL2, PL3, TABLE, XSS, SSP = range(9)
 """Places in a register file: the MSRs by number, then SSP."""
-PLACE = {msr: place for place, msr in enumerate(c.MSRS)}
+PLACE = {msr: place for place, msr in enumerate(k.MSRS)}
 XSTATE = (U, PL0, PL1, PL2, PL3)
 """Registers of components 11 and 12."""
 POINTERS = (PL0, PL1, PL2)
-BITMAP = c.MSRS[:7]
+BITMAP = k.MSRS[:7]
 """The MSRs that have bitmap entries."""
 INTERCEPT_ALL = 0x3FFF
 """READ and WRITE of each of them, two bits each."""
 CR0_REST = 0x8000_0033
 CR4_REST = 0x20
 """Bits of CR0 and CR4 that never change here."""
-FIELDS = (c.GUEST_S_CET, c.GUEST_SSP, c.GUEST_INTR_SSP_TABLE)
-SAVE_AREA = (c.VMCB_S_CET, c.VMCB_SSP, c.VMCB_ISST_ADDR)
+FIELDS = (k.GUEST_S_CET, k.GUEST_SSP, k.GUEST_INTR_SSP_TABLE)
+SAVE_AREA = (k.VMCB_S_CET, k.VMCB_SSP, k.VMCB_ISST_ADDR)
 SWITCHED = (S, SSP, TABLE)
 """Registers that a VM entry and exit switch, in the order of the two tuples above."""
 
@@ -125,7 +127,7 @@ class Virtual:
 class Cet(Environment):
     """The world of one hypervisor with two vCPUs on two physical CPUs."""
 
-    PORT = c.Port
+    PORT = Port
     TWO_CPUS = True
     CALL_CLAUSES: ClassVar[Mapping[str, tuple[Clause, ...]]] = {
         "load_guest_fpu": (c.FPU_BALANCED,),
@@ -133,7 +135,7 @@ class Cet(Environment):
         "fpstate_clear": (c.INIT_SPARES_OTHERS,),
     }
 
-    def __init__(self, config: m.Config, profile: c.Profile) -> None:
+    def __init__(self, config: m.Config, profile: Profile) -> None:
         super().__init__()
         self.config = config
         self.profile = profile
@@ -163,10 +165,10 @@ class Cet(Environment):
         super().start(factory)
         if self.breach is not None:
             return
-        ready = not self.host.s_cet >> c.SH_STK_EN & 1
+        ready = not self.host.s_cet >> k.SH_STK_EN & 1
         shstk, ibt, _, because = m.capabilities(self.host)
         result = self._load_module(self.host)
-        wanted = (0, shstk, ibt) if ready else (-c.EIO, False, False)
+        wanted = (0, shstk, ibt) if ready else (-k.EIO, False, False)
         if result != wanted:
             clause = because if ready else c.HOST_SHADOW_STACK_REFUSED
             self.deferred = Violation(clause, f"vendor_init and kvm_caps gave {result}, expected {wanted}")
@@ -232,8 +234,8 @@ class Cet(Environment):
                 smram.append(None)
                 area.append(None)
             else:
-                crs.append(None if vm.dead else (vm.cr0 >> c.CR0_WP & 1 == 1, vm.cr4 >> c.CR4_CET & 1 == 1))
-                smram.append(vm.smram.get(c.SMRAM_SSP, 0))
+                crs.append(None if vm.dead else (vm.cr0 >> k.CR0_WP & 1 == 1, vm.cr4 >> k.CR4_CET & 1 == 1))
+                smram.append(vm.smram.get(k.SMRAM_SSP, 0))
                 area.append(None if vm.level else self._area(vm))
         return m.View(tuple(regs[S] for regs in self.cpus), tuple(crs), tuple(smram), tuple(area))
 
@@ -398,12 +400,12 @@ class Cet(Environment):
         bits = vm.bitmap[vm.level]
         self._intercepts(vm, bits)
         for place in XSTATE:
-            if regs[place] not in vm.written and not bits >> 2 * place & c.READ:
-                self._leak(vm, regs[place], f"enters with {hex(c.MSRS[place])} =")
+            if regs[place] not in vm.written and not bits >> 2 * place & k.READ:
+                self._leak(vm, regs[place], f"enters with {hex(k.MSRS[place])} =")
         self.hold(c.NO_LEAK_BETWEEN_VCPUS)
         if self.amd:
             self._vmrun(vm, regs)
-        elif vm.fields[vm.level].get(c.VM_ENTRY_CONTROLS, 0) >> c.VM_ENTRY_LOAD_CET & 1:
+        elif vm.fields[vm.level].get(k.VM_ENTRY_CONTROLS, 0) >> k.VM_ENTRY_LOAD_CET & 1:
             fields = vm.fields[vm.level]
             for place, field in zip(SWITCHED, FIELDS, strict=True):
                 regs[place] = fields.get(field, 0)
@@ -437,9 +439,9 @@ class Cet(Environment):
         if vm.level:
             return
         for msr in BITMAP[:-1]:
-            if msr in vm.denied or not (controls if msr in c.CONTROL_MSRS else vm.shstk):
+            if msr in vm.denied or not (controls if msr in k.CONTROL_MSRS else vm.shstk):
                 continue
-            clause = c.CET_INTERCEPTS if msr in c.CONTROL_MSRS else c.PASS_WITH_SHSTK
+            clause = c.CET_INTERCEPTS if msr in k.CONTROL_MSRS else c.PASS_WITH_SHSTK
             if vm.filtered:
                 clause = c.FILTER_INTERCEPTS
             self.require(clause, not bits >> 2 * PLACE[msr] & 3, f"{msr:#x} is intercepted ({bits:#x})")
@@ -466,16 +468,16 @@ class Cet(Environment):
         host = self.host
         if self.amd:
             memory = (regs[S], regs[SSP], regs[TABLE])
-            fields[c.VMCB_S_CET], fields[c.VMCB_SSP], fields[c.VMCB_ISST_ADDR] = memory
+            fields[k.VMCB_S_CET], fields[k.VMCB_SSP], fields[k.VMCB_ISST_ADDR] = memory
             vm.cached[vm.level] = memory
             vm.clean[vm.level] = True
             regs[S], regs[SSP], regs[TABLE] = host.s_cet, 0, 0
         elif host.load_cet_entry and host.load_cet_exit:
-            fields[c.GUEST_S_CET], fields[c.GUEST_SSP] = regs[S], regs[SSP]
-            fields[c.GUEST_INTR_SSP_TABLE] = regs[TABLE]
-            if fields.get(c.VM_EXIT_CONTROLS, 0) >> c.VM_EXIT_LOAD_CET & 1:
-                regs[S], regs[SSP] = fields.get(c.HOST_S_CET, 0), fields.get(c.HOST_SSP, 0)
-                regs[TABLE] = fields.get(c.HOST_INTR_SSP_TABLE, 0)
+            fields[k.GUEST_S_CET], fields[k.GUEST_SSP] = regs[S], regs[SSP]
+            fields[k.GUEST_INTR_SSP_TABLE] = regs[TABLE]
+            if fields.get(k.VM_EXIT_CONTROLS, 0) >> k.VM_EXIT_LOAD_CET & 1:
+                regs[S], regs[SSP] = fields.get(k.HOST_S_CET, 0), fields.get(k.HOST_SSP, 0)
+                regs[TABLE] = fields.get(k.HOST_INTR_SSP_TABLE, 0)
         if regs[S] != host.s_cet:
             raise self.remember(
                 Violation(c.S_CET_IS_THE_HOSTS, f"S_CET is {regs[S]:#x} after a VM exit, the host's is {host.s_cet:#x}")
@@ -486,7 +488,7 @@ class Cet(Environment):
     def _fault(self, msr: int, value: int | None) -> Clause | None:
         """Why the processor raises #GP for RDMSR (no value) or WRMSR, by the *host's* features."""
         host = self.host
-        if msr in c.CONTROL_MSRS:
+        if msr in k.CONTROL_MSRS:
             ibt = host.ibt and not self.amd
             if not (host.shstk or ibt):
                 return c.CET_NEITHER_FEATURE
@@ -494,13 +496,13 @@ class Cet(Environment):
                 return None
             refusal = m.control_refusal(value, host.shstk, ibt, False)
             return refusal or (None if m.is_canonical(m.base_of(value), host.width) else c.CET_BASE_CANONICAL)
-        if msr == c.XSS:
+        if msr == k.XSS:
             return c.XSS_NEVER_FAULTS if not host.xsaves or (value or 0) & ~host.xss else None
         if not host.shstk:
             return c.SSP_NEEDS_SHSTK
         if value is None:
             return None
-        if msr == c.INT_SSP_TAB:
+        if msr == k.INT_SSP_TAB:
             return None if m.is_canonical(value, host.width) else c.SSP_CANONICAL
         return m.pointer_refusal(value, host.width)
 
@@ -510,7 +512,7 @@ class Cet(Environment):
         """WRMSR: in hardware, or through the candidate when intercepted or emulated."""
         vm = self._vmentry(op.vcpu)
         place = PLACE.get(op.msr, XSS)
-        if not (op.emulated or place >= XSS or vm.bitmap[vm.level] >> 2 * place & c.WRITE):
+        if not (op.emulated or place >= XSS or vm.bitmap[vm.level] >> 2 * place & k.WRITE):
             fault = self._fault(op.msr, op.value)
             if fault is None:
                 vm.written.add(op.value)
@@ -526,7 +528,7 @@ class Cet(Environment):
         """RDMSR, likewise."""
         vm = self._vmentry(op.vcpu)
         place = PLACE.get(op.msr, XSS)
-        if not (op.emulated or place >= XSS or vm.bitmap[vm.level] >> 2 * place & c.READ):
+        if not (op.emulated or place >= XSS or vm.bitmap[vm.level] >> 2 * place & k.READ):
             fault = self._fault(op.msr, None)
             value = self.cpus[vm.cpu][place]
             self._vmexit(vm)
@@ -591,14 +593,14 @@ class Cet(Environment):
         """MOV to CR0 exits."""
         vm = self._vmentry(op.vcpu)
         self._vmexit(vm)
-        return self.enter_int(self.driver.set_cr0, vm.number, CR0_REST | op.wp << c.CR0_WP)
+        return self.enter_int(self.driver.set_cr0, vm.number, CR0_REST | op.wp << k.CR0_WP)
 
     def mov_cr4(self, op: m.MovCr4) -> int:
         """MOV to CR4 exits unless the bit is guest-owned; then the processor keeps the interlock with CR0.WP."""
         vm = self._vmentry(op.vcpu)
-        value = CR4_REST | op.cet << c.CR4_CET
+        value = CR4_REST | op.cet << k.CR4_CET
         if op.owned:
-            fault = op.cet and not vm.cr0 >> c.CR0_WP & 1
+            fault = op.cet and not vm.cr0 >> k.CR0_WP & 1
             if not fault:
                 vm.cr4 = value
             self._vmexit(vm)
@@ -747,7 +749,7 @@ class Cet(Environment):
                 if value and value in vm.written and value != self.host.s_cet and not self._known(vm, value):
                     raise self.remember(
                         Violation(
-                            c.DESTROYED_LEAVES_NOTHING, f"{hex(c.MSRS[place])} of the host still holds {value:#x}"
+                            c.DESTROYED_LEAVES_NOTHING, f"{hex(k.MSRS[place])} of the host still holds {value:#x}"
                         )
                     )
         self.hold(c.DESTROYED_LEAVES_NOTHING)
@@ -841,12 +843,12 @@ class Cet(Environment):
         if not (isinstance(answer, tuple) and len(answer) == 3):
             raise self.remember(Crash(f"get_reg_list returned {answer!r}, expected (int, int, (int, …))", "type"))
         result, n, ids = answer
-        return (result, 0, ()) if result == -c.EFAULT else (result, n, tuple(ids))
+        return (result, 0, ()) if result == -k.EFAULT else (result, n, tuple(ids))
 
     def set_sregs(self, op: m.SetSregs) -> int:
         """KVM_SET_SREGS."""
         vm = self._open(op.vcpu, op.cpu)
-        cr0, cr4 = CR0_REST | op.wp << c.CR0_WP, CR4_REST | op.cet << c.CR4_CET
+        cr0, cr4 = CR0_REST | op.wp << k.CR0_WP, CR4_REST | op.cet << k.CR4_CET
         result = self.enter_int(self.driver.set_sregs, vm.number, cr0, cr4)
         self._close(vm)
         return result
@@ -889,7 +891,7 @@ class Cet(Environment):
         vm = self._open(op.vcpu, op.cpu)
         components = self._tuple(self.driver.get_xsave, vm.number)
         self._close(vm)
-        return c.CET_U in components or c.CET_S in components
+        return k.CET_U in components or k.CET_S in components
 
     def set_xsave(self, op: m.SetXsave) -> int:
         """KVM_SET_XSAVE."""
@@ -916,7 +918,7 @@ class Cet(Environment):
         vm = self._vmentry(op.vcpu)
         self._vmexit(vm)
         if op.ssp is not None:
-            vm.smram[c.SMRAM_SSP] = op.ssp
+            vm.smram[k.SMRAM_SSP] = op.ssp
             vm.written.add(op.ssp)
         result = self.enter_int(self.driver.rsm, vm.number)
         vm.dead = result != 0
@@ -930,7 +932,7 @@ class Cet(Environment):
         self._vmexit(vm)
         self._write_area(vm, op.area)
         result = self.enter_int(self.driver.nested_enter, vm.number)
-        if result == c.ENTERED:
+        if result == k.ENTERED:
             self._once(vm)
         return result
 
@@ -942,16 +944,16 @@ class Cet(Environment):
         vm.intercepts = area.intercepts
         vm.area.update(zip(SAVE_AREA if self.amd else FIELDS, words, strict=True))
         vm.area |= {
-            c.GUEST_CR0: CR0_REST | area.wp << c.CR0_WP,
-            c.GUEST_CR4: CR4_REST | area.cet << c.CR4_CET,
-            c.HOST_CR0: CR0_REST | area.host_wp << c.CR0_WP,
-            c.HOST_CR4: CR4_REST | area.host_cet << c.CR4_CET,
-            c.HOST_S_CET: area.host_s_cet,
-            c.HOST_SSP: area.host_ssp,
-            c.HOST_INTR_SSP_TABLE: area.host_table,
-            c.VM_ENTRY_CONTROLS: area.load << c.VM_ENTRY_LOAD_CET,
-            c.VM_EXIT_CONTROLS: area.load_host << c.VM_EXIT_LOAD_CET | area.host_64 << c.VM_EXIT_HOST_64,
-            c.VMCB_CLEAN: area.clean << c.VMCB_CET,
+            k.GUEST_CR0: CR0_REST | area.wp << k.CR0_WP,
+            k.GUEST_CR4: CR4_REST | area.cet << k.CR4_CET,
+            k.HOST_CR0: CR0_REST | area.host_wp << k.CR0_WP,
+            k.HOST_CR4: CR4_REST | area.host_cet << k.CR4_CET,
+            k.HOST_S_CET: area.host_s_cet,
+            k.HOST_SSP: area.host_ssp,
+            k.HOST_INTR_SSP_TABLE: area.host_table,
+            k.VM_ENTRY_CONTROLS: area.load << k.VM_ENTRY_LOAD_CET,
+            k.VM_EXIT_CONTROLS: area.load_host << k.VM_EXIT_LOAD_CET | area.host_64 << k.VM_EXIT_HOST_64,
+            k.VMCB_CLEAN: area.clean << k.VMCB_CET,
         }
 
     def nested_exit(self, op: m.NestedExit) -> None:
@@ -989,7 +991,7 @@ class Cet(Environment):
         worked &= self.create(m.Create(op.vcpu, old.asked)) == 0
         new = self._thread(op.vcpu)
         new.written, new.area, new.smram = old.written, old.area, old.smram
-        wp, cet = old.cr0 >> c.CR0_WP & 1 == 1, old.cr4 >> c.CR4_CET & 1 == 1
+        wp, cet = old.cr0 >> k.CR0_WP & 1 == 1, old.cr4 >> k.CR4_CET & 1 == 1
         worked &= self.set_sregs(m.SetSregs(op.vcpu, wp, cet, op.cpu)) == 0
         entries = tuple(zip(indices, values, strict=False))
         stored = [(reg, answer[1]) for reg, answer in zip(regs, answers, strict=True)]
@@ -1073,7 +1075,7 @@ class Cet(Environment):
         """WRMSR that may fault."""
         regs, place = self._registers(msr, value)
         if self._fault(msr, value) is not None:
-            return -c.EIO
+            return -k.EIO
         regs[place] = value
         return 0
 
@@ -1160,7 +1162,7 @@ class Cet(Environment):
         self.require(
             c.INIT_ANYWHERE, not vm.in_use, f"fpstate_clear({vcpu}, {component}) while the guest FPU is in use"
         )
-        self.require(c.INIT_SPARES_OTHERS, component in (3, 4, c.CET_U, c.CET_S), f"component {component} is cleared")
+        self.require(c.INIT_SPARES_OTHERS, component in (3, 4, k.CET_U, k.CET_S), f"component {component} is cleared")
         if vm.fpstate is not None:
             for place in m.COMPONENTS.get(component, ()):
                 vm.fpstate[place] = 0
@@ -1169,7 +1171,7 @@ class Cet(Environment):
         """User components only."""
         vm = self._of(vcpu)
         self.require(c.FPU_BALANCED, not vm.in_use, "copy_uabi_to_fpstate while the guest FPU is in use")
-        return -c.EINVAL if component in m.COMPONENTS else 0
+        return -k.EINVAL if component in m.COMPONENTS else 0
 
     # -- environment calls: controls and memory
 
@@ -1183,7 +1185,7 @@ class Cet(Environment):
 
     def l1_intercepts(self, vcpu: int, msr: int) -> int:
         """L1's bitmap for its L2."""
-        return c.READ | c.WRITE if msr in self._of(vcpu).intercepts else 0
+        return k.READ | k.WRITE if msr in self._of(vcpu).intercepts else 0
 
     def _fields(self, vcpu: int, level: int | None, amd: bool) -> tuple[Virtual, dict[int, int]]:
         vm = self._of(vcpu)
@@ -1198,9 +1200,9 @@ class Cet(Environment):
     def vmcs_write(self, vcpu: int, field: int, value: int) -> None:
         """VMWRITE; a control the processor lacks would fail the next entry."""
         fields = self._fields(vcpu, None, False)[1]
-        if field == c.VM_ENTRY_CONTROLS and value >> c.VM_ENTRY_LOAD_CET & 1:
+        if field == k.VM_ENTRY_CONTROLS and value >> k.VM_ENTRY_LOAD_CET & 1:
             self.require(c.VMX_PREREQUISITES, self.host.load_cet_entry, "the host has no load-CET entry control")
-        if field == c.VM_EXIT_CONTROLS and value >> c.VM_EXIT_LOAD_CET & 1:
+        if field == k.VM_EXIT_CONTROLS and value >> k.VM_EXIT_LOAD_CET & 1:
             self.require(c.VMX_PREREQUISITES, self.host.load_cet_exit, "the host has no load-CET exit control")
         fields[field] = value
 
@@ -1220,7 +1222,7 @@ class Cet(Environment):
     def vmcb_mark_dirty(self, vcpu: int, level: int, bit: int) -> None:
         """Clear one clean bit."""
         vm, _ = self._fields(vcpu, level, True)
-        if bit == c.VMCB_CET:
+        if bit == k.VMCB_CET:
             vm.clean[level - 1] = False
 
     def vmcb_switch(self, vcpu: int, level: int) -> None:
@@ -1324,9 +1326,9 @@ class Cet(Environment):
 
 def _managed_by_xstate(v: m.Vcpu, msr: int | None) -> bool:
     """Whether the FPU code keeps this MSR for this vCPU."""
-    if msr == c.U_CET:
+    if msr == k.U_CET:
         return v.shstk or v.ibt
-    return msr in c.POINTER_MSRS and v.shstk
+    return msr in k.POINTER_MSRS and v.shstk
 
 
 def _count(record: Record, name: str) -> int:
@@ -1363,9 +1365,9 @@ def _host_s_cet_untouched(record: Record) -> bool | str:
     """S_CET is accessed, and the host's own is not written on the way."""
     op = record.op
     msrs = [msr for msr, _ in op.entries] if isinstance(op, m.SetMsrs) else [op.msr]
-    if c.S_CET not in msrs or not record.profile.fpu_managed:
+    if k.S_CET not in msrs or not record.profile.fpu_managed:
         return False
-    written = any(call in ("wrmsr", "wrmsr_safe") and args[0] == c.S_CET for call, args, _ in record.calls)
+    written = any(call in ("wrmsr", "wrmsr_safe") and args[0] == k.S_CET for call, args, _ in record.calls)
     return "the host's S_CET was written" if written else True
 
 

@@ -19,7 +19,8 @@ from conformance.engines.context import Context
 from conformance.lockstep import Report, run_trace
 from conformance.model import cet as m
 from conformance.model.step import Fault, Parallel, Step
-from conformance.specs import cet as c
+from conformance.specs.cet import PROFILES
+from conformance.specs.cet import constants as k
 from conformance.strategies.cet import IBT_ONLY, NEITHER, SHSTK_ONLY, suggest
 from conformance.strength import kill
 from conformance.subsystem import subsystem
@@ -46,9 +47,9 @@ def blamed(report: Report) -> str:
     return report.failure.clause.id
 
 
-def window(op: Any, k: int, cpu: int = 0) -> Step:
-    """The operation with a preemption of its own vCPU at point `k`."""
-    return Step(op, during=((k, Step(m.Window(op.vcpu, cpu))),))
+def window(op: Any, point: int, cpu: int = 0) -> Step:
+    """The operation with a preemption of its own vCPU at point `point`."""
+    return Step(op, during=((point, Step(m.Window(op.vcpu, cpu))),))
 
 
 # -- the world
@@ -61,7 +62,7 @@ def test_a_write_that_faults_in_hardware_is_a_violation() -> None:
         def valid_cet(self, v: Any, value: int) -> bool:
             return True
 
-    report = run(Careless, m.SetMsrs(0, ((c.U_CET, 0x40),)))
+    report = run(Careless, m.SetMsrs(0, ((k.U_CET, 0x40),)))
 
     assert blamed(report) == "CET-001"
     assert report.failure is not None
@@ -75,7 +76,7 @@ def test_registers_need_the_guest_fpu() -> None:
         def xstate_read(self, v: Any, msr: int) -> int:
             return self.port.rdmsr(msr)
 
-    assert blamed(run(Unlocked, m.GetMsrs(0, (c.PL0_SSP,)))) == "CET-053"
+    assert blamed(run(Unlocked, m.GetMsrs(0, (k.PL0_SSP,)))) == "CET-053"
 
 
 def test_an_unbalanced_fpu_is_seen_on_return_to_userspace() -> None:
@@ -104,9 +105,9 @@ def test_guest_s_cet_must_not_stay() -> None:
     class NoExitControl(Upstream):
         def set_constant_fields(self, v: Any) -> None:
             super().set_constant_fields(v)
-            self.port.vmcs_write(v.number, c.VM_EXIT_CONTROLS, 0)
+            self.port.vmcs_write(v.number, k.VM_EXIT_CONTROLS, 0)
 
-    assert blamed(run(NoExitControl, m.Run(0), m.Wrmsr(0, c.S_CET, 1))) == "CET-047"
+    assert blamed(run(NoExitControl, m.Run(0), m.Wrmsr(0, k.S_CET, 1))) == "CET-047"
 
 
 def test_a_user_sees_its_own_registers() -> None:
@@ -114,7 +115,7 @@ def test_a_user_sees_its_own_registers() -> None:
 
     class Leaves(Repaired):
         def vcpu_put(self, vcpu: int) -> None:
-            self.port.wrmsr(c.PL3_SSP, A)
+            self.port.wrmsr(k.PL3_SSP, A)
 
     assert blamed(run(Leaves, m.Run(0), m.Leave(0))) in ("CET-045", "CET-048")
 
@@ -124,7 +125,7 @@ def test_another_vcpus_value_in_a_readable_register_is_a_leak() -> None:
     stale = BY_ID["CET-A-07"].candidate
     assert stale is not None
 
-    report = run(stale, m.Run(1), m.Wrmsr(1, c.PL0_SSP, B), m.Run(0), m.Exit(0), config=TWO)
+    report = run(stale, m.Run(1), m.Wrmsr(1, k.PL0_SSP, B), m.Run(0), m.Exit(0), config=TWO)
 
     assert blamed(report) == "CET-046"
 
@@ -148,9 +149,9 @@ def test_threads_preempt_one_another() -> None:
 
 def test_a_softirq_takes_the_registers_and_gives_them_back() -> None:
     """kernel_fpu_begin in the middle of an ioctl changes no value."""
-    step = Step(m.GetMsrs(0, (c.PL0_SSP,)), during=((5, Step(m.KernelFpu(0))), (6, Step(m.KernelFpu(0)))))
+    step = Step(m.GetMsrs(0, (k.PL0_SSP,)), during=((5, Step(m.KernelFpu(0))), (6, Step(m.KernelFpu(0)))))
 
-    report = run(Upstream, m.SetMsrs(0, ((c.PL0_SSP, A),)), step)
+    report = run(Upstream, m.SetMsrs(0, ((k.PL0_SSP, A),)), step)
 
     assert report.failure is None
 
@@ -161,12 +162,12 @@ def test_a_clean_bit_lets_the_processor_use_its_copy() -> None:
 
     class Clean(Upstream):
         def field_write(self, v: Any, field: int, value: int) -> None:
-            if field == c.GUEST_S_CET:
-                self.port.vmcb_write(v.number, 1, c.VMCB_S_CET, value)
+            if field == k.GUEST_S_CET:
+                self.port.vmcb_write(v.number, 1, k.VMCB_S_CET, value)
             else:
                 super().field_write(v, field, value)
 
-    write = m.SetMsrs(0, ((c.S_CET, 1),))
+    write = m.SetMsrs(0, ((k.S_CET, 1),))
     assert blamed(run(Clean, m.Run(0), m.Exit(0), m.Leave(0), write, m.Run(0), m.Exit(0), config=amd)) == "CET-092"
 
 
@@ -190,26 +191,26 @@ def test_a_value_of_a_wrong_type_cites_robustness() -> None:
         def guest_rdmsr(self, vcpu: int, msr: int) -> tuple[int, int]:
             return None  # type: ignore[return-value]  # the point of the test
 
-    assert blamed(run(Wrong, m.Run(0), m.Rdmsr(0, c.XSS))) == "CET-093"
+    assert blamed(run(Wrong, m.Run(0), m.Rdmsr(0, k.XSS))) == "CET-093"
 
 
 def test_faults_are_given_where_the_candidate_meets_them() -> None:
     """A bad user pointer is -EFAULT, for each call by itself."""
-    get = Step(m.GetMsrs(0, (c.PL0_SSP,)), faults=(Fault("copy_to_user", -c.EFAULT),))
-    put = Step(m.SetMsrs(0, ((c.PL0_SSP, A),)), faults=(Fault("copy_from_user", -c.EFAULT, 2),))
-    create = Step(m.Create(1), faults=(Fault("alloc_guest_fpstate", -c.ENOMEM),))
+    get = Step(m.GetMsrs(0, (k.PL0_SSP,)), faults=(Fault("copy_to_user", -k.EFAULT),))
+    put = Step(m.SetMsrs(0, ((k.PL0_SSP, A),)), faults=(Fault("copy_from_user", -k.EFAULT, 2),))
+    create = Step(m.Create(1), faults=(Fault("alloc_guest_fpstate", -k.ENOMEM),))
 
     report = run(Upstream, get, put, create)
 
     assert report.failure is None
-    assert [step.result for step in report.steps] == [(-c.EFAULT, ()), -c.EFAULT, -c.ENOMEM]
+    assert [step.result for step in report.steps] == [(-k.EFAULT, ()), -k.EFAULT, -k.ENOMEM]
 
 
 def test_traces_survive_their_file() -> None:
     """Nested records and tuples come back as they were."""
     steps = (
-        Step(m.NestedEnter(0, m.Area(s_cet=1, intercepts=(c.PL0_SSP,)))),
-        window(m.SetMsrs(0, ((c.PL0_SSP, A),)), 3),
+        Step(m.NestedEnter(0, m.Area(s_cet=1, intercepts=(k.PL0_SSP,)))),
+        window(m.SetMsrs(0, ((k.PL0_SSP, A),)), 3),
         Step(m.Rsm(0, None)),
         Step(m.VendorInit(m.Host(vendor="amd"))),
     )
@@ -243,11 +244,11 @@ def test_a_correct_candidate_is_not_accused(spec: str) -> None:
 
 def test_what_another_left_on_a_physical_cpu_is_not_a_reload() -> None:
     """Two vCPUs with the same value: the FPU code leaves one's in the registers the other's thread comes to."""
-    same = ((c.PL1_SSP, A),)
+    same = ((k.PL1_SSP, A),)
     company = ((0, Step(m.Run(1, 1))), (0, Step(m.Window(0, 1))))
 
     report = run(
-        Upstream, m.SetMsrs(0, same), m.SetMsrs(1, same), Step(m.GetMsrs(0, (c.S_CET,)), during=company), config=TWO
+        Upstream, m.SetMsrs(0, same), m.SetMsrs(1, same), Step(m.GetMsrs(0, (k.S_CET,)), during=company), config=TWO
     )
 
     assert report.failure is None
@@ -268,7 +269,7 @@ def test_hand_swapping_candidates_conform_in_small_worlds(spec: str, scope: str)
 
 def test_suggestions_keep_a_correct_candidate_busy() -> None:
     """They are steps like any other."""
-    assert suggest(m.initial(m.Config(vcpus=()), c.PROFILES["upstream"]), Random(0)) is None
+    assert suggest(m.initial(m.Config(vcpus=()), PROFILES["upstream"]), Random(0)) is None
 
 
 # -- the seed
@@ -278,24 +279,24 @@ def test_suggestions_keep_a_correct_candidate_busy() -> None:
     ("ops", "clauses", "config"),
     [
         # A-01: after the last save the notifier is still registered
-        ((m.Run(0), m.Wrmsr(0, c.PL0_SSP, A), window(m.Leave(0), 5), m.Run(0), m.Rdmsr(0, c.PL0_SSP)), "043 044", ONE),
+        ((m.Run(0), m.Wrmsr(0, k.PL0_SSP, A), window(m.Leave(0), 5), m.Run(0), m.Rdmsr(0, k.PL0_SSP)), "043 044", ONE),
         # A-02: before the reload it is registered already
         (
-            (m.Run(0), m.Wrmsr(0, c.PL0_SSP, A), m.Leave(0), window(m.Run(0), 0), m.Rdmsr(0, c.PL0_SSP)),
+            (m.Run(0), m.Wrmsr(0, k.PL0_SSP, A), m.Leave(0), window(m.Run(0), 0), m.Rdmsr(0, k.PL0_SSP)),
             "043 044",
             ONE,
         ),
         # A-03: any other ioctl
         (
-            (m.Run(0), m.Wrmsr(0, c.PL0_SSP, A), m.Leave(0), window(m.GetMsrs(0, (c.PL0_SSP,)), 0)),
+            (m.Run(0), m.Wrmsr(0, k.PL0_SSP, A), m.Leave(0), window(m.GetMsrs(0, (k.PL0_SSP,)), 0)),
             "043 025 044",
             ONE,
         ),
         # A-05: what userspace set is never loaded
-        ((m.SetMsrs(0, ((c.PL0_SSP, A),)), m.Run(0), m.Rdmsr(0, c.PL0_SSP)), "024 032 039", ONE),
+        ((m.SetMsrs(0, ((k.PL0_SSP, A),)), m.Run(0), m.Rdmsr(0, k.PL0_SSP)), "024 032 039", ONE),
         # A-06: XRSTORS
         (
-            (m.Run(0), m.Wrmsr(0, c.XSS, 0x1000), m.Xrstors(0, c.CET_S, (A, 0, 0)), m.Leave(0)),
+            (m.Run(0), m.Wrmsr(0, k.XSS, 0x1000), m.Xrstors(0, k.CET_S, (A, 0, 0)), m.Leave(0)),
             "040 043 046 049",
             ONE,
         ),
@@ -303,35 +304,35 @@ def test_suggestions_keep_a_correct_candidate_busy() -> None:
         (
             (
                 m.Run(0),
-                m.Wrmsr(0, c.XSS, 0x1000),
-                m.Xrstors(0, c.CET_S, (A, 0, 0)),
+                m.Wrmsr(0, k.XSS, 0x1000),
+                m.Xrstors(0, k.CET_S, (A, 0, 0)),
                 m.Run(1),
-                m.Rdmsr(1, c.PL0_SSP),
+                m.Rdmsr(1, k.PL0_SSP),
             ),
             "039 046",
             TWO,
         ),
         # A-08: activation loads the written MSR only
         (
-            (m.SetMsrs(0, ((c.PL1_SSP, B),)), m.Run(0), m.Wrmsr(0, c.PL0_SSP, A), m.Rdmsr(0, c.PL1_SSP)),
+            (m.SetMsrs(0, ((k.PL1_SSP, B),)), m.Run(0), m.Wrmsr(0, k.PL0_SSP, A), m.Rdmsr(0, k.PL1_SSP)),
             "017 024",
             ONE,
         ),
         # A-10: a zero that does not reach the register
         (
-            (m.Run(0), m.Wrmsr(0, c.PL0_SSP, A), m.Wrmsr(0, c.PL0_SSP, 0, emulated=True), m.Rdmsr(0, c.PL0_SSP)),
+            (m.Run(0), m.Wrmsr(0, k.PL0_SSP, A), m.Wrmsr(0, k.PL0_SSP, 0, emulated=True), m.Rdmsr(0, k.PL0_SSP)),
             "016 042",
             ONE,
         ),
         # A-11: reset
-        ((m.Run(0), m.Wrmsr(0, c.PL0_SSP, A), m.Init(0), m.Rdmsr(0, c.PL0_SSP)), "076", ONE),
+        ((m.Run(0), m.Wrmsr(0, k.PL0_SSP, A), m.Init(0), m.Rdmsr(0, k.PL0_SSP)), "076", ONE),
         # A-12: a stale array
         (
             (
                 m.Run(0),
-                m.Wrmsr(0, c.PL0_SSP, A),
-                m.Wrmsr(0, c.PL0_SSP, B),
-                m.Rdmsr(0, c.PL0_SSP, emulated=True),
+                m.Wrmsr(0, k.PL0_SSP, A),
+                m.Wrmsr(0, k.PL0_SSP, B),
+                m.Rdmsr(0, k.PL0_SSP, emulated=True),
             ),
             "042",
             ONE,
@@ -361,7 +362,7 @@ def test_every_defect_is_killed_by_its_clause(defect: Defect) -> None:
 @pytest.mark.parametrize("candidate", [Upstream, Hardware], ids=lambda cls: cls.__name__)
 def test_fpu_managed_candidates_agree_on_other_hosts(candidate: type) -> None:
     """IBT alone, neither feature, AMD: the plain life of a vCPU."""
-    life = (m.Run(0), m.Wrmsr(0, c.U_CET, 0), m.Rdmsr(0, c.PL3_SSP), m.Leave(0), m.GetMsrs(0, c.MSRS), m.Migrate(0, 2))
+    life = (m.Run(0), m.Wrmsr(0, k.U_CET, 0), m.Rdmsr(0, k.PL3_SSP), m.Leave(0), m.GetMsrs(0, k.MSRS), m.Migrate(0, 2))
     for cpuid in (IBT_ONLY, NEITHER, SHSTK_ONLY, m.Cpuid(lm=False)):
         for host in (m.Host(), m.Host(vendor="amd", ibt=False), m.Host(la57=True)):
             assert run(candidate, *life, config=m.Config(host, (cpuid,))).failure is None
@@ -398,8 +399,8 @@ class NothingAfterFilter(Upstream):
         (Everything, ONE, (), "CET-037"),
         (Everything, m.Config(vcpus=(NEITHER,)), (), None),
         (EverythingByHand, ONE, (), None),
-        (NothingAfterFilter, ONE, (m.SetFilter(0, (c.PL3_SSP,)), m.SetCpuid(0, m.Cpuid())), "CET-041"),
-        (Upstream, ONE, (m.SetFilter(0, (c.PL3_SSP,)), m.SetCpuid(0, SHSTK_ONLY)), None),
+        (NothingAfterFilter, ONE, (m.SetFilter(0, (k.PL3_SSP,)), m.SetCpuid(0, m.Cpuid())), "CET-041"),
+        (Upstream, ONE, (m.SetFilter(0, (k.PL3_SSP,)), m.SetCpuid(0, SHSTK_ONLY)), None),
     ],
 )
 def test_interception_counts_at_entry(
@@ -422,7 +423,7 @@ class SharedScratch(Repaired):
         """Read into the buffer, then copy."""
         self.port.preempt_disable()
         if v.in_hardware:
-            for index, msr in enumerate((c.PL0_SSP, c.PL1_SSP, c.PL2_SSP)):
+            for index, msr in enumerate((k.PL0_SSP, k.PL1_SSP, k.PL2_SSP)):
                 self.scratch[index] = self.port.rdmsr(msr)
                 self.port.wrmsr(msr, 0)
             v.ssp[:] = self.scratch

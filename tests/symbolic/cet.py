@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from conformance.model import cet as model
-from conformance.specs import cet as specs
+from conformance.specs.cet import clauses as c
+from conformance.specs.cet.constants import ONE_REG_GUEST_SSP, ONE_REG_MSR
 
 
 def _is_qword(value: int) -> bool:
@@ -48,7 +49,7 @@ def reserved_bits_are_always_refused(value: int, shstk: bool, ibt: bool) -> None
     assert _is_qword(value)
     assert value >> 6 & 0xF
 
-    assert model.control_refusal(value, shstk, ibt, False) is specs.CET_RESERVED_BITS
+    assert model.control_refusal(value, shstk, ibt, False) is c.CET_RESERVED_BITS
 
 
 def without_ibt_only_two_bits_are_left(value: int, shstk: bool) -> None:
@@ -87,14 +88,14 @@ def register_ids_of_msrs_resolve(index: int) -> None:
     """CET-026: the MSR's number is in the low 32 bits."""
     assert 0 <= index < 1 << 32
 
-    assert model.one_reg_msr(specs.ONE_REG_MSR + index) == index
+    assert model.one_reg_msr(ONE_REG_MSR + index) == index
 
 
 def only_index_zero_is_a_kvm_register(index: int) -> None:
     """CET-027: type 3 has one register."""
     assert 0 <= index < 1 << 32
 
-    assert (model.one_reg_msr(specs.ONE_REG_GUEST_SSP + index) is not None) == (index == 0)
+    assert (model.one_reg_msr(ONE_REG_GUEST_SSP + index) is not None) == (index == 0)
 
 
 def bad_upper_halves_never_resolve(upper: int) -> None:

@@ -9,27 +9,28 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from conformance.specs import cet as c
+from conformance.specs.cet import Port
+from conformance.specs.cet import constants as k
 
 INVALID = 1
 """An MSR handler refuses a value or an access."""
 UNSUPPORTED = 2
 """An MSR handler does not know the MSR, or the vCPU does not have it."""
 
-SWITCHED_FIELDS = (c.GUEST_S_CET, c.GUEST_SSP, c.GUEST_INTR_SSP_TABLE)
+SWITCHED_FIELDS = (k.GUEST_S_CET, k.GUEST_SSP, k.GUEST_INTR_SSP_TABLE)
 VMCB_OF = {
-    c.GUEST_S_CET: c.VMCB_S_CET,
-    c.GUEST_SSP: c.VMCB_SSP,
-    c.GUEST_INTR_SSP_TABLE: c.VMCB_ISST_ADDR,
+    k.GUEST_S_CET: k.VMCB_S_CET,
+    k.GUEST_SSP: k.VMCB_SSP,
+    k.GUEST_INTR_SSP_TABLE: k.VMCB_ISST_ADDR,
 }
 """Where SVM keeps what VMX has in a guest field."""
 FIELD_OF_MSR = {
-    c.S_CET: c.GUEST_S_CET,
-    c.INT_SSP_TAB: c.GUEST_INTR_SSP_TABLE,
-    c.INTERNAL_GUEST_SSP: c.GUEST_SSP,
+    k.S_CET: k.GUEST_S_CET,
+    k.INT_SSP_TAB: k.GUEST_INTR_SSP_TABLE,
+    k.INTERNAL_GUEST_SSP: k.GUEST_SSP,
 }
-SUPERVISOR_POINTERS = (c.PL0_SSP, c.PL1_SSP, c.PL2_SSP)
-PASSABLE = (c.U_CET, c.S_CET, *c.POINTER_MSRS)
+SUPERVISOR_POINTERS = (k.PL0_SSP, k.PL1_SSP, k.PL2_SSP)
+PASSABLE = (k.U_CET, k.S_CET, *k.POINTER_MSRS)
 """MSRs that a guest may get to access without an exit."""
 
 
@@ -46,7 +47,7 @@ class Vcpu:
         self.supported_xss = 0
         self.ran = False
         self.xss = 0
-        self.xsaves_size = c.XSAVE_BASE_SIZE
+        self.xsaves_size = k.XSAVE_BASE_SIZE
         self.denied: tuple[int, ...] = ()
         self.smm = False
         self.l2 = False
@@ -65,7 +66,7 @@ class Upstream:
     profile: ClassVar[str] = "upstream"
     base_aligned: ClassVar[bool] = True
 
-    def __init__(self, port: c.Port) -> None:
+    def __init__(self, port: Port) -> None:
         self.port = port
         self.vcpus: dict[int, Vcpu] = {}
         self.svm = False
@@ -90,9 +91,9 @@ class Upstream:
         self.ignore_msrs = cap("ignore_msrs") == 1
         self.host_s_cet = 0
         if cap("shstk") or (cap("ibt") and not self.svm):
-            self.host_s_cet = self.port.rdmsr(c.S_CET)
+            self.host_s_cet = self.port.rdmsr(k.S_CET)
             if self.host_s_cet & 1:
-                return -c.EIO
+                return -k.EIO
         self.set_caps()
         self.nested_cet = not self.svm and (self.shstk or self.ibt)
         self.advertised = self.probe_msrs()
@@ -128,13 +129,13 @@ class Upstream:
         """The MSR index list."""
         msrs: list[int] = []
         if self.shstk or self.ibt:
-            msrs += [c.U_CET, c.S_CET]
+            msrs += [k.U_CET, k.S_CET]
         if self.shstk:
-            msrs += c.POINTER_MSRS
+            msrs += k.POINTER_MSRS
         if self.shstk and self.lm:
-            msrs.append(c.INT_SSP_TAB)
+            msrs.append(k.INT_SSP_TAB)
         if self.xss:
-            msrs.append(c.XSS)
+            msrs.append(k.XSS)
         return tuple(msrs)
 
     def kvm_caps(self) -> tuple[bool, bool, int]:
@@ -167,11 +168,11 @@ class Upstream:
         """Host state and the load-CET controls, where the processor has them."""
         if not self.port.host_cap("load_cet_entry") or not self.port.host_cap("load_cet_exit"):
             return
-        self.port.vmcs_write(v.number, c.HOST_S_CET, self.host_s_cet)
-        self.port.vmcs_write(v.number, c.HOST_SSP, 0)
-        self.port.vmcs_write(v.number, c.HOST_INTR_SSP_TABLE, 0)
-        self.port.vmcs_write(v.number, c.VM_ENTRY_CONTROLS, 1 << c.VM_ENTRY_LOAD_CET)
-        self.port.vmcs_write(v.number, c.VM_EXIT_CONTROLS, 1 << c.VM_EXIT_LOAD_CET)
+        self.port.vmcs_write(v.number, k.HOST_S_CET, self.host_s_cet)
+        self.port.vmcs_write(v.number, k.HOST_SSP, 0)
+        self.port.vmcs_write(v.number, k.HOST_INTR_SSP_TABLE, 0)
+        self.port.vmcs_write(v.number, k.VM_ENTRY_CONTROLS, 1 << k.VM_ENTRY_LOAD_CET)
+        self.port.vmcs_write(v.number, k.VM_EXIT_CONTROLS, 1 << k.VM_EXIT_LOAD_CET)
 
     def vcpu_destroy(self, vcpu: int) -> None:
         """Give the fpstate back."""
@@ -183,7 +184,7 @@ class Upstream:
         v = self.vcpus[vcpu]
         offered = (shstk, ibt, lm, xsaves, xss)
         if v.ran:
-            return 0 if offered == v.offered else -c.EINVAL
+            return 0 if offered == v.offered else -k.EINVAL
         v.offered = offered
         v.shstk = shstk and self.shstk
         v.ibt = ibt and self.ibt
@@ -203,13 +204,13 @@ class Upstream:
         """Whether L0 lets the guest have this MSR."""
         if msr in v.denied:
             return False
-        if msr in c.CONTROL_MSRS:
+        if msr in k.CONTROL_MSRS:
             return v.shstk or (v.ibt and not self.svm)
         return v.shstk
 
     def recalc_intercepts(self, v: Vcpu) -> None:
         """Set every bitmap bit that can be passed, in both bitmaps while L2 is active."""
-        both = c.READ | c.WRITE
+        both = k.READ | k.WRITE
         for msr in PASSABLE:
             on = not self.passes(v, msr)
             self.port.set_intercept(v.number, 1, msr, both, on)
@@ -245,12 +246,12 @@ class Upstream:
         """Load the guest's XSS."""
         xss = self.vcpus[vcpu].xss
         if xss:
-            self.port.wrmsr(c.XSS, xss)
+            self.port.wrmsr(k.XSS, xss)
 
     def exit_guest(self, vcpu: int) -> None:
         """Load the host's XSS."""
         if self.vcpus[vcpu].xss:
-            self.port.wrmsr(c.XSS, 0)
+            self.port.wrmsr(k.XSS, 0)
 
     # -- MSRs
 
@@ -277,9 +278,9 @@ class Upstream:
 
     def is_xstate_msr(self, v: Vcpu, msr: int) -> bool:
         """Whether the guest FPU holds this MSR for this vCPU."""
-        if msr == c.U_CET:
+        if msr == k.U_CET:
             return v.shstk or v.ibt
-        return msr in c.POINTER_MSRS and v.shstk
+        return msr in k.POINTER_MSRS and v.shstk
 
     def xstate_read(self, v: Vcpu, msr: int) -> int:
         """RDMSR with the guest FPU locked into hardware."""
@@ -307,27 +308,27 @@ class Upstream:
             return
         level = 2 if v.l2 else 1
         self.port.vmcb_write(v.number, level, VMCB_OF[field], value)
-        self.port.vmcb_mark_dirty(v.number, level, c.VMCB_CET)
+        self.port.vmcb_mark_dirty(v.number, level, k.VMCB_CET)
 
     def set_msr(self, v: Vcpu, msr: int, value: int, host: bool) -> int:
         """Check a value and store it."""
-        if msr in c.CONTROL_MSRS:
+        if msr in k.CONTROL_MSRS:
             if not v.shstk and not v.ibt:
                 return UNSUPPORTED
             if not self.valid_cet(v, value):
                 return INVALID
-        elif msr in c.POINTER_MSRS or msr in (c.INT_SSP_TAB, c.INTERNAL_GUEST_SSP):
-            if msr == c.INTERNAL_GUEST_SSP and not host:
+        elif msr in k.POINTER_MSRS or msr in (k.INT_SSP_TAB, k.INTERNAL_GUEST_SSP):
+            if msr == k.INTERNAL_GUEST_SSP and not host:
                 return INVALID
             if not v.shstk:
                 return UNSUPPORTED
-            if msr == c.INT_SSP_TAB and not v.lm:
+            if msr == k.INT_SSP_TAB and not v.lm:
                 return UNSUPPORTED
             if self.noncanonical(value):
                 return INVALID
-            if msr != c.INT_SSP_TAB and value & 3:
+            if msr != k.INT_SSP_TAB and value & 3:
                 return INVALID
-        elif msr == c.XSS:
+        elif msr == k.XSS:
             return self.set_xss(v, value)
         else:
             return UNSUPPORTED
@@ -354,25 +355,25 @@ class Upstream:
 
     def refresh_cpuid(self, v: Vcpu) -> None:
         """The size of a compacted image follows XSS."""
-        v.xsaves_size = c.XSAVE_BASE_SIZE
-        if v.xss & 1 << c.CET_U:
+        v.xsaves_size = k.XSAVE_BASE_SIZE
+        if v.xss & 1 << k.CET_U:
             v.xsaves_size += 16
-        if v.xss & 1 << c.CET_S:
+        if v.xss & 1 << k.CET_S:
             v.xsaves_size += 24
 
     def get_msr(self, v: Vcpu, msr: int, host: bool) -> tuple[int, int]:
         """Read an MSR the vCPU has."""
-        if msr in c.CONTROL_MSRS:
+        if msr in k.CONTROL_MSRS:
             if not v.shstk and not v.ibt:
                 return UNSUPPORTED, 0
-        elif msr in c.POINTER_MSRS or msr in (c.INT_SSP_TAB, c.INTERNAL_GUEST_SSP):
-            if msr == c.INTERNAL_GUEST_SSP and not host:
+        elif msr in k.POINTER_MSRS or msr in (k.INT_SSP_TAB, k.INTERNAL_GUEST_SSP):
+            if msr == k.INTERNAL_GUEST_SSP and not host:
                 return INVALID, 0
             if not v.shstk:
                 return UNSUPPORTED, 0
-            if msr == c.INT_SSP_TAB and not v.lm:
+            if msr == k.INT_SSP_TAB and not v.lm:
                 return UNSUPPORTED, 0
-        elif msr == c.XSS:
+        elif msr == k.XSS:
             if not host and not v.xsaves:
                 return INVALID, 0
             return 0, v.xss
@@ -424,11 +425,11 @@ class Upstream:
         """Load the guest FPU at the first MSR that needs it."""
         v = self.vcpus[vcpu]
         if self.port.copy_from_user(8):
-            return -c.EFAULT
-        if len(entries) >= c.MAX_MSR_ENTRIES:
-            return -c.E2BIG
+            return -k.EFAULT
+        if len(entries) >= k.MAX_MSR_ENTRIES:
+            return -k.E2BIG
         if self.port.copy_from_user(16 * len(entries)):
-            return -c.EFAULT
+            return -k.EFAULT
         loaded = False
         done = 0
         for msr, value in entries:
@@ -446,11 +447,11 @@ class Upstream:
         """Load the guest FPU at the first MSR that needs it."""
         v = self.vcpus[vcpu]
         if self.port.copy_from_user(8):
-            return -c.EFAULT, ()
-        if len(indices) >= c.MAX_MSR_ENTRIES:
-            return -c.E2BIG, ()
+            return -k.EFAULT, ()
+        if len(indices) >= k.MAX_MSR_ENTRIES:
+            return -k.E2BIG, ()
         if self.port.copy_from_user(16 * len(indices)):
-            return -c.EFAULT, ()
+            return -k.EFAULT, ()
         loaded = False
         values: list[int] = []
         for msr in indices:
@@ -464,7 +465,7 @@ class Upstream:
         if loaded:
             self.port.put_guest_fpu(vcpu)
         if self.port.copy_to_user(16 * len(indices)):
-            return -c.EFAULT, ()
+            return -k.EFAULT, ()
         return len(values), tuple(values)
 
     def resolve_reg(self, v: Vcpu, reg: int) -> int | None:
@@ -475,7 +476,7 @@ class Upstream:
         if kind == 3:
             if index != 0 or not v.shstk:
                 return None
-            kind, index = 2, c.INTERNAL_GUEST_SSP
+            kind, index = 2, k.INTERNAL_GUEST_SSP
         if kind != 2 or reg & 0x00F0_0000_0000_0000 != 0x0030_0000_0000_0000:
             return None
         return index
@@ -489,23 +490,23 @@ class Upstream:
         v = self.vcpus[vcpu]
         msr = self.resolve_reg(v, reg)
         if msr is None:
-            return -c.EINVAL
+            return -k.EINVAL
         if self.port.copy_from_user(8):
-            return -c.EFAULT
+            return -k.EFAULT
         loaded = self.one_reg_needs_fpu(v, msr)
         if loaded:
             self.port.load_guest_fpu(vcpu)
         result = self.do_set_msr(v, msr, value, True)
         if loaded:
             self.port.put_guest_fpu(vcpu)
-        return -c.EINVAL if result else 0
+        return -k.EINVAL if result else 0
 
     def get_one_reg(self, vcpu: int, reg: int) -> tuple[int, int]:
         """Resolve the id, then get as userspace."""
         v = self.vcpus[vcpu]
         msr = self.resolve_reg(v, reg)
         if msr is None:
-            return -c.EINVAL, 0
+            return -k.EINVAL, 0
         loaded = self.one_reg_needs_fpu(v, msr)
         if loaded:
             self.port.load_guest_fpu(vcpu)
@@ -513,33 +514,33 @@ class Upstream:
         if loaded:
             self.port.put_guest_fpu(vcpu)
         if result:
-            return -c.EINVAL, 0
+            return -k.EINVAL, 0
         if self.port.copy_to_user(8):
-            return -c.EFAULT, 0
+            return -k.EFAULT, 0
         return 0, value
 
     def get_reg_list(self, vcpu: int, n: int) -> tuple[int, int, tuple[int, ...]]:
         """GUEST_SSP, if the vCPU has SHSTK."""
-        ids = (c.ONE_REG_GUEST_SSP,) if self.vcpus[vcpu].shstk else ()
+        ids = (k.ONE_REG_GUEST_SSP,) if self.vcpus[vcpu].shstk else ()
         if self.port.copy_from_user(8):
-            return -c.EFAULT, 0, ()
+            return -k.EFAULT, 0, ()
         if self.port.copy_to_user(8):
-            return -c.EFAULT, 0, ()
+            return -k.EFAULT, 0, ()
         if n < len(ids):
-            return -c.E2BIG, len(ids), ()
+            return -k.E2BIG, len(ids), ()
         if ids and self.port.copy_to_user(8 * len(ids)):
-            return -c.EFAULT, 0, ()
+            return -k.EFAULT, 0, ()
         return 0, len(ids), ids
 
     # -- control registers
 
     def bad_cet_cr4(self, v: Vcpu, cr4: int) -> bool:
         """CR4.CET without either feature."""
-        return bool(cr4 >> c.CR4_CET & 1) and not (v.shstk or v.ibt)
+        return bool(cr4 >> k.CR4_CET & 1) and not (v.shstk or v.ibt)
 
     def set_cr0(self, vcpu: int, value: int) -> int:
         """CR0.WP must stay while CR4.CET is set."""
-        if not value >> c.CR0_WP & 1 and self.port.read_cr(vcpu, 4) >> c.CR4_CET & 1:
+        if not value >> k.CR0_WP & 1 and self.port.read_cr(vcpu, 4) >> k.CR4_CET & 1:
             return INVALID
         self.port.write_cr(vcpu, 0, value)
         return 0
@@ -549,7 +550,7 @@ class Upstream:
         v = self.vcpus[vcpu]
         if self.bad_cet_cr4(v, value):
             return INVALID
-        if value >> c.CR4_CET & 1 and not self.port.read_cr(vcpu, 0) >> c.CR0_WP & 1:
+        if value >> k.CR4_CET & 1 and not self.port.read_cr(vcpu, 0) >> k.CR0_WP & 1:
             return INVALID
         self.port.write_cr(vcpu, 4, value)
         return 0
@@ -557,9 +558,9 @@ class Upstream:
     def set_sregs(self, vcpu: int, cr0: int, cr4: int) -> int:
         """Both at once: the final pair counts."""
         if self.bad_cet_cr4(self.vcpus[vcpu], cr4):
-            return -c.EINVAL
-        if cr4 >> c.CR4_CET & 1 and not cr0 >> c.CR0_WP & 1:
-            return -c.EINVAL
+            return -k.EINVAL
+        if cr4 >> k.CR4_CET & 1 and not cr0 >> k.CR0_WP & 1:
+            return -k.EINVAL
         self.port.write_cr(vcpu, 0, cr0)
         self.port.write_cr(vcpu, 4, cr4)
         return 0
@@ -581,8 +582,8 @@ class Upstream:
         in_use = self.port.guest_fpu_in_use(v.number)
         if in_use:
             self.port.put_guest_fpu(v.number)
-        self.port.fpstate_clear(v.number, c.CET_U)
-        self.port.fpstate_clear(v.number, c.CET_S)
+        self.port.fpstate_clear(v.number, k.CET_U)
+        self.port.fpstate_clear(v.number, k.CET_S)
         if in_use:
             self.port.load_guest_fpu(v.number)
 
@@ -610,22 +611,22 @@ class Upstream:
         """Save SSP and the control registers, clear CR4.CET."""
         v = self.vcpus[vcpu]
         cr0, cr4 = self.port.read_cr(vcpu, 0), self.port.read_cr(vcpu, 4)
-        self.port.smram_write(vcpu, c.SMRAM_CR0, cr0)
-        self.port.smram_write(vcpu, c.SMRAM_CR4, cr4)
+        self.port.smram_write(vcpu, k.SMRAM_CR0, cr0)
+        self.port.smram_write(vcpu, k.SMRAM_CR4, cr4)
         if v.shstk:
-            self.port.smram_write(vcpu, c.SMRAM_SSP, self.field_read(v, c.GUEST_SSP))
-        self.port.write_cr(vcpu, 4, cr4 & ~(1 << c.CR4_CET))
+            self.port.smram_write(vcpu, k.SMRAM_SSP, self.field_read(v, k.GUEST_SSP))
+        self.port.write_cr(vcpu, 4, cr4 & ~(1 << k.CR4_CET))
         v.smm = True
 
     def rsm(self, vcpu: int) -> int:
         """Restore CR0 before CR4, then SSP, which may be bad."""
         v = self.vcpus[vcpu]
         v.smm = False
-        self.port.write_cr(vcpu, 4, self.port.read_cr(vcpu, 4) & ~(1 << c.CR4_CET))
-        self.port.write_cr(vcpu, 0, self.port.smram_read(vcpu, c.SMRAM_CR0))
-        self.port.write_cr(vcpu, 4, self.port.smram_read(vcpu, c.SMRAM_CR4))
+        self.port.write_cr(vcpu, 4, self.port.read_cr(vcpu, 4) & ~(1 << k.CR4_CET))
+        self.port.write_cr(vcpu, 0, self.port.smram_read(vcpu, k.SMRAM_CR0))
+        self.port.write_cr(vcpu, 4, self.port.smram_read(vcpu, k.SMRAM_CR4))
         if v.shstk:
-            return self.set_msr(v, c.INTERNAL_GUEST_SSP, self.port.smram_read(vcpu, c.SMRAM_SSP), True)
+            return self.set_msr(v, k.INTERNAL_GUEST_SSP, self.port.smram_read(vcpu, k.SMRAM_SSP), True)
         return 0
 
     # -- nesting
@@ -640,7 +641,7 @@ class Upstream:
             self.enter_vmcb02(v)
         else:
             self.enter_vmcs02(v, True)
-        return c.ENTERED
+        return k.ENTERED
 
     def check_vmcs12(self, v: Vcpu) -> int:
         """Host area first, then guest area."""
@@ -648,58 +649,58 @@ class Upstream:
         def read(field: int) -> int:
             return self.port.vmcs12_read(v.number, field)
 
-        exits = read(c.VM_EXIT_CONTROLS)
-        if read(c.HOST_CR4) >> c.CR4_CET & 1 and not read(c.HOST_CR0) >> c.CR0_WP & 1:
-            return c.VMFAIL_HOST_STATE
-        if exits >> c.VM_EXIT_LOAD_CET & 1:
-            s_cet, ssp = read(c.HOST_S_CET), read(c.HOST_SSP)
-            if not self.valid_cet_bits(v, s_cet) or ssp & 3 or self.noncanonical(read(c.HOST_INTR_SSP_TABLE)):
-                return c.VMFAIL_HOST_STATE
-            if exits >> c.VM_EXIT_HOST_64 & 1:
+        exits = read(k.VM_EXIT_CONTROLS)
+        if read(k.HOST_CR4) >> k.CR4_CET & 1 and not read(k.HOST_CR0) >> k.CR0_WP & 1:
+            return k.VMFAIL_HOST_STATE
+        if exits >> k.VM_EXIT_LOAD_CET & 1:
+            s_cet, ssp = read(k.HOST_S_CET), read(k.HOST_SSP)
+            if not self.valid_cet_bits(v, s_cet) or ssp & 3 or self.noncanonical(read(k.HOST_INTR_SSP_TABLE)):
+                return k.VMFAIL_HOST_STATE
+            if exits >> k.VM_EXIT_HOST_64 & 1:
                 if self.noncanonical(s_cet) or self.noncanonical(ssp):
-                    return c.VMFAIL_HOST_STATE
+                    return k.VMFAIL_HOST_STATE
             elif s_cet >> 32 or ssp >> 32:
-                return c.VMFAIL_HOST_STATE
-        if read(c.GUEST_CR4) >> c.CR4_CET & 1 and not read(c.GUEST_CR0) >> c.CR0_WP & 1:
-            return c.INVALID_GUEST_STATE
-        if read(c.VM_ENTRY_CONTROLS) >> c.VM_ENTRY_LOAD_CET & 1 and not self.valid_guest_area(v):
-            return c.INVALID_GUEST_STATE
+                return k.VMFAIL_HOST_STATE
+        if read(k.GUEST_CR4) >> k.CR4_CET & 1 and not read(k.GUEST_CR0) >> k.CR0_WP & 1:
+            return k.INVALID_GUEST_STATE
+        if read(k.VM_ENTRY_CONTROLS) >> k.VM_ENTRY_LOAD_CET & 1 and not self.valid_guest_area(v):
+            return k.INVALID_GUEST_STATE
         return 0
 
     def valid_guest_area(self, v: Vcpu) -> bool:
         """Guest SSP may be one bit short of canonical."""
-        ssp = self.port.vmcs12_read(v.number, c.GUEST_SSP)
-        if not self.valid_cet_bits(v, self.port.vmcs12_read(v.number, c.GUEST_S_CET)) or ssp & 3:
+        ssp = self.port.vmcs12_read(v.number, k.GUEST_SSP)
+        if not self.valid_cet_bits(v, self.port.vmcs12_read(v.number, k.GUEST_S_CET)) or ssp & 3:
             return False
         if ssp >> self.width not in (0, (1 << (64 - self.width)) - 1):
             return False
-        return not self.noncanonical(self.port.vmcs12_read(v.number, c.GUEST_INTR_SSP_TABLE))
+        return not self.noncanonical(self.port.vmcs12_read(v.number, k.GUEST_INTR_SSP_TABLE))
 
     def enter_vmcs02(self, v: Vcpu, run_pending: bool) -> None:
         """Take L2's values from vmcs12, or carry L1's over."""
         before = [self.field_read(v, field) for field in SWITCHED_FIELDS]
-        loads = self.port.vmcs12_read(v.number, c.VM_ENTRY_CONTROLS) >> c.VM_ENTRY_LOAD_CET & 1
+        loads = self.port.vmcs12_read(v.number, k.VM_ENTRY_CONTROLS) >> k.VM_ENTRY_LOAD_CET & 1
         v.l2 = True
         self.port.vmcs_load(v.number, 2)
         for field, value in zip(SWITCHED_FIELDS, before, strict=True):
             taken = run_pending and loads and self.has_field(v, field)
             self.field_write(v, field, self.port.vmcs12_read(v.number, field) if taken else value)
         if run_pending:
-            self.port.write_cr(v.number, 0, self.port.vmcs12_read(v.number, c.GUEST_CR0))
-            self.port.write_cr(v.number, 4, self.port.vmcs12_read(v.number, c.GUEST_CR4))
+            self.port.write_cr(v.number, 0, self.port.vmcs12_read(v.number, k.GUEST_CR0))
+            self.port.write_cr(v.number, 4, self.port.vmcs12_read(v.number, k.GUEST_CR4))
         self.recalc_intercepts(v)
 
     def has_field(self, v: Vcpu, field: int) -> bool:
         """Whether the vCPU has what a guest field holds."""
-        return v.shstk or (v.ibt and field == c.GUEST_S_CET)
+        return v.shstk or (v.ibt and field == k.GUEST_S_CET)
 
     def check_vmcb12(self, v: Vcpu) -> int:
         """S_CET, and CR4.CET with CR0.WP."""
-        if not self.valid_cet_bits(v, self.port.vmcs12_read(v.number, c.VMCB_S_CET)):
-            return c.VMEXIT_INVALID
-        cr0, cr4 = self.port.vmcs12_read(v.number, c.GUEST_CR0), self.port.vmcs12_read(v.number, c.GUEST_CR4)
-        if cr4 >> c.CR4_CET & 1 and not cr0 >> c.CR0_WP & 1:
-            return c.VMEXIT_INVALID
+        if not self.valid_cet_bits(v, self.port.vmcs12_read(v.number, k.VMCB_S_CET)):
+            return k.VMEXIT_INVALID
+        cr0, cr4 = self.port.vmcs12_read(v.number, k.GUEST_CR0), self.port.vmcs12_read(v.number, k.GUEST_CR4)
+        if cr4 >> k.CR4_CET & 1 and not cr0 >> k.CR0_WP & 1:
+            return k.VMEXIT_INVALID
         return 0
 
     def enter_vmcb02(self, v: Vcpu) -> None:
@@ -710,8 +711,8 @@ class Upstream:
         if v.shstk:
             for field, offset in VMCB_OF.items():
                 self.field_write(v, field, self.port.vmcs12_read(v.number, offset))
-        self.port.write_cr(v.number, 0, self.port.vmcs12_read(v.number, c.GUEST_CR0))
-        self.port.write_cr(v.number, 4, self.port.vmcs12_read(v.number, c.GUEST_CR4))
+        self.port.write_cr(v.number, 0, self.port.vmcs12_read(v.number, k.GUEST_CR0))
+        self.port.write_cr(v.number, 4, self.port.vmcs12_read(v.number, k.GUEST_CR4))
         self.recalc_intercepts(v)
 
     def nested_exit(self, vcpu: int) -> None:
@@ -729,8 +730,8 @@ class Upstream:
         for field, value in zip(SWITCHED_FIELDS, values, strict=True):
             if self.has_field(v, field):
                 port.vmcs12_write(vcpu, field, value)
-        if port.vmcs12_read(vcpu, c.VM_EXIT_CONTROLS) >> c.VM_EXIT_LOAD_CET & 1:
-            host = (c.HOST_S_CET, c.HOST_SSP, c.HOST_INTR_SSP_TABLE)
+        if port.vmcs12_read(vcpu, k.VM_EXIT_CONTROLS) >> k.VM_EXIT_LOAD_CET & 1:
+            host = (k.HOST_S_CET, k.HOST_SSP, k.HOST_INTR_SSP_TABLE)
             values = [
                 port.vmcs12_read(vcpu, area) if self.has_field(v, field) else value
                 for area, field, value in zip(host, SWITCHED_FIELDS, values, strict=True)
@@ -739,8 +740,8 @@ class Upstream:
         port.vmcs_load(vcpu, 1)
         for field, value in zip(SWITCHED_FIELDS, values, strict=True):
             self.field_write(v, field, value)
-        port.write_cr(vcpu, 0, port.vmcs12_read(vcpu, c.HOST_CR0))
-        port.write_cr(vcpu, 4, port.vmcs12_read(vcpu, c.HOST_CR4))
+        port.write_cr(vcpu, 0, port.vmcs12_read(vcpu, k.HOST_CR0))
+        port.write_cr(vcpu, 4, port.vmcs12_read(vcpu, k.HOST_CR4))
 
     def leave_vmcb02(self, v: Vcpu) -> None:
         """Store to vmcb12; vmcb01 still has L1's values."""
@@ -756,7 +757,7 @@ class Upstream:
         """As entering, with nothing pending."""
         v = self.vcpus[vcpu]
         if self.check_vmcs12(v):
-            return -c.EINVAL
+            return -k.EINVAL
         self.enter_vmcs02(v, False)
         return 0
 
@@ -774,20 +775,20 @@ class Upstream:
         shstk, ibt = self.active_for(v, user)
         if instruction == "task_switch":
             here, there = self.active_for(v, True), self.active_for(v, False)
-            return c.UNHANDLEABLE if any((*here, *there)) else c.EMULATED
+            return k.UNHANDLEABLE if any((*here, *there)) else k.EMULATED
         if instruction in ("ret", "indirect_call") and shstk:
-            return c.UNHANDLEABLE
+            return k.UNHANDLEABLE
         if instruction in ("indirect_jmp", "indirect_call") and ibt:
-            return c.UNHANDLEABLE
-        if instruction == "far_jmp" and shstk and self.field_read(v, c.GUEST_SSP) >> 32:
-            return c.EMULATED_GP
-        return c.EMULATED
+            return k.UNHANDLEABLE
+        if instruction == "far_jmp" and shstk and self.field_read(v, k.GUEST_SSP) >> 32:
+            return k.EMULATED_GP
+        return k.EMULATED
 
     def active_for(self, v: Vcpu, user: bool) -> tuple[bool, bool]:
         """SHSTK and IBT in force at that privilege."""
-        if not self.port.read_cr(v.number, 4) >> c.CR4_CET & 1:
+        if not self.port.read_cr(v.number, 4) >> k.CR4_CET & 1:
             return False, False
-        value = self.fetch_msr(v, c.U_CET if user else c.S_CET)
+        value = self.fetch_msr(v, k.U_CET if user else k.S_CET)
         return bool(value & 1), bool(value & 4)
 
 
@@ -879,7 +880,7 @@ class Repaired(Upstream):
             super().store_msr(v, msr, value, host)
             return
         self.port.preempt_disable()
-        v.ssp[msr - c.PL0_SSP] = value
+        v.ssp[msr - k.PL0_SSP] = value
         if v.in_hardware:
             self.port.wrmsr(msr, value)
         self.port.preempt_enable()
@@ -891,14 +892,14 @@ class Repaired(Upstream):
         if msr not in SUPERVISOR_POINTERS:
             return super().fetch_msr(v, msr)
         self.port.preempt_disable()
-        value = self.port.rdmsr(msr) if v.in_hardware else v.ssp[msr - c.PL0_SSP]
+        value = self.port.rdmsr(msr) if v.in_hardware else v.ssp[msr - k.PL0_SSP]
         self.port.preempt_enable()
         return value
 
     def set_xss(self, v: Vcpu, value: int) -> int:
         """Check XSS, store it, refresh CPUID."""
         result = super().set_xss(v, value)
-        if v.xss >> c.CET_S & 1:
+        if v.xss >> k.CET_S & 1:
             self.activate(v)
         return result
 
@@ -925,7 +926,7 @@ class AsPosted(Upstream):
         if not self.shstk and not self.ibt:
             self.xss = 0
         if self.port.host_cap("xsaves"):
-            self.xss |= 1 << c.CET_S
+            self.xss |= 1 << k.CET_S
 
     def save_ssp(self, v: Vcpu) -> None:
         """Registers to the array, then cleared."""
@@ -968,7 +969,7 @@ class AsPosted(Upstream):
         super().recalc_intercepts(v)
         if not v.active:
             for msr in SUPERVISOR_POINTERS:
-                self.port.set_intercept(v.number, 1, msr, c.WRITE, True)
+                self.port.set_intercept(v.number, 1, msr, k.WRITE, True)
 
     def is_xstate_msr(self, v: Vcpu, msr: int) -> bool:
         """As upstream, without the three that are swapped by hand."""
@@ -982,7 +983,7 @@ class AsPosted(Upstream):
         activates = value != 0 and not host
         if activates:
             v.active = True
-        v.ssp[msr - c.PL0_SSP] = value
+        v.ssp[msr - k.PL0_SSP] = value
         if activates:
             self.recalc_intercepts(v)
             self.port.wrmsr(msr, value)
@@ -990,7 +991,7 @@ class AsPosted(Upstream):
     def fetch_msr(self, v: Vcpu, msr: int) -> int:
         """Get a value from where it lives."""
         if msr in SUPERVISOR_POINTERS:
-            return v.ssp[msr - c.PL0_SSP]
+            return v.ssp[msr - k.PL0_SSP]
         return super().fetch_msr(v, msr)
 
 

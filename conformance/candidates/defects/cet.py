@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from conformance.candidates.builtin.cet import SUPERVISOR_POINTERS, Repaired, Upstream, Vcpu
 from conformance.candidates.defect import Defect
-from conformance.specs import cet as c
+from conformance.specs.cet import constants as k
 
 
 class ExitWindowSave(Repaired):
@@ -73,7 +73,7 @@ class PassedReads(Repaired):
         super().recalc_intercepts(v)
         if v.shstk and not v.active:
             for msr in SUPERVISOR_POINTERS:
-                self.port.set_intercept(v.number, 1, msr, c.READ, msr in v.denied)
+                self.port.set_intercept(v.number, 1, msr, k.READ, msr in v.denied)
 
 
 class HostWriteInactive(PassedReads):
@@ -141,7 +141,7 @@ class ZeroNotWritten(Repaired):
 
     def store_msr(self, v: Vcpu, msr: int, value: int, host: bool) -> None:
         if msr in SUPERVISOR_POINTERS and value == 0:
-            v.ssp[msr - c.PL0_SSP] = 0
+            v.ssp[msr - k.PL0_SSP] = 0
             return
         super().store_msr(v, msr, value, host)
 
@@ -157,7 +157,7 @@ class ReadsArray(Repaired):
     """An intercepted read gives the array's value while the register holds a newer one."""
 
     def fetch_msr(self, v: Vcpu, msr: int) -> int:
-        return v.ssp[msr - c.PL0_SSP] if msr in SUPERVISOR_POINTERS else super().fetch_msr(v, msr)
+        return v.ssp[msr - k.PL0_SSP] if msr in SUPERVISOR_POINTERS else super().fetch_msr(v, msr)
 
 
 class CetKernelForced(Upstream):
@@ -166,7 +166,7 @@ class CetKernelForced(Upstream):
     def settle_xss(self) -> None:
         super().settle_xss()
         if self.port.host_cap("xsaves"):
-            self.xss |= 1 << c.CET_S
+            self.xss |= 1 << k.CET_S
 
 
 class AnyCetBitWillDo(Upstream):
@@ -174,7 +174,7 @@ class AnyCetBitWillDo(Upstream):
 
     def settle_xss(self) -> None:
         if self.port.host_cap("xsaves"):
-            self.xss |= 1 << c.CET_S
+            self.xss |= 1 << k.CET_S
         if not self.xss & 0x1800:
             self.shstk = self.ibt = False
         if not self.shstk and not self.ibt:
@@ -214,7 +214,7 @@ class ClearsFirstOnly(Repaired):
         if v.in_hardware:
             for index, msr in enumerate(SUPERVISOR_POINTERS):
                 v.ssp[index] = self.port.rdmsr(msr)
-            self.port.wrmsr(c.PL0_SSP, 0)
+            self.port.wrmsr(k.PL0_SSP, 0)
             v.in_hardware = False
         self.port.preempt_enable()
 
@@ -236,7 +236,7 @@ class HostWriteToHardware(Repaired):
 class ZeroNeverTracked(StaleReads):
     """A guest that writes only zeros stays inactive, and reads what others left in PL1 and PL2_SSP."""
 
-    kept: ClassVar[tuple[int, ...]] = (c.PL1_SSP, c.PL2_SSP)
+    kept: ClassVar[tuple[int, ...]] = (k.PL1_SSP, k.PL2_SSP)
 
 
 class LoadedStateBypassed(XrstorsBypass):
@@ -245,7 +245,7 @@ class LoadedStateBypassed(XrstorsBypass):
     profile: ClassVar[str] = "v5"
 
     def fetch_msr(self, v: Vcpu, msr: int) -> int:
-        return v.ssp[msr - c.PL0_SSP] if msr in SUPERVISOR_POINTERS else super().fetch_msr(v, msr)
+        return v.ssp[msr - k.PL0_SSP] if msr in SUPERVISOR_POINTERS else super().fetch_msr(v, msr)
 
 
 class PutWithoutLoad(Upstream):
@@ -253,8 +253,8 @@ class PutWithoutLoad(Upstream):
 
     def reset_xstate(self, v: Vcpu) -> None:
         self.port.put_guest_fpu(v.number)
-        self.port.fpstate_clear(v.number, c.CET_U)
-        self.port.fpstate_clear(v.number, c.CET_S)
+        self.port.fpstate_clear(v.number, k.CET_U)
+        self.port.fpstate_clear(v.number, k.CET_S)
         self.port.load_guest_fpu(v.number)
 
 
@@ -269,8 +269,8 @@ class IgnoredGuestSsp(Upstream):
     """With ignore_msrs GUEST_SSP is a register of vCPUs without SHSTK too."""
 
     def resolve_reg(self, v: Vcpu, reg: int) -> int | None:
-        if reg == c.ONE_REG_GUEST_SSP and self.ignore_msrs:
-            return c.INTERNAL_GUEST_SSP
+        if reg == k.ONE_REG_GUEST_SSP and self.ignore_msrs:
+            return k.INTERNAL_GUEST_SSP
         return super().resolve_reg(v, reg)
 
 
@@ -278,7 +278,7 @@ class SCetThroughXstate(Upstream):
     """A host-initiated write of S_CET goes the way of the XSTATE-managed MSRs, to the host's register."""
 
     def store_msr(self, v: Vcpu, msr: int, value: int, host: bool) -> None:
-        if msr == c.S_CET:
+        if msr == k.S_CET:
             self.xstate_write(v, msr, value)
         super().store_msr(v, msr, value, host)
 
@@ -287,7 +287,7 @@ class Pl3ForIbt(Upstream):
     """PL3_SSP is passed through to a vCPU with IBT alone."""
 
     def passes(self, v: Vcpu, msr: int) -> bool:
-        return super().passes(v, msr) or (msr == c.PL3_SSP and v.ibt and msr not in v.denied)
+        return super().passes(v, msr) or (msr == k.PL3_SSP and v.ibt and msr not in v.denied)
 
 
 class UncheckedVmcb12(Upstream):
@@ -305,16 +305,16 @@ class WrongVmcbDirty(Upstream):
         if not self.svm or not v.l2:
             super().field_write(v, field, value)
             return
-        offset = {c.GUEST_S_CET: c.VMCB_S_CET, c.GUEST_SSP: c.VMCB_SSP}.get(field, c.VMCB_ISST_ADDR)
+        offset = {k.GUEST_S_CET: k.VMCB_S_CET, k.GUEST_SSP: k.VMCB_SSP}.get(field, k.VMCB_ISST_ADDR)
         self.port.vmcb_write(v.number, 2, offset, value)
-        clean(v.number, 1, c.VMCB_CET)
+        clean(v.number, 1, k.VMCB_CET)
 
 
 class TableReadWithoutLm(Upstream):
     """INT_SSP_TAB can be read without long mode."""
 
     def get_msr(self, v: Vcpu, msr: int, host: bool) -> tuple[int, int]:
-        if msr == c.INT_SSP_TAB and v.shstk:
+        if msr == k.INT_SSP_TAB and v.shstk:
             return 0, self.fetch_msr(v, msr)
         return super().get_msr(v, msr, host)
 
@@ -356,10 +356,10 @@ class ToggleClears(Upstream):
     """Every change of CR4.CET clears S_CET, SSP and the table, and SMRAM does not get SSP."""
 
     def set_cr4(self, vcpu: int, value: int) -> int:
-        changed = (self.port.read_cr(vcpu, 4) ^ value) >> c.CR4_CET & 1
+        changed = (self.port.read_cr(vcpu, 4) ^ value) >> k.CR4_CET & 1
         result = super().set_cr4(vcpu, value)
         if changed and not result:
-            for field in (c.GUEST_S_CET, c.GUEST_SSP, c.GUEST_INTR_SSP_TABLE):
+            for field in (k.GUEST_S_CET, k.GUEST_SSP, k.GUEST_INTR_SSP_TABLE):
                 self.field_write(self.vcpus[vcpu], field, 0)
         return result
 
@@ -368,7 +368,7 @@ class XssNotAdvertised(Upstream):
     """XSS is missing from the MSR index list."""
 
     def probe_msrs(self) -> tuple[int, ...]:
-        return tuple(msr for msr in super().probe_msrs() if msr != c.XSS)
+        return tuple(msr for msr in super().probe_msrs() if msr != k.XSS)
 
 
 class ProtectedXssDropped(Upstream):
@@ -386,7 +386,7 @@ class PointersIntercepted(Upstream):
     """PL0_SSP is intercepted for a vCPU with SHSTK."""
 
     def passes(self, v: Vcpu, msr: int) -> bool:
-        return msr != c.PL0_SSP and super().passes(v, msr)
+        return msr != k.PL0_SSP and super().passes(v, msr)
 
 
 class ShadowPagingForgotten(Upstream):
@@ -406,7 +406,7 @@ class FarJumpUnchecked(Upstream):
 
     def emulate(self, vcpu: int, instruction: str, user: bool) -> int:
         result = super().emulate(vcpu, instruction, user)
-        return c.EMULATED if result == c.EMULATED_GP else result
+        return k.EMULATED if result == k.EMULATED_GP else result
 
 
 class InternalMsrInSmm(Upstream):
@@ -414,8 +414,8 @@ class InternalMsrInSmm(Upstream):
 
     def guest_rdmsr(self, vcpu: int, msr: int) -> tuple[int, int]:
         v = self.vcpus[vcpu]
-        if msr == c.INTERNAL_GUEST_SSP and v.smm and v.shstk:
-            return 0, self.field_read(v, c.GUEST_SSP)
+        if msr == k.INTERNAL_GUEST_SSP and v.smm and v.shstk:
+            return 0, self.field_read(v, k.GUEST_SSP)
         return super().guest_rdmsr(vcpu, msr)
 
 
