@@ -14,7 +14,9 @@ from random import Random
 
 from hypothesis import strategies as st
 
-from conformance.model import cet as m
+from conformance.model.cet import State
+from conformance.model.cet import operations as m
+from conformance.model.cet.state import XSS, Vcpu
 from conformance.model.step import Fault, Step
 from conformance.specs.cet import constants as k
 from conformance.strategies.domain import BOOLEAN, Domain, Race, Scope, Shape
@@ -342,7 +344,7 @@ SHAPES: dict[type, Shape] = {
 # -- steps that fit the state
 
 
-def suggest(state: m.State, random: Random) -> Step | None:
+def suggest(state: State, random: Random) -> Step | None:
     """Tagged writes, reads, swaps and preemption windows of the vCPUs there are."""
     present = [slot for slot, v in enumerate(state.vcpus) if v is not None and not v.dead]
     if not present:
@@ -369,7 +371,7 @@ def _suggest_idle(slot: int, cpu: int, random: Random) -> Step:
     return Step(m.GetMsrs(slot, indices, cpu), during=during)
 
 
-def _suggest_live(v: m.Vcpu, slot: int, cpu: int, random: Random) -> Step:
+def _suggest_live(v: Vcpu, slot: int, cpu: int, random: Random) -> Step:
     msr = random.choice((*k.POINTER_MSRS, k.S_CET, k.U_CET, k.INT_SSP_TAB))
     emulated = random.random() < 0.3
     chance = random.random()
@@ -383,7 +385,7 @@ def _suggest_live(v: m.Vcpu, slot: int, cpu: int, random: Random) -> Step:
             value = random.choice((1, 3, 5, 0x4001))
         return Step(m.Wrmsr(slot, msr, 0 if random.random() < 0.2 else value, emulated))
     if chance < 0.6 and v.xss:
-        if not v.regs[m.XSS]:
+        if not v.regs[XSS]:
             return Step(m.Wrmsr(slot, k.XSS, v.xss))
         words = tuple(tag(slot, pointer, random.randrange(4, 7)) for pointer in k.POINTER_MSRS[:3])
         return Step(m.Xrstors(slot, k.CET_S, words if random.random() < 0.8 else ()))

@@ -15,7 +15,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from conformance.environment.door import Environment
-from conformance.model import cet as m
+from conformance.model.cet import View
+from conformance.model.cet import operations as m
+from conformance.model.cet.capabilities import capabilities
+from conformance.model.cet.state import COMPONENTS, CPUS, SLOTS, Vcpu
+from conformance.model.cet.values import base_of, control_refusal, is_canonical, one_reg_msr, pointer_refusal
 from conformance.specs.cet import Port, Profile
 from conformance.specs.cet import clauses as c
 from conformance.specs.cet import constants as k
@@ -84,7 +88,7 @@ class Virtual:
         self.number = number
         """How the candidate knows it."""
         self.slot = slot
-        self.cpu = slot % m.CPUS
+        self.cpu = slot % CPUS
         self.on = False
         """Its thread is the one that runs on `cpu`."""
         self.loaded = False
@@ -144,12 +148,12 @@ class Cet(Environment):
         """Registers that the FPU code swaps."""
         self.host = config.host
         self.amd = config.host.vendor == "amd"
-        self.cpus = [[0] * 9 for _ in range(m.CPUS)]
+        self.cpus = [[0] * 9 for _ in range(CPUS)]
         for regs in self.cpus:
             regs[S] = config.host.s_cet
-        self.current: list[Virtual | None] = [None] * m.CPUS
+        self.current: list[Virtual | None] = [None] * CPUS
         """Whose thread runs on each physical CPU."""
-        self.slots: list[Virtual | None] = [None] * m.SLOTS
+        self.slots: list[Virtual | None] = [None] * SLOTS
         self.numbers: dict[int, Virtual] = {}
         self.created = 0
         self.ghosts: set[int] = set()
@@ -166,7 +170,7 @@ class Cet(Environment):
         if self.breach is not None:
             return
         ready = not self.host.s_cet >> k.SH_STK_EN & 1
-        shstk, ibt, _, because = m.capabilities(self.host)
+        shstk, ibt, _, because = capabilities(self.host)
         result = self._load_module(self.host)
         wanted = (0, shstk, ibt) if ready else (-k.EIO, False, False)
         if result != wanted:
@@ -205,7 +209,7 @@ class Cet(Environment):
 
     def can_run_beside(self, left: Any, right: Any) -> bool:
         """Two vCPUs on two physical CPUs, of which neither comes to the other's."""
-        if not (0 <= left.vcpu < m.SLOTS and 0 <= right.vcpu < m.SLOTS):
+        if not (0 <= left.vcpu < SLOTS and 0 <= right.vcpu < SLOTS):
             return False
         first, second = self.slots[left.vcpu], self.slots[right.vcpu]
         if first is None or second is None or first is second:
@@ -216,14 +220,14 @@ class Cet(Environment):
         """Another thread can run at any point; the interrupted one can only be preempted."""
         if isinstance(op, m.HostTask | m.KernelFpu):
             return True
-        vm = self.slots[op.vcpu] if 0 <= op.vcpu < m.SLOTS else None
+        vm = self.slots[op.vcpu] if 0 <= op.vcpu < SLOTS else None
         if vm is None:
             return False
         if type(op) is m.Window:
             return vm.loaded and vm is self.vm
         return (vm is not self.vm or type(op) is m.Preempt) and vm.live == vm.loaded == (type(op) in m.WHILE_LIVE)
 
-    def view(self) -> m.View:
+    def view(self) -> View:
         """Registers of the host, and what memory holds for each vCPU."""
         crs: list[Any] = []
         smram: list[int | None] = []
@@ -237,7 +241,7 @@ class Cet(Environment):
                 crs.append(None if vm.dead else (vm.cr0 >> k.CR0_WP & 1 == 1, vm.cr4 >> k.CR4_CET & 1 == 1))
                 smram.append(vm.smram.get(k.SMRAM_SSP, 0))
                 area.append(None if vm.level else self._area(vm))
-        return m.View(tuple(regs[S] for regs in self.cpus), tuple(crs), tuple(smram), tuple(area))
+        return View(tuple(regs[S] for regs in self.cpus), tuple(crs), tuple(smram), tuple(area))
 
     def _area(self, vm: Virtual) -> tuple[int, int, int]:
         get = vm.area.get
@@ -494,8 +498,8 @@ class Cet(Environment):
                 return c.CET_NEITHER_FEATURE
             if value is None:
                 return None
-            refusal = m.control_refusal(value, host.shstk, ibt, False)
-            return refusal or (None if m.is_canonical(m.base_of(value), host.width) else c.CET_BASE_CANONICAL)
+            refusal = control_refusal(value, host.shstk, ibt, False)
+            return refusal or (None if is_canonical(base_of(value), host.width) else c.CET_BASE_CANONICAL)
         if msr == k.XSS:
             return c.XSS_NEVER_FAULTS if not host.xsaves or (value or 0) & ~host.xss else None
         if not host.shstk:
@@ -503,8 +507,8 @@ class Cet(Environment):
         if value is None:
             return None
         if msr == k.INT_SSP_TAB:
-            return None if m.is_canonical(value, host.width) else c.SSP_CANONICAL
-        return m.pointer_refusal(value, host.width)
+            return None if is_canonical(value, host.width) else c.SSP_CANONICAL
+        return pointer_refusal(value, host.width)
 
     # -- guest instructions
 
@@ -548,7 +552,7 @@ class Cet(Environment):
         regs = self.cpus[vm.cpu]
         enabled = regs[XSS] >> op.component & 1
         if enabled:
-            places = m.COMPONENTS[op.component]
+            places = COMPONENTS[op.component]
             for place, value in zip(places, op.words or (0,) * len(places), strict=True):
                 regs[place] = value
                 vm.written.add(value)
@@ -560,7 +564,7 @@ class Cet(Environment):
         vm = self._vmentry(op.vcpu)
         regs = self.cpus[vm.cpu]
         enabled = regs[XSS] >> op.component & 1
-        words = tuple(regs[place] for place in m.COMPONENTS[op.component])
+        words = tuple(regs[place] for place in COMPONENTS[op.component])
         self._vmexit(vm)
         if not enabled:
             return None
@@ -1164,14 +1168,14 @@ class Cet(Environment):
         )
         self.require(c.INIT_SPARES_OTHERS, component in (3, 4, k.CET_U, k.CET_S), f"component {component} is cleared")
         if vm.fpstate is not None:
-            for place in m.COMPONENTS.get(component, ()):
+            for place in COMPONENTS.get(component, ()):
                 vm.fpstate[place] = 0
 
     def copy_uabi_to_fpstate(self, vcpu: int, component: int, words: tuple[int, ...]) -> int:
         """User components only."""
         vm = self._of(vcpu)
         self.require(c.FPU_BALANCED, not vm.in_use, "copy_uabi_to_fpstate while the guest FPU is in use")
-        return -k.EINVAL if component in m.COMPONENTS else 0
+        return -k.EINVAL if component in COMPONENTS else 0
 
     # -- environment calls: controls and memory
 
@@ -1324,7 +1328,7 @@ class Cet(Environment):
 # -- checks over one step
 
 
-def _managed_by_xstate(v: m.Vcpu, msr: int | None) -> bool:
+def _managed_by_xstate(v: Vcpu, msr: int | None) -> bool:
     """Whether the FPU code keeps this MSR for this vCPU."""
     if msr == k.U_CET:
         return v.shstk or v.ibt
@@ -1348,7 +1352,7 @@ def _fpu_for_batch(record: Record) -> bool | str:
         if 0 <= count < len(listed):
             failing = (listed[count],)
     else:
-        msr = m.one_reg_msr(op.reg)
+        msr = one_reg_msr(op.reg)
         result = record.result if isinstance(op, m.SetOneReg) else record.result[0]
         accessed, failing = ((msr,), ()) if result == 0 else ((), (msr,))
     needed = any(_managed_by_xstate(v, msr) for msr in accessed)

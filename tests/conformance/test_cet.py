@@ -17,7 +17,8 @@ from conformance.candidates.load import Candidate, load
 from conformance.engines import campaign, explore, interleave
 from conformance.engines.context import Context
 from conformance.lockstep import Report, run_trace
-from conformance.model import cet as m
+from conformance.model.cet import initial
+from conformance.model.cet import operations as m
 from conformance.model.step import Fault, Parallel, Step
 from conformance.specs.cet import PROFILES
 from conformance.specs.cet import constants as k
@@ -269,7 +270,7 @@ def test_hand_swapping_candidates_conform_in_small_worlds(spec: str, scope: str)
 
 def test_suggestions_keep_a_correct_candidate_busy() -> None:
     """They are steps like any other."""
-    assert suggest(m.initial(m.Config(vcpus=()), PROFILES["upstream"]), Random(0)) is None
+    assert suggest(initial(m.Config(vcpus=()), PROFILES["upstream"]), Random(0)) is None
 
 
 # -- the seed

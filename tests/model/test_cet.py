@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
-from conformance.model import cet as m
+from conformance.model.cet import State, initial, legal, step, view
+from conformance.model.cet import operations as m
+from conformance.model.cet.capabilities import capabilities
+from conformance.model.cet.values import one_reg_msr
 from conformance.model.step import Outcome
 from conformance.specs.cet import PROFILES, Profile
 from conformance.specs.cet import constants as k
@@ -16,27 +19,27 @@ UPSTREAM = PROFILES["upstream"]
 A = 0x1000_0000_0000
 
 
-def world(*cpuids: m.Cpuid, host: m.Host | None = None, ignore: bool = False, profile: Profile = UPSTREAM) -> m.State:
+def world(*cpuids: m.Cpuid, host: m.Host | None = None, ignore: bool = False, profile: Profile = UPSTREAM) -> State:
     """A host with these vCPUs, the first one running."""
     config = m.Config(host or m.Host(), cpuids or (m.Cpuid(),), ignore)
-    return m.initial(config, profile)
+    return initial(config, profile)
 
 
-def after(state: m.State, *ops: Any, profile: Profile = UPSTREAM) -> m.State:
+def after(state: State, *ops: Any, profile: Profile = UPSTREAM) -> State:
     """The state after legal operations, each taking its first outcome."""
     for op in ops:
-        assert m.legal(state, op), op
+        assert legal(state, op), op
         state = first(state, op, profile=profile).state
     return state
 
 
-def outcomes(state: m.State, op: Any, env: m.Answers | None = None, profile: Profile = UPSTREAM) -> tuple[Outcome, ...]:
+def outcomes(state: State, op: Any, env: m.Answers | None = None, profile: Profile = UPSTREAM) -> tuple[Outcome, ...]:
     """All that is allowed."""
-    allowed = m.step(state, op, env or m.Answers(), profile)
+    allowed = step(state, op, env or m.Answers(), profile)
     return (allowed,) if isinstance(allowed, Outcome) else allowed
 
 
-def first(state: m.State, op: Any, env: m.Answers | None = None, profile: Profile = UPSTREAM) -> Outcome:
+def first(state: State, op: Any, env: m.Answers | None = None, profile: Profile = UPSTREAM) -> Outcome:
     """What is wanted most."""
     return outcomes(state, op, env, profile)[0]
 
@@ -206,7 +209,7 @@ def test_bad_register_ids(reg: int) -> None:
     answers = m.Answers(copy_from_user=-k.EFAULT)
 
     assert first(world(), m.GetOneReg(0, reg)).result == (-k.EINVAL, 0)
-    if m.one_reg_msr(reg) is None:
+    if one_reg_msr(reg) is None:
         assert first(world(), m.SetOneReg(0, reg, 0), answers).result == -k.EINVAL
 
 
@@ -250,12 +253,12 @@ def test_register_list(cpuid: m.Cpuid, n: int, result: tuple[int, int, tuple[int
 )
 def test_capabilities(host: m.Host, caps: tuple[bool, bool, int]) -> None:
     """Each prerequisite takes what depends on it."""
-    assert m.capabilities(host)[:3] == caps
+    assert capabilities(host)[:3] == caps
 
 
 def test_a_host_with_shadow_stacks_is_refused() -> None:
     """CET-065."""
-    bare = m.initial(m.Config(vcpus=()), UPSTREAM)
+    bare = initial(m.Config(vcpus=()), UPSTREAM)
 
     assert first(bare, m.VendorInit(m.Host(s_cet=1))).result == (-k.EIO, False, False)
     assert first(bare, m.VendorInit(m.Host(s_cet=4))).result == (0, True, True)
@@ -276,7 +279,7 @@ def test_sregs_may_take_the_pair_or_not() -> None:
     allowed = outcomes(world(), m.SetSregs(0, False, True))
 
     assert {o.result for o in allowed} == {0, -k.EINVAL}
-    assert not m.legal(allowed[1].state, m.Run(0))
+    assert not legal(allowed[1].state, m.Run(0))
 
 
 @pytest.mark.parametrize(("op", "xss"), [(m.Init(0), 0x1800), (m.Reset(0), 0)])
@@ -296,10 +299,10 @@ def test_rsm_restores_or_shuts_down() -> None:
     """SSP and the control registers come back, whatever the handler did to CR0.WP."""
     state = after(world(), m.Run(0), m.MovCr0(0, True), m.MovCr4(0, True), m.WriteSsp(0, A), m.Smi(0))
 
-    assert m.view(state).smram[0] == A
-    assert m.view(state).crs[0] == (True, False)
+    assert view(state).smram[0] == A
+    assert view(state).crs[0] == (True, False)
     state = after(state, m.MovCr0(0, False))
-    assert m.view(after(state, m.Rsm(0))).crs[0] == (True, True)
+    assert view(after(state, m.Rsm(0))).crs[0] == (True, True)
     assert first(after(state, m.Rsm(0, 0x2000)), m.ReadSsp(0)).result == 0x2000
     assert first(state, m.Rsm(0, 1)).result == 1
 
@@ -316,7 +319,7 @@ def test_nested_vmx_switches_by_its_controls(load: bool, load_host: bool) -> Non
     assert first(state, m.ReadSsp(0)).result == inside[0]
     assert first(state, m.Rdmsr(0, k.S_CET)).result == (0, inside[1])
     state = after(state, m.NestedExit(0))
-    assert m.view(state).area[0] == ((1, 0x100, 0x200) if load else (3, A, 0))
+    assert view(state).area[0] == ((1, 0x100, 0x200) if load else (3, A, 0))
     assert first(state, m.ReadSsp(0)).result == (0x300 if load_host else inside[0])
 
 
@@ -364,8 +367,8 @@ def test_a_refused_vmrun_leaves_the_clean_bit_meaningless() -> None:
     bad = m.Area(1, 8, 8, cet=True, wp=False)
     running = after(world(SHSTK_ONLY, host=amd), m.Run(0))
 
-    assert m.legal(after(running, m.NestedEnter(0, plain), m.NestedExit(0)), m.NestedEnter(0, clean))
-    assert not m.legal(after(running, m.NestedEnter(0, bad)), m.NestedEnter(0, clean))
+    assert legal(after(running, m.NestedEnter(0, plain), m.NestedExit(0)), m.NestedEnter(0, clean))
+    assert not legal(after(running, m.NestedEnter(0, bad)), m.NestedEnter(0, clean))
 
 
 def test_restored_l2_keeps_what_was_restored() -> None:
@@ -436,4 +439,4 @@ def test_smi_may_zero_the_slot_of_a_vcpu_without_ssp() -> None:
     """Who writes the whole map at once leaves a zero there; with SHSTK it holds SSP."""
     state = after(world(IBT_ONLY), m.Run(0), m.Smi(0), m.Rsm(0, 8))
 
-    assert [m.view(o.state).smram[0] for o in outcomes(state, m.Smi(0))] == [8, 0]
+    assert [view(o.state).smram[0] for o in outcomes(state, m.Smi(0))] == [8, 0]

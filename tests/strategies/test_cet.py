@@ -10,7 +10,9 @@ import pytest
 from conformance.candidates.load import load
 from conformance.engines import explore
 from conformance.engines.context import Context
-from conformance.model import cet as m
+from conformance.model import cet as model
+from conformance.model.cet import operations as m
+from conformance.model.cet.values import pointer_refusal
 from conformance.specs.cet import PROFILES
 from conformance.specs.cet.constants import MSRS
 from conformance.strategies import cet as strategies
@@ -24,7 +26,7 @@ def test_tags_are_distinct_legal_pointers() -> None:
     tags = [strategies.tag(vcpu, msr, n) for vcpu in (0, 1) for msr in MSRS[:7] for n in range(8)]
 
     assert len(set(tags)) == len(tags)
-    assert all(m.pointer_refusal(value, 48) is None for value in tags)
+    assert all(pointer_refusal(value, 48) is None for value in tags)
 
 
 def test_capabilities_are_explored_over_every_prerequisite() -> None:
@@ -48,16 +50,16 @@ def test_capabilities_are_explored_over_every_prerequisite() -> None:
 def test_suggestions_are_mostly_legal(config: m.Config) -> None:
     """A suggestion that the world cannot do is a draw lost."""
     random = Random(1)
-    state = m.initial(config, PROFILES["upstream"])
+    state = model.initial(config, PROFILES["upstream"])
     legal = total = 0
     for _ in range(300):
         step = strategies.suggest(state, random)
         if step is None:
             break
         total += 1
-        if m.legal(state, step.op):
+        if model.legal(state, step.op):
             legal += 1
-            outcomes = m.step(state, step.op, m.Answers(), PROFILES["upstream"])
+            outcomes = model.step(state, step.op, m.Answers(), PROFILES["upstream"])
             state = (outcomes[0] if isinstance(outcomes, tuple) else outcomes).state
 
     assert legal >= 0.7 * total
