@@ -22,7 +22,8 @@ from conformance.model.cet import operations as m
 from conformance.model.step import Fault, Parallel, Step
 from conformance.specs.cet import PROFILES
 from conformance.specs.cet import constants as k
-from conformance.strategies.cet import IBT_ONLY, NEITHER, SHSTK_ONLY, suggest
+from conformance.strategies.cet import suggest
+from conformance.strategies.cet.domains import IBT_ONLY, NEITHER, SHSTK_ONLY
 from conformance.strength import kill
 from conformance.subsystem import subsystem
 from conformance.trace import Trace, from_data, to_data

@@ -13,7 +13,7 @@ from conformance.model.cet.values import one_reg_msr
 from conformance.model.step import Outcome
 from conformance.specs.cet import PROFILES, Profile
 from conformance.specs.cet import constants as k
-from conformance.strategies.cet import IBT_ONLY, NEITHER, SHSTK_ONLY
+from conformance.strategies.cet.domains import IBT_ONLY, NEITHER, SHSTK_ONLY
 
 UPSTREAM = PROFILES["upstream"]
 A = 0x1000_0000_0000

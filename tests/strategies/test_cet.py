@@ -16,6 +16,7 @@ from conformance.model.cet.values import pointer_refusal
 from conformance.specs.cet import PROFILES
 from conformance.specs.cet.constants import MSRS
 from conformance.strategies import cet as strategies
+from conformance.strategies.cet.domains import HOSTS, tag
 from conformance.subsystem import subsystem
 
 S = subsystem("cet")
@@ -23,7 +24,7 @@ S = subsystem("cet")
 
 def test_tags_are_distinct_legal_pointers() -> None:
     """A value in the wrong place shows which vCPU and register it was made for."""
-    tags = [strategies.tag(vcpu, msr, n) for vcpu in (0, 1) for msr in MSRS[:7] for n in range(8)]
+    tags = [tag(vcpu, msr, n) for vcpu in (0, 1) for msr in MSRS[:7] for n in range(8)]
 
     assert len(set(tags)) == len(tags)
     assert all(pointer_refusal(value, 48) is None for value in tags)
@@ -31,7 +32,7 @@ def test_tags_are_distinct_legal_pointers() -> None:
 
 def test_capabilities_are_explored_over_every_prerequisite() -> None:
     """Both values of every field that matters, on both vendors, and each VMX prerequisite missing alone."""
-    hosts = strategies.HOSTS
+    hosts = HOSTS
 
     assert len(set(hosts)) == len(hosts)
     for field in ("shstk", "ibt", "xsaves", "tdp", "smaller_maxphyaddr", "lm"):
