@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
-from conformance.candidates.builtin.cet import AsPosted, Hardware, Repaired, Upstream
+from conformance.candidates.builtin.cet.as_posted import AsPosted
+from conformance.candidates.builtin.cet.hardware import Hardware
+from conformance.candidates.builtin.cet.repaired import Repaired
+from conformance.candidates.builtin.cet.upstream import Upstream
 from conformance.candidates.defect import Defect
 from conformance.candidates.defects.cet import DEFECTS
 from conformance.candidates.load import Candidate, load

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from conformance.candidates.builtin.cet import (
+from conformance.candidates.builtin.cet.upstream import Upstream
+from conformance.candidates.builtin.cet.upstream.vcpu import (
     PASSABLE,
     SUPERVISOR_POINTERS,
     SWITCHED_FIELDS,
     VMCB_OF,
-    Upstream,
     Vcpu,
 )
 from conformance.specs.cet import Port
