@@ -1,0 +1,128 @@
+"""The MSR permission bitmaps, and what must be stopped or passed at a VM entry."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from conformance.environment.cet.registers import PLACE, TABLE, XSS
+from conformance.environment.cet.vcpus import PerVcpu
+from conformance.specs.cet import Profile
+from conformance.specs.cet import clauses as c
+from conformance.specs.cet.constants import CONTROL_MSRS, MSRS
+from conformance.verdict import Crash
+
+if TYPE_CHECKING:
+    from conformance.environment.cet.guest_memory import GuestMemory
+    from conformance.environment.cet.platform import Platform
+    from conformance.environment.door import Environment
+
+BITMAP = MSRS[:7]
+"""The MSRs that have bitmap entries."""
+INTERCEPT_ALL = 0x3FFF
+"""READ and WRITE of each of them, two bits each."""
+
+
+class Permissions:
+    """The bitmaps of one vCPU, and what they must follow."""
+
+    __slots__ = ("bits", "denied", "filtered", "ibt", "shstk")
+
+    def __init__(self) -> None:
+        self.bits = [INTERCEPT_ALL, INTERCEPT_ALL]
+        """While it runs L1, and L2."""
+        self.shstk = False
+        self.ibt = False
+        """What the guest has of its CPUID and KVM's capabilities."""
+        self.denied: tuple[int, ...] = ()
+        """What userspace's filter denies."""
+        self.filtered = False
+        """A filter denied something once."""
+
+
+class Intercepts(PerVcpu[Permissions]):
+    """The MSR bitmaps of VMX or the permission map of SVM, for the seven CET MSRs, at L1 and at L2.
+
+    XSS and whatever has no entry is always intercepted. Where the profile has the FPU code swap everything, what
+    must pass is prescribed too.
+    """
+
+    CLAUSES = (
+        c.INTERCEPT_WITHOUT_SHSTK,
+        c.FILTER_INTERCEPTS,
+        c.L2_INTERCEPTS,
+        c.TABLE_INTERCEPTED,
+        c.CET_INTERCEPTS,
+        c.PASS_WITH_SHSTK,
+    )
+
+    def __init__(self, door: Environment, platform: Platform, memory: GuestMemory, profile: Profile) -> None:
+        super().__init__(door)
+        self.platform = platform
+        self.memory = memory
+        self.managed = profile.fpu_managed
+
+    def add(self, vcpu: int) -> None:
+        """Everything is intercepted."""
+        self.parts[vcpu] = Permissions()
+
+    def configure(self, vcpu: int, shstk: bool, ibt: bool) -> None:
+        """The guest's CPUID is set."""
+        part, caps = self.parts[vcpu], self.platform.caps
+        part.shstk, part.ibt = shstk and caps[0], ibt and caps[1]
+
+    def deny(self, vcpu: int, denied: tuple[int, ...]) -> None:
+        """The filter is set."""
+        part = self.parts[vcpu]
+        part.denied = denied
+        part.filtered = part.filtered or bool(denied)
+
+    def at_entry(self, vcpu: int, level: int) -> int:
+        """The bitmap of this entry: what must be stopped, and where the profile prescribes it, what must pass.
+
+        Only entries count, so a candidate may recompute its bitmaps when it asks for them or just before it enters.
+        """
+        part, require = self.parts[vcpu], self.door.require
+        bits = part.bits[level]
+        if not part.shstk:
+            require(c.INTERCEPT_WITHOUT_SHSTK, bits >> 4 & 0xFF == 0xFF, f"intercepts of PL0..PL3_SSP {bits:#x}")
+        for msr in part.denied:
+            if msr in BITMAP:
+                stopped = bits >> 2 * PLACE[msr] & 3 == 3
+                require(c.FILTER_INTERCEPTS, stopped, f"{msr:#x} is passed through, which the filter denies")
+        if level:
+            for msr in self.memory.parts[vcpu].intercepts:
+                if msr in BITMAP:
+                    passed = ~bits >> 2 * PLACE[msr] & 3
+                    require(c.L2_INTERCEPTS, not passed, f"L2 reaches {msr:#x}, which L1 intercepts")
+        if self.managed:
+            self._prescribed(part, level, bits)
+        return bits
+
+    def _prescribed(self, part: Permissions, level: int, bits: int) -> None:
+        """Interception where the FPU code swaps all registers; L2 may be stopped more often than that."""
+        require = self.door.require
+        require(c.TABLE_INTERCEPTED, bits >> 2 * TABLE & 3 == 3, f"INT_SSP_TAB is passed through ({bits:#x})")
+        controls = part.shstk or (part.ibt and not self.platform.amd)
+        if not controls:
+            require(c.CET_INTERCEPTS, bits & 0xF == 0xF, f"intercepts of U_CET and S_CET {bits:#x}")
+        if level:
+            return
+        for msr in BITMAP[:-1]:
+            if msr in part.denied or not (controls if msr in CONTROL_MSRS else part.shstk):
+                continue
+            clause = c.CET_INTERCEPTS if msr in CONTROL_MSRS else c.PASS_WITH_SHSTK
+            if part.filtered:
+                clause = c.FILTER_INTERCEPTS
+            require(clause, not bits >> 2 * PLACE[msr] & 3, f"{msr:#x} is intercepted ({bits:#x})")
+
+    def stops(self, vcpu: int, level: int, place: int, access: int) -> bool:
+        """Whether an access exits."""
+        return place >= XSS or bool(self.parts[vcpu].bits[level] >> 2 * place & access)
+
+    def set_intercept(self, vcpu: int, level: int, msr: int, access: int, on: bool) -> None:
+        """Set or clear bitmap bits."""
+        part, place = self.of(vcpu), PLACE.get(msr, XSS)
+        if level not in (1, 2) or place >= XSS or access & ~3:
+            raise Crash(f"set_intercept({vcpu}, {level}, {msr:#x}, {access}): no such bit", "type")
+        bits = access << 2 * place
+        part.bits[level - 1] = part.bits[level - 1] | bits if on else part.bits[level - 1] & ~bits
