@@ -134,11 +134,10 @@ class Fpu(PerVcpu[FpuState]):
         """Return to user mode, which finds its own registers."""
         self.restore(thread)
         regs, own = self.files[thread.cpu], self.parts[thread.number].own
-        self.door.require(
-            c.USER_STATE_IS_THE_TASKS,
-            (regs[U], regs[PL3]) == own,
-            f"user mode sees U_CET={regs[U]:#x} PL3_SSP={regs[PL3]:#x}, its own are {own[0]:#x} {own[1]:#x}",
-        )
+        if (regs[U], regs[PL3]) != own:
+            found = f"user mode sees U_CET={regs[U]:#x} PL3_SSP={regs[PL3]:#x}"
+            raise Violation(c.USER_STATE_IS_THE_TASKS, f"{found}, its own are {own[0]:#x} {own[1]:#x}")
+        self.door.hold(c.USER_STATE_IS_THE_TASKS)
 
     def host_task(self, cpu: int) -> None:
         """Another task's user mode: its registers are restored."""
@@ -171,8 +170,9 @@ class Fpu(PerVcpu[FpuState]):
     def load_guest_fpu(self, vcpu: int) -> None:
         """Save the user's registers, load the guest's."""
         part, thread = self.of(vcpu), self.door.frame.actor
-        right = thread is not None and thread.number == vcpu and not part.in_use and part.fpstate is not None
-        self.door.require(c.FPU_BALANCED, right, f"load_guest_fpu({vcpu}) while it is in use, or by another thread")
+        if thread is None or thread.number != vcpu or part.in_use or part.fpstate is None:
+            raise Violation(c.FPU_BALANCED, f"load_guest_fpu({vcpu}) while it is in use, or by another thread")
+        self.door.hold(c.FPU_BALANCED)
         self.save(thread)
         part.in_use = part.reload = True
         self.restore(thread)
@@ -180,8 +180,9 @@ class Fpu(PerVcpu[FpuState]):
     def put_guest_fpu(self, vcpu: int) -> None:
         """Save the guest's registers, load the user's."""
         part, thread = self.of(vcpu), self.door.frame.actor
-        right = thread is not None and thread.number == vcpu and part.in_use
-        self.door.require(c.FPU_BALANCED, right, f"put_guest_fpu({vcpu}) without load")
+        if thread is None or thread.number != vcpu or not part.in_use:
+            raise Violation(c.FPU_BALANCED, f"put_guest_fpu({vcpu}) without load")
+        self.door.hold(c.FPU_BALANCED)
         self.save(thread)
         part.in_use = part.reload = False
         part.user_saved = True

@@ -9,7 +9,7 @@ from conformance.environment.cet.vcpus import PerVcpu
 from conformance.specs.cet import Profile
 from conformance.specs.cet import clauses as c
 from conformance.specs.cet.constants import CONTROL_MSRS, MSRS
-from conformance.verdict import Crash
+from conformance.verdict import Crash, Violation
 
 if TYPE_CHECKING:
     from conformance.environment.cet.guest_memory import GuestMemory
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 BITMAP = MSRS[:7]
 """The MSRs that have bitmap entries."""
+PASSABLE = tuple(
+    (msr, 2 * PLACE[msr], msr in CONTROL_MSRS, c.CET_INTERCEPTS if msr in CONTROL_MSRS else c.PASS_WITH_SHSTK)
+    for msr in BITMAP[:-1]
+)
+"""MSRs that may pass: where their bits are, whether one of the two controls, and the clause that lets them pass."""
 INTERCEPT_ALL = 0x3FFF
 """READ and WRITE of each of them, two bits each."""
 
@@ -81,39 +86,47 @@ class Intercepts(PerVcpu[Permissions]):
 
         Only entries count, so a candidate may recompute its bitmaps when it asks for them or just before it enters.
         """
-        part, require = self.parts[vcpu], self.door.require
+        part, hold = self.parts[vcpu], self.door.hold
         bits = part.bits[level]
         if not part.shstk:
-            require(c.INTERCEPT_WITHOUT_SHSTK, bits >> 4 & 0xFF == 0xFF, f"intercepts of PL0..PL3_SSP {bits:#x}")
+            if bits >> 4 & 0xFF != 0xFF:
+                raise Violation(c.INTERCEPT_WITHOUT_SHSTK, f"intercepts of PL0..PL3_SSP {bits:#x}")
+            hold(c.INTERCEPT_WITHOUT_SHSTK)
         for msr in part.denied:
             if msr in BITMAP:
-                stopped = bits >> 2 * PLACE[msr] & 3 == 3
-                require(c.FILTER_INTERCEPTS, stopped, f"{msr:#x} is passed through, which the filter denies")
+                if bits >> 2 * PLACE[msr] & 3 != 3:
+                    raise Violation(c.FILTER_INTERCEPTS, f"{msr:#x} is passed through, which the filter denies")
+                hold(c.FILTER_INTERCEPTS)
         if level:
             for msr in self.memory.parts[vcpu].intercepts:
                 if msr in BITMAP:
-                    passed = ~bits >> 2 * PLACE[msr] & 3
-                    require(c.L2_INTERCEPTS, not passed, f"L2 reaches {msr:#x}, which L1 intercepts")
+                    if ~bits >> 2 * PLACE[msr] & 3:
+                        raise Violation(c.L2_INTERCEPTS, f"L2 reaches {msr:#x}, which L1 intercepts")
+                    hold(c.L2_INTERCEPTS)
         if self.managed:
             self._prescribed(part, level, bits)
         return bits
 
     def _prescribed(self, part: Permissions, level: int, bits: int) -> None:
         """Interception where the FPU code swaps all registers; L2 may be stopped more often than that."""
-        require = self.door.require
-        require(c.TABLE_INTERCEPTED, bits >> 2 * TABLE & 3 == 3, f"INT_SSP_TAB is passed through ({bits:#x})")
-        controls = part.shstk or (part.ibt and not self.platform.amd)
+        hold, shstk = self.door.hold, part.shstk
+        if bits >> 2 * TABLE & 3 != 3:
+            raise Violation(c.TABLE_INTERCEPTED, f"INT_SSP_TAB is passed through ({bits:#x})")
+        hold(c.TABLE_INTERCEPTED)
+        controls = shstk or (part.ibt and not self.platform.amd)
         if not controls:
-            require(c.CET_INTERCEPTS, bits & 0xF == 0xF, f"intercepts of U_CET and S_CET {bits:#x}")
+            if bits & 0xF != 0xF:
+                raise Violation(c.CET_INTERCEPTS, f"intercepts of U_CET and S_CET {bits:#x}")
+            hold(c.CET_INTERCEPTS)
         if level:
             return
-        for msr in BITMAP[:-1]:
-            if msr in part.denied or not (controls if msr in CONTROL_MSRS else part.shstk):
+        for msr, shift, is_control, passes in PASSABLE:
+            if msr in part.denied or not (controls if is_control else shstk):
                 continue
-            clause = c.CET_INTERCEPTS if msr in CONTROL_MSRS else c.PASS_WITH_SHSTK
-            if part.filtered:
-                clause = c.FILTER_INTERCEPTS
-            require(clause, not bits >> 2 * PLACE[msr] & 3, f"{msr:#x} is intercepted ({bits:#x})")
+            clause = c.FILTER_INTERCEPTS if part.filtered else passes
+            if bits >> shift & 3:
+                raise Violation(clause, f"{msr:#x} is intercepted ({bits:#x})")
+            hold(clause)
 
     def stops(self, vcpu: int, level: int, place: int, access: int) -> bool:
         """Whether an access exits."""

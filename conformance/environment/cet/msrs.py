@@ -39,9 +39,9 @@ class Msrs(Simulator):
             raise Violation(c.ANSWERS, f"access to unknown MSR {msr:#x} faults")
         thread = self.door.frame.actor
         if self.managed and place in XSTATE:
-            resident = thread is not None and self.fpu.is_resident(thread)
-            detail = f"{hex(msr)} accessed without the guest FPU locked into hardware"
-            self.door.require(c.FPU_RESIDENT, resident, detail)
+            if thread is None or not self.fpu.is_resident(thread):
+                raise Violation(c.FPU_RESIDENT, f"{hex(msr)} accessed without the guest FPU locked into hardware")
+            self.door.hold(c.FPU_RESIDENT)
         if value is not None and place == S and value != self.processors.platform.host.s_cet:
             clause = c.S_CET_NOT_XSTATE if self.managed else c.S_CET_IS_THE_HOSTS
             raise Violation(clause, f"the host's S_CET is set to {value:#x}")

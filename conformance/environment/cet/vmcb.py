@@ -83,10 +83,9 @@ class Vmcb(PerVcpu[Blocks]):
         regs[S], regs[SSP], regs[TABLE] = self.platform.host.s_cet, 0, 0
 
     def _part(self, vcpu: int, level: int) -> Blocks:
-        part = self.of(vcpu)
         if not self.platform.amd or level not in (1, 2):
             raise Crash(f"no such control structure on this host (level {level})", "type")
-        return part
+        return self.of(vcpu)
 
     def vmcb_read(self, vcpu: int, level: int, field: int) -> int:
         """Memory, not the processor's copy."""

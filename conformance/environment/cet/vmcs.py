@@ -69,10 +69,9 @@ class Vmcs(PerVcpu[Structures]):
             regs[TABLE] = fields.get(k.HOST_INTR_SSP_TABLE, 0)
 
     def _part(self, vcpu: int, level: int | None = None) -> Structures:
-        part = self.of(vcpu)
         if self.platform.amd or level not in (None, 1, 2):
             raise Crash(f"no such control structure on this host (level {level})", "type")
-        return part
+        return self.of(vcpu)
 
     def vmcs_read(self, vcpu: int, field: int) -> int:
         """VMREAD."""

@@ -74,8 +74,6 @@ class Cet(Environment):
         """What VM entries use on this host."""
         self.per_vcpu: tuple[PerVcpu[Any], ...] = (
             self.fpu,
-            self.vmcs,
-            self.vmcb,
             self.crs,
             self.memory,
             self.intercepts,
@@ -112,6 +110,7 @@ class Cet(Environment):
     def create(self, slot: int) -> Thread:
         """A vCPU with all that hardware and kernel keep for it."""
         thread = self.threads.create(slot)
+        self.structure.add(thread.number)
         for simulator in self.per_vcpu:
             simulator.add(thread.number)
         return thread
@@ -119,6 +118,7 @@ class Cet(Environment):
     def forget(self, vcpu: int) -> None:
         """It is gone."""
         self.threads.remove(vcpu)
+        self.structure.remove(vcpu)
         for simulator in self.per_vcpu:
             simulator.remove(vcpu)
 
