@@ -13,9 +13,11 @@ from itertools import combinations
 from typing import Any, assert_never
 
 from conformance.model.step import Outcome, Outcomes
-from conformance.specs import tdp_mirror as spec
 from conformance.specs.clause import Clause
-from conformance.specs.tdp_mirror import (
+from conformance.specs.tdp_mirror import Profile
+from conformance.specs.tdp_mirror import clauses as c
+from conformance.specs.tdp_mirror import constants as k
+from conformance.specs.tdp_mirror.constants import (
     EAGAIN,
     EBUSY,
     EEXIST,
@@ -26,7 +28,6 @@ from conformance.specs.tdp_mirror import (
     ENOENT,
     ENOMEM,
     EOPNOTSUPP,
-    Profile,
 )
 
 NONE = -1
@@ -110,7 +111,7 @@ class Config:
     """Number of the gfn bit that selects the shared half, on VMs with a mirror."""
     max_gfn: int = 3
     vcpus: int = 2
-    slots: tuple[Slot, ...] = ((0, 0, 3, spec.MEM_GUEST_MEMFD), (1, 3, 1, 0))
+    slots: tuple[Slot, ...] = ((0, 0, 3, k.MEM_GUEST_MEMFD), (1, 3, 1, 0))
     private_gfns: tuple[int, ...] = (0, 1)
     """gfns whose attribute is PRIVATE at the start."""
     readonly_gfns: tuple[int, ...] = ()
@@ -213,7 +214,7 @@ class SelectRoot:
     """Which root of a vCPU the types select."""
 
     vcpu: int = 0
-    types: int = spec.MIRROR_ROOTS
+    types: int = k.MIRROR_ROOTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +309,7 @@ class Unmap:
 
     start: int = 0
     end: int = 4
-    attr_filter: int = spec.FILTER_SHARED
+    attr_filter: int = k.FILTER_SHARED
     may_block: bool = True
     flush: bool = False
 
@@ -391,7 +392,7 @@ class ZapSp:
 class InvalidateRoots:
     """Mark roots invalid, and ask vCPUs to drop them."""
 
-    types: int = spec.DIRECT_ROOTS
+    types: int = k.DIRECT_ROOTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -650,7 +651,7 @@ class State:
     ext_tables: frozenset[Table] = frozenset()
     ext_leaves: frozenset[ExternalLeaf] = frozenset()
     premapped: frozenset[int] = frozenset()
-    td: int = spec.TD_RUNNABLE
+    td: int = k.TD_RUNNABLE
     hkid: bool = True
     leaked: int = 0
     bugged: bool = False
@@ -667,7 +668,7 @@ def initial(config: Config, _profile: Profile) -> State:
         vcpus=(None,) * config.vcpus,
         attributes=Gfns.of(*config.private_gfns),
         slots=config.slots,
-        td=spec.TD_INIT if config.deep else spec.TD_RUNNABLE,
+        td=k.TD_INIT if config.deep else k.TD_RUNNABLE,
     )
 
 
@@ -702,8 +703,8 @@ def legal(state: State, op: Op) -> bool:
 
 def legal_beside(state: State, op: Op) -> bool:
     """What had begun goes on when another thread kills the VM."""
-    if isinstance(op, InitRegion) and state.config.deep and state.td == spec.TD_RUNNABLE:
-        state = replace(state, td=spec.TD_INIT)
+    if isinstance(op, InitRegion) and state.config.deep and state.td == k.TD_RUNNABLE:
+        state = replace(state, td=k.TD_INIT)
     return legal(replace(state, bugged=False) if state.bugged and not state.stolen else state, op) or legal(state, op)
 
 
@@ -729,7 +730,7 @@ def _legal_alive(state: State, op: Op) -> bool:
         case TdpMap():
             return _legal_map(state, op)
         case Faultin():
-            return _is_loaded(state, op.vcpu) and state.td == spec.TD_RUNNABLE and (config.private or not op.private)
+            return _is_loaded(state, op.vcpu) and state.td == k.TD_RUNNABLE and (config.private or not op.private)
         case EptViolation():
             return config.mirror and _is_loaded(state, op.vcpu) and not _is_direct(config, op.gpa) and _runs(state)
         case PageFault():
@@ -750,13 +751,13 @@ def _legal_alive(state: State, op: Op) -> bool:
         case WrprotSlot() | ClearDirtySlot() | ClearDirtyMasked() | SplitHuge() | RecoverHuge() | WriteProtectGfn():
             return _legal_in_slot(state, op)
         case InvalidateRoots():
-            return not op.types & spec.MIRROR_ROOTS
+            return not op.types & k.MIRROR_ROOTS
         case SlotCreate():
             slot = _slot_by_id(state, op.slot)
-            return slot is None or bool(slot[3] & spec.MEM_GUEST_MEMFD)
+            return slot is None or bool(slot[3] & k.MEM_GUEST_MEMFD)
         case SlotDelete() | SlotMove():
             slot = _slot_by_id(state, op.slot)
-            return slot is not None and config.mirror and not slot[3] & spec.SLOT_INVALID
+            return slot is not None and config.mirror and not slot[3] & k.SLOT_INVALID
         case GmemInvalidate():
             return config.private
         case HvaInvalidate():
@@ -772,11 +773,11 @@ def _legal_alive(state: State, op: Op) -> bool:
         case InjectHuge():
             return _can_corrupt(state, op.gfn)
         case InitRegion():
-            return config.deep and state.td == spec.TD_INIT and not config.early and not _alias(config, op.gpa >> 12)
+            return config.deep and state.td == k.TD_INIT and not config.early and not _alias(config, op.gpa >> 12)
         case Finalize():
             return config.deep and not config.early
         case SeptSet():
-            return config.deep and (op.level > 1 or (config.early and state.td == spec.TD_INIT))
+            return config.deep and (op.level > 1 or (config.early and state.td == k.TD_INIT))
         case SeptRemove():
             return False
         case SeptFree():
@@ -809,10 +810,10 @@ def _legal_map(state: State, op: TdpMap) -> bool:
     if not _runs(state) or op.private != (config.mirror and not _is_direct(config, op.gpa)) or _unmappable(config, gfn):
         return False
     slot = _slot_of(state, gfn)
-    if slot is None or slot[3] & spec.SLOT_INVALID or op.private != (gfn in state.attributes):
+    if slot is None or slot[3] & k.SLOT_INVALID or op.private != (gfn in state.attributes):
         return False
     if op.private:
-        return bool(slot[3] & spec.MEM_GUEST_MEMFD) and (pair[0] == NONE or not state.roots[pair[0]].invalid)
+        return bool(slot[3] & k.MEM_GUEST_MEMFD) and (pair[0] == NONE or not state.roots[pair[0]].invalid)
     if pair[0] == NONE or state.roots[pair[0]].invalid:
         return False
     return op.level == 1 or (op.level == 2 and _huge_fits(state, gfn))
@@ -832,7 +833,7 @@ def _reaches_corruption(state: State, op: Op) -> bool:
     if pair is None or NONE in pair or state.roots[pair[0]].invalid or gfn not in state.attributes:
         return False
     slot = _slot_of(state, gfn)
-    if slot is None or slot[3] & (spec.MEM_GUEST_MEMFD | spec.SLOT_INVALID) != spec.MEM_GUEST_MEMFD:
+    if slot is None or slot[3] & (k.MEM_GUEST_MEMFD | k.SLOT_INVALID) != k.MEM_GUEST_MEMFD:
         return False
     leaf = _covering(state.config, state.roots[pair[1]], gfn)
     return leaf is not None and leaf[1] > 1
@@ -859,7 +860,7 @@ def _is_loaded(state: State, vcpu: int) -> bool:
 
 
 def _runs(state: State) -> bool:
-    return state.td == spec.TD_RUNNABLE and state.hkid
+    return state.td == k.TD_RUNNABLE and state.hkid
 
 
 # -- reading the state
@@ -997,14 +998,14 @@ def _failed_removals(state: State, after: State, answers: Answers) -> Outcomes |
     if not answers.ext_remove and not answers.sept_failed:
         return None
     bugged = replace(after, bugged=True)
-    also = (spec.BUSY_RETRY_ONCE,) if answers.sept_failed else ()
+    also = (c.BUSY_RETRY_ONCE,) if answers.sept_failed else ()
     kept = [
         replace(bugged, ext_leaves=bugged.ext_leaves | {left})
         for leaf in state.ext_leaves - after.ext_leaves
         for left in ((leaf, _blocked(leaf)) if answers.sept_failed else (leaf,))
     ]
     kept += [replace(bugged, premapped=bugged.premapped | {gfn}) for gfn in state.premapped - after.premapped]
-    clause = spec.FAILED_REMOVE_KEEPS_PAGE
+    clause = c.FAILED_REMOVE_KEEPS_PAGE
     return tuple(Outcome(s, 0, because=clause, effect=clause, also=also) for s in kept)
 
 
@@ -1025,14 +1026,14 @@ def vcpu_create(state: State, op: VcpuCreate, _answers: Answers) -> Outcomes:
     return Outcome(
         replace(_set_vcpu(state, op.vcpu, (NONE, NONE)), obsolete=state.obsolete - {op.vcpu}),
         0,
-        because=spec.MIRROR_BEFORE_DIRECT,
+        because=c.MIRROR_BEFORE_DIRECT,
     )
 
 
 def vcpu_destroy(state: State, op: VcpuDestroy, _answers: Answers) -> Outcomes:
     """Put both references, the mirror's exactly once (TDP-028)."""
     return Outcome(
-        _collect(_set_vcpu(state, op.vcpu, None)), 0, because=spec.DESTROY_PUTS_MIRROR, also=(spec.ROOT_REFERENCES,)
+        _collect(_set_vcpu(state, op.vcpu, None)), 0, because=c.DESTROY_PUTS_MIRROR, also=(c.ROOT_REFERENCES,)
     )
 
 
@@ -1043,8 +1044,8 @@ def mmu_unload(state: State, op: MmuUnload, _answers: Answers) -> Outcomes:
     return Outcome(
         _drop_direct(state, op.vcpu, False),
         0,
-        because=spec.MIRROR_SURVIVES_UNLOAD,
-        also=(spec.ROOT_REFERENCES,),
+        because=c.MIRROR_SURVIVES_UNLOAD,
+        also=(c.ROOT_REFERENCES,),
     )
 
 
@@ -1058,22 +1059,22 @@ def _final_put(state: State, vcpu: int) -> Outcomes:
     )
     kept = replace(dropped, stolen=True)
     return tuple(
-        Outcome(after, 0, because=spec.FINAL_PUT_OF_VALID, effect=spec.FINAL_PUT_OF_VALID) for after in (freed, kept)
+        Outcome(after, 0, because=c.FINAL_PUT_OF_VALID, effect=c.FINAL_PUT_OF_VALID) for after in (freed, kept)
     )
 
 
 def free_obsolete_roots(state: State, op: FreeObsoleteRoots, _answers: Answers) -> Outcomes:
     """The direct root goes if it is invalid."""
-    return Outcome(_drop_direct(state, op.vcpu, True), 0, because=spec.MIRROR_SURVIVES_UNLOAD)
+    return Outcome(_drop_direct(state, op.vcpu, True), 0, because=c.MIRROR_SURVIVES_UNLOAD)
 
 
 def mmu_reload(state: State, op: MmuReload, answers: Answers) -> Outcomes:
     """Free obsolete roots if requested, then load what is missing (TDP-039, 021, 025)."""
     freed = _freed(state, op.vcpu)
     if answers.cache_topup or answers.page_alloc:
-        clause = spec.ALLOCATION_BEFORE_LOCK
+        clause = c.ALLOCATION_BEFORE_LOCK
         return tuple(Outcome(s, -ENOMEM, because=clause, effect=clause) for s in dict.fromkeys((freed, state)))
-    return Outcome(_loaded(freed, op.vcpu), 0, because=spec.RELOAD_FREES_OBSOLETE, also=_load_clauses(freed, op.vcpu))
+    return Outcome(_loaded(freed, op.vcpu), 0, because=c.RELOAD_FREES_OBSOLETE, also=_load_clauses(freed, op.vcpu))
 
 
 def _freed(state: State, vcpu: int) -> State:
@@ -1087,15 +1088,15 @@ def _load_clauses(state: State, vcpu: int) -> tuple[Clause, ...]:
     assert pair is not None
     if pair[0] != NONE:
         return ()
-    clauses: tuple[Clause, ...] = (spec.ROOT_REFERENCES, spec.ONE_ROOT_PER_ROLE)
+    clauses: tuple[Clause, ...] = (c.ROOT_REFERENCES, c.ONE_ROOT_PER_ROLE)
     if _valid(state, False) == NONE:
-        clauses += (spec.NEW_ROOT_REFERENCES,)
+        clauses += (c.NEW_ROOT_REFERENCES,)
     else:
-        clauses += (spec.ROOT_REUSED,)
+        clauses += (c.ROOT_REUSED,)
     if state.config.mirror:
-        clauses += (spec.MIRROR_BEFORE_DIRECT, spec.ONE_MIRROR_ROOT)
+        clauses += (c.MIRROR_BEFORE_DIRECT, c.ONE_MIRROR_ROOT)
         if pair[1] != NONE:
-            clauses += (spec.MIRROR_ONLY_ONCE,)
+            clauses += (c.MIRROR_ONLY_ONCE,)
     return clauses
 
 
@@ -1120,14 +1121,14 @@ def _loaded(state: State, vcpu: int) -> State:
 
 def invalidate_roots(state: State, op: InvalidateRoots, _answers: Answers) -> Outcomes:
     """Valid direct roots become invalid and are scheduled; the INVALID bit adds nothing (TDP-009)."""
-    because = spec.INVALIDATE_IGNORES_INVALID_BIT if op.types & spec.TYPE_VALIDITY else spec.SCHEDULED_ONCE
-    after = _invalidated(state) if op.types & spec.DIRECT_ROOTS else state
+    because = c.INVALIDATE_IGNORES_INVALID_BIT if op.types & k.TYPE_VALIDITY else c.SCHEDULED_ONCE
+    after = _invalidated(state) if op.types & k.DIRECT_ROOTS else state
     return Outcome(
         replace(after, obsolete=_everybody(state)),
         0,
         because=because,
         effect=because,
-        also=(spec.ONE_MIRROR_ROOT, spec.SCHEDULED_ONCE),
+        also=(c.ONE_MIRROR_ROOT, c.SCHEDULED_ONCE),
     )
 
 
@@ -1153,9 +1154,9 @@ def zap_invalidated(state: State, _op: ZapInvalidated, _answers: Answers) -> Out
     return Outcome(
         _zap_scheduled(state),
         0,
-        because=spec.SCHEDULED_ONCE,
-        effect=spec.SCHEDULED_ONCE,
-        also=(spec.ZAP_WHOLE_ROOT,) if any(root.scheduled and root.leaves for root in state.roots) else (),
+        because=c.SCHEDULED_ONCE,
+        effect=c.SCHEDULED_ONCE,
+        also=(c.ZAP_WHOLE_ROOT,) if any(root.scheduled and root.leaves for root in state.roots) else (),
     )
 
 
@@ -1165,16 +1166,16 @@ def zap_all_fast(state: State, _op: ZapAllFast, _answers: Answers) -> Outcomes:
     return Outcome(
         replace(after, obsolete=_everybody(state)),
         0,
-        because=spec.FAST_ZAP_DIRECT,
-        effect=spec.FAST_ZAP_DIRECT,
-        also=(spec.ONE_MIRROR_ROOT, spec.ZAP_WHOLE_ROOT) if _valid(state, True) != NONE else (spec.ZAP_WHOLE_ROOT,),
+        because=c.FAST_ZAP_DIRECT,
+        effect=c.FAST_ZAP_DIRECT,
+        also=(c.ONE_MIRROR_ROOT, c.ZAP_WHOLE_ROOT) if _valid(state, True) != NONE else (c.ZAP_WHOLE_ROOT,),
     )
 
 
 def zap_all(state: State, _op: ZapAll, _answers: Answers) -> Outcomes:
     """Every direct root, valid or not; never a mirror (TDP-035)."""
     direct = frozenset(i for i, root in enumerate(state.roots) if not root.mirror)
-    return Outcome(_empty_roots(state, direct), 0, because=spec.ZAP_ALL_DIRECT, effect=spec.ZAP_ALL_DIRECT)
+    return Outcome(_empty_roots(state, direct), 0, because=c.ZAP_ALL_DIRECT, effect=c.ZAP_ALL_DIRECT)
 
 
 def vm_uninit(state: State, _op: VmUninit, answers: Answers) -> Outcomes:
@@ -1184,7 +1185,7 @@ def vm_uninit(state: State, _op: VmUninit, answers: Answers) -> Outcomes:
         state, roots=(), ext_tables=frozenset(), ext_leaves=frozenset(), gone=True, leaked=leaked,
         premapped=frozenset(), bugged=state.bugged or leaked > state.leaked,
     )  # fmt: skip
-    because = spec.FAILED_FREE_LEAKS if leaked > state.leaked else spec.UNINIT_COMPLETE
+    because = c.FAILED_FREE_LEAKS if leaked > state.leaked else c.UNINIT_COMPLETE
     return Outcome(after, 0, because=because, effect=because)
 
 
@@ -1192,10 +1193,10 @@ def vm_uninit(state: State, _op: VmUninit, answers: Answers) -> Outcomes:
 
 
 def _exit(config: Config, gfn: int, private: bool) -> tuple[int, int, int]:
-    return (gfn & ~config.direct_bits) << 12, 4096, spec.MEMORY_EXIT_PRIVATE if private else 0
+    return (gfn & ~config.direct_bits) << 12, 4096, k.MEMORY_EXIT_PRIVATE if private else 0
 
 
-_REFUSALS = (-EIO, -EFAULT, -EINVAL, spec.RET_PF_RETRY)
+_REFUSALS = (-EIO, -EFAULT, -EINVAL, k.RET_PF_RETRY)
 
 
 def _refused(state: State, because: Clause) -> Outcomes:
@@ -1232,7 +1233,7 @@ def _fault(
     config = state.config
     gfn = gpa >> 12 & ~config.direct_bits
     if config.mirror and private == _is_direct(config, gpa):
-        clause = spec.HALVES_DISAGREE
+        clause = c.HALVES_DISAGREE
         refusals = (-EFAULT, ()), (-EFAULT, _exit(config, gfn, private))
         bugged = replace(state, bugged=True)
         return tuple(
@@ -1241,19 +1242,19 @@ def _fault(
             for result in results
         )
     if answers.cache_topup or answers.page_alloc:
-        return Outcome(state, (-ENOMEM, ()), because=spec.ALLOCATION_BEFORE_LOCK)
+        return Outcome(state, (-ENOMEM, ()), because=c.ALLOCATION_BEFORE_LOCK)
     resolved = _resolve(state, gfn, private, prefetch, answers)
     if resolved is not None and not answers.mmu_invalidate_retry:
         return resolved
-    stale = Outcome(state, (spec.RET_PF_RETRY, ()), because=spec.STALE_FAULT, effect=spec.STALE_FAULT)
+    stale = Outcome(state, (k.RET_PF_RETRY, ()), because=c.STALE_FAULT, effect=c.STALE_FAULT)
     if resolved is not None:
         return (*_tuple(resolved), stale)
     if _unmappable(config, gfn):
         refused = Outcome(
             state,
             (-EFAULT, _exit(config, gfn, private)),
-            because=spec.UNMAPPABLE_ADDRESS,
-            effect=spec.UNMAPPABLE_ADDRESS,
+            because=c.UNMAPPABLE_ADDRESS,
+            effect=c.UNMAPPABLE_ADDRESS,
         )
         return (refused, stale) if _is_obsolete(state, vcpu) or answers.mmu_invalidate_retry else refused
     if _is_obsolete(state, vcpu) or answers.mmu_invalidate_retry:
@@ -1270,31 +1271,31 @@ def _resolve(state: State, gfn: int, private: bool, prefetch: bool, answers: Ans
     exit_record = _exit(config, gfn, private)
     if private != (gfn in state.attributes):
         return Outcome(
-            state, (-EFAULT, exit_record), because=spec.ATTRIBUTE_MISMATCH, effect=spec.CONVERSION_FINAL,
-            also=(spec.CONVERSION_FINAL,),
+            state, (-EFAULT, exit_record), because=c.ATTRIBUTE_MISMATCH, effect=c.CONVERSION_FINAL,
+            also=(c.CONVERSION_FINAL,),
         )  # fmt: skip
     slot = _slot_of(state, gfn)
-    if slot is None or (private and not slot[3] & spec.MEM_GUEST_MEMFD):
-        if slot is not None and (slot[3] & spec.SLOT_INVALID or answers.slot_invalid):
+    if slot is None or (private and not slot[3] & k.MEM_GUEST_MEMFD):
+        if slot is not None and (slot[3] & k.SLOT_INVALID or answers.slot_invalid):
             return _in_deletion(state, prefetch)
         return _no_slot(state, gfn, private)
-    if slot[3] & spec.SLOT_INVALID or answers.slot_invalid:
+    if slot[3] & k.SLOT_INVALID or answers.slot_invalid:
         return _in_deletion(state, prefetch)
     if answers.gmem_get_pfn:
-        return Outcome(state, (answers.gmem_get_pfn, exit_record), because=spec.GMEM_ERROR)
+        return Outcome(state, (answers.gmem_get_pfn, exit_record), because=c.GMEM_ERROR)
     return None
 
 
 def _in_deletion(state: State, prefetch: bool) -> Outcome:
-    result = -EAGAIN if prefetch else spec.RET_PF_RETRY
-    return Outcome(state, (result, ()), because=spec.INVALID_SLOT, effect=spec.INVALID_SLOT)
+    result = -EAGAIN if prefetch else k.RET_PF_RETRY
+    return Outcome(state, (result, ()), because=c.INVALID_SLOT, effect=c.INVALID_SLOT)
 
 
 def _no_slot(state: State, gfn: int, private: bool) -> Outcome:
     """No page: the memory-fault exit for the private half, MMIO for the shared one."""
     config = state.config
-    because = spec.UNMAPPABLE_ADDRESS if _unmappable(config, gfn) else spec.NO_BACKING
-    result = (-EFAULT, _exit(config, gfn, True)) if private else (spec.RET_PF_EMULATE, ())
+    because = c.UNMAPPABLE_ADDRESS if _unmappable(config, gfn) else c.NO_BACKING
+    result = (-EFAULT, _exit(config, gfn, True)) if private else (k.RET_PF_EMULATE, ())
     return Outcome(state, result, because=because, effect=because)
 
 
@@ -1318,7 +1319,7 @@ def _map(
     root = state.roots[index]
     leaf = _covering(config, root, gfn)
     if root.mirror and leaf is not None and leaf[1] > 1:
-        return _refused(state, spec.MIRROR_NO_HUGE)
+        return _refused(state, c.MIRROR_NO_HUGE)
     outcomes: tuple[Outcome, ...] = ()
     if leaf is None:
         outcomes = _interrupted(state, index, gfn, answers)
@@ -1329,7 +1330,7 @@ def _map(
     allowed = prefetch or not write or leaf[3]
     if answers.contended or answers.pt_cmpxchg:
         outcomes += tuple(
-            Outcome(s, (spec.RET_PF_RETRY, ()), because=spec.FAULT_RESULT)
+            Outcome(s, (k.RET_PF_RETRY, ()), because=c.FAULT_RESULT)
             for s in ((state, _split(state, index, gfn)) if leaf[1] > level else (state,))
         )
     outcomes += (_permitted(state, index, leaf, allowed),)
@@ -1346,14 +1347,14 @@ def _map(
 def _permitted(state: State, index: int, leaf: Leaf, allowed: bool) -> Outcome:
     """A leaf that is there: SPURIOUS if it permits the access, FIXED when it is made to (TDP-068)."""
     if allowed:
-        return Outcome(state, (spec.RET_PF_SPURIOUS, ()), because=spec.FAULT_RESULT, effect=spec.FAULT_RESULT)
+        return Outcome(state, (k.RET_PF_SPURIOUS, ()), because=c.FAULT_RESULT, effect=c.FAULT_RESULT)
     root = state.roots[index]
     after = _with_root(
         state,
         index,
         replace(root, leaves=root.leaves - {leaf} | {(*leaf[:3], True)}, shielded=root.shielded - {leaf[0]}),
     )
-    return Outcome(after, (spec.RET_PF_FIXED, ()), because=spec.FAULT_RESULT, effect=spec.FAULT_RESULT)
+    return Outcome(after, (k.RET_PF_FIXED, ()), because=c.FAULT_RESULT, effect=c.FAULT_RESULT)
 
 
 def _interrupted(state: State, index: int, gfn: int, answers: Answers) -> tuple[Outcome, ...]:
@@ -1362,17 +1363,17 @@ def _interrupted(state: State, index: int, gfn: int, answers: Answers) -> tuple[
     reason = answers.ext_link or answers.ext_set or answers.contended or answers.pt_cmpxchg
     if not reason:
         return ()
-    because = spec.BUSY_IS_NO_BUG if answers.ext_link or answers.ext_set else spec.FAULT_RESULT
+    because = c.BUSY_IS_NO_BUG if answers.ext_link or answers.ext_set else c.FAULT_RESULT
     missing = [table for table in state.config.path(gfn, 1) if table not in state.roots[index].tables]
     least = len(missing) if answers.ext_set and not answers.ext_link else 0
     most = len(missing) - 1 if answers.ext_link and not answers.ext_set else len(missing)
     return tuple(
         Outcome(
             replace(_linked(state, index, missing[:n]), bugged=state.bugged or hard),
-            (spec.RET_PF_RETRY, ()),
+            (k.RET_PF_RETRY, ()),
             because=because,
-            effect=spec.FAILED_EXTERNAL_RESTORES,
-            also=(spec.FAILED_EXTERNAL_RESTORES,) if because is spec.BUSY_IS_NO_BUG else (),
+            effect=c.FAILED_EXTERNAL_RESTORES,
+            also=(c.FAILED_EXTERNAL_RESTORES,) if because is c.BUSY_IS_NO_BUG else (),
         )
         for n in range(least, most + 1)
     )
@@ -1391,7 +1392,7 @@ def _installed(
 ) -> tuple[Outcome, ...]:
     config = state.config
     mirror = state.roots[index].mirror
-    also = (spec.ROOT_BY_ADDRESS, spec.BUILD_TOP_DOWN) if mirror else (spec.ROOT_BY_ADDRESS,)
+    also = (c.ROOT_BY_ADDRESS, c.BUILD_TOP_DOWN) if mirror else (c.ROOT_BY_ADDRESS,)
     outcomes: tuple[Outcome, ...] = ()
     if level == 1:
         after = _linked(_split(state, index, gfn), index, config.path(gfn, 1))
@@ -1402,7 +1403,7 @@ def _installed(
         after = _with_root(after, index, replace(root, leaves=kept | {leaf}, shielded=shielded))
         if mirror:
             after = _in_external(after, gfn, leaf[2], profile)
-        outcomes = (Outcome(after, (spec.RET_PF_FIXED, ()), because=spec.FAULT_RESULT, also=also),)
+        outcomes = (Outcome(after, (k.RET_PF_FIXED, ()), because=c.FAULT_RESULT, also=also),)
     if not mirror and not private and _huge_fits(state, gfn):
         outcomes += (_installed_huge(state, index, gfn),)
     return outcomes
@@ -1434,15 +1435,15 @@ def _installed_huge(state: State, index: int, gfn: int) -> Outcome:
     shielded = frozenset(g for g in root.shielded if not base <= g < base + config.cover(2))
     root = replace(root, leaves=leaves | {leaf}, tables=root.tables - {(1, base)}, shielded=shielded)
     return Outcome(
-        _with_root(after, index, root), (spec.RET_PF_FIXED, ()), because=spec.FAULT_RESULT,
-        also=(spec.ROOT_BY_ADDRESS, spec.STRADDLING_HUGE),
+        _with_root(after, index, root), (k.RET_PF_FIXED, ()), because=c.FAULT_RESULT,
+        also=(c.ROOT_BY_ADDRESS, c.STRADDLING_HUGE),
     )  # fmt: skip
 
 
 def _in_external(state: State, gfn: int, page: str, profile: Profile) -> State:
-    if state.td == spec.TD_INIT and profile.premapped:
+    if state.td == k.TD_INIT and profile.premapped:
         return replace(state, premapped=state.premapped | {gfn})
-    return _with_external(state, gfn, page, PENDING if state.td == spec.TD_RUNNABLE else MAPPED)
+    return _with_external(state, gfn, page, PENDING if state.td == k.TD_RUNNABLE else MAPPED)
 
 
 def _with_external(state: State, gfn: int, page: str, kind: str) -> State:
@@ -1456,16 +1457,16 @@ def tdp_map(state: State, op: TdpMap, answers: Answers, profile: Profile) -> Out
     gfn = op.gpa >> 12 & ~state.config.direct_bits
     index = pair[1] if op.private else pair[0]
     if index == NONE:
-        return _refused(state, spec.MIRROR_BEFORE_DIRECT)
+        return _refused(state, c.MIRROR_BEFORE_DIRECT)
     if op.private and op.level > 1:
         found = _covering(state.config, state.roots[index], gfn)
-        refused = _refused(state, spec.MIRROR_4K_ONLY)
+        refused = _refused(state, c.MIRROR_4K_ONLY)
         if found is None:
             return refused
-        also = Outcome(state, (spec.RET_PF_SPURIOUS, ()), because=spec.MIRROR_4K_ONLY, effect=spec.MIRROR_NO_HUGE)
+        also = Outcome(state, (k.RET_PF_SPURIOUS, ()), because=c.MIRROR_4K_ONLY, effect=c.MIRROR_NO_HUGE)
         return (*_tuple(refused), also)
     if answers.cache_topup or answers.page_alloc:
-        return Outcome(state, (-ENOMEM, ()), because=spec.ALLOCATION_BEFORE_LOCK)
+        return Outcome(state, (-ENOMEM, ()), because=c.ALLOCATION_BEFORE_LOCK)
     return _map(state, index, gfn, op.private, True, False, answers, profile, op.level)
 
 
@@ -1474,30 +1475,30 @@ def faultin(state: State, op: Faultin, answers: Answers) -> Outcomes:
     if _alias(state.config, op.gfn):
         after = replace(state, bugged=True)
         return tuple(
-            Outcome(after, (-EFAULT, exit_record), because=spec.ALIAS_AT_FAULTIN, effect=spec.ALIAS_AT_FAULTIN)
+            Outcome(after, (-EFAULT, exit_record), because=c.ALIAS_AT_FAULTIN, effect=c.ALIAS_AT_FAULTIN)
             for exit_record in ((), _exit(state.config, op.gfn, op.private))
         )
     resolved = _resolve(state, op.gfn, op.private, False, answers)
     if resolved is not None:
         if answers.mmu_invalidate_retry:
-            stale = Outcome(state, (spec.RET_PF_RETRY, ()), because=spec.SNAPSHOT_FIRST, effect=spec.SNAPSHOT_FIRST)
+            stale = Outcome(state, (k.RET_PF_RETRY, ()), because=c.SNAPSHOT_FIRST, effect=c.SNAPSHOT_FIRST)
             return (*_tuple(resolved), stale)
         return resolved
     if _unmappable(state.config, op.gfn):
         results = (
             (-EFAULT, _exit(state.config, op.gfn, op.private)),
-            (spec.RET_PF_CONTINUE, ()),
-            (spec.RET_PF_RETRY, ()),
+            (k.RET_PF_CONTINUE, ()),
+            (k.RET_PF_RETRY, ()),
         )
-        return tuple(Outcome(state, result, because=spec.UNMAPPABLE_ADDRESS) for result in results)
-    result = spec.RET_PF_RETRY if answers.mmu_invalidate_retry else spec.RET_PF_CONTINUE
-    return Outcome(state, (result, ()), because=spec.SNAPSHOT_FIRST)
+        return tuple(Outcome(state, result, because=c.UNMAPPABLE_ADDRESS) for result in results)
+    result = k.RET_PF_RETRY if answers.mmu_invalidate_retry else k.RET_PF_CONTINUE
+    return Outcome(state, (result, ()), because=c.SNAPSHOT_FIRST)
 
 
 def ept_violation(state: State, op: EptViolation, answers: Answers, profile: Profile) -> Outcomes:
     """A private write fault, repeated until it is not RETRY (TDP-104)."""
     return tuple(
-        replace(outcome, because=spec.VIOLATION_RETRIED, also=(*outcome.also, outcome.because))
+        replace(outcome, because=c.VIOLATION_RETRIED, also=(*outcome.also, outcome.because))
         for outcome in _repeated(state, op.vcpu, op.gpa, True, False, answers, profile)
     )
 
@@ -1508,7 +1509,7 @@ def _repeated(
     """A fault that is tried again: what got in its way once is gone the next time, or the VM is dead."""
     dead: tuple[Outcome, ...] = ()
     if state.bugged:
-        dead = (Outcome(state, (-EIO, ()), because=spec.BUSY_IS_NO_BUG, effect=spec.BUSY_IS_NO_BUG),)
+        dead = (Outcome(state, (-EIO, ()), because=c.BUSY_IS_NO_BUG, effect=c.BUSY_IS_NO_BUG),)
         if not answers.killed:
             return dead
     outcomes = _tuple(_fault(state, vcpu, gpa, private, not prefetch, prefetch, answers, profile))
@@ -1519,7 +1520,7 @@ def _repeated(
     has_events = (vcpu in state.obsolete or bool(answers.vcpu_has_events)) and not prefetch
     stops = answers.signal_pending or has_events
     for outcome in outcomes:
-        if outcome.result[0] != spec.RET_PF_RETRY:
+        if outcome.result[0] != k.RET_PF_RETRY:
             settled += (outcome,)
             continue
         if outcome.state.bugged:
@@ -1527,7 +1528,7 @@ def _repeated(
         if _is_stuck(state, vcpu, gpa, answers):
             settled += (outcome,)
         if stops:
-            settled += (replace(outcome, result=(-EINTR if prefetch and not has_events else spec.RET_PF_RETRY, ())),)
+            settled += (replace(outcome, result=(-EINTR if prefetch and not has_events else k.RET_PF_RETRY, ())),)
     if answers.ext_link or answers.ext_set or answers.mmu_invalidate_retry or answers.contended or answers.pt_cmpxchg:
         if -EIO not in (answers.ext_link, answers.ext_set):
             settled += _tuple(_fault(state, vcpu, gpa, private, not prefetch, prefetch, Answers(), profile))
@@ -1554,7 +1555,7 @@ def _after_tries(
 def _is_stuck(state: State, vcpu: int, gpa: int, answers: Answers) -> bool:
     """Whether repeating cannot help: the root is obsolete, or the slot is being deleted."""
     slot = _slot_of(state, gpa >> 12 & ~state.config.direct_bits)
-    deleted = slot is not None and bool(slot[3] & spec.SLOT_INVALID)
+    deleted = slot is not None and bool(slot[3] & k.SLOT_INVALID)
     return _is_obsolete(state, vcpu) or deleted or bool(answers.slot_invalid)
 
 
@@ -1566,16 +1567,16 @@ def prefault(state: State, op: Prefault, answers: Answers, profile: Profile) -> 
     if result and op.gpa + op.size != 2**64:
         return early
     if answers.signal_pending and not answers.mmu_invalidate_retry and not answers.contended:
-        early += (Outcome(state, -EINTR, because=spec.PREFAULT_RESULTS),)
+        early += (Outcome(state, -EINTR, because=c.PREFAULT_RESULTS),)
     freed = _freed(state, op.vcpu)
     if answers.cache_topup or answers.page_alloc:
         failed = dict.fromkeys((freed, _loaded(freed, op.vcpu), state))
-        return early + tuple(Outcome(s, -ENOMEM, because=spec.ALLOCATION_BEFORE_LOCK) for s in failed)
+        return early + tuple(Outcome(s, -ENOMEM, because=c.ALLOCATION_BEFORE_LOCK) for s in failed)
     loaded = _loaded(freed, op.vcpu)
     if state.bugged:
         results = (-EIO, -EINTR) if answers.signal_pending else (-EIO,)
         states = dict.fromkeys((state, freed, loaded))
-        early += tuple(Outcome(s, r, because=spec.BUSY_IS_NO_BUG) for s in states for r in results)
+        early += tuple(Outcome(s, r, because=c.BUSY_IS_NO_BUG) for s in states for r in results)
         if not answers.killed:
             return early
     gfn = op.gpa >> 12
@@ -1586,14 +1587,14 @@ def prefault(state: State, op: Prefault, answers: Answers, profile: Profile) -> 
         for advanced in _advanced(outcome.result[0], private, _progress(outcome.state, op, private)):
             outcomes += (
                 Outcome(
-                    outcome.state, advanced, because=spec.PREFAULT_RESULTS, effect=outcome.effect,
+                    outcome.state, advanced, because=c.PREFAULT_RESULTS, effect=outcome.effect,
                     also=(outcome.because, *outcome.also),
                 ),
             )  # fmt: skip
     if answers.signal_pending:
-        outcomes += (Outcome(loaded, -EINTR, because=spec.PREFAULT_RESULTS),)
+        outcomes += (Outcome(loaded, -EINTR, because=c.PREFAULT_RESULTS),)
     if answers.attributes_changed:
-        changed = (Outcome(loaded, -EFAULT, because=spec.ATTRIBUTE_MISMATCH),)
+        changed = (Outcome(loaded, -EFAULT, because=c.ATTRIBUTE_MISMATCH),)
         outcomes += changed
         for half in (True, False):
             outcomes += _after_tries(loaded, op.vcpu, op.gpa, half, changed, answers)
@@ -1603,12 +1604,12 @@ def prefault(state: State, op: Prefault, answers: Answers, profile: Profile) -> 
 def _prefault_refusal(state: State, op: Prefault) -> list[tuple[int, Clause]]:
     """Errors that come before any work, each with its clause; several where their order is open."""
     if op.flags or op.gpa & 4095 or op.size & 4095 or op.size == 0 or op.gpa + op.size > 2**64:
-        return [(EINVAL, spec.PREFAULT_RESULTS)]
+        return [(EINVAL, c.PREFAULT_RESULTS)]
     refusals = []
     if op.gpa + op.size == 2**64 or _alias(state.config, op.gpa >> 12):
-        refusals.append((EINVAL, spec.PREFAULT_RESULTS))
-    if state.td != spec.TD_RUNNABLE and not state.config.early:
-        refusals.append((EOPNOTSUPP, spec.PREFAULT_AFTER_FINALIZE))
+        refusals.append((EINVAL, c.PREFAULT_RESULTS))
+    if state.td != k.TD_RUNNABLE and not state.config.early:
+        refusals.append((EOPNOTSUPP, c.PREFAULT_AFTER_FINALIZE))
     return refusals
 
 
@@ -1622,26 +1623,26 @@ def _progress(state: State, op: Prefault, private: bool) -> tuple[int, ...]:
 
 def _advanced(result: int, private: bool, progress: tuple[int, ...] = (4096,)) -> tuple[int, ...]:
     """What prefault makes of a fault's result."""
-    if result in (spec.RET_PF_FIXED, spec.RET_PF_SPURIOUS, spec.RET_PF_WRITE_PROTECTED):
+    if result in (k.RET_PF_FIXED, k.RET_PF_SPURIOUS, k.RET_PF_WRITE_PROTECTED):
         return progress
-    if result == spec.RET_PF_EMULATE:
+    if result == k.RET_PF_EMULATE:
         return (-ENOENT,)
     if result == -EFAULT and private:
         return (-EFAULT, -ENOENT)
-    if result == spec.RET_PF_RETRY:
+    if result == k.RET_PF_RETRY:
         return (-EAGAIN,)
     return (result,)
 
 
 def fast_fault(state: State, op: FastFault) -> Outcomes:
     """The lockless path: never for the private half (TDP-095); it may leave anything to the slow way."""
-    invalid = Outcome(state, spec.RET_PF_INVALID, because=spec.MIRROR_UNTOUCHED, effect=spec.MIRROR_UNTOUCHED)
+    invalid = Outcome(state, k.RET_PF_INVALID, because=c.MIRROR_UNTOUCHED, effect=c.MIRROR_UNTOUCHED)
     if op.private or (state.config.mirror and not _is_direct(state.config, op.gpa)):
         return invalid
     fast = _fast(state, op.vcpu, op.gpa, op.write)
     if fast is None:
-        return Outcome(state, spec.RET_PF_INVALID, because=spec.FAULT_RESULT, effect=spec.FAULT_RESULT)
-    return (fast, Outcome(state, spec.RET_PF_INVALID, because=spec.FAULT_RESULT))
+        return Outcome(state, k.RET_PF_INVALID, because=c.FAULT_RESULT, effect=c.FAULT_RESULT)
+    return (fast, Outcome(state, k.RET_PF_INVALID, because=c.FAULT_RESULT))
 
 
 def _fast(state: State, vcpu: int, gpa: int, write: bool) -> Outcome | None:
@@ -1655,11 +1656,11 @@ def _fast(state: State, vcpu: int, gpa: int, write: bool) -> Outcome | None:
     if leaf is None or _unmappable(state.config, gpa >> 12):
         return None
     if not write or leaf[3]:
-        return Outcome(state, spec.RET_PF_SPURIOUS, because=spec.FAULT_RESULT, also=(spec.NO_ALIAS_IN_CALLS,))
+        return Outcome(state, k.RET_PF_SPURIOUS, because=c.FAULT_RESULT, also=(c.NO_ALIAS_IN_CALLS,))
     if leaf[0] in root.shielded:
         return None
     after = _with_root(state, pair[0], replace(root, leaves=root.leaves - {leaf} | {(*leaf[:3], True)}))
-    return Outcome(after, spec.RET_PF_FIXED, because=spec.FAULT_RESULT, effect=spec.FAULT_RESULT)
+    return Outcome(after, k.RET_PF_FIXED, because=c.FAULT_RESULT, effect=c.FAULT_RESULT)
 
 
 def get_walk(state: State, op: GetWalk) -> Outcomes:
@@ -1670,7 +1671,7 @@ def get_walk(state: State, op: GetWalk) -> Outcomes:
     root = state.roots[pair[0] if _is_direct(config, op.gpa) else pair[1]]
     gfn = op.gpa >> 12 & ~config.direct_bits
     if _unmappable(config, gfn):
-        return tuple(Outcome(state, walk, because=spec.UNMAPPABLE_ADDRESS) for walk in ((), (0,)))
+        return tuple(Outcome(state, walk, because=c.UNMAPPABLE_ADDRESS) for walk in ((), (0,)))
     walk: tuple[int, ...] = ()
     for level in range(config.levels, 0, -1):
         leaf = _covering(config, root, gfn)
@@ -1679,7 +1680,7 @@ def get_walk(state: State, op: GetWalk) -> Outcomes:
         walk += (int(present),)
         if not is_table:
             break
-    return Outcome(state, walk, because=spec.PRESENCE_BIT, also=(spec.WALK_INDEX,))
+    return Outcome(state, walk, because=c.PRESENCE_BIT, also=(c.WALK_INDEX,))
 
 
 def gpa_is_mapped(state: State, op: GpaIsMapped) -> Outcomes:
@@ -1690,7 +1691,7 @@ def gpa_is_mapped(state: State, op: GpaIsMapped) -> Outcomes:
     root = state.roots[pair[0] if _is_direct(config, op.gpa) else pair[1]]
     gfn = op.gpa >> 12 & ~config.direct_bits
     mapped = not _unmappable(config, gfn) and _covering(config, root, gfn) is not None
-    return Outcome(state, int(mapped), because=spec.ROOT_BY_ADDRESS, also=(spec.PRESENCE_BIT,))
+    return Outcome(state, int(mapped), because=c.ROOT_BY_ADDRESS, also=(c.PRESENCE_BIT,))
 
 
 # -- zapping
@@ -1700,16 +1701,16 @@ def zap_leafs(state: State, op: ZapLeafs, answers: Answers) -> Outcomes:
     """A host event: shared leaves of the range; private ones should stay (TDP-096)."""
     bits = state.config.direct_bits
     if bits and op.start >= bits:
-        return Outcome(state, 0, because=spec.WALK_START_BOUND, effect=spec.WALK_START_BOUND)
+        return Outcome(state, 0, because=c.WALK_START_BOUND, effect=c.WALK_START_BOUND)
     spared = _zap(state, op.start, op.end, mirror=False, direct=True, invalid=False)
-    outcome = Outcome(spared, 0, because=spec.ZAP_EXACT, effect=spec.ZAP_EXACT, also=(spec.HOST_EVENTS_SPARE_PRIVATE,))
+    outcome = Outcome(spared, 0, because=c.ZAP_EXACT, effect=c.ZAP_EXACT, also=(c.HOST_EVENTS_SPARE_PRIVATE,))
     both = _zap(spared, op.start, op.end, mirror=True, direct=False, invalid=False)
     if both is spared:
         return outcome
-    tolerated = _zapped(spared, both, answers, spec.ZAP_EXACT)
+    tolerated = _zapped(spared, both, answers, c.ZAP_EXACT)
     return (
         outcome,
-        *(replace(other, breaches=(spec.HOST_EVENTS_SPARE_PRIVATE,)) for other in _tuple(tolerated)),
+        *(replace(other, breaches=(c.HOST_EVENTS_SPARE_PRIVATE,)) for other in _tuple(tolerated)),
     )
 
 
@@ -1719,28 +1720,26 @@ def unmap(state: State, op: Unmap, answers: Answers) -> Outcomes:
     if config.mirror and not op.attr_filter:
         both = _zap(state, op.start, op.end, mirror=True, direct=True, invalid=True)
         chosen = (state, replace(state, bugged=True), both)
-        return tuple(
-            Outcome(s, 0, because=spec.EMPTY_FILTER_NOT_SILENT, effect=spec.EMPTY_FILTER_NOT_SILENT) for s in chosen
-        )
+        return tuple(Outcome(s, 0, because=c.EMPTY_FILTER_NOT_SILENT, effect=c.EMPTY_FILTER_NOT_SILENT) for s in chosen)
     if config.direct_bits and op.start >= config.direct_bits:
-        return Outcome(state, 0, because=spec.WALK_START_BOUND, effect=spec.WALK_START_BOUND)
-    mirror = bool(op.attr_filter & spec.FILTER_PRIVATE)
-    direct = not config.mirror or bool(op.attr_filter & spec.FILTER_SHARED)
+        return Outcome(state, 0, because=c.WALK_START_BOUND, effect=c.WALK_START_BOUND)
+    mirror = bool(op.attr_filter & k.FILTER_PRIVATE)
+    direct = not config.mirror or bool(op.attr_filter & k.FILTER_SHARED)
     after = _zap(state, op.start, op.end, mirror, direct, invalid=True)
-    return _zapped(state, after, answers, spec.ZAP_EXACT, *_old(state, after))
+    return _zapped(state, after, answers, c.ZAP_EXACT, *_old(state, after))
 
 
 def _old(state: State, after: State) -> tuple[Clause, ...]:
     """TDP-007 is exercised when an invalid root had leaves to lose."""
     lost = any(r.invalid and r.leaves for r in state.roots)
-    return (spec.UNMAP_INCLUDES_INVALID,) if lost and after is not state else ()
+    return (c.UNMAP_INCLUDES_INVALID,) if lost and after is not state else ()
 
 
 def hva_invalidate(state: State, op: HvaInvalidate, _answers: Answers) -> Outcomes:
     """Only the shared half loses its leaves (TDP-087); the pages then come from elsewhere."""
     after = _zap(state, op.start, op.end, mirror=False, direct=True, invalid=True)
-    also = _old(state, after) + ((spec.HVA_SHARED_ONLY,) if _private(state) else ())
-    return Outcome(moved(after, "hva", op.start, op.end), 0, because=spec.ZAP_EXACT, effect=spec.ZAP_EXACT, also=also)
+    also = _old(state, after) + ((c.HVA_SHARED_ONLY,) if _private(state) else ())
+    return Outcome(moved(after, "hva", op.start, op.end), 0, because=c.ZAP_EXACT, effect=c.ZAP_EXACT, also=also)
 
 
 def gmem_invalidate(state: State, op: GmemInvalidate, answers: Answers) -> Outcomes:
@@ -1748,9 +1747,9 @@ def gmem_invalidate(state: State, op: GmemInvalidate, answers: Answers) -> Outco
     after = state
     for _, base, npages, flags in state.slots:
         start, end = max(op.start, base), min(op.end, base + npages)
-        if flags & spec.MEM_GUEST_MEMFD and start < end:
+        if flags & k.MEM_GUEST_MEMFD and start < end:
             after = _zap(after, start, end, mirror=True, direct=not state.config.mirror, invalid=True)
-    zapped = _zapped(state, after, answers, spec.GMEM_PRIVATE_ONLY)
+    zapped = _zapped(state, after, answers, c.GMEM_PRIVATE_ONLY)
     return tuple(replace(o, state=moved(o.state, "gmem", op.start, op.end)) for o in _tuple(zapped))
 
 
@@ -1766,20 +1765,20 @@ def gfns_in_slots(slots: tuple[Slot, ...], kind: str, start: int, end: int) -> G
     """The gfns of a range that have such pages behind them."""
     pages = Gfns()
     for _, base, npages, flags in slots:
-        if kind == "hva" or flags & spec.MEM_GUEST_MEMFD:
+        if kind == "hva" or flags & k.MEM_GUEST_MEMFD:
             pages = pages.with_range(max(start, base), min(end, base + npages), True)
     return pages
 
 
 def age(state: State) -> Outcomes:
     """Accessed bits are the environment's to judge; the maps stay."""
-    clauses = (spec.MIRROR_UNTOUCHED,) if _private(state) else ()
-    return Outcome(state, 0, because=spec.AGE_VALID_ONLY, effect=spec.MIRROR_UNTOUCHED, also=clauses)
+    clauses = (c.MIRROR_UNTOUCHED,) if _private(state) else ()
+    return Outcome(state, 0, because=c.AGE_VALID_ONLY, effect=c.MIRROR_UNTOUCHED, also=clauses)
 
 
 def _protect(state: State, gfns: Iterable[range], levels: tuple[int, ...]) -> Outcomes:
     """Leaves of the valid direct root in the ranges become read-only; those of invalid roots may as well (TDP-095)."""
-    clause = spec.MIRROR_UNTOUCHED
+    clause = c.MIRROR_UNTOUCHED
     states = dict.fromkeys(_protected(state, tuple(gfns), levels, wide) for wide in (False, True))
     return tuple(Outcome(s, 0, because=clause, effect=clause) for s in states)
 
@@ -1820,13 +1819,13 @@ def _slot_range(state: State, slot: int) -> range:
 
 def clear_dirty_slot(state: State, _op: ClearDirtySlot) -> Outcomes:
     """Dirty bits only."""
-    return Outcome(state, 0, because=spec.MIRROR_UNTOUCHED, effect=spec.MIRROR_UNTOUCHED)
+    return Outcome(state, 0, because=c.MIRROR_UNTOUCHED, effect=c.MIRROR_UNTOUCHED)
 
 
 def clear_dirty_masked(state: State, op: ClearDirtyMasked) -> Outcomes:
     """Dirty or writable bits of the pages of 4K in the mask."""
     if not op.wrprot:
-        return Outcome(state, 0, because=spec.MIRROR_UNTOUCHED, effect=spec.MIRROR_UNTOUCHED)
+        return Outcome(state, 0, because=c.MIRROR_UNTOUCHED, effect=c.MIRROR_UNTOUCHED)
     gfns = (op.gfn + bit for bit in range(op.mask.bit_length()) if op.mask >> bit & 1)
     return _protect(state, (range(gfn, gfn + 1) for gfn in gfns), (1,))
 
@@ -1848,17 +1847,16 @@ def split_huge(state: State, op: SplitHuge, answers: Answers) -> Outcomes:
     huge = [] if index == NONE else [leaf for leaf in state.roots[index].leaves if leaf[1] > 1]
     gfns = sorted(leaf[0] for leaf in huge if _overlaps(state.config, leaf, range(op.start, op.end)))
     after = _split_all(state, index, gfns)
-    done = Outcome(after, 0, because=spec.MIRROR_UNTOUCHED, effect=spec.MIRROR_UNTOUCHED)
+    done = Outcome(after, 0, because=c.MIRROR_UNTOUCHED, effect=c.MIRROR_UNTOUCHED)
     short = answers.page_alloc and not answers.contended
     if not answers.page_alloc and not answers.contended and not answers.lock_dropped and not answers.pt_cmpxchg:
         return done
     most = len(gfns) - 1 if short and not answers.lock_dropped else len(gfns)
     parts = [part for n in range(most, -1, -1) for part in combinations(gfns, n)]
     tried = tuple(
-        Outcome(_split_all(state, index, part), 0, because=spec.ITERATOR_PUTS, effect=spec.MIRROR_UNTOUCHED)
-        for part in parts
+        Outcome(_split_all(state, index, part), 0, because=c.ITERATOR_PUTS, effect=c.MIRROR_UNTOUCHED) for part in parts
     )
-    return tried or Outcome(state, 0, because=spec.ITERATOR_PUTS)
+    return tried or Outcome(state, 0, because=c.ITERATOR_PUTS)
 
 
 def _split_all(state: State, index: int, gfns: Iterable[int]) -> State:
@@ -1870,7 +1868,7 @@ def _split_all(state: State, index: int, gfns: Iterable[int]) -> State:
 def recover_huge(state: State, op: RecoverHuge) -> Outcomes:
     """Tables of 4K leaves that could be one huge leaf may go."""
     index = _valid(state, False)
-    same = Outcome(state, 0, because=spec.MIRROR_UNTOUCHED, effect=spec.MIRROR_UNTOUCHED)
+    same = Outcome(state, 0, because=c.MIRROR_UNTOUCHED, effect=c.MIRROR_UNTOUCHED)
     if index == NONE or not state.config.huge:
         return same
     gfns = _slot_range(state, op.slot)
@@ -1912,10 +1910,10 @@ def _without_table(state: State, index: int, table: Table) -> State:
 def zap_sp(state: State, op: ZapSp) -> Outcomes:
     """NX recovery: a direct table goes; a mirror table is left alone (TDP-095)."""
     if op.mirror:
-        return Outcome(state, 0, because=spec.MIRROR_UNTOUCHED, effect=spec.MIRROR_UNTOUCHED)
+        return Outcome(state, 0, because=c.MIRROR_UNTOUCHED, effect=c.MIRROR_UNTOUCHED)
     index = _valid(state, False)
     after = _without_table(state, index, (op.level, op.gfn))
-    return Outcome(after, 1, because=spec.STATISTICS, effect=spec.ZAP_EXACT)
+    return Outcome(after, 1, because=c.STATISTICS, effect=c.ZAP_EXACT)
 
 
 # -- conversion and slots
@@ -1924,26 +1922,26 @@ def zap_sp(state: State, op: ZapSp) -> Outcomes:
 def set_attributes(state: State, op: SetAttributes, answers: Answers) -> Outcomes:
     """Zap the half that the range leaves, then store (TDP-089)."""
     config = state.config
-    allowed = spec.ATTRIBUTE_PRIVATE if config.private else 0
+    allowed = k.ATTRIBUTE_PRIVATE if config.private else 0
     start, end = op.address >> 12, op.address + op.size >> 12
     if op.flags or op.attributes & ~allowed or op.size == 0 or (op.address | op.size) & 4095:
-        return Outcome(state, -EINVAL, because=spec.CONVERSION_IDLE, effect=spec.CONVERSION_IDLE)
+        return Outcome(state, -EINVAL, because=c.CONVERSION_IDLE, effect=c.CONVERSION_IDLE)
     if op.address + op.size > 2**64:
-        return Outcome(state, -EINVAL, because=spec.CONVERSION_IDLE, effect=spec.CONVERSION_IDLE)
-    private = bool(op.attributes & spec.ATTRIBUTE_PRIVATE)
+        return Outcome(state, -EINVAL, because=c.CONVERSION_IDLE, effect=c.CONVERSION_IDLE)
+    private = bool(op.attributes & k.ATTRIBUTE_PRIVATE)
     wanted = state.attributes.with_range(start, end, private)
     if wanted == state.attributes:
-        return Outcome(state, 0, because=spec.CONVERSION_IDLE, effect=spec.CONVERSION_IDLE)
+        return Outcome(state, 0, because=c.CONVERSION_IDLE, effect=c.CONVERSION_IDLE)
     if answers.reserve_attributes:
-        return Outcome(state, -ENOMEM, because=spec.CONVERSION_IDLE, effect=spec.CONVERSION_IDLE)
+        return Outcome(state, -ENOMEM, because=c.CONVERSION_IDLE, effect=c.CONVERSION_IDLE)
     after = state
     for _, base, npages, _flags in state.slots:
         lo, hi = max(start, base), min(end, base + npages)
         if lo < hi:
             direct = private or not config.mirror
             after = _zap(after, lo, hi, mirror=not private, direct=direct, invalid=True)
-    clause = spec.CONVERSION_ZAPS_OLD
-    zapped = _zapped(state, after, answers, clause, spec.CONVERSION_FINAL, *_old(state, after))
+    clause = c.CONVERSION_ZAPS_OLD
+    zapped = _zapped(state, after, answers, clause, c.CONVERSION_FINAL, *_old(state, after))
     return tuple(replace(o, state=replace(o.state, attributes=wanted)) for o in _tuple(zapped))
 
 
@@ -1951,19 +1949,19 @@ def slot_create(state: State, op: SlotCreate) -> Outcomes:
     """Refuse what guest memory cannot have, and gfns that are aliases (TDP-094, 020)."""
     config = state.config
     last = op.base + op.npages - 1
-    gmem = op.flags & spec.MEM_GUEST_MEMFD
+    gmem = op.flags & k.MEM_GUEST_MEMFD
     exists = _slot_by_id(state, op.slot) is not None
     refusal = None
-    if exists or (gmem and (op.flags & (spec.MEM_LOG_DIRTY_PAGES | spec.MEM_READONLY) or not config.private)):
-        refusal = spec.GMEM_SLOT_FLAGS
+    if exists or (gmem and (op.flags & (k.MEM_LOG_DIRTY_PAGES | k.MEM_READONLY) or not config.private)):
+        refusal = c.GMEM_SLOT_FLAGS
     elif op.npages <= 0 or last > config.max_gfn or _has_alias(config, op.base, last):
-        refusal = spec.SLOT_ALIAS
+        refusal = c.SLOT_ALIAS
     if refusal is not None:
         return Outcome(state, -EINVAL, because=refusal, effect=refusal)
     if any(op.base < base + npages and base <= last for _, base, npages, _ in state.slots):
-        return Outcome(state, -EEXIST, because=spec.GMEM_SLOT_FLAGS, effect=spec.GMEM_SLOT_FLAGS)
+        return Outcome(state, -EEXIST, because=c.GMEM_SLOT_FLAGS, effect=c.GMEM_SLOT_FLAGS)
     return Outcome(
-        replace(state, slots=(*state.slots, (op.slot, op.base, op.npages, op.flags))), 0, because=spec.SLOT_ALIAS
+        replace(state, slots=(*state.slots, (op.slot, op.base, op.npages, op.flags))), 0, because=c.SLOT_ALIAS
     )
 
 
@@ -1978,7 +1976,7 @@ def slot_delete(state: State, op: SlotDelete, answers: Answers) -> Outcomes:
     gfns = _slot_range(state, op.slot)
     after = _zap(state, gfns.start, gfns.stop, mirror=True, direct=True, invalid=True)
     slots = tuple(slot for slot in state.slots if slot[0] != op.slot)
-    zapped = _zapped(state, after, answers, spec.SLOT_DELETE_LEAFS)
+    zapped = _zapped(state, after, answers, c.SLOT_DELETE_LEAFS)
     return tuple(replace(o, state=replace(o.state, slots=slots)) for o in _tuple(zapped))
 
 
@@ -1987,20 +1985,20 @@ def slot_move(state: State, op: SlotMove, answers: Answers) -> Outcomes:
     config = state.config
     slot = _slot_by_id(state, op.slot)
     assert slot is not None
-    if slot[3] & spec.MEM_GUEST_MEMFD:
-        return Outcome(state, -EINVAL, because=spec.GMEM_SLOT_FLAGS, effect=spec.GMEM_SLOT_FLAGS)
+    if slot[3] & k.MEM_GUEST_MEMFD:
+        return Outcome(state, -EINVAL, because=c.GMEM_SLOT_FLAGS, effect=c.GMEM_SLOT_FLAGS)
     last = op.base + slot[2] - 1
     if last > config.max_gfn or _has_alias(config, op.base, last):
-        return Outcome(state, -EINVAL, because=spec.SLOT_ALIAS, effect=spec.SLOT_ALIAS)
+        return Outcome(state, -EINVAL, because=c.SLOT_ALIAS, effect=c.SLOT_ALIAS)
     others = tuple(s for s in state.slots if s is not slot)
     if any(op.base < base + npages and base <= last for _, base, npages, _ in others):
-        return Outcome(state, -EEXIST, because=spec.GMEM_SLOT_FLAGS, effect=spec.GMEM_SLOT_FLAGS)
+        return Outcome(state, -EEXIST, because=c.GMEM_SLOT_FLAGS, effect=c.GMEM_SLOT_FLAGS)
     if op.base == slot[1]:
-        return Outcome(state, 0, because=spec.SLOT_DELETE_LEAFS)
+        return Outcome(state, 0, because=c.SLOT_DELETE_LEAFS)
     gfns = _slot_range(state, op.slot)
     after = _zap(state, gfns.start, gfns.stop, mirror=True, direct=True, invalid=True)
     slots = tuple((s[0], op.base, s[2], s[3]) if s is slot else s for s in state.slots)
-    zapped = _zapped(state, after, answers, spec.SLOT_DELETE_LEAFS)
+    zapped = _zapped(state, after, answers, c.SLOT_DELETE_LEAFS)
     return tuple(replace(o, state=replace(o.state, slots=slots)) for o in _tuple(zapped))
 
 
@@ -2013,21 +2011,21 @@ def inject_huge(state: State, op: InjectHuge) -> Outcomes:
     root = state.roots[index]
     leaf = (op.gfn, 2, "gmem", True)
     after = replace(_with_root(state, index, replace(root, leaves=root.leaves | {leaf})), corrupt=True)
-    return Outcome(after, 0, because=spec.MIRROR_NO_HUGE)
+    return Outcome(after, 0, because=c.MIRROR_NO_HUGE)
 
 
 def accept(state: State, op: Accept, answers: Answers) -> Outcomes:
     """A pending page becomes the guest's; the result is the firmware's status."""
-    clause = spec.FREEZE_EXTERNAL_PUBLISH
+    clause = c.FREEZE_EXTERNAL_PUBLISH
     if answers.kept_out:
-        return Outcome(state, spec.TDX_OPERAND_BUSY, because=spec.BUSY_RETRY_ONCE, effect=clause)
+        return Outcome(state, k.TDX_OPERAND_BUSY, because=c.BUSY_RETRY_ONCE, effect=clause)
     leaf = next((leaf for leaf in state.ext_leaves if leaf[0] == op.gpa >> 12), None)
     if leaf is None or leaf[3] in (BLOCKED, PENDING_BLOCKED):
-        return Outcome(state, spec.TDX_EPT_ENTRY_STATE_INCORRECT, because=clause, effect=clause)
+        return Outcome(state, k.TDX_EPT_ENTRY_STATE_INCORRECT, because=clause, effect=clause)
     if leaf[3] == MAPPED:
-        return Outcome(state, spec.TDX_PAGE_ALREADY_ACCEPTED, because=clause, effect=clause)
+        return Outcome(state, k.TDX_PAGE_ALREADY_ACCEPTED, because=clause, effect=clause)
     after = replace(state, ext_leaves=state.ext_leaves - {leaf} | {(*leaf[:3], MAPPED)})
-    return Outcome(after, spec.TDX_SUCCESS, because=clause, effect=clause)
+    return Outcome(after, k.TDX_SUCCESS, because=clause, effect=clause)
 
 
 def init_region(state: State, op: InitRegion, answers: Answers, profile: Profile) -> Outcomes:
@@ -2036,10 +2034,10 @@ def init_region(state: State, op: InitRegion, answers: Answers, profile: Profile
     loaded = _loaded(freed, op.vcpu)
     if answers.cache_topup or answers.page_alloc:
         failed = dict.fromkeys((freed, loaded, state))
-        return tuple(Outcome(s, -ENOMEM, because=spec.ALLOCATION_BEFORE_LOCK) for s in failed)
-    if state.td == spec.TD_RUNNABLE:
+        return tuple(Outcome(s, -ENOMEM, because=c.ALLOCATION_BEFORE_LOCK) for s in failed)
+    if state.td == k.TD_RUNNABLE:
         return tuple(
-            Outcome(s, -errno, because=spec.PREMAPPED_COUNT, effect=spec.PREMAPPED_COUNT)
+            Outcome(s, -errno, because=c.PREMAPPED_COUNT, effect=c.PREMAPPED_COUNT)
             for s in dict.fromkeys((state, freed, loaded))
             for errno in (EINVAL, EIO)
         )
@@ -2048,44 +2046,44 @@ def init_region(state: State, op: InitRegion, answers: Answers, profile: Profile
     for outcome in _repeated(loaded, op.vcpu, op.gpa, True, True, answers, profile):
         outcomes += _added(outcome, gfn, answers, profile)
     if answers.signal_pending:
-        outcomes += (Outcome(loaded, -EINTR, because=spec.PREFAULT_RESULTS),)
+        outcomes += (Outcome(loaded, -EINTR, because=c.PREFAULT_RESULTS),)
     return outcomes
 
 
 def _added(outcome: Outcome, gfn: int, answers: Answers, profile: Profile) -> tuple[Outcome, ...]:
     state, result = outcome.state, outcome.result[0]
-    if result == spec.RET_PF_SPURIOUS and gfn not in state.premapped:
+    if result == k.RET_PF_SPURIOUS and gfn not in state.premapped:
         results = (0, -EIO, -EBUSY) if answers.tdh_mem_page_add else (0, -EIO)
-        return tuple(Outcome(state, r, because=spec.PREMAPPED_COUNT) for r in results)
-    if result not in (spec.RET_PF_FIXED, spec.RET_PF_SPURIOUS):
+        return tuple(Outcome(state, r, because=c.PREMAPPED_COUNT) for r in results)
+    if result not in (k.RET_PF_FIXED, k.RET_PF_SPURIOUS):
         return tuple(Outcome(state, r, because=outcome.because) for r in _advanced(result, True))
     if profile.premapped and answers.tdh_mem_page_add:
-        errno = EBUSY if answers.tdh_mem_page_add & spec.TDX_STATUS_MASK == spec.TDX_OPERAND_BUSY else EIO
-        return (Outcome(state, -errno, because=spec.PREMAPPED_COUNT, effect=spec.PREMAPPED_COUNT),)
+        errno = EBUSY if answers.tdh_mem_page_add & k.TDX_STATUS_MASK == k.TDX_OPERAND_BUSY else EIO
+        return (Outcome(state, -errno, because=c.PREMAPPED_COUNT, effect=c.PREMAPPED_COUNT),)
     page = source(state, gfn, True)
     added = _with_external(replace(state, premapped=state.premapped - {gfn}), gfn, page, MAPPED)
-    return (Outcome(added, 0, because=spec.PREMAPPED_COUNT, effect=spec.PREMAPPED_COUNT),)
+    return (Outcome(added, 0, because=c.PREMAPPED_COUNT, effect=c.PREMAPPED_COUNT),)
 
 
 def finalize(state: State, _op: Finalize, answers: Answers) -> Outcomes:
     """Only once, and with nothing premapped (TDP-102)."""
-    if state.td != spec.TD_INIT or state.premapped or not state.hkid:
-        clause = spec.PREMAPPED_COUNT if state.premapped else spec.PREFAULT_AFTER_FINALIZE
+    if state.td != k.TD_INIT or state.premapped or not state.hkid:
+        clause = c.PREMAPPED_COUNT if state.premapped else c.PREFAULT_AFTER_FINALIZE
         return Outcome(state, -EINVAL, because=clause, effect=clause)
     if answers.tdh_mr_finalize:
-        return Outcome(state, -EBUSY, because=spec.BUSY_TO_EBUSY, effect=spec.PREFAULT_AFTER_FINALIZE)
+        return Outcome(state, -EBUSY, because=c.BUSY_TO_EBUSY, effect=c.PREFAULT_AFTER_FINALIZE)
     return Outcome(
-        replace(state, td=spec.TD_RUNNABLE), 0, because=spec.PREFAULT_AFTER_FINALIZE,
-        effect=spec.PREFAULT_AFTER_FINALIZE,
+        replace(state, td=k.TD_RUNNABLE), 0, because=c.PREFAULT_AFTER_FINALIZE,
+        effect=c.PREFAULT_AFTER_FINALIZE,
     )  # fmt: skip
 
 
 def sept_refuses(state: State, op: SeptSet | SeptRemove | SeptFree) -> Outcomes:
     """A hook called where it must not be: VM bug and EIO, nothing else (TDP-057, 100)."""
-    clause: Clause = spec.HKID_ORDER
+    clause: Clause = c.HKID_ORDER
     if isinstance(op, SeptSet):
-        clause = spec.MIRROR_4K_ONLY if op.level > 1 else spec.BALANCED
-    return Outcome(replace(state, bugged=True), -EIO, because=clause, effect=clause, also=(spec.HKID_ORDER,))
+        clause = c.MIRROR_4K_ONLY if op.level > 1 else c.BALANCED
+    return Outcome(replace(state, bugged=True), -EIO, because=clause, effect=clause, also=(c.HKID_ORDER,))
 
 
 # -- pure questions
@@ -2093,33 +2091,33 @@ def sept_refuses(state: State, op: SeptSet | SeptRemove | SeptFree) -> Outcomes:
 
 def root_match(state: State, op: RootMatch, profile: Profile) -> Outcomes:
     """The truth table of 8 types by 4 roots."""
-    kind = op.types & (spec.MIRROR_ROOTS if op.mirror else spec.DIRECT_ROOTS)
-    if not op.types & (spec.MIRROR_ROOTS | spec.DIRECT_ROOTS):
-        return Outcome(state, 0, because=spec.MATCH_NEEDS_KIND)
-    validity = bool(op.types & spec.TYPE_VALIDITY)
+    kind = op.types & (k.MIRROR_ROOTS if op.mirror else k.DIRECT_ROOTS)
+    if not op.types & (k.MIRROR_ROOTS | k.DIRECT_ROOTS):
+        return Outcome(state, 0, because=c.MATCH_NEEDS_KIND)
+    validity = bool(op.types & k.TYPE_VALIDITY)
     if profile.bit0_is_valid:
-        return Outcome(state, int(bool(kind) and not (validity and op.invalid)), because=spec.MATCH_VALID_BIT)
-    return Outcome(state, int(bool(kind) and (validity or not op.invalid)), because=spec.MATCH_INVALID_WITH_KIND)
+        return Outcome(state, int(bool(kind) and not (validity and op.invalid)), because=c.MATCH_VALID_BIT)
+    return Outcome(state, int(bool(kind) and (validity or not op.invalid)), because=c.MATCH_INVALID_WITH_KIND)
 
 
 def filter_to_types(state: State, op: FilterToTypes) -> Outcomes:
     """DIRECT for all without a mirror; else by half."""
     if not state.config.mirror:
-        return Outcome(state, spec.DIRECT_ROOTS, because=spec.FILTER_TO_TYPES)
+        return Outcome(state, k.DIRECT_ROOTS, because=c.FILTER_TO_TYPES)
     types = 0
-    if op.attr_filter & spec.FILTER_PRIVATE:
-        types |= spec.MIRROR_ROOTS
-    if op.attr_filter & spec.FILTER_SHARED:
-        types |= spec.DIRECT_ROOTS
-    return Outcome(state, types, because=spec.FILTER_TO_TYPES)
+    if op.attr_filter & k.FILTER_PRIVATE:
+        types |= k.MIRROR_ROOTS
+    if op.attr_filter & k.FILTER_SHARED:
+        types |= k.DIRECT_ROOTS
+    return Outcome(state, types, because=c.FILTER_TO_TYPES)
 
 
 def select_root(state: State, op: SelectRoot) -> Outcomes:
     """Place of the vCPU's mirror root for MIRROR without DIRECT, of its direct root otherwise."""
     pair = state.vcpus[op.vcpu]
     assert pair is not None
-    mirror = op.types & spec.MIRROR_ROOTS and not op.types & spec.DIRECT_ROOTS and state.config.mirror
-    return Outcome(state, pair[1] if mirror else pair[0], because=spec.SELECT_MIRROR)
+    mirror = op.types & k.MIRROR_ROOTS and not op.types & k.DIRECT_ROOTS and state.config.mirror
+    return Outcome(state, pair[1] if mirror else pair[0], because=c.SELECT_MIRROR)
 
 
 def step(state: State, op: Op, answers: Answers, profile: Profile) -> Outcomes:
@@ -2128,7 +2126,7 @@ def step(state: State, op: Op, answers: Answers, profile: Profile) -> Outcomes:
         case PageFault():
             return page_fault(state, op, answers, profile)
         case Access():
-            return Outcome(state, 0, because=spec.NO_STALE_TLB)
+            return Outcome(state, 0, because=c.NO_STALE_TLB)
         case MmuReload():
             return mmu_reload(state, op, answers)
         case VcpuCreate():
@@ -2144,9 +2142,9 @@ def step(state: State, op: Op, answers: Answers, profile: Profile) -> Outcomes:
         case FilterToTypes():
             return filter_to_types(state, op)
         case AddrIsDirect():
-            return Outcome(state, int(_is_direct(state.config, op.gpa)), because=spec.ADDR_IS_DIRECT)
+            return Outcome(state, int(_is_direct(state.config, op.gpa)), because=c.ADDR_IS_DIRECT)
         case GfnIsAlias():
-            return Outcome(state, int(_alias(state.config, op.gfn)), because=spec.ADDR_IS_DIRECT)
+            return Outcome(state, int(_alias(state.config, op.gfn)), because=c.ADDR_IS_DIRECT)
         case SelectRoot():
             return select_root(state, op)
         case TdpMap():
@@ -2208,9 +2206,9 @@ def step(state: State, op: Op, answers: Answers, profile: Profile) -> Outcomes:
         case InjectHuge():
             return inject_huge(state, op)
         case StealReference():
-            return Outcome(replace(state, stolen=True), 0, because=spec.ROOT_REFERENCES)
+            return Outcome(replace(state, stolen=True), 0, because=c.ROOT_REFERENCES)
         case HkidRelease():
-            return Outcome(replace(state, hkid=False), 0, because=spec.HKID_ORDER)
+            return Outcome(replace(state, hkid=False), 0, because=c.HKID_ORDER)
         case Accept():
             return accept(state, op, answers)
         case InitRegion():
@@ -2253,43 +2251,43 @@ class View:
 
 
 VIEW_CLAUSES: dict[str, Clause] = {
-    "private": spec.ROOT_BY_ADDRESS,
-    "shared": spec.ROOT_BY_ADDRESS,
-    "old": spec.ZAP_EXACT,
-    "external": spec.FREEZE_EXTERNAL_PUBLISH,
-    "roots": spec.ROOT_REFERENCES,
-    "vcpus": spec.MIRROR_SURVIVES_UNLOAD,
-    "tables": spec.ZAP_EXACT,
-    "attributes": spec.CONVERSION_ZAPS_OLD,
-    "slots": spec.GMEM_SLOT_FLAGS,
-    "td": spec.PREMAPPED_COUNT,
-    "leaked": spec.FAILED_FREE_LEAKS,
-    "bugged": spec.BUSY_IS_NO_BUG,
+    "private": c.ROOT_BY_ADDRESS,
+    "shared": c.ROOT_BY_ADDRESS,
+    "old": c.ZAP_EXACT,
+    "external": c.FREEZE_EXTERNAL_PUBLISH,
+    "roots": c.ROOT_REFERENCES,
+    "vcpus": c.MIRROR_SURVIVES_UNLOAD,
+    "tables": c.ZAP_EXACT,
+    "attributes": c.CONVERSION_ZAPS_OLD,
+    "slots": c.GMEM_SLOT_FLAGS,
+    "td": c.PREMAPPED_COUNT,
+    "leaked": c.FAILED_FREE_LEAKS,
+    "bugged": c.BUSY_IS_NO_BUG,
 }
 
 _CITES: dict[tuple[type, str], Clause] = {
-    (HvaInvalidate, "private"): spec.HVA_SHARED_ONLY,
-    (HvaInvalidate, "external"): spec.HVA_SHARED_ONLY,
-    (HvaInvalidate, "old"): spec.UNMAP_INCLUDES_INVALID,
-    (Unmap, "old"): spec.UNMAP_INCLUDES_INVALID,
-    (ZapLeafs, "private"): spec.HOST_EVENTS_SPARE_PRIVATE,
-    (MmuReload, "roots"): spec.ROOT_REFERENCES,
-    (MmuReload, "shared"): spec.RELOAD_FREES_OBSOLETE,
-    (MmuReload, "old"): spec.RELOAD_FREES_OBSOLETE,
-    (MmuReload, "tables"): spec.RELOAD_FREES_OBSOLETE,
-    (GmemInvalidate, "td"): spec.PREMAPPED_COUNT,
-    (SetAttributes, "td"): spec.PREMAPPED_COUNT,
-    (SlotDelete, "td"): spec.PREMAPPED_COUNT,
-    (Finalize, "td"): spec.PREFAULT_AFTER_FINALIZE,
-    (MmuReload, "vcpus"): spec.RELOAD_FREES_OBSOLETE,
-    (ZapAllFast, "private"): spec.MIRROR_SURVIVES_UNLOAD,
-    (InvalidateRoots, "roots"): spec.ONE_MIRROR_ROOT,
-    (SetAttributes, "old"): spec.UNMAP_INCLUDES_INVALID,
-    (SetAttributes, "attributes"): spec.CONVERSION_ZAPS_OLD,
-    (ZapAllFast, "roots"): spec.FAST_ZAP_DIRECT,
-    (VcpuDestroy, "roots"): spec.DESTROY_PUTS_MIRROR,
-    (MmuUnload, "roots"): spec.MIRROR_SURVIVES_UNLOAD,
-    (FreeObsoleteRoots, "roots"): spec.MIRROR_SURVIVES_UNLOAD,
+    (HvaInvalidate, "private"): c.HVA_SHARED_ONLY,
+    (HvaInvalidate, "external"): c.HVA_SHARED_ONLY,
+    (HvaInvalidate, "old"): c.UNMAP_INCLUDES_INVALID,
+    (Unmap, "old"): c.UNMAP_INCLUDES_INVALID,
+    (ZapLeafs, "private"): c.HOST_EVENTS_SPARE_PRIVATE,
+    (MmuReload, "roots"): c.ROOT_REFERENCES,
+    (MmuReload, "shared"): c.RELOAD_FREES_OBSOLETE,
+    (MmuReload, "old"): c.RELOAD_FREES_OBSOLETE,
+    (MmuReload, "tables"): c.RELOAD_FREES_OBSOLETE,
+    (GmemInvalidate, "td"): c.PREMAPPED_COUNT,
+    (SetAttributes, "td"): c.PREMAPPED_COUNT,
+    (SlotDelete, "td"): c.PREMAPPED_COUNT,
+    (Finalize, "td"): c.PREFAULT_AFTER_FINALIZE,
+    (MmuReload, "vcpus"): c.RELOAD_FREES_OBSOLETE,
+    (ZapAllFast, "private"): c.MIRROR_SURVIVES_UNLOAD,
+    (InvalidateRoots, "roots"): c.ONE_MIRROR_ROOT,
+    (SetAttributes, "old"): c.UNMAP_INCLUDES_INVALID,
+    (SetAttributes, "attributes"): c.CONVERSION_ZAPS_OLD,
+    (ZapAllFast, "roots"): c.FAST_ZAP_DIRECT,
+    (VcpuDestroy, "roots"): c.DESTROY_PUTS_MIRROR,
+    (MmuUnload, "roots"): c.MIRROR_SURVIVES_UNLOAD,
+    (FreeObsoleteRoots, "roots"): c.MIRROR_SURVIVES_UNLOAD,
 }
 
 
@@ -2298,24 +2296,24 @@ def cite(state: State, op: Any, field: str, expected: Any, got: Any) -> Clause |
     if isinstance(op, MmuReload | Prefault | InitRegion) and field == "roots":
         return _cite_load(state, expected.roots, got.roots)
     if isinstance(op, ZapInvalidated | ZapAllFast) and field in ("old", "tables"):
-        return spec.ZAP_WHOLE_ROOT
+        return c.ZAP_WHOLE_ROOT
     if isinstance(op, PageFault) and state.config.mirror and op.private == _is_direct(state.config, op.gpa):
-        return spec.HALVES_DISAGREE
+        return c.HALVES_DISAGREE
     return _CITES.get((type(op), field))
 
 
 def _cite_load(state: State, expected: tuple[Any, ...], got: tuple[Any, ...]) -> Clause:
     """A load that went wrong: too many roots, an invalid one kept, a new or a mirror root with a wrong count."""
     if len(got) > len(expected):
-        return spec.ROOT_REUSED
+        return c.ROOT_REUSED
     wrong = [n for n, (want, have) in enumerate(zip(expected, got, strict=False)) if want != have]
     if any(root[1] and root not in expected for root in got):
-        return spec.RELOAD_FREES_OBSOLETE
+        return c.RELOAD_FREES_OBSOLETE
     if wrong and wrong[0] >= len(state.roots):
-        return spec.NEW_ROOT_REFERENCES
+        return c.NEW_ROOT_REFERENCES
     if wrong and got[wrong[0]][0] and wrong[0] < len(state.roots) and got[wrong[0]][2] > expected[wrong[0]][2]:
-        return spec.MIRROR_ONLY_ONCE
-    return spec.ROOT_REFERENCES
+        return c.MIRROR_ONLY_ONCE
+    return c.ROOT_REFERENCES
 
 
 _NO_LEAVES: frozenset[Leaf] = frozenset()

@@ -64,8 +64,9 @@ from conformance.model.tdp_mirror import (
     ZapLeafs,
     ZapSp,
 )
-from conformance.specs import tdp_mirror as spec
-from conformance.specs.tdp_mirror import EBUSY, EFAULT, EHWPOISON, EIO, ENOMEM, MEM_GUEST_MEMFD, Profile
+from conformance.specs.tdp_mirror import PROFILES, Profile
+from conformance.specs.tdp_mirror import constants as k
+from conformance.specs.tdp_mirror.constants import EBUSY, EFAULT, EHWPOISON, EIO, ENOMEM, MEM_GUEST_MEMFD
 from conformance.strategies.domain import BOOLEAN, Domain, Race, Scope, Shape, just
 
 SMALL = Config()
@@ -92,7 +93,7 @@ HIGH = Config(max_gfn=15, slots=((0, 0, 2, MEM_GUEST_MEMFD), (1, 8, 2, 0), (2, 1
               private_gfns=(0, 10))  # fmt: skip
 """gfns beyond what the root level can name."""
 DELETING = Config(
-    slots=((0, 0, 3, MEM_GUEST_MEMFD | spec.SLOT_INVALID), (1, 3, 1, spec.SLOT_INVALID)),
+    slots=((0, 0, 3, MEM_GUEST_MEMFD | k.SLOT_INVALID), (1, 3, 1, k.SLOT_INVALID)),
 )
 """Slots in the middle of their deletion."""
 FOUR_LEVELS = Config(
@@ -147,21 +148,21 @@ _HARDWARE = ("pt_cmpxchg", (1,))
 _ANY_TIME = (_HARDWARE, ("pt_xchg", (1,)), ("pt_store", (1,)))
 _YIELD = ("resched", (1, 2))
 _REMOVE = ("ext_remove", (-EIO,))
-_BUSY = spec.TDX_OPERAND_BUSY
-_BROKEN = spec.TDX_OPERAND_INVALID
-_HOST_FIRST = spec.TDX_OPERAND_BUSY_HOST_PRIORITY
+_BUSY = k.TDX_OPERAND_BUSY
+_BROKEN = k.TDX_OPERAND_INVALID
+_HOST_FIRST = k.TDX_OPERAND_BUSY_HOST_PRIORITY
 """Sounds busy, and is not."""
 _ADD = (
-    ("tdh_mem_sept_add", (_BUSY | spec.TDX_OPERAND_ID_SEPT, _BROKEN, _HOST_FIRST)),
-    ("tdh_mem_page_aug", (_BUSY | spec.TDX_OPERAND_ID_SEPT, _BROKEN, _HOST_FIRST)),
-    ("tdh_mem_page_add", (_BUSY | spec.TDX_OPERAND_ID_TDR, _BROKEN)),
+    ("tdh_mem_sept_add", (_BUSY | k.TDX_OPERAND_ID_SEPT, _BROKEN, _HOST_FIRST)),
+    ("tdh_mem_page_aug", (_BUSY | k.TDX_OPERAND_ID_SEPT, _BROKEN, _HOST_FIRST)),
+    ("tdh_mem_page_add", (_BUSY | k.TDX_OPERAND_ID_TDR, _BROKEN)),
 )
 _REMOVAL = (
-    ("tdh_mem_range_block", (_BUSY | spec.TDX_OPERAND_ID_SEPT, _BROKEN)),
-    ("tdh_mem_track", (_BUSY | spec.TDX_OPERAND_ID_EPOCH, _BROKEN, spec.TDX_PREVIOUS_TLB_EPOCH_BUSY)),
+    ("tdh_mem_range_block", (_BUSY | k.TDX_OPERAND_ID_SEPT, _BROKEN)),
+    ("tdh_mem_track", (_BUSY | k.TDX_OPERAND_ID_EPOCH, _BROKEN, k.TDX_PREVIOUS_TLB_EPOCH_BUSY)),
     ("tdh_mem_page_remove", (_BUSY, _BROKEN)),
 )
-_NO_RANGES = ("flush_range", (-spec.EOPNOTSUPP,))
+_NO_RANGES = ("flush_range", (-k.EOPNOTSUPP,))
 _PAGES = ("page_alloc", (-ENOMEM,))
 _FAULTS = (_LINK, _SET, _TOPUP, _PAGES, _STALE, _GMEM, _HARDWARE, _NO_RANGES, *_ADD)
 _ZAPS = (_YIELD, ("pt_xchg", (1,)), _REMOVE, *_REMOVAL, _NO_RANGES)
@@ -243,7 +244,7 @@ SHAPES: dict[type, Shape] = {
     SetAttributes: Shape(
         {"address": Domain((0, 0x1000, 0x2000, 0x3000), (0x100, 2**64 - 4096)),
          "size": Domain((4096, 8192, 16384), (0, 100, 2**64 - 4096, 2**21)),
-         "attributes": Domain((0, spec.ATTRIBUTE_PRIVATE), (1, 1 << 63)), "flags": Domain((0,), (1,))},
+         "attributes": Domain((0, k.ATTRIBUTE_PRIVATE), (1, 1 << 63)), "flags": Domain((0,), (1,))},
         weight=1.5, faults=(*_ZAPS, ("reserve_attributes", (-ENOMEM,))), deepest=4, points=70,
         interrupts=(PageFault, Access, Accept),
         beside=(PageFault, EptViolation, Prefault, ZapAllFast, Accept, SetAttributes),
@@ -256,8 +257,8 @@ SHAPES: dict[type, Shape] = {
     SlotCreate: Shape(
         {"slot": Domain((2, 0, 3)), "base": Domain((3, 2, 0), (4, 7, 8, 12, 15, 2**35 - 1, 2**35, 2**36 - 1)),
          "npages": Domain((1, 2), (0, 9, 2**35)),
-         "flags": Domain((0, MEM_GUEST_MEMFD), (MEM_GUEST_MEMFD | spec.MEM_LOG_DIRTY_PAGES,
-                                                MEM_GUEST_MEMFD | spec.MEM_READONLY))},
+         "flags": Domain((0, MEM_GUEST_MEMFD), (MEM_GUEST_MEMFD | k.MEM_LOG_DIRTY_PAGES,
+                                                MEM_GUEST_MEMFD | k.MEM_READONLY))},
         weight=0.7,
     ),
     SlotDelete: Shape({"slot": _slots}, weight=0.3, faults=_ZAPS, deepest=3, beside=(Prefault, EptViolation, PageFault),
@@ -297,7 +298,7 @@ def suggest(state: State, random: Random) -> Step | None:
         return _fitting_fault(state, random)
     if draw < 0.65:
         gfn = _some_gfn(state, random)
-        new = 0 if gfn in state.attributes else spec.ATTRIBUTE_PRIVATE
+        new = 0 if gfn in state.attributes else k.ATTRIBUTE_PRIVATE
         return Step(SetAttributes(gfn << 12, 4096, new if config.private else 0))
     if draw < 0.8:
         gfn = _some_gfn(state, random)
@@ -358,7 +359,7 @@ _SELECTIVE = (
     _fault(0, False),
     Step(PageFault(0, SHARED, True)),
     Step(SetAttributes(0, 4096, 0)),
-    Step(SetAttributes(0, 4096, spec.ATTRIBUTE_PRIVATE)),
+    Step(SetAttributes(0, 4096, k.ATTRIBUTE_PRIVATE)),
     Step(SetAttributes(0, 4096, 0), (Fault("reserve_attributes", -ENOMEM),)),
     Step(HvaInvalidate(0, 4)),
     Step(GmemInvalidate(0, 4)),
@@ -421,7 +422,7 @@ _LOGGING = (
     _fault(2, False, write=True, present=True),
     Step(FastFault(0, SHARED, False, True)),
     Step(FastFault(0, 0, True, True)),
-    Step(SetAttributes(0x1000, 4096, spec.ATTRIBUTE_PRIVATE)),
+    Step(SetAttributes(0x1000, 4096, k.ATTRIBUTE_PRIVATE)),
     Step(SetAttributes(0x1000, 4096, 0)),
     _fault(1, True),
     Step(WrprotSlot(0)),
@@ -441,7 +442,7 @@ _LOGGING = (
     Step(TdpMap(0, SHARED)),
     Step(TdpMap(0, 0x2000 | SHARED, False, 2)),
     Step(Access(0, 0x2000 | SHARED)),
-    Step(PageFault(0, 0x3000 | SHARED), (Fault("flush_range", -spec.EOPNOTSUPP),)),
+    Step(PageFault(0, 0x3000 | SHARED), (Fault("flush_range", -k.EOPNOTSUPP),)),
     Step(ZapSp(False, 1, 0)),
     Step(ZapSp(True, 1, 0)),
     Step(Unmap(1, 3, 1), (Fault("resched", 2),)),
@@ -461,13 +462,13 @@ _SEAMCALLS = (
     _fault(0, True),
     _fault(1, True),
     Step(PageFault(0, 0x1000, True), (Fault("tdh_mem_page_aug", _BUSY),)),
-    Step(PageFault(0, 0, True), (Fault("tdh_mem_sept_add", _BUSY | spec.TDX_OPERAND_ID_SEPT),)),
+    Step(PageFault(0, 0, True), (Fault("tdh_mem_sept_add", _BUSY | k.TDX_OPERAND_ID_SEPT),)),
     Step(PageFault(0, 0, True), (Fault("tdh_mem_sept_add", _BROKEN),)),
     Step(Access(0, 0)),
     Step(Accept(0, 0)),
     Step(Accept(0, 0x1000)),
     Step(PageFault(0, 0x1000, True), (Fault("tdh_mem_page_aug", _HOST_FIRST),)),
-    Step(GmemInvalidate(0, 4), (Fault("tdh_mem_track", spec.TDX_PREVIOUS_TLB_EPOCH_BUSY),)),
+    Step(GmemInvalidate(0, 4), (Fault("tdh_mem_track", k.TDX_PREVIOUS_TLB_EPOCH_BUSY),)),
     Step(GmemInvalidate(0, 1)),
     *(Step(GmemInvalidate(0, 1), (Fault(call, busy),)) for call, (busy, *_) in _REMOVAL),
     *(Step(GmemInvalidate(0, 1), (Fault(call, busy), Fault(call, busy, 2))) for call, (busy, *_) in _REMOVAL),
@@ -598,7 +599,7 @@ _TOGETHER = (
     *(
         Step(Parallel(Step(left), fault, (point,)))
         for left, fault in (
-            (SetAttributes(0x1000, 4096, spec.ATTRIBUTE_PRIVATE), _fault(0, False)),
+            (SetAttributes(0x1000, 4096, k.ATTRIBUTE_PRIVATE), _fault(0, False)),
             (HvaInvalidate(0, 2), _fault(0, False)),
         )
         for point in range(70)
@@ -636,7 +637,7 @@ SCOPES = {
     "roots that are not valid any more": Scope(
         SMALL,
         (*_LIVES[:2], _fault(3, False), Step(InvalidateRoots()), Step(HvaInvalidate(0, 4)), Step(Unmap(3, 4, 1)),
-         Step(SetAttributes(0x3000, 4096, spec.ATTRIBUTE_PRIVATE)), Step(Age(0, 4)), Step(ZapInvalidated()),
+         Step(SetAttributes(0x3000, 4096, k.ATTRIBUTE_PRIVATE)), Step(Age(0, 4)), Step(ZapInvalidated()),
          Step(Access(0, 0x3000 | SHARED, True))),
         depth=6, states=57, transitions=336,
     ),
@@ -676,7 +677,7 @@ SCOPES = {
     "without private memory": Scope(
         PLAIN,
         (*_LIVES[:2], Step(PageFault(0, 0x1000)), Step(PageFault(0, 0x1000, write=True, present=True)),
-         *(Step(SetAttributes(0, 4096, value)) for value in (0, 1, spec.ATTRIBUTE_PRIVATE)),
+         *(Step(SetAttributes(0, 4096, value)) for value in (0, 1, k.ATTRIBUTE_PRIVATE)),
          Step(SlotCreate(2, 4, 1, MEM_GUEST_MEMFD)), Step(Prefault(0, 0x1000)), Step(HvaInvalidate(0, 4)),
          Step(GetWalk(0, 0x1000)), Step(VcpuDestroy(0)), Step(VmUninit())),
         depth=5, states=23, transitions=147,
@@ -727,7 +728,7 @@ def _canonical() -> tuple[tuple[Config, tuple[Step, ...]], ...]:
     first = (Step(VcpuCreate(0)), Step(MmuReload(0)))
     both = (*first, Step(VcpuCreate(1)), Step(MmuReload(1)))
     private, shared = _fault(0, True), _fault(3, False)
-    deep = (*opening(DEEP, spec.PROFILES["upstream"]), Step(VcpuCreate(1)), Step(MmuReload(1)))
+    deep = (*opening(DEEP, PROFILES["upstream"]), Step(VcpuCreate(1)), Step(MmuReload(1)))
     return (
         (SMALL, (Step(VcpuCreate(0)), Step(VcpuCreate(1)))),
         (SMALL, both),
@@ -752,10 +753,10 @@ def _pairs() -> dict[str, Race]:
     """The pairs of section 9 and the other races of the sources, each where it matters."""
     first = (Step(VcpuCreate(0)), Step(MmuReload(0)))
     both = (*first, Step(VcpuCreate(1)), Step(MmuReload(1)))
-    deep = (*opening(DEEP, spec.PROFILES["upstream"]), Step(VcpuCreate(1)), Step(MmuReload(1)))
+    deep = (*opening(DEEP, PROFILES["upstream"]), Step(VcpuCreate(1)), Step(MmuReload(1)))
     private, other = _fault(0, True), _fault(0, True, 1)
     everything = Step(HvaInvalidate(0, 4))
-    to_private = Step(SetAttributes(0x2000, 4096, spec.ATTRIBUTE_PRIVATE))
+    to_private = Step(SetAttributes(0x2000, 4096, k.ATTRIBUTE_PRIVATE))
     return {
         "one private leaf twice": Race(SMALL, both, private, other, 1),
         "one private leaf twice, busy": Race(
@@ -783,7 +784,7 @@ def _pairs() -> dict[str, Race]:
         "a prefault and the end of its slot": Race(SMALL, both, Step(Prefault(0, 0)), Step(SlotDelete(0)), 1),
         "a violation and the end of its slot": Race(SMALL, both, Step(EptViolation(0, 0)), Step(SlotDelete(0)), 1),
         "a huge fault and a conversion of its half": Race(
-            HUGE, both, _fault(2, False), Step(SetAttributes(0x3000, 4096, spec.ATTRIBUTE_PRIVATE)), 1
+            HUGE, both, _fault(2, False), Step(SetAttributes(0x3000, 4096, k.ATTRIBUTE_PRIVATE)), 1
         ),
         "a split and a notifier": Race(
             HUGE, (*both, _fault(0, False), _fault(2, False)), Step(SplitHuge(0, 0, 4)), everything, 1

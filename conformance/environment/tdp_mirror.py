@@ -12,9 +12,11 @@ from typing import Any, ClassVar, NoReturn
 from conformance.environment.door import Environment
 from conformance.model import tdp_mirror as model
 from conformance.model.tdp_mirror import Config, ExternalLeaf, Gfns, Leaf, Table, View
-from conformance.specs import tdp_mirror as spec
 from conformance.specs.clause import Clause
-from conformance.specs.tdp_mirror import EBUSY, EEXIST, EIO, FROZEN, INVALID_PAGE, NONPRESENT, Profile
+from conformance.specs.tdp_mirror import Port, Profile
+from conformance.specs.tdp_mirror import clauses as c
+from conformance.specs.tdp_mirror import constants as k
+from conformance.specs.tdp_mirror.constants import EBUSY, EEXIST, EIO, FROZEN, INVALID_PAGE, NONPRESENT
 from conformance.subsystem import Check
 from conformance.verdict import Crash, Violation
 
@@ -24,7 +26,7 @@ CALLS = 150_000
 BUGS = 100
 """VM bugs within one operation after which it counts as a loop that spins on a dead VM."""
 
-_PFN_MASK = ((1 << spec.PFN_BITS) - 1) << spec.PAGE_SHIFT
+_PFN_MASK = ((1 << k.PFN_BITS) - 1) << k.PAGE_SHIFT
 _PLACE = 37
 """Pages of one source are 2**37 frames apart, so a frame number tells its gfn and its source."""
 _SOURCES = {i + 1: name for i, name in enumerate(model.HVA_SOURCES + model.GMEM_SOURCES)}
@@ -38,38 +40,38 @@ _SHARED_ONLY = (*_PROTECTING, model.Age, model.SplitHuge, model.RecoverHuge, mod
 _GUEST = (model.Access, model.Accept)
 """What a vCPU does in the guest, with no part of the candidate in it."""
 _WARNED_OF = (
-    spec.MATCH_NEEDS_KIND,
-    spec.FILTER_TO_TYPES,
-    spec.EMPTY_FILTER_NOT_SILENT,
-    spec.WALK_START_BOUND,
-    spec.INVALIDATE_IGNORES_INVALID_BIT,
+    c.MATCH_NEEDS_KIND,
+    c.FILTER_TO_TYPES,
+    c.EMPTY_FILTER_NOT_SILENT,
+    c.WALK_START_BOUND,
+    c.INVALIDATE_IGNORES_INVALID_BIT,
 )
 """Clauses that ask for a warning."""
 _WARNINGS: dict[type, frozenset[Clause]] = {
-    model.RootMatch: frozenset({spec.MATCH_NEEDS_KIND}),
-    model.FilterToTypes: frozenset({spec.FILTER_TO_TYPES, spec.EMPTY_FILTER_NOT_SILENT}),
-    model.ZapLeafs: frozenset({spec.WALK_START_BOUND}),
-    model.InvalidateRoots: frozenset({spec.INVALIDATE_IGNORES_INVALID_BIT, spec.MATCH_NEEDS_KIND}),
+    model.RootMatch: frozenset({c.MATCH_NEEDS_KIND}),
+    model.FilterToTypes: frozenset({c.FILTER_TO_TYPES, c.EMPTY_FILTER_NOT_SILENT}),
+    model.ZapLeafs: frozenset({c.WALK_START_BOUND}),
+    model.InvalidateRoots: frozenset({c.INVALIDATE_IGNORES_INVALID_BIT, c.MATCH_NEEDS_KIND}),
 }
 """What a warning within an operation can be about; the others may warn of anything."""
 _HOOK_CLAUSES = {
-    "ext_link": spec.LINK_ARGUMENTS,
-    "ext_set": spec.SET_ARGUMENTS,
-    "ext_remove": spec.REMOVAL_SEQUENCE,
-    "ext_free": spec.FREE_ARGUMENTS,
+    "ext_link": c.LINK_ARGUMENTS,
+    "ext_set": c.SET_ARGUMENTS,
+    "ext_remove": c.REMOVAL_SEQUENCE,
+    "ext_free": c.FREE_ARGUMENTS,
 }
 """What a hook breaks that fails though the firmware had nothing against it."""
 _ZAPPING = (model.ZapInvalidated, model.ZapAllFast, model.VmUninit)
 """Operations that put the MMU's references to roots."""
-_KIND_NAMES = {spec.HEADER: "header", spec.TABLE: "table", spec.EXTERNAL: "external page"}
+_KIND_NAMES = {k.HEADER: "header", k.TABLE: "table", k.EXTERNAL: "external page"}
 
 
 def _present(entry: int) -> int:
-    return entry >> spec.PRESENT & 1
+    return entry >> k.PRESENT & 1
 
 
 def _is_leaf(entry: int, level: int) -> bool:
-    return bool(entry >> spec.PRESENT & 1) and (level == 1 or bool(entry >> spec.HUGE & 1))
+    return bool(entry >> k.PRESENT & 1) and (level == 1 or bool(entry >> k.HUGE & 1))
 
 
 class Page:
@@ -108,7 +110,7 @@ class Page:
     @property
     def is_mirror(self) -> bool:
         """As the role word says."""
-        return bool(self.role >> spec.ROLE_MIRROR & 1)
+        return bool(self.role >> k.ROLE_MIRROR & 1)
 
     def read(self, index: int) -> int:
         """An entry."""
@@ -247,11 +249,11 @@ class SecureEpt:
         """Hold the tree of the TD for one call; 0 or busy, as somebody else holds it."""
         others = [held for holder, held in self.sharing.items() if holder != who]
         if "root" in others or (how == "root" and others):
-            return spec.TDX_OPERAND_BUSY | spec.TDX_OPERAND_ID_TDR
+            return k.TDX_OPERAND_BUSY | k.TDX_OPERAND_ID_TDR
         if ("exclusive" in others and how != "none") or (how == "exclusive" and "shared" in others):
-            return spec.TDX_OPERAND_BUSY | spec.TDX_OPERAND_ID_SEPT
+            return k.TDX_OPERAND_BUSY | k.TDX_OPERAND_ID_SEPT
         self.sharing[who] = how
-        return spec.TDX_SUCCESS
+        return k.TDX_SUCCESS
 
     def release(self, who: int) -> None:
         """The call is over."""
@@ -273,11 +275,11 @@ class SecureEpt:
     def track(self) -> int:
         """MEM.TRACK: a new epoch, unless a vCPU is still in the one before the last."""
         if not self.key:
-            return spec.TDX_OPERAND_INVALID
+            return k.TDX_OPERAND_INVALID
         if self.inside[self.epoch - 1 & 1]:
-            return spec.TDX_PREVIOUS_TLB_EPOCH_BUSY
+            return k.TDX_PREVIOUS_TLB_EPOCH_BUSY
         self.epoch += 1
-        return spec.TDX_SUCCESS
+        return k.TDX_SUCCESS
 
     # -- reading
 
@@ -285,10 +287,10 @@ class SecureEpt:
         """Whether an entry can be named at all, and is reached."""
         beyond = gfn < 0 or gfn >= self.config.cover(self.config.levels + 1)
         if not self.key or beyond or gfn & self.config.direct_bits or gfn & self.config.cover(level) - 1:
-            return spec.TDX_OPERAND_INVALID
+            return k.TDX_OPERAND_INVALID
         if any(table not in self.tables for table in self.config.path(gfn, level)):
-            return spec.TDX_EPT_WALK_FAILED
-        return spec.TDX_SUCCESS
+            return k.TDX_EPT_WALK_FAILED
+        return k.TDX_SUCCESS
 
     def _is_table(self, gfn: int, level: int) -> bool:
         return (level - 1, gfn) in self.tables
@@ -296,18 +298,18 @@ class SecureEpt:
     def _wrong_leaf(self, gfn: int, level: int) -> int:
         """Why there is no such leaf."""
         if self._is_table(gfn, level):
-            return spec.TDX_PAGE_SIZE_MISMATCH | spec.TDX_OPERAND_ID_RCX
-        return spec.TDX_EPT_ENTRY_STATE_INCORRECT | spec.TDX_OPERAND_ID_RCX
+            return k.TDX_PAGE_SIZE_MISMATCH | k.TDX_OPERAND_ID_RCX
+        return k.TDX_EPT_ENTRY_STATE_INCORRECT | k.TDX_OPERAND_ID_RCX
 
     def _out_of_reach(self, gfn: int, level: int) -> int:
         """Whether the guest may still reach an entry that is to change: it must be blocked and tracked."""
         if not self.runnable:
-            return spec.TDX_SUCCESS
+            return k.TDX_SUCCESS
         if (gfn, level) not in self.blocked:
-            return spec.TDX_GPA_RANGE_NOT_BLOCKED | spec.TDX_OPERAND_ID_RCX
+            return k.TDX_GPA_RANGE_NOT_BLOCKED | k.TDX_OPERAND_ID_RCX
         if not self.is_tracked(self.blocked[gfn, level]):
-            return spec.TDX_TLB_TRACKING_NOT_DONE | spec.TDX_OPERAND_ID_RCX
-        return spec.TDX_SUCCESS
+            return k.TDX_TLB_TRACKING_NOT_DONE | k.TDX_OPERAND_ID_RCX
+        return k.TDX_SUCCESS
 
     def state(self, gfn: int, level: int = 1) -> str:
         """State of a leaf, "" while there is none."""
@@ -331,24 +333,24 @@ class SecureEpt:
 
     def sept_add(self, gfn: int, level: int, page: int) -> int:
         """MEM.SEPT.ADD: a table under a free entry."""
-        status = self._walk(gfn, level) if level > 1 else spec.TDX_OPERAND_INVALID
-        return status or self._free(gfn, level) or self._assign(page >> spec.PAGE_SHIFT) or self._link(gfn, level, page)
+        status = self._walk(gfn, level) if level > 1 else k.TDX_OPERAND_INVALID
+        return status or self._free(gfn, level) or self._assign(page >> k.PAGE_SHIFT) or self._link(gfn, level, page)
 
     def _link(self, gfn: int, level: int, page: int) -> int:
         self.tables[level - 1, gfn] = page
-        return spec.TDX_SUCCESS
+        return k.TDX_SUCCESS
 
     def _free(self, gfn: int, level: int) -> int:
         if self._is_table(gfn, level) or (gfn, level) in self.leaves:
-            return spec.TDX_EPT_ENTRY_STATE_INCORRECT | spec.TDX_OPERAND_ID_RCX
-        return spec.TDX_SUCCESS
+            return k.TDX_EPT_ENTRY_STATE_INCORRECT | k.TDX_OPERAND_ID_RCX
+        return k.TDX_SUCCESS
 
     def _assign(self, pfn: int) -> int:
         """A page can be in the tree once."""
         if pfn in self.assigned:
-            return spec.TDX_PAGE_METADATA_INCORRECT
+            return k.TDX_PAGE_METADATA_INCORRECT
         self.assigned.add(pfn)
-        return spec.TDX_SUCCESS
+        return k.TDX_SUCCESS
 
     def _map(self, gfn: int, level: int, pfn: int, *, pending: bool) -> int:
         status = self._walk(gfn, level) or self._free(gfn, level) or self._assign(pfn)
@@ -360,28 +362,28 @@ class SecureEpt:
 
     def page_add(self, gfn: int, pfn: int) -> int:
         """MEM.PAGE.ADD, before the TD runs."""
-        return spec.TDX_OPERAND_INVALID if self.runnable else self._map(gfn, 1, pfn, pending=False)
+        return k.TDX_OPERAND_INVALID if self.runnable else self._map(gfn, 1, pfn, pending=False)
 
     def page_aug(self, gfn: int, level: int, pfn: int) -> int:
         """MEM.PAGE.AUG, once it runs."""
         if not self.runnable or level not in (1, 2):
-            return spec.TDX_OPERAND_INVALID
+            return k.TDX_OPERAND_INVALID
         return self._map(gfn, level, pfn, pending=True)
 
     def accept(self, gfn: int, level: int = 1) -> int:
         """The guest's MEM.PAGE.ACCEPT."""
         status = self._walk(gfn, level)
         if status:
-            return spec.TDX_EPT_ENTRY_STATE_INCORRECT if status == spec.TDX_EPT_WALK_FAILED else status
+            return k.TDX_EPT_ENTRY_STATE_INCORRECT if status == k.TDX_EPT_WALK_FAILED else status
         if self._is_table(gfn, level):
-            return spec.TDX_PAGE_SIZE_MISMATCH
+            return k.TDX_PAGE_SIZE_MISMATCH
         state = self.state(gfn, level)
         if state == model.MAPPED:
-            return spec.TDX_PAGE_ALREADY_ACCEPTED
+            return k.TDX_PAGE_ALREADY_ACCEPTED
         if state != model.PENDING:
-            return spec.TDX_EPT_ENTRY_STATE_INCORRECT
+            return k.TDX_EPT_ENTRY_STATE_INCORRECT
         self.pending.discard((gfn, level))
-        return spec.TDX_SUCCESS
+        return k.TDX_SUCCESS
 
     # -- taking apart
 
@@ -391,11 +393,11 @@ class SecureEpt:
         if status:
             return status
         if not self._is_table(gfn, level) and (gfn, level) not in self.leaves:
-            return spec.TDX_EPT_ENTRY_STATE_INCORRECT | spec.TDX_OPERAND_ID_RCX
+            return k.TDX_EPT_ENTRY_STATE_INCORRECT | k.TDX_OPERAND_ID_RCX
         if (gfn, level) in self.blocked:
-            return spec.TDX_GPA_RANGE_ALREADY_BLOCKED
+            return k.TDX_GPA_RANGE_ALREADY_BLOCKED
         self.blocked[gfn, level] = self.epoch
-        return spec.TDX_SUCCESS
+        return k.TDX_SUCCESS
 
     def range_unblock(self, gfn: int, level: int) -> int:
         """MEM.RANGE.UNBLOCK: of what is blocked and tracked."""
@@ -403,11 +405,11 @@ class SecureEpt:
         if status:
             return status
         if (gfn, level) not in self.blocked:
-            return spec.TDX_GPA_RANGE_NOT_BLOCKED | spec.TDX_OPERAND_ID_RCX
+            return k.TDX_GPA_RANGE_NOT_BLOCKED | k.TDX_OPERAND_ID_RCX
         if not self.is_tracked(self.blocked[gfn, level]):
-            return spec.TDX_TLB_TRACKING_NOT_DONE | spec.TDX_OPERAND_ID_RCX
+            return k.TDX_TLB_TRACKING_NOT_DONE | k.TDX_OPERAND_ID_RCX
         del self.blocked[gfn, level]
-        return spec.TDX_SUCCESS
+        return k.TDX_SUCCESS
 
     def page_remove(self, gfn: int, level: int) -> int:
         """MEM.PAGE.REMOVE of a leaf."""
@@ -431,12 +433,12 @@ class SecureEpt:
         """MEM.SEPT.REMOVE of an empty table."""
         status = self._walk(gfn, level)
         if not status and not self._is_table(gfn, level):
-            status = spec.TDX_EPT_ENTRY_STATE_INCORRECT | spec.TDX_OPERAND_ID_RCX
+            status = k.TDX_EPT_ENTRY_STATE_INCORRECT | k.TDX_OPERAND_ID_RCX
         if not status and self.below(gfn, level):
-            status = spec.TDX_EPT_PAGE_NOT_FREE
+            status = k.TDX_EPT_PAGE_NOT_FREE
         status = status or self._out_of_reach(gfn, level)
         if not status:
-            self.assigned.discard(self.tables.pop((level - 1, gfn)) >> spec.PAGE_SHIFT)
+            self.assigned.discard(self.tables.pop((level - 1, gfn)) >> k.PAGE_SHIFT)
             self.blocked.pop((gfn, level), None)
         return status
 
@@ -454,7 +456,7 @@ class SecureEpt:
         status = self._walk(gfn, level)
         if not status and (gfn, level) not in self.leaves:
             status = self._wrong_leaf(gfn, level)
-        status = status or self._out_of_reach(gfn, level) or self._assign(page >> spec.PAGE_SHIFT)
+        status = status or self._out_of_reach(gfn, level) or self._assign(page >> k.PAGE_SHIFT)
         if status:
             return status
         pfn, pending = self.leaves[gfn, level], (gfn, level) in self.pending
@@ -466,13 +468,13 @@ class SecureEpt:
             self.assigned.add(pfn + offset)
             if pending:
                 self.pending.add((gfn + offset, level - 1))
-        return spec.TDX_SUCCESS
+        return k.TDX_SUCCESS
 
     def page_promote(self, gfn: int, level: int) -> int:
         """MEM.PAGE.PROMOTE: a full table of leaves side by side and alike becomes a huge leaf."""
         status = self._walk(gfn, level)
         if not status and not self._is_table(gfn, level):
-            status = spec.TDX_EPT_ENTRY_STATE_INCORRECT | spec.TDX_OPERAND_ID_RCX
+            status = k.TDX_EPT_ENTRY_STATE_INCORRECT | k.TDX_OPERAND_ID_RCX
         status = status or self._out_of_reach(gfn, level)
         if status:
             return status
@@ -481,57 +483,57 @@ class SecureEpt:
         alike = len({self.state(*place) for place in places}) == 1
         side_by_side = all(self.leaves.get(place) == first + place[0] - gfn for place in places)
         if first & self.config.cover(level) - 1 or not alike or not side_by_side or places[0] in self.blocked:
-            return spec.TDX_EPT_ENTRY_STATE_INCORRECT | spec.TDX_OPERAND_ID_RCX
+            return k.TDX_EPT_ENTRY_STATE_INCORRECT | k.TDX_OPERAND_ID_RCX
         pending = places[0] in self.pending
         for place in places:
             self.forget(*place)
-        self.assigned.discard(self.tables.pop((level - 1, gfn)) >> spec.PAGE_SHIFT)
+        self.assigned.discard(self.tables.pop((level - 1, gfn)) >> k.PAGE_SHIFT)
         self.blocked.pop((gfn, level), None)
         self.leaves[gfn, level] = first
         self.assigned.add(first)
         if pending:
             self.pending.add((gfn, level))
-        return spec.TDX_SUCCESS
+        return k.TDX_SUCCESS
 
     # -- the end
 
     def reclaim(self, page: int) -> int:
         """PHYMEM.PAGE.RECLAIM of a page of a TD that is torn down."""
         if self.key:
-            return spec.TDX_OPERAND_INVALID
-        if page >> spec.PAGE_SHIFT not in self.assigned:
-            return spec.TDX_PAGE_METADATA_INCORRECT
-        self.assigned.discard(page >> spec.PAGE_SHIFT)
+            return k.TDX_OPERAND_INVALID
+        if page >> k.PAGE_SHIFT not in self.assigned:
+            return k.TDX_PAGE_METADATA_INCORRECT
+        self.assigned.discard(page >> k.PAGE_SHIFT)
         self.tables = {table: linked for table, linked in self.tables.items() if linked != page}
-        return spec.TDX_SUCCESS
+        return k.TDX_SUCCESS
 
     def reclaim_root(self) -> int:
         """PHYMEM.PAGE.RECLAIM of the TD's root page: only once it has no other page."""
         if self.key:
-            return spec.TDX_OPERAND_INVALID
-        return spec.TDX_TD_ASSOCIATED_PAGES_EXIST if self.assigned else spec.TDX_SUCCESS
+            return k.TDX_OPERAND_INVALID
+        return k.TDX_TD_ASSOCIATED_PAGES_EXIST if self.assigned else k.TDX_SUCCESS
 
 
 class TdpMirror(Environment):
     """The kernel around the TDP MMU, the hardware and the firmware below it."""
 
-    PORT = spec.Port
+    PORT = Port
     CALL_CLAUSES: ClassVar[dict[str, tuple[Clause, ...]]] = {
-        "pt_read": (spec.RCU_PROTECTED,),
-        "pt_cmpxchg": (spec.ATOMIC_UPDATES, spec.NONPRESENT_ENCODING),
-        "pt_store": (spec.ATOMIC_UPDATES, spec.NONPRESENT_ENCODING),
-        "memslot": (spec.NO_ALIAS_IN_CALLS,),
-        "gmem_get_pfn": (spec.SNAPSHOT_FIRST, spec.NO_ALIAS_IN_CALLS),
-        "hva_get_pfn": (spec.SNAPSHOT_FIRST, spec.NO_ALIAS_IN_CALLS),
-        "cache_topup": (spec.ALLOCATION_BEFORE_LOCK,),
-        "page_alloc": (spec.ALLOCATION_BEFORE_LOCK,),
-        "role_invalidate": (spec.INVALIDATE_WRITE_LOCK,),
-        "roots_del": (spec.FREED_AFTER_GRACE,),
-        "roots_add": (spec.ROOT_KIND_FIXED, spec.ONE_ROOT_PER_ROLE, spec.ROOT_WITHOUT_EXTERNAL),
-        "ext_link": (spec.BUILD_TOP_DOWN, spec.LINK_ARGUMENTS, spec.PRESENT_NOT_SET_AGAIN),
-        "ext_set": (spec.BUILD_TOP_DOWN, spec.SET_ARGUMENTS, spec.PRESENT_NOT_SET_AGAIN),
-        "ext_remove": (spec.REMOVE_WRITE_LOCKED, spec.REMOVE_ARGUMENTS, spec.HKID_ORDER),
-        "ext_free": (spec.FREE_BOTTOM_UP, spec.FREE_ARGUMENTS, spec.HKID_ORDER),
+        "pt_read": (c.RCU_PROTECTED,),
+        "pt_cmpxchg": (c.ATOMIC_UPDATES, c.NONPRESENT_ENCODING),
+        "pt_store": (c.ATOMIC_UPDATES, c.NONPRESENT_ENCODING),
+        "memslot": (c.NO_ALIAS_IN_CALLS,),
+        "gmem_get_pfn": (c.SNAPSHOT_FIRST, c.NO_ALIAS_IN_CALLS),
+        "hva_get_pfn": (c.SNAPSHOT_FIRST, c.NO_ALIAS_IN_CALLS),
+        "cache_topup": (c.ALLOCATION_BEFORE_LOCK,),
+        "page_alloc": (c.ALLOCATION_BEFORE_LOCK,),
+        "role_invalidate": (c.INVALIDATE_WRITE_LOCK,),
+        "roots_del": (c.FREED_AFTER_GRACE,),
+        "roots_add": (c.ROOT_KIND_FIXED, c.ONE_ROOT_PER_ROLE, c.ROOT_WITHOUT_EXTERNAL),
+        "ext_link": (c.BUILD_TOP_DOWN, c.LINK_ARGUMENTS, c.PRESENT_NOT_SET_AGAIN),
+        "ext_set": (c.BUILD_TOP_DOWN, c.SET_ARGUMENTS, c.PRESENT_NOT_SET_AGAIN),
+        "ext_remove": (c.REMOVE_WRITE_LOCKED, c.REMOVE_ARGUMENTS, c.HKID_ORDER),
+        "ext_free": (c.FREE_BOTTOM_UP, c.FREE_ARGUMENTS, c.HKID_ORDER),
     }
 
     def __init__(self, config: Config, profile: Profile) -> None:
@@ -583,7 +585,7 @@ class TdpMirror(Environment):
         self.premap_count = 0
         self.pins: dict[int, int] = {}
         self.unclean: dict[int, set[str]] = {}
-        self.td = spec.TD_INIT if config.deep else spec.TD_RUNNABLE
+        self.td = k.TD_INIT if config.deep else k.TD_RUNNABLE
         self.allowed = not config.deep or config.early
         self.hkid = True
         self.sept_wait = False
@@ -675,34 +677,34 @@ class TdpMirror(Environment):
             if value
         ]
         if held:
-            self._violate(spec.BALANCED, f"the call returns with {', '.join(held)} held")
+            self._violate(c.BALANCED, f"the call returns with {', '.join(held)} held")
         for (pa, index), (owner, _) in self.frozen.items():
             if owner == me:
-                self._violate(spec.NOTHING_LEFT_FROZEN, f"entry {index} of table {pa:#x} is left frozen")
-        self.hold(spec.NOTHING_LEFT_FROZEN)
+                self._violate(c.NOTHING_LEFT_FROZEN, f"entry {index} of table {pa:#x} is left frozen")
+        self.hold(c.NOTHING_LEFT_FROZEN)
         for gfn, (pfn, owner) in self.cleared.items():
             if owner == me:
                 self._violate(
-                    spec.REMOVE_ARGUMENTS, f"mirror leaf of gfn {gfn:#x} cleared, page {pfn:#x} not removed outside"
+                    c.REMOVE_ARGUMENTS, f"mirror leaf of gfn {gfn:#x} cleared, page {pfn:#x} not removed outside"
                 )
         for pa, owner in self.loose.items():
             if owner == me:
-                clause = spec.FAILED_EXTERNAL_RESTORES if thread.failed else spec.BALANCED
+                clause = c.FAILED_EXTERNAL_RESTORES if thread.failed else c.BALANCED
                 self._violate(clause, f"{_KIND_NAMES[self.objects[pa]]} {pa:#x} is neither linked nor given back")
-        self.hold(spec.BALANCED)
-        self.hold(spec.ROBUSTNESS)
+        self.hold(c.BALANCED)
+        self.hold(c.ROBUSTNESS)
         if self.sept_wait and self.sept_waiter == me:
-            self._violate(spec.BUSY_RETRY_ONCE, "wait_for_sept_zap is left set")
+            self._violate(c.BUSY_RETRY_ONCE, "wait_for_sept_zap is left set")
 
     def _settle(self) -> None:
         """Sums that hold while no operation is in progress."""
         if self.pgtables != self.linked_tables:
-            self._violate(spec.STATISTICS, f"{self.linked_tables} tables are linked, {self.pgtables} are accounted")
+            self._violate(c.STATISTICS, f"{self.linked_tables} tables are linked, {self.pgtables} are accounted")
         for level in self.stats.keys() | self.leaf_counts.keys():
             counted, real = self.stats.get(level, 0), self.leaf_counts.get(level, 0)
             if counted != real:
-                self._violate(spec.STATISTICS, f"{real} leaves of level {level}, statistics say {counted}")
-        self.hold(spec.STATISTICS)
+                self._violate(c.STATISTICS, f"{real} leaves of level {level}, statistics say {counted}")
+        self.hold(c.STATISTICS)
         if self.config.mirror and not self.bugged and self._settled != (self.version, self.private_gfns):
             self._settled = (self.version, self.private_gfns)
             self._halves()
@@ -713,7 +715,7 @@ class TdpMirror(Environment):
             wanted = dict.fromkeys(pages, 1)
             pins = {pfn: n for pfn, n in self.pins.items() if n}
             if pins != wanted and (pins or self.profile.pins_pages):
-                self._violate(spec.BALANCED, f"pages pinned {_hex(pins)}, pages of the TD {_hex(wanted)}")
+                self._violate(c.BALANCED, f"pages pinned {_hex(pins)}, pages of the TD {_hex(wanted)}")
 
     def at_switch(self) -> None:
         """Between two threads: the mirror is the external tree, but for entries that somebody is at (R2)."""
@@ -728,7 +730,7 @@ class TdpMirror(Environment):
         for level, gfn in tables ^ self.sept.tables.keys():
             if (level, gfn) in tables or (gfn, level + 1) not in frozen:
                 self._violate(
-                    spec.FREEZE_EXTERNAL_PUBLISH,
+                    c.FREEZE_EXTERNAL_PUBLISH,
                     f"mirror and external tree differ in the table of level {level} at {gfn:#x}",
                 )
         mapped = {gfn for gfn, *_ in private}
@@ -736,27 +738,27 @@ class TdpMirror(Environment):
         for gfn in mapped ^ outside:
             premapped = gfn in mapped and not self.sept.runnable and self.profile.premapped
             if not premapped and (gfn in mapped or ((gfn, 1) not in frozen and gfn not in self.cleared)):
-                self._violate(spec.FREEZE_EXTERNAL_PUBLISH, f"mirror and external tree differ in the leaf at {gfn:#x}")
-        self.hold(spec.FREEZE_EXTERNAL_PUBLISH)
+                self._violate(c.FREEZE_EXTERNAL_PUBLISH, f"mirror and external tree differ in the leaf at {gfn:#x}")
+        self.hold(c.FREEZE_EXTERNAL_PUBLISH)
 
     def _halves(self) -> None:
         """What is mapped in a half has its attribute (TDP-090); huge leaves cover no mixed range (TDP-092)."""
         private, shared, _, _ = self._meaning()
         op = self.performed
-        if type(op) is model.PageFault and op.private == (not self.bits or bool(op.gpa >> spec.PAGE_SHIFT & self.bits)):
+        if type(op) is model.PageFault and op.private == (not self.bits or bool(op.gpa >> k.PAGE_SHIFT & self.bits)):
             return
         for gfn, level, *_ in private:
             if gfn not in self.private_gfns and level == 1:
-                self._violate(spec.CONVERSION_FINAL, f"gfn {gfn:#x} is mapped private, its attribute is shared")
+                self._violate(c.CONVERSION_FINAL, f"gfn {gfn:#x} is mapped private, its attribute is shared")
         for gfn, level, *_ in shared:
             for covered in range(gfn, gfn + self.config.cover(level)):
                 if covered in self.private_gfns:
-                    clause = spec.CONVERSION_FINAL if level == 1 else spec.STRADDLING_HUGE
+                    clause = c.CONVERSION_FINAL if level == 1 else c.STRADDLING_HUGE
                     self._violate(clause, f"gfn {covered:#x} is mapped shared, its attribute is private")
             if level > 1:
-                self.hold(spec.STRADDLING_HUGE)
+                self.hold(c.STRADDLING_HUGE)
         if private or shared:
-            self.hold(spec.CONVERSION_FINAL)
+            self.hold(c.CONVERSION_FINAL)
 
     def _violate(self, clause: Clause, detail: str) -> NoReturn:
         raise self.remember(Violation(clause, detail))
@@ -764,16 +766,16 @@ class TdpMirror(Environment):
     def _natural(self, gfn: int, what: str) -> None:
         """No gfn that leaves the MMU has an alias bit (TDP-012)."""
         if gfn & self.bits:
-            self._violate(spec.NO_ALIAS_IN_CALLS, f"{what}: gfn {gfn:#x} has the alias bit")
+            self._violate(c.NO_ALIAS_IN_CALLS, f"{what}: gfn {gfn:#x} has the alias bit")
 
     # -- memory
 
     def _new(self, kind: int, init: int) -> int:
         self.next_page += 1
-        pa = self.next_page << spec.PAGE_SHIFT
+        pa = self.next_page << k.PAGE_SHIFT
         self.objects[pa] = kind
         self.loose[pa] = self.me
-        if kind == spec.TABLE:
+        if kind == k.TABLE:
             self.pages[pa] = Page(pa, init)
         return pa
 
@@ -781,13 +783,13 @@ class TdpMirror(Environment):
         """Fill a cache; sleeps, so never under mmu_lock (TDP-071)."""
         me = self.me
         if self.readers[me] or self.writer == me:
-            self._violate(spec.ALLOCATION_BEFORE_LOCK, "cache_topup under mmu_lock")
+            self._violate(c.ALLOCATION_BEFORE_LOCK, "cache_topup under mmu_lock")
         refusal = self.refused("cache_topup")
         if refusal:
             return refusal
         v = self._vcpu(vcpu)
         v.cached[kind] = max(v.cached[kind], count)
-        if kind == spec.TABLE:
+        if kind == k.TABLE:
             v.init = init
         return 0
 
@@ -796,7 +798,7 @@ class TdpMirror(Environment):
         v = self._vcpu(vcpu)
         self._may_map("cache_alloc")
         if v.cached[kind] <= 0:
-            self._violate(spec.ALLOCATION_BEFORE_LOCK, f"cache of {_KIND_NAMES[kind]}s is empty")
+            self._violate(c.ALLOCATION_BEFORE_LOCK, f"cache of {_KIND_NAMES[kind]}s is empty")
         v.cached[kind] -= 1
         return self._new(kind, v.init)
 
@@ -808,7 +810,7 @@ class TdpMirror(Environment):
         """Allocate; sleeps."""
         me = self.me
         if self.readers[me] or self.writer == me:
-            self._violate(spec.ALLOCATION_BEFORE_LOCK, "page_alloc under mmu_lock")
+            self._violate(c.ALLOCATION_BEFORE_LOCK, "page_alloc under mmu_lock")
         if self.scheduler is not None and type(self.thread.op) is model.SplitHuge:
             self.frame.given.setdefault("lock_dropped", 1)
         return 0 if self.refused("page_alloc") else self._new(kind, init)
@@ -817,11 +819,11 @@ class TdpMirror(Environment):
         """Free an object that nobody can reach (TDP-085) and the TD does not own (TDP-078)."""
         kind = self.objects.get(page)
         if kind is None:
-            self._violate(spec.BALANCED, f"page_free({page:#x}): not allocated, or freed twice")
+            self._violate(c.BALANCED, f"page_free({page:#x}): not allocated, or freed twice")
         if page in self.owned:
-            self._violate(spec.FAILED_FREE_LEAKS, f"page_free({page:#x}): the external tree owns that page")
+            self._violate(c.FAILED_FREE_LEAKS, f"page_free({page:#x}): the external tree owns that page")
         if page not in self.loose:
-            self._violate(spec.TABLE_GRACE_PERIOD, f"page_free({page:#x}): still reachable, or no grace period")
+            self._violate(c.TABLE_GRACE_PERIOD, f"page_free({page:#x}): still reachable, or no grace period")
         del self.objects[page], self.loose[page]
         if self.pages.pop(page, None) is not None:
             self.freed.add(page)
@@ -829,7 +831,7 @@ class TdpMirror(Environment):
     def page_leak(self, page: int) -> None:
         """Give up a page that the firmware did not give back."""
         if page not in self.owned:
-            self._violate(spec.BALANCED, f"page_leak({page:#x}): nothing forbids to free that page")
+            self._violate(c.BALANCED, f"page_leak({page:#x}): nothing forbids to free that page")
         self.leaked += 1
         self.owned.discard(page)
         self.objects.pop(page, None)
@@ -839,7 +841,7 @@ class TdpMirror(Environment):
         """Fill in a header."""
         table = self._table(page)
         if table.linked or table.removed:
-            self._violate(spec.ROOT_KIND_FIXED, f"sp_init({page:#x}): the table is in use")
+            self._violate(c.ROOT_KIND_FIXED, f"sp_init({page:#x}): the table is in use")
         self._natural(gfn, "sp_init")
         table.header, table.role, table.gfn, table.external = header, role, gfn, external
 
@@ -857,8 +859,8 @@ class TdpMirror(Environment):
         table = self.pages.get(page)
         if table is None:
             if page in self.freed:
-                self._violate(spec.TABLE_GRACE_PERIOD, f"table {page:#x} is used after it was freed")
-            self._violate(spec.MIRROR_BEFORE_DIRECT, f"{page:#x} is no page table")
+                self._violate(c.TABLE_GRACE_PERIOD, f"table {page:#x} is used after it was freed")
+            self._violate(c.MIRROR_BEFORE_DIRECT, f"{page:#x} is no page table")
         return table
 
     def _access(self, page: int, index: int) -> Page:
@@ -867,7 +869,7 @@ class TdpMirror(Environment):
         if table.linked:
             me = self.scheduler.running if self.scheduler is not None else 0
             if not self.threads[me].rcu and self.writer != me:
-                self._violate(spec.RCU_PROTECTED, f"table {page:#x} is accessed outside an RCU read section")
+                self._violate(c.RCU_PROTECTED, f"table {page:#x} is accessed outside an RCU read section")
         if not 0 <= index < self.entries_per_table:
             raise self.remember(Crash(f"entry {index} of a table of {self.entries_per_table}"))
         return table
@@ -886,7 +888,7 @@ class TdpMirror(Environment):
     def _may_map(self, what: str) -> None:
         """A mapper that met FROZEN gives up (TDP-044)."""
         if self.thread.met_frozen:
-            self._violate(spec.FROZEN_IS_OWNED, f"{what} after a frozen entry was met")
+            self._violate(c.FROZEN_IS_OWNED, f"{what} after a frozen entry was met")
 
     def _contended(self) -> None:
         if self.scheduler is not None:
@@ -910,7 +912,7 @@ class TdpMirror(Environment):
             now = (page, index, old, found)
             if thread.stale == now:
                 self._violate(
-                    spec.REFRESH_AFTER_FAILURE, f"exchange of entry {index} repeated with the stale value {old:#x}"
+                    c.REFRESH_AFTER_FAILURE, f"exchange of entry {index} repeated with the stale value {old:#x}"
                 )
             thread.stale = now
             if new == FROZEN:
@@ -920,7 +922,7 @@ class TdpMirror(Environment):
         thread.lost = None
         if thread.stale is not None:
             thread.stale = None
-            self.hold(spec.REFRESH_AFTER_FAILURE)
+            self.hold(c.REFRESH_AFTER_FAILURE)
         if _present(new) and not _present(old):
             self._may_map("an entry is changed")
         self._change(table, index, old, new, False)
@@ -931,7 +933,7 @@ class TdpMirror(Environment):
         root = table.root
         if root is None or root.is_mirror or not _is_leaf(entry, table.level):
             return False
-        marked = entry | 1 << spec.ACCESSED | (entry >> spec.WRITE & 1) << spec.DIRTY
+        marked = entry | 1 << k.ACCESSED | (entry >> k.WRITE & 1) << k.DIRTY
         if marked == entry or not self.refused(call):
             return False
         table.entries[index] = marked
@@ -963,7 +965,7 @@ class TdpMirror(Environment):
                 self._judge_removed(table, index, old, plain)
                 self._count(table, index, old, new)
                 if root.is_mirror and _is_leaf(old, table.level) and not _present(new):
-                    self.cleared[self._gfn(table, index)] = ((old & _PFN_MASK) >> spec.PAGE_SHIFT, me)
+                    self.cleared[self._gfn(table, index)] = ((old & _PFN_MASK) >> k.PAGE_SHIFT, me)
             table.entries[index] = new
             return
         assert root is not None
@@ -971,20 +973,20 @@ class TdpMirror(Environment):
         self._judge_owner(key, old, new, plain, where)
         if not _present(new):
             self._judge_nonpresent(table, index, new, where)
-        elif not new >> spec.SUPPRESS_VE & 1:
-            self._violate(spec.NONPRESENT_ENCODING, f"{where}: {new:#x} is present without bit 63")
+        elif not new >> k.SUPPRESS_VE & 1:
+            self._violate(c.NONPRESENT_ENCODING, f"{where}: {new:#x} is present without bit 63")
         if plain and self.writer != me and old != FROZEN:
-            self._violate(spec.ATOMIC_UPDATES, f"{where}: plain store of {new:#x} over {old:#x} without the write lock")
+            self._violate(c.ATOMIC_UPDATES, f"{where}: plain store of {new:#x} over {old:#x} without the write lock")
         if not plain and self.writer != me and not self.readers[me] and not (_present(old) and _present(new)):
-            self._violate(spec.ATOMIC_UPDATES, f"{where}: {old:#x} becomes {new:#x} without mmu_lock")
+            self._violate(c.ATOMIC_UPDATES, f"{where}: {old:#x} becomes {new:#x} without mmu_lock")
         if _present(new) and not _present(old) and root.invalid:
-            self._violate(spec.NO_MAP_UNDER_INVALID, f"{where}: {new:#x} installed under an invalid root")
+            self._violate(c.NO_MAP_UNDER_INVALID, f"{where}: {new:#x} installed under an invalid root")
         if _present(new) and not _present(old):
-            self.hold(spec.NO_MAP_UNDER_INVALID)
+            self.hold(c.NO_MAP_UNDER_INVALID)
         if root.is_mirror:
             self._judge_mirror(table, index, old, new, where)
         elif plain and self._is_volatile(old, table.level):
-            self._violate(spec.ATOMIC_UPDATES, f"{where}: plain store over {old:#x}, which hardware may change")
+            self._violate(c.ATOMIC_UPDATES, f"{where}: plain store over {old:#x}, which hardware may change")
         self._judge_leaf(table, index, old, new, where)
         if _is_leaf(old, table.level) and _is_leaf(new, table.level):
             self._judge_bits(old & ~new, where)
@@ -1004,40 +1006,40 @@ class TdpMirror(Environment):
             return
         where = f"entry {index} of the removed table {table.pa:#x}"
         if self.writer != self.me:
-            self._violate(spec.ATOMIC_UPDATES, f"{where}: plain store over {old:#x} without the write lock")
+            self._violate(c.ATOMIC_UPDATES, f"{where}: plain store over {old:#x} without the write lock")
         if not table.is_mirror and self._is_volatile(old, table.level):
-            self._violate(spec.ATOMIC_UPDATES, f"{where}: plain store over {old:#x}, which hardware may change")
+            self._violate(c.ATOMIC_UPDATES, f"{where}: plain store over {old:#x}, which hardware may change")
 
     def _judge_owner(self, key: tuple[int, int], old: int, new: int, plain: bool, where: str) -> None:
         if old == FROZEN:
             owner = self.frozen.get(key, (-1, 0))[0]
             if owner not in (self.me, -1):
-                self._violate(spec.FROZEN_IS_OWNED, f"{where}: frozen by thread {owner}, changed by thread {self.me}")
+                self._violate(c.FROZEN_IS_OWNED, f"{where}: frozen by thread {owner}, changed by thread {self.me}")
             if new == FROZEN:
-                self._violate(spec.FROZEN_IS_OWNED, f"{where}: frozen twice")
-            self.hold(spec.FROZEN_IS_OWNED)
+                self._violate(c.FROZEN_IS_OWNED, f"{where}: frozen twice")
+            self.hold(c.FROZEN_IS_OWNED)
         if new == FROZEN and plain:
-            self._violate(spec.EXCLUSIVE_SETTER_NOT_FROZEN, f"{where}: FROZEN stored in a linked table")
+            self._violate(c.EXCLUSIVE_SETTER_NOT_FROZEN, f"{where}: FROZEN stored in a linked table")
         if plain:
-            self.hold(spec.EXCLUSIVE_SETTER_NOT_FROZEN)
+            self.hold(c.EXCLUSIVE_SETTER_NOT_FROZEN)
 
     def _judge_nonpresent(self, table: Page, index: int, new: int, where: str) -> None:
         if new in (NONPRESENT, FROZEN):
             return
         assert table.root is not None
         gfn = self._gfn(table, index)
-        mmio = not table.root.is_mirror and new >> spec.SUPPRESS_VE & 1 == 0 and self._slot(gfn) is None
+        mmio = not table.root.is_mirror and new >> k.SUPPRESS_VE & 1 == 0 and self._slot(gfn) is None
         if not mmio:
-            self._violate(spec.NONPRESENT_ENCODING, f"{where}: {new:#x} is neither present, NONPRESENT nor FROZEN")
+            self._violate(c.NONPRESENT_ENCODING, f"{where}: {new:#x} is neither present, NONPRESENT nor FROZEN")
 
     @staticmethod
     def _is_volatile(entry: int, level: int) -> bool:
         """Whether hardware, or the lockless fast path, may change the entry at this moment."""
         if not _is_leaf(entry, level):
             return False
-        if not entry >> spec.WRITE & 1 and entry >> spec.HOST_WRITABLE & 1 and entry >> spec.MMU_WRITABLE & 1:
+        if not entry >> k.WRITE & 1 and entry >> k.HOST_WRITABLE & 1 and entry >> k.MMU_WRITABLE & 1:
             return True
-        return not entry >> spec.ACCESSED & 1 or bool(entry >> spec.WRITE & 1 and not entry >> spec.DIRTY & 1)
+        return not entry >> k.ACCESSED & 1 or bool(entry >> k.WRITE & 1 and not entry >> k.DIRTY & 1)
 
     def _judge_mirror(self, table: Page, index: int, old: int, new: int, where: str) -> None:
         me = self.me
@@ -1046,43 +1048,43 @@ class TdpMirror(Environment):
             if new == FROZEN and self.writer != me:
                 return
             if _present(new) and table.level > 1:
-                self._violate(spec.MIRROR_NO_HUGE, f"{where} of a mirror: {old:#x} becomes {new:#x}")
+                self._violate(c.MIRROR_NO_HUGE, f"{where} of a mirror: {old:#x} becomes {new:#x}")
             if _present(new):
-                self._violate(spec.MIRROR_UNTOUCHED, f"{where} of a mirror: {old:#x} becomes {new:#x}")
+                self._violate(c.MIRROR_UNTOUCHED, f"{where} of a mirror: {old:#x} becomes {new:#x}")
             if self.writer != me:
-                self._violate(spec.ATOMIC_ZAP_REFUSED, f"{where} of a mirror: zapped without the write lock")
+                self._violate(c.ATOMIC_ZAP_REFUSED, f"{where} of a mirror: zapped without the write lock")
             if type(self.thread.op) in _SHARED_ONLY:
-                self._violate(spec.MIRROR_UNTOUCHED, f"{where} of a mirror: {old:#x} becomes {new:#x}")
-            self.hold(spec.ATOMIC_ZAP_REFUSED)
+                self._violate(c.MIRROR_UNTOUCHED, f"{where} of a mirror: {old:#x} becomes {new:#x}")
+            self.hold(c.ATOMIC_ZAP_REFUSED)
             if _is_leaf(old, table.level):
-                self.cleared[self._gfn(table, index)] = ((old & _PFN_MASK) >> spec.PAGE_SHIFT, me)
+                self.cleared[self._gfn(table, index)] = ((old & _PFN_MASK) >> k.PAGE_SHIFT, me)
             return
         if _present(new):
             if old == FROZEN and new == self.frozen.get(key, (me, 0))[1] and key not in self.agreed:
                 return
             if old != FROZEN or key not in self.agreed:
                 self._violate(
-                    spec.FREEZE_EXTERNAL_PUBLISH, f"{where} of a mirror: {new:#x} before the external tree agreed"
+                    c.FREEZE_EXTERNAL_PUBLISH, f"{where} of a mirror: {new:#x} before the external tree agreed"
                 )
             agreed = self.agreed[key]
-            if agreed and agreed != (new & _PFN_MASK) >> spec.PAGE_SHIFT:
-                self._violate(spec.SET_ARGUMENTS, f"{where}: {new:#x} published, page {agreed:#x} set outside")
+            if agreed and agreed != (new & _PFN_MASK) >> k.PAGE_SHIFT:
+                self._violate(c.SET_ARGUMENTS, f"{where}: {new:#x} published, page {agreed:#x} set outside")
             if _is_leaf(new, table.level):
                 if table.level > 1:
-                    self._violate(spec.MIRROR_4K_ONLY, f"{where}: huge leaf {new:#x} in a mirror")
-                if new & spec.RWX != spec.RWX:
-                    self._violate(spec.MIRROR_LEAF_RWX, f"{where}: mirror leaf {new:#x} lacks R, W or X")
-                self.hold(spec.MIRROR_LEAF_RWX)
-            self.hold(spec.FREEZE_EXTERNAL_PUBLISH)
+                    self._violate(c.MIRROR_4K_ONLY, f"{where}: huge leaf {new:#x} in a mirror")
+                if new & k.RWX != k.RWX:
+                    self._violate(c.MIRROR_LEAF_RWX, f"{where}: mirror leaf {new:#x} lacks R, W or X")
+                self.hold(c.MIRROR_LEAF_RWX)
+            self.hold(c.FREEZE_EXTERNAL_PUBLISH)
         elif old == FROZEN:
             before = self.frozen.get(key, (me, new))[1]
             if _present(before):
-                self._violate(spec.ATOMIC_ZAP_REFUSED, f"{where} of a mirror: zapped without the write lock")
+                self._violate(c.ATOMIC_ZAP_REFUSED, f"{where} of a mirror: zapped without the write lock")
             if new != before:
-                self._violate(spec.FAILED_EXTERNAL_RESTORES, f"{where}: {before:#x} restored as {new:#x}")
+                self._violate(c.FAILED_EXTERNAL_RESTORES, f"{where}: {before:#x} restored as {new:#x}")
             if key in self.agreed:
-                self._violate(spec.FREEZE_EXTERNAL_PUBLISH, f"{where}: the external tree agreed, nothing published")
-            self.hold(spec.FAILED_EXTERNAL_RESTORES)
+                self._violate(c.FREEZE_EXTERNAL_PUBLISH, f"{where}: the external tree agreed, nothing published")
+            self.hold(c.FAILED_EXTERNAL_RESTORES)
 
     def _judge_leaf(self, table: Page, index: int, old: int, new: int, where: str) -> None:
         """Pages do not change under a leaf; each half is where it belongs."""
@@ -1090,24 +1092,24 @@ class TdpMirror(Environment):
         if not _present(new):
             return
         if _is_leaf(old, table.level) and _is_leaf(new, table.level) and (old ^ new) & _PFN_MASK:
-            self._violate(spec.LEAF_PFN_FIXED, f"{where}: {old:#x} becomes {new:#x}, another page")
+            self._violate(c.LEAF_PFN_FIXED, f"{where}: {old:#x} becomes {new:#x}, another page")
         if _present(old) and _is_leaf(new, table.level):
-            self.hold(spec.LEAF_PFN_FIXED)
+            self.hold(c.LEAF_PFN_FIXED)
         if self.bits:
             raw = table.raw + index * self.config.cover(table.level)
             below = self.config.cover(table.level) <= self.bits
             if below and bool(raw & self.bits) == table.root.is_mirror:
-                self._violate(spec.WALK_INDEX, f"{where}: gfn {raw:#x} is in the other half of this root")
+                self._violate(c.WALK_INDEX, f"{where}: gfn {raw:#x} is in the other half of this root")
         if _present(old) and not _is_leaf(old, table.level) and table.root.is_mirror:
-            self._violate(spec.MIRROR_NO_HUGE, f"{where}: a table of a mirror is replaced by {new:#x}")
+            self._violate(c.MIRROR_NO_HUGE, f"{where}: a table of a mirror is replaced by {new:#x}")
 
     def _judge_bits(self, lost: int, where: str) -> None:
         """What hardware noted is lost only where somebody asks for it (TDP-046)."""
         op = type(self.thread.op)
-        if lost >> spec.ACCESSED & 1 and op is not model.Age:
-            self._violate(spec.ATOMIC_UPDATES, f"{where}: the accessed bit is lost")
-        if lost >> spec.DIRTY & 1 and op not in _PROTECTING:
-            self._violate(spec.ATOMIC_UPDATES, f"{where}: the dirty bit is lost")
+        if lost >> k.ACCESSED & 1 and op is not model.Age:
+            self._violate(c.ATOMIC_UPDATES, f"{where}: the accessed bit is lost")
+        if lost >> k.DIRTY & 1 and op not in _PROTECTING:
+            self._violate(c.ATOMIC_UPDATES, f"{where}: the dirty bit is lost")
 
     def _gfn(self, table: Page, index: int) -> int:
         """Natural gfn of an entry."""
@@ -1140,44 +1142,40 @@ class TdpMirror(Environment):
         """A table comes into reach, in the place of a huge leaf if it splits one."""
         child = self._table(entry & _PFN_MASK)
         if child.linked or child.removed:
-            self._violate(spec.CHILD_ROLE, f"table {child.pa:#x} is linked twice")
+            self._violate(c.CHILD_ROLE, f"table {child.pa:#x} is linked twice")
         assert parent.root is not None
         child.level = parent.level - 1
         child.raw = parent.raw + index * self.config.cover(parent.level)
         child.root = parent.root
         child.parent = (parent, index)
         gfn = child.raw & ~self.bits
-        if child.role >> spec.ROLE_MIRROR & 1 != parent.role >> spec.ROLE_MIRROR & 1:
-            self._violate(spec.ROOT_KIND_FIXED, f"a child of table {parent.pa:#x} has another mirror flag")
+        if child.role >> k.ROLE_MIRROR & 1 != parent.role >> k.ROLE_MIRROR & 1:
+            self._violate(c.ROOT_KIND_FIXED, f"a child of table {parent.pa:#x} has another mirror flag")
         if child.gfn >= self.config.cover(self.config.levels + 1):
-            self._violate(spec.UNMAPPABLE_ADDRESS, f"a table for gfn {child.gfn:#x} is linked at gfn {gfn:#x}")
-        wanted = parent.role - 1 & ~(1 << spec.ROLE_INVALID)
-        if child.role & ~(1 << spec.ROLE_INVALID) != wanted or child.gfn != gfn:
+            self._violate(c.UNMAPPABLE_ADDRESS, f"a table for gfn {child.gfn:#x} is linked at gfn {gfn:#x}")
+        wanted = parent.role - 1 & ~(1 << k.ROLE_INVALID)
+        if child.role & ~(1 << k.ROLE_INVALID) != wanted or child.gfn != gfn:
             self._violate(
-                spec.CHILD_ROLE,
+                c.CHILD_ROLE,
                 f"table {child.pa:#x}: role {child.role:#x}, gfn {child.gfn:#x}, expected {wanted:#x}, {gfn:#x}",
             )
         if not split:
             self._fresh(child)
         else:
-            first, step = split & _PFN_MASK, self.config.cover(child.level) << spec.PAGE_SHIFT
+            first, step = split & _PFN_MASK, self.config.cover(child.level) << k.PAGE_SHIFT
             for i in range(self.entries_per_table):
                 value = child.read(i)
-                if not value >> spec.SUPPRESS_VE & 1:
-                    self._violate(
-                        spec.NONPRESENT_ENCODING, f"entry {i} of table {child.pa:#x}: {value:#x} lacks bit 63"
-                    )
+                if not value >> k.SUPPRESS_VE & 1:
+                    self._violate(c.NONPRESENT_ENCODING, f"entry {i} of table {child.pa:#x}: {value:#x} lacks bit 63")
                 if not _is_leaf(value, child.level) or value & _PFN_MASK != first + i * step:
-                    self._violate(
-                        spec.LEAF_PFN_FIXED, f"entry {i} of table {child.pa:#x}: {value:#x}, split {split:#x}"
-                    )
+                    self._violate(c.LEAF_PFN_FIXED, f"entry {i} of table {child.pa:#x}: {value:#x}, split {split:#x}")
                 self._count(child, i, NONPRESENT, value)
             self._tell_others("split_beside")
         child.linked = True
         self.linked_tables += 1
         for pa in (child.pa, child.header, child.external):
             self.loose.pop(pa, None)
-        self.hold(spec.CHILD_ROLE)
+        self.hold(c.CHILD_ROLE)
 
     def _fresh(self, table: Page) -> None:
         """All entries NONPRESENT before anybody can reach them (TDP-041)."""
@@ -1186,8 +1184,8 @@ class TdpMirror(Environment):
             values.add(table.init)
         if values - {NONPRESENT}:
             wrong = min(values - {NONPRESENT})
-            self._violate(spec.NEW_TABLE_NONPRESENT, f"new table {table.pa:#x} holds {wrong:#x}")
-        self.hold(spec.NEW_TABLE_NONPRESENT)
+            self._violate(c.NEW_TABLE_NONPRESENT, f"new table {table.pa:#x} holds {wrong:#x}")
+        self.hold(c.NEW_TABLE_NONPRESENT)
 
     def _unlink(self, table: Page) -> None:
         """A table and all below it are out of reach for new walks."""
@@ -1221,12 +1219,12 @@ class TdpMirror(Environment):
         table = self._table(page)
         me = self.me
         if table.refs <= 0:
-            self._violate(spec.ROOT_REFERENCES, f"reference of root {page:#x} put once too often")
+            self._violate(c.ROOT_REFERENCES, f"reference of root {page:#x} put once too often")
         if type(self.thread.op) is model.VcpuDestroy and table.is_mirror and not self.readers[me] and self.writer != me:
-            self._violate(spec.DESTROY_PUTS_MIRROR, f"reference of mirror root {page:#x} put without mmu_lock")
+            self._violate(c.DESTROY_PUTS_MIRROR, f"reference of mirror root {page:#x} put without mmu_lock")
         if table.invalid and type(self.thread.op) in _ZAPPING and self.scheduler is None:
             if table.refs <= self._still_needed(table) and any(_present(e) for e in table.entries.values()):
-                self._violate(spec.SCHEDULED_ONCE, f"the MMU's reference to root {page:#x} is put before it is zapped")
+                self._violate(c.SCHEDULED_ONCE, f"the MMU's reference to root {page:#x} is put before it is zapped")
         table.refs -= 1
         return int(table.refs == 0)
 
@@ -1238,16 +1236,16 @@ class TdpMirror(Environment):
         """List a root (TDP-023, 037, 041)."""
         table = self._table(page)
         if self.pages_holder != self.me:
-            self._violate(spec.ONE_ROOT_PER_ROLE, "a root is listed without pages_lock")
+            self._violate(c.ONE_ROOT_PER_ROLE, "a root is listed without pages_lock")
         if table.external:
-            self._violate(spec.ROOT_WITHOUT_EXTERNAL, f"root {page:#x} has the external page {table.external:#x}")
-        if table.role < 0 or table.role & spec.ROLE_LEVEL_MASK != self.config.levels:
-            self._violate(spec.ROOT_KIND_FIXED, f"root {page:#x} has role {table.role:#x}")
+            self._violate(c.ROOT_WITHOUT_EXTERNAL, f"root {page:#x} has the external page {table.external:#x}")
+        if table.role < 0 or table.role & k.ROLE_LEVEL_MASK != self.config.levels:
+            self._violate(c.ROOT_KIND_FIXED, f"root {page:#x} has role {table.role:#x}")
         if table.is_mirror and not self.config.mirror:
-            self._violate(spec.MIRROR_BEFORE_DIRECT, "a mirror root on a VM without mirrors")
+            self._violate(c.MIRROR_BEFORE_DIRECT, "a mirror root on a VM without mirrors")
         for other in self.roots:
             if not other.invalid and other.role == table.role:
-                self._violate(spec.ONE_ROOT_PER_ROLE, f"two valid roots of role {table.role:#x}")
+                self._violate(c.ONE_ROOT_PER_ROLE, f"two valid roots of role {table.role:#x}")
         self._fresh(table)
         table.level, table.root, table.raw = self.config.levels, table, 0
         table.linked = table.listed = True
@@ -1261,7 +1259,7 @@ class TdpMirror(Environment):
         table = self._table(page)
         if self.pages_holder != self.me or not table.listed or table.refs:
             self._violate(
-                spec.FREED_AFTER_GRACE,
+                c.FREED_AFTER_GRACE,
                 f"root {page:#x} unlisted with {table.refs} references, pages_lock held by {self.pages_holder}",
             )
         self.roots.remove(table)
@@ -1274,12 +1272,12 @@ class TdpMirror(Environment):
         table = self._table(page)
         ending = type(self.thread.op) is model.VmUninit
         if self.writer != self.me and not ending:
-            self._violate(spec.INVALIDATE_WRITE_LOCK, f"root {page:#x} invalidated without the write lock")
+            self._violate(c.INVALIDATE_WRITE_LOCK, f"root {page:#x} invalidated without the write lock")
         if table.is_mirror and not ending:
-            self._violate(spec.ONE_MIRROR_ROOT, f"mirror root {page:#x} invalidated")
+            self._violate(c.ONE_MIRROR_ROOT, f"mirror root {page:#x} invalidated")
         self.unannounced = self.unannounced or not ending
         table.invalid = True
-        table.role |= 1 << spec.ROLE_INVALID
+        table.role |= 1 << k.ROLE_INVALID
         self.version += 1
 
     def vcpu_root(self, vcpu: int, mirror: int, page: int) -> None:
@@ -1291,16 +1289,16 @@ class TdpMirror(Environment):
             v.root = page
             v.pgd = None
         if self.config.mirror and v.mirror == INVALID_PAGE and v.root != INVALID_PAGE:
-            self._violate(spec.MIRROR_BEFORE_DIRECT, f"vCPU {vcpu} has a direct root and no mirror root")
+            self._violate(c.MIRROR_BEFORE_DIRECT, f"vCPU {vcpu} has a direct root and no mirror root")
         if not self.config.mirror and v.mirror != INVALID_PAGE:
-            self._violate(spec.MIRROR_BEFORE_DIRECT, f"vCPU {vcpu} of a VM without mirrors has a mirror root")
+            self._violate(c.MIRROR_BEFORE_DIRECT, f"vCPU {vcpu} of a VM without mirrors has a mirror root")
 
     def load_pgd(self, vcpu: int, page: int, level: int) -> None:
         """Load the direct root."""
         table = self._table(page)
         v = self._vcpu(vcpu)
         if not table.listed or table.is_mirror or level != self.config.levels:
-            self._violate(spec.ROOT_BY_ADDRESS, f"load_pgd({page:#x}, level {level}): not the direct root of this VM")
+            self._violate(c.ROOT_BY_ADDRESS, f"load_pgd({page:#x}, level {level}): not the direct root of this VM")
         v.pgd = table
         v.tlb.clear()
 
@@ -1316,14 +1314,14 @@ class TdpMirror(Environment):
         if free():
             return
         if self.scheduler is None:
-            self._violate(spec.BALANCED, f"{what} taken while it is held")
+            self._violate(c.BALANCED, f"{what} taken while it is held")
         self.scheduler.block(what, free)
 
     def read_lock(self) -> None:
         """mmu_lock for read."""
         me = self.me
         if self.readers[me] or self.writer == me:
-            self._violate(spec.BALANCED, "mmu_lock taken for read while held")
+            self._violate(c.BALANCED, "mmu_lock taken for read while held")
         self._acquire("mmu_lock for read", lambda: self.writer < 0)
         self.readers[me] = 1
 
@@ -1331,7 +1329,7 @@ class TdpMirror(Environment):
         """Release it."""
         me = self.me
         if not self.readers[me]:
-            self._violate(spec.BALANCED, "mmu_lock released for read, not held")
+            self._violate(c.BALANCED, "mmu_lock released for read, not held")
         self._check_tlbs()
         self.readers[me] = 0
         self.threads[me].phase = 0
@@ -1342,18 +1340,18 @@ class TdpMirror(Environment):
         """mmu_lock for write."""
         me = self.me
         if self.readers[me] or self.writer == me:
-            self._violate(spec.BALANCED, "mmu_lock taken for write while held")
+            self._violate(c.BALANCED, "mmu_lock taken for write while held")
         self._acquire("mmu_lock for write", lambda: self.writer < 0 and not any(self.readers))
         self.writer = me
 
     def write_unlock(self) -> None:
         """Release it: no TLB may hold what was zapped (TDP-084)."""
         if self.writer != self.me:
-            self._violate(spec.BALANCED, "mmu_lock released for write, not held")
+            self._violate(c.BALANCED, "mmu_lock released for write, not held")
         if not self.thread.may_block and type(self.thread.op) is model.Unmap:
-            self._violate(spec.NO_BLOCK_NO_YIELD, "mmu_lock is dropped though the call may not block")
+            self._violate(c.NO_BLOCK_NO_YIELD, "mmu_lock is dropped though the call may not block")
         if self.unannounced:
-            self._violate(spec.FAST_ZAP_DIRECT, "the write lock is dropped before vCPUs are told of obsolete roots")
+            self._violate(c.FAST_ZAP_DIRECT, "the write lock is dropped before vCPUs are told of obsolete roots")
         self._check_tlbs()
         self.writer = -1
 
@@ -1362,10 +1360,10 @@ class TdpMirror(Environment):
         me = self.me
         thread = self.thread
         if not thread.may_block:
-            self._violate(spec.NO_BLOCK_NO_YIELD, "mmu_lock is dropped though the call may not block")
+            self._violate(c.NO_BLOCK_NO_YIELD, "mmu_lock is dropped though the call may not block")
         if (self.unflushed or thread.flush) and type(thread.op) is not model.ZapAll:
-            self._violate(spec.FLUSH_BEFORE_YIELD, "mmu_lock is dropped with a flush pending")
-        self.hold(spec.FLUSH_BEFORE_YIELD)
+            self._violate(c.FLUSH_BEFORE_YIELD, "mmu_lock is dropped with a flush pending")
+        self.hold(c.FLUSH_BEFORE_YIELD)
         writing = self.writer == me
         (self.write_unlock if writing else self.read_unlock)()
         if self.preempt is not None and not self.atomic:
@@ -1382,38 +1380,38 @@ class TdpMirror(Environment):
             for gfn, (root, pfn, _, table) in v.tlb.items():
                 if root.listed and not root.invalid and (table.removed or self._lookup(root, gfn) != pfn):
                     self._violate(
-                        spec.NO_STALE_TLB, f"the TLB of vCPU {number} maps gfn {gfn:#x} to {pfn:#x}, which was zapped"
+                        c.NO_STALE_TLB, f"the TLB of vCPU {number} maps gfn {gfn:#x} to {pfn:#x}, which was zapped"
                     )
-            self.hold(spec.NO_STALE_TLB)
+            self.hold(c.NO_STALE_TLB)
 
     def pages_lock(self) -> None:
         """The spinlock of the lists."""
         me = self.me
         if self.pages_holder == me:
-            self._violate(spec.BALANCED, "pages_lock taken twice")
+            self._violate(c.BALANCED, "pages_lock taken twice")
         self._acquire("pages_lock", lambda: self.pages_holder < 0)
         self.pages_holder = me
 
     def pages_unlock(self) -> None:
         """Release it."""
         if self.pages_holder != self.me:
-            self._violate(spec.BALANCED, "pages_lock released, not held")
+            self._violate(c.BALANCED, "pages_lock released, not held")
         self.pages_holder = -1
 
     def slots_lock(self) -> None:
         """The mutex of slots and attributes."""
         me = self.me
         if self.slots_holder == me or self.readers[me] or self.writer == me:
-            self._violate(spec.BALANCED, "slots_lock taken twice, or under mmu_lock")
+            self._violate(c.BALANCED, "slots_lock taken twice, or under mmu_lock")
         self._acquire("slots_lock", lambda: self.slots_holder < 0)
         self.slots_holder = me
 
     def slots_unlock(self) -> None:
         """Release it."""
         if self.slots_holder != self.me:
-            self._violate(spec.BALANCED, "slots_lock released, not held")
+            self._violate(c.BALANCED, "slots_lock released, not held")
         if self.thread.invalidating and type(self.thread.op) is model.SetAttributes:
-            self._violate(spec.CONVERSION_ZAPS_OLD, "slots_lock released in the middle of a conversion")
+            self._violate(c.CONVERSION_ZAPS_OLD, "slots_lock released in the middle of a conversion")
         self.slots_holder = -1
 
     def srcu_read_lock(self) -> None:
@@ -1424,7 +1422,7 @@ class TdpMirror(Environment):
         """Leave it."""
         thread = self.thread
         if not thread.srcu:
-            self._violate(spec.BALANCED, "SRCU left, not entered")
+            self._violate(c.BALANCED, "SRCU left, not entered")
         thread.srcu -= 1
 
     def synchronize_srcu(self) -> None:
@@ -1442,7 +1440,7 @@ class TdpMirror(Environment):
         me = self.me
         thread = self.threads[me]
         if not thread.rcu:
-            self._violate(spec.BALANCED, "RCU left, not entered")
+            self._violate(c.BALANCED, "RCU left, not entered")
         thread.rcu -= 1
         if not thread.rcu and self.waiting_rcu:
             for _, readers in self.waiting_rcu:
@@ -1453,17 +1451,17 @@ class TdpMirror(Environment):
         """Ask for a grace period before a table is freed (TDP-034, 085, 086)."""
         table = self._table(page)
         if table.linked or not table.removed or table.grace:
-            clause = spec.FREED_AFTER_GRACE if table.root is table else spec.TABLE_GRACE_PERIOD
+            clause = c.FREED_AFTER_GRACE if table.root is table else c.TABLE_GRACE_PERIOD
             self._violate(clause, f"call_rcu({page:#x}): the table is still linked, or was given up before")
         if table.root is not table:
             entries = table.entries
             if len(entries) < self.entries_per_table or set(entries.values()) != {FROZEN}:
-                self._violate(spec.REMOVED_FROZEN, f"removed table {page:#x} still takes new entries")
+                self._violate(c.REMOVED_FROZEN, f"removed table {page:#x} still takes new entries")
             above, index = table.parent or (table, 0)
             if above.removed and above.root is not above and above.read(index) != FROZEN:
-                self._violate(spec.REMOVED_FROZEN, f"removed table {above.pa:#x}: entry {index} is not frozen in time")
-            self.hold(spec.REMOVED_FROZEN)
-        self.hold(spec.TABLE_GRACE_PERIOD)
+                self._violate(c.REMOVED_FROZEN, f"removed table {above.pa:#x}: entry {index} is not frozen in time")
+            self.hold(c.REMOVED_FROZEN)
+        self.hold(c.TABLE_GRACE_PERIOD)
         table.grace = True
         self.barrier = False
         self.waiting_rcu.append((page, {i for i, t in enumerate(self.threads) if t.rcu}))
@@ -1534,48 +1532,46 @@ class TdpMirror(Environment):
         self._natural(gfn, what)
         self._may_map(what)
         if not self.readers[me] and self.writer != me:
-            self._violate(spec.FREEZE_EXTERNAL_PUBLISH, f"{what}({gfn:#x}, level {level}) without mmu_lock")
+            self._violate(c.FREEZE_EXTERNAL_PUBLISH, f"{what}({gfn:#x}, level {level}) without mmu_lock")
         place = self._find(gfn, level)
         if place is None:
-            self._violate(spec.BUILD_TOP_DOWN, f"{what}({gfn:#x}, level {level}): the mirror has no such entry")
+            self._violate(c.BUILD_TOP_DOWN, f"{what}({gfn:#x}, level {level}): the mirror has no such entry")
         key = (place[0].pa, place[1])
         owner, before = self.frozen.get(key, (-1, place[0].read(place[1])))
         if self.thread.lost == key and owner != me:
-            self._violate(spec.LOST_FREEZE, f"{what}({gfn:#x}, level {level}) though the entry could not be frozen")
+            self._violate(c.LOST_FREEZE, f"{what}({gfn:#x}, level {level}) though the entry could not be frozen")
         if _present(before):
-            self._violate(spec.PRESENT_NOT_SET_AGAIN, f"{what}({gfn:#x}, level {level}): the entry is present")
+            self._violate(c.PRESENT_NOT_SET_AGAIN, f"{what}({gfn:#x}, level {level}): the entry is present")
         if owner != me:
-            self._violate(spec.FREEZE_EXTERNAL_PUBLISH, f"{what}({gfn:#x}, level {level}): the entry is not frozen")
+            self._violate(c.FREEZE_EXTERNAL_PUBLISH, f"{what}({gfn:#x}, level {level}): the entry is not frozen")
         if key in self.agreed:
-            self._violate(spec.FREEZE_EXTERNAL_PUBLISH, f"{what}({gfn:#x}, level {level}) twice for one entry")
+            self._violate(c.FREEZE_EXTERNAL_PUBLISH, f"{what}({gfn:#x}, level {level}) twice for one entry")
         for table in self.config.path(gfn, level):
             if table not in self.sept.tables:
                 self._violate(
-                    spec.BUILD_TOP_DOWN, f"{what}({gfn:#x}, level {level}): the external tree lacks table {table}"
+                    c.BUILD_TOP_DOWN, f"{what}({gfn:#x}, level {level}): the external tree lacks table {table}"
                 )
-        self.hold(spec.LOST_FREEZE)
+        self.hold(c.LOST_FREEZE)
         return key
 
     def ext_link(self, gfn: int, level: int, page: int) -> int:
         """Link an external page (TDP-060, 061, 065, 067)."""
         config = self.config
         if not 2 <= level <= config.levels or gfn & (config.cover(level) - 1):
-            self._violate(spec.LINK_ARGUMENTS, f"ext_link({gfn:#x}, level {level}): not an entry of a table")
-        if self.objects.get(page) != spec.EXTERNAL or page not in self.loose:
-            self._violate(spec.LINK_ARGUMENTS, f"ext_link({gfn:#x}, level {level}): {page:#x} is no external page")
+            self._violate(c.LINK_ARGUMENTS, f"ext_link({gfn:#x}, level {level}): not an entry of a table")
+        if self.objects.get(page) != k.EXTERNAL or page not in self.loose:
+            self._violate(c.LINK_ARGUMENTS, f"ext_link({gfn:#x}, level {level}): {page:#x} is no external page")
         key = self._judge_external("ext_link", gfn, level)
         child = next((t for t in self.pages.values() if t.external == page), None)
-        if child is None or (child.gfn, child.role & spec.ROLE_LEVEL_MASK) != (gfn, level - 1):
-            self._violate(spec.LINK_ARGUMENTS, f"ext_link({gfn:#x}, level {level}): the page belongs to another table")
+        if child is None or (child.gfn, child.role & k.ROLE_LEVEL_MASK) != (gfn, level - 1):
+            self._violate(c.LINK_ARGUMENTS, f"ext_link({gfn:#x}, level {level}): the page belongs to another table")
         refusal = self._hook("ext_link", gfn, level, page)
         if refusal:
             return refusal
         if not self.config.deep:
             self.sept.sept_add(gfn, level, page)
         if self.sept.tables.get((level - 1, gfn)) != page:
-            self._violate(
-                spec.BUILD_TOP_DOWN, f"ext_link({gfn:#x}, level {level}) -> 0, the firmware has no such table"
-            )
+            self._violate(c.BUILD_TOP_DOWN, f"ext_link({gfn:#x}, level {level}) -> 0, the firmware has no such table")
         self.owned.add(page)
         self.agreed[key] = 0
         return 0
@@ -1583,10 +1579,10 @@ class TdpMirror(Environment):
     def ext_set(self, gfn: int, level: int, pfn: int) -> int:
         """Map an external page (TDP-057, 060, 061, 066, 067)."""
         if level != 1:
-            self._violate(spec.MIRROR_4K_ONLY, f"ext_set({gfn:#x}) at level {level}")
+            self._violate(c.MIRROR_4K_ONLY, f"ext_set({gfn:#x}) at level {level}")
         key = self._judge_external("ext_set", gfn, level)
         if pfn != self._page(gfn, True):
-            clause = spec.STALE_FAULT if pfn in self._pages(gfn) else spec.SET_ARGUMENTS
+            clause = c.STALE_FAULT if pfn in self._pages(gfn) else c.SET_ARGUMENTS
             self._violate(clause, f"ext_set({gfn:#x}): page {pfn:#x}, gfn has {self._page(gfn, True):#x}")
         refusal = self._hook("ext_set", gfn, level, pfn)
         if refusal:
@@ -1600,12 +1596,12 @@ class TdpMirror(Environment):
         """Unmap an external page (TDP-073, 075, 100)."""
         self._natural(gfn, "ext_remove")
         if self.writer != self.me:
-            self._violate(spec.REMOVE_WRITE_LOCKED, f"ext_remove({gfn:#x}) without the write lock")
+            self._violate(c.REMOVE_WRITE_LOCKED, f"ext_remove({gfn:#x}) without the write lock")
         cleared = self.cleared.get(gfn)
         if level != 1 or cleared is None or cleared[0] != pfn:
-            self._violate(spec.REMOVE_ARGUMENTS, f"ext_remove({gfn:#x}, level {level}, {pfn:#x}): no such leaf cleared")
+            self._violate(c.REMOVE_ARGUMENTS, f"ext_remove({gfn:#x}, level {level}, {pfn:#x}): no such leaf cleared")
         if not self.hkid:
-            self._violate(spec.HKID_ORDER, f"ext_remove({gfn:#x}) after the HKID was released")
+            self._violate(c.HKID_ORDER, f"ext_remove({gfn:#x}) after the HKID was released")
         try:
             refusal = self._hook("ext_remove", gfn, level, pfn)
         finally:
@@ -1618,17 +1614,17 @@ class TdpMirror(Environment):
         """Take back an external table (TDP-076, 077, 078, 100)."""
         self._natural(gfn, "ext_free")
         if self.hkid:
-            self._violate(spec.HKID_ORDER, f"ext_free({gfn:#x}, level {level}) while the HKID is assigned")
+            self._violate(c.HKID_ORDER, f"ext_free({gfn:#x}, level {level}) while the HKID is assigned")
         if self.writer != self.me:
-            self._violate(spec.REMOVE_WRITE_LOCKED, f"ext_free({gfn:#x}) without the write lock")
+            self._violate(c.REMOVE_WRITE_LOCKED, f"ext_free({gfn:#x}) without the write lock")
         if self.sept.tables.get((level, gfn)) != page:
-            self._violate(spec.FREE_ARGUMENTS, f"ext_free({gfn:#x}, level {level}, {page:#x}): no such table")
+            self._violate(c.FREE_ARGUMENTS, f"ext_free({gfn:#x}, level {level}, {page:#x}): no such table")
         if self.bugged:
             end = gfn + self.config.cover(level + 1)
             for leaf in [leaf for leaf, _ in self.sept.leaves if gfn <= leaf < end]:
                 self.sept.forget(leaf)
         if self.sept.below(gfn, level + 1):
-            self._violate(spec.FREE_BOTTOM_UP, f"ext_free({gfn:#x}, level {level}): the table is not empty")
+            self._violate(c.FREE_BOTTOM_UP, f"ext_free({gfn:#x}, level {level}): the table is not empty")
         refusal = self._hook("ext_free", gfn, level, page)
         if refusal:
             self._kill()
@@ -1637,7 +1633,7 @@ class TdpMirror(Environment):
         if not self.config.deep:
             self.sept.reclaim(page)
         if (level, gfn) in self.sept.tables:
-            self._violate(spec.FREE_ARGUMENTS, f"ext_free({gfn:#x}, level {level}) -> 0, the page was not reclaimed")
+            self._violate(c.FREE_ARGUMENTS, f"ext_free({gfn:#x}, level {level}) -> 0, the page was not reclaimed")
         self.owned.discard(page)
         return 0
 
@@ -1669,25 +1665,23 @@ class TdpMirror(Environment):
         if name in ("ext_link", "ext_set") and self.thread.refusals:
             busy = all(_is_busy(status) for status in self.thread.refusals.values())
             wanted = -EBUSY if busy else -EIO
-            self.require(spec.BUSY_TO_EBUSY, result == wanted, f"{name}({gfn:#x}): {result}, expected {wanted}")
-            self.require(
-                spec.BUSY_TO_EBUSY, not (busy and self.thread.kicked), f"{name}({gfn:#x}): vCPUs kicked on BUSY"
-            )
-            self.require(spec.BUSY_IS_NO_BUG, busy or self.bugged, f"{name}({gfn:#x}) -> {result} without a VM bug")
+            self.require(c.BUSY_TO_EBUSY, result == wanted, f"{name}({gfn:#x}): {result}, expected {wanted}")
+            self.require(c.BUSY_TO_EBUSY, not (busy and self.thread.kicked), f"{name}({gfn:#x}): vCPUs kicked on BUSY")
+            self.require(c.BUSY_IS_NO_BUG, busy or self.bugged, f"{name}({gfn:#x}) -> {result} without a VM bug")
         if name == "ext_remove":
             if self.thread.sept_failed:
                 told = result == -EIO or not self.profile.premapped
-                self.require(spec.BUSY_RETRY_ONCE, told and self.bugged, f"ext_remove({gfn:#x}) -> {result}")
+                self.require(c.BUSY_RETRY_ONCE, told and self.bugged, f"ext_remove({gfn:#x}) -> {result}")
             elif not was_bugged:
                 self.require(
-                    spec.BUSY_RETRY_ONCE if self.thread.refusals else spec.REMOVAL_SEQUENCE,
+                    c.BUSY_RETRY_ONCE if self.thread.refusals else c.REMOVAL_SEQUENCE,
                     not result,
                     f"ext_remove({gfn:#x}) -> {result}, refused: {_hex(self.thread.refusals)}",
                 )
                 gone = not self.sept.state(gfn)
-                self.require(spec.REMOVAL_SEQUENCE, gone, f"ext_remove({gfn:#x}) -> {result}, the page is still there")
+                self.require(c.REMOVAL_SEQUENCE, gone, f"ext_remove({gfn:#x}) -> {result}, the page is still there")
             dirty = {pfn: missing for pfn, missing in self.unclean.items() if missing}
-            self.require(spec.REMOVAL_SEQUENCE, not dirty, f"ext_remove({gfn:#x}): pages not cleaned: {_hex(dirty)}")
+            self.require(c.REMOVAL_SEQUENCE, not dirty, f"ext_remove({gfn:#x}): pages not cleaned: {_hex(dirty)}")
 
     # -- TLBs and requests
 
@@ -1713,7 +1707,7 @@ class TdpMirror(Environment):
 
     def make_all_cpus_request(self, request: int) -> None:
         """Raise a request, or kick vCPUs out of the guest."""
-        if request == spec.REQ_OUTSIDE_GUEST:
+        if request == k.REQ_OUTSIDE_GUEST:
             me = self.me
             others = [t for i, t in enumerate(self.threads) if i != me]
             if self.scheduler is not None and any(t.in_guest for t in others):
@@ -1723,7 +1717,7 @@ class TdpMirror(Environment):
                 self._leave_guest(v)
             return
         if self.writer != self.me:
-            self._violate(spec.FAST_ZAP_DIRECT, "roots are declared obsolete outside the write lock")
+            self._violate(c.FAST_ZAP_DIRECT, "roots are declared obsolete outside the write lock")
         self.unannounced = False
         for v in self.vcpus:
             if v is not None:
@@ -1756,7 +1750,7 @@ class TdpMirror(Environment):
 
     def _told(self, slot: tuple[int, ...]) -> tuple[int, ...]:
         """A slot on its way to the candidate: beside its deletion that may decide what the candidate does."""
-        if slot and slot[3] & spec.SLOT_INVALID and self.scheduler is not None:
+        if slot and slot[3] & k.SLOT_INVALID and self.scheduler is not None:
             self.frame.given.setdefault("slot_invalid", 1)
         return slot
 
@@ -1786,7 +1780,7 @@ class TdpMirror(Environment):
 
     def _holds_slots_lock(self, what: str) -> None:
         if self.slots_holder != self.me:
-            self._violate(spec.CONVERSION_ZAPS_OLD, f"{what} without slots_lock")
+            self._violate(c.CONVERSION_ZAPS_OLD, f"{what} without slots_lock")
 
     def attributes(self, gfn: int) -> int:
         """Attributes of a gfn."""
@@ -1794,7 +1788,7 @@ class TdpMirror(Environment):
         thread = self.thread
         if thread.phase == 1:
             thread.phase = 2
-        value = spec.ATTRIBUTE_PRIVATE if gfn in self.private_gfns else 0
+        value = k.ATTRIBUTE_PRIVATE if gfn in self.private_gfns else 0
         if thread.seen.setdefault(gfn, value) != value:
             self.frame.given["attributes_changed"] = 1
         return value
@@ -1813,22 +1807,22 @@ class TdpMirror(Environment):
         """Store: inside an invalidation, after the other half was zapped (TDP-089)."""
         self._holds_slots_lock("store_attributes")
         if not any(lo <= start and end <= hi for lo, hi in self.invalidations):
-            self._violate(spec.CONVERSION_ZAPS_OLD, "attributes change outside an invalidation of their range")
+            self._violate(c.CONVERSION_ZAPS_OLD, "attributes change outside an invalidation of their range")
         gfns = range(start, min(end, self.config.max_gfn + 1))
         for root in self.roots if self.config.mirror and not self.bugged else ():
             if root.is_mirror == (not value):
                 for leaf in self._leaves(root):
                     if leaf[0] < gfns.stop and start < leaf[0] + self.config.cover(leaf[1]):
                         straddles = self.scheduler is not None and leaf[1] > 1
-                        clause = spec.STRADDLING_HUGE if straddles else spec.CONVERSION_ZAPS_OLD
+                        clause = c.STRADDLING_HUGE if straddles else c.CONVERSION_ZAPS_OLD
                         self._violate(clause, f"gfn {leaf[0]:#x} is still mapped in its old half")
-        self.hold(spec.CONVERSION_ZAPS_OLD)
+        self.hold(c.CONVERSION_ZAPS_OLD)
         self.private_gfns = self.private_gfns.with_range(start, end, bool(value))
 
     def mmu_invalidate_begin(self, start: int, end: int) -> None:
         """Begin."""
         if self.writer != self.me:
-            self._violate(spec.STALE_FAULT, "mmu_invalidate_begin without the write lock")
+            self._violate(c.STALE_FAULT, "mmu_invalidate_begin without the write lock")
         op = self.thread.op
         if type(op) is model.SetAttributes:
             self._holds_slots_lock("the invalidation of a conversion")
@@ -1843,7 +1837,7 @@ class TdpMirror(Environment):
     def mmu_invalidate_end(self) -> None:
         """End."""
         if self.writer != self.me or not self.thread.invalidating:
-            self._violate(spec.STALE_FAULT, "mmu_invalidate_end without the write lock, or without a beginning")
+            self._violate(c.STALE_FAULT, "mmu_invalidate_end without the write lock, or without a beginning")
         self._move()
         self.invalidations.remove(self.thread.ranges.pop())
         self.sequence += 1
@@ -1878,11 +1872,11 @@ class TdpMirror(Environment):
         thread = self.threads[me]
         found = self.slots.get(slot, (slot, 0, 0, 0))
         if not found[1] <= gfn < found[1] + found[2]:
-            self._violate(spec.NO_BACKING, f"{what}: gfn {gfn:#x} is not in slot {slot}")
+            self._violate(c.NO_BACKING, f"{what}: gfn {gfn:#x} is not in slot {slot}")
         if self.readers[me] or self.writer == me:
-            self._violate(spec.SNAPSHOT_FIRST, f"{what} under mmu_lock")
+            self._violate(c.SNAPSHOT_FIRST, f"{what} under mmu_lock")
         if thread.phase < (2 if self.config.private else 1):
-            self._violate(spec.SNAPSHOT_FIRST, f"{what} before the invalidation sequence and the attributes are read")
+            self._violate(c.SNAPSHOT_FIRST, f"{what} before the invalidation sequence and the attributes are read")
 
     def gmem_get_pfn(self, slot: int, gfn: int) -> int:
         """A page of guest memory."""
@@ -1913,7 +1907,7 @@ class TdpMirror(Environment):
         """Put the reference."""
         thread = self.thread
         if not thread.grabbed:
-            self._violate(spec.BALANCED, f"pfn_release({pfn:#x}): no reference is held")
+            self._violate(c.BALANCED, f"pfn_release({pfn:#x}): no reference is held")
         thread.grabbed -= 1
 
     def memory_fault_exit(self, gpa: int, size: int, flags: int) -> None:
@@ -1949,14 +1943,14 @@ class TdpMirror(Environment):
         self._kill()
         self.thread.bugs += 1
         if self.thread.bugs > BUGS:
-            self._violate(spec.ATOMIC_ZAP_REFUSED, f"the VM is bugged {BUGS} times in one call: {what}")
+            self._violate(c.ATOMIC_ZAP_REFUSED, f"the VM is bugged {BUGS} times in one call: {what}")
 
     def warn_once(self, what: str) -> None:
         """Note it."""
         op = self.thread.op
         self.warned |= _WARNINGS.get(type(op), frozenset(_WARNED_OF))
         if type(op) is model.FastFault:
-            self._violate(spec.NO_ALIAS_IN_CALLS, f"the fast path warns: {what}")
+            self._violate(c.NO_ALIAS_IN_CALLS, f"the fast path warns: {what}")
 
     def _warns(self, clause: Clause, detail: str) -> None:
         """A warning was due, now or the first time that there was reason for it."""
@@ -1965,7 +1959,7 @@ class TdpMirror(Environment):
     # -- SEAMCALLs
 
     def _gpa(self, gpa: int) -> int:
-        gfn = gpa >> spec.PAGE_SHIFT
+        gfn = gpa >> k.PAGE_SHIFT
         self._natural(gfn, "SEAMCALL")
         return gfn
 
@@ -2003,7 +1997,7 @@ class TdpMirror(Environment):
 
     def _given_away(self, pfn: int) -> None:
         if self.profile.pins_pages and not self.pins.get(pfn):
-            self._violate(spec.FAILED_REMOVE_KEEPS_PAGE, f"page {pfn:#x} given to the TD without a reference")
+            self._violate(c.FAILED_REMOVE_KEEPS_PAGE, f"page {pfn:#x} given to the TD without a reference")
 
     def tdh_mem_page_add(self, gpa: int, pfn: int) -> int:
         """Add a page before finalize; nothing else may run in the TD."""
@@ -2015,7 +2009,7 @@ class TdpMirror(Environment):
         """Add a page to a runnable TD."""
         gfn = self._gpa(gpa)
         if level:
-            self._violate(spec.MIRROR_4K_ONLY, f"TDH.MEM.PAGE.AUG of gfn {gfn:#x} at TDX level {level}")
+            self._violate(c.MIRROR_4K_ONLY, f"TDH.MEM.PAGE.AUG of gfn {gfn:#x} at TDX level {level}")
         self._given_away(pfn)
         return self._adds("tdh_mem_page_aug", "shared", self.sept.page_aug, gfn, level + 1, pfn)
 
@@ -2023,7 +2017,7 @@ class TdpMirror(Environment):
         """A call that must succeed: busy once is met by keeping vCPUs out (TDP-098)."""
         if name in self.thread.refusals:
             self.require(
-                spec.BUSY_RETRY_ONCE,
+                c.BUSY_RETRY_ONCE,
                 self.sept_wait and self.thread.kicked,
                 f"{name} tried again without keeping vCPUs out",
             )
@@ -2046,7 +2040,7 @@ class TdpMirror(Environment):
     def tdh_mem_track(self) -> int:
         """A new epoch, unless a vCPU is still in the one before the last."""
         if not self.sept.runnable:
-            self._violate(spec.REMOVAL_SEQUENCE, "TDH.MEM.TRACK before the TD is finalized")
+            self._violate(c.REMOVAL_SEQUENCE, "TDH.MEM.TRACK before the TD is finalized")
         status = self._insists("tdh_mem_track", "none", self.sept.track)
         if not status:
             self.thread.kicked = False
@@ -2056,12 +2050,12 @@ class TdpMirror(Environment):
         """Remove a page: blocked, and tracked if the TD runs (TDP-097)."""
         gfn = self._gpa(gpa)
         if self.sept.runnable and not self.thread.kicked and self.sept.state(gfn):
-            self._violate(spec.REMOVAL_SEQUENCE, f"TDH.MEM.PAGE.REMOVE of gfn {gfn:#x} without kicking vCPUs out")
+            self._violate(c.REMOVAL_SEQUENCE, f"TDH.MEM.PAGE.REMOVE of gfn {gfn:#x} without kicking vCPUs out")
         pfn = self.sept.leaves.get((gfn, level + 1), 0)
         status = self._insists("tdh_mem_page_remove", "shared", self.sept.page_remove, gfn, level + 1)
-        if status & spec.TDX_STATUS_MASK in (spec.TDX_GPA_RANGE_NOT_BLOCKED, spec.TDX_TLB_TRACKING_NOT_DONE):
+        if status & k.TDX_STATUS_MASK in (k.TDX_GPA_RANGE_NOT_BLOCKED, k.TDX_TLB_TRACKING_NOT_DONE):
             self._violate(
-                spec.REMOVAL_SEQUENCE, f"TDH.MEM.PAGE.REMOVE of gfn {gfn:#x}, which is not blocked or not tracked yet"
+                c.REMOVAL_SEQUENCE, f"TDH.MEM.PAGE.REMOVE of gfn {gfn:#x}, which is not blocked or not tracked yet"
             )
         if not status:
             self.unclean[pfn] = {"wbinvd", "clear"}
@@ -2081,7 +2075,7 @@ class TdpMirror(Environment):
         gfn = self._gpa(gpa)
         status = self._adds("tdh_mem_page_promote", "exclusive", self.sept.page_promote, gfn, level + 1)
         if not status:
-            self._violate(spec.MIRROR_NO_HUGE, f"TDH.MEM.PAGE.PROMOTE of gfn {gfn:#x}: a table becomes a huge leaf")
+            self._violate(c.MIRROR_NO_HUGE, f"TDH.MEM.PAGE.PROMOTE of gfn {gfn:#x}: a table becomes a huge leaf")
         return status
 
     def tdh_phymem_page_wbinvd(self, pfn: int) -> int:
@@ -2093,7 +2087,7 @@ class TdpMirror(Environment):
         """Overwrite; only after the caches were written back (TDP-097)."""
         missing = self.unclean.get(pfn)
         if missing and "wbinvd" in missing:
-            self._violate(spec.REMOVAL_SEQUENCE, f"page {pfn:#x} cleared before its cache lines were written back")
+            self._violate(c.REMOVAL_SEQUENCE, f"page {pfn:#x} cleared before its cache lines were written back")
         if missing:
             missing.discard("clear")
 
@@ -2107,7 +2101,7 @@ class TdpMirror(Environment):
 
     def _finalized(self) -> int:
         self.sept.runnable = True
-        return spec.TDX_SUCCESS
+        return k.TDX_SUCCESS
 
     def page_pin(self, pfn: int) -> None:
         """Take a reference."""
@@ -2116,19 +2110,17 @@ class TdpMirror(Environment):
     def page_unpin(self, pfn: int) -> None:
         """Put it; not while the TD may still use the page (TDP-079)."""
         if self.pins.get(pfn, 0) <= 0:
-            self._violate(spec.BALANCED, f"page_unpin({pfn:#x}): no reference is held")
+            self._violate(c.BALANCED, f"page_unpin({pfn:#x}): no reference is held")
         if self.sept.has_page(pfn):
-            self._violate(spec.FAILED_REMOVE_KEEPS_PAGE, f"page {pfn:#x} is let go while the external tree maps it")
+            self._violate(c.FAILED_REMOVE_KEEPS_PAGE, f"page {pfn:#x} is let go while the external tree maps it")
         if self.unclean.get(pfn):
-            self._violate(
-                spec.REMOVAL_SEQUENCE, f"page {pfn:#x} is let go before {', '.join(sorted(self.unclean[pfn]))}"
-            )
+            self._violate(c.REMOVAL_SEQUENCE, f"page {pfn:#x} is let go before {', '.join(sorted(self.unclean[pfn]))}")
         self.pins[pfn] -= 1
 
     def wait_for_sept_zap(self, value: int) -> None:
         """Keep vCPUs out."""
         if self.writer != self.me:
-            self._violate(spec.BUSY_RETRY_ONCE, "wait_for_sept_zap stored without the write lock")
+            self._violate(c.BUSY_RETRY_ONCE, "wait_for_sept_zap stored without the write lock")
         self.sept_wait, self.sept_waiter = bool(value), self.me
         self.thread.kicked = self.thread.kicked and not value
 
@@ -2146,9 +2138,7 @@ class TdpMirror(Environment):
 
     def allow_pre_fault(self) -> None:
         """Allow prefault: only once the TD is seen to run (TDP-101)."""
-        self.require(
-            spec.PREFAULT_AFTER_FINALIZE, self.td == spec.TD_RUNNABLE, "prefault allowed before the TD is RUNNABLE"
-        )
+        self.require(c.PREFAULT_AFTER_FINALIZE, self.td == k.TD_RUNNABLE, "prefault allowed before the TD is RUNNABLE")
         self.allowed = True
 
     def premapped(self, change: int) -> int:
@@ -2175,17 +2165,17 @@ class TdpMirror(Environment):
         for table, index, entry in self._walk(root):
             if _is_leaf(entry, table.level):
                 gfn = self._gfn(table, index)
-                yield gfn, table.level, _source(entry, gfn), bool(entry >> spec.WRITE & 1)
+                yield gfn, table.level, _source(entry, gfn), bool(entry >> k.WRITE & 1)
 
     def _lookup(self, root: Page, gfn: int) -> int:
         """Page frame that a root maps a gfn to, as hardware finds it; -1 for none."""
         entry, level = self._leaf_of(root, gfn)
         if not entry:
             return -1
-        return ((entry & _PFN_MASK) >> spec.PAGE_SHIFT) + (gfn & (self.config.cover(level) - 1))
+        return ((entry & _PFN_MASK) >> k.PAGE_SHIFT) + (gfn & (self.config.cover(level) - 1))
 
     def _is_writable(self, root: Page, gfn: int) -> bool:
-        return bool(self._leaf_of(root, gfn)[0] >> spec.WRITE & 1)
+        return bool(self._leaf_of(root, gfn)[0] >> k.WRITE & 1)
 
     def _leaf_of(self, root: Page, gfn: int) -> tuple[int, int]:
         """Leaf that maps a gfn, and its level; 0 and 0 for none."""
@@ -2258,9 +2248,9 @@ class TdpMirror(Environment):
         self.enter(self.driver.vcpu_destroy, op.vcpu)
         v = self._vcpu(op.vcpu)
         if any(v.cached):
-            self._violate(spec.BALANCED, f"the caches of vCPU {op.vcpu} still hold objects")
+            self._violate(c.BALANCED, f"the caches of vCPU {op.vcpu} still hold objects")
         if (v.root, v.mirror) != (INVALID_PAGE, INVALID_PAGE):
-            self._violate(spec.DESTROY_PUTS_MIRROR, f"vCPU {op.vcpu} is destroyed with a root installed")
+            self._violate(c.DESTROY_PUTS_MIRROR, f"vCPU {op.vcpu} is destroyed with a root installed")
         self.vcpus[op.vcpu] = None
         return 0
 
@@ -2268,7 +2258,7 @@ class TdpMirror(Environment):
         result = self.enter_int(self.driver.mmu_reload, op.vcpu)
         v = self._vcpu(op.vcpu)
         if result == 0 and (v.pgd is None or v.pgd.pa != v.root):
-            self._violate(spec.RELOAD_FREES_OBSOLETE, f"vCPU {op.vcpu}: hardware walks another root than was loaded")
+            self._violate(c.RELOAD_FREES_OBSOLETE, f"vCPU {op.vcpu}: hardware walks another root than was loaded")
         return result
 
     def _mmu_unload(self, op: model.MmuUnload) -> int:
@@ -2281,14 +2271,14 @@ class TdpMirror(Environment):
 
     def _root_match(self, op: model.RootMatch) -> int:
         result = self.enter_int(self.driver.root_match, int(op.mirror), int(op.invalid), op.types)
-        if not op.types & (spec.DIRECT_ROOTS | spec.MIRROR_ROOTS):
-            self._warns(spec.MATCH_NEEDS_KIND, f"root_match with types {op.types}")
+        if not op.types & (k.DIRECT_ROOTS | k.MIRROR_ROOTS):
+            self._warns(c.MATCH_NEEDS_KIND, f"root_match with types {op.types}")
         return result
 
     def _filter_to_types(self, op: model.FilterToTypes) -> int:
         result = self.enter_int(self.driver.filter_to_types, op.attr_filter)
         if op.attr_filter == 0 and (self.config.mirror or self.profile.warns_on_empty_filter):
-            self._warns(spec.FILTER_TO_TYPES, "filter_to_types(0)")
+            self._warns(c.FILTER_TO_TYPES, "filter_to_types(0)")
         return result
 
     def _addr_is_direct(self, op: model.AddrIsDirect) -> int:
@@ -2311,25 +2301,25 @@ class TdpMirror(Environment):
 
     def _page_fault(self, op: model.PageFault) -> tuple[int, tuple[int, ...]]:
         code = (
-            op.write << spec.PFERR_WRITE
-            | op.present << spec.PFERR_PRESENT
-            | op.private << spec.PFERR_PRIVATE_ACCESS
-            | 1 << spec.PFERR_GUEST_FINAL
+            op.write << k.PFERR_WRITE
+            | op.present << k.PFERR_PRESENT
+            | op.private << k.PFERR_PRIVATE_ACCESS
+            | 1 << k.PFERR_GUEST_FINAL
         )
         return self._retries(*self._with_srcu(self.driver.page_fault, op.vcpu, op.gpa, code, int(op.prefetch)))
 
     def _retries(self, result: int, exit_record: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
         """What a mapper says that met FROZEN (TDP-044)."""
-        if self.thread.gave_up and result >= 0 and result != spec.RET_PF_RETRY:
-            self._violate(spec.FROZEN_IS_OWNED, f"result {result} after a frozen entry was met")
+        if self.thread.gave_up and result >= 0 and result != k.RET_PF_RETRY:
+            self._violate(c.FROZEN_IS_OWNED, f"result {result} after a frozen entry was met")
         return result, exit_record
 
     def _tdp_map(self, op: model.TdpMap) -> tuple[int, tuple[int, ...]]:
-        gfn = op.gpa >> spec.PAGE_SHIFT & ~self.bits
+        gfn = op.gpa >> k.PAGE_SHIFT & ~self.bits
         v = self._vcpu(op.vcpu)
         if INVALID_PAGE not in (v.root, v.mirror) or (v.mirror if op.private else v.root) != INVALID_PAGE:
             refusal = 0
-            for kind in (spec.HEADER, spec.TABLE, spec.EXTERNAL):
+            for kind in (k.HEADER, k.TABLE, k.EXTERNAL):
                 refusal = refusal or self.cache_topup(op.vcpu, kind, 5, NONPRESENT)
             if refusal:
                 return refusal, ()
@@ -2351,7 +2341,7 @@ class TdpMirror(Environment):
         return self._with_srcu(self.driver.ept_violation, op.vcpu, op.gpa)
 
     def _fast_fault(self, op: model.FastFault) -> int:
-        code = op.write << spec.PFERR_WRITE | 1 << spec.PFERR_PRESENT | op.private << spec.PFERR_PRIVATE_ACCESS
+        code = op.write << k.PFERR_WRITE | 1 << k.PFERR_PRESENT | op.private << k.PFERR_PRIVATE_ACCESS
         return self.enter_int(self.driver.fast_pf, op.vcpu, op.gpa, code)
 
     def _get_walk(self, op: model.GetWalk) -> tuple[int, ...]:
@@ -2374,17 +2364,17 @@ class TdpMirror(Environment):
         if self.scheduler is None:
             wanted = thread.flush or bool(self.unflushed)
             self.require(
-                spec.FLUSH_STICKY, bool(result) == wanted, f"the call asks for a flush: {bool(result)}, due: {wanted}"
+                c.FLUSH_STICKY, bool(result) == wanted, f"the call asks for a flush: {bool(result)}, due: {wanted}"
             )
         if result:
             self.flush_remote_tlbs()
         thread.flush = False
-        self.hold(spec.FLUSH_BEFORE_YIELD)
+        self.hold(c.FLUSH_BEFORE_YIELD)
 
     def _bounded(self, start: int, direct: bool) -> None:
         """A walk of direct roots from beyond the split warns (TDP-016)."""
         if self.bits and start >= self.bits and direct and any(not root.is_mirror for root in self.roots):
-            self._warns(spec.WALK_START_BOUND, f"a walk of direct roots from {start:#x}")
+            self._warns(c.WALK_START_BOUND, f"a walk of direct roots from {start:#x}")
 
     def _zap_leafs(self, op: model.ZapLeafs) -> int:
         self.write_lock()
@@ -2404,10 +2394,10 @@ class TdpMirror(Environment):
             flush=op.flush,
         )  # fmt: skip
         if self.config.mirror and not op.attr_filter and not self.bugged and before == self.version:
-            self._warns(spec.EMPTY_FILTER_NOT_SILENT, "an unmap without a filter")
-        self._bounded(op.start, bool(op.attr_filter & spec.FILTER_SHARED))
+            self._warns(c.EMPTY_FILTER_NOT_SILENT, "an unmap without a filter")
+        self._bounded(op.start, bool(op.attr_filter & k.FILTER_SHARED))
         if not op.may_block:
-            self.hold(spec.NO_BLOCK_NO_YIELD)
+            self.hold(c.NO_BLOCK_NO_YIELD)
         thread.may_block = True
         self.mmu_invalidate_end()
         self.write_unlock()
@@ -2428,20 +2418,20 @@ class TdpMirror(Environment):
         return mine, frozenset(others)
 
     def _age(self, op: model.Age) -> int:
-        young, others = self._bits_of(spec.ACCESSED, op.start, op.end)
+        young, others = self._bits_of(k.ACCESSED, op.start, op.end)
         result = self.enter_int(self.driver.age_gfn_range, op.start, op.end)
         if self.scheduler is None and op.start < op.end and (not self.bits or op.start < self.bits):
-            after, still = self._bits_of(spec.ACCESSED, op.start, op.end)
-            self.require(spec.AGE_VALID_ONLY, bool(result) == young, f"age: {bool(result)}, accessed: {young}")
-            self.require(spec.AGE_VALID_ONLY, not after, "age leaves accessed bits in the range")
-            self.require(spec.AGE_VALID_ONLY, others <= still, "age clears bits of an invalid or mirror root")
+            after, still = self._bits_of(k.ACCESSED, op.start, op.end)
+            self.require(c.AGE_VALID_ONLY, bool(result) == young, f"age: {bool(result)}, accessed: {young}")
+            self.require(c.AGE_VALID_ONLY, not after, "age leaves accessed bits in the range")
+            self.require(c.AGE_VALID_ONLY, others <= still, "age clears bits of an invalid or mirror root")
         return 0
 
     def _test_age(self, op: model.TestAge) -> int:
-        young, _ = self._bits_of(spec.ACCESSED, op.start, op.end)
+        young, _ = self._bits_of(k.ACCESSED, op.start, op.end)
         result = self.enter_int(self.driver.test_age_gfn, op.start, op.end)
         if self.scheduler is None and op.start < op.end and (not self.bits or op.start < self.bits):
-            self.require(spec.AGE_VALID_ONLY, bool(result) == young, f"test_age: {bool(result)}, accessed: {young}")
+            self.require(c.AGE_VALID_ONLY, bool(result) == young, f"test_age: {bool(result)}, accessed: {young}")
         return 0
 
     def _protected(self, changed: int) -> None:
@@ -2454,7 +2444,7 @@ class TdpMirror(Environment):
             for gfn, (root, _, writable, _) in v.tlb.items() if v is not None else ():
                 if writable and root.listed and not root.invalid and not self._is_writable(root, gfn):
                     self._violate(
-                        spec.NO_STALE_TLB, f"the TLB of vCPU {number} lets gfn {gfn:#x} be written, which is protected"
+                        c.NO_STALE_TLB, f"the TLB of vCPU {number} lets gfn {gfn:#x} be written, which is protected"
                     )
 
     def _wrprot_slot(self, op: model.WrprotSlot) -> int:
@@ -2481,8 +2471,8 @@ class TdpMirror(Environment):
             for table, index, entry in self._walk(root) if not root.is_mirror and not root.invalid else ():
                 gfn = self._gfn(table, index)
                 inside = start <= gfn and gfn + self.config.cover(table.level) <= end
-                if inside and table.level in levels and _is_leaf(entry, table.level) and entry >> spec.DIRTY & 1:
-                    self._violate(spec.MIRROR_UNTOUCHED, f"gfn {gfn:#x} is left dirty")
+                if inside and table.level in levels and _is_leaf(entry, table.level) and entry >> k.DIRTY & 1:
+                    self._violate(c.MIRROR_UNTOUCHED, f"gfn {gfn:#x} is left dirty")
 
     def _clear_dirty_masked(self, op: model.ClearDirtyMasked) -> int:
         self.write_lock()
@@ -2529,10 +2519,10 @@ class TdpMirror(Environment):
     def _invalidate_roots(self, op: model.InvalidateRoots) -> int:
         self.write_lock()
         self.enter(self.driver.invalidate_roots, op.types)
-        self.make_all_cpus_request(spec.REQ_FREE_OBSOLETE_ROOTS)
+        self.make_all_cpus_request(k.REQ_FREE_OBSOLETE_ROOTS)
         self.write_unlock()
-        if op.types & spec.TYPE_VALIDITY and not self.profile.bit0_is_valid:
-            self._warns(spec.INVALIDATE_IGNORES_INVALID_BIT, f"invalidate_roots({op.types})")
+        if op.types & k.TYPE_VALIDITY and not self.profile.bit0_is_valid:
+            self._warns(c.INVALIDATE_IGNORES_INVALID_BIT, f"invalidate_roots({op.types})")
         return 0
 
     def _zap_invalidated(self, _op: model.ZapInvalidated) -> int:
@@ -2554,14 +2544,14 @@ class TdpMirror(Environment):
         self.barrier = False
         self.enter(self.driver.vm_uninit)
         left = [name for name, value in (("roots", self.roots), ("tables", self.pages)) if value]
-        self.require(spec.UNINIT_COMPLETE, not left, f"vm_uninit leaves {' and '.join(left)}")
-        self.require(spec.UNINIT_COMPLETE, self.pgtables == 0, f"vm_uninit leaves {self.pgtables} accounted tables")
-        self.require(spec.UNINIT_COMPLETE, self.barrier, "vm_uninit does not wait for RCU callbacks")
+        self.require(c.UNINIT_COMPLETE, not left, f"vm_uninit leaves {' and '.join(left)}")
+        self.require(c.UNINIT_COMPLETE, self.pgtables == 0, f"vm_uninit leaves {self.pgtables} accounted tables")
+        self.require(c.UNINIT_COMPLETE, self.barrier, "vm_uninit does not wait for RCU callbacks")
         if self.bugged:
             self.sept.leaves.clear()
         elif self.config.mirror:
             status = self.sept.reclaim_root()
-            self.require(spec.UNINIT_COMPLETE, not status, f"the root page of the TD cannot be reclaimed: {status:#x}")
+            self.require(c.UNINIT_COMPLETE, not status, f"the root page of the TD cannot be reclaimed: {status:#x}")
         self.premap_count = 0
         return 0
 
@@ -2599,7 +2589,7 @@ class TdpMirror(Environment):
         if not self.config.deep:
             return
         if self.profile.pins_pages:
-            self._violate(spec.FAILED_REMOVE_KEEPS_PAGE, f"page {pfn:#x} goes back to the host while the TD may map it")
+            self._violate(c.FAILED_REMOVE_KEEPS_PAGE, f"page {pfn:#x} goes back to the host while the TD may map it")
         self.handed_back = pfn
 
     def _slot_create(self, op: model.SlotCreate) -> int:
@@ -2615,7 +2605,7 @@ class TdpMirror(Environment):
         place = self._find(op.gfn, 2)
         assert place is not None
         pfn = _ORIGIN["gmem"] + op.gfn
-        place[0].entries[place[1]] = NONPRESENT | 1 << spec.PRESENT | spec.RWX | 1 << spec.HUGE | pfn << spec.PAGE_SHIFT
+        place[0].entries[place[1]] = NONPRESENT | 1 << k.PRESENT | k.RWX | 1 << k.HUGE | pfn << k.PAGE_SHIFT
         self.version += 1
         return 0
 
@@ -2633,7 +2623,7 @@ class TdpMirror(Environment):
         """Hardware: fill the TLB from the loaded root, set accessed and dirty."""
         v = self._vcpu(op.vcpu)
         self._enter_guest(v)
-        gfn = op.gpa >> spec.PAGE_SHIFT
+        gfn = op.gpa >> k.PAGE_SHIFT
         if v.pgd is None or (self.bits and not gfn & self.bits) or gfn >= self.config.cover(self.config.levels + 1):
             return 0
         table = v.pgd
@@ -2645,12 +2635,12 @@ class TdpMirror(Environment):
             if _is_leaf(entry, table.level):
                 break
             table = self.pages[entry & _PFN_MASK]
-        writable = bool(entry >> spec.WRITE & 1)
+        writable = bool(entry >> k.WRITE & 1)
         if op.write and not writable:
             return 0
-        table.entries[index] = entry | 1 << spec.ACCESSED | (op.write << spec.DIRTY)
+        table.entries[index] = entry | 1 << k.ACCESSED | (op.write << k.DIRTY)
         offset = gfn & (self.config.cover(table.level) - 1)
-        v.tlb[gfn & ~self.bits] = (v.pgd, ((entry & _PFN_MASK) >> spec.PAGE_SHIFT) + offset, writable, table)
+        v.tlb[gfn & ~self.bits] = (v.pgd, ((entry & _PFN_MASK) >> k.PAGE_SHIFT) + offset, writable, table)
         return 0
 
     def _enter_guest(self, v: Vcpu) -> bool:
@@ -2665,7 +2655,7 @@ class TdpMirror(Environment):
         """The guest: it holds the tree shared while the firmware works for it."""
         if not self._enter_guest(self._vcpu(op.vcpu)):
             self.frame.given["kept_out"] = 1
-            return spec.TDX_OPERAND_BUSY
+            return k.TDX_OPERAND_BUSY
         thread = self.thread
         thread.in_guest = True
         who = -1 - op.vcpu
@@ -2674,7 +2664,7 @@ class TdpMirror(Environment):
             self.scheduler.give_way()
             status = self.sept.acquire(who, "shared")
         self._linger()
-        status = self.sept.accept(op.gpa >> spec.PAGE_SHIFT)
+        status = self.sept.accept(op.gpa >> k.PAGE_SHIFT)
         self.sept.release(who)
         thread.in_guest = False
         return status
@@ -2691,7 +2681,7 @@ class TdpMirror(Environment):
         result = self.enter_int(self.driver.sept_set, op.gfn, op.level, self._page(op.gfn, True))
         self.write_unlock()
         after = {pfn: n for pfn, n in self.pins.items() if n != before.get(pfn, 0)}
-        self.require(spec.BALANCED, not after, f"a refused page stays pinned: {_hex(after)}")
+        self.require(c.BALANCED, not after, f"a refused page stays pinned: {_hex(after)}")
         return result
 
     def _sept_remove(self, op: model.SeptRemove) -> int:
@@ -2761,7 +2751,7 @@ class TdpMirror(Environment):
 
 
 def _source(entry: int, gfn: int) -> str:
-    return _source_of((entry & _PFN_MASK) >> spec.PAGE_SHIFT, gfn)
+    return _source_of((entry & _PFN_MASK) >> k.PAGE_SHIFT, gfn)
 
 
 def _source_of(pfn: int, gfn: int) -> str:
@@ -2772,7 +2762,7 @@ def _source_of(pfn: int, gfn: int) -> str:
 
 
 def _is_busy(status: int) -> bool:
-    return status & spec.TDX_STATUS_MASK == spec.TDX_OPERAND_BUSY
+    return status & k.TDX_STATUS_MASK == k.TDX_OPERAND_BUSY
 
 
 def _base(slot: model.Slot) -> int:
@@ -2790,7 +2780,7 @@ def _number(value: Any) -> str:
 ENVIRONMENT = TdpMirror
 
 CHECKS: dict[type, tuple[Check, ...]] = {
-    model.GmemInvalidate: (Check(spec.KEEPS_PAGE_ANYHOW, lambda record: _kept(record.env)),)
+    model.GmemInvalidate: (Check(c.KEEPS_PAGE_ANYHOW, lambda record: _kept(record.env)),)
 }
 
 

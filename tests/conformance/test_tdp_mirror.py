@@ -18,14 +18,15 @@ from conformance.environment import tdp_mirror as tdp_world
 from conformance.lockstep import Report, run_trace
 from conformance.model import tdp_mirror as model
 from conformance.model.step import Fault, Parallel, Step
-from conformance.specs import tdp_mirror as spec
+from conformance.specs.tdp_mirror import PROFILES
+from conformance.specs.tdp_mirror import constants as k
 from conformance.strategies import tdp_mirror as ops
 from conformance.subsystem import subsystem
 from conformance.trace import Trace, decode, encode
 from conformance.verdict import Failure
 
 OF = subsystem("tdp_mirror")
-BUSY = spec.TDX_OPERAND_BUSY
+BUSY = k.TDX_OPERAND_BUSY
 SHARED = ops.SHARED
 CREATE, RELOAD = Step(model.VcpuCreate()), Step(model.MmuReload())
 SECOND = (Step(model.VcpuCreate(1)), Step(model.MmuReload(1)))
@@ -551,7 +552,7 @@ class ReadOnlyMirror(Upstream):
     def make_spte(self, fault: Any, level: int, mirror: bool) -> int:
         """Without W."""
         spte = super().make_spte(fault, level, mirror)
-        return spte & ~(1 << spec.WRITE) if mirror else spte
+        return spte & ~(1 << k.WRITE) if mirror else spte
 
 
 class LeafBeforeHook(Upstream):
@@ -559,7 +560,7 @@ class LeafBeforeHook(Upstream):
 
     def set_external_present(self, page: int, index: int, gfn: int, old: int, new: int, level: int) -> int:
         """The other way round."""
-        return 0 if self.port.pt_cmpxchg(page, index, old, new) == old else -spec.EBUSY
+        return 0 if self.port.pt_cmpxchg(page, index, old, new) == old else -k.EBUSY
 
 
 class FreesExternalLate(Upstream):
@@ -590,7 +591,7 @@ class ResolvesFirst(Upstream):
         """Attributes, then sequence."""
         if self.private and fault.private != bool(self.port.attributes(fault.gfn)):
             self.fault_exit(fault)
-            return -spec.EFAULT
+            return -k.EFAULT
         fault.seq = self.port.mmu_invalidate_seq()
         fault.slot = self.port.memslot(fault.gfn)
         return self.get_pfn(fault)
@@ -656,13 +657,13 @@ AGED = (Step(model.Age()), Step(model.HvaInvalidate()))
         (ReadOnlyMirror, "TDP-059", (CREATE, RELOAD, PRIVATE)),
         (LeafBeforeHook, "TDP-061", (CREATE, RELOAD, PRIVATE)),
         (FreesExternalLate, "TDP-078", (CREATE, RELOAD, PRIVATE, *END[:-1],
-                                        Step(model.VmUninit(), (Fault("ext_free", -spec.EIO),)))),
+                                        Step(model.VmUninit(), (Fault("ext_free", -k.EIO),)))),
         (FreesAtOnce, "TDP-085", (CREATE, RELOAD, Step(model.ZapAllFast()), Step(model.MmuUnload()))),
         (ResolvesFirst, "TDP-051", (CREATE, RELOAD, PRIVATE)),
         (NeverStale, "TDP-056", (CREATE, RELOAD, Step(model.ZapAllFast()), PUBLIC)),
         (StoresFirst, "TDP-089", (CREATE, RELOAD, PRIVATE, Step(model.SetAttributes()))),
         (WrongLevelOfFree, "TDP-077", (CREATE, RELOAD, PRIVATE, *END)),
-        (LeaksTable, "TDP-063", (CREATE, RELOAD, Step(PRIVATE.op, (Fault("ext_link", -spec.EBUSY),)))),
+        (LeaksTable, "TDP-063", (CREATE, RELOAD, Step(PRIVATE.op, (Fault("ext_link", -k.EBUSY),)))),
     ],
 )  # fmt: skip
 def test_the_environment_names_what_is_wrong(candidate: type, clause: str, steps: tuple[Step, ...]) -> None:
@@ -708,7 +709,7 @@ def test_a_map_on_a_mirror_without_a_direct_root_has_its_caches_filled() -> None
 
 def test_a_slot_in_deletion_is_met_whatever_backs_it() -> None:
     """EAGAIN comes before the missing guest memory."""
-    private = Step(model.SetAttributes(0, 0x4000, spec.ATTRIBUTE_PRIVATE))
+    private = Step(model.SetAttributes(0, 0x4000, k.ATTRIBUTE_PRIVATE))
     both = Parallel(Step(model.Prefault(gpa=0x3000)), Step(model.SlotDelete(1)), (3,))
 
     assert judge(CREATE, private, Step(both)).failure is None
@@ -724,7 +725,7 @@ def test_a_stale_first_try_may_be_followed_by_a_broken_one() -> None:
 def test_a_violation_goes_back_to_the_run_loop_for_an_event() -> None:
     """Roots become obsolete between a busy answer and the next try."""
     for point in range(90):
-        busy = Step(model.EptViolation(), (Fault("ext_link", -spec.EBUSY),), ((point, Step(model.ZapAllFast())),))
+        busy = Step(model.EptViolation(), (Fault("ext_link", -k.EBUSY),), ((point, Step(model.ZapAllFast())),))
 
         assert judge(CREATE, RELOAD, busy).failure is None
 
@@ -855,25 +856,25 @@ LEAF_CALLS: dict[str, Callable[[tdp_world.SecureEpt], int]] = {
     "PAGE.REMOVE": lambda sept: sept.page_remove(0, 1),
     "SEPT.REMOVE": lambda sept: sept.sept_remove(0, 2),
 }
-RCX = spec.TDX_OPERAND_ID_RCX
-STATE = spec.TDX_EPT_ENTRY_STATE_INCORRECT | RCX
-NOT_BLOCKED = spec.TDX_GPA_RANGE_NOT_BLOCKED | RCX
-NOT_TRACKED = spec.TDX_TLB_TRACKING_NOT_DONE | RCX
-NOT_FREE = spec.TDX_EPT_PAGE_NOT_FREE
+RCX = k.TDX_OPERAND_ID_RCX
+STATE = k.TDX_EPT_ENTRY_STATE_INCORRECT | RCX
+NOT_BLOCKED = k.TDX_GPA_RANGE_NOT_BLOCKED | RCX
+NOT_TRACKED = k.TDX_TLB_TRACKING_NOT_DONE | RCX
+NOT_FREE = k.TDX_EPT_PAGE_NOT_FREE
 
 
 @pytest.mark.parametrize(
     ("kind", "call", "status", "becomes"),
     [
         ("", "SEPT.ADD", STATE, ""),
-        ("", "PAGE.ADD", spec.TDX_OPERAND_INVALID, ""),
+        ("", "PAGE.ADD", k.TDX_OPERAND_INVALID, ""),
         ("", "PAGE.AUG", 0, model.PENDING),
-        ("", "ACCEPT", spec.TDX_EPT_ENTRY_STATE_INCORRECT, ""),
+        ("", "ACCEPT", k.TDX_EPT_ENTRY_STATE_INCORRECT, ""),
         ("", "RANGE.BLOCK", STATE, ""),
         ("", "RANGE.UNBLOCK", NOT_BLOCKED, ""),
         ("", "PAGE.REMOVE", STATE, ""),
         ("mapped", "PAGE.AUG", STATE, model.MAPPED),
-        ("mapped", "ACCEPT", spec.TDX_PAGE_ALREADY_ACCEPTED, model.MAPPED),
+        ("mapped", "ACCEPT", k.TDX_PAGE_ALREADY_ACCEPTED, model.MAPPED),
         ("mapped", "RANGE.BLOCK", 0, model.BLOCKED),
         ("mapped", "RANGE.UNBLOCK", NOT_BLOCKED, model.MAPPED),
         ("mapped", "PAGE.REMOVE", NOT_BLOCKED, model.MAPPED),
@@ -881,8 +882,8 @@ NOT_FREE = spec.TDX_EPT_PAGE_NOT_FREE
         ("pending", "ACCEPT", 0, model.MAPPED),
         ("pending", "RANGE.BLOCK", 0, model.PENDING_BLOCKED),
         ("pending", "PAGE.REMOVE", NOT_BLOCKED, model.PENDING),
-        ("mapped, blocked", "ACCEPT", spec.TDX_EPT_ENTRY_STATE_INCORRECT, model.BLOCKED),
-        ("mapped, blocked", "RANGE.BLOCK", spec.TDX_GPA_RANGE_ALREADY_BLOCKED, model.BLOCKED),
+        ("mapped, blocked", "ACCEPT", k.TDX_EPT_ENTRY_STATE_INCORRECT, model.BLOCKED),
+        ("mapped, blocked", "RANGE.BLOCK", k.TDX_GPA_RANGE_ALREADY_BLOCKED, model.BLOCKED),
         ("mapped, blocked", "RANGE.UNBLOCK", NOT_TRACKED, model.BLOCKED),
         ("mapped, blocked", "PAGE.REMOVE", NOT_TRACKED, model.BLOCKED),
         ("mapped, blocked, tracked", "RANGE.UNBLOCK", 0, model.MAPPED),
@@ -918,7 +919,7 @@ def test_a_vcpu_in_the_old_epoch_keeps_a_page_from_being_removed() -> None:
     assert sept.range_block(0, 1) == 0
     assert sept.track() == 0
     assert sept.page_remove(0, 1) == NOT_TRACKED
-    assert sept.track() == spec.TDX_PREVIOUS_TLB_EPOCH_BUSY
+    assert sept.track() == k.TDX_PREVIOUS_TLB_EPOCH_BUSY
     sept.leave(entered)
     assert sept.page_remove(0, 1) == 0
 
@@ -927,8 +928,8 @@ def test_a_page_is_in_the_tree_once() -> None:
     """Leaves and tables are pages of the TD."""
     sept = secure_ept("mapped")
 
-    assert sept.page_aug(1, 1, 77) == spec.TDX_PAGE_METADATA_INCORRECT
-    assert sept.page_aug(1, 1, 2) == spec.TDX_PAGE_METADATA_INCORRECT
+    assert sept.page_aug(1, 1, 77) == k.TDX_PAGE_METADATA_INCORRECT
+    assert sept.page_aug(1, 1, 2) == k.TDX_PAGE_METADATA_INCORRECT
     assert sept.page_aug(1, 1, 78) == 0
 
 
@@ -936,10 +937,10 @@ def test_the_walk_must_reach_the_entry_and_name_the_private_half() -> None:
     """A missing table, an alias, an address beyond the root, and an entry that is not aligned."""
     sept = secure_ept("")
 
-    assert sept.page_aug(2, 1, 78) == spec.TDX_EPT_WALK_FAILED
-    assert sept.page_aug(4, 1, 78) == spec.TDX_OPERAND_INVALID
-    assert sept.page_aug(8, 1, 78) == spec.TDX_OPERAND_INVALID
-    assert sept.sept_add(1, 2, 0x3000) == spec.TDX_OPERAND_INVALID
+    assert sept.page_aug(2, 1, 78) == k.TDX_EPT_WALK_FAILED
+    assert sept.page_aug(4, 1, 78) == k.TDX_OPERAND_INVALID
+    assert sept.page_aug(8, 1, 78) == k.TDX_OPERAND_INVALID
+    assert sept.sept_add(1, 2, 0x3000) == k.TDX_OPERAND_INVALID
 
 
 def test_demoting_and_promoting_keep_the_pages_and_their_state() -> None:
@@ -953,8 +954,8 @@ def test_demoting_and_promoting_keep_the_pages_and_their_state() -> None:
     assert (sept.range_block(0, 2), sept.track(), sept.page_demote(0, 2, 0x4000)) == (0, 0, 0)
     assert sept.leaves == {(0, 1): 78, (1, 1): 79}
     assert sept.state(0) == sept.state(1) == model.PENDING
-    assert sept.page_remove(0, 2) == spec.TDX_PAGE_SIZE_MISMATCH | RCX
-    assert sept.accept(0, 2) == spec.TDX_PAGE_SIZE_MISMATCH
+    assert sept.page_remove(0, 2) == k.TDX_PAGE_SIZE_MISMATCH | RCX
+    assert sept.accept(0, 2) == k.TDX_PAGE_SIZE_MISMATCH
     assert (sept.range_block(0, 2), sept.track(), sept.page_promote(0, 2)) == (0, 0, 0)
     assert sept.leaves == {(0, 2): 78}
     assert sept.state(0, 2) == model.PENDING
@@ -974,12 +975,12 @@ def test_pages_are_reclaimed_once_the_key_is_gone_and_the_root_last() -> None:
     """The life cycle of the key, and the count of what hangs on the TD."""
     sept = secure_ept("")
 
-    assert sept.reclaim(0x1000) == spec.TDX_OPERAND_INVALID
+    assert sept.reclaim(0x1000) == k.TDX_OPERAND_INVALID
     sept.key = False
-    assert sept.page_aug(0, 1, 78) == spec.TDX_OPERAND_INVALID
-    assert sept.track() == spec.TDX_OPERAND_INVALID
-    assert sept.reclaim(0x9000) == spec.TDX_PAGE_METADATA_INCORRECT
-    assert sept.reclaim_root() == spec.TDX_TD_ASSOCIATED_PAGES_EXIST
+    assert sept.page_aug(0, 1, 78) == k.TDX_OPERAND_INVALID
+    assert sept.track() == k.TDX_OPERAND_INVALID
+    assert sept.reclaim(0x9000) == k.TDX_PAGE_METADATA_INCORRECT
+    assert sept.reclaim_root() == k.TDX_TD_ASSOCIATED_PAGES_EXIST
     assert (sept.reclaim(0x1000), sept.reclaim(0x2000)) == (0, 0)
     assert sept.reclaim_root() == 0
 
@@ -988,11 +989,11 @@ def test_pages_are_reclaimed_once_the_key_is_gone_and_the_root_last() -> None:
     ("first", "second", "status"),
     [
         ("shared", "shared", 0),
-        ("shared", "exclusive", spec.TDX_OPERAND_BUSY | spec.TDX_OPERAND_ID_SEPT),
-        ("exclusive", "shared", spec.TDX_OPERAND_BUSY | spec.TDX_OPERAND_ID_SEPT),
+        ("shared", "exclusive", k.TDX_OPERAND_BUSY | k.TDX_OPERAND_ID_SEPT),
+        ("exclusive", "shared", k.TDX_OPERAND_BUSY | k.TDX_OPERAND_ID_SEPT),
         ("exclusive", "none", 0),
-        ("none", "root", spec.TDX_OPERAND_BUSY | spec.TDX_OPERAND_ID_TDR),
-        ("root", "shared", spec.TDX_OPERAND_BUSY | spec.TDX_OPERAND_ID_TDR),
+        ("none", "root", k.TDX_OPERAND_BUSY | k.TDX_OPERAND_ID_TDR),
+        ("root", "shared", k.TDX_OPERAND_BUSY | k.TDX_OPERAND_ID_TDR),
     ],
 )
 def test_the_locks_of_the_firmware_do_not_wait(first: str, second: str, status: int) -> None:
@@ -1008,7 +1009,7 @@ def test_the_locks_of_the_firmware_do_not_wait(first: str, second: str, status: 
 def test_a_guest_that_accepts_makes_blocking_busy() -> None:
     """The first try to block meets the guest's lock, the kick waits for it, the second succeeds."""
     beside = Parallel(Step(model.Accept(1)), Step(model.GmemInvalidate(0, 1)), (0,))
-    steps = (*ops.opening(ops.DEEP, spec.PROFILES["upstream"])[:-1], Step(model.Finalize()), *SECOND, Step(beside))
+    steps = (*ops.opening(ops.DEEP, PROFILES["upstream"])[:-1], Step(model.Finalize()), *SECOND, Step(beside))
 
     report = run_trace(OF, Trace("tdp_mirror", "upstream", ops.DEEP, steps), Upstream, record=True)
 
@@ -1041,7 +1042,7 @@ class RemovesForNothing(Upstream):
             port = self.port
             port.read_unlock()
             port.write_lock()
-            if self.unmap_gfn_range(fault.gfn, fault.gfn + 1, spec.FILTER_PRIVATE, 1, 0):
+            if self.unmap_gfn_range(fault.gfn, fault.gfn + 1, k.FILTER_PRIVATE, 1, 0):
                 port.flush_remote_tlbs()
             port.write_unlock()
             port.read_lock()
@@ -1055,13 +1056,13 @@ class RemovesForNothing(Upstream):
         (
             FailsByItself,
             "TDP-066",
-            (*ops.opening(ops.DEEP, spec.PROFILES["upstream"]), Step(model.PageFault(gpa=0x1000, private=True))),
+            (*ops.opening(ops.DEEP, PROFILES["upstream"]), Step(model.PageFault(gpa=0x1000, private=True))),
         ),
         (
             RemovesForNothing,
             "TDP-068",
             (
-                *ops.opening(ops.DEEP, spec.PROFILES["upstream"]),
+                *ops.opening(ops.DEEP, PROFILES["upstream"]),
                 Step(model.PageFault(private=True)),
             ),
         ),
@@ -1082,7 +1083,7 @@ def test_every_page_of_a_huge_range_moves() -> None:
         Step(model.SlotCreate(2, 2**34, 2**34 - 1, 0)),
         Step(model.HvaInvalidate(0, 2**35)),
         Step(model.PageFault(gpa=2**35 - 2 << 12 | 1 << 47)),
-        Step(model.SetAttributes(2**46, 2**45, spec.ATTRIBUTE_PRIVATE)),
+        Step(model.SetAttributes(2**46, 2**45, k.ATTRIBUTE_PRIVATE)),
         Step(model.PageFault(gpa=2**34 + 5 << 12, private=True)),
     )
 

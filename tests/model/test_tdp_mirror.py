@@ -9,10 +9,12 @@ import pytest
 from conformance.model import tdp_mirror as model
 from conformance.model.step import Outcome, Outcomes
 from conformance.model.tdp_mirror import Answers, Config, Root, State
-from conformance.specs import tdp_mirror as spec
+from conformance.specs.tdp_mirror import PROFILES
+from conformance.specs.tdp_mirror import clauses as c
+from conformance.specs.tdp_mirror.constants import EBUSY, EIO, MEM_GUEST_MEMFD, RET_PF_RETRY
 
-UPSTREAM = spec.PROFILES["upstream"]
-POSTED = spec.PROFILES["as-posted"]
+UPSTREAM = PROFILES["upstream"]
+POSTED = PROFILES["as-posted"]
 SHARED = 1 << 14
 
 
@@ -95,19 +97,19 @@ def test_what_each_operation_spares(op: model.Op, keeps_private: bool, keeps_sha
 
 def test_a_refused_link_leaves_the_tables_linked_before() -> None:
     """RETRY, and no VM bug when it was busy."""
-    outcomes = every(model.step(after(*LOADED), PRIVATE, Answers(ext_link=-spec.EBUSY), UPSTREAM))
+    outcomes = every(model.step(after(*LOADED), PRIVATE, Answers(ext_link=-EBUSY), UPSTREAM))
 
-    assert {outcome.result for outcome in outcomes} == {(spec.RET_PF_RETRY, ())}
+    assert {outcome.result for outcome in outcomes} == {(RET_PF_RETRY, ())}
     assert sorted(len(outcome.state.ext_tables) for outcome in outcomes) == [0, 1]
     assert not any(outcome.state.bugged for outcome in outcomes)
 
 
 def test_a_broken_removal_leaves_the_page_with_the_td() -> None:
     """The mirror forgets the leaf, the external tree does not (TDP-079)."""
-    outcome = only(model.step(after(*LOADED, PRIVATE), model.GmemInvalidate(), Answers(ext_remove=-spec.EIO), UPSTREAM))
+    outcome = only(model.step(after(*LOADED, PRIVATE), model.GmemInvalidate(), Answers(ext_remove=-EIO), UPSTREAM))
 
     view = model.view(outcome.state)
-    assert outcome.because is spec.FAILED_REMOVE_KEEPS_PAGE
+    assert outcome.because is c.FAILED_REMOVE_KEEPS_PAGE
     assert not view.private
     assert view.external[1] == {(0, 1, "gmem", "pending")}
     assert view.bugged
@@ -140,13 +142,13 @@ def test_faults_on_an_obsolete_root_are_dropped() -> None:
 
     outcome = only(model.step(state, PUBLIC, Answers(), UPSTREAM))
 
-    assert outcome.result == (spec.RET_PF_RETRY, ())
+    assert outcome.result == (RET_PF_RETRY, ())
     assert outcome.state == state
 
 
 def test_conversion_under_a_huge_leaf_takes_the_whole_leaf() -> None:
     """It overlaps the range."""
-    config = Config(huge=True, slots=((0, 0, 4, spec.MEM_GUEST_MEMFD),), private_gfns=())
+    config = Config(huge=True, slots=((0, 0, 4, MEM_GUEST_MEMFD),), private_gfns=())
     leaf = (0, 2, "hva", True)
     state = replace(after(*LOADED, config=config), roots=(Root(True), Root(False, leaves=frozenset({leaf}))))
 

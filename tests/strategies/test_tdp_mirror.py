@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from conformance.model import tdp_mirror as model
 from conformance.model.step import Outcome, Parallel, Step
-from conformance.specs import tdp_mirror as specs
+from conformance.specs.tdp_mirror import PROFILES, Port
 from conformance.strategies import tdp_mirror as strategies
 
-UPSTREAM = specs.PROFILES["upstream"]
+UPSTREAM = PROFILES["upstream"]
 
 
 def test_every_operation_has_a_shape() -> None:
@@ -31,7 +31,7 @@ def test_faults_are_calls_of_the_port() -> None:
     planned = [fault for shape in strategies.SHAPES.values() for fault in shape.faults]
 
     assert {call for call, _ in planned} <= answers
-    assert all(hasattr(specs.Port, call) for call, _ in planned)
+    assert all(hasattr(Port, call) for call, _ in planned)
     assert all(value for _, values in planned for value in values)
 
 

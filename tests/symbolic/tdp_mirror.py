@@ -5,10 +5,11 @@ from __future__ import annotations
 from conformance.environment import tdp_mirror as world
 from conformance.model import tdp_mirror as model
 from conformance.model.step import Outcome
-from conformance.specs import tdp_mirror as specs
+from conformance.specs.tdp_mirror import PROFILES
+from conformance.specs.tdp_mirror.constants import DIRECT_ROOTS, EINVAL, FROZEN, NONPRESENT
 
-UPSTREAM = specs.PROFILES["upstream"]
-POSTED = specs.PROFILES["as-posted"]
+UPSTREAM = PROFILES["upstream"]
+POSTED = PROFILES["as-posted"]
 FOUR_LEVELS = model.Config(index_bits=9, levels=4, direct_bit=35, max_gfn=2**35 - 1)
 _STATE = model.initial(FOUR_LEVELS, UPSTREAM)
 _WITHOUT = model.initial(model.Config(mirror=False), UPSTREAM)
@@ -56,7 +57,7 @@ def without_a_mirror_everything_is_direct(attr_filter: int) -> None:
     """TDP-005."""
     assert 0 <= attr_filter < 2**32
 
-    assert _only(model.filter_to_types(_WITHOUT, model.FilterToTypes(attr_filter))).result == specs.DIRECT_ROOTS
+    assert _only(model.filter_to_types(_WITHOUT, model.FilterToTypes(attr_filter))).result == DIRECT_ROOTS
 
 
 def an_address_is_direct_by_one_bit(gpa: int) -> None:
@@ -98,7 +99,7 @@ def a_slot_with_an_alias_is_refused(base: int, npages: int) -> None:
     op = model.SlotCreate(9, base, npages, 0)
     outcome = _only(model.slot_create(model.initial(FOUR_LEVELS, UPSTREAM), op))
 
-    assert outcome.result == -specs.EINVAL
+    assert outcome.result == -EINVAL
 
 
 def presence_is_one_bit(entry: int) -> None:
@@ -106,8 +107,8 @@ def presence_is_one_bit(entry: int) -> None:
     assert 0 <= entry < 2**64
 
     assert world._present(entry) == entry >> 11 & 1
-    assert not world._present(specs.FROZEN)
-    assert not world._present(specs.NONPRESENT)
+    assert not world._present(FROZEN)
+    assert not world._present(NONPRESENT)
 
 
 def a_leaf_is_present_and_lowest_or_huge(entry: int, level: int) -> None:
@@ -123,7 +124,7 @@ def the_page_of_an_entry_is_bits_12_to_51(pfn: int, low: int) -> None:
     assert 0 <= pfn < 2**40
     assert 0 <= low < 2**12
 
-    assert (specs.NONPRESENT | pfn << 12 | low) & world._PFN_MASK == pfn << 12
+    assert (NONPRESENT | pfn << 12 | low) & world._PFN_MASK == pfn << 12
 
 
 def a_set_of_gfns_has_what_was_put_in(start: int, length: int, gfn: int) -> None:

@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from conformance.specs import tdp_mirror as spec
-from conformance.specs.tdp_mirror import FROZEN, INVALID_PAGE, NONPRESENT
+from conformance.specs.tdp_mirror import constants as k
+from conformance.specs.tdp_mirror.constants import FROZEN, INVALID_PAGE, NONPRESENT
 
 PA_MASK = ((1 << 40) - 1) << 12
-PRESENT = 1 << spec.PRESENT
-ACCESSED = 1 << spec.ACCESSED
-DIRTY = 1 << spec.DIRTY
-WRITABLE = 1 << spec.WRITE
-HUGE = 1 << spec.HUGE
-SOFT_WRITABLE = 1 << spec.HOST_WRITABLE | 1 << spec.MMU_WRITABLE
-TABLE_ENTRY = NONPRESENT | PRESENT | ACCESSED | spec.RWX
-KINDS = (spec.HEADER, spec.TABLE, spec.EXTERNAL)
+PRESENT = 1 << k.PRESENT
+ACCESSED = 1 << k.ACCESSED
+DIRTY = 1 << k.DIRTY
+WRITABLE = 1 << k.WRITE
+HUGE = 1 << k.HUGE
+SOFT_WRITABLE = 1 << k.HOST_WRITABLE | 1 << k.MMU_WRITABLE
+TABLE_ENTRY = NONPRESENT | PRESENT | ACCESSED | k.RWX
+KINDS = (k.HEADER, k.TABLE, k.EXTERNAL)
 MAX_CACHE = 5
 
 
@@ -31,7 +31,7 @@ def is_present(spte: int) -> bool:
 
 def is_last(spte: int, level: int) -> bool:
     """Whether a present entry is a leaf."""
-    return level == spec.PG_LEVEL_4K or bool(spte & HUGE)
+    return level == k.PG_LEVEL_4K or bool(spte & HUGE)
 
 
 class ShadowPage:
@@ -201,36 +201,30 @@ class Upstream:
 
     def role_word(self, mirror: bool, level: int, invalid: bool = False) -> int:
         """The role of a table."""
-        return (
-            level
-            | 1 << spec.ROLE_DIRECT
-            | spec.RWX << spec.ROLE_ACCESS
-            | invalid << spec.ROLE_INVALID
-            | mirror << spec.ROLE_MIRROR
-        )
+        return level | 1 << k.ROLE_DIRECT | k.RWX << k.ROLE_ACCESS | invalid << k.ROLE_INVALID | mirror << k.ROLE_MIRROR
 
     # -- types of roots
 
     def root_match(self, mirror: int, invalid: int, types: int) -> int:
         """tdp_mmu_root_match."""
-        if not types & (spec.DIRECT_ROOTS | spec.MIRROR_ROOTS):
+        if not types & (k.DIRECT_ROOTS | k.MIRROR_ROOTS):
             self.port.warn_once("root types without a kind")
             return 0
-        if invalid and not types & spec.TYPE_VALIDITY:
+        if invalid and not types & k.TYPE_VALIDITY:
             return 0
-        return int(bool(types & (spec.MIRROR_ROOTS if mirror else spec.DIRECT_ROOTS)))
+        return int(bool(types & (k.MIRROR_ROOTS if mirror else k.DIRECT_ROOTS)))
 
     def filter_to_types(self, attr_filter: int) -> int:
         """kvm_gfn_range_filter_to_root_types."""
         if not self.mirror:
-            return spec.DIRECT_ROOTS
+            return k.DIRECT_ROOTS
         types = 0
         if not attr_filter:
             self.port.warn_once("empty filter")
-        if attr_filter & spec.FILTER_PRIVATE:
-            types |= spec.MIRROR_ROOTS
-        if attr_filter & spec.FILTER_SHARED:
-            types |= spec.DIRECT_ROOTS
+        if attr_filter & k.FILTER_PRIVATE:
+            types |= k.MIRROR_ROOTS
+        if attr_filter & k.FILTER_SHARED:
+            types |= k.DIRECT_ROOTS
         return types
 
     def addr_is_direct(self, gpa: int) -> int:
@@ -243,19 +237,19 @@ class Upstream:
 
     def select_root(self, vcpu: int, types: int) -> int:
         """tdp_mmu_get_root."""
-        if types & spec.MIRROR_ROOTS and not types & spec.DIRECT_ROOTS and self.mirror:
+        if types & k.MIRROR_ROOTS and not types & k.DIRECT_ROOTS and self.mirror:
             return self.mirror_root_hpa[vcpu]
         return self.root_hpa[vcpu]
 
     @property
     def all_types(self) -> int:
         """Every root, valid or not."""
-        return spec.TYPE_VALIDITY | spec.DIRECT_ROOTS | spec.MIRROR_ROOTS
+        return k.TYPE_VALIDITY | k.DIRECT_ROOTS | k.MIRROR_ROOTS
 
     @property
     def invalid_too(self) -> int:
         """What to add to types to include invalid roots."""
-        return spec.TYPE_VALIDITY
+        return k.TYPE_VALIDITY
 
     @property
     def valid_only(self) -> int:
@@ -305,7 +299,7 @@ class Upstream:
 
     def mmu_reload(self, vcpu: int) -> int:
         """kvm_mmu_reload."""
-        if self.port.check_request(vcpu, spec.REQ_FREE_OBSOLETE_ROOTS):
+        if self.port.check_request(vcpu, k.REQ_FREE_OBSOLETE_ROOTS):
             self.free_obsolete_roots(vcpu)
         if self.root_hpa[vcpu] != INVALID_PAGE:
             return 0
@@ -408,9 +402,9 @@ class Upstream:
 
     def invalidate_roots(self, types: int) -> None:
         """kvm_tdp_mmu_invalidate_roots."""
-        if types & spec.TYPE_VALIDITY:
+        if types & k.TYPE_VALIDITY:
             self.port.warn_once("invalid roots cannot be invalidated")
-            types &= ~spec.TYPE_VALIDITY
+            types &= ~k.TYPE_VALIDITY
         for root in self.roots:
             if not root.invalid and self.root_match(int(root.mirror), 0, types):
                 root.invalid = root.scheduled = True
@@ -435,21 +429,21 @@ class Upstream:
         """kvm_mmu_zap_all_fast."""
         port = self.port
         port.write_lock()
-        self.invalidate_roots(spec.DIRECT_ROOTS)
-        port.make_all_cpus_request(spec.REQ_FREE_OBSOLETE_ROOTS)
+        self.invalidate_roots(k.DIRECT_ROOTS)
+        port.make_all_cpus_request(k.REQ_FREE_OBSOLETE_ROOTS)
         port.write_unlock()
         self.zap_invalidated_roots()
 
     def zap_all(self) -> None:
         """kvm_mmu_zap_all: the VM is going away."""
         self.port.write_lock()
-        for root in self.each_root(spec.DIRECT_ROOTS | self.invalid_too):
+        for root in self.each_root(k.DIRECT_ROOTS | self.invalid_too):
             self.zap_root(root, False)
         self.port.write_unlock()
 
     def vm_uninit(self) -> None:
         """kvm_mmu_uninit_tdp_mmu."""
-        self.invalidate_roots(spec.DIRECT_ROOTS | spec.MIRROR_ROOTS)
+        self.invalidate_roots(k.DIRECT_ROOTS | k.MIRROR_ROOTS)
         self.zap_scheduled(shared=False)
         self.port.rcu_barrier()
 
@@ -458,10 +452,10 @@ class Upstream:
     def alloc_sp(self, vcpu: int, mirror: bool, level: int, gfn: int, *, with_external: bool) -> ShadowPage:
         """A table from the caches, its header filled in."""
         port = self.port
-        header, page = port.cache_alloc(vcpu, spec.HEADER), port.cache_alloc(vcpu, spec.TABLE)
+        header, page = port.cache_alloc(vcpu, k.HEADER), port.cache_alloc(vcpu, k.TABLE)
         sp = ShadowPage(page, header, mirror, level, gfn)
         if with_external:
-            sp.external = port.cache_alloc(vcpu, spec.EXTERNAL)
+            sp.external = port.cache_alloc(vcpu, k.EXTERNAL)
         self.init_sp(sp)
         return sp
 
@@ -539,9 +533,9 @@ class Upstream:
         port = self.port
         if is_present(old):
             port.vm_bug("mirror entry is already present")
-            return -spec.EIO
+            return -k.EIO
         if port.pt_cmpxchg(page, index, old, FROZEN) != old:
-            return -spec.EBUSY
+            return -k.EBUSY
         error: int
         if is_last(new, level):
             error = port.ext_set(gfn, level, (new & PA_MASK) >> 12)
@@ -556,14 +550,14 @@ class Upstream:
         if sp.mirror and new != FROZEN:
             if not is_present(new):
                 port.vm_bug("atomic zap of a mirror entry")
-                return -spec.EBUSY, old
+                return -k.EBUSY, old
             error = self.set_external_present(sp.page, index, gfn, old, new, sp.level)
             if error:
                 return error, old
         else:
             found: int = port.pt_cmpxchg(sp.page, index, old, new)
             if found != old:
-                return -spec.EBUSY, found
+                return -k.EBUSY, found
         self.handle_changed_spte(sp, gfn, old, new, sp.level, True)
         return 0, old
 
@@ -624,8 +618,8 @@ class Upstream:
     def zap_root(self, root: ShadowPage, shared: bool) -> None:
         """tdp_mmu_zap_root: the huge levels first, so that each step is bounded."""
         self.port.rcu_read_lock()
-        if self.levels > spec.MAX_HUGE_LEVEL:
-            self.zap_root_level(root, shared, spec.MAX_HUGE_LEVEL)
+        if self.levels > k.MAX_HUGE_LEVEL:
+            self.zap_root_level(root, shared, k.MAX_HUGE_LEVEL)
         self.zap_root_level(root, shared, root.level)
         self.port.rcu_read_unlock()
 
@@ -667,7 +661,7 @@ class Upstream:
     def zap_leafs(self, start: int, end: int, flush: int) -> int:
         """For events of the host: the shared half only."""
         due = bool(flush)
-        for root in self.each_root(spec.DIRECT_ROOTS | self.valid_only):
+        for root in self.each_root(k.DIRECT_ROOTS | self.valid_only):
             due = self.zap_leafs_root(root, start, end, True, due)
         return int(due)
 
@@ -697,15 +691,15 @@ class Upstream:
 
     def page_fault(self, vcpu: int, gpa: int, error_code: int, prefetch: int) -> int:
         """kvm_mmu_do_page_fault."""
-        private = bool(error_code >> spec.PFERR_PRIVATE_ACCESS & 1)
-        write = bool(error_code >> spec.PFERR_WRITE & 1)
+        private = bool(error_code >> k.PFERR_PRIVATE_ACCESS & 1)
+        write = bool(error_code >> k.PFERR_WRITE & 1)
         fault = Fault(vcpu, gpa, private, write, bool(prefetch))
         if self.halves_disagree(fault):
             self.fault_exit(fault)
-            return -spec.EFAULT
-        if error_code >> spec.PFERR_PRESENT & 1:
+            return -k.EFAULT
+        if error_code >> k.PFERR_PRESENT & 1:
             result = self.fast_pf(vcpu, gpa, error_code)
-            if result != spec.RET_PF_INVALID:
+            if result != k.RET_PF_INVALID:
                 return result
         return self.handle_fault(fault)
 
@@ -715,7 +709,7 @@ class Upstream:
 
     def fault_exit(self, fault: Fault) -> None:
         """kvm_mmu_prepare_memory_fault_exit."""
-        flags = spec.MEMORY_EXIT_PRIVATE if fault.private else 0
+        flags = k.MEMORY_EXIT_PRIVATE if fault.private else 0
         self.port.memory_fault_exit((fault.gfn & ~self.bits) << 12, 4096, flags)
 
     def handle_fault(self, fault: Fault) -> int:
@@ -726,10 +720,10 @@ class Upstream:
         if error:
             return error
         result = self.faultin(fault)
-        if result != spec.RET_PF_CONTINUE:
+        if result != k.RET_PF_CONTINUE:
             return result
         port.read_lock()
-        result = spec.RET_PF_RETRY if self.is_stale(fault) else self.map_fault(fault)
+        result = k.RET_PF_RETRY if self.is_stale(fault) else self.map_fault(fault)
         port.read_unlock()
         port.pfn_release(fault.pfn)
         return result
@@ -738,7 +732,7 @@ class Upstream:
         """kvm_mmu_faultin_pfn alone."""
         fault = Fault(vcpu, gfn << 12, bool(is_private), False, False)
         result = self.faultin(fault)
-        if result == spec.RET_PF_CONTINUE:
+        if result == k.RET_PF_CONTINUE:
             self.port.pfn_release(fault.pfn)
         return result
 
@@ -747,33 +741,33 @@ class Upstream:
         port = self.port
         if fault.gfn & self.bits:
             port.vm_bug("alias gfn")
-            return -spec.EFAULT
+            return -k.EFAULT
         fault.seq = port.mmu_invalidate_seq()
         if self.private and fault.private != bool(port.attributes(fault.gfn)):
             self.fault_exit(fault)
-            return -spec.EFAULT
+            return -k.EFAULT
         fault.slot = slot = port.memslot(fault.gfn)
         if not slot:
             return self.no_slot(fault)
-        if slot[3] & spec.SLOT_INVALID:
-            return -spec.EAGAIN if fault.prefetch else spec.RET_PF_RETRY
+        if slot[3] & k.SLOT_INVALID:
+            return -k.EAGAIN if fault.prefetch else k.RET_PF_RETRY
         if self.is_unmappable(fault.gfn):
             self.fault_exit(fault)
-            return -spec.EFAULT
+            return -k.EFAULT
         if port.mmu_invalidate_retry(fault.seq, fault.gfn):
-            return spec.RET_PF_RETRY
+            return k.RET_PF_RETRY
         result = self.get_pfn(fault)
-        if result == spec.RET_PF_CONTINUE and port.mmu_invalidate_retry(fault.seq, fault.gfn):
+        if result == k.RET_PF_CONTINUE and port.mmu_invalidate_retry(fault.seq, fault.gfn):
             port.pfn_release(fault.pfn)
-            return spec.RET_PF_RETRY
+            return k.RET_PF_RETRY
         return result
 
     def no_slot(self, fault: Fault) -> int:
         """kvm_handle_noslot_fault."""
         if fault.private:
             self.fault_exit(fault)
-            return -spec.EFAULT
-        return spec.RET_PF_EMULATE
+            return -k.EFAULT
+        return k.RET_PF_EMULATE
 
     def is_unmappable(self, gfn: int) -> bool:
         """Whether no walk from the root can name the gfn."""
@@ -783,17 +777,17 @@ class Upstream:
         """__kvm_mmu_faultin_pfn."""
         port, slot = self.port, fault.slot
         if fault.private:
-            if not slot[3] & spec.MEM_GUEST_MEMFD:
+            if not slot[3] & k.MEM_GUEST_MEMFD:
                 self.fault_exit(fault)
-                return -spec.EFAULT
+                return -k.EFAULT
             fault.pfn = port.gmem_get_pfn(slot[0], fault.gfn)
             if fault.pfn < 0:
                 self.fault_exit(fault)
                 return fault.pfn
-            return spec.RET_PF_CONTINUE
+            return k.RET_PF_CONTINUE
         fault.pfn, writable, fault.max_level = port.hva_get_pfn(slot[0], fault.gfn, int(fault.write))
         fault.writable = bool(writable)
-        return spec.RET_PF_CONTINUE
+        return k.RET_PF_CONTINUE
 
     def is_stale(self, fault: Fault) -> bool:
         """is_page_fault_stale."""
@@ -814,7 +808,7 @@ class Upstream:
         fault.pfn = pfn + (fault.gfn & (self.pages_per_entry(goal_level) - 1))
         fault.goal_level = goal_level
         if self.fault_root(fault) == INVALID_PAGE:
-            return -spec.EIO
+            return -k.EIO
         return self.tdp_mmu_map(fault)
 
     def map_fault(self, fault: Fault) -> int:
@@ -843,7 +837,7 @@ class Upstream:
         """kvm_tdp_mmu_map: descend to the goal level, building tables on the way."""
         root = self.sps[self.fault_root(fault)]
         if self.refuses_level(root, fault) or root.invalid:
-            return -spec.EIO
+            return -k.EIO
         self.port.rcu_read_lock()
         result = self.descend(root, fault)
         self.port.rcu_read_unlock()
@@ -858,12 +852,12 @@ class Upstream:
             index = self.index_of(raw, sp.level)
             spte = port.pt_read(sp.page, index)
             if spte == FROZEN:
-                return spec.RET_PF_RETRY
+                return k.RET_PF_RETRY
             if sp.level == fault.goal_level:
                 return self.map_target(sp, index, spte, fault)
             if not is_present(spte) or is_last(spte, sp.level):
                 result = self.build_table(sp, index, spte, fault)
-                if result != spec.RET_PF_CONTINUE:
+                if result != k.RET_PF_CONTINUE:
                     return result
                 continue
             sp = self.sps[spte & PA_MASK]
@@ -873,14 +867,14 @@ class Upstream:
         gfn = fault.gfn & ~(self.pages_per_entry(sp.level) - 1)
         if is_present(spte) and sp.mirror and not self.splits_mirror():
             self.port.vm_bug("huge leaf in a mirror")
-            return -spec.EIO
+            return -k.EIO
         child = self.alloc_sp(fault.vcpu, sp.mirror, sp.level - 1, gfn, with_external=sp.mirror)
         if is_present(spte):
             self.fill_split(child, spte)
         if self.link_sp(sp, index, gfn, spte, child):
             self.free_sp(child)
-            return spec.RET_PF_RETRY
-        return spec.RET_PF_CONTINUE
+            return k.RET_PF_RETRY
+        return k.RET_PF_CONTINUE
 
     def splits_mirror(self) -> bool:
         """Whether the check on huge mirror leaves lets the split go on."""
@@ -908,7 +902,7 @@ class Upstream:
     def make_spte(self, fault: Fault, level: int, mirror: bool) -> int:
         """A leaf."""
         pfn = fault.pfn & ~(self.pages_per_entry(level) - 1)
-        spte = NONPRESENT | PRESENT | spec.MEMTYPE_WB | 1 << spec.READ | 1 << spec.EXEC | pfn << 12
+        spte = NONPRESENT | PRESENT | k.MEMTYPE_WB | 1 << k.READ | 1 << k.EXEC | pfn << 12
         if not fault.prefetch:
             spte |= ACCESSED
         if level > 1:
@@ -922,19 +916,19 @@ class Upstream:
         was = is_present(old)
         was_leaf = was and is_last(old, sp.level)
         if was_leaf and (fault.prefetch or not fault.write or old & WRITABLE):
-            return spec.RET_PF_SPURIOUS
+            return k.RET_PF_SPURIOUS
         new = self.make_spte(fault, sp.level, sp.mirror)
         if was_leaf:
             new |= old & (ACCESSED | DIRTY)
         if new == old:
-            return spec.RET_PF_SPURIOUS
+            return k.RET_PF_SPURIOUS
         gfn = fault.gfn & ~(self.pages_per_entry(sp.level) - 1)
         error, _ = self.set_spte_atomic(sp, index, gfn, old, new)
         if error:
-            return spec.RET_PF_RETRY
+            return k.RET_PF_RETRY
         if was and not was_leaf:
             self.flush_gfns(gfn, self.pages_per_entry(sp.level))
-        return spec.RET_PF_FIXED
+        return k.RET_PF_FIXED
 
     def flush_gfns(self, gfn: int, count: int) -> None:
         """kvm_flush_remote_tlbs_range."""
@@ -944,30 +938,30 @@ class Upstream:
     def fast_pf(self, vcpu: int, gpa: int, error_code: int) -> int:
         """fast_page_fault: without mmu_lock, never for the private half."""
         if not self.can_be_fast(gpa, error_code):
-            return spec.RET_PF_INVALID
+            return k.RET_PF_INVALID
         port = self.port
-        write = error_code >> spec.PFERR_WRITE & 1
+        write = error_code >> k.PFERR_WRITE & 1
         port.rcu_read_lock()
-        result = spec.RET_PF_INVALID
+        result = k.RET_PF_INVALID
         for _ in range(4):
             place = self.last_spte(self.root_hpa[vcpu], self.fast_key(gpa))
             if place is None:
                 break
             page, index, spte = place
             if not write or spte & WRITABLE:
-                result = spec.RET_PF_SPURIOUS
+                result = k.RET_PF_SPURIOUS
                 break
             if spte & SOFT_WRITABLE != SOFT_WRITABLE:
                 break
             if port.pt_cmpxchg(page, index, spte, spte | WRITABLE | DIRTY | ACCESSED) == spte:
-                result = spec.RET_PF_FIXED
+                result = k.RET_PF_FIXED
                 break
         port.rcu_read_unlock()
         return result
 
     def can_be_fast(self, gpa: int, error_code: int) -> bool:
         """page_fault_can_be_fast: the shared half, and as the attributes say."""
-        if error_code >> spec.PFERR_PRIVATE_ACCESS & 1 or not self.addr_is_direct(gpa):
+        if error_code >> k.PFERR_PRIVATE_ACCESS & 1 or not self.addr_is_direct(gpa):
             return False
         return not self.private or not self.port.attributes(gpa >> 12 & ~self.bits)
 
@@ -1020,29 +1014,29 @@ class Upstream:
         port = self.port
         while True:
             if port.signal_pending():
-                return -spec.EINTR
+                return -k.EINTR
             if port.vm_is_dead():
-                return -spec.EIO
+                return -k.EIO
             error = self.mmu_reload(vcpu)
             if error:
                 return error
             result = self.handle_fault(Fault(vcpu, gpa, private, False, True))
-            if result != spec.RET_PF_RETRY:
+            if result != k.RET_PF_RETRY:
                 break
             port.cond_resched()
-        if result == spec.RET_PF_EMULATE:
-            return -spec.ENOENT
+        if result == k.RET_PF_EMULATE:
+            return -k.ENOENT
         return result
 
     def prefault(self, vcpu: int, gpa: int, size: int, flags: int) -> int:
         """KVM_PRE_FAULT_MEMORY."""
         port = self.port
         if flags or gpa & 4095 or size & 4095 or not size or gpa + size > 2**64:
-            return -spec.EINVAL
+            return -k.EINVAL
         if not port.pre_fault_allowed():
-            return -spec.EOPNOTSUPP
+            return -k.EOPNOTSUPP
         if self.gfn_is_alias(gpa >> 12):
-            return -spec.EINVAL
+            return -k.EINVAL
         port.srcu_read_lock()
         private = self.private and bool(port.attributes(gpa >> 12))
         if self.mirror and not private:
@@ -1056,15 +1050,15 @@ class Upstream:
         port = self.port
         while True:
             if port.vm_is_dead():
-                return -spec.EIO
+                return -k.EIO
             fault = Fault(vcpu, gpa, True, True, False)
             result = self.handle_fault(fault)
-            if result != spec.RET_PF_RETRY:
+            if result != k.RET_PF_RETRY:
                 return result
-            if fault.slot and fault.slot[3] & spec.SLOT_INVALID:
+            if fault.slot and fault.slot[3] & k.SLOT_INVALID:
                 return result
             if port.vcpu_has_events(vcpu) or port.signal_pending():
-                return -spec.EIO if port.vm_is_dead() else result
+                return -k.EIO if port.vm_is_dead() else result
             port.cond_resched()
 
     # -- aging, write protection, dirty logging, huge pages: the shared half only
@@ -1080,7 +1074,7 @@ class Upstream:
 
     def shared_types(self) -> int:
         """Roots that aging, protection and dirty logging concern."""
-        return spec.DIRECT_ROOTS | self.valid_only
+        return k.DIRECT_ROOTS | self.valid_only
 
     def clear_bits(self, it: Iter, bits: int) -> bool:
         """Clear bits of a present leaf, whatever hardware does meanwhile; whether one was set."""
@@ -1142,7 +1136,7 @@ class Upstream:
         changed = False
         for it in self.shared_leaves(gfn, gfn + 1):
             if it.level >= min_level:
-                changed |= self.clear_bits(it, WRITABLE | 1 << spec.MMU_WRITABLE)
+                changed |= self.clear_bits(it, WRITABLE | 1 << k.MMU_WRITABLE)
         return int(changed)
 
     def split_huge(self, slot: int, start: int, end: int, target_level: int) -> None:
@@ -1191,10 +1185,10 @@ class Upstream:
 
     def alloc_for_split(self) -> ShadowPage | None:
         """tdp_mmu_alloc_sp_for_split; None without memory."""
-        header = self.port.page_alloc(spec.HEADER, 0)
+        header = self.port.page_alloc(k.HEADER, 0)
         if not header:
             return None
-        page = self.port.page_alloc(spec.TABLE, NONPRESENT)
+        page = self.port.page_alloc(k.TABLE, NONPRESENT)
         if not page:
             self.port.page_free(header)
             return None
@@ -1258,17 +1252,17 @@ class Upstream:
 
     def hva_invalidate(self, start: int, end: int, may_block: int) -> None:
         """kvm_mmu_notifier_invalidate_range_start and _end."""
-        self.invalidation(start, end, spec.FILTER_SHARED, 0, may_block)
+        self.invalidation(start, end, k.FILTER_SHARED, 0, may_block)
 
     def gmem_invalidate(self, start: int, end: int) -> None:
         """kvm_gmem_invalidate_begin and _end."""
-        self.invalidation(start, end, spec.FILTER_PRIVATE, spec.MEM_GUEST_MEMFD, 1)
+        self.invalidation(start, end, k.FILTER_PRIVATE, k.MEM_GUEST_MEMFD, 1)
 
     def set_attributes(self, address: int, size: int, attributes: int, flags: int) -> int:
         """kvm_vm_ioctl_set_mem_attributes."""
-        supported = spec.ATTRIBUTE_PRIVATE if self.private else 0
+        supported = k.ATTRIBUTE_PRIVATE if self.private else 0
         if flags or attributes & ~supported or not size or (address | size) & 4095 or address + size > 2**64:
-            return -spec.EINVAL
+            return -k.EINVAL
         port = self.port
         port.slots_lock()
         error = self.change_attributes(address >> 12, address + size >> 12, attributes)
@@ -1301,20 +1295,20 @@ class Upstream:
 
     def old_half(self, attributes: int) -> int:
         """The half that the pages leave."""
-        return spec.FILTER_SHARED if attributes & spec.ATTRIBUTE_PRIVATE else spec.FILTER_PRIVATE
+        return k.FILTER_SHARED if attributes & k.ATTRIBUTE_PRIVATE else k.FILTER_PRIVATE
 
     def slot_create(self, slot: int, base: int, npages: int, flags: int) -> int:
         """__kvm_set_memory_region of a new slot, and kvm_arch_prepare_memory_region."""
         port = self.port
-        gmem = flags & spec.MEM_GUEST_MEMFD
-        if gmem and (not self.private or flags & (spec.MEM_LOG_DIRTY_PAGES | spec.MEM_READONLY)):
-            return -spec.EINVAL
+        gmem = flags & k.MEM_GUEST_MEMFD
+        if gmem and (not self.private or flags & (k.MEM_LOG_DIRTY_PAGES | k.MEM_READONLY)):
+            return -k.EINVAL
         if not self.accepts_range(base, npages):
-            return -spec.EINVAL
+            return -k.EINVAL
         port.slots_lock()
         existing = port.memslot_by_id(slot)
-        if existing and existing[3] & spec.MEM_GUEST_MEMFD:
-            error = -spec.EINVAL
+        if existing and existing[3] & k.MEM_GUEST_MEMFD:
+            error = -k.EINVAL
         else:
             error = port.memslot_install(slot, base, npages, flags)
         port.slots_unlock()
@@ -1333,7 +1327,7 @@ class Upstream:
         """kvm_mmu_zap_memslot."""
         port = self.port
         port.write_lock()
-        if self.unmap_gfn_range(base, base + npages, spec.FILTER_SHARED | spec.FILTER_PRIVATE, 1, 0):
+        if self.unmap_gfn_range(base, base + npages, k.FILTER_SHARED | k.FILTER_PRIVATE, 1, 0):
             port.flush_remote_tlbs()
         port.write_unlock()
 
@@ -1344,8 +1338,8 @@ class Upstream:
         found = port.memslot_by_id(slot)
         if not found:
             port.slots_unlock()
-            return -spec.EINVAL
-        port.memslot_install(slot, found[1], found[2], found[3] | spec.SLOT_INVALID)
+            return -k.EINVAL
+        port.memslot_install(slot, found[1], found[2], found[3] | k.SLOT_INVALID)
         port.synchronize_srcu()
         self.zap_slot(found[1], found[2])
         port.memslot_remove(slot)
@@ -1364,14 +1358,14 @@ class Upstream:
         """The move, with slots_lock held."""
         port = self.port
         found = port.memslot_by_id(slot)
-        if not found or found[3] & spec.MEM_GUEST_MEMFD or not self.accepts_range(base, found[2]):
-            return -spec.EINVAL
+        if not found or found[3] & k.MEM_GUEST_MEMFD or not self.accepts_range(base, found[2]):
+            return -k.EINVAL
         if base == found[1]:
             return 0
         error: int = port.memslot_install(slot, base, found[2], found[3])
         if error:
             return error
-        port.memslot_install(slot, found[1], found[2], found[3] | spec.SLOT_INVALID)
+        port.memslot_install(slot, found[1], found[2], found[3] | k.SLOT_INVALID)
         port.synchronize_srcu()
         self.zap_slot(found[1], found[2])
         return port.memslot_install(slot, base, found[2], found[3])  # type: ignore[no-any-return]  # an int
@@ -1380,16 +1374,16 @@ class Upstream:
 
     def status(self, status: int) -> int:
         """A SEAMCALL's status without its operand."""
-        return status & spec.TDX_STATUS_MASK
+        return status & k.TDX_STATUS_MASK
 
     def sept_error(self, status: int) -> int:
         """0, -EBUSY, or a VM bug and -EIO."""
         if not status:
             return 0
-        if self.status(status) == spec.TDX_OPERAND_BUSY:
-            return -spec.EBUSY
+        if self.status(status) == k.TDX_OPERAND_BUSY:
+            return -k.EBUSY
         self.port.vm_bug(f"SEAMCALL failed: {status:#x}")
-        return -spec.EIO
+        return -k.EIO
 
     def sept_link(self, gfn: int, level: int, page: int) -> int:
         """tdx_sept_link_private_spt."""
@@ -1398,11 +1392,11 @@ class Upstream:
     def sept_set(self, gfn: int, level: int, pfn: int) -> int:
         """tdx_sept_set_private_spte."""
         port = self.port
-        if level != spec.PG_LEVEL_4K:
+        if level != k.PG_LEVEL_4K:
             port.vm_bug("private leaf above 4K")
-            return -spec.EIO
+            return -k.EIO
         port.page_pin(pfn)
-        if port.td_state() == spec.TD_RUNNABLE:
+        if port.td_state() == k.TD_RUNNABLE:
             error = self.sept_error(port.tdh_mem_page_aug(gfn << 12, 0, pfn))
         else:
             error = self.sept_premap(gfn, pfn)
@@ -1418,7 +1412,7 @@ class Upstream:
         """Before finalize the page is only counted; tdx_gmem_post_populate adds it."""
         if self.port.pre_fault_allowed():
             self.port.vm_bug("prefault before finalize")
-            return -spec.EIO
+            return -k.EIO
         self.port.premapped(1)
         return 0
 
@@ -1426,9 +1420,9 @@ class Upstream:
         """A SEAMCALL that needs exclusive access: when busy, keep vCPUs out and try once more."""
         port = self.port
         status: int = call(*args)
-        if self.status(status) == spec.TDX_OPERAND_BUSY:
+        if self.status(status) == k.TDX_OPERAND_BUSY:
             port.wait_for_sept_zap(1)
-            port.make_all_cpus_request(spec.REQ_OUTSIDE_GUEST)
+            port.make_all_cpus_request(k.REQ_OUTSIDE_GUEST)
             status = call(*args)
             port.wait_for_sept_zap(0)
         return status
@@ -1441,16 +1435,16 @@ class Upstream:
             return self.bug_error()
         gpa = gfn << 12
         status = self.insist(port.tdh_mem_range_block, gpa, level - 1)
-        not_there = spec.TDX_EPT_ENTRY_STATE_INCORRECT | spec.TDX_OPERAND_ID_RCX
-        if status == not_there and port.td_state() != spec.TD_RUNNABLE:
+        not_there = k.TDX_EPT_ENTRY_STATE_INCORRECT | k.TDX_OPERAND_ID_RCX
+        if status == not_there and port.td_state() != k.TD_RUNNABLE:
             self.forget_premapped(pfn)
             return 0
         if status or self.track():
             port.vm_bug("private page not blocked")
-            return -spec.EIO
+            return -k.EIO
         if self.insist(port.tdh_mem_page_remove, gpa, level - 1):
             port.vm_bug("private page not removed")
-            return -spec.EIO
+            return -k.EIO
         self.clean(pfn)
         port.page_unpin(pfn)
         return 0
@@ -1462,15 +1456,15 @@ class Upstream:
 
     def bug_error(self) -> int:
         """What a VM bug returns."""
-        return -spec.EIO
+        return -k.EIO
 
     def track(self) -> int:
         """tdx_track."""
         port = self.port
-        if port.td_state() != spec.TD_RUNNABLE:
+        if port.td_state() != k.TD_RUNNABLE:
             return 0
         status = self.insist(port.tdh_mem_track)
-        port.make_all_cpus_request(spec.REQ_OUTSIDE_GUEST)
+        port.make_all_cpus_request(k.REQ_OUTSIDE_GUEST)
         return status
 
     def clean(self, pfn: int) -> None:
@@ -1486,16 +1480,16 @@ class Upstream:
             return self.bug_error()
         if port.tdh_phymem_page_reclaim(page):
             port.vm_bug("page not reclaimed")
-            return -spec.EIO
+            return -k.EIO
         return 0
 
     def init_mem_region(self, vcpu: int, gpa: int) -> int:
         """tdx_vcpu_init_mem_region of one page."""
         port = self.port
         port.slots_lock()
-        if port.td_state() == spec.TD_RUNNABLE:
+        if port.td_state() == k.TD_RUNNABLE:
             port.slots_unlock()
-            return -spec.EINVAL
+            return -k.EINVAL
         port.srcu_read_lock()
         error = self.tdp_map_page(vcpu, gpa, True)
         if error >= 0:
@@ -1509,7 +1503,7 @@ class Upstream:
         port = self.port
         port.read_lock()
         sptes = self.get_walk(vcpu, gpa)
-        error = -spec.ENOENT
+        error = -k.ENOENT
         if is_present(sptes[-1]):
             error = self.sept_error_quiet(port.tdh_mem_page_add(gpa, (sptes[-1] & PA_MASK) >> 12))
         if not error:
@@ -1521,7 +1515,7 @@ class Upstream:
         """As `sept_error`, without a VM bug."""
         if not status:
             return 0
-        return -spec.EBUSY if self.status(status) == spec.TDX_OPERAND_BUSY else -spec.EIO
+        return -k.EBUSY if self.status(status) == k.TDX_OPERAND_BUSY else -k.EIO
 
     def td_finalize(self) -> int:
         """tdx_td_finalize."""
@@ -1533,11 +1527,11 @@ class Upstream:
     def finalize(self) -> int:
         """With slots_lock held, so that no page is being added."""
         port = self.port
-        if port.td_state() != spec.TD_INIT or not port.hkid_assigned() or port.premapped(0):
-            return -spec.EINVAL
+        if port.td_state() != k.TD_INIT or not port.hkid_assigned() or port.premapped(0):
+            return -k.EINVAL
         error = self.sept_error_quiet(port.tdh_mr_finalize())
         if not error:
-            port.set_td_state(spec.TD_RUNNABLE)
+            port.set_td_state(k.TD_RUNNABLE)
             port.allow_pre_fault()
         return error
 
@@ -1551,7 +1545,7 @@ class Upstream619(Upstream):
         """PAGE.ADD at once."""
         if self.port.pre_fault_allowed():
             self.port.vm_bug("prefault before finalize")
-            return -spec.EIO
+            return -k.EIO
         return self.sept_error(self.port.tdh_mem_page_add(gfn << 12, pfn))
 
     def populate(self, vcpu: int, gpa: int) -> int:
@@ -1566,17 +1560,17 @@ class PostedTypes(Upstream):
 
     def root_match(self, mirror: int, invalid: int, types: int) -> int:
         """Bit 0 restricts to valid roots."""
-        if not types & (spec.DIRECT_ROOTS | spec.MIRROR_ROOTS):
+        if not types & (k.DIRECT_ROOTS | k.MIRROR_ROOTS):
             self.port.warn_once("root types without a kind")
             return 0
-        if types & spec.TYPE_VALIDITY and invalid:
+        if types & k.TYPE_VALIDITY and invalid:
             return 0
-        return int(bool(types & (spec.MIRROR_ROOTS if mirror else spec.DIRECT_ROOTS)))
+        return int(bool(types & (k.MIRROR_ROOTS if mirror else k.DIRECT_ROOTS)))
 
     @property
     def all_types(self) -> int:
         """KVM_ANY_ROOTS."""
-        return spec.DIRECT_ROOTS | spec.MIRROR_ROOTS
+        return k.DIRECT_ROOTS | k.MIRROR_ROOTS
 
     @property
     def invalid_too(self) -> int:
@@ -1586,19 +1580,19 @@ class PostedTypes(Upstream):
     @property
     def valid_only(self) -> int:
         """KVM_VALID_ROOTS."""
-        return spec.TYPE_VALIDITY
+        return k.TYPE_VALIDITY
 
     def filter_to_types(self, attr_filter: int) -> int:
         """kvm_process_to_root_types."""
         if not attr_filter:
             self.port.warn_once("no process")
         if not self.mirror:
-            return spec.DIRECT_ROOTS
+            return k.DIRECT_ROOTS
         types = 0
-        if attr_filter & spec.FILTER_PRIVATE:
-            types |= spec.MIRROR_ROOTS
-        if attr_filter & spec.FILTER_SHARED:
-            types |= spec.DIRECT_ROOTS
+        if attr_filter & k.FILTER_PRIVATE:
+            types |= k.MIRROR_ROOTS
+        if attr_filter & k.FILTER_SHARED:
+            types |= k.DIRECT_ROOTS
         return types
 
 
@@ -1607,7 +1601,7 @@ class AsPosted(PostedTypes):
 
     def select_root(self, vcpu: int, types: int) -> int:
         """The mirror for exactly MIRROR."""
-        if types == spec.MIRROR_ROOTS and self.mirror:
+        if types == k.MIRROR_ROOTS and self.mirror:
             return self.mirror_root_hpa[vcpu]
         return self.root_hpa[vcpu]
 
@@ -1619,11 +1613,11 @@ class AsPosted(PostedTypes):
 
     def invalidate_roots(self, types: int) -> None:
         """Whatever was asked for, every valid root."""
-        super().invalidate_roots(types | spec.DIRECT_ROOTS | spec.MIRROR_ROOTS)
+        super().invalidate_roots(types | k.DIRECT_ROOTS | k.MIRROR_ROOTS)
 
     def vm_uninit(self) -> None:
         """Sharing the lock, as the fast zap does."""
-        self.invalidate_roots(spec.DIRECT_ROOTS | spec.MIRROR_ROOTS)
+        self.invalidate_roots(k.DIRECT_ROOTS | k.MIRROR_ROOTS)
         self.zap_scheduled(shared=True)
         self.port.rcu_barrier()
 
@@ -1675,7 +1669,7 @@ class AsPosted(PostedTypes):
         """A present mirror entry is exchanged like any other."""
         if sp.mirror and is_present(old) and is_present(new):
             found: int = self.port.pt_cmpxchg(sp.page, index, old, new)
-            return (0, old) if found == old else (-spec.EBUSY, found)
+            return (0, old) if found == old else (-k.EBUSY, found)
         return super().set_spte_atomic(sp, index, gfn, old, new)
 
     def gives_up(self) -> bool:

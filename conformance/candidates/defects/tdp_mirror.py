@@ -17,8 +17,8 @@ from conformance.candidates.builtin.tdp_mirror import (
     is_present,
 )
 from conformance.candidates.defect import Defect
-from conformance.specs import tdp_mirror as spec
-from conformance.specs.tdp_mirror import FROZEN, INVALID_PAGE
+from conformance.specs.tdp_mirror import constants as k
+from conformance.specs.tdp_mirror.constants import FROZEN, INVALID_PAGE
 
 
 class MirrorReferenceLeak(Upstream):
@@ -38,8 +38,8 @@ class MirrorRootReplaced(MirrorReferenceLeak):
         """Mirrors as well."""
         port = self.port
         port.write_lock()
-        self.invalidate_roots(spec.DIRECT_ROOTS | spec.MIRROR_ROOTS)
-        port.make_all_cpus_request(spec.REQ_FREE_OBSOLETE_ROOTS)
+        self.invalidate_roots(k.DIRECT_ROOTS | k.MIRROR_ROOTS)
+        port.make_all_cpus_request(k.REQ_FREE_OBSOLETE_ROOTS)
         port.write_unlock()
         self.zap_invalidated_roots()
 
@@ -57,7 +57,7 @@ class UninitSharesLock(SpinsOnMirror):
 
     def vm_uninit(self) -> None:
         """Mirrors refuse to be zapped like that."""
-        self.invalidate_roots(spec.DIRECT_ROOTS | spec.MIRROR_ROOTS)
+        self.invalidate_roots(k.DIRECT_ROOTS | k.MIRROR_ROOTS)
         self.zap_scheduled(shared=True)
         self.port.rcu_barrier()
 
@@ -79,7 +79,7 @@ class NotifierHitsPrivate(Upstream):
     def filter_to_types(self, attr_filter: int) -> int:
         """Both, when asked by an unmap of the shared half."""
         types = super().filter_to_types(attr_filter)
-        return types | spec.MIRROR_ROOTS if self.in_unmap and self.mirror else types
+        return types | k.MIRROR_ROOTS if self.in_unmap and self.mirror else types
 
     in_unmap = False
 
@@ -96,7 +96,7 @@ class RangeZapHitsPrivate(Upstream):
     def zap_leafs(self, start: int, end: int, flush: int) -> int:
         """Both halves."""
         due = bool(flush)
-        for root in self.each_root(spec.DIRECT_ROOTS | spec.MIRROR_ROOTS):
+        for root in self.each_root(k.DIRECT_ROOTS | k.MIRROR_ROOTS):
             due = self.zap_leafs_root(root, start, end, True, due)
         return int(due)
 
@@ -106,7 +106,7 @@ class HelpersWalkMirrors(Upstream):
 
     def shared_types(self) -> int:
         """Both kinds."""
-        return spec.DIRECT_ROOTS | spec.MIRROR_ROOTS
+        return k.DIRECT_ROOTS | k.MIRROR_ROOTS
 
 
 class SplitsMirror(Upstream):
@@ -121,7 +121,7 @@ class SplitsMirror(Upstream):
         """The seed exchanges mirror entries like any other."""
         if sp.mirror and is_present(old):
             found: int = self.port.pt_cmpxchg(sp.page, index, old, new)
-            return (0, old) if found == old else (-spec.EBUSY, found)
+            return (0, old) if found == old else (-k.EBUSY, found)
         return super().set_spte_atomic(sp, index, gfn, old, new)
 
 
@@ -161,7 +161,7 @@ class SelectsByEquality(Upstream):
 
     def select_root(self, vcpu: int, types: int) -> int:
         """A validity bit flips the answer."""
-        if types == spec.MIRROR_ROOTS and self.mirror:
+        if types == k.MIRROR_ROOTS and self.mirror:
             return self.mirror_root_hpa[vcpu]
         return self.root_hpa[vcpu]
 
@@ -180,7 +180,7 @@ class OldValidConstant(PostedTypes):
     def zap_leafs(self, start: int, end: int, flush: int) -> int:
         """Matches no root at all."""
         due = bool(flush)
-        for root in self.each_root(spec.TYPE_VALIDITY):
+        for root in self.each_root(k.TYPE_VALIDITY):
             due = self.zap_leafs_root(root, start, end, True, due)
         return int(due)
 
@@ -242,7 +242,7 @@ class SetsPresentAgain(Upstream):
         if is_present(old):
             port.vm_bug("mirror entry is already present")
         if port.pt_cmpxchg(page, index, old, FROZEN) != old:
-            return -spec.EBUSY
+            return -k.EBUSY
         error: int
         if is_last(new, level):
             error = port.ext_set(gfn, level, (new & PA_MASK) >> 12)
@@ -259,9 +259,9 @@ class FlushLostOnSkip(Upstream):
         """False for a skipped root."""
         due = bool(flush)
         for root in self.each_root(self.all_types):
-            if self.mirror and root.mirror and not attr_filter & spec.FILTER_PRIVATE:
+            if self.mirror and root.mirror and not attr_filter & k.FILTER_PRIVATE:
                 due = False
-            elif not self.mirror or attr_filter & (spec.FILTER_PRIVATE if root.mirror else spec.FILTER_SHARED):
+            elif not self.mirror or attr_filter & (k.FILTER_PRIVATE if root.mirror else k.FILTER_SHARED):
                 due = self.zap_leafs_root(root, start, end, bool(may_block), due)
         return int(due)
 
@@ -271,8 +271,8 @@ class InvalidMatchesAnyKind(Upstream):
 
     def root_match(self, mirror: int, invalid: int, types: int) -> int:
         """Without its kind."""
-        if invalid and types & (spec.DIRECT_ROOTS | spec.MIRROR_ROOTS):
-            return int(bool(types & spec.TYPE_VALIDITY))
+        if invalid and types & (k.DIRECT_ROOTS | k.MIRROR_ROOTS):
+            return int(bool(types & k.TYPE_VALIDITY))
         return super().root_match(mirror, invalid, types)
 
 
@@ -292,7 +292,7 @@ class AttributeNotPassed(Upstream):
 
     def old_half(self, attributes: int) -> int:
         """As for attribute 0."""
-        return spec.FILTER_PRIVATE
+        return k.FILTER_PRIVATE
 
 
 class RemovesAbsentLeaf(Upstream):
@@ -307,7 +307,7 @@ class RemovesAbsentLeaf(Upstream):
             if it.level == 1 and not is_present(it.old_spte):
                 self.remove_external(it.gfn, 1, it.old_spte)
             elif is_present(it.old_spte) and is_last(it.old_spte, it.level):
-                self.set_spte(self.sps[it.page], it.index, it.gfn, spec.NONPRESENT)
+                self.set_spte(self.sps[it.page], it.index, it.gfn, k.NONPRESENT)
                 flush = True
         self.port.rcu_read_unlock()
         return flush
@@ -318,7 +318,7 @@ class WrongErrno(Upstream):
 
     def bug_error(self) -> int:
         """The old class."""
-        return -spec.EINVAL
+        return -k.EINVAL
 
 
 class PinLeak(Upstream):
@@ -326,7 +326,7 @@ class PinLeak(Upstream):
 
     def unpin_after_error(self, pfn: int) -> None:
         """Only where a SEAMCALL refused it."""
-        if self.port.td_state() == spec.TD_RUNNABLE:
+        if self.port.td_state() == k.TD_RUNNABLE:
             self.port.page_unpin(pfn)
 
 
@@ -352,7 +352,7 @@ class PrefaultWaitsForDeletion(Upstream):
     def faultin(self, fault: Fault) -> int:
         """RETRY for everybody."""
         result = super().faultin(fault)
-        return spec.RET_PF_RETRY if result == -spec.EAGAIN else result
+        return k.RET_PF_RETRY if result == -k.EAGAIN else result
 
 
 class ViolationWaitsForDeletion(Upstream):
@@ -361,7 +361,7 @@ class ViolationWaitsForDeletion(Upstream):
     def handle_fault(self, fault: Fault) -> int:
         """Forget the slot."""
         result = super().handle_fault(fault)
-        if result == spec.RET_PF_RETRY:
+        if result == k.RET_PF_RETRY:
             fault.slot = ()
         return result
 
@@ -372,7 +372,7 @@ class HugeLeafOverMixedRange(Upstream):
     def faultin(self, fault: Fault) -> int:
         """The level as it was when the page was resolved."""
         result = super().faultin(fault)
-        if result == spec.RET_PF_CONTINUE:
+        if result == k.RET_PF_CONTINUE:
             fault.goal_level = super().hugepage_level(fault)
         return result
 
@@ -433,7 +433,7 @@ class BusyBlockIgnored(Upstream):
     def insist(self, call: Any, *args: int) -> int:
         """Once, and a busy answer is as good as any."""
         status: int = call(*args)
-        return 0 if self.status(status) == spec.TDX_OPERAND_BUSY else status
+        return 0 if self.status(status) == k.TDX_OPERAND_BUSY else status
 
 
 class PageFreedWhileOwned(Upstream):
