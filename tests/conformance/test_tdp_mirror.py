@@ -20,14 +20,14 @@ from conformance.model import tdp_mirror as model
 from conformance.model.step import Fault, Parallel, Step
 from conformance.specs.tdp_mirror import PROFILES
 from conformance.specs.tdp_mirror import constants as k
-from conformance.strategies import tdp_mirror as ops
+from conformance.strategies.tdp_mirror import SCOPES, opening
+from conformance.strategies.tdp_mirror.domains import DEEP, DELETING, EARLY, FOUR_LEVELS, HIGH, HUGE, SHARED, SMALL
 from conformance.subsystem import subsystem
 from conformance.trace import Trace, decode, encode
 from conformance.verdict import Failure
 
 OF = subsystem("tdp_mirror")
 BUSY = k.TDX_OPERAND_BUSY
-SHARED = ops.SHARED
 CREATE, RELOAD = Step(model.VcpuCreate()), Step(model.MmuReload())
 SECOND = (Step(model.VcpuCreate(1)), Step(model.MmuReload(1)))
 
@@ -35,7 +35,7 @@ SECOND = (Step(model.VcpuCreate(1)), Step(model.MmuReload(1)))
 def judge(
     *steps: Step,
     candidate: Callable[[Any], Any] = Upstream,
-    config: model.Config = ops.SMALL,
+    config: model.Config = SMALL,
     profile: str = "upstream",
 ) -> Report:
     """Judge a trace."""
@@ -60,7 +60,7 @@ def context(candidate: str, **options: Any) -> Context:
 SHORTEST: dict[str, tuple[str, model.Config, tuple[Step, ...]]] = {
     "A-01": (
         "TDP-025",
-        ops.SMALL,
+        SMALL,
         (
             Step(model.VcpuCreate()),
             Step(model.MmuReload()),
@@ -70,7 +70,7 @@ SHORTEST: dict[str, tuple[str, model.Config, tuple[Step, ...]]] = {
     ),
     "A-02": (
         "TDP-029",
-        ops.SMALL,
+        SMALL,
         (
             Step(model.VcpuCreate()),
             Step(model.MmuReload()),
@@ -79,7 +79,7 @@ SHORTEST: dict[str, tuple[str, model.Config, tuple[Step, ...]]] = {
     ),
     "A-03": (
         "TDP-074",
-        ops.DEEP,
+        DEEP,
         (
             Step(model.VcpuCreate()),
             Step(model.InitRegion()),
@@ -91,7 +91,7 @@ SHORTEST: dict[str, tuple[str, model.Config, tuple[Step, ...]]] = {
     ),
     "A-04": (
         "TDP-100",
-        ops.SMALL,
+        SMALL,
         (
             Step(model.VcpuCreate()),
             Step(model.MmuReload()),
@@ -101,7 +101,7 @@ SHORTEST: dict[str, tuple[str, model.Config, tuple[Step, ...]]] = {
     ),
     "A-05": (
         "TDP-087",
-        ops.HUGE,
+        HUGE,
         (
             Step(model.SetAttributes(address=4096, attributes=8)),
             Step(model.VcpuCreate()),
@@ -112,7 +112,7 @@ SHORTEST: dict[str, tuple[str, model.Config, tuple[Step, ...]]] = {
     ),
     "A-06": (
         "TDP-096",
-        ops.SMALL,
+        SMALL,
         (
             Step(model.VcpuCreate()),
             Step(model.MmuReload()),
@@ -122,7 +122,7 @@ SHORTEST: dict[str, tuple[str, model.Config, tuple[Step, ...]]] = {
     ),
     "A-07": (
         "TDP-095",
-        ops.HUGE,
+        HUGE,
         (
             Step(model.SetAttributes(address=4096, attributes=8)),
             Step(model.VcpuCreate()),
@@ -133,7 +133,7 @@ SHORTEST: dict[str, tuple[str, model.Config, tuple[Step, ...]]] = {
     ),
     "A-08": (
         "TDP-058",
-        ops.SMALL,
+        SMALL,
         (
             Step(model.VcpuCreate()),
             Step(model.MmuReload()),
@@ -144,7 +144,7 @@ SHORTEST: dict[str, tuple[str, model.Config, tuple[Step, ...]]] = {
     ),
     "A-09": (
         "TDP-057",
-        ops.SMALL,
+        SMALL,
         (
             Step(model.VcpuCreate()),
             Step(model.MmuReload()),
@@ -153,7 +153,7 @@ SHORTEST: dict[str, tuple[str, model.Config, tuple[Step, ...]]] = {
     ),
     "A-10": (
         "TDP-095",
-        ops.HUGE,
+        HUGE,
         (
             Step(model.VcpuCreate()),
             Step(model.MmuReload()),
@@ -163,7 +163,7 @@ SHORTEST: dict[str, tuple[str, model.Config, tuple[Step, ...]]] = {
     ),
     "A-11": (
         "TDP-012",
-        ops.HUGE,
+        HUGE,
         (
             Step(model.VcpuCreate()),
             Step(model.MmuReload()),
@@ -173,17 +173,17 @@ SHORTEST: dict[str, tuple[str, model.Config, tuple[Step, ...]]] = {
     ),
     "A-12": (
         "TDP-010",
-        ops.SMALL,
+        SMALL,
         (
             Step(model.VcpuCreate()),
             Step(model.MmuReload()),
             Step(model.SelectRoot(types=5)),
         ),
     ),
-    "A-13": ("TDP-006", ops.SMALL, (Step(model.Unmap(attr_filter=0, may_block=False)),)),
+    "A-13": ("TDP-006", SMALL, (Step(model.Unmap(attr_filter=0, may_block=False)),)),
     "A-14": (
         "TDP-080",
-        ops.SMALL,
+        SMALL,
         (
             Step(model.VcpuCreate()),
             Step(model.MmuReload()),
@@ -193,7 +193,7 @@ SHORTEST: dict[str, tuple[str, model.Config, tuple[Step, ...]]] = {
     ),
     "A-16": (
         "TDP-014",
-        ops.SMALL,
+        SMALL,
         (
             Step(model.VcpuCreate()),
             Step(model.MmuReload()),
@@ -202,7 +202,7 @@ SHORTEST: dict[str, tuple[str, model.Config, tuple[Step, ...]]] = {
     ),
     "A-17": (
         "TDP-050",
-        ops.SMALL,
+        SMALL,
         (
             Step(model.VcpuCreate()),
             Step(model.MmuReload()),
@@ -211,7 +211,7 @@ SHORTEST: dict[str, tuple[str, model.Config, tuple[Step, ...]]] = {
     ),
     "A-18": (
         "TDP-024",
-        ops.SMALL,
+        SMALL,
         (
             Step(model.VcpuCreate()),
             Step(model.TdpMap(private=True)),
@@ -219,7 +219,7 @@ SHORTEST: dict[str, tuple[str, model.Config, tuple[Step, ...]]] = {
     ),
     "U-01": (
         "TDP-049",
-        ops.HUGE,
+        HUGE,
         (
             Step(model.VcpuCreate()),
             Step(model.MmuReload()),
@@ -230,7 +230,7 @@ SHORTEST: dict[str, tuple[str, model.Config, tuple[Step, ...]]] = {
     ),
     "U-02": (
         "TDP-067",
-        ops.SMALL,
+        SMALL,
         (
             Step(model.VcpuCreate()),
             Step(model.MmuReload()),
@@ -241,17 +241,17 @@ SHORTEST: dict[str, tuple[str, model.Config, tuple[Step, ...]]] = {
     ),
     "U-03": (
         "TDP-081",
-        ops.SMALL,
+        SMALL,
         (
             Step(model.VcpuCreate()),
             Step(model.MmuReload()),
             Step(model.Unmap(may_block=False, flush=True)),
         ),
     ),
-    "U-04": ("TDP-003", ops.SMALL, (Step(model.RootMatch(invalid=True, types=5)),)),
+    "U-04": ("TDP-003", SMALL, (Step(model.RootMatch(invalid=True, types=5)),)),
     "U-05": (
         "TDP-007",
-        ops.SMALL,
+        SMALL,
         (
             Step(model.VcpuCreate()),
             Step(model.MmuReload()),
@@ -262,7 +262,7 @@ SHORTEST: dict[str, tuple[str, model.Config, tuple[Step, ...]]] = {
     ),
     "U-06": (
         "TDP-089",
-        ops.HUGE,
+        HUGE,
         (
             Step(model.VcpuCreate()),
             Step(model.MmuReload()),
@@ -272,7 +272,7 @@ SHORTEST: dict[str, tuple[str, model.Config, tuple[Step, ...]]] = {
     ),
     "U-07": (
         "TDP-075",
-        ops.SMALL,
+        SMALL,
         (
             Step(model.VcpuCreate()),
             Step(model.MmuReload()),
@@ -280,11 +280,11 @@ SHORTEST: dict[str, tuple[str, model.Config, tuple[Step, ...]]] = {
             Step(model.GmemInvalidate()),
         ),
     ),
-    "U-08": ("TDP-100", ops.DEEP, (Step(model.SeptFree()),)),
-    "U-09": ("TDP-072", ops.EARLY, (Step(model.SeptSet(level=1)),)),
+    "U-08": ("TDP-100", DEEP, (Step(model.SeptFree()),)),
+    "U-09": ("TDP-072", EARLY, (Step(model.SeptSet(level=1)),)),
     "U-10": (
         "TDP-102",
-        ops.DEEP,
+        DEEP,
         (
             Step(model.VcpuCreate()),
             Step(model.InitRegion(), (Fault("tdh_mem_page_add", BUSY),)),
@@ -293,7 +293,7 @@ SHORTEST: dict[str, tuple[str, model.Config, tuple[Step, ...]]] = {
     ),
     "U-11": (
         "TDP-039",
-        ops.SMALL,
+        SMALL,
         (
             Step(model.VcpuCreate()),
             Step(model.MmuReload()),
@@ -303,7 +303,7 @@ SHORTEST: dict[str, tuple[str, model.Config, tuple[Step, ...]]] = {
     ),
     "U-12": (
         "TDP-055",
-        ops.DELETING,
+        DELETING,
         (
             Step(model.VcpuCreate()),
             Step(model.MmuReload()),
@@ -312,7 +312,7 @@ SHORTEST: dict[str, tuple[str, model.Config, tuple[Step, ...]]] = {
     ),
     "U-13": (
         "TDP-105",
-        ops.DELETING,
+        DELETING,
         (
             Step(model.VcpuCreate()),
             Step(model.MmuReload()),
@@ -321,7 +321,7 @@ SHORTEST: dict[str, tuple[str, model.Config, tuple[Step, ...]]] = {
     ),
     "U-14": (
         "TDP-092",
-        ops.HUGE,
+        HUGE,
         (
             Step(model.VcpuCreate()),
             Step(model.MmuReload()),
@@ -337,16 +337,16 @@ SHORTEST: dict[str, tuple[str, model.Config, tuple[Step, ...]]] = {
     ),
     "U-15": (
         "TDP-019",
-        ops.HIGH,
+        HIGH,
         (
             Step(model.VcpuCreate()),
             Step(model.Prefault(gpa=32768)),
         ),
     ),
-    "U-16": ("TDP-020", ops.HIGH, (Step(model.SlotCreate(slot=3, base=7, npages=2)),)),
+    "U-16": ("TDP-020", HIGH, (Step(model.SlotCreate(slot=3, base=7, npages=2)),)),
     "U-17": (
         "TDP-057",
-        ops.SMALL,
+        SMALL,
         (
             Step(model.VcpuCreate()),
             Step(model.Prefault()),
@@ -355,7 +355,7 @@ SHORTEST: dict[str, tuple[str, model.Config, tuple[Step, ...]]] = {
     ),
     "U-18": (
         "TDP-097",
-        ops.DEEP,
+        DEEP,
         (
             Step(model.VcpuCreate()),
             Step(model.InitRegion()),
@@ -365,7 +365,7 @@ SHORTEST: dict[str, tuple[str, model.Config, tuple[Step, ...]]] = {
     ),
     "U-19": (
         "TDP-079",
-        ops.DEEP,
+        DEEP,
         (
             Step(model.VcpuCreate()),
             Step(model.InitRegion()),
@@ -380,7 +380,7 @@ SHORTEST: dict[str, tuple[str, model.Config, tuple[Step, ...]]] = {
     ),
     "U-21": (
         "TDP-074",
-        ops.DEEP,
+        DEEP,
         (
             Step(model.VcpuCreate()),
             Step(model.InitRegion()),
@@ -441,11 +441,11 @@ def test_a_race_replays_to_the_same_switch() -> None:
 # -- the correct candidates
 
 
-@pytest.mark.parametrize("name", [n for n, scope in ops.SCOPES.items() if scope.in_gate])
+@pytest.mark.parametrize("name", [n for n, scope in SCOPES.items() if scope.in_gate])
 def test_the_gate_explores_exactly_these_worlds(name: str) -> None:
     """The counts are pinned: a change nobody expected is news."""
     here = context("builtin:upstream")
-    scope = ops.SCOPES[name]
+    scope = SCOPES[name]
     exploration = explore._Exploration(here, name, scope)
     while exploration.go_on():
         pass
@@ -719,7 +719,7 @@ def test_a_stale_first_try_may_be_followed_by_a_broken_one() -> None:
     """Each try of a prefault meets its own answers."""
     early = Step(model.Prefault(), during=((19, Step(model.HvaInvalidate())),))
 
-    assert judge(CREATE, RELOAD, early, config=ops.EARLY).failure is None
+    assert judge(CREATE, RELOAD, early, config=EARLY).failure is None
 
 
 def test_a_violation_goes_back_to_the_run_loop_for_an_event() -> None:
@@ -827,7 +827,7 @@ MAPPED_AT = 0
 
 def secure_ept(kind: str, *, runnable: bool = True) -> tdp_world.SecureEpt:
     """A tree with one leaf of 4K, or the table above it, in some state; FREE when `kind` is empty."""
-    sept = tdp_world.SecureEpt(ops.DEEP)
+    sept = tdp_world.SecureEpt(DEEP)
     assert sept.sept_add(0, 3, 0x1000) == 0
     if kind.startswith("table"):
         assert sept.sept_add(0, 2, 0x2000) == 0
@@ -998,7 +998,7 @@ def test_pages_are_reclaimed_once_the_key_is_gone_and_the_root_last() -> None:
 )
 def test_the_locks_of_the_firmware_do_not_wait(first: str, second: str, status: int) -> None:
     """Who comes second is told that the operand is busy, and which one."""
-    sept = tdp_world.SecureEpt(ops.DEEP)
+    sept = tdp_world.SecureEpt(DEEP)
 
     assert sept.acquire(0, first) == 0
     assert sept.acquire(1, second) == status
@@ -1009,9 +1009,9 @@ def test_the_locks_of_the_firmware_do_not_wait(first: str, second: str, status: 
 def test_a_guest_that_accepts_makes_blocking_busy() -> None:
     """The first try to block meets the guest's lock, the kick waits for it, the second succeeds."""
     beside = Parallel(Step(model.Accept(1)), Step(model.GmemInvalidate(0, 1)), (0,))
-    steps = (*ops.opening(ops.DEEP, PROFILES["upstream"])[:-1], Step(model.Finalize()), *SECOND, Step(beside))
+    steps = (*opening(DEEP, PROFILES["upstream"])[:-1], Step(model.Finalize()), *SECOND, Step(beside))
 
-    report = run_trace(OF, Trace("tdp_mirror", "upstream", ops.DEEP, steps), Upstream, record=True)
+    report = run_trace(OF, Trace("tdp_mirror", "upstream", DEEP, steps), Upstream, record=True)
 
     assert report.failure is None
     assert [name for _, (name, *_) in report.steps[-1].calls].count("tdh_mem_range_block") == 2
@@ -1056,13 +1056,13 @@ class RemovesForNothing(Upstream):
         (
             FailsByItself,
             "TDP-066",
-            (*ops.opening(ops.DEEP, PROFILES["upstream"]), Step(model.PageFault(gpa=0x1000, private=True))),
+            (*opening(DEEP, PROFILES["upstream"]), Step(model.PageFault(gpa=0x1000, private=True))),
         ),
         (
             RemovesForNothing,
             "TDP-068",
             (
-                *ops.opening(ops.DEEP, PROFILES["upstream"]),
+                *opening(DEEP, PROFILES["upstream"]),
                 Step(model.PageFault(private=True)),
             ),
         ),
@@ -1072,7 +1072,7 @@ def test_what_the_firmware_was_not_told_or_told_wrongly_shows(
     candidate: type, clause: str, steps: tuple[Step, ...]
 ) -> None:
     """A refusal is an excuse only when the firmware had a reason of its own."""
-    assert failed(judge(*steps, candidate=candidate, config=ops.DEEP)).clause.id == clause
+    assert failed(judge(*steps, candidate=candidate, config=DEEP)).clause.id == clause
 
 
 def test_every_page_of_a_huge_range_moves() -> None:
@@ -1087,6 +1087,6 @@ def test_every_page_of_a_huge_range_moves() -> None:
         Step(model.PageFault(gpa=2**34 + 5 << 12, private=True)),
     )
 
-    report = judge(*steps, config=ops.FOUR_LEVELS)
+    report = judge(*steps, config=FOUR_LEVELS)
 
     assert report.failure is None
