@@ -10,8 +10,22 @@ from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, NoReturn
 
 from conformance.environment.door import Environment
-from conformance.model import tdp_mirror as model
-from conformance.model.tdp_mirror import Config, ExternalLeaf, Gfns, Leaf, Table, View
+from conformance.model.tdp_mirror import Config, View
+from conformance.model.tdp_mirror import operations as ops
+from conformance.model.tdp_mirror.operations import Table
+from conformance.model.tdp_mirror.state import (
+    BLOCKED,
+    GMEM_SOURCES,
+    HVA_SOURCES,
+    MAPPED,
+    NONE,
+    PENDING,
+    PENDING_BLOCKED,
+    ExternalLeaf,
+    Gfns,
+    Leaf,
+    gfns_in_slots,
+)
 from conformance.specs.clause import Clause
 from conformance.specs.tdp_mirror import Port, Profile
 from conformance.specs.tdp_mirror import clauses as c
@@ -29,15 +43,15 @@ BUGS = 100
 _PFN_MASK = ((1 << k.PFN_BITS) - 1) << k.PAGE_SHIFT
 _PLACE = 37
 """Pages of one source are 2**37 frames apart, so a frame number tells its gfn and its source."""
-_SOURCES = {i + 1: name for i, name in enumerate(model.HVA_SOURCES + model.GMEM_SOURCES)}
+_SOURCES = {i + 1: name for i, name in enumerate(HVA_SOURCES + GMEM_SOURCES)}
 _ORIGIN = {name: i << _PLACE for i, name in _SOURCES.items()}
-_MAPPING = (model.PageFault, model.TdpMap, model.Prefault, model.EptViolation, model.InitRegion)
+_MAPPING = (ops.PageFault, ops.TdpMap, ops.Prefault, ops.EptViolation, ops.InitRegion)
 """Operations that map."""
-_PROTECTING = (model.WrprotSlot, model.WriteProtectGfn, model.ClearDirtySlot, model.ClearDirtyMasked)
+_PROTECTING = (ops.WrprotSlot, ops.WriteProtectGfn, ops.ClearDirtySlot, ops.ClearDirtyMasked)
 """Operations that may take note of dirty pages and clear their bits."""
-_SHARED_ONLY = (*_PROTECTING, model.Age, model.SplitHuge, model.RecoverHuge, model.ZapSp, model.FastFault)
+_SHARED_ONLY = (*_PROTECTING, ops.Age, ops.SplitHuge, ops.RecoverHuge, ops.ZapSp, ops.FastFault)
 """Operations that never alter a mirror (TDP-095)."""
-_GUEST = (model.Access, model.Accept)
+_GUEST = (ops.Access, ops.Accept)
 """What a vCPU does in the guest, with no part of the candidate in it."""
 _WARNED_OF = (
     c.MATCH_NEEDS_KIND,
@@ -48,10 +62,10 @@ _WARNED_OF = (
 )
 """Clauses that ask for a warning."""
 _WARNINGS: dict[type, frozenset[Clause]] = {
-    model.RootMatch: frozenset({c.MATCH_NEEDS_KIND}),
-    model.FilterToTypes: frozenset({c.FILTER_TO_TYPES, c.EMPTY_FILTER_NOT_SILENT}),
-    model.ZapLeafs: frozenset({c.WALK_START_BOUND}),
-    model.InvalidateRoots: frozenset({c.INVALIDATE_IGNORES_INVALID_BIT, c.MATCH_NEEDS_KIND}),
+    ops.RootMatch: frozenset({c.MATCH_NEEDS_KIND}),
+    ops.FilterToTypes: frozenset({c.FILTER_TO_TYPES, c.EMPTY_FILTER_NOT_SILENT}),
+    ops.ZapLeafs: frozenset({c.WALK_START_BOUND}),
+    ops.InvalidateRoots: frozenset({c.INVALIDATE_IGNORES_INVALID_BIT, c.MATCH_NEEDS_KIND}),
 }
 """What a warning within an operation can be about; the others may warn of anything."""
 _HOOK_CLAUSES = {
@@ -61,7 +75,7 @@ _HOOK_CLAUSES = {
     "ext_free": c.FREE_ARGUMENTS,
 }
 """What a hook breaks that fails though the firmware had nothing against it."""
-_ZAPPING = (model.ZapInvalidated, model.ZapAllFast, model.VmUninit)
+_ZAPPING = (ops.ZapInvalidated, ops.ZapAllFast, ops.VmUninit)
 """Operations that put the MMU's references to roots."""
 _KIND_NAMES = {k.HEADER: "header", k.TABLE: "table", k.EXTERNAL: "external page"}
 
@@ -316,8 +330,8 @@ class SecureEpt:
         if (gfn, level) not in self.leaves:
             return ""
         if (gfn, level) in self.blocked:
-            return model.PENDING_BLOCKED if (gfn, level) in self.pending else model.BLOCKED
-        return model.PENDING if (gfn, level) in self.pending else model.MAPPED
+            return PENDING_BLOCKED if (gfn, level) in self.pending else BLOCKED
+        return PENDING if (gfn, level) in self.pending else MAPPED
 
     def has_page(self, pfn: int) -> bool:
         """Whether the tree maps a page frame."""
@@ -378,9 +392,9 @@ class SecureEpt:
         if self._is_table(gfn, level):
             return k.TDX_PAGE_SIZE_MISMATCH
         state = self.state(gfn, level)
-        if state == model.MAPPED:
+        if state == MAPPED:
             return k.TDX_PAGE_ALREADY_ACCEPTED
-        if state != model.PENDING:
+        if state != PENDING:
             return k.TDX_EPT_ENTRY_STATE_INCORRECT
         self.pending.discard((gfn, level))
         return k.TDX_SUCCESS
@@ -578,7 +592,7 @@ class TdpMirror(Environment):
         self.linked_tables = 0
         self.stats: dict[int, int] = {}
         self.leaf_counts: dict[int, int] = {}
-        self.slots: dict[int, model.Slot] = {slot[0]: slot for slot in config.slots}
+        self.slots: dict[int, ops.Slot] = {slot[0]: slot for slot in config.slots}
         self.private_gfns = Gfns.of(*config.private_gfns)
         self.moved = {"hva": Gfns(), "gmem": Gfns()}
         self.sept = SecureEpt(config)
@@ -632,7 +646,7 @@ class TdpMirror(Environment):
         if type(op) in _GUEST:
             return True
         free = self.writer < 0 and not any(self.readers) and self.pages_holder < 0 and self.slots_holder < 0
-        return free and not thread.rcu and not (thread.srcu and type(op) in (model.SlotDelete, model.SlotMove))
+        return free and not thread.rcu and not (thread.srcu and type(op) in (ops.SlotDelete, ops.SlotMove))
 
     def can_run_beside(self, left: Any, right: Any) -> bool:
         """A vCPU does one thing at a time."""
@@ -745,7 +759,7 @@ class TdpMirror(Environment):
         """What is mapped in a half has its attribute (TDP-090); huge leaves cover no mixed range (TDP-092)."""
         private, shared, _, _ = self._meaning()
         op = self.performed
-        if type(op) is model.PageFault and op.private == (not self.bits or bool(op.gpa >> k.PAGE_SHIFT & self.bits)):
+        if type(op) is ops.PageFault and op.private == (not self.bits or bool(op.gpa >> k.PAGE_SHIFT & self.bits)):
             return
         for gfn, level, *_ in private:
             if gfn not in self.private_gfns and level == 1:
@@ -811,7 +825,7 @@ class TdpMirror(Environment):
         me = self.me
         if self.readers[me] or self.writer == me:
             self._violate(c.ALLOCATION_BEFORE_LOCK, "page_alloc under mmu_lock")
-        if self.scheduler is not None and type(self.thread.op) is model.SplitHuge:
+        if self.scheduler is not None and type(self.thread.op) is ops.SplitHuge:
             self.frame.given.setdefault("lock_dropped", 1)
         return 0 if self.refused("page_alloc") else self._new(kind, init)
 
@@ -1106,7 +1120,7 @@ class TdpMirror(Environment):
     def _judge_bits(self, lost: int, where: str) -> None:
         """What hardware noted is lost only where somebody asks for it (TDP-046)."""
         op = type(self.thread.op)
-        if lost >> k.ACCESSED & 1 and op is not model.Age:
+        if lost >> k.ACCESSED & 1 and op is not ops.Age:
             self._violate(c.ATOMIC_UPDATES, f"{where}: the accessed bit is lost")
         if lost >> k.DIRTY & 1 and op not in _PROTECTING:
             self._violate(c.ATOMIC_UPDATES, f"{where}: the dirty bit is lost")
@@ -1220,7 +1234,7 @@ class TdpMirror(Environment):
         me = self.me
         if table.refs <= 0:
             self._violate(c.ROOT_REFERENCES, f"reference of root {page:#x} put once too often")
-        if type(self.thread.op) is model.VcpuDestroy and table.is_mirror and not self.readers[me] and self.writer != me:
+        if type(self.thread.op) is ops.VcpuDestroy and table.is_mirror and not self.readers[me] and self.writer != me:
             self._violate(c.DESTROY_PUTS_MIRROR, f"reference of mirror root {page:#x} put without mmu_lock")
         if table.invalid and type(self.thread.op) in _ZAPPING and self.scheduler is None:
             if table.refs <= self._still_needed(table) and any(_present(e) for e in table.entries.values()):
@@ -1270,7 +1284,7 @@ class TdpMirror(Environment):
     def role_invalidate(self, page: int) -> None:
         """Mark a root invalid (TDP-029, 031)."""
         table = self._table(page)
-        ending = type(self.thread.op) is model.VmUninit
+        ending = type(self.thread.op) is ops.VmUninit
         if self.writer != self.me and not ending:
             self._violate(c.INVALIDATE_WRITE_LOCK, f"root {page:#x} invalidated without the write lock")
         if table.is_mirror and not ending:
@@ -1348,7 +1362,7 @@ class TdpMirror(Environment):
         """Release it: no TLB may hold what was zapped (TDP-084)."""
         if self.writer != self.me:
             self._violate(c.BALANCED, "mmu_lock released for write, not held")
-        if not self.thread.may_block and type(self.thread.op) is model.Unmap:
+        if not self.thread.may_block and type(self.thread.op) is ops.Unmap:
             self._violate(c.NO_BLOCK_NO_YIELD, "mmu_lock is dropped though the call may not block")
         if self.unannounced:
             self._violate(c.FAST_ZAP_DIRECT, "the write lock is dropped before vCPUs are told of obsolete roots")
@@ -1361,7 +1375,7 @@ class TdpMirror(Environment):
         thread = self.thread
         if not thread.may_block:
             self._violate(c.NO_BLOCK_NO_YIELD, "mmu_lock is dropped though the call may not block")
-        if (self.unflushed or thread.flush) and type(thread.op) is not model.ZapAll:
+        if (self.unflushed or thread.flush) and type(thread.op) is not ops.ZapAll:
             self._violate(c.FLUSH_BEFORE_YIELD, "mmu_lock is dropped with a flush pending")
         self.hold(c.FLUSH_BEFORE_YIELD)
         writing = self.writer == me
@@ -1372,7 +1386,7 @@ class TdpMirror(Environment):
 
     def _check_tlbs(self) -> None:
         """No TLB holds what was zapped; when the VM's memory goes away nobody runs any more."""
-        if type(self.thread.op) is model.ZapAll:
+        if type(self.thread.op) is ops.ZapAll:
             return
         for number, v in enumerate(self.vcpus):
             if v is None or not v.tlb:
@@ -1410,7 +1424,7 @@ class TdpMirror(Environment):
         """Release it."""
         if self.slots_holder != self.me:
             self._violate(c.BALANCED, "slots_lock released, not held")
-        if self.thread.invalidating and type(self.thread.op) is model.SetAttributes:
+        if self.thread.invalidating and type(self.thread.op) is ops.SetAttributes:
             self._violate(c.CONVERSION_ZAPS_OLD, "slots_lock released in the middle of a conversion")
         self.slots_holder = -1
 
@@ -1740,7 +1754,7 @@ class TdpMirror(Environment):
 
     # -- slots, attributes, invalidation, guest pages
 
-    def _slot(self, gfn: int) -> model.Slot | None:
+    def _slot(self, gfn: int) -> ops.Slot | None:
         return next((s for s in self.slots.values() if s[1] <= gfn < s[1] + s[2]), None)
 
     def memslot(self, gfn: int) -> tuple[int, ...]:
@@ -1824,7 +1838,7 @@ class TdpMirror(Environment):
         if self.writer != self.me:
             self._violate(c.STALE_FAULT, "mmu_invalidate_begin without the write lock")
         op = self.thread.op
-        if type(op) is model.SetAttributes:
+        if type(op) is ops.SetAttributes:
             self._holds_slots_lock("the invalidation of a conversion")
         if start < end and getattr(op, "end", 0) <= (self.bits or end):
             self._natural(start, "mmu_invalidate_begin")
@@ -1863,7 +1877,7 @@ class TdpMirror(Environment):
     @staticmethod
     def _pages(gfn: int) -> tuple[int, ...]:
         """Both pages of guest memory that a gfn has at some time."""
-        return tuple(_ORIGIN[name] + gfn for name in model.GMEM_SOURCES)
+        return tuple(_ORIGIN[name] + gfn for name in GMEM_SOURCES)
 
     def _grab(self, what: str, slot: int, gfn: int) -> None:
         """Pages are resolved outside mmu_lock, after a snapshot and the attributes (TDP-051)."""
@@ -1949,7 +1963,7 @@ class TdpMirror(Environment):
         """Note it."""
         op = self.thread.op
         self.warned |= _WARNINGS.get(type(op), frozenset(_WARNED_OF))
-        if type(op) is model.FastFault:
+        if type(op) is ops.FastFault:
             self._violate(c.NO_ALIAS_IN_CALLS, f"the fast path warns: {what}")
 
     def _warns(self, clause: Clause, detail: str) -> None:
@@ -2227,10 +2241,7 @@ class TdpMirror(Environment):
             (frozenset(self.sept.tables), self.sept.view()),
             tables,
             tuple((root.is_mirror, root.invalid, root.refs) for root in self.roots),
-            tuple(
-                None if v is None else (places.get(v.root, model.NONE), places.get(v.mirror, model.NONE))
-                for v in self.vcpus
-            ),
+            tuple(None if v is None else (places.get(v.root, NONE), places.get(v.mirror, NONE)) for v in self.vcpus),
             self.private_gfns.ranges(),
             frozenset(self.slots.values()),
             (self.td, self.premap_count),
@@ -2240,11 +2251,11 @@ class TdpMirror(Environment):
 
     # -- operations
 
-    def _vcpu_create(self, op: model.VcpuCreate) -> int:
+    def _vcpu_create(self, op: ops.VcpuCreate) -> int:
         self.vcpus[op.vcpu] = Vcpu()
         return self.enter_int(self.driver.vcpu_create, op.vcpu)
 
-    def _vcpu_destroy(self, op: model.VcpuDestroy) -> int:
+    def _vcpu_destroy(self, op: ops.VcpuDestroy) -> int:
         self.enter(self.driver.vcpu_destroy, op.vcpu)
         v = self._vcpu(op.vcpu)
         if any(v.cached):
@@ -2254,42 +2265,42 @@ class TdpMirror(Environment):
         self.vcpus[op.vcpu] = None
         return 0
 
-    def _mmu_reload(self, op: model.MmuReload) -> int:
+    def _mmu_reload(self, op: ops.MmuReload) -> int:
         result = self.enter_int(self.driver.mmu_reload, op.vcpu)
         v = self._vcpu(op.vcpu)
         if result == 0 and (v.pgd is None or v.pgd.pa != v.root):
             self._violate(c.RELOAD_FREES_OBSOLETE, f"vCPU {op.vcpu}: hardware walks another root than was loaded")
         return result
 
-    def _mmu_unload(self, op: model.MmuUnload) -> int:
+    def _mmu_unload(self, op: ops.MmuUnload) -> int:
         self.enter(self.driver.mmu_unload, op.vcpu)
         return 0
 
-    def _free_obsolete_roots(self, op: model.FreeObsoleteRoots) -> int:
+    def _free_obsolete_roots(self, op: ops.FreeObsoleteRoots) -> int:
         self.enter(self.driver.free_obsolete_roots, op.vcpu)
         return 0
 
-    def _root_match(self, op: model.RootMatch) -> int:
+    def _root_match(self, op: ops.RootMatch) -> int:
         result = self.enter_int(self.driver.root_match, int(op.mirror), int(op.invalid), op.types)
         if not op.types & (k.DIRECT_ROOTS | k.MIRROR_ROOTS):
             self._warns(c.MATCH_NEEDS_KIND, f"root_match with types {op.types}")
         return result
 
-    def _filter_to_types(self, op: model.FilterToTypes) -> int:
+    def _filter_to_types(self, op: ops.FilterToTypes) -> int:
         result = self.enter_int(self.driver.filter_to_types, op.attr_filter)
         if op.attr_filter == 0 and (self.config.mirror or self.profile.warns_on_empty_filter):
             self._warns(c.FILTER_TO_TYPES, "filter_to_types(0)")
         return result
 
-    def _addr_is_direct(self, op: model.AddrIsDirect) -> int:
+    def _addr_is_direct(self, op: ops.AddrIsDirect) -> int:
         return self.enter_int(self.driver.addr_is_direct, op.gpa)
 
-    def _gfn_is_alias(self, op: model.GfnIsAlias) -> int:
+    def _gfn_is_alias(self, op: ops.GfnIsAlias) -> int:
         return self.enter_int(self.driver.gfn_is_alias, op.gfn)
 
-    def _select_root(self, op: model.SelectRoot) -> int:
+    def _select_root(self, op: ops.SelectRoot) -> int:
         page = self.enter_int(self.driver.select_root, op.vcpu, op.types)
-        return next((i for i, root in enumerate(self.roots) if root.pa == page), model.NONE)
+        return next((i for i, root in enumerate(self.roots) if root.pa == page), NONE)
 
     def _with_srcu(self, function: Callable[..., Any], *args: Any) -> tuple[int, tuple[int, ...]]:
         """A fault, as the run loop calls it: SRCU held. Its result and its memory-fault exit."""
@@ -2299,7 +2310,7 @@ class TdpMirror(Environment):
         thread.srcu -= 1
         return result, thread.exit
 
-    def _page_fault(self, op: model.PageFault) -> tuple[int, tuple[int, ...]]:
+    def _page_fault(self, op: ops.PageFault) -> tuple[int, tuple[int, ...]]:
         code = (
             op.write << k.PFERR_WRITE
             | op.present << k.PFERR_PRESENT
@@ -2314,7 +2325,7 @@ class TdpMirror(Environment):
             self._violate(c.FROZEN_IS_OWNED, f"result {result} after a frozen entry was met")
         return result, exit_record
 
-    def _tdp_map(self, op: model.TdpMap) -> tuple[int, tuple[int, ...]]:
+    def _tdp_map(self, op: ops.TdpMap) -> tuple[int, tuple[int, ...]]:
         gfn = op.gpa >> k.PAGE_SHIFT & ~self.bits
         v = self._vcpu(op.vcpu)
         if INVALID_PAGE not in (v.root, v.mirror) or (v.mirror if op.private else v.root) != INVALID_PAGE:
@@ -2331,26 +2342,26 @@ class TdpMirror(Environment):
         self.read_unlock()
         return self._retries(result, ())
 
-    def _faultin(self, op: model.Faultin) -> tuple[int, tuple[int, ...]]:
+    def _faultin(self, op: ops.Faultin) -> tuple[int, tuple[int, ...]]:
         return self._with_srcu(self.driver.faultin_pfn, op.vcpu, op.gfn, int(op.private))
 
-    def _prefault(self, op: model.Prefault) -> int:
+    def _prefault(self, op: ops.Prefault) -> int:
         return self.enter_int(self.driver.prefault, op.vcpu, op.gpa, op.size, op.flags)
 
-    def _ept_violation(self, op: model.EptViolation) -> tuple[int, tuple[int, ...]]:
+    def _ept_violation(self, op: ops.EptViolation) -> tuple[int, tuple[int, ...]]:
         return self._with_srcu(self.driver.ept_violation, op.vcpu, op.gpa)
 
-    def _fast_fault(self, op: model.FastFault) -> int:
+    def _fast_fault(self, op: ops.FastFault) -> int:
         code = op.write << k.PFERR_WRITE | 1 << k.PFERR_PRESENT | op.private << k.PFERR_PRIVATE_ACCESS
         return self.enter_int(self.driver.fast_pf, op.vcpu, op.gpa, code)
 
-    def _get_walk(self, op: model.GetWalk) -> tuple[int, ...]:
+    def _get_walk(self, op: ops.GetWalk) -> tuple[int, ...]:
         walk = self.enter(self.driver.get_walk, op.vcpu, op.gpa)
         if type(walk) is not tuple or any(type(entry) is not int for entry in walk):
             raise self.remember(Crash(f"get_walk returned {walk!r}, expected a tuple of int", "type"))
         return tuple(_present(entry) for entry in walk)
 
-    def _gpa_is_mapped(self, op: model.GpaIsMapped) -> int:
+    def _gpa_is_mapped(self, op: ops.GpaIsMapped) -> int:
         self.read_lock()
         result = self.enter_int(self.driver.gpa_is_mapped, op.vcpu, op.gpa)
         self.read_unlock()
@@ -2376,14 +2387,14 @@ class TdpMirror(Environment):
         if self.bits and start >= self.bits and direct and any(not root.is_mirror for root in self.roots):
             self._warns(c.WALK_START_BOUND, f"a walk of direct roots from {start:#x}")
 
-    def _zap_leafs(self, op: model.ZapLeafs) -> int:
+    def _zap_leafs(self, op: ops.ZapLeafs) -> int:
         self.write_lock()
         self._flushing(self.driver.zap_leafs, op.start, op.end, int(op.flush), flush=op.flush)
         self._bounded(op.start, any(not r.is_mirror and not r.invalid for r in self.roots))
         self.write_unlock()
         return 0
 
-    def _unmap(self, op: model.Unmap) -> int:
+    def _unmap(self, op: ops.Unmap) -> int:
         thread = self.thread
         thread.may_block = op.may_block
         self.write_lock()
@@ -2417,7 +2428,7 @@ class TdpMirror(Environment):
                         others.add((table.pa, index))
         return mine, frozenset(others)
 
-    def _age(self, op: model.Age) -> int:
+    def _age(self, op: ops.Age) -> int:
         young, others = self._bits_of(k.ACCESSED, op.start, op.end)
         result = self.enter_int(self.driver.age_gfn_range, op.start, op.end)
         if self.scheduler is None and op.start < op.end and (not self.bits or op.start < self.bits):
@@ -2427,7 +2438,7 @@ class TdpMirror(Environment):
             self.require(c.AGE_VALID_ONLY, others <= still, "age clears bits of an invalid or mirror root")
         return 0
 
-    def _test_age(self, op: model.TestAge) -> int:
+    def _test_age(self, op: ops.TestAge) -> int:
         young, _ = self._bits_of(k.ACCESSED, op.start, op.end)
         result = self.enter_int(self.driver.test_age_gfn, op.start, op.end)
         if self.scheduler is None and op.start < op.end and (not self.bits or op.start < self.bits):
@@ -2447,14 +2458,14 @@ class TdpMirror(Environment):
                         c.NO_STALE_TLB, f"the TLB of vCPU {number} lets gfn {gfn:#x} be written, which is protected"
                     )
 
-    def _wrprot_slot(self, op: model.WrprotSlot) -> int:
+    def _wrprot_slot(self, op: ops.WrprotSlot) -> int:
         self.read_lock()
         changed = self.enter_int(self.driver.wrprot_slot, op.slot, 1)
         self.read_unlock()
         self._protected(changed)
         return 0
 
-    def _clear_dirty_slot(self, op: model.ClearDirtySlot) -> int:
+    def _clear_dirty_slot(self, op: ops.ClearDirtySlot) -> int:
         self.read_lock()
         self.enter(self.driver.clear_dirty_slot, op.slot)
         self.read_unlock()
@@ -2474,7 +2485,7 @@ class TdpMirror(Environment):
                 if inside and table.level in levels and _is_leaf(entry, table.level) and entry >> k.DIRTY & 1:
                     self._violate(c.MIRROR_UNTOUCHED, f"gfn {gfn:#x} is left dirty")
 
-    def _clear_dirty_masked(self, op: model.ClearDirtyMasked) -> int:
+    def _clear_dirty_masked(self, op: ops.ClearDirtyMasked) -> int:
         self.write_lock()
         self.enter(self.driver.clear_dirty_masked, op.slot, op.gfn, op.mask, int(op.wrprot))
         self.flush_remote_tlbs()
@@ -2484,26 +2495,26 @@ class TdpMirror(Environment):
         self.write_unlock()
         return 0
 
-    def _write_protect_gfn(self, op: model.WriteProtectGfn) -> int:
+    def _write_protect_gfn(self, op: ops.WriteProtectGfn) -> int:
         self.write_lock()
         self._protected(self.enter_int(self.driver.write_protect_gfn, op.slot, op.gfn, 1))
         self.write_unlock()
         return 0
 
-    def _split_huge(self, op: model.SplitHuge) -> int:
+    def _split_huge(self, op: ops.SplitHuge) -> int:
         self.read_lock()
         self.enter(self.driver.split_huge, op.slot, op.start, op.end, 1)
         self.read_unlock()
         self.flush_remote_tlbs()
         return 0
 
-    def _recover_huge(self, op: model.RecoverHuge) -> int:
+    def _recover_huge(self, op: ops.RecoverHuge) -> int:
         self.write_lock()
         self._flushing(self.driver.recover_huge, op.slot)
         self.write_unlock()
         return 0
 
-    def _zap_sp(self, op: model.ZapSp) -> int:
+    def _zap_sp(self, op: ops.ZapSp) -> int:
         root = next(r for r in self.roots if r.is_mirror == op.mirror and not r.invalid)
         page = next(
             entry & _PFN_MASK
@@ -2516,7 +2527,7 @@ class TdpMirror(Environment):
         self.write_unlock()
         return result
 
-    def _invalidate_roots(self, op: model.InvalidateRoots) -> int:
+    def _invalidate_roots(self, op: ops.InvalidateRoots) -> int:
         self.write_lock()
         self.enter(self.driver.invalidate_roots, op.types)
         self.make_all_cpus_request(k.REQ_FREE_OBSOLETE_ROOTS)
@@ -2525,22 +2536,22 @@ class TdpMirror(Environment):
             self._warns(c.INVALIDATE_IGNORES_INVALID_BIT, f"invalidate_roots({op.types})")
         return 0
 
-    def _zap_invalidated(self, _op: model.ZapInvalidated) -> int:
+    def _zap_invalidated(self, _op: ops.ZapInvalidated) -> int:
         self.enter(self.driver.zap_invalidated_roots)
         return 0
 
-    def _zap_all_fast(self, _op: model.ZapAllFast) -> int:
+    def _zap_all_fast(self, _op: ops.ZapAllFast) -> int:
         self.slots_lock()
         self.enter(self.driver.zap_all_fast)
         self.slots_unlock()
         return 0
 
-    def _zap_all(self, _op: model.ZapAll) -> int:
+    def _zap_all(self, _op: ops.ZapAll) -> int:
         self.enter(self.driver.zap_all)
         self.flush_remote_tlbs()
         return 0
 
-    def _vm_uninit(self, _op: model.VmUninit) -> int:
+    def _vm_uninit(self, _op: ops.VmUninit) -> int:
         self.barrier = False
         self.enter(self.driver.vm_uninit)
         left = [name for name, value in (("roots", self.roots), ("tables", self.pages)) if value]
@@ -2555,17 +2566,17 @@ class TdpMirror(Environment):
         self.premap_count = 0
         return 0
 
-    def _set_attributes(self, op: model.SetAttributes) -> int:
+    def _set_attributes(self, op: ops.SetAttributes) -> int:
         return self.enter_int(self.driver.set_attributes, op.address, op.size, op.attributes, op.flags)
 
-    def _hva_invalidate(self, op: model.HvaInvalidate) -> int:
+    def _hva_invalidate(self, op: ops.HvaInvalidate) -> int:
         self.thread.moving = ("hva", op.start, op.end)
         self.thread.may_block = op.may_block
         self.enter(self.driver.hva_invalidate, op.start, op.end, int(op.may_block))
         self._move()
         return 0
 
-    def _gmem_invalidate(self, op: model.GmemInvalidate) -> int:
+    def _gmem_invalidate(self, op: ops.GmemInvalidate) -> int:
         self.thread.moving = ("gmem", op.start, op.end)
         self.enter(self.driver.gmem_invalidate, op.start, op.end)
         self._move()
@@ -2578,7 +2589,7 @@ class TdpMirror(Environment):
             return
         kind, start, end = thread.moving
         thread.moving = None
-        gfns = model.gfns_in_slots(tuple(self.slots.values()), kind, start, end)
+        gfns = gfns_in_slots(tuple(self.slots.values()), kind, start, end)
         for (gfn, _), pfn in self.sept.leaves.items() if kind == "gmem" else ():
             if gfn in gfns and pfn == self._page(gfn, True) and not self.pins.get(pfn):
                 self._handed_back(pfn)
@@ -2592,16 +2603,16 @@ class TdpMirror(Environment):
             self._violate(c.FAILED_REMOVE_KEEPS_PAGE, f"page {pfn:#x} goes back to the host while the TD may map it")
         self.handed_back = pfn
 
-    def _slot_create(self, op: model.SlotCreate) -> int:
+    def _slot_create(self, op: ops.SlotCreate) -> int:
         return self.enter_int(self.driver.slot_create, op.slot, op.base, op.npages, op.flags)
 
-    def _slot_delete(self, op: model.SlotDelete) -> int:
+    def _slot_delete(self, op: ops.SlotDelete) -> int:
         return self.enter_int(self.driver.slot_delete, op.slot)
 
-    def _slot_move(self, op: model.SlotMove) -> int:
+    def _slot_move(self, op: ops.SlotMove) -> int:
         return self.enter_int(self.driver.slot_move, op.slot, op.base)
 
-    def _inject_huge(self, op: model.InjectHuge) -> int:
+    def _inject_huge(self, op: ops.InjectHuge) -> int:
         place = self._find(op.gfn, 2)
         assert place is not None
         pfn = _ORIGIN["gmem"] + op.gfn
@@ -2609,17 +2620,17 @@ class TdpMirror(Environment):
         self.version += 1
         return 0
 
-    def _steal_reference(self, _op: model.StealReference) -> int:
+    def _steal_reference(self, _op: ops.StealReference) -> int:
         next(root for root in self.roots if not root.is_mirror and not root.invalid).refs -= 1
         return 0
 
-    def _hkid_release(self, _op: model.HkidRelease) -> int:
+    def _hkid_release(self, _op: ops.HkidRelease) -> int:
         for v in self.vcpus:
             self._leave_guest(v)
         self.hkid = self.sept.key = False
         return 0
 
-    def _guest_access(self, op: model.Access) -> int:
+    def _guest_access(self, op: ops.Access) -> int:
         """Hardware: fill the TLB from the loaded root, set accessed and dirty."""
         v = self._vcpu(op.vcpu)
         self._enter_guest(v)
@@ -2651,7 +2662,7 @@ class TdpMirror(Environment):
             v.epoch = self.sept.enter()
         return True
 
-    def _accept(self, op: model.Accept) -> int:
+    def _accept(self, op: ops.Accept) -> int:
         """The guest: it holds the tree shared while the firmware works for it."""
         if not self._enter_guest(self._vcpu(op.vcpu)):
             self.frame.given["kept_out"] = 1
@@ -2669,13 +2680,13 @@ class TdpMirror(Environment):
         thread.in_guest = False
         return status
 
-    def _init_region(self, op: model.InitRegion) -> int:
+    def _init_region(self, op: ops.InitRegion) -> int:
         return self.enter_int(self.driver.init_mem_region, op.vcpu, op.gpa)
 
-    def _finalize(self, _op: model.Finalize) -> int:
+    def _finalize(self, _op: ops.Finalize) -> int:
         return self.enter_int(self.driver.td_finalize)
 
-    def _sept_set(self, op: model.SeptSet) -> int:
+    def _sept_set(self, op: ops.SeptSet) -> int:
         before = dict(self.pins)
         self.write_lock()
         result = self.enter_int(self.driver.sept_set, op.gfn, op.level, self._page(op.gfn, True))
@@ -2684,69 +2695,69 @@ class TdpMirror(Environment):
         self.require(c.BALANCED, not after, f"a refused page stays pinned: {_hex(after)}")
         return result
 
-    def _sept_remove(self, op: model.SeptRemove) -> int:
+    def _sept_remove(self, op: ops.SeptRemove) -> int:
         self.write_lock()
         result = self.enter_int(self.driver.sept_remove, op.gfn, 1, self._page(op.gfn, True))
         self.write_unlock()
         return result
 
-    def _sept_free(self, op: model.SeptFree) -> int:
+    def _sept_free(self, op: ops.SeptFree) -> int:
         self.write_lock()
         result = self.enter_int(self.driver.sept_free, op.gfn, 1, 0x1000)
         self.write_unlock()
         return result
 
     OPERATIONS: ClassVar[dict[type, Callable[[Any, Any], Any]]] = {
-        model.VcpuCreate: _vcpu_create,
-        model.VcpuDestroy: _vcpu_destroy,
-        model.MmuReload: _mmu_reload,
-        model.MmuUnload: _mmu_unload,
-        model.FreeObsoleteRoots: _free_obsolete_roots,
-        model.RootMatch: _root_match,
-        model.FilterToTypes: _filter_to_types,
-        model.AddrIsDirect: _addr_is_direct,
-        model.GfnIsAlias: _gfn_is_alias,
-        model.SelectRoot: _select_root,
-        model.PageFault: _page_fault,
-        model.TdpMap: _tdp_map,
-        model.Faultin: _faultin,
-        model.Prefault: _prefault,
-        model.EptViolation: _ept_violation,
-        model.FastFault: _fast_fault,
-        model.GetWalk: _get_walk,
-        model.GpaIsMapped: _gpa_is_mapped,
-        model.ZapLeafs: _zap_leafs,
-        model.Unmap: _unmap,
-        model.Age: _age,
-        model.TestAge: _test_age,
-        model.WrprotSlot: _wrprot_slot,
-        model.ClearDirtySlot: _clear_dirty_slot,
-        model.ClearDirtyMasked: _clear_dirty_masked,
-        model.WriteProtectGfn: _write_protect_gfn,
-        model.SplitHuge: _split_huge,
-        model.RecoverHuge: _recover_huge,
-        model.ZapSp: _zap_sp,
-        model.InvalidateRoots: _invalidate_roots,
-        model.ZapInvalidated: _zap_invalidated,
-        model.ZapAllFast: _zap_all_fast,
-        model.ZapAll: _zap_all,
-        model.VmUninit: _vm_uninit,
-        model.SetAttributes: _set_attributes,
-        model.HvaInvalidate: _hva_invalidate,
-        model.GmemInvalidate: _gmem_invalidate,
-        model.SlotCreate: _slot_create,
-        model.SlotDelete: _slot_delete,
-        model.SlotMove: _slot_move,
-        model.InjectHuge: _inject_huge,
-        model.StealReference: _steal_reference,
-        model.HkidRelease: _hkid_release,
-        model.Access: _guest_access,
-        model.Accept: _accept,
-        model.InitRegion: _init_region,
-        model.Finalize: _finalize,
-        model.SeptSet: _sept_set,
-        model.SeptRemove: _sept_remove,
-        model.SeptFree: _sept_free,
+        ops.VcpuCreate: _vcpu_create,
+        ops.VcpuDestroy: _vcpu_destroy,
+        ops.MmuReload: _mmu_reload,
+        ops.MmuUnload: _mmu_unload,
+        ops.FreeObsoleteRoots: _free_obsolete_roots,
+        ops.RootMatch: _root_match,
+        ops.FilterToTypes: _filter_to_types,
+        ops.AddrIsDirect: _addr_is_direct,
+        ops.GfnIsAlias: _gfn_is_alias,
+        ops.SelectRoot: _select_root,
+        ops.PageFault: _page_fault,
+        ops.TdpMap: _tdp_map,
+        ops.Faultin: _faultin,
+        ops.Prefault: _prefault,
+        ops.EptViolation: _ept_violation,
+        ops.FastFault: _fast_fault,
+        ops.GetWalk: _get_walk,
+        ops.GpaIsMapped: _gpa_is_mapped,
+        ops.ZapLeafs: _zap_leafs,
+        ops.Unmap: _unmap,
+        ops.Age: _age,
+        ops.TestAge: _test_age,
+        ops.WrprotSlot: _wrprot_slot,
+        ops.ClearDirtySlot: _clear_dirty_slot,
+        ops.ClearDirtyMasked: _clear_dirty_masked,
+        ops.WriteProtectGfn: _write_protect_gfn,
+        ops.SplitHuge: _split_huge,
+        ops.RecoverHuge: _recover_huge,
+        ops.ZapSp: _zap_sp,
+        ops.InvalidateRoots: _invalidate_roots,
+        ops.ZapInvalidated: _zap_invalidated,
+        ops.ZapAllFast: _zap_all_fast,
+        ops.ZapAll: _zap_all,
+        ops.VmUninit: _vm_uninit,
+        ops.SetAttributes: _set_attributes,
+        ops.HvaInvalidate: _hva_invalidate,
+        ops.GmemInvalidate: _gmem_invalidate,
+        ops.SlotCreate: _slot_create,
+        ops.SlotDelete: _slot_delete,
+        ops.SlotMove: _slot_move,
+        ops.InjectHuge: _inject_huge,
+        ops.StealReference: _steal_reference,
+        ops.HkidRelease: _hkid_release,
+        ops.Access: _guest_access,
+        ops.Accept: _accept,
+        ops.InitRegion: _init_region,
+        ops.Finalize: _finalize,
+        ops.SeptSet: _sept_set,
+        ops.SeptRemove: _sept_remove,
+        ops.SeptFree: _sept_free,
     }
 
 
@@ -2765,7 +2776,7 @@ def _is_busy(status: int) -> bool:
     return status & k.TDX_STATUS_MASK == k.TDX_OPERAND_BUSY
 
 
-def _base(slot: model.Slot) -> int:
+def _base(slot: ops.Slot) -> int:
     return slot[1]
 
 
@@ -2780,7 +2791,7 @@ def _number(value: Any) -> str:
 ENVIRONMENT = TdpMirror
 
 CHECKS: dict[type, tuple[Check, ...]] = {
-    model.GmemInvalidate: (Check(c.KEEPS_PAGE_ANYHOW, lambda record: _kept(record.env)),)
+    ops.GmemInvalidate: (Check(c.KEEPS_PAGE_ANYHOW, lambda record: _kept(record.env)),)
 }
 
 

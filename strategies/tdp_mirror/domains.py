@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from conformance.model.step import Step
-from conformance.model.tdp_mirror import Config, PageFault
+from conformance.model.tdp_mirror import Config
+from conformance.model.tdp_mirror.operations import PageFault
 from conformance.specs.tdp_mirror.constants import (
     MEM_GUEST_MEMFD,
     SLOT_INVALID,

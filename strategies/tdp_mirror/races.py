@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from conformance.model.step import Fault, Step
-from conformance.model.tdp_mirror import (
+from conformance.model.tdp_mirror import Config
+from conformance.model.tdp_mirror.operations import (
     Accept,
     Access,
-    Config,
     EptViolation,
     FastFault,
     Finalize,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from conformance.model.step import Fault, Parallel, Step
-from conformance.model.tdp_mirror import (
+from conformance.model.tdp_mirror.operations import (
     Accept,
     Access,
     AddrIsDirect,

@@ -7,14 +7,14 @@ from typing import Any
 from hypothesis import strategies as st
 
 from conformance.model.step import Fault, Parallel, Step
-from conformance.model.tdp_mirror import (
+from conformance.model.tdp_mirror import Config
+from conformance.model.tdp_mirror.operations import (
     Accept,
     Access,
     AddrIsDirect,
     Age,
     ClearDirtyMasked,
     ClearDirtySlot,
-    Config,
     EptViolation,
     FastFault,
     Faultin,

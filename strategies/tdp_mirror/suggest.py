@@ -5,11 +5,10 @@ from __future__ import annotations
 from random import Random
 
 from conformance.model.step import Fault, Step
-from conformance.model.tdp_mirror import (
-    NONE,
+from conformance.model.tdp_mirror import Config, State
+from conformance.model.tdp_mirror.operations import (
     Access,
     Age,
-    Config,
     Finalize,
     GmemInvalidate,
     HkidRelease,
@@ -18,12 +17,12 @@ from conformance.model.tdp_mirror import (
     MmuReload,
     PageFault,
     SetAttributes,
-    State,
     VcpuCreate,
     VcpuDestroy,
     VmUninit,
     ZapAll,
 )
+from conformance.model.tdp_mirror.state import NONE
 from conformance.specs.tdp_mirror import Profile
 from conformance.specs.tdp_mirror.constants import ATTRIBUTE_PRIVATE, EBUSY
 

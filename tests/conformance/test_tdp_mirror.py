@@ -16,8 +16,10 @@ from conformance.engines import campaign, explore, interleave
 from conformance.engines.context import Context
 from conformance.environment import tdp_mirror as tdp_world
 from conformance.lockstep import Report, run_trace
-from conformance.model import tdp_mirror as model
 from conformance.model.step import Fault, Parallel, Step
+from conformance.model.tdp_mirror import Config
+from conformance.model.tdp_mirror import operations as ops
+from conformance.model.tdp_mirror.state import BLOCKED, MAPPED, PENDING, PENDING_BLOCKED
 from conformance.specs.tdp_mirror import PROFILES
 from conformance.specs.tdp_mirror import constants as k
 from conformance.strategies.tdp_mirror import SCOPES, opening
@@ -28,14 +30,14 @@ from conformance.verdict import Failure
 
 OF = subsystem("tdp_mirror")
 BUSY = k.TDX_OPERAND_BUSY
-CREATE, RELOAD = Step(model.VcpuCreate()), Step(model.MmuReload())
-SECOND = (Step(model.VcpuCreate(1)), Step(model.MmuReload(1)))
+CREATE, RELOAD = Step(ops.VcpuCreate()), Step(ops.MmuReload())
+SECOND = (Step(ops.VcpuCreate(1)), Step(ops.MmuReload(1)))
 
 
 def judge(
     *steps: Step,
     candidate: Callable[[Any], Any] = Upstream,
-    config: model.Config = SMALL,
+    config: Config = SMALL,
     profile: str = "upstream",
 ) -> Report:
     """Judge a trace."""
@@ -57,279 +59,279 @@ def context(candidate: str, **options: Any) -> Context:
 
 # -- the zoo
 
-SHORTEST: dict[str, tuple[str, model.Config, tuple[Step, ...]]] = {
+SHORTEST: dict[str, tuple[str, Config, tuple[Step, ...]]] = {
     "A-01": (
         "TDP-025",
         SMALL,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.ZapAllFast()),
-            Step(model.MmuReload()),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.ZapAllFast()),
+            Step(ops.MmuReload()),
         ),
     ),
     "A-02": (
         "TDP-029",
         SMALL,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.ZapAllFast()),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.ZapAllFast()),
         ),
     ),
     "A-03": (
         "TDP-074",
         DEEP,
         (
-            Step(model.VcpuCreate()),
-            Step(model.InitRegion()),
-            Step(model.GmemInvalidate()),
-            Step(model.HkidRelease()),
-            Step(model.VcpuDestroy()),
-            Step(model.VmUninit()),
+            Step(ops.VcpuCreate()),
+            Step(ops.InitRegion()),
+            Step(ops.GmemInvalidate()),
+            Step(ops.HkidRelease()),
+            Step(ops.VcpuDestroy()),
+            Step(ops.VmUninit()),
         ),
     ),
     "A-04": (
         "TDP-100",
         SMALL,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.PageFault(private=True)),
-            Step(model.ZapAll()),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.PageFault(private=True)),
+            Step(ops.ZapAll()),
         ),
     ),
     "A-05": (
         "TDP-087",
         HUGE,
         (
-            Step(model.SetAttributes(address=4096, attributes=8)),
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.PageFault(gpa=4096, private=True)),
-            Step(model.HvaInvalidate(may_block=False)),
+            Step(ops.SetAttributes(address=4096, attributes=8)),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.PageFault(gpa=4096, private=True)),
+            Step(ops.HvaInvalidate(may_block=False)),
         ),
     ),
     "A-06": (
         "TDP-096",
         SMALL,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.PageFault(private=True)),
-            Step(model.ZapLeafs()),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.PageFault(private=True)),
+            Step(ops.ZapLeafs()),
         ),
     ),
     "A-07": (
         "TDP-095",
         HUGE,
         (
-            Step(model.SetAttributes(address=4096, attributes=8)),
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.PageFault(gpa=4096, private=True)),
-            Step(model.WrprotSlot()),
+            Step(ops.SetAttributes(address=4096, attributes=8)),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.PageFault(gpa=4096, private=True)),
+            Step(ops.WrprotSlot()),
         ),
     ),
     "A-08": (
         "TDP-058",
         SMALL,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.PageFault(private=True), (Fault("ext_link", -16, 2),)),
-            Step(model.InjectHuge()),
-            Step(model.PageFault(private=True)),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.PageFault(private=True), (Fault("ext_link", -16, 2),)),
+            Step(ops.InjectHuge()),
+            Step(ops.PageFault(private=True)),
         ),
     ),
     "A-09": (
         "TDP-057",
         SMALL,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.TdpMap(private=True, level=2)),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.TdpMap(private=True, level=2)),
         ),
     ),
     "A-10": (
         "TDP-095",
         HUGE,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.PageFault(gpa=16384)),
-            Step(model.FastFault()),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.PageFault(gpa=16384)),
+            Step(ops.FastFault()),
         ),
     ),
     "A-11": (
         "TDP-012",
         HUGE,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.PageFault(gpa=16384)),
-            Step(model.FastFault(gpa=16384)),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.PageFault(gpa=16384)),
+            Step(ops.FastFault(gpa=16384)),
         ),
     ),
     "A-12": (
         "TDP-010",
         SMALL,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.SelectRoot(types=5)),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.SelectRoot(types=5)),
         ),
     ),
-    "A-13": ("TDP-006", SMALL, (Step(model.Unmap(attr_filter=0, may_block=False)),)),
+    "A-13": ("TDP-006", SMALL, (Step(ops.Unmap(attr_filter=0, may_block=False)),)),
     "A-14": (
         "TDP-080",
         SMALL,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.PageFault(gpa=28672)),
-            Step(model.ZapLeafs()),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.PageFault(gpa=28672)),
+            Step(ops.ZapLeafs()),
         ),
     ),
     "A-16": (
         "TDP-014",
         SMALL,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.PageFault(gpa=16384, private=True)),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.PageFault(gpa=16384, private=True)),
         ),
     ),
     "A-17": (
         "TDP-050",
         SMALL,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.PageFault(private=True)),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.PageFault(private=True)),
         ),
     ),
     "A-18": (
         "TDP-024",
         SMALL,
         (
-            Step(model.VcpuCreate()),
-            Step(model.TdpMap(private=True)),
+            Step(ops.VcpuCreate()),
+            Step(ops.TdpMap(private=True)),
         ),
     ),
     "U-01": (
         "TDP-049",
         HUGE,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.PageFault(gpa=28672)),
-            Step(model.ClearDirtySlot()),
-            Step(model.WrprotSlot(), (Fault("pt_cmpxchg", 1),)),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.PageFault(gpa=28672)),
+            Step(ops.ClearDirtySlot()),
+            Step(ops.WrprotSlot(), (Fault("pt_cmpxchg", 1),)),
         ),
     ),
     "U-02": (
         "TDP-067",
         SMALL,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.PageFault(private=True), (Fault("ext_link", -16, 2),)),
-            Step(model.InjectHuge()),
-            Step(model.PageFault(private=True)),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.PageFault(private=True), (Fault("ext_link", -16, 2),)),
+            Step(ops.InjectHuge()),
+            Step(ops.PageFault(private=True)),
         ),
     ),
     "U-03": (
         "TDP-081",
         SMALL,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.Unmap(may_block=False, flush=True)),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.Unmap(may_block=False, flush=True)),
         ),
     ),
-    "U-04": ("TDP-003", SMALL, (Step(model.RootMatch(invalid=True, types=5)),)),
+    "U-04": ("TDP-003", SMALL, (Step(ops.RootMatch(invalid=True, types=5)),)),
     "U-05": (
         "TDP-007",
         SMALL,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.PageFault(gpa=28672)),
-            Step(model.InvalidateRoots()),
-            Step(model.HvaInvalidate(may_block=False)),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.PageFault(gpa=28672)),
+            Step(ops.InvalidateRoots()),
+            Step(ops.HvaInvalidate(may_block=False)),
         ),
     ),
     "U-06": (
         "TDP-089",
         HUGE,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.PageFault(gpa=16384)),
-            Step(model.SetAttributes(attributes=8)),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.PageFault(gpa=16384)),
+            Step(ops.SetAttributes(attributes=8)),
         ),
     ),
     "U-07": (
         "TDP-075",
         SMALL,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.PageFault(private=True)),
-            Step(model.GmemInvalidate()),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.PageFault(private=True)),
+            Step(ops.GmemInvalidate()),
         ),
     ),
-    "U-08": ("TDP-100", DEEP, (Step(model.SeptFree()),)),
-    "U-09": ("TDP-072", EARLY, (Step(model.SeptSet(level=1)),)),
+    "U-08": ("TDP-100", DEEP, (Step(ops.SeptFree()),)),
+    "U-09": ("TDP-072", EARLY, (Step(ops.SeptSet(level=1)),)),
     "U-10": (
         "TDP-102",
         DEEP,
         (
-            Step(model.VcpuCreate()),
-            Step(model.InitRegion(), (Fault("tdh_mem_page_add", BUSY),)),
-            Step(model.GmemInvalidate()),
+            Step(ops.VcpuCreate()),
+            Step(ops.InitRegion(), (Fault("tdh_mem_page_add", BUSY),)),
+            Step(ops.GmemInvalidate()),
         ),
     ),
     "U-11": (
         "TDP-039",
         SMALL,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.ZapAllFast()),
-            Step(model.MmuReload()),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.ZapAllFast()),
+            Step(ops.MmuReload()),
         ),
     ),
     "U-12": (
         "TDP-055",
         DELETING,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.PageFault(private=True, prefetch=True)),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.PageFault(private=True, prefetch=True)),
         ),
     ),
     "U-13": (
         "TDP-105",
         DELETING,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.EptViolation()),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.EptViolation()),
         ),
     ),
     "U-14": (
         "TDP-092",
         HUGE,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.PageFault(gpa=28672)),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.PageFault(gpa=28672)),
             Step(
                 Parallel(
-                    Step(model.SetAttributes(address=4096, size=8192, attributes=8)),
-                    Step(model.PageFault(gpa=28672)),
+                    Step(ops.SetAttributes(address=4096, size=8192, attributes=8)),
+                    Step(ops.PageFault(gpa=28672)),
                     (7, 76),
                 )
             ),
@@ -339,38 +341,38 @@ SHORTEST: dict[str, tuple[str, model.Config, tuple[Step, ...]]] = {
         "TDP-019",
         HIGH,
         (
-            Step(model.VcpuCreate()),
-            Step(model.Prefault(gpa=32768)),
+            Step(ops.VcpuCreate()),
+            Step(ops.Prefault(gpa=32768)),
         ),
     ),
-    "U-16": ("TDP-020", HIGH, (Step(model.SlotCreate(slot=3, base=7, npages=2)),)),
+    "U-16": ("TDP-020", HIGH, (Step(ops.SlotCreate(slot=3, base=7, npages=2)),)),
     "U-17": (
         "TDP-057",
         SMALL,
         (
-            Step(model.VcpuCreate()),
-            Step(model.Prefault()),
-            Step(model.TdpMap(private=True, level=2)),
+            Step(ops.VcpuCreate()),
+            Step(ops.Prefault()),
+            Step(ops.TdpMap(private=True, level=2)),
         ),
     ),
     "U-18": (
         "TDP-097",
         DEEP,
         (
-            Step(model.VcpuCreate()),
-            Step(model.InitRegion()),
-            Step(model.Finalize()),
-            Step(model.GmemInvalidate(), (Fault("tdh_mem_range_block", BUSY),)),
+            Step(ops.VcpuCreate()),
+            Step(ops.InitRegion()),
+            Step(ops.Finalize()),
+            Step(ops.GmemInvalidate(), (Fault("tdh_mem_range_block", BUSY),)),
         ),
     ),
     "U-19": (
         "TDP-079",
         DEEP,
         (
-            Step(model.VcpuCreate()),
-            Step(model.InitRegion()),
+            Step(ops.VcpuCreate()),
+            Step(ops.InitRegion()),
             Step(
-                model.GmemInvalidate(),
+                ops.GmemInvalidate(),
                 (
                     Fault("tdh_mem_range_block", BUSY),
                     Fault("tdh_mem_range_block", BUSY, 2),
@@ -382,12 +384,12 @@ SHORTEST: dict[str, tuple[str, model.Config, tuple[Step, ...]]] = {
         "TDP-074",
         DEEP,
         (
-            Step(model.VcpuCreate()),
-            Step(model.InitRegion()),
-            Step(model.GmemInvalidate()),
-            Step(model.HkidRelease()),
-            Step(model.VcpuDestroy()),
-            Step(model.VmUninit()),
+            Step(ops.VcpuCreate()),
+            Step(ops.InitRegion()),
+            Step(ops.GmemInvalidate()),
+            Step(ops.HkidRelease()),
+            Step(ops.VcpuDestroy()),
+            Step(ops.VmUninit()),
         ),
     ),
 }
@@ -631,37 +633,37 @@ class LeaksTable(Upstream):
             super().free_sp(sp)
 
 
-PRIVATE = Step(model.PageFault(private=True))
-PUBLIC = Step(model.PageFault(gpa=0x3000 | SHARED))
+PRIVATE = Step(ops.PageFault(private=True))
+PUBLIC = Step(ops.PageFault(gpa=0x3000 | SHARED))
 END = (
-    Step(model.GmemInvalidate()),
-    Step(model.HkidRelease()),
-    Step(model.VcpuDestroy()),
-    Step(model.VmUninit()),
+    Step(ops.GmemInvalidate()),
+    Step(ops.HkidRelease()),
+    Step(ops.VcpuDestroy()),
+    Step(ops.VmUninit()),
 )
-TOUCH = Step(model.Access(gpa=0x3000 | SHARED))
-AGED = (Step(model.Age()), Step(model.HvaInvalidate()))
+TOUCH = Step(ops.Access(gpa=0x3000 | SHARED))
+AGED = (Step(ops.Age()), Step(ops.HvaInvalidate()))
 
 
 @pytest.mark.parametrize(
     ("candidate", "clause", "steps"),
     [
         (StoresOverLiveLeaf, "TDP-046", (CREATE, RELOAD, PUBLIC, *AGED)),
-        (NoFlush, "TDP-081", (CREATE, RELOAD, PUBLIC, Step(model.Unmap()))),
-        (NoFlush, "TDP-084", (CREATE, RELOAD, PUBLIC, TOUCH, Step(model.HvaInvalidate()))),
-        (YieldsUnflushed, "TDP-082", (CREATE, RELOAD, Step(model.PageFault(gpa=0x2000 | SHARED)),
-                                      Step(model.Unmap(), (Fault("resched", 2),)))),
+        (NoFlush, "TDP-081", (CREATE, RELOAD, PUBLIC, Step(ops.Unmap()))),
+        (NoFlush, "TDP-084", (CREATE, RELOAD, PUBLIC, TOUCH, Step(ops.HvaInvalidate()))),
+        (YieldsUnflushed, "TDP-082", (CREATE, RELOAD, Step(ops.PageFault(gpa=0x2000 | SHARED)),
+                                      Step(ops.Unmap(), (Fault("resched", 2),)))),
         (YieldsAlways, "TDP-083", (CREATE, RELOAD, PUBLIC,
-                                   Step(model.Unmap(may_block=False), (Fault("resched", 2),)))),
+                                   Step(ops.Unmap(may_block=False), (Fault("resched", 2),)))),
         (ZeroTables, "TDP-041", (CREATE, RELOAD)),
         (ReadOnlyMirror, "TDP-059", (CREATE, RELOAD, PRIVATE)),
         (LeafBeforeHook, "TDP-061", (CREATE, RELOAD, PRIVATE)),
         (FreesExternalLate, "TDP-078", (CREATE, RELOAD, PRIVATE, *END[:-1],
-                                        Step(model.VmUninit(), (Fault("ext_free", -k.EIO),)))),
-        (FreesAtOnce, "TDP-085", (CREATE, RELOAD, Step(model.ZapAllFast()), Step(model.MmuUnload()))),
+                                        Step(ops.VmUninit(), (Fault("ext_free", -k.EIO),)))),
+        (FreesAtOnce, "TDP-085", (CREATE, RELOAD, Step(ops.ZapAllFast()), Step(ops.MmuUnload()))),
         (ResolvesFirst, "TDP-051", (CREATE, RELOAD, PRIVATE)),
-        (NeverStale, "TDP-056", (CREATE, RELOAD, Step(model.ZapAllFast()), PUBLIC)),
-        (StoresFirst, "TDP-089", (CREATE, RELOAD, PRIVATE, Step(model.SetAttributes()))),
+        (NeverStale, "TDP-056", (CREATE, RELOAD, Step(ops.ZapAllFast()), PUBLIC)),
+        (StoresFirst, "TDP-089", (CREATE, RELOAD, PRIVATE, Step(ops.SetAttributes()))),
         (WrongLevelOfFree, "TDP-077", (CREATE, RELOAD, PRIVATE, *END)),
         (LeaksTable, "TDP-063", (CREATE, RELOAD, Step(PRIVATE.op, (Fault("ext_link", -k.EBUSY),)))),
     ],
@@ -674,7 +676,7 @@ def test_the_environment_names_what_is_wrong(candidate: type, clause: str, steps
 def test_two_faults_on_one_leaf_are_one_mapping() -> None:
     """One of them is FIXED; the other finds the leaf or the frozen entry, whatever the switch."""
     for point in range(0, 120, 3):
-        left, right = Step(model.PageFault(0, 0, True)), Step(model.PageFault(1, 0, True))
+        left, right = Step(ops.PageFault(0, 0, True)), Step(ops.PageFault(1, 0, True))
 
         report = judge(CREATE, RELOAD, *SECOND, Step(Parallel(left, right, (point,))))
 
@@ -683,7 +685,7 @@ def test_two_faults_on_one_leaf_are_one_mapping() -> None:
 
 def test_a_vcpu_does_one_thing_at_a_time() -> None:
     """Two operations of one vCPU are no pair."""
-    both = Step(Parallel(Step(model.MmuReload()), Step(model.MmuUnload())))
+    both = Step(Parallel(Step(ops.MmuReload()), Step(ops.MmuUnload())))
 
     assert judge(CREATE, both).tally.steps == 1
 
@@ -691,7 +693,7 @@ def test_a_vcpu_does_one_thing_at_a_time() -> None:
 def test_a_stale_fault_is_seen_as_the_wrong_page() -> None:
     """The page moved between its resolution and the map: no order of the two explains the leaf."""
     failures = [
-        judge(CREATE, RELOAD, Step(PUBLIC.op, during=((point, Step(model.HvaInvalidate())),)), candidate=NeverStale)
+        judge(CREATE, RELOAD, Step(PUBLIC.op, during=((point, Step(ops.HvaInvalidate())),)), candidate=NeverStale)
         for point in range(60)
     ]
 
@@ -700,24 +702,24 @@ def test_a_stale_fault_is_seen_as_the_wrong_page() -> None:
 
 def test_a_map_on_a_mirror_without_a_direct_root_has_its_caches_filled() -> None:
     """The harness fills them, as the caller of the map would; nobody is accused."""
-    steps = (*(Step(op) for op in (model.VcpuCreate(), model.MmuReload(), model.MmuUnload())),)
-    maps = [Step(model.TdpMap(gpa=gfn << 12, private=True)) for gfn in (0, 1, 0, 1)]
-    again = Step(model.GmemInvalidate())
+    steps = (*(Step(op) for op in (ops.VcpuCreate(), ops.MmuReload(), ops.MmuUnload())),)
+    maps = [Step(ops.TdpMap(gpa=gfn << 12, private=True)) for gfn in (0, 1, 0, 1)]
+    again = Step(ops.GmemInvalidate())
 
     assert judge(*steps, *maps, again, *maps).failure is None
 
 
 def test_a_slot_in_deletion_is_met_whatever_backs_it() -> None:
     """EAGAIN comes before the missing guest memory."""
-    private = Step(model.SetAttributes(0, 0x4000, k.ATTRIBUTE_PRIVATE))
-    both = Parallel(Step(model.Prefault(gpa=0x3000)), Step(model.SlotDelete(1)), (3,))
+    private = Step(ops.SetAttributes(0, 0x4000, k.ATTRIBUTE_PRIVATE))
+    both = Parallel(Step(ops.Prefault(gpa=0x3000)), Step(ops.SlotDelete(1)), (3,))
 
     assert judge(CREATE, private, Step(both)).failure is None
 
 
 def test_a_stale_first_try_may_be_followed_by_a_broken_one() -> None:
     """Each try of a prefault meets its own answers."""
-    early = Step(model.Prefault(), during=((19, Step(model.HvaInvalidate())),))
+    early = Step(ops.Prefault(), during=((19, Step(ops.HvaInvalidate())),))
 
     assert judge(CREATE, RELOAD, early, config=EARLY).failure is None
 
@@ -725,7 +727,7 @@ def test_a_stale_first_try_may_be_followed_by_a_broken_one() -> None:
 def test_a_violation_goes_back_to_the_run_loop_for_an_event() -> None:
     """Roots become obsolete between a busy answer and the next try."""
     for point in range(90):
-        busy = Step(model.EptViolation(), (Fault("ext_link", -k.EBUSY),), ((point, Step(model.ZapAllFast())),))
+        busy = Step(ops.EptViolation(), (Fault("ext_link", -k.EBUSY),), ((point, Step(ops.ZapAllFast())),))
 
         assert judge(CREATE, RELOAD, busy).failure is None
 
@@ -733,7 +735,7 @@ def test_a_violation_goes_back_to_the_run_loop_for_an_event() -> None:
 # -- the posted design
 
 POSTED: dict[str, tuple[Step, ...] | str] = {
-    "A-01": (CREATE, RELOAD, Step(model.MmuUnload()), RELOAD),
+    "A-01": (CREATE, RELOAD, Step(ops.MmuUnload()), RELOAD),
     **{f"A-{n:02}": SHORTEST[f"A-{n:02}"][2] for n in (*range(2, 14), 16, 18)},
     "A-14": "Every caller of the posted series was converted; the constant is left to callers outside it.",
     "A-15": "A TD has no nested context, and the port has one MMU per vCPU.",
@@ -868,27 +870,27 @@ NOT_FREE = k.TDX_EPT_PAGE_NOT_FREE
     [
         ("", "SEPT.ADD", STATE, ""),
         ("", "PAGE.ADD", k.TDX_OPERAND_INVALID, ""),
-        ("", "PAGE.AUG", 0, model.PENDING),
+        ("", "PAGE.AUG", 0, PENDING),
         ("", "ACCEPT", k.TDX_EPT_ENTRY_STATE_INCORRECT, ""),
         ("", "RANGE.BLOCK", STATE, ""),
         ("", "RANGE.UNBLOCK", NOT_BLOCKED, ""),
         ("", "PAGE.REMOVE", STATE, ""),
-        ("mapped", "PAGE.AUG", STATE, model.MAPPED),
-        ("mapped", "ACCEPT", k.TDX_PAGE_ALREADY_ACCEPTED, model.MAPPED),
-        ("mapped", "RANGE.BLOCK", 0, model.BLOCKED),
-        ("mapped", "RANGE.UNBLOCK", NOT_BLOCKED, model.MAPPED),
-        ("mapped", "PAGE.REMOVE", NOT_BLOCKED, model.MAPPED),
-        ("mapped", "SEPT.REMOVE", NOT_FREE, model.MAPPED),
-        ("pending", "ACCEPT", 0, model.MAPPED),
-        ("pending", "RANGE.BLOCK", 0, model.PENDING_BLOCKED),
-        ("pending", "PAGE.REMOVE", NOT_BLOCKED, model.PENDING),
-        ("mapped, blocked", "ACCEPT", k.TDX_EPT_ENTRY_STATE_INCORRECT, model.BLOCKED),
-        ("mapped, blocked", "RANGE.BLOCK", k.TDX_GPA_RANGE_ALREADY_BLOCKED, model.BLOCKED),
-        ("mapped, blocked", "RANGE.UNBLOCK", NOT_TRACKED, model.BLOCKED),
-        ("mapped, blocked", "PAGE.REMOVE", NOT_TRACKED, model.BLOCKED),
-        ("mapped, blocked, tracked", "RANGE.UNBLOCK", 0, model.MAPPED),
+        ("mapped", "PAGE.AUG", STATE, MAPPED),
+        ("mapped", "ACCEPT", k.TDX_PAGE_ALREADY_ACCEPTED, MAPPED),
+        ("mapped", "RANGE.BLOCK", 0, BLOCKED),
+        ("mapped", "RANGE.UNBLOCK", NOT_BLOCKED, MAPPED),
+        ("mapped", "PAGE.REMOVE", NOT_BLOCKED, MAPPED),
+        ("mapped", "SEPT.REMOVE", NOT_FREE, MAPPED),
+        ("pending", "ACCEPT", 0, MAPPED),
+        ("pending", "RANGE.BLOCK", 0, PENDING_BLOCKED),
+        ("pending", "PAGE.REMOVE", NOT_BLOCKED, PENDING),
+        ("mapped, blocked", "ACCEPT", k.TDX_EPT_ENTRY_STATE_INCORRECT, BLOCKED),
+        ("mapped, blocked", "RANGE.BLOCK", k.TDX_GPA_RANGE_ALREADY_BLOCKED, BLOCKED),
+        ("mapped, blocked", "RANGE.UNBLOCK", NOT_TRACKED, BLOCKED),
+        ("mapped, blocked", "PAGE.REMOVE", NOT_TRACKED, BLOCKED),
+        ("mapped, blocked, tracked", "RANGE.UNBLOCK", 0, MAPPED),
         ("mapped, blocked, tracked", "PAGE.REMOVE", 0, ""),
-        ("pending, blocked, tracked", "RANGE.UNBLOCK", 0, model.PENDING),
+        ("pending, blocked, tracked", "RANGE.UNBLOCK", 0, PENDING),
         ("pending, blocked, tracked", "PAGE.REMOVE", 0, ""),
         ("table", "SEPT.REMOVE", NOT_BLOCKED, ""),
         ("table, blocked", "SEPT.REMOVE", NOT_TRACKED, ""),
@@ -953,12 +955,12 @@ def test_demoting_and_promoting_keep_the_pages_and_their_state() -> None:
     assert sept.page_demote(0, 2, 0x4000) == NOT_BLOCKED
     assert (sept.range_block(0, 2), sept.track(), sept.page_demote(0, 2, 0x4000)) == (0, 0, 0)
     assert sept.leaves == {(0, 1): 78, (1, 1): 79}
-    assert sept.state(0) == sept.state(1) == model.PENDING
+    assert sept.state(0) == sept.state(1) == PENDING
     assert sept.page_remove(0, 2) == k.TDX_PAGE_SIZE_MISMATCH | RCX
     assert sept.accept(0, 2) == k.TDX_PAGE_SIZE_MISMATCH
     assert (sept.range_block(0, 2), sept.track(), sept.page_promote(0, 2)) == (0, 0, 0)
     assert sept.leaves == {(0, 2): 78}
-    assert sept.state(0, 2) == model.PENDING
+    assert sept.state(0, 2) == PENDING
 
 
 def test_leaves_in_different_states_are_not_promoted() -> None:
@@ -1008,8 +1010,8 @@ def test_the_locks_of_the_firmware_do_not_wait(first: str, second: str, status: 
 
 def test_a_guest_that_accepts_makes_blocking_busy() -> None:
     """The first try to block meets the guest's lock, the kick waits for it, the second succeeds."""
-    beside = Parallel(Step(model.Accept(1)), Step(model.GmemInvalidate(0, 1)), (0,))
-    steps = (*opening(DEEP, PROFILES["upstream"])[:-1], Step(model.Finalize()), *SECOND, Step(beside))
+    beside = Parallel(Step(ops.Accept(1)), Step(ops.GmemInvalidate(0, 1)), (0,))
+    steps = (*opening(DEEP, PROFILES["upstream"])[:-1], Step(ops.Finalize()), *SECOND, Step(beside))
 
     report = run_trace(OF, Trace("tdp_mirror", "upstream", DEEP, steps), Upstream, record=True)
 
@@ -1052,18 +1054,18 @@ class RemovesForNothing(Upstream):
 @pytest.mark.parametrize(
     ("candidate", "clause", "steps"),
     [
-        (LinksNothing, "TDP-060", (Step(model.VcpuCreate()), Step(model.InitRegion()))),
+        (LinksNothing, "TDP-060", (Step(ops.VcpuCreate()), Step(ops.InitRegion()))),
         (
             FailsByItself,
             "TDP-066",
-            (*opening(DEEP, PROFILES["upstream"]), Step(model.PageFault(gpa=0x1000, private=True))),
+            (*opening(DEEP, PROFILES["upstream"]), Step(ops.PageFault(gpa=0x1000, private=True))),
         ),
         (
             RemovesForNothing,
             "TDP-068",
             (
                 *opening(DEEP, PROFILES["upstream"]),
-                Step(model.PageFault(private=True)),
+                Step(ops.PageFault(private=True)),
             ),
         ),
     ],
@@ -1078,13 +1080,13 @@ def test_what_the_firmware_was_not_told_or_told_wrongly_shows(
 def test_every_page_of_a_huge_range_moves() -> None:
     """An invalidation of a slot of 2**34 pages moves the last one as well as the first."""
     steps = (
-        Step(model.VcpuCreate()),
-        Step(model.MmuReload()),
-        Step(model.SlotCreate(2, 2**34, 2**34 - 1, 0)),
-        Step(model.HvaInvalidate(0, 2**35)),
-        Step(model.PageFault(gpa=2**35 - 2 << 12 | 1 << 47)),
-        Step(model.SetAttributes(2**46, 2**45, k.ATTRIBUTE_PRIVATE)),
-        Step(model.PageFault(gpa=2**34 + 5 << 12, private=True)),
+        Step(ops.VcpuCreate()),
+        Step(ops.MmuReload()),
+        Step(ops.SlotCreate(2, 2**34, 2**34 - 1, 0)),
+        Step(ops.HvaInvalidate(0, 2**35)),
+        Step(ops.PageFault(gpa=2**35 - 2 << 12 | 1 << 47)),
+        Step(ops.SetAttributes(2**46, 2**45, k.ATTRIBUTE_PRIVATE)),
+        Step(ops.PageFault(gpa=2**34 + 5 << 12, private=True)),
     )
 
     report = judge(*steps, config=FOUR_LEVELS)

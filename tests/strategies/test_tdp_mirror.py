@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from conformance.model import tdp_mirror as model
 from conformance.model.step import Outcome, Parallel, Step
+from conformance.model.tdp_mirror import OPERATIONS, Answers, Config, State
 from conformance.specs.tdp_mirror import PROFILES, Port
 from conformance.strategies.tdp_mirror import CONFIGS, SHAPES, STARTS, opening, suggest
 from conformance.strategies.tdp_mirror.shapes import parallels
@@ -21,14 +22,14 @@ UPSTREAM = PROFILES["upstream"]
 
 def test_every_operation_has_a_shape() -> None:
     """And each shape a domain for each field."""
-    assert set(SHAPES) == set(model.OPERATIONS)
+    assert set(SHAPES) == set(OPERATIONS)
     for op, shape in SHAPES.items():
         assert set(shape.fields) == {field.name for field in dataclasses.fields(op)}
 
 
 def test_faults_are_calls_of_the_port() -> None:
     """Each is a field of Answers, and no value is 0."""
-    answers = {field.name for field in dataclasses.fields(model.Answers)}
+    answers = {field.name for field in dataclasses.fields(Answers)}
     planned = [fault for shape in SHAPES.values() for fault in shape.faults]
 
     assert {call for call, _ in planned} <= answers
@@ -45,7 +46,7 @@ def test_values_have_the_types_of_their_fields() -> None:
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=range(len(CONFIGS)))
-def test_walks_from_the_opening_find_legal_steps(config: model.Config) -> None:
+def test_walks_from_the_opening_find_legal_steps(config: Config) -> None:
     """What is suggested is legal most of the time, in every world."""
     random = Random(1)
     state = model.initial(config, UPSTREAM)
@@ -62,11 +63,11 @@ def test_walks_from_the_opening_find_legal_steps(config: model.Config) -> None:
     assert legal > 20 or config.deep or state.gone
 
 
-def plainest(state: model.State, step: Step) -> model.State:
+def plainest(state: State, step: Step) -> State:
     """The state after the first outcome."""
-    outcomes = model.step(state, step.op, model.Answers(), UPSTREAM)
+    outcomes = model.step(state, step.op, Answers(), UPSTREAM)
     first = outcomes if isinstance(outcomes, Outcome) else outcomes[0]
-    assert isinstance(first.state, model.State)
+    assert isinstance(first.state, State)
     return first.state
 
 
