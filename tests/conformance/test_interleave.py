@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from conformance.candidates.builtin.tdp_mirror import Upstream
+from conformance.candidates.builtin.tdp_mirror.upstream import Upstream
 from conformance.candidates.load import load
 from conformance.engines import interleave
 from conformance.engines.context import Context

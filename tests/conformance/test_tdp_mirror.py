@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
-from conformance.candidates.builtin.tdp_mirror import CANDIDATES, AsPosted, PostedTypes, Upstream, Upstream619
+from conformance.candidates.builtin.tdp_mirror import CANDIDATES
+from conformance.candidates.builtin.tdp_mirror.as_posted import AsPosted, PostedTypes
+from conformance.candidates.builtin.tdp_mirror.upstream import Upstream
+from conformance.candidates.builtin.tdp_mirror.upstream_6_19 import Upstream619
 from conformance.candidates.defects.tdp_mirror import DEFECTS
 from conformance.candidates.load import load
 from conformance.engines import campaign, explore, interleave

@@ -10,18 +10,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from conformance.candidates.builtin.tdp_mirror import (
-    HUGE,
-    KINDS,
-    MAX_CACHE,
-    PA_MASK,
-    Fault,
-    ShadowPage,
-    Upstream,
-    Upstream619,
-    is_last,
-    is_present,
-)
+from conformance.candidates.builtin.tdp_mirror.upstream import Upstream
+from conformance.candidates.builtin.tdp_mirror.upstream.mmu import KINDS, MAX_CACHE
+from conformance.candidates.builtin.tdp_mirror.upstream.mmu_internal import Fault, ShadowPage
+from conformance.candidates.builtin.tdp_mirror.upstream.spte import HUGE, PA_MASK, is_last, is_present
+from conformance.candidates.builtin.tdp_mirror.upstream_6_19 import Upstream619
 from conformance.specs.tdp_mirror.constants import (
     EIO,
     FROZEN,

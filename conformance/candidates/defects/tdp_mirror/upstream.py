@@ -1,22 +1,12 @@
-"""The zoo of the TDP MMU: eighteen defects of the posted design, twenty-one of its series and of upstream.
-
-Each class is the correct MMU with one thing wrong, so that the clause it breaks can be named.
-"""
+"""Defects of the correct MMU: each class has one thing wrong, so that the clause it breaks can be named."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from conformance.candidates.builtin.tdp_mirror import (
-    PA_MASK,
-    Fault,
-    PostedTypes,
-    ShadowPage,
-    Upstream,
-    is_last,
-    is_present,
-)
-from conformance.candidates.defect import Defect
+from conformance.candidates.builtin.tdp_mirror.upstream import Upstream
+from conformance.candidates.builtin.tdp_mirror.upstream.mmu_internal import Fault, ShadowPage
+from conformance.candidates.builtin.tdp_mirror.upstream.spte import PA_MASK, is_last, is_present
 from conformance.specs.tdp_mirror import constants as k
 from conformance.specs.tdp_mirror.constants import FROZEN, INVALID_PAGE
 
@@ -172,17 +162,6 @@ class EmptyFilterSilent(Upstream):
     def unmap_gfn_range(self, start: int, end: int, attr_filter: int, may_block: int, flush: int) -> int:
         """Fails open."""
         return super().unmap_gfn_range(start, end, attr_filter, may_block, flush) if attr_filter else flush
-
-
-class OldValidConstant(PostedTypes):
-    """A caller that was left with the bare VALID bit."""
-
-    def zap_leafs(self, start: int, end: int, flush: int) -> int:
-        """Matches no root at all."""
-        due = bool(flush)
-        for root in self.each_root(k.TYPE_VALIDITY):
-            due = self.zap_leafs_root(root, start, end, True, due)
-        return int(due)
 
 
 class RootByAccess(Upstream):
@@ -445,84 +424,3 @@ class PageFreedWhileOwned(Upstream):
         if error and self.port.hkid_assigned():
             self.port.page_unpin(pfn)
         return error
-
-
-_HANG = "A loop that never ends shows as a hang, which the clause on robustness names."
-
-DEFECTS: tuple[Defect, ...] = (
-    Defect(
-        "A-01",
-        "The mirror reference leaks on reload.",
-        MirrorReferenceLeak,
-        ("TDP-025", "TDP-026", "TDP-030", "TDP-039"),
-        steps=4,
-        note="The extra reference is seen in the view after the reload.",
-    ),
-    Defect(
-        "A-02",
-        "The mirror root is replaced after a fast zap.",
-        MirrorRootReplaced,
-        ("TDP-027", "TDP-029", "TDP-026"),
-        steps=3,
-    ),
-    Defect("A-03", "Teardown cannot finish.", UninitSharesLock, ("TDP-036", "TDP-074", "TDP-105"), steps=7),
-    Defect("A-04", "zap_all destroys mirrors.", ZapAllTakesMirrors, ("TDP-035", "TDP-100"), steps=4,
-           note="Freeing external tables while the HKID is assigned is the same act seen by the firmware."),
-    Defect("A-05", "Host notifications hit private memory.", NotifierHitsPrivate, ("TDP-087",), steps=4),
-    Defect("A-06", "Whole-range zaps hit private memory.", RangeZapHitsPrivate, ("TDP-096",), steps=4),
-    Defect("A-07", "Dirty, write-protect and split helpers walk mirrors.", HelpersWalkMirrors, ("TDP-095", "TDP-008"),
-           steps=4, note="Aging the mirror is seen as accessed bits that are not the shared half's."),
-    Defect("A-08", "The huge-page assertion does not stop.", SplitsMirror, ("TDP-058",), steps=5),
-    Defect("A-09", "Nothing verifies the 4K rule at the target level.", HugeMirrorLeaf, ("TDP-057",), steps=3),
-    Defect("A-10", "The fast path answers private faults from the shared half.", FastPathTakesPrivate,
-           ("TDP-095", "TDP-013", "TDP-052"), steps=4,
-           note="With PRESENT set it answers before the attributes are looked at."),
-    Defect("A-11", "The alias bit is in the fast path's key.", FastPathKeyWithAlias, ("TDP-012", "TDP-068"), steps=4,
-           note="The lookup misses, so the result is not what a present leaf gives."),
-    Defect("A-12", "The root selector compares for equality.", SelectsByEquality, ("TDP-010",), steps=3),
-    Defect("A-13", "Fails open on an unspecified target.", EmptyFilterSilent, ("TDP-006",), steps=1),
-    Defect("A-14", "The old valid constant matches nothing.", OldValidConstant, ("TDP-002", "TDP-080", "TDP-016"),
-           steps=4, note="What is not zapped is the clause on exact zapping."),
-    Defect(
-        "A-15",
-        "The mirror reference is put through the current MMU pointer.",
-        why_not="A TD has no nested context, and the port has one MMU per vCPU.",
-    ),
-    Defect("A-16", "The root is chosen by is_private.", RootByAccess, ("TDP-014", "TDP-013", "TDP-090", "TDP-012"),
-           steps=3),
-    Defect("A-17", "An RCU dereference is missing.", NoRcuDereference, ("TDP-050",), steps=3),
-    Defect("A-18", "No guard for an absent mirror root.", NoMirrorGuard, ("TDP-024",), steps=2),
-    Defect("U-01", "The old value is not refreshed.", StaleCompare, ("TDP-049",), steps=5),
-    Defect("U-02", "A bug check without return.", SetsPresentAgain, ("TDP-067", "TDP-058"), steps=5),
-    Defect("U-03", "The flush is lost when a root is skipped.", FlushLostOnSkip, ("TDP-081", "TDP-084"), steps=3),
-    Defect("U-04", "Invalid roots match without their kind.", InvalidMatchesAnyKind, ("TDP-003",), steps=1),
-    Defect("U-05", "Unmap forgets invalid roots.", UnmapForgetsInvalid, ("TDP-007",), steps=5),
-    Defect("U-06", "The attribute is not passed to the step before.", AttributeNotPassed,
-           ("TDP-089", "TDP-090"), steps=4),
-    Defect("U-07", "The removal helper trusts its caller.", RemovesAbsentLeaf, ("TDP-075",), steps=4),
-    Defect("U-08", "The wrong class of errno.", WrongErrno, ("TDP-100",), steps=1),
-    Defect("U-09", "A page reference leaks on a bug path.", PinLeak, ("TDP-072",), steps=1),
-    Defect("U-10", "The premapped count is off by one.", PremapMiscount, ("TDP-102",), steps=3),
-    Defect("U-11", "Reload ignores obsolete roots.", ReloadIgnoresObsolete, ("TDP-039", "TDP-056", "TDP-105"), steps=4,
-           note=_HANG),
-    Defect("U-12", "Prefault and slot deletion deadlock.", PrefaultWaitsForDeletion, ("TDP-055", "TDP-105"), steps=3,
-           note=_HANG),
-    Defect("U-13", "The local retry of a violation deadlocks with slot deletion.", ViolationWaitsForDeletion,
-           ("TDP-104", "TDP-105"), steps=3, note=_HANG),
-    Defect("U-14", "A huge page is installed while attributes change.", HugeLeafOverMixedRange, ("TDP-092", "TDP-090"),
-           steps=3),
-    Defect("U-15", "An unmappable address wraps.", AddressWraps, ("TDP-019", "TDP-068"), steps=3),
-    Defect("U-16", "The slot alias check looks at the last gfn only.", AliasCheckedAtEnd, ("TDP-020",), steps=1),
-    Defect("U-17", "A table of a mirror is promoted to a huge page.", PromotesMirror,
-           ("TDP-058", "TDP-057", "TDP-067"), steps=4),
-    Defect("U-18", "Busy is ignored before the page is taken.", BusyBlockIgnored,
-           ("TDP-097", "TDP-098", "TDP-079"), steps=5,
-           note="The tree that had it split a page where this one removes it, or lets it go before the TD runs."),
-    Defect("U-19", "A backing page is freed while the TD owns it.", PageFreedWhileOwned, ("TDP-079",), steps=5),
-    Defect(
-        "U-20",
-        "A range flush covers the natural gfn only.",
-        why_not="Ranged flushes are a call of the environment, which covers the aliases itself.",
-    ),
-    Defect("U-21", "An atomic zap of a mirror spins.", UninitSharesLock, ("TDP-074", "TDP-036", "TDP-105"), steps=7),
-)  # fmt: skip
