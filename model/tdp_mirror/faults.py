@@ -6,7 +6,16 @@ from dataclasses import replace
 
 from conformance.model.step import Outcome, Outcomes
 from conformance.model.tdp_mirror.mapping import map_leaf
-from conformance.model.tdp_mirror.operations import Answers, Config, FastFault, Faultin, GetWalk, GpaIsMapped, PageFault
+from conformance.model.tdp_mirror.operations import (
+    Access,
+    Answers,
+    Config,
+    FastFault,
+    Faultin,
+    GetWalk,
+    GpaIsMapped,
+    PageFault,
+)
 from conformance.model.tdp_mirror.state import (
     State,
     covering_leaf,
@@ -208,3 +217,8 @@ def gpa_is_mapped(state: State, op: GpaIsMapped, _answers: Answers, _profile: Pr
     gfn = op.gpa >> 12 & ~config.direct_bits
     mapped = not is_unmappable(config, gfn) and covering_leaf(config, root, gfn) is not None
     return Outcome(state, int(mapped), because=c.ROOT_BY_ADDRESS, also=(c.PRESENCE_BIT,))
+
+
+def access(state: State, _op: Access, _answers: Answers, _profile: Profile) -> Outcomes:
+    """What hardware finds, and keeps in its TLB, is the environment's to judge (TDP-084)."""
+    return Outcome(state, 0, because=c.NO_STALE_TLB)

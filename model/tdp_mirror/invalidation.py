@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from conformance.model.step import Outcome, Outcomes
-from conformance.model.tdp_mirror.operations import Access, Age, Answers, GmemInvalidate, HvaInvalidate, TestAge
+from conformance.model.tdp_mirror.operations import Age, Answers, GmemInvalidate, HvaInvalidate, TestAge
 from conformance.model.tdp_mirror.state import State, every, moved, private_leaves
 from conformance.model.tdp_mirror.zapping import lost_by_invalid, zap, zap_outcomes
 from conformance.specs.tdp_mirror import Profile
@@ -35,8 +35,3 @@ def age(state: State, _op: Age | TestAge, _answers: Answers, _profile: Profile) 
     """Accessed bits are the environment's to judge; the maps stay."""
     clauses = (c.MIRROR_UNTOUCHED,) if private_leaves(state) else ()
     return Outcome(state, 0, because=c.AGE_VALID_ONLY, effect=c.MIRROR_UNTOUCHED, also=clauses)
-
-
-def access(state: State, _op: Access, _answers: Answers, _profile: Profile) -> Outcomes:
-    """What hardware finds, and keeps in its TLB, is the environment's to judge (TDP-084)."""
-    return Outcome(state, 0, because=c.NO_STALE_TLB)

@@ -449,14 +449,15 @@ class SeptFree:
     gfn: int = 0
 
 
+InSlot = WrprotSlot | ClearDirtySlot | ClearDirtyMasked | SplitHuge | RecoverHuge | WriteProtectGfn
+"""What concerns the leaves of one slot."""
 Pure = RootMatch | FilterToTypes | AddrIsDirect | GfnIsAlias | SelectRoot
 Op = (
-    Pure | VcpuCreate | VcpuDestroy | MmuReload | MmuUnload | FreeObsoleteRoots | PageFault | TdpMap | Faultin
-    | Prefault | EptViolation | FastFault | GetWalk | GpaIsMapped | ZapLeafs | Unmap | Age | TestAge | WrprotSlot
-    | ClearDirtySlot | ClearDirtyMasked | WriteProtectGfn | SplitHuge | RecoverHuge | ZapSp | InvalidateRoots
-    | ZapInvalidated | ZapAllFast | ZapAll | VmUninit | SetAttributes | HvaInvalidate | GmemInvalidate | SlotCreate
-    | SlotDelete | SlotMove | InjectHuge | StealReference | HkidRelease | Access | Accept | InitRegion | Finalize
-    | SeptSet | SeptRemove | SeptFree
+    Pure | InSlot | VcpuCreate | VcpuDestroy | MmuReload | MmuUnload | FreeObsoleteRoots | PageFault | TdpMap | Faultin
+    | Prefault | EptViolation | FastFault | GetWalk | GpaIsMapped | ZapLeafs | Unmap | Age | TestAge | ZapSp
+    | InvalidateRoots | ZapInvalidated | ZapAllFast | ZapAll | VmUninit | SetAttributes | HvaInvalidate
+    | GmemInvalidate | SlotCreate | SlotDelete | SlotMove | InjectHuge | StealReference | HkidRelease | Access | Accept
+    | InitRegion | Finalize | SeptSet | SeptRemove | SeptFree
 )  # fmt: skip
 
 OPERATIONS: tuple[type, ...] = (

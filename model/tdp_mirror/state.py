@@ -134,6 +134,12 @@ def is_loaded(state: State, vcpu: int) -> bool:
     return pair is not None and pair[0] != NONE
 
 
+def is_obsolete(state: State, vcpu: int) -> bool:
+    """Whether the direct root of a vCPU is invalid."""
+    pair = state.vcpus[vcpu]
+    return pair is not None and pair[0] != NONE and state.roots[pair[0]].invalid
+
+
 def is_direct(config: Config, gpa: int) -> bool:
     """Whether an address lies in the shared half; all do where there is one half."""
     return not config.direct_bits or bool(gpa >> 12 & config.direct_bits)
@@ -144,6 +150,17 @@ def is_alias(config: Config, gfn: int) -> bool:
     return bool(gfn & config.direct_bits)
 
 
+def has_alias(config: Config, first: int, last: int) -> bool:
+    """Whether a gfn from first to last has the alias bit."""
+    bits = config.direct_bits
+    return bool(bits) and (bool((first | last) & bits) or last // bits != first // bits)
+
+
+def is_unmappable(config: Config, gfn: int) -> bool:
+    """Whether a gfn is beyond what the root level can name."""
+    return gfn >= config.cover(config.levels + 1)
+
+
 def slot_of(state: State, gfn: int) -> Slot | None:
     """The slot that a gfn lies in."""
     return next((slot for slot in state.slots if slot[1] <= gfn < slot[1] + slot[2]), None)
@@ -152,6 +169,13 @@ def slot_of(state: State, gfn: int) -> Slot | None:
 def slot_by_id(state: State, slot: int) -> Slot | None:
     """The slot of this id."""
     return next((s for s in state.slots if s[0] == slot), None)
+
+
+def slot_range(state: State, slot: int) -> range:
+    """The gfns of a slot that exists."""
+    found = slot_by_id(state, slot)
+    assert found is not None
+    return range(found[1], found[1] + found[2])
 
 
 def valid_root(state: State, mirror: bool) -> int:
@@ -171,6 +195,11 @@ def private_leaves(state: State) -> frozenset[Leaf]:
 def covering_leaf(config: Config, root: Root, gfn: int) -> Leaf | None:
     """The leaf under a root that maps a gfn."""
     return next((leaf for leaf in root.leaves if leaf[0] <= gfn < leaf[0] + config.cover(leaf[1])), None)
+
+
+def overlaps(config: Config, leaf: Leaf, gfns: range) -> bool:
+    """Whether a leaf covers any of the gfns."""
+    return leaf[0] < gfns.stop and gfns.start < leaf[0] + config.cover(leaf[1])
 
 
 def source(state: State, gfn: int, private: bool) -> str:
@@ -205,22 +234,6 @@ def with_root(state: State, index: int, root: Root) -> State:
     return replace(state, roots=(*state.roots[:index], root, *state.roots[index + 1 :]))
 
 
-def every(outcomes: Outcomes) -> tuple[Outcome, ...]:
-    """The outcomes as a tuple, be they one or several."""
-    return (outcomes,) if isinstance(outcomes, Outcome) else outcomes
-
-
-def is_obsolete(state: State, vcpu: int) -> bool:
-    """Whether the direct root of a vCPU is invalid."""
-    pair = state.vcpus[vcpu]
-    return pair is not None and pair[0] != NONE and state.roots[pair[0]].invalid
-
-
-def is_unmappable(config: Config, gfn: int) -> bool:
-    """Whether a gfn is beyond what the root level can name."""
-    return gfn >= config.cover(config.levels + 1)
-
-
 def linked(state: State, index: int, tables: list[Table] | tuple[Table, ...]) -> State:
     """The state with tables linked below a root, in the external tree too below a mirror."""
     if not tables:
@@ -252,19 +265,6 @@ def gfns_in_slots(slots: tuple[Slot, ...], kind: str, start: int, end: int) -> G
     return pages
 
 
-def overlaps(config: Config, leaf: Leaf, gfns: range) -> bool:
-    """Whether a leaf covers any of the gfns."""
-    return leaf[0] < gfns.stop and gfns.start < leaf[0] + config.cover(leaf[1])
-
-
-def slot_range(state: State, slot: int) -> range:
-    """The gfns of a slot that exists."""
-    found = slot_by_id(state, slot)
-    assert found is not None
-    return range(found[1], found[1] + found[2])
-
-
-def has_alias(config: Config, first: int, last: int) -> bool:
-    """Whether a gfn from first to last has the alias bit."""
-    bits = config.direct_bits
-    return bool(bits) and (bool((first | last) & bits) or last // bits != first // bits)
+def every(outcomes: Outcomes) -> tuple[Outcome, ...]:
+    """The outcomes as a tuple, be they one or several."""
+    return (outcomes,) if isinstance(outcomes, Outcome) else outcomes

@@ -7,90 +7,20 @@ from dataclasses import replace
 from typing import Any
 
 from conformance.model.step import Outcomes
-from conformance.model.tdp_mirror.dirty_logging import (
-    clear_dirty_masked,
-    clear_dirty_slot,
-    write_protect_gfn,
-    wrprot_slot,
+from conformance.model.tdp_mirror import (
+    dirty_logging,
+    faults,
+    huge_pages,
+    invalidation,
+    mapping,
+    prefault,
+    roots,
+    slots,
+    td,
+    zapping,
 )
-from conformance.model.tdp_mirror.faults import fast_fault, faultin, get_walk, gpa_is_mapped, page_fault
-from conformance.model.tdp_mirror.huge_pages import recover_huge, split_huge, zap_sp
-from conformance.model.tdp_mirror.invalidation import access, age, gmem_invalidate, hva_invalidate
-from conformance.model.tdp_mirror.mapping import tdp_map
-from conformance.model.tdp_mirror.operations import (
-    Accept,
-    Access,
-    AddrIsDirect,
-    Age,
-    Answers,
-    ClearDirtyMasked,
-    ClearDirtySlot,
-    EptViolation,
-    FastFault,
-    Faultin,
-    FilterToTypes,
-    Finalize,
-    FreeObsoleteRoots,
-    GetWalk,
-    GfnIsAlias,
-    GmemInvalidate,
-    GpaIsMapped,
-    HkidRelease,
-    HvaInvalidate,
-    InitRegion,
-    InjectHuge,
-    InvalidateRoots,
-    MmuReload,
-    MmuUnload,
-    Op,
-    PageFault,
-    Prefault,
-    RecoverHuge,
-    RootMatch,
-    SelectRoot,
-    SeptFree,
-    SeptRemove,
-    SeptSet,
-    SetAttributes,
-    SlotCreate,
-    SlotDelete,
-    SlotMove,
-    SplitHuge,
-    StealReference,
-    TdpMap,
-    TestAge,
-    Unmap,
-    VcpuCreate,
-    VcpuDestroy,
-    VmUninit,
-    WriteProtectGfn,
-    WrprotSlot,
-    ZapAll,
-    ZapAllFast,
-    ZapInvalidated,
-    ZapLeafs,
-    ZapSp,
-)
-from conformance.model.tdp_mirror.prefault import ept_violation, prefault
-from conformance.model.tdp_mirror.roots import (
-    addr_is_direct,
-    filter_to_types,
-    free_obsolete_roots,
-    gfn_is_alias,
-    invalidate_roots,
-    mmu_reload,
-    mmu_unload,
-    root_match,
-    select_root,
-    steal_reference,
-    vcpu_create,
-    vcpu_destroy,
-    vm_uninit,
-    zap_all,
-    zap_all_fast,
-    zap_invalidated,
-)
-from conformance.model.tdp_mirror.slots import set_attributes, slot_create, slot_delete, slot_move
+from conformance.model.tdp_mirror import operations as ops
+from conformance.model.tdp_mirror.operations import Answers, Op
 from conformance.model.tdp_mirror.state import (
     NONE,
     State,
@@ -107,12 +37,12 @@ from conformance.model.tdp_mirror.state import (
     slot_of,
     valid_root,
 )
-from conformance.model.tdp_mirror.td import accept, finalize, hkid_release, init_region, inject_huge, sept_refuses
-from conformance.model.tdp_mirror.zapping import unmap, zap_leafs
 from conformance.specs.tdp_mirror import Profile
 from conformance.specs.tdp_mirror.constants import MEM_GUEST_MEMFD, MIRROR_ROOTS, SLOT_INVALID, TD_INIT, TD_RUNNABLE
 
-_PURE = (RootMatch, FilterToTypes, AddrIsDirect, GfnIsAlias)
+_PURE = (ops.RootMatch, ops.FilterToTypes, ops.AddrIsDirect, ops.GfnIsAlias)
+_END = (ops.HkidRelease, ops.VmUninit, ops.ZapAll)
+_WHEN_BUGGED = (ops.Prefault, ops.EptViolation, ops.VcpuDestroy, ops.GmemInvalidate, *_END)
 
 
 def legal(state: State, op: Op) -> bool:
@@ -124,42 +54,39 @@ def legal(state: State, op: Op) -> bool:
         return True
     vcpu = getattr(op, "vcpu", None)
     if vcpu is not None:
-        if vcpu >= len(state.vcpus) or (state.vcpus[vcpu] is None) != (kind is VcpuCreate):
+        if vcpu >= len(state.vcpus) or (state.vcpus[vcpu] is None) != (kind is ops.VcpuCreate):
             return False
     if state.stolen and not state.bugged:
-        return isinstance(op, MmuUnload) and _holds_valid(state, op.vcpu)
+        return isinstance(op, ops.MmuUnload) and _holds_valid(state, op.vcpu)
     if state.corrupt:
-        return kind in (PageFault, TdpMap, Prefault, EptViolation) and _reaches_corruption(state, op)
+        return kind in (ops.PageFault, ops.TdpMap, ops.Prefault, ops.EptViolation) and _reaches_corruption(state, op)
     if state.bugged:
-        return kind in (Prefault, EptViolation, VcpuDestroy, GmemInvalidate, *_END) and _legal_end(state, op)
+        return kind in _WHEN_BUGGED and _legal_end(state, op)
     if kind in _END:
         return _legal_end(state, op)
     if not state.hkid:
-        return kind in (VcpuDestroy, HvaInvalidate, Age, TestAge) or (
-            kind in (SeptRemove, Finalize) and state.config.deep
+        return kind in (ops.VcpuDestroy, ops.HvaInvalidate, ops.Age, ops.TestAge) or (
+            kind in (ops.SeptRemove, ops.Finalize) and state.config.deep
         )
     return _legal_alive(state, op)
 
 
 def legal_beside(state: State, op: Op) -> bool:
     """What had begun goes on when another thread kills the VM."""
-    if isinstance(op, InitRegion) and state.config.deep and state.td == TD_RUNNABLE:
+    if isinstance(op, ops.InitRegion) and state.config.deep and state.td == TD_RUNNABLE:
         state = replace(state, td=TD_INIT)
     return legal(replace(state, bugged=False) if state.bugged and not state.stolen else state, op) or legal(state, op)
 
 
-_END = (HkidRelease, VmUninit, ZapAll)
-
-
 def _legal_end(state: State, op: Op) -> bool:
     match op:
-        case HkidRelease():
+        case ops.HkidRelease():
             return state.hkid and state.config.mirror and not private_leaves(state)
-        case VmUninit():
+        case ops.VmUninit():
             return all(v is None for v in state.vcpus) and not (state.hkid and state.config.mirror)
-        case GmemInvalidate():
+        case ops.GmemInvalidate():
             return state.hkid and state.config.private
-        case Prefault() | EptViolation():
+        case ops.Prefault() | ops.EptViolation():
             return state.hkid and is_loaded(state, op.vcpu) and not is_alias(state.config, op.gpa >> 12)
     return True
 
@@ -167,82 +94,78 @@ def _legal_end(state: State, op: Op) -> bool:
 def _legal_alive(state: State, op: Op) -> bool:
     config = state.config
     match op:
-        case TdpMap():
+        case ops.TdpMap():
             return _legal_map(state, op)
-        case Faultin():
+        case ops.Faultin():
             return is_loaded(state, op.vcpu) and state.td == TD_RUNNABLE and (config.private or not op.private)
-        case EptViolation():
+        case ops.EptViolation():
             return config.mirror and is_loaded(state, op.vcpu) and not is_direct(config, op.gpa) and _runs(state)
-        case PageFault():
+        case ops.PageFault():
             return is_loaded(state, op.vcpu) and _runs(state) and (config.private or not op.private)
-        case Accept():
+        case ops.Accept():
             return config.mirror and is_loaded(state, op.vcpu) and not is_alias(config, op.gpa >> 12) and _runs(state)
-        case FastFault() | GetWalk() | Access():
+        case ops.FastFault() | ops.GetWalk() | ops.Access():
             return is_loaded(state, op.vcpu) and _runs(state)
-        case GpaIsMapped() | SelectRoot():
+        case ops.GpaIsMapped() | ops.SelectRoot():
             return is_loaded(state, op.vcpu)
-        case ZapSp():
+        case ops.ZapSp():
             root = valid_root(state, op.mirror)
             return root != NONE and (op.level, op.gfn) in state.roots[root].tables
-        case Unmap():
+        case ops.Unmap():
             return (bool(op.attr_filter) or config.mirror) and (op.start < op.end or not config.huge)
-        case ZapLeafs():
+        case ops.ZapLeafs():
             return op.start < op.end or not config.huge
-        case WrprotSlot() | ClearDirtySlot() | ClearDirtyMasked() | SplitHuge() | RecoverHuge() | WriteProtectGfn():
-            return _legal_in_slot(state, op)
-        case InvalidateRoots():
+        case ops.InvalidateRoots():
             return not op.types & MIRROR_ROOTS
-        case SlotCreate():
+        case ops.SlotCreate():
             slot = slot_by_id(state, op.slot)
             return slot is None or bool(slot[3] & MEM_GUEST_MEMFD)
-        case SlotDelete() | SlotMove():
+        case ops.SlotDelete() | ops.SlotMove():
             slot = slot_by_id(state, op.slot)
             return slot is not None and config.mirror and not slot[3] & SLOT_INVALID
-        case GmemInvalidate():
+        case ops.GmemInvalidate():
             return config.private
-        case HvaInvalidate():
+        case ops.HvaInvalidate():
             # The host takes back huge pages as a whole: it splits them in an invalidation of their own.
             return not config.huge or not (op.start | op.end) & (config.cover(2) - 1)
-        case SetAttributes():
+        case ops.SetAttributes():
             start, end = op.address >> 12, op.address + op.size >> 12
             within = end <= config.max_gfn + 1 and not (start < end and has_alias(config, start, end - 1))
             return op.address + op.size > 2**64 or within
-        case StealReference():
+        case ops.StealReference():
             index = valid_root(state, False)
             return index != NONE and references(state, index) == 2 and not state.roots[index].tables
-        case InjectHuge():
+        case ops.InjectHuge():
             return _can_corrupt(state, op.gfn)
-        case InitRegion():
+        case ops.InitRegion():
             return config.deep and state.td == TD_INIT and not config.early and not is_alias(config, op.gpa >> 12)
-        case Finalize():
+        case ops.Finalize():
             return config.deep and not config.early
-        case SeptSet():
+        case ops.SeptSet():
             return config.deep and (op.level > 1 or (config.early and state.td == TD_INIT))
-        case SeptRemove():
+        case ops.SeptRemove():
             return False
-        case SeptFree():
+        case ops.SeptFree():
             return config.deep
-    return True
+    return not isinstance(op, ops.InSlot) or _legal_in_slot(state, op)
 
 
-def _legal_in_slot(
-    state: State, op: WrprotSlot | ClearDirtySlot | ClearDirtyMasked | SplitHuge | RecoverHuge | WriteProtectGfn
-) -> bool:
+def _legal_in_slot(state: State, op: ops.InSlot) -> bool:
     slot = slot_by_id(state, op.slot)
     if slot is None:
         return False
     end = slot[1] + slot[2]
     match op:
-        case ClearDirtyMasked():
+        case ops.ClearDirtyMasked():
             return op.mask > 0 and slot[1] <= op.gfn and op.gfn + op.mask.bit_length() <= end
-        case WriteProtectGfn():
+        case ops.WriteProtectGfn():
             return slot[1] <= op.gfn < end
-        case SplitHuge():
+        case ops.SplitHuge():
             return slot[1] <= op.start < op.end <= end
     return True
 
 
-def _legal_map(state: State, op: TdpMap) -> bool:
+def _legal_map(state: State, op: ops.TdpMap) -> bool:
     config = state.config
     pair = state.vcpus[op.vcpu]
     assert pair is not None
@@ -265,12 +188,16 @@ def _legal_map(state: State, op: TdpMap) -> bool:
 
 def _reaches_corruption(state: State, op: Op) -> bool:
     """Whether the operation walks into the huge leaf that was injected."""
-    assert isinstance(op, PageFault | TdpMap | Prefault | EptViolation)
-    if state.bugged or is_direct(state.config, op.gpa) or (isinstance(op, PageFault | TdpMap) and not op.private):
+    assert isinstance(op, ops.PageFault | ops.TdpMap | ops.Prefault | ops.EptViolation)
+    if (
+        state.bugged
+        or is_direct(state.config, op.gpa)
+        or (isinstance(op, ops.PageFault | ops.TdpMap) and not op.private)
+    ):
         return False
-    if isinstance(op, TdpMap) and op.level != 1:
+    if isinstance(op, ops.TdpMap) and op.level != 1:
         return False
-    if isinstance(op, Prefault) and (op.size, op.flags) != (4096, 0):
+    if isinstance(op, ops.Prefault) and (op.size, op.flags) != (4096, 0):
         return False
     pair = state.vcpus[op.vcpu]
     gfn = op.gpa >> 12
@@ -303,56 +230,56 @@ def _runs(state: State) -> bool:
 
 
 _STEPS: dict[type, Callable[[State, Any, Answers, Profile], Outcomes]] = {
-    VcpuCreate: vcpu_create,
-    VcpuDestroy: vcpu_destroy,
-    MmuReload: mmu_reload,
-    MmuUnload: mmu_unload,
-    FreeObsoleteRoots: free_obsolete_roots,
-    RootMatch: root_match,
-    FilterToTypes: filter_to_types,
-    AddrIsDirect: addr_is_direct,
-    GfnIsAlias: gfn_is_alias,
-    SelectRoot: select_root,
-    PageFault: page_fault,
-    TdpMap: tdp_map,
-    Faultin: faultin,
-    Prefault: prefault,
-    EptViolation: ept_violation,
-    FastFault: fast_fault,
-    GetWalk: get_walk,
-    GpaIsMapped: gpa_is_mapped,
-    ZapLeafs: zap_leafs,
-    Unmap: unmap,
-    Age: age,
-    TestAge: age,
-    WrprotSlot: wrprot_slot,
-    ClearDirtySlot: clear_dirty_slot,
-    ClearDirtyMasked: clear_dirty_masked,
-    WriteProtectGfn: write_protect_gfn,
-    SplitHuge: split_huge,
-    RecoverHuge: recover_huge,
-    ZapSp: zap_sp,
-    InvalidateRoots: invalidate_roots,
-    ZapInvalidated: zap_invalidated,
-    ZapAllFast: zap_all_fast,
-    ZapAll: zap_all,
-    VmUninit: vm_uninit,
-    SetAttributes: set_attributes,
-    HvaInvalidate: hva_invalidate,
-    GmemInvalidate: gmem_invalidate,
-    SlotCreate: slot_create,
-    SlotDelete: slot_delete,
-    SlotMove: slot_move,
-    InjectHuge: inject_huge,
-    StealReference: steal_reference,
-    HkidRelease: hkid_release,
-    Access: access,
-    Accept: accept,
-    InitRegion: init_region,
-    Finalize: finalize,
-    SeptSet: sept_refuses,
-    SeptRemove: sept_refuses,
-    SeptFree: sept_refuses,
+    ops.VcpuCreate: roots.vcpu_create,
+    ops.VcpuDestroy: roots.vcpu_destroy,
+    ops.MmuReload: roots.mmu_reload,
+    ops.MmuUnload: roots.mmu_unload,
+    ops.FreeObsoleteRoots: roots.free_obsolete_roots,
+    ops.RootMatch: roots.root_match,
+    ops.FilterToTypes: roots.filter_to_types,
+    ops.AddrIsDirect: roots.addr_is_direct,
+    ops.GfnIsAlias: roots.gfn_is_alias,
+    ops.SelectRoot: roots.select_root,
+    ops.PageFault: faults.page_fault,
+    ops.TdpMap: mapping.tdp_map,
+    ops.Faultin: faults.faultin,
+    ops.Prefault: prefault.prefault,
+    ops.EptViolation: prefault.ept_violation,
+    ops.FastFault: faults.fast_fault,
+    ops.GetWalk: faults.get_walk,
+    ops.GpaIsMapped: faults.gpa_is_mapped,
+    ops.ZapLeafs: zapping.zap_leafs,
+    ops.Unmap: zapping.unmap,
+    ops.Age: invalidation.age,
+    ops.TestAge: invalidation.age,
+    ops.WrprotSlot: dirty_logging.wrprot_slot,
+    ops.ClearDirtySlot: dirty_logging.clear_dirty_slot,
+    ops.ClearDirtyMasked: dirty_logging.clear_dirty_masked,
+    ops.WriteProtectGfn: dirty_logging.write_protect_gfn,
+    ops.SplitHuge: huge_pages.split_huge,
+    ops.RecoverHuge: huge_pages.recover_huge,
+    ops.ZapSp: huge_pages.zap_sp,
+    ops.InvalidateRoots: roots.invalidate_roots,
+    ops.ZapInvalidated: roots.zap_invalidated,
+    ops.ZapAllFast: roots.zap_all_fast,
+    ops.ZapAll: roots.zap_all,
+    ops.VmUninit: roots.vm_uninit,
+    ops.SetAttributes: slots.set_attributes,
+    ops.HvaInvalidate: invalidation.hva_invalidate,
+    ops.GmemInvalidate: invalidation.gmem_invalidate,
+    ops.SlotCreate: slots.slot_create,
+    ops.SlotDelete: slots.slot_delete,
+    ops.SlotMove: slots.slot_move,
+    ops.InjectHuge: td.inject_huge,
+    ops.StealReference: roots.steal_reference,
+    ops.HkidRelease: td.hkid_release,
+    ops.Access: faults.access,
+    ops.Accept: td.accept,
+    ops.InitRegion: td.init_region,
+    ops.Finalize: td.finalize,
+    ops.SeptSet: td.sept_refuses,
+    ops.SeptRemove: td.sept_refuses,
+    ops.SeptFree: td.sept_refuses,
 }
 """The function of each operation."""
 
