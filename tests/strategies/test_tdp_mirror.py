@@ -14,8 +14,7 @@ from conformance.model import tdp_mirror as model
 from conformance.model.step import Outcome, Parallel, Step
 from conformance.model.tdp_mirror import OPERATIONS, Answers, Config, State
 from conformance.specs.tdp_mirror import PROFILES, Port
-from conformance.strategies.tdp_mirror import CONFIGS, SHAPES, STARTS, opening, suggest
-from conformance.strategies.tdp_mirror.shapes import parallels
+from conformance.strategies.tdp_mirror import CONFIGS, SHAPES, STARTS, opening, parallels, suggest
 
 UPSTREAM = PROFILES["upstream"]
 
