@@ -17,7 +17,7 @@ from conformance.candidates.defects.tdp_mirror import DEFECTS
 from conformance.candidates.load import load
 from conformance.engines import campaign, explore, interleave
 from conformance.engines.context import Context
-from conformance.environment import tdp_mirror as tdp_world
+from conformance.environment.tdp_mirror.secure_ept import SecureEpt
 from conformance.lockstep import Report, run_trace
 from conformance.model.step import Fault, Parallel, Step
 from conformance.model.tdp_mirror import Config
@@ -830,9 +830,9 @@ MAPPED_AT = 0
 """gfn of the leaf that the tests of the firmware's page table work on."""
 
 
-def secure_ept(kind: str, *, runnable: bool = True) -> tdp_world.SecureEpt:
+def secure_ept(kind: str, *, runnable: bool = True) -> SecureEpt:
     """A tree with one leaf of 4K, or the table above it, in some state; FREE when `kind` is empty."""
-    sept = tdp_world.SecureEpt(DEEP)
+    sept = SecureEpt(DEEP)
     assert sept.sept_add(0, 3, 0x1000) == 0
     if kind.startswith("table"):
         assert sept.sept_add(0, 2, 0x2000) == 0
@@ -851,7 +851,7 @@ def secure_ept(kind: str, *, runnable: bool = True) -> tdp_world.SecureEpt:
     return sept
 
 
-LEAF_CALLS: dict[str, Callable[[tdp_world.SecureEpt], int]] = {
+LEAF_CALLS: dict[str, Callable[[SecureEpt], int]] = {
     "SEPT.ADD": lambda sept: sept.sept_add(0, 2, 0x3000),
     "PAGE.ADD": lambda sept: sept.page_add(0, 78),
     "PAGE.AUG": lambda sept: sept.page_aug(0, 1, 78),
@@ -1003,7 +1003,7 @@ def test_pages_are_reclaimed_once_the_key_is_gone_and_the_root_last() -> None:
 )
 def test_the_locks_of_the_firmware_do_not_wait(first: str, second: str, status: int) -> None:
     """Who comes second is told that the operand is busy, and which one."""
-    sept = tdp_world.SecureEpt(DEEP)
+    sept = SecureEpt(DEEP)
 
     assert sept.acquire(0, first) == 0
     assert sept.acquire(1, second) == status

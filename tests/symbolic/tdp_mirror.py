@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.environment import tdp_mirror as world
+from conformance.environment.tdp_mirror import words
 from conformance.model import tdp_mirror as model
 from conformance.model.step import Outcome
 from conformance.model.tdp_mirror import Answers, Config
@@ -114,9 +114,9 @@ def presence_is_one_bit(entry: int) -> None:
     """TDP-043: bit 11, whatever the others say; FROZEN and NONPRESENT have it clear."""
     assert 0 <= entry < 2**64
 
-    assert world._present(entry) == entry >> 11 & 1
-    assert not world._present(FROZEN)
-    assert not world._present(NONPRESENT)
+    assert words.present(entry) == entry >> 11 & 1
+    assert not words.present(FROZEN)
+    assert not words.present(NONPRESENT)
 
 
 def a_leaf_is_present_and_lowest_or_huge(entry: int, level: int) -> None:
@@ -124,7 +124,7 @@ def a_leaf_is_present_and_lowest_or_huge(entry: int, level: int) -> None:
     assert 0 <= entry < 2**64
     assert 1 <= level <= 5
 
-    assert world._is_leaf(entry, level) == bool(entry >> 11 & 1 and (level == 1 or entry >> 7 & 1))
+    assert words.is_leaf(entry, level) == bool(entry >> 11 & 1 and (level == 1 or entry >> 7 & 1))
 
 
 def the_page_of_an_entry_is_bits_12_to_51(pfn: int, low: int) -> None:
@@ -132,7 +132,7 @@ def the_page_of_an_entry_is_bits_12_to_51(pfn: int, low: int) -> None:
     assert 0 <= pfn < 2**40
     assert 0 <= low < 2**12
 
-    assert (NONPRESENT | pfn << 12 | low) & world._PFN_MASK == pfn << 12
+    assert (NONPRESENT | pfn << 12 | low) & words.PFN_MASK == pfn << 12
 
 
 def a_set_of_gfns_has_what_was_put_in(start: int, length: int, gfn: int) -> None:
