@@ -109,12 +109,7 @@ def send(
     if vector < 16:
         return gives_up(IPI_INVALID_VECTOR)
     if shorthand == SELF:
-        if freedom.checks_spiv and not page.words[APIC_SPIV >> 2] >> SPIV_ENABLE & 1:
-            return Ipi([])
-        change(page, APIC_IRR, vector, True)
-        if freedom.clears_tmr:
-            change(page, APIC_TMR, vector, False)
-        return Ipi([-1])
+        return _to_self(page, vector, freedom)
     x2 = vmcb.is_x2avic
     dest = high if x2 else high >> 24
     field_ = vmcb.get(VMCB_PHYSICAL_TABLE)
@@ -139,6 +134,16 @@ def send(
             return gives_up(IPI_INVALID_PAGE, reported)
         found.append((entry, hit, reported, index))
     return _hit(table, found, vector, freedom, stale, info1)
+
+
+def _to_self(page: Page, vector: int, freedom: Config) -> Ipi:
+    """Set the sender's own IRR bit."""
+    if freedom.checks_spiv and not page.words[APIC_SPIV >> 2] >> SPIV_ENABLE & 1:
+        return Ipi([])
+    change(page, APIC_IRR, vector, True)
+    if freedom.clears_tmr:
+        change(page, APIC_TMR, vector, False)
+    return Ipi([-1])
 
 
 def _hit(

@@ -26,7 +26,7 @@ class Processors(Simulator):
     and S_CET do to instructions.
     """
 
-    CLAUSES = (c.S_CET_IS_THE_HOSTS,)
+    CLAUSES = (c.SSP_CANONICAL, c.SSP_NEEDS_SHSTK, c.XSS_NEVER_FAULTS, c.S_CET_IS_THE_HOSTS)
 
     def __init__(self, door: Environment, platform: Platform) -> None:
         self.door = door

@@ -9,7 +9,7 @@ from conformance.candidates.defects.uio_msi import DEFECTS
 from conformance.candidates.load import load
 from conformance.model.step import Parallel, Step
 from conformance.model.uio_msi.operations import FIRST_FD, DeviceReset, IrqSet, Open, Probe
-from conformance.strength import kill
+from conformance.runs.strength import kill
 from tests.conformance.uio_msi.driving import S, run, warned
 
 
