@@ -30,8 +30,10 @@ class Context(Simulator):
 
     def may_sleep(self, call: str) -> None:
         """Refuse a call that sleeps in a handler or under a spinlock."""
-        self.needs_process(call)
-        if self._spins():
+        door = self.door
+        if self.handling:
+            self.needs_process(call)
+        if door.atomic and (door.scheduler is None or door.frame in self.spinning):
             raise Violation(c.MEMORY_SAFE, f"{call} while a spinlock is held")
 
     def needs_process(self, call: str) -> None:
@@ -41,10 +43,7 @@ class Context(Simulator):
 
     def is_atomic(self) -> bool:
         """Whether no interrupt is taken here now: in a handler, and under a spinlock."""
-        if self.handling and self.door.frame in self.handling:
-            return True
-        return self._spins()
-
-    def _spins(self) -> bool:
         door = self.door
+        if self.handling and door.frame in self.handling:
+            return True
         return door.atomic > 0 and (door.scheduler is None or door.frame in self.spinning)

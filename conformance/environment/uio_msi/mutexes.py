@@ -40,16 +40,15 @@ class Mutexes(Simulator):
     def mutex_lock(self, mutex: int) -> None:
         """As the port says."""
         self.context.may_sleep("mutex_lock")
-        self._must_be_known(mutex)
+        if mutex not in self.known:
+            self._meet(mutex)
         if not self.locks.take(mutex, f"mutex {mutex:#x}"):
             raise Violation(c.MEMORY_SAFE, f"mutex_lock({mutex:#x}): deadlock, the caller holds it")
-        # It may have been freed while the caller waited.
-        self._must_be_known(mutex)
+        if mutex not in self.known:  # freed while the caller waited
+            self._meet(mutex)
 
-    def _must_be_known(self, mutex: int) -> None:
+    def _meet(self, mutex: int) -> None:
         """A static mutex is known when it is first used; any other must have been initialised, and not freed."""
-        if mutex in self.known:
-            return
         if not 0 < mutex < PAGE_SIZE:
             raise Violation(c.MEMORY_SAFE, f"mutex_lock({mutex:#x}): there is no mutex, or no longer")
         self.known.add(mutex)
