@@ -237,15 +237,15 @@ def wrmsr_guest(world: Cet, op: m.Wrmsr) -> int:
     """WRMSR: in hardware, or through the candidate when intercepted or emulated."""
     thread = vm_entry(world, op.vcpu)
     vcpu, place = thread.number, PLACE.get(op.msr, XSS)
-    if not (op.emulated or world.intercepts.stops(vcpu, world.structure.parts[vcpu].level, place, k.WRITE)):
+    if not (op.emulated or world.intercepts.stops(vcpu, world.structure.level(vcpu), place, k.WRITE)):
         fault = world.processors.fault(op.msr, op.value)
         if fault is None:
-            world.values.parts[vcpu].add(op.value)
+            world.values.learn(vcpu, op.value)
             world.processors.files[thread.cpu][place] = op.value
         vm_exit(world, thread)
         return 0 if fault is None else 1
     vm_exit(world, thread)
-    world.values.parts[vcpu].add(op.value)
+    world.values.learn(vcpu, op.value)
     result = world.enter_int(world.driver.guest_wrmsr, vcpu, op.msr, op.value)
     return 1 if 0 < result <= 3 else result
 
@@ -254,7 +254,7 @@ def rdmsr_guest(world: Cet, op: m.Rdmsr) -> tuple[int, int]:
     """RDMSR, likewise."""
     thread = vm_entry(world, op.vcpu)
     vcpu, place = thread.number, PLACE.get(op.msr, XSS)
-    if not (op.emulated or world.intercepts.stops(vcpu, world.structure.parts[vcpu].level, place, k.READ)):
+    if not (op.emulated or world.intercepts.stops(vcpu, world.structure.level(vcpu), place, k.READ)):
         fault = world.processors.fault(op.msr, None)
         value = world.processors.files[thread.cpu][place]
         vm_exit(world, thread)
@@ -275,9 +275,10 @@ def xrstors(world: Cet, op: m.Xrstors) -> int:
     enabled = world.processors.is_enabled(thread.cpu, op.component)
     if enabled:
         regs, places = world.processors.files[thread.cpu], COMPONENTS[op.component]
-        for place, value in zip(places, op.words or (0,) * len(places), strict=True):
+        words = op.words or (0,) * len(places)
+        for place, value in zip(places, words, strict=True):
             regs[place] = value
-            world.values.parts[thread.number].add(value)
+        world.values.learn(thread.number, *words)
     vm_exit(world, thread)
     return 0 if enabled else 1
 
@@ -300,7 +301,7 @@ def write_ssp(world: Cet, op: m.WriteSsp) -> None:
     """SSP moves by itself."""
     thread = vm_entry(world, op.vcpu)
     world.processors.files[thread.cpu][SSP] = op.value
-    world.values.parts[thread.number].add(op.value)
+    world.values.learn(thread.number, op.value)
     vm_exit(world, thread)
 
 
@@ -353,8 +354,8 @@ def rsm(world: Cet, op: m.Rsm) -> int:
     thread = guest_exits(world, op.vcpu)
     vcpu = thread.number
     if op.ssp is not None:
-        world.memory.parts[vcpu].smram[k.SMRAM_SSP] = op.ssp
-        world.values.parts[vcpu].add(op.ssp)
+        world.memory.smram_write(vcpu, k.SMRAM_SSP, op.ssp)
+        world.values.learn(vcpu, op.ssp)
     result = world.enter_int(world.driver.rsm, vcpu)
     world.events.parts[vcpu].shutdown = result != 0
     return result
@@ -366,7 +367,7 @@ def rsm(world: Cet, op: m.Rsm) -> int:
 def set_msrs(world: Cet, op: m.SetMsrs) -> int:
     """KVM_SET_MSRS."""
     thread = begin_ioctl(world, op.vcpu, op.cpu)
-    world.values.parts[thread.number].update(value for _, value in op.entries)
+    world.values.learn(thread.number, *(value for _, value in op.entries))
     result = world.enter_int(world.driver.set_msrs, thread.number, op.entries)
     end_ioctl(world, thread)
     return result
@@ -388,7 +389,7 @@ def get_msrs(world: Cet, op: m.GetMsrs) -> tuple[int, tuple[int, ...]]:
 def set_one_reg(world: Cet, op: m.SetOneReg) -> int:
     """KVM_SET_ONE_REG."""
     thread = begin_ioctl(world, op.vcpu, op.cpu)
-    world.values.parts[thread.number].add(op.value)
+    world.values.learn(thread.number, op.value)
     result = world.enter_int(world.driver.set_one_reg, thread.number, op.reg, op.value)
     end_ioctl(world, thread)
     return result
@@ -433,7 +434,7 @@ def get_xsave(world: Cet, op: m.GetXsave) -> bool:
 def set_xsave(world: Cet, op: m.SetXsave) -> int:
     """KVM_SET_XSAVE."""
     thread = begin_ioctl(world, op.vcpu, op.cpu)
-    world.values.parts[thread.number].update(op.words)
+    world.values.learn(thread.number, *op.words)
     result = world.enter_int(world.driver.set_xsave, thread.number, op.component, op.words)
     end_ioctl(world, thread)
     return result
@@ -490,8 +491,8 @@ def nested_enter(world: Cet, op: m.NestedEnter) -> int:
 
 def _store_area(world: Cet, vcpu: int, area: m.Area) -> None:
     """What L1 stored in its vmcs12 or vmcb12."""
-    words = (area.s_cet, area.ssp, area.table, area.host_s_cet, area.host_ssp, area.host_table)
-    world.values.parts[vcpu].update(words)
+    host = (area.host_s_cet, area.host_ssp, area.host_table)
+    world.values.learn(vcpu, area.s_cet, area.ssp, area.table, *host)
     world.memory.store(vcpu, area)
 
 

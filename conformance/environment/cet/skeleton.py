@@ -54,7 +54,7 @@ def vm_entry(world: Cet, slot: int) -> Thread:
     world.fpu.before_entry(thread)
     regs = world.processors.files[thread.cpu]
     structure = world.structure
-    bits = world.intercepts.at_entry(number, structure.parts[number].level)
+    bits = world.intercepts.at_entry(number, structure.level(number))
     known = values.parts[number]
     for place in XSTATE:
         if regs[place] not in known and not bits >> 2 * place & READ:

@@ -31,6 +31,10 @@ class Values(PerVcpu[set[int]]):
         """Everybody knows zero."""
         self.parts[vcpu] = {0}
 
+    def learn(self, vcpu: int, *values: int) -> None:
+        """The guest, or userspace for it, writes these."""
+        self.parts[vcpu].update(values)
+
     def check(self, vcpu: int, value: int, what: str) -> None:
         """A value that only another vCPU knows must not show here."""
         if value in self.parts[vcpu]:

@@ -26,5 +26,5 @@ def view(world: Cet) -> View:
             vcpu = thread.number
             crs.append(None if world.events.parts[vcpu].shutdown else world.crs.bits(vcpu))
             smram.append(world.memory.parts[vcpu].smram.get(SMRAM_SSP, 0))
-            area.append(None if world.structure.parts[vcpu].level else world.memory.words(vcpu))
+            area.append(None if world.structure.level(vcpu) else world.memory.words(vcpu))
     return View(tuple(regs[S] for regs in world.processors.files), tuple(crs), tuple(smram), tuple(area))

@@ -52,6 +52,10 @@ class Vmcb(PerVcpu[Blocks]):
         """Two new VMCBs."""
         self.parts[vcpu] = Blocks()
 
+    def level(self, vcpu: int) -> int:
+        """Which one the next VMRUN uses: 0 for L1, 1 for L2."""
+        return self.parts[vcpu].level
+
     def enter(self, thread: Thread) -> None:
         """VMRUN loads the save area, or the processor's copy of it where the clean bit says they agree."""
         part, regs = self.parts[thread.number], self.files[thread.cpu]

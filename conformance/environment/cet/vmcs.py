@@ -46,6 +46,10 @@ class Vmcs(PerVcpu[Structures]):
         """Two new VMCSs."""
         self.parts[vcpu] = Structures()
 
+    def level(self, vcpu: int) -> int:
+        """Which one is current: 0 for L1, 1 for L2."""
+        return self.parts[vcpu].level
+
     def enter(self, thread: Thread) -> None:
         """VM entry: the guest's three registers are loaded, where the control says so."""
         part = self.parts[thread.number]
