@@ -7,43 +7,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from conformance.model.snp_guest_request import operations as o
 from conformance.model.snp_guest_request.hosts import HOSTS
-from conformance.model.snp_guest_request.operations import (
-    OPERATIONS,
-    Boot,
-    Close,
-    CloseFd,
-    Config,
-    Continue,
-    Decommission,
-    EnableReqCerts,
-    ExtGuestRequest,
-    GetDerivedKey,
-    GetExtReport,
-    GetInstanceCerts,
-    GetReport,
-    GuestRequest,
-    HostGetExtConfig,
-    HostSetExtConfig,
-    Kexec,
-    LaunchFinish,
-    LaunchStart,
-    MirrorFrom,
-    MoveFrom,
-    Open,
-    ParseCerts,
-    RegisterGhcb,
-    RemoveSlot,
-    SetInstanceCerts,
-    SevInit,
-    SnpShutdown,
-    UnknownExit,
-    VcpuCreate,
-    VmCreate,
-    VmDestroy,
-    Wait,
-    requires,
-)
+from conformance.model.snp_guest_request.operations import OPERATIONS, Config, requires
 from conformance.model.snp_guest_request.tables import TABLES
 from conformance.model.step import Fault
 from conformance.specs.snp_guest_request.constants import EAGAIN, EBUSY, EFAULT, EIO, ENOMEM, ENOSPC, SEV, SEV_ES, SNP
@@ -71,7 +37,7 @@ from conformance.strategies.snp_guest_request.domains import (
 )
 
 SHAPES: dict[type, Shape] = {
-    GuestRequest: Shape(
+    o.GuestRequest: Shape(
         {
             "vcpu": VCPUS,
             "message": MESSAGE_NAMES,
@@ -85,11 +51,11 @@ SHAPES: dict[type, Shape] = {
         weight=6,
         faults=(("snp_guest_request", STATUSES), *REQUEST_FAULTS),
         deepest=2,
-        interrupts=(GuestRequest, RemoveSlot, CloseFd),
-        beside=(GuestRequest, ExtGuestRequest, RemoveSlot),
+        interrupts=(o.GuestRequest, o.RemoveSlot, o.CloseFd),
+        beside=(o.GuestRequest, o.ExtGuestRequest, o.RemoveSlot),
         points=40,
     ),
-    ExtGuestRequest: Shape(
+    o.ExtGuestRequest: Shape(
         {
             "vcpu": VCPUS,
             "message": MESSAGE_NAMES,
@@ -105,12 +71,12 @@ SHAPES: dict[type, Shape] = {
         weight=6,
         faults=REQUEST_FAULTS,
         deepest=2,
-        interrupts=(GuestRequest, RemoveSlot, CloseFd),
-        beside=(GuestRequest, ExtGuestRequest, SetInstanceCerts, HostSetExtConfig),
+        interrupts=(o.GuestRequest, o.RemoveSlot, o.CloseFd),
+        beside=(o.GuestRequest, o.ExtGuestRequest, o.SetInstanceCerts, o.HostSetExtConfig),
         points=40,
     ),
-    UnknownExit: Shape({"vcpu": VCPUS, "missing": MISSING, "usage": USAGE}, weight=0.2),
-    Continue: Shape(
+    o.UnknownExit: Shape({"vcpu": VCPUS, "missing": MISSING, "usage": USAGE}, weight=0.2),
+    o.Continue: Shape(
         {
             "vcpu": VCPUS,
             "ret": Domain(
@@ -121,33 +87,35 @@ SHAPES: dict[type, Shape] = {
         },
         weight=6,
         faults=REQUEST_FAULTS[:6],
-        beside=(GuestRequest, ExtGuestRequest),
+        beside=(o.GuestRequest, o.ExtGuestRequest),
         points=40,
     ),
-    Boot: Shape({"vm": VMS, "kind": Domain((SNP,), (SEV_ES, SEV)), "certs": Domain((False, True))}, weight=1),
-    VmCreate: Shape({"vm": just(0), "kind": Domain((SNP,), (SEV_ES, SEV))}, weight=1),
-    SevInit: Shape(
+    o.Boot: Shape({"vm": VMS, "kind": Domain((SNP,), (SEV_ES, SEV)), "certs": Domain((False, True))}, weight=1),
+    o.VmCreate: Shape({"vm": just(0), "kind": Domain((SNP,), (SEV_ES, SEV))}, weight=1),
+    o.SevInit: Shape(
         {"vm": just(0)},
         weight=1,
         faults=(("alloc_page", (-ENOMEM,)), ("alloc_fw_page", (-ENOMEM,)), ("alloc_asid", (-EBUSY,))),
     ),
-    LaunchStart: Shape(
+    o.LaunchStart: Shape(
         {"vm": VMS, "fd": Domain(("open",), ("closed", "foreign")), "valid": Domain((True,), (False,))},
         weight=1,
         faults=LAUNCH_FAULTS,
     ),
-    LaunchFinish: Shape({"vm": VMS}, weight=1),
-    EnableReqCerts: Shape({"vm": VMS}, weight=0.5),
-    VcpuCreate: Shape({"vcpu": VCPUS}, weight=1),
-    RegisterGhcb: Shape({"vcpu": VCPUS}, weight=1),
-    Decommission: Shape({"vm": VMS}, weight=0.3, faults=TEARDOWN_FAULTS, deepest=2),
-    VmDestroy: Shape({"vm": VMS}, weight=0.5, faults=TEARDOWN_FAULTS, deepest=2),
-    MoveFrom: Shape({}, weight=0.4),
-    MirrorFrom: Shape({}, weight=0.2),
-    SnpShutdown: Shape({}, weight=0.3),
-    SetInstanceCerts: Shape({"vm": VMS, "blob": Domain(("A", "B")), "length": LENGTHS}, weight=2, faults=STORE_FAULTS),
-    GetInstanceCerts: Shape({"vm": VMS, "length": ROOM}, weight=1, faults=(("copy_to_user", (-EFAULT,)),)),
-    HostSetExtConfig: Shape(
+    o.LaunchFinish: Shape({"vm": VMS}, weight=1),
+    o.EnableReqCerts: Shape({"vm": VMS}, weight=0.5),
+    o.VcpuCreate: Shape({"vcpu": VCPUS}, weight=1),
+    o.RegisterGhcb: Shape({"vcpu": VCPUS}, weight=1),
+    o.Decommission: Shape({"vm": VMS}, weight=0.3, faults=TEARDOWN_FAULTS, deepest=2),
+    o.VmDestroy: Shape({"vm": VMS}, weight=0.5, faults=TEARDOWN_FAULTS, deepest=2),
+    o.MoveFrom: Shape({}, weight=0.4),
+    o.MirrorFrom: Shape({}, weight=0.2),
+    o.SnpShutdown: Shape({}, weight=0.3),
+    o.SetInstanceCerts: Shape(
+        {"vm": VMS, "blob": Domain(("A", "B")), "length": LENGTHS}, weight=2, faults=STORE_FAULTS
+    ),
+    o.GetInstanceCerts: Shape({"vm": VMS, "length": ROOM}, weight=1, faults=(("copy_to_user", (-EFAULT,)),)),
+    o.HostSetExtConfig: Shape(
         {
             "blob": Domain(("H", "I"), ("",)),
             "length": Domain((4096, 8192), (0, 1, 2048, 4097, 0x1800, 0x4000)),
@@ -156,29 +124,29 @@ SHAPES: dict[type, Shape] = {
         },
         weight=1.5,
         faults=(*STORE_FAULTS, ("snp_config", (-EIO,))),
-        beside=(ExtGuestRequest,),
+        beside=(o.ExtGuestRequest,),
     ),
-    HostGetExtConfig: Shape({"length": ROOM}, weight=0.5, faults=(("copy_to_user", (-EFAULT,)),)),
-    CloseFd: Shape({"vm": VMS, "foreign": Domain((False, True))}, weight=0.2),
-    RemoveSlot: Shape({"vm": VMS, "page": Domain(("P0", "R0", "D0"), ("D1", "P1", "R1"))}, weight=0.2),
-    Wait: Shape({"seconds": Domain((2, 1))}, weight=0.3),
-    Open: Shape(
+    o.HostGetExtConfig: Shape({"length": ROOM}, weight=0.5, faults=(("copy_to_user", (-EFAULT,)),)),
+    o.CloseFd: Shape({"vm": VMS, "foreign": Domain((False, True))}, weight=0.2),
+    o.RemoveSlot: Shape({"vm": VMS, "page": Domain(("P0", "R0", "D0"), ("D1", "P1", "R1"))}, weight=0.2),
+    o.Wait: Shape({"seconds": Domain((2, 1))}, weight=0.3),
+    o.Open: Shape(
         {"vmpck": Domain((0, 1), (2, 3, 4))}, weight=1, faults=(("alloc_pages", (-ENOMEM,)), ("set_decrypted", (-EIO,)))
     ),
-    GetReport: Shape(
+    o.GetReport: Shape(
         {"host": Domain(((), ("busy",)), tuple((h,) for h in HOSTS), usual=0.5)},
         weight=4,
-        beside=(GetReport, GetDerivedKey, GetExtReport),
+        beside=(o.GetReport, o.GetDerivedKey, o.GetExtReport),
     ),
-    GetDerivedKey: Shape(
+    o.GetDerivedKey: Shape(
         {
             "host": Domain(((), ("busy",)), tuple((h,) for h in HOSTS), usual=0.5),
             "fields": Domain((0, 9), (63, 16, 32)),
         },
         weight=2,
-        beside=(GetReport, GetDerivedKey),
+        beside=(o.GetReport, o.GetDerivedKey),
     ),
-    GetExtReport: Shape(
+    o.GetExtReport: Shape(
         {
             "host": Domain(
                 ((), ("too-small",), ("busy",)),
@@ -196,11 +164,11 @@ SHAPES: dict[type, Shape] = {
             "buffer": Domain((True,), (False,)),
         },
         weight=4,
-        beside=(GetReport, GetExtReport),
+        beside=(o.GetReport, o.GetExtReport),
     ),
-    Close: Shape({}, weight=0.3, faults=(("set_encrypted", (-EIO,)),), deepest=3),
-    Kexec: Shape({"vmpck": Domain((0, 1))}, weight=0.5),
-    ParseCerts: Shape({"table": Domain(tuple(TABLES))}, weight=1),
+    o.Close: Shape({}, weight=0.3, faults=(("set_encrypted", (-EIO,)),), deepest=3),
+    o.Kexec: Shape({"vmpck": Domain((0, 1))}, weight=0.5),
+    o.ParseCerts: Shape({"table": Domain(tuple(TABLES))}, weight=1),
 }
 
 

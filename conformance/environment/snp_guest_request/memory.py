@@ -206,15 +206,16 @@ class HostMemory(Simulator):
 
     def judge_gone(self, vm: int) -> None:
         """No small allocation outlives the VM it was made for."""
-        for buffer in self.buffers.values():
-            if buffer.owner == vm and not buffer.freed:
-                raise Violation(c.DECOMMISSION, f"{buffer.size} bytes at {buffer.base:#x} outlive their VM")
+        for buffer in self._kept(vm):
+            raise Violation(c.DECOMMISSION, f"{buffer.size} bytes at {buffer.base:#x} outlive their VM")
 
     def judge_decommissioned(self, vm: int) -> None:
         """Nor does it outlive the VM's guest context: certificates are all that is kept there."""
-        for buffer in self.buffers.values():
-            if buffer.owner == vm and not buffer.freed:
-                raise Violation(c.DECOMMISSION, f"{buffer.size} bytes of certificate storage are kept")
+        for buffer in self._kept(vm):
+            raise Violation(c.DECOMMISSION, f"{buffer.size} bytes of certificate storage are kept")
+
+    def _kept(self, vm: int) -> list[Memory]:
+        return [buffer for buffer in self.buffers.values() if buffer.owner == vm and not buffer.freed]
 
     def move(self, src: int, dst: int) -> None:
         """A VM takes another one over: what that one had may be either's from now on."""

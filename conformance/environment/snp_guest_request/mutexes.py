@@ -100,6 +100,8 @@ class Mutexes(Simulator):
 
     def _ordered(self, name: str) -> None:
         """Note that `name` is taken under the locks held; a cycle among such pairs can deadlock."""
+        if not self.locks.owners:
+            return
         for held in self.locks.held(self.door.frame):
             if held == name:
                 continue
@@ -135,7 +137,7 @@ class Mutexes(Simulator):
 
     def settle(self, clause: Clause) -> None:
         """An operation has ended: it holds none, or breaks `clause`."""
-        held = self.locks.held(self.door.frame)
+        held = self.locks.held(self.door.frame) if self.locks.owners else ()
         if held:
             raise Violation(clause, f"lock {held[0]} is still held")
 

@@ -189,8 +189,9 @@ class World(Environment):
         in_userspace = task.vcpu >= 0 and self.runs.of_vcpu[task.vcpu].told[0] and type(task.op) is ExtGuestRequest
         self.mutexes.settle(c.NO_LOCK_IN_USERSPACE if in_userspace else c.LOCK_FREE_AFTER)
         self.rmp.settle()
-        self.hold(c.LOCK_FREE_AFTER)
-        self.hold(c.ROBUST)
+        held = self.held
+        for clause in (c.LOCK_FREE_AFTER, c.ROBUST):
+            held[clause] = held.get(clause, 0) + 1
         if self.contents.dirty:
             self.contents.settle()
 

@@ -104,9 +104,8 @@ def request(world: World, op: GuestRequest | ExtGuestRequest) -> object:
     vm, cpu = VM_OF[vcpu], CPU_OF[vcpu]
     req, resp = address(op.req, cpu), address(op.resp, cpu)
     task = world.tasks.current
-    page = world.memslots.page(vm, req, write=False)
+    page = world.memslots.own(vm, req) if op.req == "R" else world.memslots.page(vm, req, write=False)
     if op.req == "R":
-        page = world.memslots.own(vm, req)
         assert page is not None
         known = world.contexts.context(vm)
         guest, count = (known.guest, known.counts[cpu]) if known is not None else (vm, 0)
@@ -210,11 +209,11 @@ def _exited(world: World, vcpu: int) -> object:
 
 def _judge_registers(world: World, vcpu: int, page: Page, answers: set[int]) -> None:
     """The guest finds its registers as it left them, but for those that are answers."""
-    ghcb = world.ghcbs.of_vcpu[vcpu]
+    ghcb, data = world.ghcbs.of_vcpu[vcpu], page.data
     for offset, supplied in ghcb.supplied.items():
         if offset in answers:
             continue
-        value = _field(page, offset)
+        value = int.from_bytes(data[offset : offset + 8], "little")
         raced = any(offset <= at < offset + 8 for at in ghcb.raced)
         absent = _REGISTERS[offset] in ghcb.missing
         if value != supplied and not (value == 0 and absent) and not raced:
