@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from conformance.environment.avic.operations import load_module
 from conformance.model import avic as model
 from conformance.model.avic import operations as o
+from conformance.model.avic.boot import boot
 from conformance.specs.avic import clauses as c
 from conformance.specs.clause import Clause
 from conformance.verdict import Violation
@@ -25,11 +26,11 @@ BOOT_CLAUSES: dict[type, Clause] = {
 """Cited when an operation that brings a configured vCPU about is refused."""
 
 
-def boot(world: Avic) -> None:
+def bring_about(world: Avic) -> None:
     """Load the module, bring the configured vCPUs about, and judge what they look like."""
     config, profile = world.config, world.profile
     load_module(world, world.host.loaded)
-    ops = model.boot(config, profile)
+    ops = boot(config, profile)
     for n, op in enumerate(ops, 1):
         world.booting = n < len(ops)
         result = world.perform(op)

@@ -78,6 +78,11 @@ def _named(
     return targets, -1
 
 
+def _everybody(pages: Mapping[int, Page], table: Page, limit: int, but: int) -> list[tuple[int, int]]:
+    """The valid entries of the physical table, perhaps but for the sender's."""
+    return [(i, i) for i in table.entries() if i <= limit and i != but and _target(pages, table, i, limit)[0]]
+
+
 def send(
     vmcb: Vmcb,
     pages: Mapping[int, Page],
@@ -115,17 +120,15 @@ def send(
         if freedom.clears_tmr:
             change(page, APIC_TMR, vector, False)
         return Ipi([-1])
-    x2 = vmcb.is_x2avic
-    dest = high if x2 else high >> 24
     field_ = vmcb.get(VMCB_PHYSICAL_TABLE)
     limit = field_ & 0xFFF
     table = pages.get(field_ & ADDRESS_BITS)
     if table is None:
         return gives_up(IPI_INVALID_TARGET)
-    targets: list[tuple[int, int]]
+    x2 = vmcb.is_x2avic
+    dest = high if x2 else high >> 24
     if shorthand or dest == (X2_BROADCAST if x2 else BROADCAST):
-        targets = [(i, i) for i in table.entries() if i <= limit and not (shorthand == OTHERS and i == own)]
-        targets = [(i, i) for i, _ in targets if _target(pages, table, i, limit)[0]]
+        targets = _everybody(pages, table, limit, but=own if shorthand == OTHERS else -1)
     else:
         targets, invalid = _named(vmcb, pages, page, dest, low >> 11 & 1 == 1)
         if invalid >= 0:

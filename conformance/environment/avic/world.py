@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from conformance.environment.avic.boot import boot
+from conformance.environment.avic.boot import bring_about
 from conformance.environment.avic.company import can_run_beside, is_ready, runs_on
 from conformance.environment.avic.host import Host
 from conformance.environment.avic.invariants import inspect, tags_are_unique
@@ -70,7 +70,7 @@ class Avic(Environment):
         """Create the driver, load the module, and bring the configured vCPUs about."""
         super().start(factory)
         if getattr(self.driver, "hw_setup", None) is not None:
-            boot(self)
+            bring_about(self)
 
     def perform(self, op: Any) -> Any:
         """Perform an operation, let other vCPUs' threads go on, and examine the invariants when nothing is in progress.
