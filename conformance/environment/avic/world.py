@@ -22,7 +22,7 @@ from conformance.environment.avic.view import view
 from conformance.environment.avic.vmcbs import Vmcbs
 from conformance.environment.door import Environment
 from conformance.model.avic import Config, View
-from conformance.model.avic import operations as o
+from conformance.model.avic import operations as s
 from conformance.specs.avic import Candidate, Port, Profile
 from conformance.specs.avic import clauses as c
 
@@ -132,7 +132,7 @@ class Avic(Environment):
         cpu = runs_on(self.vcpus, op)
         if cpu is not None:
             return not cpu.busy and is_ready(self.vcpus, cpu, op)
-        return isinstance(op, o.Deliver | o.Inhibit | o.UpdateIrte | o.IommuPost | o.GaLogNotify)
+        return isinstance(op, s.Deliver | s.Inhibit | s.UpdateIrte | s.IommuPost | s.GaLogNotify)
 
     def view(self) -> View:
         """What hardware and the host see."""
