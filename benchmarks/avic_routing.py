@@ -12,7 +12,7 @@ from random import Random
 from conformance.candidates.builtin.avic.kvm_lapic import KvmLapic
 from conformance.lockstep import Lockstep
 from conformance.model.avic import Config
-from conformance.model.avic import operations as o
+from conformance.model.avic import operations as s
 from conformance.model.avic.routing import DISABLED, Apic, Message, kvm_route, mask
 from conformance.model.step import Step
 from conformance.strategies.avic.domains import random_apics, random_message
@@ -60,7 +60,7 @@ def judged(found: list[Pair]) -> float:
     """The same under the lockstep."""
     of = subsystem("avic")
     lockstep = Lockstep(of, Trace("avic", "kvm-lapic", Config(), ()), KvmLapic)
-    steps = [Step(o.Route(apics, message)) for apics, message in found]
+    steps = [Step(s.Route(apics, message)) for apics, message in found]
     started = time.process_time()
     for step in steps:
         if lockstep.legal(step.op):

@@ -1,6 +1,6 @@
 """What AVIC and its driver may do together, step by step."""
 
-from conformance.model.avic.boot import boot, initial
+from conformance.model.avic.boot import initial
 from conformance.model.avic.operations import NEEDS, OPERATIONS, Answers, Config, requires
 from conformance.model.avic.state import State
 from conformance.model.avic.step import legal, step
@@ -14,7 +14,6 @@ __all__ = [
     "Config",
     "State",
     "View",
-    "boot",
     "cite",
     "initial",
     "legal",

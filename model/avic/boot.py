@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from conformance.model.avic import operations as o
+from conformance.model.avic import operations as s
 from conformance.model.avic.operations import Answers, Config
 from conformance.model.avic.setup import detected
 from conformance.model.avic.state import State
@@ -22,15 +22,15 @@ def boot(config: Config, profile: Profile) -> tuple[Any, ...]:
     host, _ = detected(setup_of(config), profile)
     free = profile.inhibits_big_ids or not host.avic or not config.irqchip
     ids = [i for i in config.vcpus if free or i <= host.max_id]
-    ops: list[Any] = [o.VmCreate(0, config.irqchip, config.max_vcpu_ids)]
-    ops += [o.VcpuCreate(i) for i in ids]
+    ops: list[Any] = [s.VmCreate(0, config.irqchip, config.max_vcpu_ids)]
+    ops += [s.VcpuCreate(i) for i in ids]
     if config.x2apic:
-        ops += [o.SetApicBase(i, APIC_BASE | 1 << BASE_AE | 1 << BASE_EXTD, host=True) for i in ids]
+        ops += [s.SetApicBase(i, APIC_BASE | 1 << BASE_AE | 1 << BASE_EXTD, host=True) for i in ids]
     if config.enabled:
-        ops += [o.SetLapic(i, ldr=1 << n if n < 8 else 0) for n, i in enumerate(ids)]
+        ops += [s.SetLapic(i, ldr=1 << n if n < 8 else 0) for n, i in enumerate(ids)]
     if config.running:
-        ops += [o.Load(i, 0x20 + n) for n, i in enumerate(ids)]
-        ops += [o.VmRun(i) for i in ids]
+        ops += [s.Load(i, 0x20 + n) for n, i in enumerate(ids)]
+        ops += [s.VmRun(i) for i in ids]
     return tuple(ops)
 
 
@@ -48,9 +48,9 @@ def initial(config: Config, profile: Profile) -> State:
     return state
 
 
-def setup_of(config: Config) -> o.HwSetup:
+def setup_of(config: Config) -> s.HwSetup:
     """The setup that a configuration stands for."""
-    return o.HwSetup(
+    return s.HwSetup(
         edx=config.edx,
         ecx=config.ecx,
         npt=config.npt,

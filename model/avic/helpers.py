@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from conformance.model.avic import operations as o
+from conformance.model.avic import operations as s
 from conformance.model.avic.apic import ppr
 from conformance.model.avic.logical_ids import logical_index
 from conformance.model.avic.operations import Answers
@@ -29,14 +29,14 @@ class _Anything:
         return "anything"
 
 
-def routing_step(state: State, op: o.Route | o.SignalMsi, _env: Answers, profile: Profile) -> Outcomes:
+def routing_step(state: State, op: s.Route | s.SignalMsi, _env: Answers, profile: Profile) -> Outcomes:
     """Ask a router who accepts a message, or what KVM_SIGNAL_MSI returns for it.
 
     Returns:
         a bit mask by position; -1 for #GP; for SignalMsi the number of acceptances, or -1 for -EPERM
     """
     message = op.message
-    if isinstance(op, o.SignalMsi):
+    if isinstance(op, s.SignalMsi):
         _, accepted, _ = kvm_route(op.apics, message)
         return Outcome(state, accepted, because=c.KVM_ACCEPTED_COUNT)
     if profile.kvm_routing:
@@ -53,25 +53,25 @@ def routing_step(state: State, op: o.Route | o.SignalMsi, _env: Answers, profile
     return outcomes if len(outcomes) > 1 else outcomes[0]
 
 
-Helper = o.HpaField | o.LogicalIndex | o.PhysIndex | o.TagRoundTrip | o.X2Ldr | o.Ppr
+Helper = s.HpaField | s.LogicalIndex | s.PhysIndex | s.TagRoundTrip | s.X2Ldr | s.Ppr
 
 
 def helper_step(state: State, op: Helper, _env: Answers, profile: Profile) -> Outcomes:
     """The pure functions that a driver may expose."""
     match op:
-        case o.HpaField():
+        case s.HpaField():
             return Outcome(state, op.address & ADDRESS_BITS, because=c.ONLY_ADDRESS_BITS_STORED)
-        case o.LogicalIndex():
+        case s.LogicalIndex():
             because = c.LOGICAL_INDEX_IS_POWER_OF_TWO
             return Outcome(state, logical_index(op.ldr, op.dfr), because=because, also=(c.FLAT_IS_ALL_ONES,))
-        case o.PhysIndex():
+        case s.PhysIndex():
             offset = 8 * op.index if 0 <= op.index <= MAX_XAVIC else -1
             return Outcome(state, offset, because=c.NO_ENTRY_OUTSIDE_RANGE)
-        case o.TagRoundTrip():
+        case s.TagRoundTrip():
             return Outcome(state, (op.vm_tag, op.index), because=c.TAG_ROUND_TRIP)
-        case o.X2Ldr():
+        case s.X2Ldr():
             return Outcome(state, x2_ldr(op.id), because=c.X2APIC_LDR_IS_READ_ONLY)
-        case o.Ppr():
+        case s.Ppr():
             value = ppr(op.tpr, op.isrv)
             outcome = Outcome(state, value, because=c.PPR_FROM_TPR_AND_ISR)
             if profile.either_ppr and op.tpr >> 4 == op.isrv >> 4:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from conformance.model.avic import operations as o
+from conformance.model.avic import operations as s
 from conformance.model.avic.apic import ICR2, LVT0, mode_of, put
 from conformance.model.avic.routing import X2APIC, XAPIC
 from conformance.model.avic.state import Registers, State, Vcpu, find, has_apic, is_active, is_running
@@ -108,37 +108,37 @@ def cite(state: State, op: Any, field: str, expected: Any, got: Any) -> Clause |
         pairs = [(e, g) for e, g in zip(expected.running, got.running, strict=False) if e != g]
         if any(e >= 0 and g >= 0 for e, g in pairs):
             return c.HOST_ID_IS_WHOLE
-        if isinstance(op, o.Inhibit | o.SetApicBase | o.GuestWrite):
+        if isinstance(op, s.Inhibit | s.SetApicBase | s.GuestWrite):
             return c.INHIBITED_NEVER_RUNNING
-        if isinstance(op, o.Load | o.Put) and any(v.id == op.id and v.asleep for v in state.vcpus):
+        if isinstance(op, s.Load | s.Put) and any(v.id == op.id and v.asleep for v in state.vcpus):
             return c.LOAD_WHILE_BLOCKING_WAITS
         if state.config.family in (0x17, 0x18):
             return c.NO_IPI_VIRTUALIZATION_ON_OLD_FAMILIES
-        if isinstance(op, o.Load) and op.host_id > 0xFF:
+        if isinstance(op, s.Load) and op.host_id > 0xFF:
             return c.WIDE_HOST_ID_CHANGES_NOTHING if op.host_id > 0xFFF else c.HOST_ID_IS_WHOLE
         return c.IS_RUNNING_TELLS_THE_TRUTH
     if field == "bar":
         return c.APIC_BAR_FOLLOWS_BASE
-    if field == "irtes" and not isinstance(op, o.UpdateIrte | o.VcpuFree):
+    if field == "irtes" and not isinstance(op, s.UpdateIrte | s.VcpuFree):
         return c.IRTE_FOLLOWS_VCPU
-    if field == "run" and isinstance(op, o.Block):
+    if field == "run" and isinstance(op, s.Block):
         return c.BLOCKING_CHECKS_IRR_LAST
     return None
 
 
 def _cite_registers(state: State, op: Any, expected: Any, got: Any) -> Clause | None:
-    if isinstance(op, o.VcpuCreate | o.VmDestroy):
-        own = [v.vm == op.vm and v.id == op.id for v in state.vcpus] if isinstance(op, o.VcpuCreate) else []
+    if isinstance(op, s.VcpuCreate | s.VmDestroy):
+        own = [v.vm == op.vm and v.id == op.id for v in state.vcpus] if isinstance(op, s.VcpuCreate) else []
         old = {(v.vm, v.id) for v in state.vcpus}
         if own and any(own):
             return c.DUPLICATE_ID_REFUSED
-        if len(expected) != len(got) or not isinstance(op, o.VcpuCreate):
+        if len(expected) != len(got) or not isinstance(op, s.VcpuCreate):
             return None
         order = sorted(old | ({(op.vm, op.id)} if len(expected) > len(old) else set()))
         wrong = [key for key, e, g in zip(order, expected, got, strict=False) if e != g]
         if any(key in old for key in wrong):
             return c.OTHER_VCPUS_KEEP_REGISTERS
-    if isinstance(op, o.VcpuCreate | o.VcpuReset):
+    if isinstance(op, s.VcpuCreate | s.VcpuReset):
         for e, g in zip(expected, got, strict=False):
             if e and g and e != g and e[:LVT0] + e[LVT0 + 1 :] == g[:LVT0] + g[LVT0 + 1 :]:
                 return c.LVT0_MASKED_AFTER_RESET
@@ -151,9 +151,9 @@ def _cite_controls(op: Any, expected: Any, got: Any) -> Clause | None:
         if e is None or g is None or e == g:
             continue
         if e[0] != g[0]:
-            if isinstance(op, o.Inhibit):
+            if isinstance(op, s.Inhibit):
                 return c.INHIBIT_CONDITIONS if op.on else c.INHIBITS_RECOMPUTED
-            if isinstance(op, o.GuestWrite | o.SetLapic | o.SetApicBase | o.VcpuReset):
+            if isinstance(op, s.GuestWrite | s.SetLapic | s.SetApicBase | s.VcpuReset):
                 return c.INHIBIT_CONDITIONS
             return c.ACTIVE_IFF_NOTHING_FORBIDS
         if e[1] != g[1]:

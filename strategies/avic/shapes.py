@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from conformance.model.avic import Config
-from conformance.model.avic import operations as o
+from conformance.model.avic import operations as s
 from conformance.model.avic.routing import DISABLED, X2APIC, XAPIC, Apic, Message
 from conformance.model.step import Fault, Step
 from conformance.specs.avic.constants import (
@@ -61,9 +61,9 @@ _CREATION = (
     ("set_memory_region", (-ENOMEM, -EEXIST)),
     ("gfn_to_page", (-ENOMEM,)),
 )
-_SENDERS = (o.GuestIpi, o.Deliver)
-_MESSAGES = (o.GuestIpi, o.Deliver, o.IommuPost)
-_EVENTS = (o.GuestIpi, o.Deliver, o.GuestEoi, o.Inhibit, o.Put, o.VmRun)
+_SENDERS = (s.GuestIpi, s.Deliver)
+_MESSAGES = (s.GuestIpi, s.Deliver, s.IommuPost)
+_EVENTS = (s.GuestIpi, s.Deliver, s.GuestEoi, s.Inhibit, s.Put, s.VmRun)
 
 
 def _all(**fields: Domain[Any]) -> dict[str, Domain[object]]:
@@ -71,9 +71,9 @@ def _all(**fields: Domain[Any]) -> dict[str, Domain[object]]:
 
 
 SHAPES: dict[type, Shape] = {
-    o.Route: Shape(_all(apics=ROUTED, message=MESSAGES), weight=2),
-    o.SignalMsi: Shape(_all(apics=ROUTED, message=MESSAGES), weight=2),
-    o.HwSetup: Shape(
+    s.Route: Shape(_all(apics=ROUTED, message=MESSAGES), weight=2),
+    s.SignalMsi: Shape(_all(apics=ROUTED, message=MESSAGES), weight=2),
+    s.HwSetup: Shape(
         _all(
             edx=Domain((XAVIC_HOST, X2AVIC_HOST), (1 << CPUID_NP, 1 << CPUID_NP | 1 << CPUID_X2AVIC, 0)),
             ecx=Domain((0,), (1 << CPUID_X2AVIC_EXT, 1 << 5, 1 << 7)),
@@ -88,8 +88,8 @@ SHAPES: dict[type, Shape] = {
         ),
         weight=0.5,
     ),
-    o.HwUnsetup: Shape({}, weight=0.2),
-    o.VmCreate: Shape(
+    s.HwUnsetup: Shape({}, weight=0.2),
+    s.VmCreate: Shape(
         _all(
             vm=Domain((0, 1)),
             irqchip=Domain((True,), (False,), usual=0.9),
@@ -99,30 +99,30 @@ SHAPES: dict[type, Shape] = {
         faults=(_NO_MEMORY, ("kzalloc", (-ENOMEM,))),
         deepest=3,
         weight=0.6,
-        beside=(o.VmCreate,),
+        beside=(s.VmCreate,),
     ),
-    o.VmDestroy: Shape(
+    s.VmDestroy: Shape(
         _all(vm=Domain((0, 1))),
         weight=0.15,
-        interrupts=(o.GaLogNotify, o.IommuPost),
-        beside=(o.IommuPost, o.GaLogNotify, o.VcpuCreate),
+        interrupts=(s.GaLogNotify, s.IommuPost),
+        beside=(s.IommuPost, s.GaLogNotify, s.VcpuCreate),
         points=40,
     ),
-    o.VmTag: Shape(_all(vm=Domain((0, 1))), weight=0.4),
-    o.VcpuCreate: Shape(
+    s.VmTag: Shape(_all(vm=Domain((0, 1))), weight=0.4),
+    s.VcpuCreate: Shape(
         _all(id=NEW_IDS, vm=Domain((0,), (1,)), abandoned=Domain((False,), (True,), usual=0.9)),
         faults=_CREATION,
         deepest=3,
         weight=1,
-        beside=(o.VcpuCreate, o.GuestIpi, o.Inhibit, o.Enter),
+        beside=(s.VcpuCreate, s.GuestIpi, s.Inhibit, s.Enter),
         points=40,
     ),
-    o.TagsPass: Shape(_all(next=Domain((1, 0xFFFFF), (0xFFFFE, 0, 2, 0xFFFFFFFF))), weight=0.2),
-    o.VcpuFree: Shape(_all(id=NEW_IDS, vm=Domain((0,), (1,))), weight=0.3),
-    o.VcpuReset: Shape(_all(id=IDS, init=BOOLEAN), weight=0.6),
-    o.VmcbReinit: Shape(_all(id=IDS), weight=0.3),
-    o.Enter: Shape(_all(id=IDS, tpr=Domain((-1, 0x20, 0), (0x40, 0xFF)), vm=Domain((0,), (1,))), weight=0.6),
-    o.SetLapic: Shape(
+    s.TagsPass: Shape(_all(next=Domain((1, 0xFFFFF), (0xFFFFE, 0, 2, 0xFFFFFFFF))), weight=0.2),
+    s.VcpuFree: Shape(_all(id=NEW_IDS, vm=Domain((0,), (1,))), weight=0.3),
+    s.VcpuReset: Shape(_all(id=IDS, init=BOOLEAN), weight=0.6),
+    s.VmcbReinit: Shape(_all(id=IDS), weight=0.3),
+    s.Enter: Shape(_all(id=IDS, tpr=Domain((-1, 0x20, 0), (0x40, 0xFF)), vm=Domain((0,), (1,))), weight=0.6),
+    s.SetLapic: Shape(
         _all(
             id=IDS,
             tpr=TPRS,
@@ -133,15 +133,15 @@ SHAPES: dict[type, Shape] = {
         ),
         weight=0.6,
     ),
-    o.GetLapic: Shape(
+    s.GetLapic: Shape(
         _all(id=IDS, offset=Domain((APIC_TPR, APIC_LDR, APIC_SPIV, 0x220), (APIC_ID, APIC_DFR, 0x120, 0x300, 0x320))),
         weight=0.4,
     ),
-    o.HwapicUpdate: Shape(_all(id=IDS, irr=VECTORS, isr=VECTORS), weight=0.2),
-    o.MemoryPressure: Shape({}, weight=0.2),
-    o.GuestStore: Shape(_all(page=Domain((1, 2), (255,))), weight=0.2),
-    o.UserStore: Shape(_all(page=Domain((0, 1), (2,))), weight=0.2),
-    o.SetApicBase: Shape(
+    s.HwapicUpdate: Shape(_all(id=IDS, irr=VECTORS, isr=VECTORS), weight=0.2),
+    s.MemoryPressure: Shape({}, weight=0.2),
+    s.GuestStore: Shape(_all(page=Domain((1, 2), (255,))), weight=0.2),
+    s.UserStore: Shape(_all(page=Domain((0, 1), (2,))), weight=0.2),
+    s.SetApicBase: Shape(
         _all(
             id=IDS,
             value=Domain(
@@ -153,19 +153,19 @@ SHAPES: dict[type, Shape] = {
         ),
         weight=0.25,
     ),
-    o.Load: Shape(
+    s.Load: Shape(
         _all(id=IDS, host_id=HOST_IDS),
         weight=1.5,
         interrupts=_SENDERS,
-        beside=(*_MESSAGES, o.UpdateIrte),
+        beside=(*_MESSAGES, s.UpdateIrte),
         points=12,
     ),
-    o.Put: Shape(_all(id=IDS), weight=1, interrupts=_SENDERS, beside=(*_MESSAGES, o.UpdateIrte), points=12),
-    o.Exit: Shape(_all(id=IDS), weight=1.5),
-    o.Block: Shape(_all(id=IDS), weight=1.5, interrupts=_SENDERS, beside=(*_MESSAGES, o.UpdateIrte), points=64),
-    o.Unblock: Shape(_all(id=IDS), weight=0.4, interrupts=_SENDERS, beside=(*_MESSAGES, o.UpdateIrte), points=12),
-    o.VmRun: Shape(_all(id=IDS), weight=2.5, beside=_MESSAGES, points=40),
-    o.GuestIpi: Shape(
+    s.Put: Shape(_all(id=IDS), weight=1, interrupts=_SENDERS, beside=(*_MESSAGES, s.UpdateIrte), points=12),
+    s.Exit: Shape(_all(id=IDS), weight=1.5),
+    s.Block: Shape(_all(id=IDS), weight=1.5, interrupts=_SENDERS, beside=(*_MESSAGES, s.UpdateIrte), points=64),
+    s.Unblock: Shape(_all(id=IDS), weight=0.4, interrupts=_SENDERS, beside=(*_MESSAGES, s.UpdateIrte), points=12),
+    s.VmRun: Shape(_all(id=IDS), weight=2.5, beside=_MESSAGES, points=40),
+    s.GuestIpi: Shape(
         _all(
             id=IDS,
             dest=DESTINATIONS,
@@ -180,11 +180,11 @@ SHAPES: dict[type, Shape] = {
         ),
         weight=5,
         interrupts=_EVENTS,
-        beside=(o.GuestIpi,),
+        beside=(s.GuestIpi,),
         points=40,
     ),
-    o.GuestSelfIpi: Shape(_all(id=IDS, value=Domain((0x41, 0x52), (0, 15, 0x100, 0x141))), weight=0.3),
-    o.GuestWrite: Shape(
+    s.GuestSelfIpi: Shape(_all(id=IDS, value=Domain((0x41, 0x52), (0, 15, 0x100, 0x141))), weight=0.3),
+    s.GuestWrite: Shape(
         _all(
             id=IDS,
             offset=Domain((APIC_LDR, APIC_TPR, APIC_DFR, APIC_SPIV, APIC_ID), tuple(WRITES), usual=0.75),
@@ -194,13 +194,13 @@ SHAPES: dict[type, Shape] = {
             ),
         ),
         weight=2,
-        beside=(o.GuestIpi, o.Deliver, o.GuestWrite),
+        beside=(s.GuestIpi, s.Deliver, s.GuestWrite),
         points=40,
     ),
-    o.GuestRead: Shape(_all(id=IDS, offset=Domain((0x90, 0x390, 0x80), (0x400, 0x480, 0x20))), weight=0.2),
-    o.GuestEoi: Shape(_all(id=IDS), weight=2, beside=_MESSAGES, points=24),
-    o.HandleExit: Shape(_all(id=IDS), weight=2),
-    o.RawIpiExit: Shape(
+    s.GuestRead: Shape(_all(id=IDS, offset=Domain((0x90, 0x390, 0x80), (0x400, 0x480, 0x20))), weight=0.2),
+    s.GuestEoi: Shape(_all(id=IDS), weight=2, beside=_MESSAGES, points=24),
+    s.HandleExit: Shape(_all(id=IDS), weight=2),
+    s.RawIpiExit: Shape(
         _all(
             id=IDS,
             info1=Domain((0x41, 1 << 56 | 0x41), (0xC0041, 0x01000841, 0xFF00000000000041, 0x80041, 2**64 - 1, 0)),
@@ -212,7 +212,7 @@ SHAPES: dict[type, Shape] = {
         ),
         weight=0.4,
     ),
-    o.RawNoaccel: Shape(
+    s.RawNoaccel: Shape(
         _all(
             id=IDS,
             info1=Domain((1 << 32 | 0xD0, 0x90), (1 << 32 | 0xFF0, 0x540, 0xD0, 1 << 32 | 0x540, 1 << 32 | 0x20)),
@@ -220,56 +220,56 @@ SHAPES: dict[type, Shape] = {
         ),
         weight=0.3,
     ),
-    o.Deliver: Shape(
+    s.Deliver: Shape(
         _all(id=IDS, vector=DELIVERED, level=BOOLEAN),
         weight=2.5,
-        interrupts=(o.Block, o.VmRun, o.Inhibit),
+        interrupts=(s.Block, s.VmRun, s.Inhibit),
         beside=_MESSAGES,
         points=24,
     ),
-    o.Inhibit: Shape(
+    s.Inhibit: Shape(
         _all(reason=Domain((INHIBIT_BLOCKIRQ, INHIBIT_IRQWIN), TOLD_INHIBITS), on=BOOLEAN),
         weight=0.8,
         interrupts=_SENDERS,
-        beside=(*_MESSAGES, o.UpdateIrte, o.Load, o.Put, o.Block, o.VmRun, o.VcpuReset, o.Inhibit),
+        beside=(*_MESSAGES, s.UpdateIrte, s.Load, s.Put, s.Block, s.VmRun, s.VcpuReset, s.Inhibit),
         points=40,
     ),
-    o.UpdateIrte: Shape(
+    s.UpdateIrte: Shape(
         _all(irq=Domain((0, 1)), id=Domain((0, 1, -1), (2,)), vector=Domain((0x51, 0x61))),
         weight=0.8,
         faults=(("set_vcpu_affinity", (NO_METADATA,)),),
         deepest=2,
     ),
-    o.IommuPost: Shape(_all(irq=Domain((0, 1))), weight=0.8),
-    o.GaLogNotify: Shape(_all(tag=Domain((0, 0xFFFFFFFF))), weight=0.2),
-    o.HpaField: Shape(
+    s.IommuPost: Shape(_all(irq=Domain((0, 1))), weight=0.8),
+    s.GaLogNotify: Shape(_all(tag=Domain((0, 0xFFFFFFFF))), weight=0.2),
+    s.HpaField: Shape(
         _all(address=Domain((0x12345000, 0x8010000012345ABC), (0, 0xFFF, 2**52 - 1, 2**64 - 1), (0, 2**64 - 1))),
         weight=0.2,
     ),
-    o.LogicalIndex: Shape(
+    s.LogicalIndex: Shape(
         _all(ldr=Domain((1, 2, 0x11), (0, 3, 0x80, 0xF1), (0, 255)), dfr=Domain((FLAT, CLUSTER))), weight=0.3
     ),
-    o.PhysIndex: Shape(_all(index=Domain((0, 1, 254, 255, -1), (256, 511, -(2**31)), (-512, 4096))), weight=0.2),
-    o.TagRoundTrip: Shape(
+    s.PhysIndex: Shape(_all(index=Domain((0, 1, 254, 255, -1), (256, 511, -(2**31)), (-512, 4096))), weight=0.2),
+    s.TagRoundTrip: Shape(
         _all(
             vm_tag=Domain((1, 2), (0xFFFFF, 0x80000), (1, 0xFFFFF)),
             index=Domain((0, 1), (255, 256, 511, 4095), (0, 4095)),
         ),
         weight=0.2,
     ),
-    o.X2Ldr: Shape(_all(id=Domain((0, 1, 17), (15, 16, 255, 256, 4095), (0, 4095))), weight=0.2),
-    o.Ppr: Shape(
+    s.X2Ldr: Shape(_all(id=Domain((0, 1, 17), (15, 16, 255, 256, 4095), (0, 4095))), weight=0.2),
+    s.Ppr: Shape(
         _all(tpr=Domain((0, 0x10, 0x4F), (0xFF,), (0, 255)), isrv=Domain((0, 0x41, 0x10), (0xFF,), (0, 255))),
         weight=0.2,
     ),
 }
 
 
-def guest_writes() -> st.SearchStrategy[o.GuestWrite]:
+def guest_writes() -> st.SearchStrategy[s.GuestWrite]:
     """Registers of every class with the values that matter to them."""
     pairs = [(offset, value) for offset, values in WRITES.items() for value in values]
     return st.builds(
-        lambda apic_id, pair: o.GuestWrite(apic_id, *pair), st.sampled_from(IDS.values), st.sampled_from(pairs)
+        lambda apic_id, pair: s.GuestWrite(apic_id, *pair), st.sampled_from(IDS.values), st.sampled_from(pairs)
     )
 
 

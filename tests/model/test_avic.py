@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from conformance.model import avic as model
-from conformance.model.avic import operations as o
+from conformance.model.avic import operations as s
 from conformance.model.avic import routing
 from conformance.model.avic.apic import ID, IRR, ISR, LDR, highest, mode_of, seen_by_routing
 from conformance.model.avic.ipi import hardware_targets
@@ -76,7 +76,7 @@ def test_logical_indices_are_distinct() -> None:
 
 def test_ipi_reaches_its_target() -> None:
     """A physical IPI to a vCPU in the guest is taken at once."""
-    state = after(RUNNING, o.GuestIpi(0, 1))
+    state = after(RUNNING, s.GuestIpi(0, 1))
 
     assert in_service(state, 1) == 0x41
     assert pending(state, 1) == -1
@@ -84,7 +84,7 @@ def test_ipi_reaches_its_target() -> None:
 
 def test_priority_holds_back() -> None:
     """A vector of a class not above TPR's waits in IRR (AVIC-054)."""
-    state = after(RUNNING, o.GuestWrite(1, 0x80, 0x50), o.GuestIpi(0, 1))
+    state = after(RUNNING, s.GuestWrite(1, 0x80, 0x50), s.GuestIpi(0, 1))
 
     assert pending(state, 1) == 0x41
     assert in_service(state, 1) == -1
@@ -92,14 +92,14 @@ def test_priority_holds_back() -> None:
 
 def test_sleeper_is_woken_by_what_it_can_take() -> None:
     """No lost wake-up (AVIC-074)."""
-    state = after(RUNNING, o.Exit(1), o.Block(1), o.GuestIpi(0, 1))
+    state = after(RUNNING, s.Exit(1), s.Block(1), s.GuestIpi(0, 1))
 
     assert not state.vcpus[1].asleep
 
 
 def test_partly_invalid_destination_reaches_the_valid_ones() -> None:
     """Logical bits without an owner are ignored (AVIC-069)."""
-    state = after(RUNNING, o.GuestIpi(0, 0b1010, logical=True))
+    state = after(RUNNING, s.GuestIpi(0, 0b1010, logical=True))
 
     assert in_service(state, 1) == 0x41
 
@@ -107,7 +107,7 @@ def test_partly_invalid_destination_reaches_the_valid_ones() -> None:
 def test_deferred_exit_only_wakes() -> None:
     """What the target took before the handler ran does not come back (AVIC-070)."""
     state = after(
-        RUNNING, o.Put(1), o.GuestIpi(0, 1, defer=True), o.Load(1, 0x21), o.VmRun(1), o.GuestEoi(1), o.HandleExit(0)
+        RUNNING, s.Put(1), s.GuestIpi(0, 1, defer=True), s.Load(1, 0x21), s.VmRun(1), s.GuestEoi(1), s.HandleExit(0)
     )
 
     assert pending(state, 1) == -1
@@ -118,7 +118,7 @@ def test_software_disabled_target_is_left_open() -> None:
     """Hardware may set the IRR bit of a software-disabled target, software does not (AVIC-107)."""
     state = model.initial(RESET, UPSTREAM)
 
-    outcomes = model.step(state, o.GuestIpi(0, 1), model.Answers(), UPSTREAM)
+    outcomes = model.step(state, s.GuestIpi(0, 1), model.Answers(), UPSTREAM)
 
     assert isinstance(outcomes, tuple)
     assert {in_service(o.state, 1) for o in outcomes} == {-1, 0x41}
@@ -144,12 +144,12 @@ def test_hardware_and_routing_agree_on_enabled_vcpus() -> None:
 @pytest.mark.parametrize(
     ("op", "reason"),
     [
-        (o.GuestWrite(0, APIC_ID, 0x05000000), 5),
-        (o.GuestWrite(0, APIC_ID, 0x01000000), 4),
-        (o.GuestWrite(0, APIC_LDR, 0x02000000), 11),
-        (o.GuestWrite(0, APIC_LDR, 0x03000000), 11),
-        (o.GuestWrite(0, APIC_DFR, CLUSTER), 11),
-        (o.SetApicBase(0, 0xFEE01800), 6),
+        (s.GuestWrite(0, APIC_ID, 0x05000000), 5),
+        (s.GuestWrite(0, APIC_ID, 0x01000000), 4),
+        (s.GuestWrite(0, APIC_LDR, 0x02000000), 11),
+        (s.GuestWrite(0, APIC_LDR, 0x03000000), 11),
+        (s.GuestWrite(0, APIC_DFR, CLUSTER), 11),
+        (s.SetApicBase(0, 0xFEE01800), 6),
     ],
 )
 def test_inhibits(op: Any, reason: int) -> None:
@@ -163,18 +163,18 @@ def test_inhibits(op: Any, reason: int) -> None:
 
 def test_own_id_again_lifts_the_inhibit() -> None:
     """Writing the original id back re-activates AVIC (AVIC-080)."""
-    state = after(RUNNING, o.GuestWrite(0, APIC_ID, 0x05000000), o.GuestWrite(0, APIC_ID, 0))
+    state = after(RUNNING, s.GuestWrite(0, APIC_ID, 0x05000000), s.GuestWrite(0, APIC_ID, 0))
 
     assert is_active(state, state.vcpus[0])
 
 
 def test_software_disabled_apics_do_not_alias() -> None:
     """A logical id of an APIC that is off in software counts for nothing."""
-    state = after(RESET, o.GuestWrite(0, APIC_LDR, 0x02000000), o.GuestWrite(1, APIC_LDR, 0x02000000))
+    state = after(RESET, s.GuestWrite(0, APIC_LDR, 0x02000000), s.GuestWrite(1, APIC_LDR, 0x02000000))
 
     assert is_active(state, state.vcpus[0])
     assert not is_active(
-        plain(plain(state, o.GuestWrite(0, APIC_SPIV, 0x1FF)).state, o.GuestWrite(1, APIC_SPIV, 0x1FF)).state,
+        plain(plain(state, s.GuestWrite(0, APIC_SPIV, 0x1FF)).state, s.GuestWrite(1, APIC_SPIV, 0x1FF)).state,
         state.vcpus[0],
     )
 
@@ -183,12 +183,12 @@ def test_remote_read_changes_nothing() -> None:
     """AVIC-078."""
     state = after(RUNNING)
 
-    assert plain(state, o.GuestWrite(0, APIC_RRR, 0xFFFFFFFF)).state == state
+    assert plain(state, s.GuestWrite(0, APIC_RRR, 0xFFFFFFFF)).state == state
 
 
 def test_init_keeps_base_and_id() -> None:
     """INIT leaves x2APIC mode and id, and the LDR derived from it (AVIC-050)."""
-    state = after(X2, o.Exit(17), o.VcpuReset(17, init=True))
+    state = after(X2, s.Exit(17), s.VcpuReset(17, init=True))
 
     vcpu = state.vcpus[2]
     assert vcpu.regs[ID] == 17
@@ -199,20 +199,20 @@ def test_init_keeps_base_and_id() -> None:
 @pytest.mark.parametrize(
     ("setup", "result"),
     [
-        (o.HwSetup(), 0xFE0005),
-        (o.HwSetup(npt=False), 0),
-        (o.HwSetup(edx=1), 0),
-        (o.HwSetup(edx=1, force=True), 0xFE0005),
-        (o.HwSetup(edx=0x40001), 0),
-        (o.HwSetup(edx=0x42001, avic=-1), 0),
-        (o.HwSetup(edx=0x42001, avic=-1, zen4=True), 0x1FF0007),
-        (o.HwSetup(edx=0x42001, ecx=0x40), 0xFFF0007),
-        (o.HwSetup(family=0x17), 0xFE0001),
-        (o.HwSetup(snp=True, force=True), 0),
-        (o.HwSetup(snp=True, hv_inuse_wr=True), 0xFE0005),
+        (s.HwSetup(), 0xFE0005),
+        (s.HwSetup(npt=False), 0),
+        (s.HwSetup(edx=1), 0),
+        (s.HwSetup(edx=1, force=True), 0xFE0005),
+        (s.HwSetup(edx=0x40001), 0),
+        (s.HwSetup(edx=0x42001, avic=-1), 0),
+        (s.HwSetup(edx=0x42001, avic=-1, zen4=True), 0x1FF0007),
+        (s.HwSetup(edx=0x42001, ecx=0x40), 0xFFF0007),
+        (s.HwSetup(family=0x17), 0xFE0001),
+        (s.HwSetup(snp=True, force=True), 0),
+        (s.HwSetup(snp=True, hv_inuse_wr=True), 0xFE0005),
     ],
 )
-def test_detection(setup: o.HwSetup, result: int) -> None:
+def test_detection(setup: s.HwSetup, result: int) -> None:
     """AVIC-001 to AVIC-008."""
     assert plain(model.initial(model.Config(), UPSTREAM), setup).result == result
 
@@ -222,7 +222,7 @@ def test_posted_profile_is_opt_in() -> None:
     state = model.initial(model.Config(), PROFILES["as-posted"])
 
     for parameter, found in ((0, False), (1, True), (-1, True), (7, True)):
-        outcome = model.step(state, o.HwSetup(avic=parameter), model.Answers(), PROFILES["as-posted"])
+        outcome = model.step(state, s.HwSetup(avic=parameter), model.Answers(), PROFILES["as-posted"])
         assert isinstance(outcome, Outcome)
         assert bool(outcome.result) == found
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 
 from conformance.model import avic as model
-from conformance.model.avic import operations as o
+from conformance.model.avic import operations as s
 from conformance.model.step import Outcome, Parallel
 from conformance.specs.avic import PROFILES
 from conformance.strategies.avic.domains import CONFIGS, RESET, RUNNING, WRITES, X2
@@ -77,7 +77,7 @@ def test_suggestions_are_legal_most_of_the_time() -> None:
 
 
 @given(op=guest_writes())
-def test_guest_writes_name_registers(op: o.GuestWrite) -> None:
+def test_guest_writes_name_registers(op: s.GuestWrite) -> None:
     """Offsets are those that the table of writes lists."""
     assert op.offset in WRITES
 
@@ -86,7 +86,7 @@ def test_guest_writes_name_registers(op: o.GuestWrite) -> None:
 def test_legal_messages_can_be_routed(apics: Any, message: Any) -> None:
     """Whatever Hypothesis draws, a legal message has an answer."""
     state = model.initial(model.Config(), UPSTREAM)
-    op = o.Route(apics, message)
+    op = s.Route(apics, message)
 
     if model.legal(state, op):
         assert model.step(state, op, model.Answers(), UPSTREAM)

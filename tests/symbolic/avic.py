@@ -5,7 +5,7 @@ from __future__ import annotations
 from conformance.candidates.builtin.avic.as_posted import AsPosted
 from conformance.candidates.builtin.avic.upstream import Upstream
 from conformance.model.avic import Answers, Config, initial
-from conformance.model.avic import operations as o
+from conformance.model.avic import operations as s
 from conformance.model.avic.apic import ppr
 from conformance.model.avic.helpers import helper_step
 from conformance.model.avic.logical_ids import logical_index
@@ -28,7 +28,7 @@ def mask_keeps_address_bits_only(address: int) -> None:
     """AVIC-014."""
     assert 0 <= address < 2**64
 
-    field = _only(helper_step(_STATE, o.HpaField(address), Answers(), UPSTREAM)).result
+    field = _only(helper_step(_STATE, s.HpaField(address), Answers(), UPSTREAM)).result
 
     assert field >> 52 == 0
     assert field & 0xFFF == 0
@@ -79,7 +79,7 @@ def physical_entries_stay_in_the_table(index: int) -> None:
     """AVIC-029."""
     assert -(2**31) <= index < 2**31
 
-    offset = _only(helper_step(_STATE, o.PhysIndex(index), Answers(), UPSTREAM)).result
+    offset = _only(helper_step(_STATE, s.PhysIndex(index), Answers(), UPSTREAM)).result
 
     assert offset == -1 or (offset == 8 * index and 0 <= offset <= 8 * 254)
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from conformance.environment.avic.operations import load_module
 from conformance.model import avic as model
-from conformance.model.avic import operations as o
+from conformance.model.avic import operations as s
+from conformance.model.avic.boot import boot
 from conformance.specs.avic import clauses as c
 from conformance.specs.clause import Clause
 from conformance.verdict import Violation
@@ -15,21 +16,21 @@ if TYPE_CHECKING:
     from conformance.environment.avic.world import Avic
 
 BOOT_CLAUSES: dict[type, Clause] = {
-    o.VmCreate: c.TABLES_BELONG_TO_ONE_VM,
-    o.VcpuCreate: c.ACTIVE_IFF_NOTHING_FORBIDS,
-    o.SetApicBase: c.APIC_BASE_REFUSED,
-    o.SetLapic: c.ONE_APIC_STATE,
-    o.Load: c.IS_RUNNING_TELLS_THE_TRUTH,
-    o.VmRun: c.ACTIVE_IFF_NOTHING_FORBIDS,
+    s.VmCreate: c.TABLES_BELONG_TO_ONE_VM,
+    s.VcpuCreate: c.ACTIVE_IFF_NOTHING_FORBIDS,
+    s.SetApicBase: c.APIC_BASE_REFUSED,
+    s.SetLapic: c.ONE_APIC_STATE,
+    s.Load: c.IS_RUNNING_TELLS_THE_TRUTH,
+    s.VmRun: c.ACTIVE_IFF_NOTHING_FORBIDS,
 }
 """Cited when an operation that brings a configured vCPU about is refused."""
 
 
-def boot(world: Avic) -> None:
+def bring_about(world: Avic) -> None:
     """Load the module, bring the configured vCPUs about, and judge what they look like."""
     config, profile = world.config, world.profile
     load_module(world, world.host.loaded)
-    ops = model.boot(config, profile)
+    ops = boot(config, profile)
     for n, op in enumerate(ops, 1):
         world.booting = n < len(ops)
         result = world.perform(op)
@@ -44,7 +45,7 @@ def _compare(world: Avic, state: model.State) -> None:
     expected, got = model.view(state), world.view()
     for name, clause in model.VIEW_CLAUSES.items():
         if getattr(expected, name) != getattr(got, name):
-            last = o.SetLapic() if world.config.enabled else o.VcpuReset()
+            last = s.SetLapic() if world.config.enabled else s.VcpuReset()
             cited = model.cite(state, last, name, expected, got)
             if name == "regs" and world.config.enabled:
                 cited = c.ONE_APIC_STATE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from conformance.environment.avic.world import Avic
-from conformance.model.avic import operations as o
+from conformance.model.avic import operations as s
 from conformance.model.avic.apic import DFR, ISR, LDR, TMR, has_bit, highest, mode_of
 from conformance.model.avic.logical_ids import logical_index
 from conformance.model.avic.routing import X2APIC, XAPIC
@@ -52,7 +52,7 @@ def emulated_once(record: Record) -> bool | str:
     if vcpu is None or not is_active(record.before, vcpu) or mode_of(vcpu.base) == X2APIC:
         return False
     op = record.op
-    write = isinstance(op, o.GuestWrite)
+    write = isinstance(op, s.GuestWrite)
     if write:
         faulting = op.offset not in (*TRAP_WRITES, 0x80)
     else:
@@ -73,7 +73,7 @@ def remote_read_ignored(record: Record) -> bool | str:
 
 def quiet(record: Record) -> bool | str:
     """A guest cannot cause a warning; exit ids that no guest can cause are logged."""
-    if isinstance(record.op, o.RawIpiExit) and (record.op.info2 >> 32 == 3 or record.op.info2 >> 32 > 4):
+    if isinstance(record.op, s.RawIpiExit) and (record.op.info2 >> 32 == 3 or record.op.info2 >> 32 > 4):
         return False
     texts = [call[1][0] for call in record.calls if call[0] == "warn"]
     return f"warned {texts[0]!r}" if texts else True
@@ -164,7 +164,7 @@ def entries_complete(record: Record) -> bool | str:
     vm, own = after.vms[0], find(after, record.op.id)
     if vm is None or own is None or vm.inhibits or own.core < 0 or own.asleep or not is_active(after, own):
         return False
-    if isinstance(record.op, o.GuestWrite) and record.op.offset not in (APIC_LDR, APIC_DFR):
+    if isinstance(record.op, s.GuestWrite) and record.op.offset not in (APIC_LDR, APIC_DFR):
         return False
     claims = [v.id for v in after.vcpus if v.vm == 0 and _index(v) == _index(own)]
     if _index(own) < 0 or own.id >= BROADCAST or len(claims) > 1:  # an entry has eight bits for the id
@@ -279,10 +279,10 @@ _IPI = ((c.ANY_EXITINFO_TOLERATED, quiet), (c.UNACCELERATED_IPI_SENT_ONCE, never
 _FOLLOWS = ((c.IRTE_FOLLOWS_VCPU, logged_while_blocking), (c.IRTE_FOLLOWS_VCPU, irtes_told_in_order))
 
 CHECKS: dict[type, tuple[Check, ...]] = {
-    o.GuestEoi: _checks(
+    s.GuestEoi: _checks(
         (c.LEVEL_EOI_BROADCAST_ONCE, eoi_broadcast_once), (c.TRAPS_AND_FAULTS_TOLD_APART, never_emulated)
     ),
-    o.GuestWrite: _checks(
+    s.GuestWrite: _checks(
         (c.TRAPS_AND_FAULTS_TOLD_APART, emulated_once),
         (c.REMOTE_READ_IGNORED, remote_read_ignored),
         (c.LDR_WRITE_MOVES_OWN_ENTRY, own_entries_only),
@@ -290,18 +290,18 @@ CHECKS: dict[type, tuple[Check, ...]] = {
         (c.DFR_CHANGE_INVALIDATES_OLD_ENTRY, old_entry_gone),
         (c.LOGICAL_ENTRIES_COMPLETE, entries_complete),
     ),
-    o.GuestRead: _checks((c.TRAPS_AND_FAULTS_TOLD_APART, emulated_once)),
-    o.GuestIpi: _checks(*_IPI),
-    o.GuestSelfIpi: _checks(*_IPI),
-    o.HandleExit: _checks(*_IPI),
-    o.RawIpiExit: _checks(*_IPI, (c.OTHER_IPI_EXITS_RESUME, own_mistake_reported)),
-    o.Put: _checks((c.HOST_ID_KEPT_AFTER_PUT, host_id_kept), (c.IRTE_FOLLOWS_VCPU, irtes_told_in_order)),
-    o.Block: _checks((c.HOST_ID_KEPT_AFTER_PUT, host_id_kept), *_FOLLOWS),
-    o.Unblock: _checks(*_FOLLOWS),
-    o.Load: _checks(*_FOLLOWS),
-    o.SetLapic: _checks((c.LOGICAL_ENTRIES_COMPLETE, entries_complete)),
-    o.Deliver: _checks((c.DELIVERY_SETS_IRR_FIRST, irr_before_mode), (c.TMR_BEFORE_IRR, tmr_before_irr)),
-    o.UpdateIrte: _checks((c.OLD_VCPU_FORGETS_IRTE, returned_to_host), (c.IRTE_FOLLOWS_VCPU, logged_while_blocking)),
-    o.IommuPost: _checks((c.GALOG_WAKES_EXACTLY_ONE, galog_wakes_its_vcpu)),
-    o.GaLogNotify: _checks((c.TAG_ROUND_TRIP, nobody_woken)),
+    s.GuestRead: _checks((c.TRAPS_AND_FAULTS_TOLD_APART, emulated_once)),
+    s.GuestIpi: _checks(*_IPI),
+    s.GuestSelfIpi: _checks(*_IPI),
+    s.HandleExit: _checks(*_IPI),
+    s.RawIpiExit: _checks(*_IPI, (c.OTHER_IPI_EXITS_RESUME, own_mistake_reported)),
+    s.Put: _checks((c.HOST_ID_KEPT_AFTER_PUT, host_id_kept), (c.IRTE_FOLLOWS_VCPU, irtes_told_in_order)),
+    s.Block: _checks((c.HOST_ID_KEPT_AFTER_PUT, host_id_kept), *_FOLLOWS),
+    s.Unblock: _checks(*_FOLLOWS),
+    s.Load: _checks(*_FOLLOWS),
+    s.SetLapic: _checks((c.LOGICAL_ENTRIES_COMPLETE, entries_complete)),
+    s.Deliver: _checks((c.DELIVERY_SETS_IRR_FIRST, irr_before_mode), (c.TMR_BEFORE_IRR, tmr_before_irr)),
+    s.UpdateIrte: _checks((c.OLD_VCPU_FORGETS_IRTE, returned_to_host), (c.IRTE_FOLLOWS_VCPU, logged_while_blocking)),
+    s.IommuPost: _checks((c.GALOG_WAKES_EXACTLY_ONE, galog_wakes_its_vcpu)),
+    s.GaLogNotify: _checks((c.TAG_ROUND_TRIP, nobody_woken)),
 }

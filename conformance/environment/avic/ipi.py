@@ -78,6 +78,11 @@ def _named(
     return targets, -1
 
 
+def _everybody(pages: Mapping[int, Page], table: Page, limit: int, but: int) -> list[tuple[int, int]]:
+    """The valid entries of the physical table, perhaps but for the sender's."""
+    return [(i, i) for i in table.entries() if i <= limit and i != but and _target(pages, table, i, limit)[0]]
+
+
 def send(
     vmcb: Vmcb,
     pages: Mapping[int, Page],
@@ -109,18 +114,21 @@ def send(
     if vector < 16:
         return gives_up(IPI_INVALID_VECTOR)
     if shorthand == SELF:
-        return _to_self(page, vector, freedom)
-    x2 = vmcb.is_x2avic
-    dest = high if x2 else high >> 24
+        if freedom.checks_spiv and not page.words[APIC_SPIV >> 2] >> SPIV_ENABLE & 1:
+            return Ipi([])
+        change(page, APIC_IRR, vector, True)
+        if freedom.clears_tmr:
+            change(page, APIC_TMR, vector, False)
+        return Ipi([-1])
     field_ = vmcb.get(VMCB_PHYSICAL_TABLE)
     limit = field_ & 0xFFF
     table = pages.get(field_ & ADDRESS_BITS)
     if table is None:
         return gives_up(IPI_INVALID_TARGET)
-    targets: list[tuple[int, int]]
+    x2 = vmcb.is_x2avic
+    dest = high if x2 else high >> 24
     if shorthand or dest == (X2_BROADCAST if x2 else BROADCAST):
-        targets = [(i, i) for i in table.entries() if i <= limit and not (shorthand == OTHERS and i == own)]
-        targets = [(i, i) for i, _ in targets if _target(pages, table, i, limit)[0]]
+        targets = _everybody(pages, table, limit, but=own if shorthand == OTHERS else -1)
     else:
         targets, invalid = _named(vmcb, pages, page, dest, low >> 11 & 1 == 1)
         if invalid >= 0:
@@ -134,16 +142,6 @@ def send(
             return gives_up(IPI_INVALID_PAGE, reported)
         found.append((entry, hit, reported, index))
     return _hit(table, found, vector, freedom, stale, info1)
-
-
-def _to_self(page: Page, vector: int, freedom: Config) -> Ipi:
-    """Set the sender's own IRR bit."""
-    if freedom.checks_spiv and not page.words[APIC_SPIV >> 2] >> SPIV_ENABLE & 1:
-        return Ipi([])
-    change(page, APIC_IRR, vector, True)
-    if freedom.clears_tmr:
-        change(page, APIC_TMR, vector, False)
-    return Ipi([-1])
 
 
 def _hit(

@@ -9,7 +9,7 @@ from conformance.environment.avic.bitmaps import change, has, highest
 from conformance.environment.avic.invariants import difference, resources
 from conformance.environment.avic.vcpus import Guest
 from conformance.environment.avic.view import LVT_SEEN, registers
-from conformance.model.avic import operations as o
+from conformance.model.avic import operations as s
 from conformance.model.avic.apic import default_base, mode_of
 from conformance.model.avic.ipi import icr_low
 from conformance.model.avic.routing import X2APIC
@@ -53,7 +53,7 @@ VISITING_CORE = 0x40
 # -- setup and lifecycle
 
 
-def load_module(world: Avic, op: o.HwSetup) -> int:
+def load_module(world: Avic, op: s.HwSetup) -> int:
     """Load the module; what it says it found must be what is there."""
     because = world.host.load(op)
     got = world.enter_int(
@@ -81,13 +81,13 @@ def load_module(world: Avic, op: o.HwSetup) -> int:
     return got
 
 
-def hw_setup(world: Avic, op: o.HwSetup) -> int:
+def hw_setup(world: Avic, op: s.HwSetup) -> int:
     """Unload the module and load it on another host."""
     world.enter(world.driver.hw_unsetup)
     return load_module(world, op)
 
 
-def hw_unsetup(world: Avic, _op: o.HwUnsetup) -> int:
+def hw_unsetup(world: Avic, _op: s.HwUnsetup) -> int:
     """Unload and load: no notifier may stay in between."""
     world.enter(world.driver.hw_unsetup)
     world.require(
@@ -96,7 +96,7 @@ def hw_unsetup(world: Avic, _op: o.HwUnsetup) -> int:
     return load_module(world, world.host.loaded)
 
 
-def vm_create(world: Avic, op: o.VmCreate) -> int:
+def vm_create(world: Avic, op: s.VmCreate) -> int:
     """Create a VM; when something later fails it is destroyed at once."""
     before = resources(world)
     result = world.enter_int(world.driver.vm_create, op.vm, int(op.irqchip), op.max_vcpu_ids)
@@ -114,7 +114,7 @@ def vm_create(world: Avic, op: o.VmCreate) -> int:
     return result
 
 
-def vm_destroy(world: Avic, op: o.VmDestroy) -> int:
+def vm_destroy(world: Avic, op: s.VmDestroy) -> int:
     """Destroy a VM and its vCPUs."""
     guest = world.vcpus.vms[op.vm]
     mine = world.vcpus.of(op.vm)
@@ -150,7 +150,7 @@ def _free(world: Avic, cpu: Cpu) -> None:
     world.tables.forget(cpu)
 
 
-def vm_tag(world: Avic, op: o.VmTag) -> int:
+def vm_tag(world: Avic, op: s.VmTag) -> int:
     """0 for a good tag, 1 for none though there are vCPUs, 2 for one that another VM has."""
     tags = {vm: world.enter_int(world.driver.vm_tag, vm) for vm in world.vcpus.vms}
     own = tags[op.vm]
@@ -159,7 +159,7 @@ def vm_tag(world: Avic, op: o.VmTag) -> int:
     return 2 if any(vm != op.vm and tag == own for vm, tag in tags.items()) else 0
 
 
-def vcpu_create(world: Avic, op: o.VcpuCreate) -> int:
+def vcpu_create(world: Avic, op: s.VcpuCreate) -> int:
     """Create a vCPU, with the VM's lock around the first half, and RESET it."""
     driver = world.driver
     vcpus = world.vcpus
@@ -194,7 +194,7 @@ def vcpu_create(world: Avic, op: o.VcpuCreate) -> int:
     return result
 
 
-def vcpu_free(world: Avic, op: o.VcpuFree) -> int:
+def vcpu_free(world: Avic, op: s.VcpuFree) -> int:
     """Free one vCPU of a VM that lives on."""
     cpu = world.vcpus.named(op.id, op.vm)
     world.watch.changed = True
@@ -206,7 +206,7 @@ def vcpu_free(world: Avic, op: o.VcpuFree) -> int:
     return 0
 
 
-def tags_pass(world: Avic, op: o.TagsPass) -> int:
+def tags_pass(world: Avic, op: s.TagsPass) -> int:
     """Move the generator of tags, where the driver lets us."""
     move = getattr(world.driver, "tags_pass", None)
     if move is not None:
@@ -218,7 +218,7 @@ def _all_registers(world: Avic) -> list[tuple[int, ...] | None]:
     return [registers(world, cpu) for cpu in world.vcpus.order]
 
 
-def _require_unchanged(world: Avic, op: o.VcpuCreate, before: tuple[Any, ...]) -> None:
+def _require_unchanged(world: Avic, op: s.VcpuCreate, before: tuple[Any, ...]) -> None:
     """What a creation that came to nothing leaves; another thread's work is not told apart."""
     if world.scheduler is not None:
         return
@@ -229,7 +229,7 @@ def _require_unchanged(world: Avic, op: o.VcpuCreate, before: tuple[Any, ...]) -
     world.require(clause, before == after, f"changed by a creation that failed: {difference(before, after)}")
 
 
-def vcpu_reset(world: Avic, op: o.VcpuReset) -> int:
+def vcpu_reset(world: Avic, op: s.VcpuReset) -> int:
     """RESET or INIT."""
     cpu = world.vcpus.named(op.id)
     if not op.init:
@@ -240,7 +240,7 @@ def vcpu_reset(world: Avic, op: o.VcpuReset) -> int:
     return 0
 
 
-def vmcb_reinit(world: Avic, op: o.VmcbReinit) -> int:
+def vmcb_reinit(world: Avic, op: s.VmcbReinit) -> int:
     """The VMCB's content is lost; the driver rebuilds it."""
     cpu = world.vcpus.named(op.id)
     vmcb = cpu.vmcb
@@ -252,7 +252,7 @@ def vmcb_reinit(world: Avic, op: o.VmcbReinit) -> int:
     return 0
 
 
-def visit(world: Avic, op: o.Enter) -> int:
+def visit(world: Avic, op: s.Enter) -> int:
     """Load where there is something to load, VMRUN, write TPR, exit, put."""
     cpu = world.vcpus.named(op.id, op.vm)
     load = getattr(world.driver, "vcpu_load", None)
@@ -284,7 +284,7 @@ def _write_tpr(world: Avic, cpu: Cpu, page: Page, value: int) -> None:
 # -- user space and memory
 
 
-def set_lapic(world: Avic, op: o.SetLapic) -> int:
+def set_lapic(world: Avic, op: s.SetLapic) -> int:
     """KVM_SET_LAPIC."""
     cpu = world.vcpus.named(op.id)
     x2 = mode_of(cpu.base) == X2APIC
@@ -305,7 +305,7 @@ def set_lapic(world: Avic, op: o.SetLapic) -> int:
     return result
 
 
-def get_lapic(world: Avic, op: o.GetLapic) -> int:
+def get_lapic(world: Avic, op: s.GetLapic) -> int:
     """KVM_GET_LAPIC, one register of it."""
     cpu = world.vcpus.named(op.id)
     image = world.enter(world.driver.get_lapic, cpu.handle)
@@ -315,7 +315,7 @@ def get_lapic(world: Avic, op: o.GetLapic) -> int:
     return value & LVT_SEEN if APIC_LVTT <= op.offset <= APIC_LVTERR else value
 
 
-def hwapic_update(world: Avic, op: o.HwapicUpdate) -> int:
+def hwapic_update(world: Avic, op: s.HwapicUpdate) -> int:
     """The common code's reports."""
     cpu = world.vcpus.named(op.id)
     world.enter(world.driver.hwapic_irr_update, cpu.handle, op.irr)
@@ -323,13 +323,13 @@ def hwapic_update(world: Avic, op: o.HwapicUpdate) -> int:
     return 0
 
 
-def memory_pressure(world: Avic, _op: o.MemoryPressure) -> int:
+def memory_pressure(world: Avic, _op: s.MemoryPressure) -> int:
     """Unreferenced guest pages move."""
     world.slots.move_unreferenced()
     return 0
 
 
-def store(world: Avic, op: o.GuestStore | o.UserStore) -> int:
+def store(world: Avic, op: s.GuestStore | s.UserStore) -> int:
     """Scribble over the memory behind a guest frame, if there is any."""
     page = world.slots.guest_page(0, (APIC_BASE >> 12) + op.page)
     if page is not None:
@@ -337,7 +337,7 @@ def store(world: Avic, op: o.GuestStore | o.UserStore) -> int:
     return 0
 
 
-def set_apic_base(world: Avic, op: o.SetApicBase) -> int:
+def set_apic_base(world: Avic, op: s.SetApicBase) -> int:
     """Write APIC_BASE."""
     cpu = world.vcpus.named(op.id)
     was_in = cpu.in_guest
@@ -356,7 +356,7 @@ def set_apic_base(world: Avic, op: o.SetApicBase) -> int:
 # -- scheduling
 
 
-def load(world: Avic, op: o.Load) -> int:
+def load(world: Avic, op: s.Load) -> int:
     """The scheduler gives the vCPU's thread a core."""
     cpu = world.vcpus.named(op.id)
     cpu.core = op.host_id
@@ -364,19 +364,19 @@ def load(world: Avic, op: o.Load) -> int:
     return 0
 
 
-def put(world: Avic, op: o.Put) -> int:
+def put(world: Avic, op: s.Put) -> int:
     """The scheduler takes it away."""
     world.threads.leave_core(world.vcpus.named(op.id))
     return 0
 
 
-def leave_guest(world: Avic, op: o.Exit) -> int:
+def leave_guest(world: Avic, op: s.Exit) -> int:
     """Out of the guest."""
     world.vcpus.named(op.id).in_guest = False
     return 0
 
 
-def block(world: Avic, op: o.Block) -> int:
+def block(world: Avic, op: s.Block) -> int:
     """The vCPU sleeps unless the driver finds an interrupt."""
     cpu = world.vcpus.named(op.id)
     cpu.blocking, cpu.woken = True, False
@@ -390,7 +390,7 @@ def block(world: Avic, op: o.Block) -> int:
     return result
 
 
-def unblock(world: Avic, op: o.Unblock) -> int:
+def unblock(world: Avic, op: s.Unblock) -> int:
     """A sleeper wakes for a reason of its own."""
     cpu = world.vcpus.named(op.id)
     if not cpu.asleep:
@@ -400,7 +400,7 @@ def unblock(world: Avic, op: o.Unblock) -> int:
     return 0
 
 
-def vm_run(world: Avic, op: o.VmRun) -> int:
+def vm_run(world: Avic, op: s.VmRun) -> int:
     """Into the guest."""
     cpu = world.vcpus.named(op.id)
     cpu.events = 0
@@ -411,7 +411,7 @@ def vm_run(world: Avic, op: o.VmRun) -> int:
 # -- what a guest does
 
 
-def guest_ipi(world: Avic, op: o.GuestIpi) -> int:
+def guest_ipi(world: Avic, op: s.GuestIpi) -> int:
     """Write ICR: by hardware where it may, by the intercept otherwise."""
     cpu = world.vcpus.named(op.id)
     x2 = mode_of(cpu.base) == X2APIC
@@ -439,7 +439,7 @@ def _send(world: Avic, cpu: Cpu, page: Page, low: int, high: int, defer: bool) -
         world.threads.handle(cpu, ipi.info)
 
 
-def handle_exit(world: Avic, op: o.HandleExit) -> int:
+def handle_exit(world: Avic, op: s.HandleExit) -> int:
     """The deferred handler."""
     cpu = world.vcpus.named(op.id)
     exit_ = cpu.exit
@@ -451,7 +451,7 @@ def handle_exit(world: Avic, op: o.HandleExit) -> int:
     return 0
 
 
-def guest_self_ipi(world: Avic, op: o.GuestSelfIpi) -> int:
+def guest_self_ipi(world: Avic, op: s.GuestSelfIpi) -> int:
     """SELF_IPI."""
     cpu = world.vcpus.named(op.id)
     page = world.tables.backing_page(cpu)
@@ -467,7 +467,7 @@ def guest_self_ipi(world: Avic, op: o.GuestSelfIpi) -> int:
     return 0
 
 
-def guest_write(world: Avic, op: o.GuestWrite) -> int:
+def guest_write(world: Avic, op: s.GuestWrite) -> int:
     """A register write of any class (APM table 15-22)."""
     cpu = world.vcpus.named(op.id)
     page = world.tables.backing_page(cpu)
@@ -486,7 +486,7 @@ def guest_write(world: Avic, op: o.GuestWrite) -> int:
     return 0
 
 
-def guest_read(world: Avic, op: o.GuestRead) -> int:
+def guest_read(world: Avic, op: s.GuestRead) -> int:
     """A register read: from the page, or a fault."""
     cpu = world.vcpus.named(op.id)
     if world.processor.is_open(cpu, op.offset) and (op.offset in FAULT_READS or op.offset >= 0x400):
@@ -494,7 +494,7 @@ def guest_read(world: Avic, op: o.GuestRead) -> int:
     return 0
 
 
-def guest_eoi(world: Avic, op: o.GuestEoi) -> int:
+def guest_eoi(world: Avic, op: s.GuestEoi) -> int:
     """EOI: accelerated for an edge, an exit for a level."""
     cpu = world.vcpus.named(op.id)
     page = world.tables.backing_page(cpu)
@@ -513,17 +513,17 @@ def guest_eoi(world: Avic, op: o.GuestEoi) -> int:
     return 0
 
 
-def raw_ipi_exit(world: Avic, op: o.RawIpiExit) -> int:
+def raw_ipi_exit(world: Avic, op: s.RawIpiExit) -> int:
     """An IPI exit with any content."""
     return _raw(world, op, world.driver.incomplete_ipi_exit)
 
 
-def raw_noaccel(world: Avic, op: o.RawNoaccel) -> int:
+def raw_noaccel(world: Avic, op: s.RawNoaccel) -> int:
     """A NOACCEL exit with any content."""
     return _raw(world, op, world.driver.noaccel_exit)
 
 
-def _raw(world: Avic, op: o.RawIpiExit | o.RawNoaccel, handler: Callable[..., int]) -> int:
+def _raw(world: Avic, op: s.RawIpiExit | s.RawNoaccel, handler: Callable[..., int]) -> int:
     cpu = world.vcpus.named(op.id)
     cpu.in_guest = False
     result = world.enter_int(handler, cpu.handle, op.info1, op.info2)
@@ -534,26 +534,26 @@ def _raw(world: Avic, op: o.RawIpiExit | o.RawNoaccel, handler: Callable[..., in
 # -- host and devices
 
 
-def deliver(world: Avic, op: o.Deliver) -> int:
+def deliver(world: Avic, op: s.Deliver) -> int:
     """An interrupt from the host's side."""
     world.enter(world.driver.deliver, world.vcpus.named(op.id).handle, op.vector, int(op.level))
     return 0
 
 
-def inhibit(world: Avic, op: o.Inhibit) -> int:
+def inhibit(world: Avic, op: s.Inhibit) -> int:
     """Somebody sets or clears a reason."""
     world.enter(world.driver.inhibit, 0, op.reason, int(op.on))
     return 0
 
 
-def update_irte(world: Avic, op: o.UpdateIrte) -> int:
+def update_irte(world: Avic, op: s.UpdateIrte) -> int:
     """Route a device interrupt."""
     handle = -1 if op.id < 0 else world.vcpus.named(op.id).handle
     world.iommu.routes[op.irq] = (op.id, op.vector)
     return world.enter_int(world.driver.update_irte, op.irq, handle, op.vector)
 
 
-def iommu_post(world: Avic, op: o.IommuPost) -> int:
+def iommu_post(world: Avic, op: s.IommuPost) -> int:
     """The device raises its interrupt."""
     irte = world.iommu.irtes.get(op.irq)
     world.iommu.was_posted = irte is not None and irte.posted
@@ -570,7 +570,7 @@ def iommu_post(world: Avic, op: o.IommuPost) -> int:
     return 0
 
 
-def _deliver_in_host_mode(world: Avic, op: o.IommuPost) -> int:
+def _deliver_in_host_mode(world: Avic, op: s.IommuPost) -> int:
     iommu, guest = world.iommu, world.vcpus.vms.get(0)
     apic_id, vector = iommu.routes.get(op.irq, (-1, 0))
     if guest is None or guest.dying:  # nobody takes it any more, but the log may still hold an entry of before
@@ -583,7 +583,7 @@ def _deliver_in_host_mode(world: Avic, op: o.IommuPost) -> int:
     return 0
 
 
-def ga_log(world: Avic, op: o.GaLogNotify) -> int:
+def ga_log(world: Avic, op: s.GaLogNotify) -> int:
     """A log entry with a tag that nobody has."""
     return world.enter_int(world.driver.ga_log_notify, op.tag)
 
@@ -591,7 +591,7 @@ def ga_log(world: Avic, op: o.GaLogNotify) -> int:
 # -- pure functions
 
 
-def route(world: Avic, op: o.Route | o.SignalMsi) -> int:
+def route(world: Avic, op: s.Route | s.SignalMsi) -> int:
     """Ask the router."""
     apics = tuple((a.id | (a.xid << 32 | 1 << 40 if a.xid >= 0 else 0), a.mode, a.spiv, a.ldr, a.dfr) for a in op.apics)
     m = op.message
@@ -607,7 +607,7 @@ def route(world: Avic, op: o.Route | o.SignalMsi) -> int:
         int(m.hint),
         int(m.wide) | int(m.no_quirk) << 1 | m.reserved << 32,
     )
-    entry = world.driver.route if isinstance(op, o.Route) else world.driver.signal_msi
+    entry = world.driver.route if isinstance(op, s.Route) else world.driver.signal_msi
     return world.enter_int(entry, apics, message)
 
 
@@ -615,65 +615,65 @@ def helper(world: Avic, op: Any) -> Any:
     """Ask a pure function."""
     driver = world.driver
     match op:
-        case o.HpaField():
+        case s.HpaField():
             return world.enter_int(driver.hpa_field, op.address)
-        case o.LogicalIndex():
+        case s.LogicalIndex():
             return world.enter_int(driver.logical_index, op.ldr, op.dfr)
-        case o.PhysIndex():
+        case s.PhysIndex():
             return world.enter_int(driver.phys_index, op.index)
-        case o.X2Ldr():
+        case s.X2Ldr():
             return world.enter_int(driver.x2_ldr, op.id)
-        case o.Ppr():
+        case s.Ppr():
             return world.enter_int(driver.ppr, op.tpr, op.isrv)
         case _:
             return world.enter(driver.tag_round_trip, op.vm_tag, op.index)
 
 
 OPERATIONS: Mapping[type, Callable[[Any, Any], Any]] = {
-    o.Route: route,
-    o.SignalMsi: route,
-    o.HwSetup: hw_setup,
-    o.HwUnsetup: hw_unsetup,
-    o.VmCreate: vm_create,
-    o.VmDestroy: vm_destroy,
-    o.VmTag: vm_tag,
-    o.VcpuCreate: vcpu_create,
-    o.VcpuFree: vcpu_free,
-    o.TagsPass: tags_pass,
-    o.VcpuReset: vcpu_reset,
-    o.VmcbReinit: vmcb_reinit,
-    o.Enter: visit,
-    o.SetLapic: set_lapic,
-    o.GetLapic: get_lapic,
-    o.HwapicUpdate: hwapic_update,
-    o.MemoryPressure: memory_pressure,
-    o.GuestStore: store,
-    o.UserStore: store,
-    o.SetApicBase: set_apic_base,
-    o.Load: load,
-    o.Put: put,
-    o.Exit: leave_guest,
-    o.Block: block,
-    o.Unblock: unblock,
-    o.VmRun: vm_run,
-    o.GuestIpi: guest_ipi,
-    o.GuestSelfIpi: guest_self_ipi,
-    o.GuestWrite: guest_write,
-    o.GuestRead: guest_read,
-    o.GuestEoi: guest_eoi,
-    o.HandleExit: handle_exit,
-    o.RawIpiExit: raw_ipi_exit,
-    o.RawNoaccel: raw_noaccel,
-    o.Deliver: deliver,
-    o.Inhibit: inhibit,
-    o.UpdateIrte: update_irte,
-    o.IommuPost: iommu_post,
-    o.GaLogNotify: ga_log,
-    o.HpaField: helper,
-    o.LogicalIndex: helper,
-    o.PhysIndex: helper,
-    o.TagRoundTrip: helper,
-    o.X2Ldr: helper,
-    o.Ppr: helper,
+    s.Route: route,
+    s.SignalMsi: route,
+    s.HwSetup: hw_setup,
+    s.HwUnsetup: hw_unsetup,
+    s.VmCreate: vm_create,
+    s.VmDestroy: vm_destroy,
+    s.VmTag: vm_tag,
+    s.VcpuCreate: vcpu_create,
+    s.VcpuFree: vcpu_free,
+    s.TagsPass: tags_pass,
+    s.VcpuReset: vcpu_reset,
+    s.VmcbReinit: vmcb_reinit,
+    s.Enter: visit,
+    s.SetLapic: set_lapic,
+    s.GetLapic: get_lapic,
+    s.HwapicUpdate: hwapic_update,
+    s.MemoryPressure: memory_pressure,
+    s.GuestStore: store,
+    s.UserStore: store,
+    s.SetApicBase: set_apic_base,
+    s.Load: load,
+    s.Put: put,
+    s.Exit: leave_guest,
+    s.Block: block,
+    s.Unblock: unblock,
+    s.VmRun: vm_run,
+    s.GuestIpi: guest_ipi,
+    s.GuestSelfIpi: guest_self_ipi,
+    s.GuestWrite: guest_write,
+    s.GuestRead: guest_read,
+    s.GuestEoi: guest_eoi,
+    s.HandleExit: handle_exit,
+    s.RawIpiExit: raw_ipi_exit,
+    s.RawNoaccel: raw_noaccel,
+    s.Deliver: deliver,
+    s.Inhibit: inhibit,
+    s.UpdateIrte: update_irte,
+    s.IommuPost: iommu_post,
+    s.GaLogNotify: ga_log,
+    s.HpaField: helper,
+    s.LogicalIndex: helper,
+    s.PhysIndex: helper,
+    s.TagRoundTrip: helper,
+    s.X2Ldr: helper,
+    s.Ppr: helper,
 }
 """What performs each operation."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from conformance.environment.simulator import Simulator
@@ -63,7 +63,6 @@ class Cpu:
     injected: int = -1
     exit: tuple[int, int, int] | None = None
     """A deferred exit: code, EXITINFO1, EXITINFO2."""
-    log: list[int] = field(default_factory=list)
 
 
 class Vcpus(Simulator):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from conformance.environment.avic.boot import boot
+from conformance.environment.avic.boot import bring_about
 from conformance.environment.avic.company import can_run_beside, is_ready, runs_on
 from conformance.environment.avic.host import Host
 from conformance.environment.avic.invariants import inspect, tags_are_unique
@@ -22,7 +22,7 @@ from conformance.environment.avic.view import view
 from conformance.environment.avic.vmcbs import Vmcbs
 from conformance.environment.door import Environment
 from conformance.model.avic import Config, View
-from conformance.model.avic import operations as o
+from conformance.model.avic import operations as s
 from conformance.specs.avic import Candidate, Port, Profile
 from conformance.specs.avic import clauses as c
 
@@ -70,7 +70,7 @@ class Avic(Environment):
         """Create the driver, load the module, and bring the configured vCPUs about."""
         super().start(factory)
         if getattr(self.driver, "hw_setup", None) is not None:
-            boot(self)
+            bring_about(self)
 
     def perform(self, op: Any) -> Any:
         """Perform an operation, let other vCPUs' threads go on, and examine the invariants when nothing is in progress.
@@ -132,7 +132,7 @@ class Avic(Environment):
         cpu = runs_on(self.vcpus, op)
         if cpu is not None:
             return not cpu.busy and is_ready(self.vcpus, cpu, op)
-        return isinstance(op, o.Deliver | o.Inhibit | o.UpdateIrte | o.IommuPost | o.GaLogNotify)
+        return isinstance(op, s.Deliver | s.Inhibit | s.UpdateIrte | s.IommuPost | s.GaLogNotify)
 
     def view(self) -> View:
         """What hardware and the host see."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from conformance.model.avic import Config
-from conformance.model.avic import operations as o
+from conformance.model.avic import operations as s
 from conformance.specs.avic.constants import APIC_LVTT, CPUID_X2AVIC_EXT
 from conformance.strategies.avic.domains import RESET, RUNNING, THREE, X2, X2AVIC_HOST, steps
 from conformance.strategies.avic.scopes.company import ENDED_INSIDE, ENDING, INSIDE, TOGETHER
@@ -95,12 +95,12 @@ _WORLDS: dict[str, Scope] = {
     "routing": Scope(Config(), routed(), depth=1, needs=frozenset({"layer-r"})),
     "return values": Scope(Config(), signalled(), depth=1, needs=frozenset({"kvm-return"})),
     "lifecycle": Scope(Config(), LIFECYCLE, depth=4, needs=_T),
-    "tagged addresses": Scope(Config(tagged=True), steps(o.VmCreate(), o.VcpuCreate(0), o.Enter(0)), depth=3, needs=_T),
+    "tagged addresses": Scope(Config(tagged=True), steps(s.VmCreate(), s.VcpuCreate(0), s.Enter(0)), depth=3, needs=_T),
     "failures, one after the other": Scope(Config(), FAILING, depth=2, needs=_T, sequences=3),
     "off": Scope(Config(avic=0), LIFECYCLE, depth=3, needs=_T),
     "no irqchip": Scope(
         Config(),
-        steps(o.VmCreate(irqchip=False), o.VcpuCreate(0), o.Enter(0), o.VcpuReset(0), o.VmDestroy()),
+        steps(s.VmCreate(irqchip=False), s.VcpuCreate(0), s.Enter(0), s.VcpuReset(0), s.VmDestroy()),
         depth=4,
         needs=_T,
     ),
@@ -120,7 +120,7 @@ _WORLDS: dict[str, Scope] = {
     "modes and inhibits": Scope(RUNNING, MODES, depth=3, needs=_E),
     "reasons": Scope(RUNNING, REASONS, depth=3, needs=_E),
     "reset in x2APIC mode": Scope(
-        X2, steps(o.Exit(1), o.VcpuReset(1), o.VcpuReset(1, init=True), o.VmRun(1)), depth=3, needs=_E
+        X2, steps(s.Exit(1), s.VcpuReset(1), s.VcpuReset(1, init=True), s.VmRun(1)), depth=3, needs=_E
     ),
     "x2avic": Scope(X2, X2AVIC, depth=3, needs=_E),
     "x2avic, all accesses": Scope(X2, (*X2AVIC, *X2AVIC_MORE), depth=1, needs=_E),
@@ -145,13 +145,13 @@ _WORLDS: dict[str, Scope] = {
         Config(vcpus=(0, 1), running=True, enabled=True, eoi_cleared=True, busy_sticky=True), LEVEL, depth=3, needs=_E
     ),
     "LVTs": Scope(
-        RUNNING, steps(*(o.GuestWrite(0, n, 0xFFF900EF) for n in range(APIC_LVTT, 0x380, 0x10))), depth=1, needs=_E
+        RUNNING, steps(*(s.GuestWrite(0, n, 0xFFF900EF) for n in range(APIC_LVTT, 0x380, 0x10))), depth=1, needs=_E
     ),
     "accesses": Scope(RUNNING, ACCESSES, depth=2, needs=_E),
     "posted": Scope(RUNNING, POSTED, depth=4, needs=frozenset({"layer-t", "exits", "posted"})),
     "posted to one": Scope(
         Config(vcpus=(0,), running=True, enabled=True),
-        (*steps(o.UpdateIrte(0, 0), o.Exit(0), o.Block(0)), *ENDED_INSIDE),
+        (*steps(s.UpdateIrte(0, 0), s.Exit(0), s.Block(0)), *ENDED_INSIDE),
         depth=4,
         needs=frozenset({"layer-t", "exits", "posted"}),
     ),
@@ -159,10 +159,10 @@ _WORLDS: dict[str, Scope] = {
     "two routes": Scope(
         Config(vcpus=(0,), running=True, enabled=True),
         steps(
-            *(o.UpdateIrte(irq, 0, 0x51 + 16 * irq) for irq in (0, 1)),
-            *(op(0) for op in (o.Exit, o.Block, o.Unblock, o.VmRun)),
-            o.IommuPost(0),
-            o.IommuPost(1),
+            *(s.UpdateIrte(irq, 0, 0x51 + 16 * irq) for irq in (0, 1)),
+            *(op(0) for op in (s.Exit, s.Block, s.Unblock, s.VmRun)),
+            s.IommuPost(0),
+            s.IommuPost(1),
         ),
         depth=5,
         needs=frozenset({"layer-t", "exits", "posted"}),

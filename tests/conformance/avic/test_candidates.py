@@ -19,7 +19,7 @@ from conformance.engines import explore, interleave
 from conformance.engines.context import Context
 from conformance.lockstep import run_trace
 from conformance.model.avic import Config
-from conformance.model.avic import operations as o
+from conformance.model.avic import operations as s
 from conformance.model.avic.routing import Message
 from conformance.model.step import Fault, Step
 from conformance.specs.avic.constants import APIC_DFR, APIC_LDR, CLUSTER, ENOMEM
@@ -32,15 +32,15 @@ from tests.conformance.avic.judging import AVIC, cited, judged
 @pytest.mark.parametrize(
     "ops",
     [
-        (o.Exit(1), o.Block(1), o.GuestIpi(0, 1)),
-        (o.Put(1), o.GuestIpi(0, 1, defer=True), o.Load(1, 0x21), o.VmRun(1), o.GuestEoi(1), o.HandleExit(0)),
-        (o.GuestIpi(0, 1, level=True), o.GuestEoi(1)),
-        (o.Inhibit(3, on=True), o.Deliver(1), o.Inhibit(3, on=False), o.GuestEoi(1)),
-        (o.GuestWrite(0, APIC_LDR, 0x02000000), o.GuestWrite(1, APIC_LDR, 0x01000000), o.GuestIpi(0, 2, logical=True)),
-        (o.GuestWrite(0, APIC_DFR, CLUSTER), o.GuestWrite(1, APIC_DFR, CLUSTER), o.GuestIpi(0, 2, logical=True)),
-        (o.UpdateIrte(0, 1), o.Exit(1), o.Block(1), o.IommuPost(0), o.VmRun(1)),
-        (o.Exit(0), o.VcpuReset(0), o.VmRun(0), o.GuestIpi(1, 0)),
-        (Step(o.VcpuCreate(2), (Fault("alloc_page", -ENOMEM),)), o.VcpuCreate(2), o.Exit(0), o.Exit(1), o.VmDestroy()),
+        (s.Exit(1), s.Block(1), s.GuestIpi(0, 1)),
+        (s.Put(1), s.GuestIpi(0, 1, defer=True), s.Load(1, 0x21), s.VmRun(1), s.GuestEoi(1), s.HandleExit(0)),
+        (s.GuestIpi(0, 1, level=True), s.GuestEoi(1)),
+        (s.Inhibit(3, on=True), s.Deliver(1), s.Inhibit(3, on=False), s.GuestEoi(1)),
+        (s.GuestWrite(0, APIC_LDR, 0x02000000), s.GuestWrite(1, APIC_LDR, 0x01000000), s.GuestIpi(0, 2, logical=True)),
+        (s.GuestWrite(0, APIC_DFR, CLUSTER), s.GuestWrite(1, APIC_DFR, CLUSTER), s.GuestIpi(0, 2, logical=True)),
+        (s.UpdateIrte(0, 1), s.Exit(1), s.Block(1), s.IommuPost(0), s.VmRun(1)),
+        (s.Exit(0), s.VcpuReset(0), s.VmRun(0), s.GuestIpi(1, 0)),
+        (Step(s.VcpuCreate(2), (Fault("alloc_page", -ENOMEM),)), s.VcpuCreate(2), s.Exit(0), s.Exit(1), s.VmDestroy()),
     ],
 )
 def test_upstream_is_silent(ops: tuple[Any, ...]) -> None:
@@ -56,7 +56,7 @@ def test_other_correct_drivers_are_not_accused() -> None:
     """Backing pages from private memslots, and a memslot made anew for each vCPU, conform as well."""
     for candidate in (u.MemslotBacked, u.Growing):
         report = judged(
-            candidate, RUNNING, o.VcpuCreate(2), o.MemoryPressure(), o.GuestStore(1), o.UserStore(0), o.GuestIpi(0, 1)
+            candidate, RUNNING, s.VcpuCreate(2), s.MemoryPressure(), s.GuestStore(1), s.UserStore(0), s.GuestIpi(0, 1)
         )
 
         assert report.failure is None
@@ -74,7 +74,7 @@ def test_inactive_at_once_is_not_accused() -> None:
 
     for on in (True, False):
         report = judged(
-            Eager, RUNNING, o.Put(1), o.Inhibit(3, on=True), o.Inhibit(3, on=on), o.Load(1, 0x30), o.VmRun(1)
+            Eager, RUNNING, s.Put(1), s.Inhibit(3, on=True), s.Inhibit(3, on=on), s.Load(1, 0x30), s.VmRun(1)
         )
         assert report.failure is None
 
@@ -86,7 +86,7 @@ def test_missing_logical_entries_only_warn() -> None:
         def _install_logical(self, v: Any) -> None:
             pass
 
-    report = judged(NoEntries, RESET, o.GuestWrite(0, APIC_LDR, 1 << 24), o.GuestIpi(1, 1, logical=True))
+    report = judged(NoEntries, RESET, s.GuestWrite(0, APIC_LDR, 1 << 24), s.GuestIpi(1, 1, logical=True))
 
     assert report.failure is None
     assert [w.clause.id for w in report.warnings] == ["AVIC-039"]
@@ -101,22 +101,22 @@ _WRAPPING = Config(next_tag=0xFFFFFFFF)
 @pytest.mark.parametrize(
     ("clause", "config", "ops"),
     [
-        ("AVIC-014", Config(tagged=True), (o.VmCreate(), o.VcpuCreate(0))),
-        ("AVIC-014", Config(), (o.VmCreate(), Step(o.VcpuCreate(0), _NO_PAGE))),
-        ("AVIC-058", _ONE, (Step(o.VcpuCreate(1), _NO_MEMORY),)),
-        ("AVIC-061", _ONE, (o.VcpuCreate(0),)),
-        ("AVIC-048", _ONE, (o.MemoryPressure(),)),
-        ("AVIC-049", _ONE, (o.UserStore(0),)),
-        ("AVIC-053", _ONE, (o.SetLapic(0, tpr=0x20),)),
-        ("AVIC-017", _ONE, (o.VmcbReinit(0),)),
-        ("AVIC-051", _ONE, (o.VcpuCreate(1),)),
-        ("AVIC-010", Config(), (o.VmCreate(irqchip=False), o.VcpuCreate(0))),
-        ("AVIC-063", _WRAPPING, (o.VmCreate(0), o.VmCreate(1), o.VcpuCreate(0), o.VcpuCreate(0, 1))),
-        ("AVIC-011", Config(), (o.VmCreate(max_vcpu_ids=2), o.VcpuCreate(2))),
-        ("AVIC-026", _ONE, (o.Enter(0),)),
-        ("AVIC-037", Config(), (o.LogicalIndex(1),)),
-        ("AVIC-029", Config(), (o.PhysIndex(-1),)),
-        ("AVIC-014", Config(), (o.HpaField(0x8010000012345ABC),)),
+        ("AVIC-014", Config(tagged=True), (s.VmCreate(), s.VcpuCreate(0))),
+        ("AVIC-014", Config(), (s.VmCreate(), Step(s.VcpuCreate(0), _NO_PAGE))),
+        ("AVIC-058", _ONE, (Step(s.VcpuCreate(1), _NO_MEMORY),)),
+        ("AVIC-061", _ONE, (s.VcpuCreate(0),)),
+        ("AVIC-048", _ONE, (s.MemoryPressure(),)),
+        ("AVIC-049", _ONE, (s.UserStore(0),)),
+        ("AVIC-053", _ONE, (s.SetLapic(0, tpr=0x20),)),
+        ("AVIC-017", _ONE, (s.VmcbReinit(0),)),
+        ("AVIC-051", _ONE, (s.VcpuCreate(1),)),
+        ("AVIC-010", Config(), (s.VmCreate(irqchip=False), s.VcpuCreate(0))),
+        ("AVIC-063", _WRAPPING, (s.VmCreate(0), s.VmCreate(1), s.VcpuCreate(0), s.VcpuCreate(0, 1))),
+        ("AVIC-011", Config(), (s.VmCreate(max_vcpu_ids=2), s.VcpuCreate(2))),
+        ("AVIC-026", _ONE, (s.Enter(0),)),
+        ("AVIC-037", Config(), (s.LogicalIndex(1),)),
+        ("AVIC-029", Config(), (s.PhysIndex(-1),)),
+        ("AVIC-014", Config(), (s.HpaField(0x8010000012345ABC),)),
     ],
 )
 def test_as_posted_fails(clause: str, config: Config, ops: tuple[Any, ...]) -> None:
@@ -215,7 +215,7 @@ def test_routers_agree_with_their_oracle(candidate: type, profile: str) -> None:
 
 def test_routers_are_told_apart() -> None:
     """KVM's routing is not the manuals', so each fails under the other's profile."""
-    message = o.Route(APICS[0], Message(1, vector=5))
+    message = s.Route(APICS[0], Message(1, vector=5))
 
     assert cited(judged(Router, Config(), message, profile="kvm-lapic")) == "AVIC-109"
     assert cited(judged(KvmLapic, Config(), message, profile="upstream")) == "AVIC-102"

@@ -10,7 +10,7 @@ import pytest
 from conformance.candidates.builtin.avic.upstream import Upstream
 from conformance.candidates.defects.avic import upstream as u
 from conformance.model.avic import Config
-from conformance.model.avic import operations as o
+from conformance.model.avic import operations as s
 from conformance.model.step import Step
 from conformance.specs.avic.constants import APIC_LDR
 from conformance.strategies.avic.domains import RUNNING, THREE
@@ -19,7 +19,7 @@ from tests.conformance.avic.judging import cited, judged
 
 def test_hardware_sets_no_bit_when_a_target_is_invalid() -> None:
     """A directed IPI with one invalid target exits before any IRR bit is set, so the driver alone delivers."""
-    report = judged(u.InvalidTargetDropped, RUNNING, o.GuestIpi(0, 3 | 4, logical=True))
+    report = judged(u.InvalidTargetDropped, RUNNING, s.GuestIpi(0, 3 | 4, logical=True))
 
     assert cited(report) == "AVIC-069"
 
@@ -31,14 +31,14 @@ def test_clean_bit_is_honoured() -> None:
         def _avic_init_vmcb(self, v: Any) -> None:
             super()._avic_init_vmcb(v)
 
-    report = judged(KeepsClean, Config(vcpus=(0,)), o.Enter(0), o.VcpuCreate(1), o.Enter(0))
+    report = judged(KeepsClean, Config(vcpus=(0,)), s.Enter(0), s.VcpuCreate(1), s.Enter(0))
 
     assert cited(report) == "AVIC-018"
 
 
 def test_vmcb_of_a_running_vcpu_is_out_of_bounds() -> None:
     """Growth that moves the page of a vCPU in the guest writes its VMCB there (AP-13)."""
-    report = judged(u.GrowthMovesPages, RUNNING, o.VcpuCreate(2))
+    report = judged(u.GrowthMovesPages, RUNNING, s.VcpuCreate(2))
 
     assert cited(report) == "AVIC-019"
 
@@ -51,7 +51,7 @@ def test_plain_store_to_a_live_bitmap_is_a_lost_update() -> None:
             offset = base + (vector >> 5) * 16
             self.port.write32(v.regs, offset, self.port.read32(v.regs, offset) | 1 << (vector & 31))
 
-    assert cited(judged(PlainStore, RUNNING, o.Deliver(1))) == "AVIC-055"
+    assert cited(judged(PlainStore, RUNNING, s.Deliver(1))) == "AVIC-055"
 
 
 def test_half_an_entry_cannot_be_stored() -> None:
@@ -74,7 +74,7 @@ def test_use_after_free_is_named() -> None:
             super().vcpu_free(vcpu)
             self.port.read32(regs, 0)
 
-    assert cited(judged(UsesFreed, Config(vcpus=(0,)), o.VmDestroy())) == "AVIC-065"
+    assert cited(judged(UsesFreed, Config(vcpus=(0,)), s.VmDestroy())) == "AVIC-065"
 
 
 def test_lock_held_at_return_is_named() -> None:
@@ -84,7 +84,7 @@ def test_lock_held_at_return_is_named() -> None:
         def hwapic_irr_update(self, vcpu: int, max_irr: int) -> None:
             self.port.lock("slots", 0)
 
-    assert cited(judged(Keeps, Config(vcpus=(0,)), o.HwapicUpdate(0))) == "AVIC-065"
+    assert cited(judged(Keeps, Config(vcpus=(0,)), s.HwapicUpdate(0))) == "AVIC-065"
 
 
 def test_crash_is_a_finding() -> None:
@@ -94,7 +94,7 @@ def test_crash_is_a_finding() -> None:
         def deliver(self, vcpu: int, vector: int, level: int) -> None:
             raise KeyError(vector)
 
-    assert cited(judged(Crashes, RUNNING, o.Deliver(1))) == "AVIC-108"
+    assert cited(judged(Crashes, RUNNING, s.Deliver(1))) == "AVIC-108"
 
 
 def test_boot_that_fails_is_judged_before_the_first_step() -> None:
@@ -114,7 +114,7 @@ def test_irr_is_looked_at_after_running_is_cleared(point: int) -> None:
             self._put(v, log=True)
             return int(found >= 0)
 
-    report = judged(LooksFirst, RUNNING, o.Exit(1), Step(o.Block(1), during=((point, Step(o.GuestIpi(0, 1))),)))
+    report = judged(LooksFirst, RUNNING, s.Exit(1), Step(s.Block(1), during=((point, Step(s.GuestIpi(0, 1))),)))
 
     assert cited(report) == "AVIC-036"
 
@@ -128,7 +128,7 @@ def test_self_ipi_with_reserved_bits_faults() -> None:
 
     config = Config(vcpus=(0, 1, 17), running=True, enabled=True, x2apic=True)
 
-    assert cited(judged(Sends, config, o.GuestSelfIpi(0, 0x141))) == "AVIC-114"
+    assert cited(judged(Sends, config, s.GuestSelfIpi(0, 0x141))) == "AVIC-114"
 
 
 def test_logged_interrupt_wakes() -> None:
@@ -138,7 +138,7 @@ def test_logged_interrupt_wakes() -> None:
         def ga_log_notify(self, tag: int) -> int:
             return 0
 
-    assert cited(judged(Sleepy, RUNNING, o.UpdateIrte(0, 0), o.Exit(0), o.Block(0), o.IommuPost(0))) == "AVIC-092"
+    assert cited(judged(Sleepy, RUNNING, s.UpdateIrte(0, 0), s.Exit(0), s.Block(0), s.IommuPost(0))) == "AVIC-092"
 
 
 # -- single mistakes, each in the operation that shows it
@@ -208,18 +208,18 @@ class _InhibitsEveryVm(Upstream):
 @pytest.mark.parametrize(
     ("candidate", "config", "ops", "clause"),
     [
-        (_InvalidForAWhile, RUNNING, (o.Put(1), o.Load(1, 0x30)), "AVIC-032"),
-        (_ValidBeforeCleared, RUNNING, (o.GuestWrite(0, APIC_LDR, 4 << 24),), "AVIC-041"),
-        (_TellsIrtesLate, RUNNING, (o.UpdateIrte(0, 1), o.Put(1)), "AVIC-094"),
-        (_EmulatesOnceMore, RUNNING, (o.Put(1), o.GuestIpi(0, 1)), "AVIC-068"),
-        (_KeepsSilent, RUNNING, (o.RawIpiExit(0, 0x41, 3 << 32),), "AVIC-073"),
-        (_InterceptsRunning, RUNNING, (o.Inhibit(3),), "AVIC-019"),
-        (_TakesAnyTag, Config(), (o.VmCreate(0), o.TagsPass(0), o.VmCreate(1)), "AVIC-063"),
-        (_ForgetsTheLogicalEntry, THREE, (o.Put(1), o.VcpuFree(1)), "AVIC-038"),
+        (_InvalidForAWhile, RUNNING, (s.Put(1), s.Load(1, 0x30)), "AVIC-032"),
+        (_ValidBeforeCleared, RUNNING, (s.GuestWrite(0, APIC_LDR, 4 << 24),), "AVIC-041"),
+        (_TellsIrtesLate, RUNNING, (s.UpdateIrte(0, 1), s.Put(1)), "AVIC-094"),
+        (_EmulatesOnceMore, RUNNING, (s.Put(1), s.GuestIpi(0, 1)), "AVIC-068"),
+        (_KeepsSilent, RUNNING, (s.RawIpiExit(0, 0x41, 3 << 32),), "AVIC-073"),
+        (_InterceptsRunning, RUNNING, (s.Inhibit(3),), "AVIC-019"),
+        (_TakesAnyTag, Config(), (s.VmCreate(0), s.TagsPass(0), s.VmCreate(1)), "AVIC-063"),
+        (_ForgetsTheLogicalEntry, THREE, (s.Put(1), s.VcpuFree(1)), "AVIC-038"),
         (
             _InhibitsEveryVm,
             Config(vcpus=(0,)),
-            (o.VmCreate(1), o.VcpuCreate(0, 1), o.Inhibit(3), o.Enter(0, vm=1)),
+            (s.VmCreate(1), s.VcpuCreate(0, 1), s.Inhibit(3), s.Enter(0, vm=1)),
             "AVIC-085",
         ),
     ],
