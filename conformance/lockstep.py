@@ -8,14 +8,13 @@ checks; count what was exercised.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
-from itertools import combinations, permutations
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from conformance.company import Company, Done
 from conformance.environment.door import Call, Environment, Frame
-from conformance.environment.scheduler import Point, Priorities, Scheduler
+from conformance.environment.scheduler import Point, Priorities
 from conformance.model.step import Outcome, Parallel, Step
 from conformance.reports import values
 from conformance.specs.clause import Clause
@@ -25,19 +24,8 @@ from conformance.verdict import Breach, Failure, HarnessError, Tally
 
 COUNTED = 1_000
 """How often the clause of a view field is counted; beyond that only the branches are."""
-MAX_REORDERED = 4
-"""Operations of one step with company that may be explained in any order."""
 MAX_STATES = 64
 """Model states kept at once while the observations do not tell them apart."""
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """One operation that really happened: what the candidate returned, and the refusals it met."""
-
-    step: Step
-    result: Any
-    frame: Frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +74,6 @@ class Lockstep:
         "_fields",
         "_last",
         "_model",
-        "_now",
         "_seen",
         "_view",
         "answers",
@@ -95,18 +82,14 @@ class Lockstep:
         "env",
         "failure",
         "history",
-        "inner",
         "made",
         "order",
-        "passed",
         "profile",
         "record",
         "reports",
         "states",
         "steps",
         "subsystem",
-        "switches",
-        "taken",
         "trace",
         "warnings",
     )
@@ -139,16 +122,9 @@ class Lockstep:
         self.record = record
         self.reports: list[StepReport] = []
         self.order: list[tuple[list[Call], int]] = []
-        self.inner: list[Done] = []
-        self.company: list[Done] = []
-        self._now: Step | None = None
+        self.company: Company | None = None
+        """What happened in the last step that had company."""
         self.steps = 0
-        self.passed: list[Point] = []
-        """Points of preemption that the threads of the last `Parallel` passed."""
-        self.switches = 0
-        """How often its threads were switched."""
-        self.taken: tuple[int, ...] = ()
-        """The points at which its threads were made to yield."""
         self.states: tuple[Any, ...] = (subsystem.initial(trace.config, self.profile),)
         self._last = self._view(self.states[0])
         self._seen = (self.states[0], self._last)
@@ -160,6 +136,11 @@ class Lockstep:
             self.env.start(factory)
         except Breach as breach:
             self._breached(Step(_Start()), breach)
+
+    @property
+    def passed(self) -> list[Point]:
+        """Points of preemption that the threads of the last `Parallel` passed."""
+        return self.company.passed if self.company is not None else []
 
     @property
     def state(self) -> Any:
@@ -268,102 +249,52 @@ class Lockstep:
         self.env.held = {}
         self.env.close()
 
-    # -- company: steps that happen in the middle, and two threads
+    # -- company
 
     def _step_with_company(self, step: Step, priorities: Priorities | None) -> Failure | None:
         """Judge a step with others during it: some order of them must explain what was seen."""
         env = self.env
-        self.inner = inner = list[Done]()
-        self.company = []
-        groups: list[list[Done]] = []
+        self.company = company = Company(self.subsystem, env, self.states, step, self._allowed, self._frame)
         breach: Breach | None = None
         try:
-            if type(step.op) is Parallel:
-                groups = self._perform_parallel(step.op, priorities)
-            else:
-                groups = [[self._perform_interrupted(step)], inner]
+            company.perform(priorities)
         except Breach as raised:
             breach = env.remember(raised)
-        finally:
-            env.preempt = None
-        if priorities is not None and type(step.op) is Parallel:
-            step = self.history[-1] = replace(step, op=replace(step.op, schedule=self.taken))
+        step = self.history[-1] = company.step
+        breach = breach or env.breach
         if breach is not None:
             return self._breached(step, breach)
-        if env.breach is not None:
-            return self._breached(step, env.breach)
         observed = env.view()
-        self.company = main_order(groups)
         best: tuple[Any, Outcome] | None = None
         explained: list[list[Outcome]] = []
-        for order in _orders(groups):
-            for path in self._paths(order, observed_only=True):
-                end = self._view(path[-1].state)
-                if end == observed:
-                    explained.append(path)
-                else:
-                    best = best or (end, path[-1])
+        for path in company.explanations():
+            end = self._view(path[-1].state)
+            if end == observed:
+                explained.append(path)
+            else:
+                best = best or (end, path[-1])
         if explained:
-            self._accept(step, explained, observed)
+            self._accept(company, explained, observed)
             return None
         if best is not None:
             expected, outcome = best
-            return self._view_mismatch(step, outcome, expected, observed, "during." if step.during else "parallel.")
-        outcomes = [o for path in self._paths(main_order(groups)) for o in path[:1]]
+            return self._view_mismatch(step, outcome, expected, observed, company)
+        outcomes = company.first_outcomes()
         because = outcomes[0].because if outcomes else self.subsystem.robustness
-        self._report(step, self.company, None, observed)
+        self._report(step, company.done, None, observed)
         return self._fail(
             step,
             because,
             "result",
             "no order of the operations explains the results",
-            " or ".join(dict.fromkeys(self._allowed_together(groups))),
-            _together(self.company, [d.result for d in self.company]),
+            " or ".join(dict.fromkeys(company.allowed_results())),
+            company.results(),
         )
 
-    def _allowed_together(self, groups: Sequence[Sequence[Done]]) -> Iterator[str]:
-        """The results that the orders of the operations allow, written in the order of the groups."""
-        for order in _orders(groups):
-            for path in self._paths(order):
-                results = {id(done): outcome.result for done, outcome in zip(order, path, strict=True)}
-                yield _together(self.company, [results[id(done)] for done in self.company])
-
-    def _perform_interrupted(self, step: Step) -> Done:
-        """Perform a step's operation, and at its points the steps planned there."""
-        env = self.env
-        frame = env.frame
-        planned: dict[int, list[Step]] = {}
-        for k, other in step.during:
-            planned.setdefault(k, []).append(other)
-
-        world = self.states[0]
-
-        def preempt(_call: str) -> None:
-            nonlocal world
-            if env.frame is not frame:
-                return
-            k = frame.points
-            frame.points = k + 1
-            for other in planned.get(k, ()):
-                if env.breach is not None or world is None:
-                    return
-                if env.can_interrupt(other.op) and self.subsystem.legal(world, other.op):
-                    done = self._perform_inner(other)
-                    self.inner.append(done)
-                    world = self._after(world, done)
-
-        env.preempt = preempt
-        self.company = [Done(step, None, frame)]
-        return Done(step, env.perform(step.op), frame)
-
-    def _after(self, world: Any, done: Done) -> Any:
-        """The state that decides what the world can do next, once `done` happened in the middle of something.
-
-        None where only the operation around it explains the result: nothing more is tried then.
-        """
-        outcomes = self._model(world, done.step.op, self._answers(done.frame.given), self.profile)
-        allowed = (outcomes,) if isinstance(outcomes, Outcome) else outcomes
-        return next((o.state for o in allowed if o.result == done.result), None)
+    def _allowed(self, state: Any, done: Done) -> tuple[Outcome, ...]:
+        """What the model allows for an operation that happened."""
+        outcomes = self._model(state, done.step.op, self._answers(done.frame.given), self.profile)
+        return (outcomes,) if isinstance(outcomes, Outcome) else outcomes
 
     def _frame(self, step: Step) -> Frame:
         """What belongs to one operation in company, which counts its own calls."""
@@ -372,55 +303,7 @@ class Lockstep:
             frame.log = _Log(self.order)
         return frame
 
-    def _perform_inner(self, step: Step) -> Done:
-        env = self.env
-        outer = env.frame
-        env.frame = frame = self._frame(step)
-        frame.outer = outer
-        self.company.append(Done(step, None, frame))
-        try:
-            done = self.company[-1] = Done(step, env.perform(step.op), frame)
-            return done
-        finally:
-            env.frame = outer
-
-    def _perform_parallel(self, op: Parallel, priorities: Priorities | None) -> list[list[Done]]:
-        """Perform two operations on two threads; each becomes a group of one."""
-        env = self.env
-        sides = (op.left, op.right)
-        frames = [self._frame(side) for side in sides]
-        self.company = [Done(side, None, frame) for side, frame in zip(sides, frames, strict=True)]
-        work = [(partial(env.perform, side.op), frame) for side, frame in zip(sides, frames, strict=True)]
-        scheduler = Scheduler(env, op.schedule, priorities)
-        try:
-            results = scheduler.run(work)
-        finally:
-            self.passed, self.switches, self.taken = scheduler.passed, scheduler.switches, tuple(scheduler.taken)
-        return [[Done(side, result, frame)] for side, result, frame in zip(sides, results, frames, strict=True)]
-
-    def _paths(self, order: Sequence[Done], *, observed_only: bool = False) -> Iterator[list[Outcome]]:
-        """Every way the specification allows these operations one after the other; or those with the results seen."""
-        last = len(order) - 1
-        legal = self.subsystem.legal
-        later = self.subsystem.legal_beside or legal
-
-        def extend(state: Any, at: int, path: list[Outcome]) -> Iterator[list[Outcome]]:
-            done = order[at]
-            if not (later if at else legal)(state, done.step.op):
-                return
-            outcomes = self._model(state, done.step.op, self._answers(done.frame.given), self.profile)
-            for outcome in (outcomes,) if isinstance(outcomes, Outcome) else outcomes:
-                if observed_only and outcome.result != done.result:
-                    continue
-                if at == last:
-                    yield [*path, outcome]
-                else:
-                    yield from extend(outcome.state, at + 1, [*path, outcome])
-
-        for state in self.states:
-            yield from extend(state, 0, [])
-
-    def _accept(self, step: Step, explained: Sequence[list[Outcome]], observed: Any) -> None:
+    def _accept(self, company: Company, explained: Sequence[list[Outcome]], observed: Any) -> None:
         """Keep every state that some order explains; count and warn by the one with the fewest breaches."""
         breaches = [sum(len(outcome.breaches) for outcome in path) for path in explained]
         least = min(breaches)
@@ -434,11 +317,11 @@ class Lockstep:
                 if clause is not None:
                     self.counts[clause] = self.counts.get(clause, 0) + 1
             for clause in outcome.breaches:
-                self._warn(step, clause)
-        for done in self.company:
+                self._warn(company.step, clause)
+        for done in company.done:
             if done.frame.made is not self.made:
                 self._count_calls(done.frame.made)
-        self._report(step, self.company, observed, observed)
+        self._report(company.step, company.done, observed, observed)
 
     # -- verdicts
 
@@ -464,7 +347,7 @@ class Lockstep:
             allowed += (outcomes,) if isinstance(outcomes, Outcome) else outcomes
         for outcome in allowed:
             if outcome.result == result:
-                return self._view_mismatch(step, outcome, self._view(outcome.state), observed, "", result)
+                return self._view_mismatch(step, outcome, self._view(outcome.state), observed, None, result)
         if not allowed:
             raise HarnessError(f"the model of {self.subsystem.name} allows nothing for {step.op!r}")
         outcome = next((o for o in allowed if self._view(o.state) == observed), allowed[0])
@@ -473,7 +356,7 @@ class Lockstep:
         return self._fail(step, outcome.because, "result", "", expected, values.result(result))
 
     def _view_mismatch(
-        self, step: Step, outcome: Outcome, expected: Any, observed: Any, prefix: str, result: Any = None
+        self, step: Step, outcome: Outcome, expected: Any, observed: Any, company: Company | None, result: Any = None
     ) -> Failure:
         fields = [f for f in self.subsystem.view_clauses if getattr(expected, f) != getattr(observed, f)]
         if not fields:
@@ -484,7 +367,8 @@ class Lockstep:
         if self.subsystem.cite is not None and type(op) is not Parallel:
             clause = self.subsystem.cite(self.states[0], op, name, expected, observed)
         clause = clause or outcome.effect or self.subsystem.view_clauses[name]
-        done = self.company if prefix else [Done(step, result, self.env.frame)]
+        done = [Done(step, result, self.env.frame)] if company is None else company.done
+        prefix = "" if company is None else "during." if step.during else "parallel."
         self._report(step, done, expected, observed)
         want, got = values.differences(expected, observed, fields)
         return self._fail(step, clause, f"{prefix}view.{name}", "", want, got)
@@ -505,7 +389,8 @@ class Lockstep:
 
     def _breached(self, step: Step, breach: Breach) -> Failure:
         has_company = bool(step.during) or type(step.op) is Parallel
-        self._report(step, self.company if has_company else [Done(step, None, self.env.frame)], None, None)
+        done = self.company.done if has_company and self.company else [Done(step, None, self.env.frame)]
+        self._report(step, done, None, None)
         clause = breach.clause or self.subsystem.robustness
         return self._fail(step, clause, breach.kind, breach.detail)
 
@@ -599,33 +484,7 @@ class _Log(list[Call]):
         super().append(item)
 
 
-def main_order(groups: Sequence[Sequence[Done]]) -> list[Done]:
-    """The order in which the groups follow one another."""
-    return [done for group in groups for done in group]
-
-
-def _orders(groups: Sequence[Sequence[Done]]) -> Iterator[list[Done]]:
-    """The orders in which two groups may be explained: first those that keep each group's own order.
-
-    Then the others too, as long as they are few: an operation may take effect in parts (it looks
-    a descriptor up, and acts on it later), so what happened during it, one after the other, may
-    have to be explained the other way round.
-    """
-    left, right = groups
-    total = len(left) + len(right)
-    for places in combinations(range(total), len(left)):
-        lefts, rights = iter(left), iter(right)
-        taken = set(places)
-        yield [next(lefts) if i in taken else next(rights) for i in range(total)]
-    if 2 < total <= MAX_REORDERED:
-        yield from map(list, permutations(main_order(groups)))
-
-
 def _operation(op: Any) -> str:
     if type(op) is Parallel:
         return f"{_operation(op.left.op)}|{_operation(op.right.op)}"
     return type(op).__name__.lstrip("_")
-
-
-def _together(done: Sequence[Done], results: Sequence[Any]) -> str:
-    return " and ".join(values.performed(d.step.op, r) for d, r in zip(done, results, strict=True))

@@ -66,6 +66,14 @@ class Exit(IntEnum):
     STALE_BASELINE = 6
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a command ends: the exit code, and why."""
+
+    exit: Exit
+    why: str
+
+
 class Verdict(Enum):
     """What a run says of one clause."""
 

@@ -6,9 +6,9 @@ import os
 import signal
 
 from conformance.environment.door import Environment
+from conformance.runs.watchdog import watching
+from conformance.runs.workers import Tell
 from conformance.verdict import Hang, UsageError
-from conformance.watchdog import watching
-from conformance.workers import Tell
 
 
 def square(job: int, tell: Tell) -> int:

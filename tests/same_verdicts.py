@@ -7,7 +7,7 @@ For changes that must not change any behaviour:
     python tests/same_verdicts.py compare BEFORE.json AFTER.json
 
 `record` runs the gate on every shipped candidate, and the strength report of every zoo; with
-`--defects N` the whole gate on N defects too, spread evenly over the zoos. Where only
+`--defects N` the whole gate on N defects instead, spread evenly over the zoos. Where only
 one subsystem changed: `--subsystem cet`, for `compare` too.
 """
 
@@ -40,7 +40,7 @@ def main() -> int:
     recorder.add_argument("--checkout", type=Path, default=Path(__file__).parents[1])
     recorder.add_argument("--python", default=sys.executable, help="an interpreter that has the dependencies")
     recorder.add_argument("--subsystem", action="append", default=[])
-    recorder.add_argument("--defects", type=int, default=0, help="run the whole gate on that many defects, too")
+    recorder.add_argument("--defects", type=int, default=0, help="run the whole gate on that many defects")
     recorder.add_argument("-n", dest="workers", type=int, default=2)
     comparer = commands.add_parser("compare")
     comparer.add_argument("before", type=Path)
@@ -67,10 +67,11 @@ def _record(args: argparse.Namespace) -> None:
 def _jobs(args: argparse.Namespace) -> Iterator[Job]:
     listed = json.loads(_run(args, "list", "--json"))["subsystems"]
     chosen = [s for s in listed if not args.subsystem or s["name"] in args.subsystem]
-    for entry in chosen:
-        yield ("strength", entry["name"])
-        for candidate in entry["candidates"]:
-            yield ("run", entry["name"], "--candidate", candidate)
+    if not args.defects:
+        for entry in chosen:
+            yield ("strength", entry["name"])
+            yield from (("run", entry["name"], "--candidate", candidate) for candidate in entry["candidates"])
+        return
     zoo = [(entry["name"], defect) for entry in chosen for defect in _defects(args, entry["name"])]
     for at in range(args.defects):
         name, defect = zoo[at * len(zoo) // args.defects]

@@ -14,7 +14,7 @@ import pytest
 
 from conformance import subsystem
 from conformance.candidates.defect import Defect
-from conformance.workers import Jobs
+from conformance.runs.workers import Jobs
 from tests import toy
 from tests.toy import TOY, Shelf
 

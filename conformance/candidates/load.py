@@ -97,8 +97,7 @@ def _module(spec: str, name: str) -> ModuleType:
     if name.endswith(".py"):
         return _file(spec, Path(name))
     here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    _make_importable(here)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -112,6 +111,7 @@ def _module(spec: str, name: str) -> ModuleType:
 def _file(spec: str, path: Path) -> ModuleType:
     if not path.is_file():
         raise UsageError(f"--candidate={spec}: there is no file {path}")
+    _make_importable(str(path.resolve().parent))
     name = f"candidate_{path.stem}"
     found = importlib.util.spec_from_file_location(name, path)
     assert found is not None
@@ -126,6 +126,12 @@ def _file(spec: str, path: Path) -> ModuleType:
         message = error.msg if isinstance(error, SyntaxError) else error
         raise UsageError(f"--candidate={spec}: loading {path} raised {type(error).__name__}{line}: {message}") from None
     return module
+
+
+def _make_importable(folder: str) -> None:
+    """What lies beside a candidate can be imported by it, as with `python file.py`."""
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
 
 
 def _attribute(spec: str, module: ModuleType, name: str) -> type:

@@ -17,6 +17,9 @@ from conformance.subsystem import available, subsystem
 from conformance.trace import Trace, TraceError, decode, encode, write_atomically
 from conformance.verdict import Failure, UsageError
 
+TRACES = Path(".conformance/traces")
+"""Where failing traces go, so that the printed command can repeat them."""
+
 
 def read(path: Path) -> Trace:
     """Read a trace file; UsageError with the path of the offending value when it is not one."""

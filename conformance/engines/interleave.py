@@ -406,7 +406,7 @@ class _Search:
             self.schedules += 1
             self.context.tally.steps += 1
             failure = lockstep.step(step, priorities)
-            self.switches += lockstep.switches
+            self.switches += lockstep.company.switches if lockstep.company is not None else 0
             for look in self.afterwards:
                 if lockstep.failure is None and lockstep.legal(look.op):
                     self.context.tally.steps += 1

@@ -14,8 +14,9 @@ from typing import Any
 import msgspec
 
 from conformance.reports.version import SUITE
-from conformance.runner import Conclusion, failure_to_data
-from conformance.strength import Kill
+from conformance.runs.conclusion import Conclusion
+from conformance.runs.result import failure_to_data
+from conformance.runs.strength import Kill
 from conformance.trace import write_atomically
 from conformance.verdict import Exit, UsageError
 

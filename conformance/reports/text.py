@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from conformance.candidates.load import Candidate
-from conformance.lockstep import Done, StepReport, run_trace
+from conformance.company import Done
+from conformance.lockstep import StepReport, run_trace
 from conformance.model.step import Parallel, Step
 from conformance.reports import values
-from conformance.runner import Conclusion
+from conformance.runs.conclusion import Conclusion
+from conformance.runs.strength import Kill
+from conformance.runs.strength import summary as strength_summary
+from conformance.runs.watchdog import watching
 from conformance.specs.clause import Clause
-from conformance.strength import Kill
-from conformance.strength import summary as strength_summary
 from conformance.subsystem import Subsystem
 from conformance.trace import Trace
 from conformance.verdict import Failure, HarnessError, Verdict
-from conformance.watchdog import watching
 
 WIDTH = 110
 """Columns that lists are wrapped to."""

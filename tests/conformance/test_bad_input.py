@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from conformance import cli, runner
+from conformance.commands import main as cli
+from conformance.runs import unit
 from tests.toyland import shipped
 
 ROOT = Path(__file__).parent.parent.parent
@@ -38,7 +39,7 @@ class Shelf:
 @pytest.fixture(autouse=True)
 def _toyland(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     with shipped(monkeypatch):
-        monkeypatch.setitem(runner.GATE_STEPS, "campaign", 4_000)
+        monkeypatch.setitem(unit.GATE_STEPS, "campaign", 4_000)
         monkeypatch.chdir(tmp_path)
         (tmp_path / "good.py").write_text(GOOD)
         yield
@@ -295,7 +296,7 @@ def test_a_candidate_that_ends_its_process_takes_one_unit_with_it(tmp_path: Path
     """The harness cannot tell what happened, and says so; that it ended with 0 makes it no success."""
     path = tmp_path / "exiting.py"
     path.write_text(
-        "import os\n\nfrom conformance.candidates.builtin.uio_msi import Upstream\n\n\n"
+        "import os\n\nfrom conformance.candidates.builtin.uio_msi.upstream import Upstream\n\n\n"
         "class Exiting(Upstream):\n"
         "    def open(self):\n"
         f"        os._exit({code})\n"

@@ -13,9 +13,10 @@ from typing import Any
 import jsonschema
 import pytest
 
-from conformance import cli, runner
+from conformance.commands import main as cli
 from conformance.engines import explore
 from conformance.reports import json as reports
+from conformance.runs import unit
 from conformance.verdict import Exit
 from tests.toyland import Remembering, shipped
 
@@ -26,7 +27,7 @@ SCHEMA = json.loads((files("conformance.reports") / "report.schema.json").read_t
 def _toyland(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """The toy is shipped, the gate is short, and traces go to a folder of the test's own."""
     with shipped(monkeypatch):
-        monkeypatch.setitem(runner.GATE_STEPS, "campaign", 4_000)
+        monkeypatch.setitem(unit.GATE_STEPS, "campaign", 4_000)
         monkeypatch.chdir(tmp_path)
         yield
 
@@ -211,7 +212,7 @@ def test_an_interrupted_run_reports_what_it_has(
     def interrupted(_context: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runner.interleave, "run", interrupted)
+    monkeypatch.setattr(unit.interleave, "run", interrupted)
 
     code, out, _ = conformance(capsys, "run", "toy", "--candidate", "builtin:upstream", "--report", f"json:{path}")
 
@@ -230,7 +231,7 @@ def test_an_interrupted_run_with_failures_does_not_conform(
     def interrupted(_context: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runner.interleave, "run", interrupted)
+    monkeypatch.setattr(unit.interleave, "run", interrupted)
 
     assert conformance(capsys, "run", "toy", "--candidate", "builtin:as-posted")[0] == 1
 
@@ -243,7 +244,7 @@ def test_a_mistake_of_ours_is_neither_pass_nor_failure(
     def broken(_context: Any) -> None:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr(runner.explore, "run", broken)
+    monkeypatch.setattr(unit.explore, "run", broken)
 
     code, out, _ = conformance(capsys, "run", "toy", "--candidate", "builtin:upstream")
 
@@ -306,7 +307,7 @@ def test_strength_says_which_clause_kills_what(capsys: pytest.CaptureFixture[str
 def test_a_survivor_fails_the_strength(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A defect that nothing finds is a hole in the suite."""
     for engine in ("explore", "interleave", "campaign", "machine"):
-        monkeypatch.setattr(getattr(runner, engine), "run", lambda _context: None)
+        monkeypatch.setattr(getattr(unit, engine), "run", lambda _context: None)
 
     code, out, _ = conformance(capsys, "strength", "toy", "-k", "TOY-D01")
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from conformance import watchdog
 from conformance.engines import campaign, corpus, explore, machine
 from conformance.engines.minimise import minimise
 from conformance.lockstep import run_trace
 from conformance.model.step import Fault, Parallel, Step
+from conformance.runs import watchdog
+from conformance.runs.watchdog import watching
 from conformance.trace import encode
 from conformance.verdict import UsageError
-from conformance.watchdog import watching
 from tests.toy import TOY, Clear, Config, Put, Shelf, Take, context, trace
 
 

@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from conformance import cli
+from conformance.commands import main as cli
 from conformance.reports.version import SUITE
 
 ROOT = Path(__file__).parent.parent.parent

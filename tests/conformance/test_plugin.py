@@ -1,4 +1,4 @@
-"""The pytest plugin: items, verdicts and exit status, alone and with workers."""
+"""The pytest plugin: items, verdicts and exit status, alone and with workers, in a project of the user's."""
 
 from __future__ import annotations
 
@@ -13,16 +13,29 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 SCHEMA = json.loads((ROOT / "conformance" / "reports" / "report.schema.json").read_text())
-SMALL = ("-k", "uio_msi.campaign.2 or uio_msi.machine")
+SMALL = ("-m", "conformance", "-k", "uio_msi.campaign.2 or uio_msi.machine")
 """Two engines that take little time."""
 
+CANDIDATE = ("--candidate", "uio_msi=builtin:upstream")
 
-def run(*arguments: str, cwd: Path = ROOT) -> tuple[int, str]:
-    """(exit status, output) of a pytest of its own, in the checkout."""
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project that knows nothing of ours, with a test of its own and no settings."""
+    (tmp_path / "test_theirs.py").write_text("def test_theirs():\n    assert True\n")
+    return tmp_path
+
+
+def run(project: Path, *arguments: str) -> tuple[int, str]:
+    """(exit status, output) of a pytest of its own, in the project."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", str(ROOT / "conformance"), "-p", "no:cacheprovider", *arguments],
-        cwd=cwd,
-        env={**{k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}, "NO_COLOR": "1"},
+        [sys.executable, "-m", "pytest", "-p", "conformance.plugin", "-p", "no:cacheprovider", *arguments],
+        cwd=project,
+        env={
+            **{k: v for k, v in os.environ.items() if not k.startswith("PYTEST")},
+            "NO_COLOR": "1",
+            "PYTHONPATH": str(ROOT),
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -32,12 +45,12 @@ def run(*arguments: str, cwd: Path = ROOT) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")])
-def test_a_correct_candidate_passes(tmp_path: Path, workers: tuple[str, ...]) -> None:
+def test_a_correct_candidate_passes(project: Path, workers: tuple[str, ...]) -> None:
     """Items by unit, verdicts in the summary, and a report: the same with workers."""
-    path = tmp_path / "report.jsonl"
+    path = project / "report.jsonl"
 
     status, out = run(
-        *SMALL, *workers, "--candidate", "uio_msi=builtin:upstream", "--conformance-report", f"json:{path}"
+        project, *SMALL, *workers, "--candidate", "uio_msi=builtin:upstream", "--conformance-report", f"json:{path}"
     )
 
     assert status == 0, out
@@ -49,9 +62,9 @@ def test_a_correct_candidate_passes(tmp_path: Path, workers: tuple[str, ...]) ->
     assert (lines[0]["candidate"], lines[-1]["exit"]) == ("builtin:upstream", 0)
 
 
-def test_a_wrong_candidate_fails_with_the_text_of_its_failures() -> None:
+def test_a_wrong_candidate_fails_with_the_text_of_its_failures(project: Path) -> None:
     """The item shows what the command line would."""
-    status, out = run(*SMALL, "-n", "2", "--candidate", "uio_msi=builtin:UIO-D05")
+    status, out = run(project, *SMALL, "-n", "2", "--candidate", "uio_msi=builtin:UIO-D05")
 
     assert status == 1
     assert "UIO-078 violated by builtin:UIO-D05 at step 1 of 1" in out
@@ -59,9 +72,36 @@ def test_a_wrong_candidate_fails_with_the_text_of_its_failures() -> None:
     assert "Traceback" not in out
 
 
-def test_items_are_named_by_their_unit() -> None:
-    """Subsystem, engine and part; other folders are not collected twice."""
-    status, out = run("--collect-only", "-q", "--candidate", "uio_msi=builtin:upstream")
+def test_units_stand_beside_the_projects_own_tests(project: Path) -> None:
+    """Nobody has to name a file of ours; without a candidate nothing is added."""
+    both = run(project, "--collect-only", "-q", *CANDIDATE)[1]
+    alone = run(project, "--collect-only", "-q")[1]
+
+    assert both.splitlines()[0] == "conformance::uio_msi.explore"
+    assert "test_theirs.py::test_theirs" in both
+    assert alone.splitlines()[0] == "test_theirs.py::test_theirs"
+
+
+def test_an_option_without_a_candidate_is_a_usage_error(project: Path) -> None:
+    """Otherwise a mistyped job would be green."""
+    status, out = run(project, "--conformance-seed", "0")
+
+    assert status == 4
+    assert "ERROR: --conformance-seed: needs --candidate SUBSYSTEM=SPEC" in out
+
+
+def test_a_run_without_a_candidate_does_not_import_the_suite(project: Path) -> None:
+    """The plugin is loaded wherever the suite is installed; it must cost nothing there."""
+    (project / "test_theirs.py").write_text(
+        "import sys\n\ndef test_theirs():\n    assert 'conformance.subsystem' not in sys.modules\n"
+    )
+
+    assert run(project)[0] == 0
+
+
+def test_items_are_named_by_their_unit(project: Path) -> None:
+    """Subsystem, engine and part."""
+    status, out = run(project, "--collect-only", "-q", "-m", "conformance", "--candidate", "uio_msi=builtin:upstream")
 
     assert status == 0
     names = [line.rpartition("::")[2] for line in out.splitlines() if "::" in line]
@@ -71,9 +111,9 @@ def test_items_are_named_by_their_unit() -> None:
     ]
 
 
-def test_a_candidate_that_is_not_there_is_a_usage_error() -> None:
+def test_a_candidate_that_is_not_there_is_a_usage_error(project: Path) -> None:
     """pytest's own exit status for usage is 4; one line, nothing runs."""
-    status, out = run("--candidate", "uio_msi=builtin:upstraem")
+    status, out = run(project, "--candidate", "uio_msi=builtin:upstraem")
 
     assert status == 4
     assert "ERROR: --candidate=builtin:upstraem: uio_msi ships no 'upstraem'; did you mean 'upstream'?" in out
@@ -81,19 +121,20 @@ def test_a_candidate_that_is_not_there_is_a_usage_error() -> None:
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")])
-def test_a_report_that_cannot_be_written_is_refused(tmp_path: Path, workers: tuple[str, ...]) -> None:
+def test_a_report_that_cannot_be_written_is_refused(project: Path, workers: tuple[str, ...]) -> None:
     """Before anything runs, with workers too."""
-    status, out = run(*SMALL, *workers, "--conformance-report", "json:/proc/report.jsonl")
-    other, says = run(*SMALL, *workers, "--conformance-report", f"json:{tmp_path}/no/report.jsonl")
+    status, out = run(project, *SMALL, *workers, *CANDIDATE, "--conformance-report", "json:/proc/report.jsonl")
+    other, says = run(project, *SMALL, *workers, *CANDIDATE, "--conformance-report", f"json:{project}/no/report.jsonl")
 
     assert (status, other) == (4, 4), out
     assert "ERROR: --report=json:/proc/report.jsonl: " in out
-    assert f"there is no directory {tmp_path}/no" in says
+    assert f"there is no directory {project}/no" in says
 
 
-def test_a_hunt_says_how_to_repeat_it() -> None:
+def test_a_hunt_says_how_to_repeat_it(project: Path) -> None:
     """All workers use the seed that the controller chose."""
     status, out = run(
+        project,
         *("-k", "uio_msi.campaign", "-n", "2"),
         *("--candidate", "uio_msi=builtin:upstream", "--conformance-budget", "2s", "--conformance-seed", "5"),
     )

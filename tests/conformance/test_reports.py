@@ -17,7 +17,7 @@ from conformance.lockstep import run_trace
 from conformance.model.step import Fault, Parallel, Step
 from conformance.reports import json as lines
 from conformance.reports import text
-from conformance.strength import Kill
+from conformance.runs.strength import Kill
 from conformance.subsystem import subsystem
 from conformance.trace import Trace
 from conformance.verdict import Exit, Failure, UsageError

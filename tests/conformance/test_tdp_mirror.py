@@ -9,32 +9,38 @@ from typing import Any
 
 import pytest
 
-from conformance.candidates.builtin.tdp_mirror import CANDIDATES, AsPosted, PostedTypes, Upstream, Upstream619
+from conformance.candidates.builtin.tdp_mirror import CANDIDATES
+from conformance.candidates.builtin.tdp_mirror.as_posted import AsPosted, PostedTypes
+from conformance.candidates.builtin.tdp_mirror.upstream import Upstream
+from conformance.candidates.builtin.tdp_mirror.upstream_6_19 import Upstream619
 from conformance.candidates.defects.tdp_mirror import DEFECTS
 from conformance.candidates.load import load
 from conformance.engines import campaign, explore, interleave
 from conformance.engines.context import Context
-from conformance.environment import tdp_mirror as tdp_world
+from conformance.environment.tdp_mirror.secure_ept import SecureEpt
 from conformance.lockstep import Report, run_trace
-from conformance.model import tdp_mirror as model
 from conformance.model.step import Fault, Parallel, Step
-from conformance.specs import tdp_mirror as spec
-from conformance.strategies import tdp_mirror as ops
+from conformance.model.tdp_mirror import Config
+from conformance.model.tdp_mirror import operations as ops
+from conformance.model.tdp_mirror.state import BLOCKED, MAPPED, PENDING, PENDING_BLOCKED
+from conformance.specs.tdp_mirror import PROFILES
+from conformance.specs.tdp_mirror import constants as k
+from conformance.strategies.tdp_mirror import SCOPES, opening
+from conformance.strategies.tdp_mirror.domains import DEEP, DELETING, EARLY, FOUR_LEVELS, HIGH, HUGE, SHARED, SMALL
 from conformance.subsystem import subsystem
 from conformance.trace import Trace, decode, encode
 from conformance.verdict import Failure
 
 OF = subsystem("tdp_mirror")
-BUSY = spec.TDX_OPERAND_BUSY
-SHARED = ops.SHARED
-CREATE, RELOAD = Step(model.VcpuCreate()), Step(model.MmuReload())
-SECOND = (Step(model.VcpuCreate(1)), Step(model.MmuReload(1)))
+BUSY = k.TDX_OPERAND_BUSY
+CREATE, RELOAD = Step(ops.VcpuCreate()), Step(ops.MmuReload())
+SECOND = (Step(ops.VcpuCreate(1)), Step(ops.MmuReload(1)))
 
 
 def judge(
     *steps: Step,
     candidate: Callable[[Any], Any] = Upstream,
-    config: model.Config = ops.SMALL,
+    config: Config = SMALL,
     profile: str = "upstream",
 ) -> Report:
     """Judge a trace."""
@@ -56,279 +62,279 @@ def context(candidate: str, **options: Any) -> Context:
 
 # -- the zoo
 
-SHORTEST: dict[str, tuple[str, model.Config, tuple[Step, ...]]] = {
+SHORTEST: dict[str, tuple[str, Config, tuple[Step, ...]]] = {
     "A-01": (
         "TDP-025",
-        ops.SMALL,
+        SMALL,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.ZapAllFast()),
-            Step(model.MmuReload()),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.ZapAllFast()),
+            Step(ops.MmuReload()),
         ),
     ),
     "A-02": (
         "TDP-029",
-        ops.SMALL,
+        SMALL,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.ZapAllFast()),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.ZapAllFast()),
         ),
     ),
     "A-03": (
         "TDP-074",
-        ops.DEEP,
+        DEEP,
         (
-            Step(model.VcpuCreate()),
-            Step(model.InitRegion()),
-            Step(model.GmemInvalidate()),
-            Step(model.HkidRelease()),
-            Step(model.VcpuDestroy()),
-            Step(model.VmUninit()),
+            Step(ops.VcpuCreate()),
+            Step(ops.InitRegion()),
+            Step(ops.GmemInvalidate()),
+            Step(ops.HkidRelease()),
+            Step(ops.VcpuDestroy()),
+            Step(ops.VmUninit()),
         ),
     ),
     "A-04": (
         "TDP-100",
-        ops.SMALL,
+        SMALL,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.PageFault(private=True)),
-            Step(model.ZapAll()),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.PageFault(private=True)),
+            Step(ops.ZapAll()),
         ),
     ),
     "A-05": (
         "TDP-087",
-        ops.HUGE,
+        HUGE,
         (
-            Step(model.SetAttributes(address=4096, attributes=8)),
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.PageFault(gpa=4096, private=True)),
-            Step(model.HvaInvalidate(may_block=False)),
+            Step(ops.SetAttributes(address=4096, attributes=8)),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.PageFault(gpa=4096, private=True)),
+            Step(ops.HvaInvalidate(may_block=False)),
         ),
     ),
     "A-06": (
         "TDP-096",
-        ops.SMALL,
+        SMALL,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.PageFault(private=True)),
-            Step(model.ZapLeafs()),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.PageFault(private=True)),
+            Step(ops.ZapLeafs()),
         ),
     ),
     "A-07": (
         "TDP-095",
-        ops.HUGE,
+        HUGE,
         (
-            Step(model.SetAttributes(address=4096, attributes=8)),
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.PageFault(gpa=4096, private=True)),
-            Step(model.WrprotSlot()),
+            Step(ops.SetAttributes(address=4096, attributes=8)),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.PageFault(gpa=4096, private=True)),
+            Step(ops.WrprotSlot()),
         ),
     ),
     "A-08": (
         "TDP-058",
-        ops.SMALL,
+        SMALL,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.PageFault(private=True), (Fault("ext_link", -16, 2),)),
-            Step(model.InjectHuge()),
-            Step(model.PageFault(private=True)),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.PageFault(private=True), (Fault("ext_link", -16, 2),)),
+            Step(ops.InjectHuge()),
+            Step(ops.PageFault(private=True)),
         ),
     ),
     "A-09": (
         "TDP-057",
-        ops.SMALL,
+        SMALL,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.TdpMap(private=True, level=2)),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.TdpMap(private=True, level=2)),
         ),
     ),
     "A-10": (
         "TDP-095",
-        ops.HUGE,
+        HUGE,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.PageFault(gpa=16384)),
-            Step(model.FastFault()),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.PageFault(gpa=16384)),
+            Step(ops.FastFault()),
         ),
     ),
     "A-11": (
         "TDP-012",
-        ops.HUGE,
+        HUGE,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.PageFault(gpa=16384)),
-            Step(model.FastFault(gpa=16384)),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.PageFault(gpa=16384)),
+            Step(ops.FastFault(gpa=16384)),
         ),
     ),
     "A-12": (
         "TDP-010",
-        ops.SMALL,
+        SMALL,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.SelectRoot(types=5)),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.SelectRoot(types=5)),
         ),
     ),
-    "A-13": ("TDP-006", ops.SMALL, (Step(model.Unmap(attr_filter=0, may_block=False)),)),
+    "A-13": ("TDP-006", SMALL, (Step(ops.Unmap(attr_filter=0, may_block=False)),)),
     "A-14": (
         "TDP-080",
-        ops.SMALL,
+        SMALL,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.PageFault(gpa=28672)),
-            Step(model.ZapLeafs()),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.PageFault(gpa=28672)),
+            Step(ops.ZapLeafs()),
         ),
     ),
     "A-16": (
         "TDP-014",
-        ops.SMALL,
+        SMALL,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.PageFault(gpa=16384, private=True)),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.PageFault(gpa=16384, private=True)),
         ),
     ),
     "A-17": (
         "TDP-050",
-        ops.SMALL,
+        SMALL,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.PageFault(private=True)),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.PageFault(private=True)),
         ),
     ),
     "A-18": (
         "TDP-024",
-        ops.SMALL,
+        SMALL,
         (
-            Step(model.VcpuCreate()),
-            Step(model.TdpMap(private=True)),
+            Step(ops.VcpuCreate()),
+            Step(ops.TdpMap(private=True)),
         ),
     ),
     "U-01": (
         "TDP-049",
-        ops.HUGE,
+        HUGE,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.PageFault(gpa=28672)),
-            Step(model.ClearDirtySlot()),
-            Step(model.WrprotSlot(), (Fault("pt_cmpxchg", 1),)),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.PageFault(gpa=28672)),
+            Step(ops.ClearDirtySlot()),
+            Step(ops.WrprotSlot(), (Fault("pt_cmpxchg", 1),)),
         ),
     ),
     "U-02": (
         "TDP-067",
-        ops.SMALL,
+        SMALL,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.PageFault(private=True), (Fault("ext_link", -16, 2),)),
-            Step(model.InjectHuge()),
-            Step(model.PageFault(private=True)),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.PageFault(private=True), (Fault("ext_link", -16, 2),)),
+            Step(ops.InjectHuge()),
+            Step(ops.PageFault(private=True)),
         ),
     ),
     "U-03": (
         "TDP-081",
-        ops.SMALL,
+        SMALL,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.Unmap(may_block=False, flush=True)),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.Unmap(may_block=False, flush=True)),
         ),
     ),
-    "U-04": ("TDP-003", ops.SMALL, (Step(model.RootMatch(invalid=True, types=5)),)),
+    "U-04": ("TDP-003", SMALL, (Step(ops.RootMatch(invalid=True, types=5)),)),
     "U-05": (
         "TDP-007",
-        ops.SMALL,
+        SMALL,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.PageFault(gpa=28672)),
-            Step(model.InvalidateRoots()),
-            Step(model.HvaInvalidate(may_block=False)),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.PageFault(gpa=28672)),
+            Step(ops.InvalidateRoots()),
+            Step(ops.HvaInvalidate(may_block=False)),
         ),
     ),
     "U-06": (
         "TDP-089",
-        ops.HUGE,
+        HUGE,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.PageFault(gpa=16384)),
-            Step(model.SetAttributes(attributes=8)),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.PageFault(gpa=16384)),
+            Step(ops.SetAttributes(attributes=8)),
         ),
     ),
     "U-07": (
         "TDP-075",
-        ops.SMALL,
+        SMALL,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.PageFault(private=True)),
-            Step(model.GmemInvalidate()),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.PageFault(private=True)),
+            Step(ops.GmemInvalidate()),
         ),
     ),
-    "U-08": ("TDP-100", ops.DEEP, (Step(model.SeptFree()),)),
-    "U-09": ("TDP-072", ops.EARLY, (Step(model.SeptSet(level=1)),)),
+    "U-08": ("TDP-100", DEEP, (Step(ops.SeptFree()),)),
+    "U-09": ("TDP-072", EARLY, (Step(ops.SeptSet(level=1)),)),
     "U-10": (
         "TDP-102",
-        ops.DEEP,
+        DEEP,
         (
-            Step(model.VcpuCreate()),
-            Step(model.InitRegion(), (Fault("tdh_mem_page_add", BUSY),)),
-            Step(model.GmemInvalidate()),
+            Step(ops.VcpuCreate()),
+            Step(ops.InitRegion(), (Fault("tdh_mem_page_add", BUSY),)),
+            Step(ops.GmemInvalidate()),
         ),
     ),
     "U-11": (
         "TDP-039",
-        ops.SMALL,
+        SMALL,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.ZapAllFast()),
-            Step(model.MmuReload()),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.ZapAllFast()),
+            Step(ops.MmuReload()),
         ),
     ),
     "U-12": (
         "TDP-055",
-        ops.DELETING,
+        DELETING,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.PageFault(private=True, prefetch=True)),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.PageFault(private=True, prefetch=True)),
         ),
     ),
     "U-13": (
         "TDP-105",
-        ops.DELETING,
+        DELETING,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.EptViolation()),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.EptViolation()),
         ),
     ),
     "U-14": (
         "TDP-092",
-        ops.HUGE,
+        HUGE,
         (
-            Step(model.VcpuCreate()),
-            Step(model.MmuReload()),
-            Step(model.PageFault(gpa=28672)),
+            Step(ops.VcpuCreate()),
+            Step(ops.MmuReload()),
+            Step(ops.PageFault(gpa=28672)),
             Step(
                 Parallel(
-                    Step(model.SetAttributes(address=4096, size=8192, attributes=8)),
-                    Step(model.PageFault(gpa=28672)),
+                    Step(ops.SetAttributes(address=4096, size=8192, attributes=8)),
+                    Step(ops.PageFault(gpa=28672)),
                     (7, 76),
                 )
             ),
@@ -336,40 +342,40 @@ SHORTEST: dict[str, tuple[str, model.Config, tuple[Step, ...]]] = {
     ),
     "U-15": (
         "TDP-019",
-        ops.HIGH,
+        HIGH,
         (
-            Step(model.VcpuCreate()),
-            Step(model.Prefault(gpa=32768)),
+            Step(ops.VcpuCreate()),
+            Step(ops.Prefault(gpa=32768)),
         ),
     ),
-    "U-16": ("TDP-020", ops.HIGH, (Step(model.SlotCreate(slot=3, base=7, npages=2)),)),
+    "U-16": ("TDP-020", HIGH, (Step(ops.SlotCreate(slot=3, base=7, npages=2)),)),
     "U-17": (
         "TDP-057",
-        ops.SMALL,
+        SMALL,
         (
-            Step(model.VcpuCreate()),
-            Step(model.Prefault()),
-            Step(model.TdpMap(private=True, level=2)),
+            Step(ops.VcpuCreate()),
+            Step(ops.Prefault()),
+            Step(ops.TdpMap(private=True, level=2)),
         ),
     ),
     "U-18": (
         "TDP-097",
-        ops.DEEP,
+        DEEP,
         (
-            Step(model.VcpuCreate()),
-            Step(model.InitRegion()),
-            Step(model.Finalize()),
-            Step(model.GmemInvalidate(), (Fault("tdh_mem_range_block", BUSY),)),
+            Step(ops.VcpuCreate()),
+            Step(ops.InitRegion()),
+            Step(ops.Finalize()),
+            Step(ops.GmemInvalidate(), (Fault("tdh_mem_range_block", BUSY),)),
         ),
     ),
     "U-19": (
         "TDP-079",
-        ops.DEEP,
+        DEEP,
         (
-            Step(model.VcpuCreate()),
-            Step(model.InitRegion()),
+            Step(ops.VcpuCreate()),
+            Step(ops.InitRegion()),
             Step(
-                model.GmemInvalidate(),
+                ops.GmemInvalidate(),
                 (
                     Fault("tdh_mem_range_block", BUSY),
                     Fault("tdh_mem_range_block", BUSY, 2),
@@ -379,14 +385,14 @@ SHORTEST: dict[str, tuple[str, model.Config, tuple[Step, ...]]] = {
     ),
     "U-21": (
         "TDP-074",
-        ops.DEEP,
+        DEEP,
         (
-            Step(model.VcpuCreate()),
-            Step(model.InitRegion()),
-            Step(model.GmemInvalidate()),
-            Step(model.HkidRelease()),
-            Step(model.VcpuDestroy()),
-            Step(model.VmUninit()),
+            Step(ops.VcpuCreate()),
+            Step(ops.InitRegion()),
+            Step(ops.GmemInvalidate()),
+            Step(ops.HkidRelease()),
+            Step(ops.VcpuDestroy()),
+            Step(ops.VmUninit()),
         ),
     ),
 }
@@ -440,11 +446,11 @@ def test_a_race_replays_to_the_same_switch() -> None:
 # -- the correct candidates
 
 
-@pytest.mark.parametrize("name", [n for n, scope in ops.SCOPES.items() if scope.in_gate])
+@pytest.mark.parametrize("name", [n for n, scope in SCOPES.items() if scope.in_gate])
 def test_the_gate_explores_exactly_these_worlds(name: str) -> None:
     """The counts are pinned: a change nobody expected is news."""
     here = context("builtin:upstream")
-    scope = ops.SCOPES[name]
+    scope = SCOPES[name]
     exploration = explore._Exploration(here, name, scope)
     while exploration.go_on():
         pass
@@ -551,7 +557,7 @@ class ReadOnlyMirror(Upstream):
     def make_spte(self, fault: Any, level: int, mirror: bool) -> int:
         """Without W."""
         spte = super().make_spte(fault, level, mirror)
-        return spte & ~(1 << spec.WRITE) if mirror else spte
+        return spte & ~(1 << k.WRITE) if mirror else spte
 
 
 class LeafBeforeHook(Upstream):
@@ -559,7 +565,7 @@ class LeafBeforeHook(Upstream):
 
     def set_external_present(self, page: int, index: int, gfn: int, old: int, new: int, level: int) -> int:
         """The other way round."""
-        return 0 if self.port.pt_cmpxchg(page, index, old, new) == old else -spec.EBUSY
+        return 0 if self.port.pt_cmpxchg(page, index, old, new) == old else -k.EBUSY
 
 
 class FreesExternalLate(Upstream):
@@ -590,7 +596,7 @@ class ResolvesFirst(Upstream):
         """Attributes, then sequence."""
         if self.private and fault.private != bool(self.port.attributes(fault.gfn)):
             self.fault_exit(fault)
-            return -spec.EFAULT
+            return -k.EFAULT
         fault.seq = self.port.mmu_invalidate_seq()
         fault.slot = self.port.memslot(fault.gfn)
         return self.get_pfn(fault)
@@ -630,39 +636,39 @@ class LeaksTable(Upstream):
             super().free_sp(sp)
 
 
-PRIVATE = Step(model.PageFault(private=True))
-PUBLIC = Step(model.PageFault(gpa=0x3000 | SHARED))
+PRIVATE = Step(ops.PageFault(private=True))
+PUBLIC = Step(ops.PageFault(gpa=0x3000 | SHARED))
 END = (
-    Step(model.GmemInvalidate()),
-    Step(model.HkidRelease()),
-    Step(model.VcpuDestroy()),
-    Step(model.VmUninit()),
+    Step(ops.GmemInvalidate()),
+    Step(ops.HkidRelease()),
+    Step(ops.VcpuDestroy()),
+    Step(ops.VmUninit()),
 )
-TOUCH = Step(model.Access(gpa=0x3000 | SHARED))
-AGED = (Step(model.Age()), Step(model.HvaInvalidate()))
+TOUCH = Step(ops.Access(gpa=0x3000 | SHARED))
+AGED = (Step(ops.Age()), Step(ops.HvaInvalidate()))
 
 
 @pytest.mark.parametrize(
     ("candidate", "clause", "steps"),
     [
         (StoresOverLiveLeaf, "TDP-046", (CREATE, RELOAD, PUBLIC, *AGED)),
-        (NoFlush, "TDP-081", (CREATE, RELOAD, PUBLIC, Step(model.Unmap()))),
-        (NoFlush, "TDP-084", (CREATE, RELOAD, PUBLIC, TOUCH, Step(model.HvaInvalidate()))),
-        (YieldsUnflushed, "TDP-082", (CREATE, RELOAD, Step(model.PageFault(gpa=0x2000 | SHARED)),
-                                      Step(model.Unmap(), (Fault("resched", 2),)))),
+        (NoFlush, "TDP-081", (CREATE, RELOAD, PUBLIC, Step(ops.Unmap()))),
+        (NoFlush, "TDP-084", (CREATE, RELOAD, PUBLIC, TOUCH, Step(ops.HvaInvalidate()))),
+        (YieldsUnflushed, "TDP-082", (CREATE, RELOAD, Step(ops.PageFault(gpa=0x2000 | SHARED)),
+                                      Step(ops.Unmap(), (Fault("resched", 2),)))),
         (YieldsAlways, "TDP-083", (CREATE, RELOAD, PUBLIC,
-                                   Step(model.Unmap(may_block=False), (Fault("resched", 2),)))),
+                                   Step(ops.Unmap(may_block=False), (Fault("resched", 2),)))),
         (ZeroTables, "TDP-041", (CREATE, RELOAD)),
         (ReadOnlyMirror, "TDP-059", (CREATE, RELOAD, PRIVATE)),
         (LeafBeforeHook, "TDP-061", (CREATE, RELOAD, PRIVATE)),
         (FreesExternalLate, "TDP-078", (CREATE, RELOAD, PRIVATE, *END[:-1],
-                                        Step(model.VmUninit(), (Fault("ext_free", -spec.EIO),)))),
-        (FreesAtOnce, "TDP-085", (CREATE, RELOAD, Step(model.ZapAllFast()), Step(model.MmuUnload()))),
+                                        Step(ops.VmUninit(), (Fault("ext_free", -k.EIO),)))),
+        (FreesAtOnce, "TDP-085", (CREATE, RELOAD, Step(ops.ZapAllFast()), Step(ops.MmuUnload()))),
         (ResolvesFirst, "TDP-051", (CREATE, RELOAD, PRIVATE)),
-        (NeverStale, "TDP-056", (CREATE, RELOAD, Step(model.ZapAllFast()), PUBLIC)),
-        (StoresFirst, "TDP-089", (CREATE, RELOAD, PRIVATE, Step(model.SetAttributes()))),
+        (NeverStale, "TDP-056", (CREATE, RELOAD, Step(ops.ZapAllFast()), PUBLIC)),
+        (StoresFirst, "TDP-089", (CREATE, RELOAD, PRIVATE, Step(ops.SetAttributes()))),
         (WrongLevelOfFree, "TDP-077", (CREATE, RELOAD, PRIVATE, *END)),
-        (LeaksTable, "TDP-063", (CREATE, RELOAD, Step(PRIVATE.op, (Fault("ext_link", -spec.EBUSY),)))),
+        (LeaksTable, "TDP-063", (CREATE, RELOAD, Step(PRIVATE.op, (Fault("ext_link", -k.EBUSY),)))),
     ],
 )  # fmt: skip
 def test_the_environment_names_what_is_wrong(candidate: type, clause: str, steps: tuple[Step, ...]) -> None:
@@ -673,7 +679,7 @@ def test_the_environment_names_what_is_wrong(candidate: type, clause: str, steps
 def test_two_faults_on_one_leaf_are_one_mapping() -> None:
     """One of them is FIXED; the other finds the leaf or the frozen entry, whatever the switch."""
     for point in range(0, 120, 3):
-        left, right = Step(model.PageFault(0, 0, True)), Step(model.PageFault(1, 0, True))
+        left, right = Step(ops.PageFault(0, 0, True)), Step(ops.PageFault(1, 0, True))
 
         report = judge(CREATE, RELOAD, *SECOND, Step(Parallel(left, right, (point,))))
 
@@ -682,7 +688,7 @@ def test_two_faults_on_one_leaf_are_one_mapping() -> None:
 
 def test_a_vcpu_does_one_thing_at_a_time() -> None:
     """Two operations of one vCPU are no pair."""
-    both = Step(Parallel(Step(model.MmuReload()), Step(model.MmuUnload())))
+    both = Step(Parallel(Step(ops.MmuReload()), Step(ops.MmuUnload())))
 
     assert judge(CREATE, both).tally.steps == 1
 
@@ -690,7 +696,7 @@ def test_a_vcpu_does_one_thing_at_a_time() -> None:
 def test_a_stale_fault_is_seen_as_the_wrong_page() -> None:
     """The page moved between its resolution and the map: no order of the two explains the leaf."""
     failures = [
-        judge(CREATE, RELOAD, Step(PUBLIC.op, during=((point, Step(model.HvaInvalidate())),)), candidate=NeverStale)
+        judge(CREATE, RELOAD, Step(PUBLIC.op, during=((point, Step(ops.HvaInvalidate())),)), candidate=NeverStale)
         for point in range(60)
     ]
 
@@ -699,32 +705,32 @@ def test_a_stale_fault_is_seen_as_the_wrong_page() -> None:
 
 def test_a_map_on_a_mirror_without_a_direct_root_has_its_caches_filled() -> None:
     """The harness fills them, as the caller of the map would; nobody is accused."""
-    steps = (*(Step(op) for op in (model.VcpuCreate(), model.MmuReload(), model.MmuUnload())),)
-    maps = [Step(model.TdpMap(gpa=gfn << 12, private=True)) for gfn in (0, 1, 0, 1)]
-    again = Step(model.GmemInvalidate())
+    steps = (*(Step(op) for op in (ops.VcpuCreate(), ops.MmuReload(), ops.MmuUnload())),)
+    maps = [Step(ops.TdpMap(gpa=gfn << 12, private=True)) for gfn in (0, 1, 0, 1)]
+    again = Step(ops.GmemInvalidate())
 
     assert judge(*steps, *maps, again, *maps).failure is None
 
 
 def test_a_slot_in_deletion_is_met_whatever_backs_it() -> None:
     """EAGAIN comes before the missing guest memory."""
-    private = Step(model.SetAttributes(0, 0x4000, spec.ATTRIBUTE_PRIVATE))
-    both = Parallel(Step(model.Prefault(gpa=0x3000)), Step(model.SlotDelete(1)), (3,))
+    private = Step(ops.SetAttributes(0, 0x4000, k.ATTRIBUTE_PRIVATE))
+    both = Parallel(Step(ops.Prefault(gpa=0x3000)), Step(ops.SlotDelete(1)), (3,))
 
     assert judge(CREATE, private, Step(both)).failure is None
 
 
 def test_a_stale_first_try_may_be_followed_by_a_broken_one() -> None:
     """Each try of a prefault meets its own answers."""
-    early = Step(model.Prefault(), during=((19, Step(model.HvaInvalidate())),))
+    early = Step(ops.Prefault(), during=((19, Step(ops.HvaInvalidate())),))
 
-    assert judge(CREATE, RELOAD, early, config=ops.EARLY).failure is None
+    assert judge(CREATE, RELOAD, early, config=EARLY).failure is None
 
 
 def test_a_violation_goes_back_to_the_run_loop_for_an_event() -> None:
     """Roots become obsolete between a busy answer and the next try."""
     for point in range(90):
-        busy = Step(model.EptViolation(), (Fault("ext_link", -spec.EBUSY),), ((point, Step(model.ZapAllFast())),))
+        busy = Step(ops.EptViolation(), (Fault("ext_link", -k.EBUSY),), ((point, Step(ops.ZapAllFast())),))
 
         assert judge(CREATE, RELOAD, busy).failure is None
 
@@ -732,7 +738,7 @@ def test_a_violation_goes_back_to_the_run_loop_for_an_event() -> None:
 # -- the posted design
 
 POSTED: dict[str, tuple[Step, ...] | str] = {
-    "A-01": (CREATE, RELOAD, Step(model.MmuUnload()), RELOAD),
+    "A-01": (CREATE, RELOAD, Step(ops.MmuUnload()), RELOAD),
     **{f"A-{n:02}": SHORTEST[f"A-{n:02}"][2] for n in (*range(2, 14), 16, 18)},
     "A-14": "Every caller of the posted series was converted; the constant is left to callers outside it.",
     "A-15": "A TD has no nested context, and the port has one MMU per vCPU.",
@@ -824,9 +830,9 @@ MAPPED_AT = 0
 """gfn of the leaf that the tests of the firmware's page table work on."""
 
 
-def secure_ept(kind: str, *, runnable: bool = True) -> tdp_world.SecureEpt:
+def secure_ept(kind: str, *, runnable: bool = True) -> SecureEpt:
     """A tree with one leaf of 4K, or the table above it, in some state; FREE when `kind` is empty."""
-    sept = tdp_world.SecureEpt(ops.DEEP)
+    sept = SecureEpt(DEEP)
     assert sept.sept_add(0, 3, 0x1000) == 0
     if kind.startswith("table"):
         assert sept.sept_add(0, 2, 0x2000) == 0
@@ -845,7 +851,7 @@ def secure_ept(kind: str, *, runnable: bool = True) -> tdp_world.SecureEpt:
     return sept
 
 
-LEAF_CALLS: dict[str, Callable[[tdp_world.SecureEpt], int]] = {
+LEAF_CALLS: dict[str, Callable[[SecureEpt], int]] = {
     "SEPT.ADD": lambda sept: sept.sept_add(0, 2, 0x3000),
     "PAGE.ADD": lambda sept: sept.page_add(0, 78),
     "PAGE.AUG": lambda sept: sept.page_aug(0, 1, 78),
@@ -855,39 +861,39 @@ LEAF_CALLS: dict[str, Callable[[tdp_world.SecureEpt], int]] = {
     "PAGE.REMOVE": lambda sept: sept.page_remove(0, 1),
     "SEPT.REMOVE": lambda sept: sept.sept_remove(0, 2),
 }
-RCX = spec.TDX_OPERAND_ID_RCX
-STATE = spec.TDX_EPT_ENTRY_STATE_INCORRECT | RCX
-NOT_BLOCKED = spec.TDX_GPA_RANGE_NOT_BLOCKED | RCX
-NOT_TRACKED = spec.TDX_TLB_TRACKING_NOT_DONE | RCX
-NOT_FREE = spec.TDX_EPT_PAGE_NOT_FREE
+RCX = k.TDX_OPERAND_ID_RCX
+STATE = k.TDX_EPT_ENTRY_STATE_INCORRECT | RCX
+NOT_BLOCKED = k.TDX_GPA_RANGE_NOT_BLOCKED | RCX
+NOT_TRACKED = k.TDX_TLB_TRACKING_NOT_DONE | RCX
+NOT_FREE = k.TDX_EPT_PAGE_NOT_FREE
 
 
 @pytest.mark.parametrize(
     ("kind", "call", "status", "becomes"),
     [
         ("", "SEPT.ADD", STATE, ""),
-        ("", "PAGE.ADD", spec.TDX_OPERAND_INVALID, ""),
-        ("", "PAGE.AUG", 0, model.PENDING),
-        ("", "ACCEPT", spec.TDX_EPT_ENTRY_STATE_INCORRECT, ""),
+        ("", "PAGE.ADD", k.TDX_OPERAND_INVALID, ""),
+        ("", "PAGE.AUG", 0, PENDING),
+        ("", "ACCEPT", k.TDX_EPT_ENTRY_STATE_INCORRECT, ""),
         ("", "RANGE.BLOCK", STATE, ""),
         ("", "RANGE.UNBLOCK", NOT_BLOCKED, ""),
         ("", "PAGE.REMOVE", STATE, ""),
-        ("mapped", "PAGE.AUG", STATE, model.MAPPED),
-        ("mapped", "ACCEPT", spec.TDX_PAGE_ALREADY_ACCEPTED, model.MAPPED),
-        ("mapped", "RANGE.BLOCK", 0, model.BLOCKED),
-        ("mapped", "RANGE.UNBLOCK", NOT_BLOCKED, model.MAPPED),
-        ("mapped", "PAGE.REMOVE", NOT_BLOCKED, model.MAPPED),
-        ("mapped", "SEPT.REMOVE", NOT_FREE, model.MAPPED),
-        ("pending", "ACCEPT", 0, model.MAPPED),
-        ("pending", "RANGE.BLOCK", 0, model.PENDING_BLOCKED),
-        ("pending", "PAGE.REMOVE", NOT_BLOCKED, model.PENDING),
-        ("mapped, blocked", "ACCEPT", spec.TDX_EPT_ENTRY_STATE_INCORRECT, model.BLOCKED),
-        ("mapped, blocked", "RANGE.BLOCK", spec.TDX_GPA_RANGE_ALREADY_BLOCKED, model.BLOCKED),
-        ("mapped, blocked", "RANGE.UNBLOCK", NOT_TRACKED, model.BLOCKED),
-        ("mapped, blocked", "PAGE.REMOVE", NOT_TRACKED, model.BLOCKED),
-        ("mapped, blocked, tracked", "RANGE.UNBLOCK", 0, model.MAPPED),
+        ("mapped", "PAGE.AUG", STATE, MAPPED),
+        ("mapped", "ACCEPT", k.TDX_PAGE_ALREADY_ACCEPTED, MAPPED),
+        ("mapped", "RANGE.BLOCK", 0, BLOCKED),
+        ("mapped", "RANGE.UNBLOCK", NOT_BLOCKED, MAPPED),
+        ("mapped", "PAGE.REMOVE", NOT_BLOCKED, MAPPED),
+        ("mapped", "SEPT.REMOVE", NOT_FREE, MAPPED),
+        ("pending", "ACCEPT", 0, MAPPED),
+        ("pending", "RANGE.BLOCK", 0, PENDING_BLOCKED),
+        ("pending", "PAGE.REMOVE", NOT_BLOCKED, PENDING),
+        ("mapped, blocked", "ACCEPT", k.TDX_EPT_ENTRY_STATE_INCORRECT, BLOCKED),
+        ("mapped, blocked", "RANGE.BLOCK", k.TDX_GPA_RANGE_ALREADY_BLOCKED, BLOCKED),
+        ("mapped, blocked", "RANGE.UNBLOCK", NOT_TRACKED, BLOCKED),
+        ("mapped, blocked", "PAGE.REMOVE", NOT_TRACKED, BLOCKED),
+        ("mapped, blocked, tracked", "RANGE.UNBLOCK", 0, MAPPED),
         ("mapped, blocked, tracked", "PAGE.REMOVE", 0, ""),
-        ("pending, blocked, tracked", "RANGE.UNBLOCK", 0, model.PENDING),
+        ("pending, blocked, tracked", "RANGE.UNBLOCK", 0, PENDING),
         ("pending, blocked, tracked", "PAGE.REMOVE", 0, ""),
         ("table", "SEPT.REMOVE", NOT_BLOCKED, ""),
         ("table, blocked", "SEPT.REMOVE", NOT_TRACKED, ""),
@@ -918,7 +924,7 @@ def test_a_vcpu_in_the_old_epoch_keeps_a_page_from_being_removed() -> None:
     assert sept.range_block(0, 1) == 0
     assert sept.track() == 0
     assert sept.page_remove(0, 1) == NOT_TRACKED
-    assert sept.track() == spec.TDX_PREVIOUS_TLB_EPOCH_BUSY
+    assert sept.track() == k.TDX_PREVIOUS_TLB_EPOCH_BUSY
     sept.leave(entered)
     assert sept.page_remove(0, 1) == 0
 
@@ -927,8 +933,8 @@ def test_a_page_is_in_the_tree_once() -> None:
     """Leaves and tables are pages of the TD."""
     sept = secure_ept("mapped")
 
-    assert sept.page_aug(1, 1, 77) == spec.TDX_PAGE_METADATA_INCORRECT
-    assert sept.page_aug(1, 1, 2) == spec.TDX_PAGE_METADATA_INCORRECT
+    assert sept.page_aug(1, 1, 77) == k.TDX_PAGE_METADATA_INCORRECT
+    assert sept.page_aug(1, 1, 2) == k.TDX_PAGE_METADATA_INCORRECT
     assert sept.page_aug(1, 1, 78) == 0
 
 
@@ -936,10 +942,10 @@ def test_the_walk_must_reach_the_entry_and_name_the_private_half() -> None:
     """A missing table, an alias, an address beyond the root, and an entry that is not aligned."""
     sept = secure_ept("")
 
-    assert sept.page_aug(2, 1, 78) == spec.TDX_EPT_WALK_FAILED
-    assert sept.page_aug(4, 1, 78) == spec.TDX_OPERAND_INVALID
-    assert sept.page_aug(8, 1, 78) == spec.TDX_OPERAND_INVALID
-    assert sept.sept_add(1, 2, 0x3000) == spec.TDX_OPERAND_INVALID
+    assert sept.page_aug(2, 1, 78) == k.TDX_EPT_WALK_FAILED
+    assert sept.page_aug(4, 1, 78) == k.TDX_OPERAND_INVALID
+    assert sept.page_aug(8, 1, 78) == k.TDX_OPERAND_INVALID
+    assert sept.sept_add(1, 2, 0x3000) == k.TDX_OPERAND_INVALID
 
 
 def test_demoting_and_promoting_keep_the_pages_and_their_state() -> None:
@@ -952,12 +958,12 @@ def test_demoting_and_promoting_keep_the_pages_and_their_state() -> None:
     assert sept.page_demote(0, 2, 0x4000) == NOT_BLOCKED
     assert (sept.range_block(0, 2), sept.track(), sept.page_demote(0, 2, 0x4000)) == (0, 0, 0)
     assert sept.leaves == {(0, 1): 78, (1, 1): 79}
-    assert sept.state(0) == sept.state(1) == model.PENDING
-    assert sept.page_remove(0, 2) == spec.TDX_PAGE_SIZE_MISMATCH | RCX
-    assert sept.accept(0, 2) == spec.TDX_PAGE_SIZE_MISMATCH
+    assert sept.state(0) == sept.state(1) == PENDING
+    assert sept.page_remove(0, 2) == k.TDX_PAGE_SIZE_MISMATCH | RCX
+    assert sept.accept(0, 2) == k.TDX_PAGE_SIZE_MISMATCH
     assert (sept.range_block(0, 2), sept.track(), sept.page_promote(0, 2)) == (0, 0, 0)
     assert sept.leaves == {(0, 2): 78}
-    assert sept.state(0, 2) == model.PENDING
+    assert sept.state(0, 2) == PENDING
 
 
 def test_leaves_in_different_states_are_not_promoted() -> None:
@@ -974,12 +980,12 @@ def test_pages_are_reclaimed_once_the_key_is_gone_and_the_root_last() -> None:
     """The life cycle of the key, and the count of what hangs on the TD."""
     sept = secure_ept("")
 
-    assert sept.reclaim(0x1000) == spec.TDX_OPERAND_INVALID
+    assert sept.reclaim(0x1000) == k.TDX_OPERAND_INVALID
     sept.key = False
-    assert sept.page_aug(0, 1, 78) == spec.TDX_OPERAND_INVALID
-    assert sept.track() == spec.TDX_OPERAND_INVALID
-    assert sept.reclaim(0x9000) == spec.TDX_PAGE_METADATA_INCORRECT
-    assert sept.reclaim_root() == spec.TDX_TD_ASSOCIATED_PAGES_EXIST
+    assert sept.page_aug(0, 1, 78) == k.TDX_OPERAND_INVALID
+    assert sept.track() == k.TDX_OPERAND_INVALID
+    assert sept.reclaim(0x9000) == k.TDX_PAGE_METADATA_INCORRECT
+    assert sept.reclaim_root() == k.TDX_TD_ASSOCIATED_PAGES_EXIST
     assert (sept.reclaim(0x1000), sept.reclaim(0x2000)) == (0, 0)
     assert sept.reclaim_root() == 0
 
@@ -988,16 +994,16 @@ def test_pages_are_reclaimed_once_the_key_is_gone_and_the_root_last() -> None:
     ("first", "second", "status"),
     [
         ("shared", "shared", 0),
-        ("shared", "exclusive", spec.TDX_OPERAND_BUSY | spec.TDX_OPERAND_ID_SEPT),
-        ("exclusive", "shared", spec.TDX_OPERAND_BUSY | spec.TDX_OPERAND_ID_SEPT),
+        ("shared", "exclusive", k.TDX_OPERAND_BUSY | k.TDX_OPERAND_ID_SEPT),
+        ("exclusive", "shared", k.TDX_OPERAND_BUSY | k.TDX_OPERAND_ID_SEPT),
         ("exclusive", "none", 0),
-        ("none", "root", spec.TDX_OPERAND_BUSY | spec.TDX_OPERAND_ID_TDR),
-        ("root", "shared", spec.TDX_OPERAND_BUSY | spec.TDX_OPERAND_ID_TDR),
+        ("none", "root", k.TDX_OPERAND_BUSY | k.TDX_OPERAND_ID_TDR),
+        ("root", "shared", k.TDX_OPERAND_BUSY | k.TDX_OPERAND_ID_TDR),
     ],
 )
 def test_the_locks_of_the_firmware_do_not_wait(first: str, second: str, status: int) -> None:
     """Who comes second is told that the operand is busy, and which one."""
-    sept = tdp_world.SecureEpt(ops.DEEP)
+    sept = SecureEpt(DEEP)
 
     assert sept.acquire(0, first) == 0
     assert sept.acquire(1, second) == status
@@ -1007,10 +1013,10 @@ def test_the_locks_of_the_firmware_do_not_wait(first: str, second: str, status: 
 
 def test_a_guest_that_accepts_makes_blocking_busy() -> None:
     """The first try to block meets the guest's lock, the kick waits for it, the second succeeds."""
-    beside = Parallel(Step(model.Accept(1)), Step(model.GmemInvalidate(0, 1)), (0,))
-    steps = (*ops.opening(ops.DEEP, spec.PROFILES["upstream"])[:-1], Step(model.Finalize()), *SECOND, Step(beside))
+    beside = Parallel(Step(ops.Accept(1)), Step(ops.GmemInvalidate(0, 1)), (0,))
+    steps = (*opening(DEEP, PROFILES["upstream"])[:-1], Step(ops.Finalize()), *SECOND, Step(beside))
 
-    report = run_trace(OF, Trace("tdp_mirror", "upstream", ops.DEEP, steps), Upstream, record=True)
+    report = run_trace(OF, Trace("tdp_mirror", "upstream", DEEP, steps), Upstream, record=True)
 
     assert report.failure is None
     assert [name for _, (name, *_) in report.steps[-1].calls].count("tdh_mem_range_block") == 2
@@ -1041,7 +1047,7 @@ class RemovesForNothing(Upstream):
             port = self.port
             port.read_unlock()
             port.write_lock()
-            if self.unmap_gfn_range(fault.gfn, fault.gfn + 1, spec.FILTER_PRIVATE, 1, 0):
+            if self.unmap_gfn_range(fault.gfn, fault.gfn + 1, k.FILTER_PRIVATE, 1, 0):
                 port.flush_remote_tlbs()
             port.write_unlock()
             port.read_lock()
@@ -1051,18 +1057,18 @@ class RemovesForNothing(Upstream):
 @pytest.mark.parametrize(
     ("candidate", "clause", "steps"),
     [
-        (LinksNothing, "TDP-060", (Step(model.VcpuCreate()), Step(model.InitRegion()))),
+        (LinksNothing, "TDP-060", (Step(ops.VcpuCreate()), Step(ops.InitRegion()))),
         (
             FailsByItself,
             "TDP-066",
-            (*ops.opening(ops.DEEP, spec.PROFILES["upstream"]), Step(model.PageFault(gpa=0x1000, private=True))),
+            (*opening(DEEP, PROFILES["upstream"]), Step(ops.PageFault(gpa=0x1000, private=True))),
         ),
         (
             RemovesForNothing,
             "TDP-068",
             (
-                *ops.opening(ops.DEEP, spec.PROFILES["upstream"]),
-                Step(model.PageFault(private=True)),
+                *opening(DEEP, PROFILES["upstream"]),
+                Step(ops.PageFault(private=True)),
             ),
         ),
     ],
@@ -1071,21 +1077,21 @@ def test_what_the_firmware_was_not_told_or_told_wrongly_shows(
     candidate: type, clause: str, steps: tuple[Step, ...]
 ) -> None:
     """A refusal is an excuse only when the firmware had a reason of its own."""
-    assert failed(judge(*steps, candidate=candidate, config=ops.DEEP)).clause.id == clause
+    assert failed(judge(*steps, candidate=candidate, config=DEEP)).clause.id == clause
 
 
 def test_every_page_of_a_huge_range_moves() -> None:
     """An invalidation of a slot of 2**34 pages moves the last one as well as the first."""
     steps = (
-        Step(model.VcpuCreate()),
-        Step(model.MmuReload()),
-        Step(model.SlotCreate(2, 2**34, 2**34 - 1, 0)),
-        Step(model.HvaInvalidate(0, 2**35)),
-        Step(model.PageFault(gpa=2**35 - 2 << 12 | 1 << 47)),
-        Step(model.SetAttributes(2**46, 2**45, spec.ATTRIBUTE_PRIVATE)),
-        Step(model.PageFault(gpa=2**34 + 5 << 12, private=True)),
+        Step(ops.VcpuCreate()),
+        Step(ops.MmuReload()),
+        Step(ops.SlotCreate(2, 2**34, 2**34 - 1, 0)),
+        Step(ops.HvaInvalidate(0, 2**35)),
+        Step(ops.PageFault(gpa=2**35 - 2 << 12 | 1 << 47)),
+        Step(ops.SetAttributes(2**46, 2**45, k.ATTRIBUTE_PRIVATE)),
+        Step(ops.PageFault(gpa=2**34 + 5 << 12, private=True)),
     )
 
-    report = judge(*steps, config=ops.FOUR_LEVELS)
+    report = judge(*steps, config=FOUR_LEVELS)
 
     assert report.failure is None

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from conformance.runs.workers import Died, Jobs
 from conformance.verdict import HarnessError, UsageError
-from conformance.workers import Died, Jobs
 from tests import jobs
 
 

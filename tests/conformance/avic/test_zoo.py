@@ -7,7 +7,7 @@ import pytest
 from conformance.candidates.defect import Defect
 from conformance.candidates.defects.avic import DEFECTS
 from conformance.candidates.load import load
-from conformance.strength import kill
+from conformance.runs.strength import kill
 from tests.conformance.avic.judging import AVIC
 
 

@@ -1,0 +1,268 @@
+"""The command line. Commands are thin: what they do is in the other files of this folder.
+
+Every command ends with one line that says the exit code and why.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from conformance.commands import options
+from conformance.commands.run import Run
+from conformance.commands.strength import Strength
+from conformance.engines.corpus import TRACES
+from conformance.reports.version import SUITE
+from conformance.verdict import Ending, Exit, HarnessError, UsageError
+
+TWICE = 2.0
+"""Seconds within which a second SIGTERM is the first one's echo."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(SUITE, message="%(version)s")
+@click.option("--traceback", "show_traceback", is_flag=True, help="Show the traceback when the suite itself fails.")
+def cli(show_traceback: bool) -> None:
+    """Hold an implementation of a Linux-virtualization subsystem to its specification.
+
+    Exit codes: 0 conforms, 1 does not conform, 2 usage, 3 the suite failed, 4 inconclusive, 5 nothing ran.
+    """
+    if show_traceback:
+        os.environ["CONFORMANCE_DEBUG"] = "1"
+
+
+_CANDIDATE = "builtin:NAME, MODULE:CLASS or FILE.py:CLASS"
+
+
+@cli.command()
+@click.argument("subsystems", nargs=-1, metavar="[SUBSYSTEM]...")
+@click.option(
+    "--candidate", "specs", multiple=True, metavar="SPEC", help=f"{_CANDIDATE}; SUBSYSTEM=SPEC for one of several."
+)
+@click.option("--profile", metavar="P", help="Which profile to hold it to; default: the one the candidate declares.")
+@click.option("--engine", metavar="E,...", help="corpus, explore, interleave, campaign, machine; default: all.")
+@click.option("--seed", type=int, metavar="N", help="Seed of all random choices; a hunt picks one when none is given.")
+@click.option("--budget", metavar="TIME", help="Hunt that long (90s, 10m, 1h) instead of running the fixed gate.")
+@click.option(
+    "-k", "only", default="*", metavar="GLOB", help="Judge only the clauses whose id matches, such as UIO-03*."
+)
+@click.option("-n", "workers", type=click.IntRange(1), default=1, metavar="WORKERS", help="Processes side by side.")
+@click.option("--shard", metavar="I/N", help="Do the I-th of N parts of the work.")
+@click.option("--corpus", metavar="DIR", help="Traces to try first; a hunt saves what it finds there.")
+@click.option("--report", "reports", multiple=True, metavar="json:PATH", help="Also write a report (repeatable).")
+@click.option("--traces", default=str(TRACES), show_default=True, metavar="DIR", help="Where failing traces go.")
+@click.option("--strict", is_flag=True, help="Breaches of SHOULD clauses fail, too.")
+def run(
+    subsystems: tuple[str, ...],
+    specs: tuple[str, ...],
+    profile: str | None,
+    engine: str | None,
+    seed: int | None,
+    budget: str | None,
+    only: str,
+    workers: int,
+    shard: str | None,
+    corpus: str | None,
+    reports: tuple[str, ...],
+    traces: str,
+    strict: bool,
+) -> Ending:
+    """Test a candidate and give a verdict per clause.
+
+    Without --budget this is the gate: fixed work, the same verdict every time. With --budget it is the hunt:
+    random, until the time is up.
+    """
+    from conformance.runs.request import Request
+
+    if not specs:
+        raise UsageError("run needs --candidate SPEC, for instance --candidate builtin:upstream")
+    limit = None if budget is None else options.seconds(budget)
+    chosen = seed if seed is not None else 0 if limit is None else random.randrange(2**32)
+    request = Request(
+        candidates=options.candidates(specs, subsystems, _everything),
+        profile=profile,
+        engines=options.engines(engine),
+        seed=chosen,
+        budget=limit,
+        corpus=corpus,
+        shard=options.shard(shard),
+        workers=workers,
+    )
+    if limit is not None:
+        say(f"hunting for {limit:g} s with --seed {chosen}\n")
+    paths = options.report_paths(reports)
+    return Run(request, only, strict, paths, Path(traces), say=say, complain=complain).perform()
+
+
+@cli.command()
+@click.argument("subsystems", nargs=-1, metavar="[SUBSYSTEM]...")
+@click.option("-k", "only", default="*", metavar="GLOB", help="Only the defects whose id matches, such as UIO-D0*.")
+@click.option("-n", "workers", type=click.IntRange(1), default=1, metavar="WORKERS", help="Processes side by side.")
+@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of the random engines.")
+@click.option("--report", "reports", multiple=True, metavar="json:PATH", help="Also write a report (repeatable).")
+def strength(subsystems: tuple[str, ...], only: str, workers: int, seed: int, reports: tuple[str, ...]) -> Ending:
+    """Run the zoo: which clause kills which known defect, in how many steps and seconds."""
+    names = tuple(options.subsystem_name(name) for name in subsystems) or _everything()
+    return Strength(names, only, workers, seed, options.report_paths(reports), say=say).perform()
+
+
+@cli.command()
+@click.argument("trace", metavar="TRACE")
+@click.option("--candidate", "spec", required=True, metavar="SPEC", help=f"{_CANDIDATE}.")
+@click.option("--profile", metavar="P", help="Judge by this profile instead of the trace's.")
+def replay(trace: str, spec: str, profile: str | None) -> Ending:
+    """Take the steps of one trace, one by one, and show what each changes."""
+    from conformance.commands.replay import replay as perform
+
+    return perform(Path(trace), spec, profile, say)
+
+
+@cli.command("list")
+@click.argument("subsystems", nargs=-1, metavar="[SUBSYSTEM]...")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def list_(subsystems: tuple[str, ...], as_json: bool) -> None:
+    """Show subsystems, their clauses, profiles, capabilities, candidates, and the zoo."""
+    from conformance.commands import listing
+
+    names = tuple(options.subsystem_name(name) for name in subsystems)
+    if as_json:
+        say(listing.as_json(names or _everything()))
+    elif names:
+        say("\n\n".join(listing.subsystem_text(name) for name in names))
+    else:
+        say(listing.overview(_everything()))
+
+
+@cli.command()
+@click.argument("clause", metavar="CLAUSE")
+def explain(clause: str) -> None:
+    """Show a clause: its text, its source, what checks it, and which known defects it kills."""
+    from conformance.commands import listing
+
+    say(listing.explain(clause, _everything()))
+
+
+@cli.command()
+def demo() -> Ending:
+    """Find three defects in designs as they were posted, and explain each by a minimal trace."""
+    from conformance.commands.demo import demo as perform
+
+    return perform(say, _everything())
+
+
+def _everything() -> tuple[str, ...]:
+    """Every subsystem that can be loaded; a missing optional package takes one subsystem away, with a word."""
+    return options.usable(complain)
+
+
+def say(text: str) -> None:
+    """Print on standard output; headlines in colour where that is wanted."""
+    if sys.stdout.isatty() and "NO_COLOR" not in os.environ:
+        text = "\n".join(_coloured(line) for line in text.split("\n"))
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise SystemExit(_closed_pipe()) from None
+
+
+def complain(text: str) -> None:
+    """Print on standard error."""
+    print(f"conformance: {text}", file=sys.stderr, flush=True)
+
+
+def _coloured(line: str) -> str:
+    if " violated by " in line:
+        return click.style(line, fg="red", bold=True)
+    if line.startswith(("  warning ", "  expected ", "  got ")) or " not followed by " in line:
+        return click.style(line, fg="yellow")
+    return line
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Entry point of the console script. SIGTERM, which a cancelled CI job gets, ends a run like Ctrl-C does."""
+    signal.signal(signal.SIGTERM, _Terminated())
+    sys.exit(invoke(arguments))
+
+
+class _Terminated:
+    """SIGTERM as Ctrl-C; `timeout` sends it twice, to the process and to its group, and means it once."""
+
+    def __init__(self) -> None:
+        self.last = -TWICE
+
+    def __call__(self, _number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if now - self.last < TWICE:
+            return
+        self.last = now
+        on_interrupt = signal.getsignal(signal.SIGINT)
+        if callable(on_interrupt):
+            on_interrupt(signal.SIGINT, frame)
+        else:  # a background job of a shell script ignores Ctrl-C, but not this
+            raise KeyboardInterrupt
+
+
+def invoke(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; every error becomes one line."""
+    debug = "CONFORMANCE_DEBUG"
+    before = os.environ.get(debug)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if "--traceback" in words:  # wherever it stands
+        words = ["--traceback", *(word for word in words if word != "--traceback")]
+    try:
+        return _ended(lambda: cli.main(args=words, prog_name="conformance", standalone_mode=False))
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        say(error.ctx.get_help() if error.ctx else str(error))
+        return int(Exit.USAGE)
+    except click.ClickException as error:
+        return _refused(Exit.USAGE, error.format_message())
+    except UsageError as error:
+        return _refused(Exit.USAGE, str(error))
+    except (KeyboardInterrupt, click.Abort):
+        return _refused(Exit.INCONCLUSIVE, "interrupted")
+    except HarnessError as error:
+        return _failed(error, str(error))
+    except OSError as error:
+        return _failed(error, f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+    except Exception as error:
+        return _failed(error, f"{type(error).__name__}: {error}")
+    finally:
+        if before is None:
+            os.environ.pop(debug, None)
+
+
+def _ended(command: Callable[[], Any]) -> int:
+    ending = command()
+    if not isinstance(ending, Ending):
+        return int(ending or 0)
+    say(f"exit {int(ending.exit)}: {ending.why}")
+    return int(ending.exit)
+
+
+def _refused(code: Exit, message: str) -> int:
+    complain(" ".join(message.split()))
+    return int(code)
+
+
+def _failed(error: BaseException, message: str) -> int:
+    if os.environ.get("CONFORMANCE_DEBUG"):
+        traceback.print_exception(error)
+    return _refused(Exit.HARNESS, f"the suite failed: {message}")
+
+
+def _closed_pipe() -> int:
+    """Nobody reads on: end like a program that SIGPIPE ended."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE

@@ -1,0 +1,89 @@
+"""`conformance strength`: the zoo, defect by defect."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from conformance.candidates.defect import Defect
+from conformance.candidates.load import defects
+from conformance.commands.options import nearest
+from conformance.reports import json, text
+from conformance.reports.progress import Progress
+from conformance.runs.result import failure_from_data
+from conformance.runs.strength import Kill, kill_job
+from conformance.runs.workers import Died, Jobs
+from conformance.subsystem import subsystem
+from conformance.verdict import Ending, Exit, UsageError
+
+
+@dataclass
+class Strength:
+    """`conformance strength`: the zoo, defect by defect."""
+
+    subsystems: Sequence[str]
+    only: str = "*"
+    workers: int = 1
+    seed: int = 0
+    reports: Sequence[Path] = ()
+    say: Callable[[str], None] = print
+    started: float = field(default_factory=time.monotonic)
+
+    def perform(self) -> Ending:
+        """Search for every defect; 1 where one survives, or a clause is cited that nobody expected."""
+        matching = {name: [d for d in defects(name) if fnmatchcase(d.id, self.only)] for name in self.subsystems}
+        zoo = {name: listed for name, listed in matching.items() if listed}
+        if not zoo:
+            known = [d.id for name in self.subsystems for d in defects(name)]
+            raise UsageError(f"-k {self.only}: matches no defect{nearest(self.only, known)}")
+        headers = {name: json.header(name, "zoo", subsystem(name).default_profile, seed=self.seed) for name in zoo}
+        json.begin(self.reports, list(headers.values()))
+        found, interrupted = self._kills(zoo)
+        lines: list[json.Line] = []
+        survivors, unexpected = 0, 0
+        whys = []
+        for name, listed in zoo.items():
+            kills = [found[name, d.id] for d in listed if (name, d.id) in found]
+            kills += [Kill(d, None, "", 0.0) for d in listed if d.candidate is None]
+            self.say("\n".join(text.strength(subsystem(name), kills)))
+            lines += [headers[name], *(json.kill(k) for k in kills)]
+            tried = [k for k in kills if k.defect.candidate is not None]
+            survivors += sum(not k.is_killed for k in tried)
+            unexpected += sum(k.is_killed and not k.is_expected and not k.defect.note for k in tried)
+            whys.append(f"{name}: {sum(k.is_killed for k in tried)} of {len(tried)} defects killed")
+        ending = _ending("; ".join(whys), survivors, unexpected, interrupted)
+        elapsed = time.monotonic() - self.started
+        lines.append(json.footer(ending.exit, ending.why, steps=0, seconds=elapsed, interrupted=interrupted))
+        for path in self.reports:
+            json.write(path, lines)
+        return ending
+
+    def _kills(self, zoo: dict[str, list[Defect]]) -> tuple[dict[tuple[str, str], Kill], bool]:
+        listed = [(name, d.id, self.seed) for name, ds in zoo.items() for d in ds if d.candidate is not None]
+        by_id = {(name, d.id): d for name, ds in zoo.items() for d in ds}
+        found: dict[tuple[str, str], Kill] = {}
+        with Progress([identifier for _, identifier, _ in listed], has_steps=False) as progress:
+            jobs = Jobs(kill_job, listed, self.workers, progress.tell)
+            for number, answer in jobs.run():
+                name, identifier, _ = listed[number]
+                defect = by_id[name, identifier]
+                if isinstance(answer, Died):
+                    found[name, identifier] = Kill(defect, None, answer.how, 0.0)
+                    continue
+                failure = answer["failure"] and failure_from_data(answer["failure"], subsystem(name))
+                found[name, identifier] = Kill(defect, failure, answer["engine"], answer["seconds"])
+                progress.end(number, 0, (), ())
+        return found, jobs.interrupted
+
+
+def _ending(why: str, survivors: int, unexpected: int, interrupted: bool) -> Ending:
+    if survivors or unexpected:
+        told = [f"{survivors} survived"] if survivors else []
+        told += [f"{unexpected} killed by a clause that nobody expected"] if unexpected else []
+        return Ending(Exit.DOES_NOT_CONFORM, f"{why}; {', '.join(told)}")
+    if interrupted:
+        return Ending(Exit.INCONCLUSIVE, f"{why}; interrupted before the end")
+    return Ending(Exit.CONFORMS, why)

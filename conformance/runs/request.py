@@ -1,0 +1,86 @@
+"""What a run is asked for, and the units of work that it divides into."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+ENGINES = ("corpus", "explore", "interleave", "campaign", "machine")
+"""In the order in which they run: known failures first, then shortest counterexamples."""
+
+GATE_STEPS = {"campaign": 40_000}
+"""Steps of the engines that could go on for ever, in the gate."""
+
+PARTS = {"campaign": 2, "interleave": 2}
+"""Into how many units an engine's work divides in the gate; fixed, so the verdict is the same for every `-n`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user asked for."""
+
+    candidates: tuple[tuple[str, str], ...]
+    """(subsystem, candidate spec)."""
+    profile: str | None = None
+    """None: the one the candidate declares."""
+    engines: tuple[str, ...] = ENGINES
+    seed: int = 0
+    budget: float | None = None
+    """Seconds to hunt; None: the gate."""
+    corpus: str | None = None
+    shard: tuple[int, int] = (1, 1)
+    """Do part I of N."""
+    workers: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One piece of work: an engine, or a part of one, on one candidate."""
+
+    subsystem: str
+    spec: str
+    profile: str | None
+    engine: str
+    seed: int = 0
+    part: int = 0
+    parts: int = 1
+    seconds: float | None = None
+    corpus: str | None = None
+
+    @property
+    def name(self) -> str:
+        """For progress lines and test ids: `uio_msi.campaign.1`."""
+        suffix = f".{self.part + 1}" if self.parts > 1 else ""
+        return f"{self.subsystem}.{self.engine}{suffix}"
+
+
+def units(request: Request) -> list[Unit]:
+    """The work of a request, in a fixed order; `shard` picks its part of the list."""
+    listed: list[Unit] = []
+    for name, spec in request.candidates:
+        for engine in request.engines:
+            if engine == "corpus" and request.corpus is None:
+                continue
+            listed += _engine_units(request, name, spec, engine)
+    index, count = request.shard
+    chosen = listed[index - 1 :: count]
+    if request.budget is None:
+        return chosen
+    return _share_time(chosen, request)
+
+
+def _engine_units(request: Request, name: str, spec: str, engine: str) -> list[Unit]:
+    parts = max(PARTS.get(engine, 1), 1)
+    return [
+        Unit(name, spec, request.profile, engine, request.seed, part, parts, None, request.corpus)
+        for part in range(parts)
+    ]
+
+
+def _share_time(chosen: Sequence[Unit], request: Request) -> list[Unit]:
+    """Divide the budget: each unit gets its share of what the workers have."""
+    assert request.budget is not None
+    shares = {"corpus": 0.5, "explore": 2.0, "interleave": 1.0, "campaign": 3.0, "machine": 3.0}
+    total = sum(shares[unit.engine] for unit in chosen) or 1.0
+    seconds = request.budget * max(1, min(request.workers, len(chosen)))
+    return [replace(unit, seconds=max(1.0, seconds * shares[unit.engine] / total)) for unit in chosen]

@@ -1,0 +1,70 @@
+"""What one unit found, as plain data that crosses the borders of processes and goes into reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from conformance.subsystem import Subsystem
+from conformance.trace import Trace, from_data, to_data
+from conformance.verdict import Failure
+
+
+@dataclass(slots=True)
+class Result:
+    """What one unit found, as plain data that crosses process borders."""
+
+    unit: str
+    subsystem: str
+    spec: str
+    profile: str
+    capabilities: list[str]
+    clauses: dict[str, int] = field(default_factory=dict)
+    """Clause id -> how often it was exercised."""
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    """See `failure_to_data`."""
+    warnings: list[dict[str, Any]] = field(default_factory=list)
+    steps: int = 0
+    traces: int = 0
+    seconds: float = 0.0
+    notes: dict[str, int] = field(default_factory=dict)
+    interrupted: bool = False
+    error: str = ""
+    """One sentence when the harness itself failed."""
+
+
+def failure_to_data(failure: Failure) -> dict[str, Any]:
+    """A failure as JSON-ready values, as in the report."""
+    assert failure.trace is not None
+    return {
+        "clause": failure.clause.id,
+        "signature": failure.signature,
+        "operation": failure.operation,
+        "mismatch": failure.kind,
+        "detail": failure.detail,
+        "step": failure.step,
+        "expected": failure.expected,
+        "got": failure.got,
+        "engine": failure.engine,
+        "seconds": failure.seconds,
+        "flaky": failure.flaky,
+        "trace": to_data(failure.trace),
+    }
+
+
+def failure_from_data(data: dict[str, Any], of: Subsystem) -> Failure:
+    """Read what `failure_to_data` wrote."""
+    trace: Trace = from_data(data["trace"], {of.name: of.config}, {of.name: of.operations})
+    return Failure(
+        clause=of.clause(data["clause"]),
+        operation=data["operation"],
+        kind=data["mismatch"],
+        detail=data["detail"],
+        step=data["step"],
+        expected=data["expected"],
+        got=data["got"],
+        engine=data["engine"],
+        seconds=data["seconds"],
+        flaky=data["flaky"],
+        trace=trace,
+    )

@@ -1,0 +1,123 @@
+"""How strong the suite is: every defect of the zoo, which clause kills it, in how many steps and seconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import median
+
+from conformance.candidates.defect import Defect
+from conformance.candidates.load import Candidate, defects, load
+from conformance.engines import campaign, explore, interleave, machine
+from conformance.engines.context import Context
+from conformance.runs.result import failure_to_data
+from conformance.runs.watchdog import watching
+from conformance.runs.workers import Tell
+from conformance.subsystem import Subsystem, subsystem
+from conformance.verdict import Failure
+
+CAMPAIGN_STEPS = 400_000
+"""Steps of the campaign at most for one defect."""
+SECONDS = 30.0
+"""Longest search for one defect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """What became of one defect."""
+
+    defect: Defect
+    failure: Failure | None
+    """What the suite reported first; None when the defect survived or has no candidate."""
+    engine: str
+    seconds: float
+
+    @property
+    def is_killed(self) -> bool:
+        """Whether the suite found the defect at all."""
+        return self.failure is not None
+
+    @property
+    def is_expected(self) -> bool:
+        """Whether the clause cited is one of those the defect names."""
+        return self.failure is not None and self.failure.clause.id in self.defect.clauses
+
+    @property
+    def steps(self) -> int:
+        """Length of the minimal trace; 0 when it survived."""
+        if self.failure is None or self.failure.trace is None:
+            return 0
+        return len(self.failure.trace.steps)
+
+
+def kills(of: Subsystem, only: str | None = None, seed: int = 0) -> Iterator[Kill]:
+    """Search for each defect of the zoo in turn."""
+    for defect in defects(of.name):
+        if only is not None and defect.id != only:
+            continue
+        if defect.candidate is None:
+            yield Kill(defect, None, "", 0.0)
+            continue
+        yield kill(of, defect, load(f"builtin:{defect.id}", of), seed)
+
+
+def kill(of: Subsystem, defect: Defect, candidate: Candidate, seed: int = 0) -> Kill:
+    """Search for one defect: small scopes first, then random walks, then the machine.
+
+    A defect whose clauses are only SHOULD shows as a warning, which counts.
+    """
+    started = time.monotonic()
+    known: set[str] = set()
+    for name, engine in (
+        ("explore", explore.run),
+        ("interleave", interleave.run),
+        ("campaign", campaign.run),
+        ("machine", machine.run),
+    ):
+        context = Context(
+            subsystem=of,
+            candidate=candidate,
+            profile=candidate.profile,
+            seed=seed,
+            steps=CAMPAIGN_STEPS,
+            deadline=started + SECONDS,
+            stop_at_first=True,
+            wanted=frozenset(defect.clauses),
+            engine=name,
+            known=known,
+        )
+        with watching():
+            engine(context)
+        found = _chosen(defect, context)
+        if found is not None:
+            return Kill(defect, found, name, time.monotonic() - started)
+        if time.monotonic() - started > SECONDS:
+            break
+    return Kill(defect, None, "", time.monotonic() - started)
+
+
+def _chosen(defect: Defect, context: Context) -> Failure | None:
+    """The failure that counts: the first binding one, or an expected warning."""
+    expected = [f for f in context.warnings if f.clause.id in defect.clauses]
+    found = context.failures + expected
+    return found[0] if found else None
+
+
+def summary(results: list[Kill]) -> tuple[int, int, int, float]:
+    """(killed, expressible, cited as expected, median seconds of the killed)."""
+    expressible = [k for k in results if k.defect.candidate is not None]
+    killed = [k for k in expressible if k.is_killed]
+    seconds = median([k.seconds for k in killed]) if killed else 0.0
+    return len(killed), len(expressible), sum(k.is_expected for k in killed), seconds
+
+
+def kill_job(job: tuple[str, str, int], tell: Tell) -> dict[str, object]:
+    """Search for one defect, in any process."""
+    name, identifier, seed = job
+    tell(0, 0, 0)
+    of = subsystem(name)
+    defect = next(d for d in defects(name) if d.id == identifier)
+    done = kill(of, defect, load(f"builtin:{identifier}", of), seed)
+    failure = failure_to_data(done.failure) if done.failure is not None else None
+    return {"failure": failure, "engine": done.engine, "seconds": done.seconds}

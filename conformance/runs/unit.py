@@ -1,0 +1,118 @@
+"""One unit of work, done in any process: an engine, or a part of one, on one candidate."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from pathlib import Path
+
+from conformance.candidates.load import Candidate, check_profile, load
+from conformance.engines import campaign, corpus, explore, interleave, machine
+from conformance.engines.context import Context
+from conformance.runs.request import ENGINES, GATE_STEPS, Unit
+from conformance.runs.result import Result, failure_to_data
+from conformance.runs.watchdog import watching
+from conformance.runs.workers import Tell
+from conformance.subsystem import subsystem
+from conformance.verdict import HarnessError, UsageError
+
+
+def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> Result:
+    """Do one piece of work.
+
+    Raises:
+        UsageError  the candidate cannot be loaded, or the profile does not exist
+    """
+    of = subsystem(unit.subsystem)
+    candidate = load(unit.spec, of)
+    profile = unit.profile or candidate.profile
+    check_profile("--profile", profile, of)
+    started = time.monotonic()
+    context = Context(
+        subsystem=of,
+        candidate=candidate,
+        profile=profile,
+        seed=unit.seed,
+        steps=GATE_STEPS.get(unit.engine) if unit.seconds is None else None,
+        deadline=None if unit.seconds is None else started + unit.seconds,
+        part=unit.part,
+        parts=unit.parts,
+        hunting=unit.seconds is not None,
+        engine=unit.engine,
+        progress=progress,
+    )
+    error, interrupted = "", False
+    try:
+        with watching(), redirect_stdout(sys.stderr):  # what a candidate prints is not our verdict
+            _engine(unit, context)
+    except KeyboardInterrupt:
+        interrupted = True
+    except HarnessError as failed:
+        error = f"{unit.name}: {failed}"
+    return Result(
+        unit=unit.name,
+        subsystem=of.name,
+        spec=unit.spec,
+        profile=profile,
+        capabilities=sorted(candidate.capabilities),
+        clauses={clause.id: n for clause, n in context.tally.clauses.items()},
+        failures=[failure_to_data(failure) for failure in context.failures],
+        warnings=[failure_to_data(failure) for failure in context.warnings],
+        steps=context.tally.steps,
+        traces=context.tally.traces,
+        seconds=time.monotonic() - started,
+        notes=context.notes,
+        interrupted=interrupted,
+        error=error,
+    )
+
+
+def _engine(unit: Unit, context: Context) -> None:
+    match unit.engine:
+        case "corpus":
+            corpus.run(context, Path(unit.corpus or "corpus"))
+        case "explore":
+            explore.run(context)
+        case "interleave":
+            interleave.run(context)
+        case "campaign":
+            campaign.run(context)
+        case "machine":
+            machine.run(context)
+        case other:
+            raise UsageError(f"--engine: unknown engine {other!r}; known: {', '.join(ENGINES)}")
+
+
+def unit_job(unit: Unit, tell: Tell) -> Result:
+    """One unit, in any process. A mistake of ours ends the unit, not the run."""
+    try:
+        return run_unit(unit, lambda c: tell(c.tally.steps, len(c.tally.clauses), len(c.failures)))
+    except UsageError:
+        raise
+    except Exception as error:
+        if os.environ.get("CONFORMANCE_DEBUG"):
+            raise
+        candidate = load(unit.spec, subsystem(unit.subsystem))
+        return without_findings(unit, candidate, f"{unit.name}: {_where(error)}")
+
+
+def without_findings(unit: Unit, candidate: Candidate, error: str) -> Result:
+    """The result of a unit that came to nothing, with the sentence that says why."""
+    return Result(
+        unit=unit.name,
+        subsystem=unit.subsystem,
+        spec=unit.spec,
+        profile=unit.profile or candidate.profile,
+        capabilities=sorted(candidate.capabilities),
+        error=error,
+    )
+
+
+def _where(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}: {error}{where}"
