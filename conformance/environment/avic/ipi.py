@@ -114,12 +114,7 @@ def send(
     if vector < 16:
         return gives_up(IPI_INVALID_VECTOR)
     if shorthand == SELF:
-        if freedom.checks_spiv and not page.words[APIC_SPIV >> 2] >> SPIV_ENABLE & 1:
-            return Ipi([])
-        change(page, APIC_IRR, vector, True)
-        if freedom.clears_tmr:
-            change(page, APIC_TMR, vector, False)
-        return Ipi([-1])
+        return Ipi([-1] if _accepts(page, vector, freedom) else [])
     field_ = vmcb.get(VMCB_PHYSICAL_TABLE)
     limit = field_ & 0xFFF
     table = pages.get(field_ & ADDRESS_BITS)
@@ -144,6 +139,16 @@ def send(
     return _hit(table, found, vector, freedom, stale, info1)
 
 
+def _accepts(page: Page, vector: int, freedom: Config) -> bool:
+    """Set the IRR bit of a target; False where hardware skips it."""
+    if freedom.checks_spiv and not page.words[APIC_SPIV >> 2] >> SPIV_ENABLE & 1:
+        return False
+    change(page, APIC_IRR, vector, True)
+    if freedom.clears_tmr:
+        change(page, APIC_TMR, vector, False)
+    return True
+
+
 def _hit(
     table: Page,
     found: list[tuple[int, Page, int, int]],
@@ -156,11 +161,8 @@ def _hit(
     doorbells = []
     absent = []
     for entry, hit, reported, index in found:
-        if freedom.checks_spiv and not hit.words[APIC_SPIV >> 2] >> SPIV_ENABLE & 1:
+        if not _accepts(hit, vector, freedom):
             continue
-        change(hit, APIC_IRR, vector, True)
-        if freedom.clears_tmr:
-            change(hit, APIC_TMR, vector, False)
         if entry >> ENTRY_RUNNING & 1 or (freedom.stale_running and (table.address, index) in stale):
             doorbells.append(entry & 0xFFF)
         else:
