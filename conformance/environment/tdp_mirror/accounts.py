@@ -32,6 +32,10 @@ class Accounts(Simulator):
         self.leaves: dict[int, int] = {}
         """Level to leaves, below whatever root, and in tables that were unlinked and still hold some."""
 
+    def link(self, change: int) -> None:
+        """A table comes into reach, or goes out of it."""
+        self.linked += change
+
     def count(self, level: int, change: int) -> None:
         """A leaf comes or goes."""
         self.leaves[level] = self.leaves.get(level, 0) + change

@@ -56,8 +56,8 @@ class Attributes(Simulator):
         self.meaning = meaning
         self.vm = vm
         self.private = Gfns.of(*config.private_gfns)
-        self.seen: list[dict[int, int]] = threads.own(_nothing_seen)
-        """Attributes read so far in this operation."""
+        self.seen: list[tuple[tuple[int, int], ...]] = threads.own(())
+        """gfns whose attributes were read so far in this operation, each with what they were."""
 
     def _judge_stored(self, gfns: range, value: int) -> None:
         """Nothing is mapped any more in the half that the range leaves (TDP-089, 092)."""
@@ -76,8 +76,12 @@ class Attributes(Simulator):
         natural(gfn, self.bits, "attributes")
         self.guest_memory.attributes_read()
         value = ATTRIBUTE_PRIVATE if gfn in self.private else 0
-        if self.seen[self.threads.me].setdefault(gfn, value) != value:
-            self.door.frame.given["attributes_changed"] = 1
+        me = self.threads.me
+        if (gfn, value) not in self.seen[me]:
+            if any(seen == gfn for seen, _ in self.seen[me]):
+                self.door.frame.given["attributes_changed"] = 1
+            else:
+                self.seen[me] += ((gfn, value),)
         return value
 
     def range_has_attributes(self, start: int, end: int, value: int) -> int:
@@ -99,7 +103,3 @@ class Attributes(Simulator):
             self._judge_stored(range(start, min(end, self.config.max_gfn + 1)), value)
         self.door.hold(c.CONVERSION_ZAPS_OLD)
         self.private = self.private.with_range(start, end, bool(value))
-
-
-def _nothing_seen() -> dict[int, int]:
-    return {}

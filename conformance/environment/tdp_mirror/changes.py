@@ -92,8 +92,8 @@ class Changes(Simulator):
         if is_leaf(old, table.level) and is_leaf(new, table.level):
             self._judge_bits(old & ~new, where)
         self.frozen.note(key, old, new)
-        if new != FROZEN:
-            self.mirror.agreed.pop(key, None)
+        if new != FROZEN and root.is_mirror:
+            self.mirror.thaw(key)
         self.links.count(table, index, old, new)
         table.entries[index] = new
         self.tables.version += 1

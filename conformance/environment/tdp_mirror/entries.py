@@ -60,7 +60,7 @@ class Entries(Simulator):
         self.size = tables.entries
         self.frozen = frozen
         self.change = changes.make
-        self.stale: list[tuple[int, int, int, int] | None] = threads.own(_nothing)
+        self.stale: list[tuple[int, int, int, int] | None] = threads.own(None)
         """The last exchange of the operation, if it failed: page, index, expected, found."""
 
     def _access(self, page: int, index: int) -> Page:
@@ -125,10 +125,10 @@ class Entries(Simulator):
                 )
             self.stale[me] = now
             if new == FROZEN:
-                self.frozen.lost[me] = (page, index)
+                self.frozen.lose(me, (page, index))
             self._contended()
             return found
-        self.frozen.lost[me] = None
+        self.frozen.win(me)
         if self.stale[me] is not None:
             self.stale[me] = None
             self.door.hold(c.REFRESH_AFTER_FAILURE)
@@ -152,7 +152,3 @@ class Entries(Simulator):
         old = table.read(index)
         self.change(table, index, old, old & mask, False)
         return old
-
-
-def _nothing() -> None:
-    return None

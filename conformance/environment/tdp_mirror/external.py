@@ -103,7 +103,7 @@ class ExternalTree(Simulator):
         self.guest_memory = guest_memory
         self.sept = sept
         self.module = module
-        self.failed = threads.own(bool)
+        self.failed = threads.own(False)
         """Whether a hook failed in this operation."""
 
     def _judge_new(self, what: str, gfn: int, level: int) -> Key:
@@ -154,8 +154,8 @@ class ExternalTree(Simulator):
             self.sept.sept_add(gfn, level, page)
         if self.sept.tables.get((level - 1, gfn)) != page:
             raise Violation(c.BUILD_TOP_DOWN, f"ext_link({gfn:#x}, level {level}) -> 0, the firmware has no such table")
-        self.heap.owned.add(page)
-        self.mirror.agreed[key] = 0
+        self.heap.give_to_td(page)
+        self.mirror.agree(key, 0)
         return 0
 
     def ext_set(self, gfn: int, level: int, pfn: int) -> int:
@@ -172,7 +172,7 @@ class ExternalTree(Simulator):
             return refusal
         if not self.config.deep:
             self.sept.page_aug(gfn, level, pfn)
-        self.mirror.agreed[key] = pfn
+        self.mirror.agree(key, pfn)
         return 0
 
     def ext_remove(self, gfn: int, level: int, pfn: int) -> int:
@@ -188,7 +188,7 @@ class ExternalTree(Simulator):
         try:
             refusal = self._hook("ext_remove", gfn, level, pfn)
         finally:
-            self.mirror.cleared.pop(gfn, None)
+            self.mirror.told(gfn)
         if not refusal and not self.config.deep:
             self.sept.forget(gfn)
         return refusal
@@ -218,7 +218,7 @@ class ExternalTree(Simulator):
             sept.reclaim(page)
         if (level, gfn) in sept.tables:
             raise Violation(c.FREE_ARGUMENTS, f"ext_free({gfn:#x}, level {level}) -> 0, the page was not reclaimed")
-        self.heap.owned.discard(page)
+        self.heap.take_from_td(page)
         return 0
 
     # -- the hooks behind them

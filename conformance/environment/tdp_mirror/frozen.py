@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 Key = tuple[int, int]
 """Address of a table, and index."""
 
+_NOWHERE: frozenset[int] = frozenset()
+
 
 class FrozenEntries(Simulator):
     """The protocol of the word FROZEN in linked tables: who stored it has the entry for itself until it stores another.
@@ -37,14 +39,22 @@ class FrozenEntries(Simulator):
         self.mmu_lock = mmu_lock
         self.owners: dict[Key, tuple[int, int]] = {}
         """To the thread that froze the entry, and what was there."""
-        self.met = threads.own(_nowhere)
+        self.met = threads.own(_NOWHERE)
         """Sections of mmu_lock, counted as `MmuLock.reads` does, in which a mapper met a frozen entry."""
-        self.lost: list[Key | None] = threads.own(_nothing)
+        self.lost: list[Key | None] = threads.own(None)
         """The last freeze that was lost."""
 
     def meet(self, me: int) -> None:
         """A mapper reads FROZEN."""
-        self.met[me].add(self.mmu_lock.reads[me])
+        self.met[me] |= {self.mmu_lock.reads[me]}
+
+    def lose(self, me: int, key: Key) -> None:
+        """Somebody else changed the entry that was to be frozen."""
+        self.lost[me] = key
+
+    def win(self, me: int) -> None:
+        """The next exchange succeeded."""
+        self.lost[me] = None
 
     def may_map(self, what: str) -> None:
         """A mapper that met FROZEN gives up."""
@@ -84,11 +94,3 @@ class FrozenEntries(Simulator):
             if owner == me:
                 raise Violation(c.NOTHING_LEFT_FROZEN, f"entry {index} of table {pa:#x} is left frozen")
         self.door.hold(c.NOTHING_LEFT_FROZEN)
-
-
-def _nowhere() -> set[int]:
-    return set()
-
-
-def _nothing() -> None:
-    return None

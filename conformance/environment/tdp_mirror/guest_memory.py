@@ -22,22 +22,6 @@ if TYPE_CHECKING:
     from conformance.environment.door import Environment
 
 
-class Resolving:
-    """How far an operation has come with the page of a fault."""
-
-    __slots__ = ("grabbed", "moving", "phase", "section")
-
-    def __init__(self) -> None:
-        self.grabbed = 0
-        """References to guest pages."""
-        self.phase = 0
-        """1 after a snapshot of the invalidation sequence, 2 after attributes were read then."""
-        self.section = 0
-        """Sections of mmu_lock for read that were over then; the phase ends with the next one."""
-        self.moving: tuple[str, int, int] | None = None
-        """Pages that go back to the host when the invalidation of this operation ends."""
-
-
 class GuestMemory(Simulator):
     """guest_memfd and the host's mappings: each has two pages for a gfn, and an invalidation moves it to the other.
 
@@ -75,7 +59,13 @@ class GuestMemory(Simulator):
         self.td_pages = td_pages
         self.moved = {"hva": Gfns(), "gmem": Gfns()}
         """gfns whose page is the second one, by where it comes from."""
-        self.resolving = threads.own(Resolving)
+        self.grabbed = threads.own(0)
+        """References to guest pages that the operation holds."""
+        self.phase = threads.own((0, 0))
+        """1 after a snapshot of the invalidation sequence, 2 after attributes were read then; and the sections of
+        mmu_lock for read that were over then, as the phase ends with the next one."""
+        self.moving: list[tuple[str, int, int] | None] = threads.own(None)
+        """Pages that go back to the host when the invalidation of the operation ends."""
 
     # -- where pages are
 
@@ -91,15 +81,16 @@ class GuestMemory(Simulator):
 
     def will_move(self, kind: str, start: int, end: int) -> None:
         """Pages go back to the host when the invalidation of this operation ends."""
-        self.resolving[self.threads.me].moving = (kind, start, end)
+        self.moving[self.threads.me] = (kind, start, end)
 
     def move(self) -> None:
         """The pages go back to the host at the end of the invalidation, and the next ones are others."""
-        resolving = self.resolving[self.threads.me]
-        if resolving.moving is None:
+        me = self.threads.me
+        moving = self.moving[me]
+        if moving is None:
             return
-        kind, start, end = resolving.moving
-        resolving.moving = None
+        kind, start, end = moving
+        self.moving[me] = None
         gfns = gfns_in_slots(tuple(self.slots.by_id.values()), kind, start, end)
         for (gfn, _), pfn in self.sept.leaves.items() if kind == "gmem" else ():
             if gfn in gfns and pfn == self.page(gfn, True):
@@ -111,44 +102,42 @@ class GuestMemory(Simulator):
     def snapshot_taken(self) -> None:
         """The invalidation sequence is read: what follows belongs to this snapshot."""
         me = self.threads.me
-        resolving = self.resolving[me]
-        resolving.phase, resolving.section = 1, self.mmu_lock.reads[me]
+        self.phase[me] = (1, self.mmu_lock.reads[me])
 
     def attributes_read(self) -> None:
         """Attributes are read; after a snapshot a page may be resolved now."""
         me = self.threads.me
-        resolving = self.resolving[me]
-        if resolving.phase == 1 and resolving.section == self.mmu_lock.reads[me]:
-            resolving.phase = 2
+        section = self.mmu_lock.reads[me]
+        if self.phase[me] == (1, section):
+            self.phase[me] = (2, section)
 
-    def _grab(self, what: str, slot: int, gfn: int) -> Resolving:
+    def _may_grab(self, what: str, slot: int, gfn: int) -> None:
         """Pages are resolved outside mmu_lock, after a snapshot and the attributes (TDP-051)."""
         natural(gfn, self.bits, what)
         me = self.threads.me
-        resolving = self.resolving[me]
         if not self.slots.has(slot, gfn):
             raise Violation(c.NO_BACKING, f"{what}: gfn {gfn:#x} is not in slot {slot}")
         if self.mmu_lock.is_held(me):
             raise Violation(c.SNAPSHOT_FIRST, f"{what} under mmu_lock")
-        phase = resolving.phase if resolving.section == self.mmu_lock.reads[me] else 0
-        if phase < (2 if self.config.private else 1):
+        phase, section = self.phase[me]
+        if section != self.mmu_lock.reads[me] or phase < (2 if self.config.private else 1):
             raise Violation(c.SNAPSHOT_FIRST, f"{what} before the invalidation sequence and the attributes are read")
-        return resolving
 
     # -- environment calls
 
     def gmem_get_pfn(self, slot: int, gfn: int) -> int:
         """A page of guest memory."""
-        resolving = self._grab("gmem_get_pfn", slot, gfn)
+        self._may_grab("gmem_get_pfn", slot, gfn)
         refusal = self.door.refused("gmem_get_pfn")
         if refusal:
             return refusal
-        resolving.grabbed += 1
+        self.grabbed[self.threads.me] += 1
         return self.page(gfn, True)
 
     def hva_get_pfn(self, slot: int, gfn: int, write: int) -> tuple[int, int, int]:
         """A page of the host."""
-        self._grab("hva_get_pfn", slot, gfn).grabbed += 1
+        self._may_grab("hva_get_pfn", slot, gfn)
+        self.grabbed[self.threads.me] += 1
         writable = int(bool(write) or gfn not in self.config.readonly_gfns)
         return self.page(gfn, False), writable, self.max_mapping_level(slot, gfn)
 
@@ -163,7 +152,7 @@ class GuestMemory(Simulator):
 
     def pfn_release(self, pfn: int) -> None:
         """Put the reference."""
-        resolving = self.resolving[self.threads.me]
-        if not resolving.grabbed:
+        me = self.threads.me
+        if not self.grabbed[me]:
             raise Violation(c.BALANCED, f"pfn_release({pfn:#x}): no reference is held")
-        resolving.grabbed -= 1
+        self.grabbed[me] -= 1

@@ -37,9 +37,9 @@ class Guests(Simulator):
         """wait_for_sept_zap."""
         self.keeper = 0
         """The thread that stored it."""
-        self.inside = threads.own(bool)
+        self.inside = threads.own(False)
         """Whether the thread is a vCPU in the middle of running the guest."""
-        self.kicked = threads.own(bool)
+        self.kicked = threads.own(False)
         """Whether the operation has kicked vCPUs out of the guest."""
 
     def enter(self, vcpu: int) -> bool:
@@ -68,6 +68,10 @@ class Guests(Simulator):
             self.door.wait_until("vCPUs to leave the guest", lambda: not self.inside[1 - me])
         self.kicked[me] = True
         self.all_leave()
+
+    def forget_kick(self, me: int) -> None:
+        """vCPUs may have entered again since: who wants them out must kick once more."""
+        self.kicked[me] = False
 
     def wait_for_sept_zap(self, value: int) -> None:
         """Keep vCPUs out."""

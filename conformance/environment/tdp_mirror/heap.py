@@ -113,6 +113,14 @@ class Heap(Simulator):
             if pa in self.objects and pa not in self.owned:
                 self.loose[pa] = me
 
+    def give_to_td(self, page: int) -> None:
+        """The TD has an external page."""
+        self.owned.add(page)
+
+    def take_from_td(self, page: int) -> None:
+        """It has given the page back."""
+        self.owned.discard(page)
+
     def is_spare(self, pa: int, kind: int) -> bool:
         """Whether it is an object of this kind that is in no structure."""
         return self.objects.get(pa) == kind and pa in self.loose

@@ -50,7 +50,7 @@ class Invalidation(Simulator):
         self.sequence = 0
         self.ranges: list[tuple[int, int]] = []
         """Ranges of the invalidations in progress."""
-        self.begun: list[list[tuple[int, int]]] = threads.own(_none)
+        self.begun: list[tuple[tuple[int, int], ...]] = threads.own(())
         """Ranges of those that each operation has begun."""
 
     def covers(self, start: int, end: int) -> bool:
@@ -77,7 +77,7 @@ class Invalidation(Simulator):
             if start:  # from 0 on it may be all there is, whatever the bits
                 natural(end - 1, self.bits, "mmu_invalidate_begin")
         self.ranges.append((start, end))
-        self.begun[me].append((start, end))
+        self.begun[me] += ((start, end),)
 
     def mmu_invalidate_end(self) -> None:
         """End."""
@@ -85,7 +85,8 @@ class Invalidation(Simulator):
         if self.mmu_lock.writer != me or not self.begun[me]:
             raise Violation(c.STALE_FAULT, "mmu_invalidate_end without the write lock, or without a beginning")
         self.guest_memory.move()
-        self.ranges.remove(self.begun[me].pop())
+        self.ranges.remove(self.begun[me][-1])
+        self.begun[me] = self.begun[me][:-1]
         self.sequence += 1
 
     def mmu_invalidate_seq(self) -> int:
@@ -100,7 +101,3 @@ class Invalidation(Simulator):
             self.door.frame.given.setdefault("mmu_invalidate_retry", 1)
             return 1
         return int(bool(self.door.refused("mmu_invalidate_retry")))
-
-
-def _none() -> list[tuple[int, int]]:
-    return []

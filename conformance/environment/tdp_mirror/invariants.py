@@ -13,24 +13,31 @@ from conformance.verdict import Violation
 if TYPE_CHECKING:
     from conformance.environment.tdp_mirror.world import TdpMirror
 
+_HOLDABLE = (
+    "the RCU read lock",
+    "SRCU",
+    "a reference to a guest page",
+    "mmu_lock",
+    "pages_lock",
+    "slots_lock",
+    "an invalidation",
+)
+
 
 def nothing_left(world: TdpMirror, me: int) -> None:
     """Nothing that the thread took may be left when its operation returns."""
-    held = [
-        name
-        for name, value in (
-            ("the RCU read lock", world.rcu.depth[me]),
-            ("SRCU", world.srcu.depth[me]),
-            ("a reference to a guest page", world.guest_memory.resolving[me].grabbed),
-            ("mmu_lock", world.mmu_lock.is_held(me)),
-            ("pages_lock", world.pages_lock.holder == me),
-            ("slots_lock", world.slots_lock.holder == me),
-            ("an invalidation", world.invalidation.begun[me]),
-        )
-        if value
-    ]
-    if held:
-        raise Violation(c.BALANCED, f"the call returns with {', '.join(held)} held")
+    held = (
+        world.rcu.depth[me],
+        world.srcu.depth[me],
+        world.guest_memory.grabbed[me],
+        world.mmu_lock.is_held(me),
+        world.pages_lock.holder == me,
+        world.slots_lock.holder == me,
+        world.invalidation.begun[me],
+    )
+    if any(held):
+        names = ", ".join(name for name, value in zip(_HOLDABLE, held, strict=True) if value)
+        raise Violation(c.BALANCED, f"the call returns with {names} held")
     world.frozen.none_left(me)
     world.mirror.none_left(me)
     world.heap.none_left(me, c.FAILED_EXTERNAL_RESTORES if world.external.failed[me] else c.BALANCED)

@@ -96,12 +96,12 @@ class Links(Simulator):
         else:
             self.fresh(child)
         child.linked = True
-        self.accounts.linked += 1
+        self.accounts.link(1)
         self.heap.take(child.pa, child.header, child.external)
         self.door.hold(c.CHILD_ROLE)
 
     def _judge_header(self, parent: Page, child: Page) -> None:
-        """A child has its parent's role, one level below, and says where it hangs (TDP-035, 038)."""
+        """A child has its parent's role, one level below, and says where it hangs (TDP-001, 069)."""
         gfn = child.raw & ~self.bits
         if child.role >> k.ROLE_MIRROR & 1 != parent.role >> k.ROLE_MIRROR & 1:
             raise Violation(c.ROOT_KIND_FIXED, f"a child of table {parent.pa:#x} has another mirror flag")
@@ -139,7 +139,7 @@ class Links(Simulator):
     def _unlink(self, table: Page) -> None:
         """A table and all below it are out of reach for new walks."""
         table.linked, table.removed = False, True
-        self.accounts.linked -= 1
+        self.accounts.link(-1)
         root = table.root
         assert root is not None
         for index, value in table.entries.items():

@@ -27,13 +27,16 @@ class Meant(NamedTuple):
     """Tables below the mirror and below the valid direct root."""
 
 
+_NOTHING = Meant(frozenset(), frozenset(), (), (frozenset(), frozenset()))
+
+
 class Meaning:
     """A reader of the tables: it changes nothing, and keeps what it found until an entry changes."""
 
     def __init__(self, tables: Tables, roots: Roots) -> None:
         self.tables = tables
         self.roots = roots
-        self._seen = (-1, Meant(frozenset(), frozenset(), (), (frozenset(), frozenset())))
+        self._seen = (-1, _NOTHING)
 
     def leaves(self, root: Page) -> Iterator[Leaf]:
         """Leaves below a root."""

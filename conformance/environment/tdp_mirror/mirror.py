@@ -62,7 +62,7 @@ class Mirror(Simulator):
             self._judge_restored((table.pa, index), new, where)
 
     def _judge_present(self, table: Page, index: int, old: int, new: int, where: str) -> None:
-        """What is mapped goes only under the write lock, and never changes (TDP-058, 062, 095)."""
+        """What is mapped goes only under the write lock, and never changes (TDP-058, 074, 095)."""
         me = self.threads.me
         writer = self.mmu_lock.writer
         if new == FROZEN and writer != me:
@@ -113,9 +113,21 @@ class Mirror(Simulator):
         frozen = self.frozen.owners.get(key)
         return unknown if frozen is None else frozen[1]
 
+    def agree(self, key: Key, page: int) -> None:
+        """The external tree has agreed to what the frozen entry will be: a page frame, or 0 for a table."""
+        self.agreed[key] = page
+
+    def thaw(self, key: Key) -> None:
+        """The entry is frozen no longer, and whatever was agreed to is done."""
+        self.agreed.pop(key, None)
+
     def clear(self, table: Page, index: int, old: int) -> None:
         """A leaf is gone from the mirror, and the external tree must hear of it."""
         self.cleared[self.tables.gfn(table, index)] = (pfn_of(old), self.threads.me)
+
+    def told(self, gfn: int) -> None:
+        """The external tree has heard of a cleared leaf, whatever it made of that."""
+        self.cleared.pop(gfn, None)
 
     def none_left(self, me: int) -> None:
         """Whoever returns has told the external tree of every leaf that it cleared."""

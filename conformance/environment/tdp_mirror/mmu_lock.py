@@ -35,9 +35,9 @@ class MmuLock(Simulator):
         """Whether each thread holds it for read."""
         self.writer = -1
         """The thread that holds it for write, -1 for none."""
-        self.may_block = threads.own(_yes)
+        self.may_block = threads.own(True)
         """Whether the caller of this operation lets it sleep."""
-        self.reads = threads.own(int)
+        self.reads = threads.own(0)
         """Sections of this operation for read that are over."""
         self.before_yield: Callable[[], None] = _nothing
         self.before_release: Callable[[bool], None] = _nothing
@@ -102,10 +102,6 @@ class MmuLock(Simulator):
         if door.preempt is not None and not door.atomic:
             door.preempt("lock_yield")
         (self.write_lock if writing else self.read_lock)()
-
-
-def _yes() -> bool:
-    return True
 
 
 def _nothing(*_: bool) -> None:

@@ -69,16 +69,23 @@ class TdxModule(Simulator):
         self.sept = sept
         self.guests = guests
         self.td_pages = td_pages
-        self.asked = threads.own(Asked)
+        self.asked: list[Asked | None] = threads.own(None)
+        """What each operation asked, once it did."""
         self.removal_failed = False
         """Whether the firmware did not let go of a page, once."""
 
     def begin_hook(self) -> Asked:
         """The kernel turns to the firmware: what it asks from now on belongs together."""
         me = self.threads.me
-        self.guests.kicked[me] = False
-        asked = self.asked[me]
+        self.guests.forget_kick(me)
+        asked = self._asked(me)
         asked.begin()
+        return asked
+
+    def _asked(self, me: int) -> Asked:
+        asked = self.asked[me]
+        if asked is None:
+            asked = self.asked[me] = Asked()
         return asked
 
     def _gpa(self, gpa: int) -> int:
@@ -89,7 +96,7 @@ class TdxModule(Simulator):
     def _seamcall(self, name: str, how: str, leaf: Callable[..., int], *args: int) -> int:
         """One call into the module: it holds its locks for a while, and others are busy meanwhile."""
         me = self.threads.me
-        asked = self.asked[me]
+        asked = self._asked(me)
         status = self.door.refused(name) or self.sept.acquire(me, how)
         if status:
             self.door.frame.given.setdefault(name, status)
@@ -130,7 +137,7 @@ class TdxModule(Simulator):
         """A call that adds to the tree; busy is the caller's business (TDP-099)."""
         status = self._seamcall(name, how, leaf, *args)
         if status:
-            self.asked[self.threads.me].refusals[name] = status
+            self._asked(self.threads.me).refusals[name] = status
         return status
 
     def tdh_mem_sept_add(self, gpa: int, level: int, page: int) -> int:
@@ -169,7 +176,7 @@ class TdxModule(Simulator):
     def _insists(self, name: str, how: str, leaf: Callable[..., int], *args: int) -> int:
         """A call that must succeed: busy once is met by keeping vCPUs out (TDP-098)."""
         me = self.threads.me
-        asked = self.asked[me]
+        asked = self._asked(me)
         if name in asked.refusals:
             self.door.require(
                 c.BUSY_RETRY_ONCE,
@@ -198,7 +205,7 @@ class TdxModule(Simulator):
             raise Violation(c.REMOVAL_SEQUENCE, "TDH.MEM.TRACK before the TD is finalized")
         status = self._insists("tdh_mem_track", "none", self.sept.track)
         if not status:
-            self.guests.kicked[self.threads.me] = False
+            self.guests.forget_kick(self.threads.me)
         return status
 
     def tdh_mem_page_remove(self, gpa: int, level: int) -> int:

@@ -36,7 +36,7 @@ class Rcu(Simulator):
         self.threads = threads
         self.tables = tables
         self.heap = heap
-        self.depth = threads.own(int)
+        self.depth = threads.own(0)
         """Sections that each thread's operation is in."""
         self.waiting: list[tuple[int, set[int]]] = []
         """Tables that were given up, and the threads that may still read each."""

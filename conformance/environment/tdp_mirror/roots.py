@@ -155,7 +155,7 @@ class Roots(Simulator):
         if table.is_mirror and not ending:
             raise Violation(c.ONE_MIRROR_ROOT, f"mirror root {page:#x} invalidated")
         if not ending:
-            self.vcpus.untold = True
+            self.vcpus.must_be_told()
         table.invalid = True
         table.role |= 1 << k.ROLE_INVALID
         self.tables.version += 1

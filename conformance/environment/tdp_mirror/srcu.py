@@ -25,7 +25,7 @@ class Srcu(Simulator):
     def __init__(self, door: Environment, threads: Threads) -> None:
         super().__init__(door)
         self.threads = threads
-        self.depth = threads.own(int)
+        self.depth = threads.own(0)
         """Sections that each thread's operation is in; the run loop enters one for a fault by itself."""
 
     def srcu_read_lock(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from conformance.environment.simulator import Simulator
@@ -17,8 +16,8 @@ class Threads(Simulator):
     """Two threads: which operation each performs, and when it has to make way.
 
     What an operation has of its own, such as how deep it is in RCU sections, is kept by the simulator whose
-    business that is, in a list that `own` gives it: by thread, anew for each operation. An operation in the middle
-    of another one finds it fresh, and what the outer one had is there again afterwards.
+    business that is, in a list that `own` gives it: by thread, and as it was at first for each operation. So an
+    operation in the middle of another one begins afresh, and what the outer one had is there again afterwards.
     Not modelled: more threads, priorities. Whether to reschedule and whether a signal is pending is planned.
     """
 
@@ -26,7 +25,7 @@ class Threads(Simulator):
         super().__init__(door)
         self.ops: list[Any] = [None, None]
         """The operation of each thread; None between operations."""
-        self._own: list[tuple[list[Any], Callable[[], Any]]] = []
+        self._own: list[tuple[list[Any], Any]] = []
 
     @property
     def me(self) -> int:
@@ -40,24 +39,29 @@ class Threads(Simulator):
         scheduler = self.door.scheduler
         return self.ops[scheduler.running if scheduler is not None else 0]
 
-    def own(self, make: Callable[[], Value]) -> list[Value]:
-        """A value for each thread, which `make` makes anew for each operation."""
-        values = [make(), make()]
-        self._own.append((values, make))
+    def own(self, first: Value) -> list[Value]:
+        """A value for each thread, which is `first` when an operation begins; a value that does not change itself."""
+        values = [first, first]
+        self._own.append((values, first))
         return values
 
-    def begin(self, me: int, op: Any) -> tuple[Any, list[Any]]:
-        """Start an operation; what it interrupts, for `end`."""
-        outer = self.ops[me], [values[me] for values, _ in self._own]
+    def begin(self, me: int, op: Any) -> list[Any] | None:
+        """Start an operation; what it interrupts, for `end`, None for nothing."""
+        outer = None
+        if self.ops[me] is not None:
+            outer = [self.ops[me], *(values[me] for values, _ in self._own)]
         self.ops[me] = op
-        for values, make in self._own:
-            values[me] = make()
+        for values, first in self._own:
+            values[me] = first
         return outer
 
-    def end(self, me: int, outer: tuple[Any, list[Any]]) -> None:
+    def end(self, me: int, outer: list[Any] | None) -> None:
         """Go on with what the operation interrupted."""
+        if outer is None:
+            self.ops[me] = None
+            return
         self.ops[me] = outer[0]
-        for (values, _), value in zip(self._own, outer[1], strict=True):
+        for (values, _), value in zip(self._own, outer[1:], strict=True):
             values[me] = value
 
     def tell_others(self, what: str) -> None:

@@ -55,8 +55,20 @@ class Tlbs(Simulator):
         self.all: list[Tlb | None] = [None] * config.vcpus
         self.due: set[int] = set()
         """gfns whose leaves went from valid roots since the last flush."""
-        self.asked = threads.own(bool)
+        self.asked = threads.own(False)
         """Whether the caller of this operation came with a flush pending."""
+
+    def create(self, vcpu: int) -> None:
+        """Hardware that has translated nothing."""
+        self.all[vcpu] = Tlb()
+
+    def destroy(self, vcpu: int) -> None:
+        """Its vCPU is gone."""
+        self.all[vcpu] = None
+
+    def unload(self, vcpu: int) -> None:
+        """Hardware walks nothing until the next root is loaded; what it translated stays."""
+        self.of(vcpu).pgd = None
 
     def of(self, vcpu: int) -> Tlb:
         """The hardware of a vCPU."""

@@ -8,7 +8,7 @@ from conformance.environment.simulator import Simulator
 from conformance.environment.tdp_mirror.guests import Guests
 from conformance.environment.tdp_mirror.mmu_lock import MmuLock
 from conformance.environment.tdp_mirror.threads import Threads
-from conformance.environment.tdp_mirror.tlbs import Tlb, Tlbs
+from conformance.environment.tdp_mirror.tlbs import Tlbs
 from conformance.model.tdp_mirror import Config
 from conformance.specs.clause import Clause
 from conformance.specs.tdp_mirror import clauses as c
@@ -59,14 +59,15 @@ class Vcpus(Simulator):
     def create(self, vcpu: int) -> None:
         """A vCPU without roots, and hardware that has translated nothing."""
         self.all[vcpu] = Vcpu()
-        self.tlbs.all[vcpu] = Tlb()
+        self.tlbs.create(vcpu)
 
     def destroy(self, vcpu: int) -> None:
         """It is gone, and has dropped its roots."""
         v = self.of(vcpu)
         if (v.root, v.mirror) != (INVALID_PAGE, INVALID_PAGE):
             raise Violation(c.DESTROY_PUTS_MIRROR, f"vCPU {vcpu} is destroyed with a root installed")
-        self.all[vcpu] = self.tlbs.all[vcpu] = None
+        self.all[vcpu] = None
+        self.tlbs.destroy(vcpu)
 
     def of(self, vcpu: int) -> Vcpu:
         """A vCPU by its number."""
@@ -79,8 +80,12 @@ class Vcpus(Simulator):
         """How many have a root loaded."""
         return sum(v is not None and root in (v.root, v.mirror) for v in self.all)
 
+    def must_be_told(self) -> None:
+        """A root is obsolete, and vCPUs do not know yet."""
+        self.untold = True
+
     def judge_release(self) -> None:
-        """Obsolete roots are announced before others can have the lock (TDP-029)."""
+        """Obsolete roots are announced before others can have the lock (TDP-030)."""
         if self.untold:
             raise Violation(c.FAST_ZAP_DIRECT, "the write lock is dropped before vCPUs are told of obsolete roots")
 
@@ -93,7 +98,7 @@ class Vcpus(Simulator):
             v.mirror = page
         else:
             v.root = page
-            self.tlbs.of(vcpu).pgd = None
+            self.tlbs.unload(vcpu)
         if self.has_mirror and v.mirror == INVALID_PAGE and v.root != INVALID_PAGE:
             raise Violation(c.MIRROR_BEFORE_DIRECT, f"vCPU {vcpu} has a direct root and no mirror root")
         if not self.has_mirror and v.mirror != INVALID_PAGE:

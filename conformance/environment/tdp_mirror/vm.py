@@ -56,9 +56,9 @@ class Vm(Simulator):
         self.bugged = False
         self.warned: set[Clause] = set()
         """What was warned of so far; a warning of a kind need not come twice."""
-        self.bugs = threads.own(int)
+        self.bugs = threads.own(0)
         """VM bugs of this operation."""
-        self.exits: list[tuple[int, ...]] = threads.own(_no_exit)
+        self.exits: list[tuple[int, ...]] = threads.own(())
         """The memory-fault exit of this operation: gpa, size, flags."""
 
     def kill(self) -> None:
@@ -95,7 +95,3 @@ class Vm(Simulator):
     def memory_fault_exit(self, gpa: int, size: int, flags: int) -> None:
         """Note the exit."""
         self.exits[self.threads.me] = (gpa, size, flags)
-
-
-def _no_exit() -> tuple[int, ...]:
-    return ()

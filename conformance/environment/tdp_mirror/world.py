@@ -176,7 +176,7 @@ class TdpMirror(Environment):
             if self.config.deep and vcpu >= 0 and type(op) not in GUEST:
                 self.guests.leave(vcpu)
             result = OPERATIONS[type(op)](self, op)
-            if outer[0] is None:  # what it interrupted may hold a few things
+            if outer is None:  # what it interrupted may hold a few things
                 invariants.nothing_left(self, me)
         finally:
             self.active -= 1
