@@ -9,13 +9,13 @@ from __future__ import annotations
 import time
 from random import Random
 
-from conformance.candidates.builtin.avic.router import KvmLapic
+from conformance.candidates.builtin.avic.kvm_lapic import KvmLapic
 from conformance.lockstep import Lockstep
 from conformance.model.avic import Config
-from conformance.model.avic import state as s
+from conformance.model.avic import operations as s
 from conformance.model.avic.routing import DISABLED, Apic, Message, kvm_route, mask
 from conformance.model.step import Step
-from conformance.strategies.avic import random_apics, random_message
+from conformance.strategies.avic.domains import random_apics, random_message
 from conformance.subsystem import subsystem
 from conformance.trace import Trace
 

@@ -28,7 +28,8 @@ from conformance.engines.context import Context
 from conformance.environment import uio_msi as environment
 from conformance.environment.door import Frame
 from conformance.model import uio_msi as model
-from conformance.specs import uio_msi as specs
+from conformance.model.uio_msi.operations import FIRST_FD, Close, IrqSet, Open, Probe, RaiseVector
+from conformance.specs.uio_msi.constants import EBADF, ERANGE
 from conformance.subsystem import subsystem
 
 EXAMPLES = 150
@@ -52,7 +53,7 @@ class Bare(RuleBasedStateMachine):
         self.pending: set[int] = set()
         self.counts = [0, 0]
         self.before = self.env.view().counters
-        assert self.do(model.Probe()) == 0
+        assert self.do(Probe()) == 0
 
     def do(self, op: Any) -> Any:
         """Perform one operation."""
@@ -63,14 +64,14 @@ class Bare(RuleBasedStateMachine):
     @rule()
     def open(self) -> None:
         """Open a handle."""
-        assert self.do(model.Open()) == 0
+        assert self.do(Open()) == 0
         self.opens += 1
 
     @precondition(lambda self: self.opens)
     @rule()
     def close(self) -> None:
         """Close a handle; the last one unmaps all."""
-        assert self.do(model.Close()) == 0
+        assert self.do(Close()) == 0
         self.opens -= 1
         if not self.opens:
             self.wired.clear()
@@ -80,15 +81,15 @@ class Bare(RuleBasedStateMachine):
     @rule(vector=st.integers(0, VECTORS), eventfd=st.sampled_from([0, 1, -1, 99]))
     def irq_set(self, vector: int, eventfd: int) -> None:
         """Map, unmap, or be refused."""
-        fd = model.FIRST_FD + eventfd if eventfd in {0, 1} else -1 if eventfd == -1 else 2**31 - 1
-        result = self.do(model.IrqSet(vector, fd))
+        fd = FIRST_FD + eventfd if eventfd in {0, 1} else -1 if eventfd == -1 else 2**31 - 1
+        result = self.do(IrqSet(vector, fd))
         if vector >= VECTORS:
-            assert result == -specs.ERANGE
+            assert result == -ERANGE
         elif eventfd == -1:
             assert result == 0
             self.wired.pop(vector, None)
         elif eventfd == 99:
-            assert result == -specs.EBADF
+            assert result == -EBADF
         else:
             assert result == 0
             self.wired[vector] = eventfd
@@ -100,7 +101,7 @@ class Bare(RuleBasedStateMachine):
     @rule(vector=st.integers(0, VECTORS - 1))
     def raise_vector(self, vector: int) -> None:
         """An event: signalled where mapped, held where not."""
-        self.do(model.RaiseVector(vector))
+        self.do(RaiseVector(vector))
         if vector in self.wired:
             self.counts[self.wired[vector]] += 1
         else:

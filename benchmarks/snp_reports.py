@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 from conformance.environment.snp_guest_request.crypto import REAL
-from conformance.environment.snp_guest_request.firmware import Context, Firmware, request_page, vmpck
+from conformance.environment.snp_guest_request.firmware import Context, Firmware, vmpck
+from conformance.environment.snp_guest_request.messages import request_page
 from conformance.environment.snp_guest_request.report import unseal
 from conformance.environment.snp_guest_request.verifier import report_refused
 

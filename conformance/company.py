@@ -17,6 +17,7 @@ from conformance.environment.scheduler import Point, Priorities, Scheduler
 from conformance.model.step import Outcome, Parallel, Step
 from conformance.reports import values
 from conformance.subsystem import Subsystem
+from conformance.verdict import Breach
 
 MAX_REORDERED = 4
 """Operations of one step with company that may be explained in any order."""
@@ -128,6 +129,8 @@ class Company:
         try:
             done = self.done[-1] = Done(step, env.perform(step.op), frame)
             return done
+        except Breach as breach:  # it passes through the interrupted candidate, which may swallow it
+            raise env.remember(breach) from None
         finally:
             env.frame = outer
 

@@ -44,11 +44,12 @@ def test_a_wrong_property_is_broken(tmp_path: Path) -> None:
     """The search is not vacuous: it solves for the one command that a false claim forgets."""
     claim = tmp_path / "claim.py"
     claim.write_text(
-        "from tests.symbolic.uio_msi import _OPENED, UPSTREAM, _only, model, specs\n\n\n"
+        "from tests.symbolic.uio_msi import _OPENED, ENOTTY, NOTHING_REFUSED, UPSTREAM\n"
+        "from tests.symbolic.uio_msi import RawIoctl, _only, raw_ioctl\n\n\n"
         "def every_command_is_unknown(cmd: int) -> None:\n"
         "    assert 0 <= cmd < 2**32\n"
-        "    outcome = _only(model.raw_ioctl(_OPENED, model.RawIoctl(cmd), model.NOTHING_REFUSED, UPSTREAM))\n"
-        "    assert outcome.result == -specs.ENOTTY\n"
+        "    outcome = _only(raw_ioctl(_OPENED, RawIoctl(cmd), NOTHING_REFUSED, UPSTREAM))\n"
+        "    assert outcome.result == -ENOTTY\n"
     )
 
     answer = check(claim)

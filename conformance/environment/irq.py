@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from errno import EBUSY, EINVAL
 
-from conformance.specs.uio_msi import EBUSY, EINVAL, IRQF_SHARED
+IRQF_SHARED = 0x80
+"""Flag of a request: others may have the line, too."""
 
 
 class Action:

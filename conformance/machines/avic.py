@@ -8,9 +8,9 @@ from hypothesis.stateful import initialize, rule
 
 from conformance.machines.base import Machine
 from conformance.model.avic import Config, requires
-from conformance.model.avic import state as s
+from conformance.model.avic import operations as s
 from conformance.model.step import Fault, Step
-from conformance.strategies import avic as ops
+from conformance.strategies.avic import shapes as ops
 
 Faults = tuple[Fault, ...]
 During = tuple[tuple[int, Step], ...]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis.stateful import initialize, rule
 
 from conformance.machines.base import Machine
-from conformance.model import cet as m
+from conformance.model.cet import operations as m
 from conformance.model.step import Step
 from conformance.strategies import cet as strategies
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
 from conformance.machines.base import Machine
-from conformance.model.snp_guest_request import (
+from conformance.model.snp_guest_request.operations import (
     Boot,
     Close,
     CloseFd,

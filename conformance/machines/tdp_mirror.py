@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
 from conformance.machines.base import Machine
-from conformance.model import tdp_mirror as model
 from conformance.model.step import Fault, Parallel
+from conformance.model.tdp_mirror import operations as model
 from conformance.specs.tdp_mirror import PROFILES
 from conformance.strategies import tdp_mirror as ops
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
 from conformance.machines.base import Machine
-from conformance.model import uio_msi as model
 from conformance.model.step import Fault, Step
+from conformance.model.uio_msi import operations as model
 from conformance.strategies import uio_msi as ops
 
 Faults = tuple[Fault, ...]

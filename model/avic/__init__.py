@@ -1,7 +1,10 @@
 """What AVIC and its driver may do together, step by step."""
 
-from conformance.model.avic.machine import VIEW_CLAUSES, boot, cite, initial, legal, step, view
-from conformance.model.avic.state import NEEDS, OPERATIONS, Answers, Config, State, View, requires
+from conformance.model.avic.boot import initial
+from conformance.model.avic.operations import NEEDS, OPERATIONS, Answers, Config, requires
+from conformance.model.avic.state import State
+from conformance.model.avic.step import legal, step
+from conformance.model.avic.view import VIEW_CLAUSES, View, cite, view
 
 __all__ = [
     "NEEDS",
@@ -11,7 +14,6 @@ __all__ = [
     "Config",
     "State",
     "View",
-    "boot",
     "cite",
     "initial",
     "legal",

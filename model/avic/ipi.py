@@ -10,26 +10,23 @@ from conformance.model.avic.apic import (
     ICR2,
     LDR,
     SPIV,
-    is_active,
-    is_running,
-    lately,
-    logical_index,
     mode_of,
     pend,
     put,
     seen_by_routing,
-    settled,
     with_events,
     with_regs,
     with_run,
-    with_vcpu,
-    with_vcpus,
 )
+from conformance.model.avic.logical_ids import logical_index
+from conformance.model.avic.looking import lately, settled
+from conformance.model.avic.operations import Answers, GuestIpi, GuestSelfIpi, HandleExit, RawIpiExit
 from conformance.model.avic.routing import DISABLED, X2APIC, XAPIC, Message, route
-from conformance.model.avic.state import GuestIpi, GuestSelfIpi, HandleExit, RawIpiExit, State, Vcpu
+from conformance.model.avic.state import State, Vcpu, is_active, is_running, with_vcpu, with_vcpus
 from conformance.model.step import Outcome, Outcomes
+from conformance.specs.avic import Profile
 from conformance.specs.avic import clauses as c
-from conformance.specs.avic.registers import (
+from conformance.specs.avic.constants import (
     ALL,
     BROADCAST,
     FIXED,
@@ -204,7 +201,7 @@ def _also(state: State, sender: Vcpu) -> tuple[Clause, ...]:
     return also
 
 
-def guest_ipi(state: State, op: GuestIpi) -> Outcomes:
+def guest_ipi(state: State, op: GuestIpi, _env: Answers, _profile: Profile) -> Outcomes:
     """Send an IPI: hardware as far as it goes, then the handler.
 
     Where hardware does the work it does not know of software-disabled targets, nor of targets
@@ -270,7 +267,7 @@ def _left(state: State, sender: Vcpu, pending: tuple[int, ...]) -> State:
     return with_vcpu(state, with_run(v, v.core, False, False, pending))
 
 
-def handle_exit(state: State, op: HandleExit) -> Outcomes:
+def handle_exit(state: State, op: HandleExit, _env: Answers, _profile: Profile) -> Outcomes:
     """The deferred exit is handled, and the guest resumes.
 
     Hardware had set the IRR bits of targets that were not running (exit id 1), so the handler only
@@ -298,7 +295,7 @@ def handle_exit(state: State, op: HandleExit) -> Outcomes:
     return tuple(Outcome(s, 0, because=effect, effect=effect) for s in ways)
 
 
-def guest_self_ipi(state: State, op: GuestSelfIpi) -> Outcomes:
+def guest_self_ipi(state: State, op: GuestSelfIpi, _env: Answers, _profile: Profile) -> Outcomes:
     """SELF_IPI of an x2APIC: a fixed edge interrupt to itself; bits 63:8 must be 0."""
     sender = next(v for v in state.vcpus if v.id == op.id and v.vm == 0)
     if op.value >> 8:
@@ -311,7 +308,7 @@ def guest_self_ipi(state: State, op: GuestSelfIpi) -> Outcomes:
     return tuple(Outcome(done, 0, because=c.HARDWARE_AND_HANDLER_MATCH_ROUTING) for done in ends)
 
 
-def raw_ipi_exit(state: State, op: RawIpiExit) -> Outcomes:
+def raw_ipi_exit(state: State, op: RawIpiExit, _env: Answers, _profile: Profile) -> Outcomes:
     """An exit with any content resumes the guest; ids 0 and 2 send what EXITINFO1 says (AVIC-075).
 
     The ICR in the page may be left alone or be made to agree with EXITINFO1.

@@ -1,122 +1,47 @@
-"""Setup, VMs, vCPUs, reset, and the ioctls on a vCPU's registers."""
+"""VMs and vCPUs: creation, reset, a first visit to the guest, the end."""
 
 from __future__ import annotations
 
 from conformance.model.avic.apic import (
-    DFR,
-    ICR2,
     ID,
-    IRR,
     LDR,
-    SPIV,
+    NO_REGISTERS,
     TPR,
     default_base,
     deliverable,
-    find,
-    has_apic,
-    is_active,
     mode_of,
     put,
-    recalculated,
     reset_registers,
-    settled,
     take,
-    with_bit,
     with_regs,
-    with_vcpu,
-    with_vcpus,
-    with_vm,
 )
-from conformance.model.avic.routing import DISABLED, X2APIC, XAPIC, x2_ldr
-from conformance.model.avic.state import (
+from conformance.model.avic.inhibits import recalculated
+from conformance.model.avic.looking import settled
+from conformance.model.avic.operations import (
     Answers,
     Enter,
-    GetLapic,
-    Host,
-    HwSetup,
-    SetApicBase,
-    SetLapic,
-    State,
-    Vcpu,
+    GuestStore,
+    MemoryPressure,
+    TagsPass,
+    UserStore,
     VcpuCreate,
     VcpuFree,
     VcpuReset,
-    Vm,
+    VmcbReinit,
     VmCreate,
     VmDestroy,
+    VmTag,
 )
+from conformance.model.avic.routing import DISABLED, XAPIC
+from conformance.model.avic.state import State, Vcpu, Vm, find, has_apic, is_active, with_vcpu, with_vcpus, with_vm
 from conformance.model.step import Outcome, Outcomes
 from conformance.specs.avic import Profile
 from conformance.specs.avic import clauses as c
-from conformance.specs.avic.registers import (
-    APIC_BASE,
-    BASE_AE,
-    BASE_EXTD,
-    CLUSTER,
-    CPUID_AVIC,
-    CPUID_X2AVIC,
-    CPUID_X2AVIC_EXT,
-    EEXIST,
-    EFAULT,
-    EINVAL,
-    ENOMEM,
-    FLAT,
-    INHIBIT_APIC_BASE_MODIFIED,
-    INHIBIT_PHYSICAL_ID_TOO_BIG,
-    MAX_X2AVIC,
-    MAX_X2AVIC_EXT,
-    MAX_XAVIC,
-)
+from conformance.specs.avic.constants import EEXIST, EFAULT, EINVAL, ENOMEM, INHIBIT_PHYSICAL_ID_TOO_BIG
 from conformance.specs.clause import Clause
 
-NO_REGISTERS = (0,) * 64
-"""What stands for the registers of a disabled APIC, which nobody can see."""
 
-
-def detected(op: HwSetup, profile: Profile) -> tuple[Host, Clause]:
-    """What setup finds, and the clause that decides (AVIC-001 to AVIC-008, AVIC-011)."""
-    off = Host()
-    has = op.edx >> CPUID_AVIC & 1 == 1
-    x2 = op.edx >> CPUID_X2AVIC & 1 == 1
-    if not op.npt:
-        return off, c.NEEDS_NESTED_PAGING
-    if profile.opt_in:
-        if not has:
-            return off, c.X2AVIC_ALONE_IS_NOTHING if x2 else c.NEEDS_CPUID_BIT
-        return (Host(True, False, False, MAX_XAVIC) if op.avic else off), c.OPT_IN_BY_PARAMETER
-    if op.snp and not op.hv_inuse_wr:
-        return off, c.SNP_HOST_KEEPS_AVIC_OFF
-    if not has and not op.force:
-        return off, c.X2AVIC_ALONE_IS_NOTHING if x2 else c.NEEDS_CPUID_BIT
-    if op.avic == -1 and not (x2 and (op.zen4 or op.family >= 0x1A)):
-        return off, c.AUTO_MODE_NEEDS_X2AVIC_AND_ZEN4
-    if op.avic == 0:
-        return off, c.AUTO_MODE_NEEDS_X2AVIC_AND_ZEN4
-    extended = op.ecx >> CPUID_X2AVIC_EXT & 1 == 1
-    highest = (MAX_X2AVIC_EXT if extended else MAX_X2AVIC) if x2 else MAX_XAVIC
-    old = op.family in (0x17, 0x18)
-    found = Host(True, x2, op.ipiv and not old, highest)
-    if old:
-        return found, c.NO_IPI_VIRTUALIZATION_ON_OLD_FAMILIES
-    if not has:
-        return found, c.FORCE_BYPASSES_ONLY_CPUID
-    if op.avic == -1:
-        return found, c.AUTO_MODE_NEEDS_X2AVIC_AND_ZEN4
-    return found, c.HIGHEST_APIC_ID if x2 else c.NEEDS_CPUID_BIT
-
-
-def features(host: Host) -> int:
-    """The same as setup returns it."""
-    return int(host.avic) | int(host.x2avic) << 1 | int(host.ipiv) << 2 | host.max_id << 16
-
-
-def hw_setup(state: State, op: HwSetup, profile: Profile) -> Outcome:
-    """Detect AVIC; the result is what was found."""
-    host, because = detected(op, profile)
-    return Outcome(State(state.config, host), features(host), because=because)
-
-
-def vm_create(state: State, op: VmCreate, env: Answers) -> Outcome:
+def vm_create(state: State, op: VmCreate, env: Answers, _profile: Profile) -> Outcome:
     """Create a VM.
 
     Returns:
@@ -131,7 +56,7 @@ def vm_create(state: State, op: VmCreate, env: Answers) -> Outcome:
     return Outcome(with_vm(state, op.vm, Vm(op.irqchip, op.max_vcpu_ids)), 0, because=because)
 
 
-def vm_destroy(state: State, op: VmDestroy) -> Outcome:
+def vm_destroy(state: State, op: VmDestroy, _env: Answers, _profile: Profile) -> Outcome:
     """Destroy a VM and its vCPUs; nothing of it is left (AVIC-060)."""
     vcpus = tuple(v for v in state.vcpus if v.vm != op.vm)
     left = with_vm(with_vcpus(state, vcpus), op.vm, None)
@@ -216,7 +141,7 @@ def vcpu_create(state: State, op: VcpuCreate, env: Answers, profile: Profile) ->
     return created
 
 
-def vcpu_free(state: State, op: VcpuFree) -> Outcomes:
+def vcpu_free(state: State, op: VcpuFree, _env: Answers, _profile: Profile) -> Outcomes:
     """Free one vCPU: its entries and IRTEs are gone, the inhibits follow from the others (AVIC-052, AVIC-087)."""
     vcpus = tuple(v for v in state.vcpus if (v.vm, v.id) != (op.vm, op.id))
     irtes = tuple(i for i in state.irtes if op.vm or i.id != op.id)
@@ -235,7 +160,7 @@ def vcpu_free(state: State, op: VcpuFree) -> Outcomes:
     return tuple(outcomes)
 
 
-def vcpu_reset(state: State, op: VcpuReset) -> Outcome:
+def vcpu_reset(state: State, op: VcpuReset, _env: Answers, _profile: Profile) -> Outcome:
     """RESET sets everything to its default; INIT leaves APIC_BASE and ID (AVIC-050)."""
     vcpu = find(state, op.id)
     assert vcpu is not None
@@ -252,7 +177,7 @@ def vcpu_reset(state: State, op: VcpuReset) -> Outcome:
     return Outcome(recalculated(with_vcpu(state, v), 0), 0, because=c.REGISTERS_HAVE_RESET_VALUES, also=also)
 
 
-def enter(state: State, op: Enter) -> Outcome:
+def enter(state: State, op: Enter, _env: Answers, _profile: Profile) -> Outcome:
     """A short visit to the guest; the result says whether AVIC was active in it."""
     vcpu = find(state, op.id, op.vm)
     assert vcpu is not None
@@ -268,62 +193,21 @@ def enter(state: State, op: Enter) -> Outcome:
     return Outcome(with_vcpu(state, v), active, because=c.ACTIVE_IFF_NOTHING_FORBIDS, effect=c.V_TPR_FOLLOWS_TPR)
 
 
-def set_lapic(state: State, op: SetLapic) -> Outcome:
-    """Registers from user space, taken raw; in x2APIC mode LDR stays derived from the id (AVIC-053)."""
-    vcpu = find(state, op.id)
-    assert vcpu is not None
-    mode = mode_of(vcpu.base)
-    regs = put(reset_registers(op.id, mode), TPR, op.tpr & 0xFF)
-    regs = put(regs, SPIV, op.spiv)
-    if mode == XAPIC:
-        regs = put(regs, LDR, (op.ldr & 0xFF) << 24)
-        regs = put(regs, DFR, CLUSTER if op.cluster else FLAT)
-    if op.irr >= 16:
-        regs = with_bit(regs, IRR, op.irr, True)
-    after = recalculated(with_vcpu(state, with_regs(vcpu, regs)), 0)
-    return Outcome(
-        settled(after), 0, because=c.ONE_APIC_STATE, effect=c.ONE_APIC_STATE, also=(c.RESTORE_SYNCS_LOGICAL_TABLE,)
-    )
+def vmcb_reinit(state: State, _op: VmcbReinit, _env: Answers, _profile: Profile) -> Outcome:
+    """The VMCB is as it was, once the driver has rebuilt it."""
+    return Outcome(state, 0, because=c.APIC_BAR_FOLLOWS_BASE, effect=c.APIC_BAR_FOLLOWS_BASE)
 
 
-def get_lapic(state: State, op: GetLapic) -> Outcome:
-    """One register as user space sees it: the same as the guest (AVIC-053)."""
-    vcpu = find(state, op.id)
-    assert vcpu is not None
-    return Outcome(state, vcpu.regs[op.offset >> 4], because=c.ONE_APIC_STATE)
+def vm_tag(state: State, _op: VmTag | TagsPass, _env: Answers, _profile: Profile) -> Outcome:
+    """Tags are no part of the state: whatever they are, each is its VM's alone (AVIC-063)."""
+    return Outcome(state, 0, because=c.VM_TAG_UNIQUE)
 
 
-def set_apic_base(state: State, op: SetApicBase) -> Outcomes:
-    """Move, disable or change the mode of an APIC.
+def memory_pressure(state: State, _op: MemoryPressure, _env: Answers, _profile: Profile) -> Outcome:
+    """Backing pages stay where they are (AVIC-048)."""
+    return Outcome(state, 0, because=c.BACKING_PAGE_STAYS, effect=c.BACKING_PAGE_STAYS)
 
-    Returns:
-        0  done; entering x2APIC mode sets ID and LDR from the id
-        1  #GP: EXTD without AE, reserved bits, or a step that a guest may not take
-    """
-    vcpu = find(state, op.id)
-    assert vcpu is not None
-    old, new = mode_of(vcpu.base), mode_of(op.value)
-    invalid = op.value >> BASE_EXTD & 1 and not op.value >> BASE_AE & 1
-    step = (old, new) in ((X2APIC, XAPIC), (DISABLED, X2APIC))
-    if invalid or op.value & 0x2FF or op.value >> 48 or (step and not op.host):
-        return Outcome(state, 1, because=c.APIC_BASE_REFUSED, effect=c.APIC_BASE_REFUSED)
-    regs = vcpu.regs
-    kept = [regs]
-    if new == DISABLED:
-        kept = [NO_REGISTERS]
-    elif new == X2APIC and old == XAPIC:
-        entered = put(put(put(regs, ID, vcpu.id), LDR, x2_ldr(vcpu.id)), DFR, 0)
-        kept = [put(entered, ICR2, high) for high in (regs[ICR2], regs[ICR2] & 0xFF000000)]  # nor what is left of ICR
-    elif new == XAPIC and old == X2APIC:  # what LDR and DFR are then, no manual says
-        back = put(regs, ID, (vcpu.id & 0xFF) << 24)
-        kept = [put(put(back, LDR, ldr), DFR, dfr) for ldr in (regs[LDR], 0) for dfr in (FLAT, CLUSTER)]
-    moved = new != DISABLED and op.value & ~0xFFF != APIC_BASE
-    if moved:
-        vm = state.vms[0]
-        assert vm is not None
-        mask = vm.inhibits | 1 << INHIBIT_APIC_BASE_MODIFIED
-        state = with_vm(state, 0, Vm(vm.irqchip, vm.max_vcpu_ids, mask))
-    also = (c.X2APIC_LDR_IS_READ_ONLY,) if new == X2APIC else ()
-    because = c.INHIBIT_CONDITIONS if moved else c.ACTIVE_IFF_NOTHING_FORBIDS
-    ways = [recalculated(with_vcpu(state, with_regs(vcpu, r, op.value)), 0) for r in dict.fromkeys(kept)]
-    return tuple(Outcome(settled(s), 0, because=because, also=also) for s in ways)
+
+def store(state: State, _op: GuestStore | UserStore, _env: Answers, _profile: Profile) -> Outcome:
+    """A store as to memory reaches no backing page (AVIC-049)."""
+    return Outcome(state, 0, because=c.BACKING_PAGE_IS_PRIVATE, effect=c.BACKING_PAGE_IS_PRIVATE)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from conformance.specs.avic import clauses as c
-from conformance.specs.avic.registers import (
+from conformance.specs.avic.constants import (
     ALL,
     BROADCAST,
     CLUSTER,

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from conformance.model.snp_guest_request.hypervisor import ERRNO
-from conformance.model.snp_guest_request.state import (
-    Answers,
-    Close,
-    GetDerivedKey,
-    GetExtReport,
-    GetReport,
-    Guest,
-    Kexec,
-    Open,
-    ParseCerts,
-    State,
+from conformance.model.snp_guest_request.hosts import (
+    BUSY_SURELY_TAKEN,
+    HONEST,
+    HONEST_PAGES,
+    LOST,
+    REPLAYS,
+    TAMPERED,
+    script,
 )
+from conformance.model.snp_guest_request.operations import Answers, GetDerivedKey, GetExtReport, GetReport, Kexec, Open
+from conformance.model.snp_guest_request.results import ERRNO
+from conformance.model.snp_guest_request.state import Guest, State
 from conformance.model.step import Outcome, Outcomes
 from conformance.specs.clause import Clause
-from conformance.specs.snp_guest_request import (
+from conformance.specs.snp_guest_request import clauses as c
+from conformance.specs.snp_guest_request.constants import (
     EBADMSG,
     EINVAL,
     EIO,
@@ -29,92 +29,8 @@ from conformance.specs.snp_guest_request import (
     PAGE_SIZE,
     TOO_SMALL_INFO2,
 )
-from conformance.specs.snp_guest_request import clauses as c
 
 Call = GetReport | GetDerivedKey | GetExtReport
-
-HONEST_PAGES = 2
-"""Pages that the honest host's certificates need."""
-
-BUSY = {"busy-long": 28, "busy-forever": 40}
-"""How often the host says BUSY, by name: for less than 60 s, and for more."""
-
-REPLAYS = ("drop", "replay")
-"""Success is reported, but firmware was not asked."""
-
-TAMPERED = (
-    "wrong-number",
-    "wrong-type",
-    "wrong-version",
-    "size-huge",
-    "size-0",
-    "corrupt",
-    "tag",
-    "sealed-number",
-    "sealed-type",
-    "sealed-version",
-    "sealed-size",
-)
-"""Firmware was asked, and its answer changed on the way; `sealed`: by somebody who has the key."""
-
-LOST = ("lost", "lost-status", "exception")
-"""Firmware was asked, and its answer arrived, but the host reports a failure."""
-
-HONEST = ("ok", "toctou", *LOST, *TAMPERED)
-"""Treatments in which the request reaches firmware, unless its certificates need more pages."""
-
-REFUSALS = {
-    "status": 0x16,
-    "generic": 0xFFFFFFFF << 32,
-    "unknown": 3 << 32,
-    "both-halves": (5 << 32) | 0x16,
-    "malformed": 0,
-}
-"""Answers that are no success, without firmware being asked; `malformed` has SW_EXITINFO1 2."""
-
-HOSTS = (
-    "ok",
-    "toctou",
-    "busy",
-    "too-small",
-    "too-small-lie",
-    *BUSY,
-    *LOST,
-    *REPLAYS,
-    *TAMPERED,
-    *REFUSALS,
-)
-"""What a host may do with one exit. `lost` reports the generic error, `lost-status` a firmware status,
-`exception` has SW_EXITINFO1 1 and nothing in SW_EXITINFO2.
-`toctou`: the response is good until it was read once."""
-
-BUSY_SURELY_TAKEN = 30
-"""After so many BUSY, 2 s apart, the driver still tries; with two more it must have given up."""
-
-TABLES: dict[str, tuple[str, ...]] = {
-    "two": ("VCEK", "ASK"),
-    "empty": (),
-    "end-terminator": (),
-    "stops-at-zero": ("VCEK",),
-    "zero-length": ("VCEK",),
-    "duplicate": ("VCEK", "VCEK"),
-    "overlap": ("VCEK", "ASK"),
-    "in-header": ("VCEK",),
-    "no-terminator": ("VCEK",),
-    "beyond": ("VCEK",),
-    "wraps": ("VCEK",),
-    "short": (),
-    "nothing": (),
-}
-"""Certificate tables by name, and the certificates in them that lie within the table."""
-
-SOUND_TABLES = ("two", "empty", "end-terminator", "stops-at-zero")
-"""Tables that must be parsed; of the others a parser may give the certificates named, fewer, or an error."""
-
-
-def script(host: tuple[str, ...]) -> list[str]:
-    """The host's treatment of one exit after the other."""
-    return [step for name in host for step in (("busy",) * BUSY[name] if name in BUSY else (name,))]
 
 
 def call(state: State, op: Call, env: Answers) -> Outcomes:
@@ -233,31 +149,3 @@ def close(state: State) -> Outcome:
     guest = state.guest
     assert guest is not None
     return Outcome(replace(state, guest=guest._replace(opened=False)), 0, c.SHARED_PAGES_BACK)
-
-
-def parse_certs(state: State, op: ParseCerts) -> Outcomes:
-    """The certificates up to the zero entry; a table that is not sound gives an error or what is sound of it."""
-    names = TABLES[op.table]
-    plain = Outcome(state, (0, names), c.TABLE_BOUNDS)
-    if op.table in SOUND_TABLES:
-        return plain
-    fewer = tuple(Outcome(state, (0, names[:n]), c.TABLE_BOUNDS) for n in range(len(names)))
-    return (Outcome(state, (ERRNO, ()), c.TABLE_BOUNDS), plain, *fewer)
-
-
-def legal(state: State, op: object) -> bool:
-    """What the world can do at all, kind G."""
-    guest = state.guest
-    assert guest is not None
-    match op:
-        case GetReport() | GetExtReport():
-            # How large an answer a driver has room for is left open, but for a key.
-            return guest.opened and "sealed-size" not in op.host
-        case GetDerivedKey() | Close():
-            return guest.opened
-        case Open():
-            return not guest.opened
-        case Kexec() | ParseCerts():
-            return True
-        case _:
-            return False

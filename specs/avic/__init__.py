@@ -1,9 +1,8 @@
 """AMD AVIC: tables, VMCB fields and exits of virtual interrupts, and the routing they must reproduce."""
 
-from conformance.specs.avic.clauses import CLAUSES, ENTRY_POINTS_RETURN
-from conformance.specs.avic.port import CAPABILITIES, OPTIONAL, PROFILES, Apics, Candidate, Message, Port, Profile
-
-ROBUSTNESS = ENTRY_POINTS_RETURN
+from conformance.specs.avic.clauses import CLAUSES, ROBUSTNESS
+from conformance.specs.avic.port import OPTIONAL, Apics, Candidate, Message, Port
+from conformance.specs.avic.profiles import CAPABILITIES, PROFILES, Profile
 
 __all__ = [
     "CAPABILITIES",

@@ -1321,3 +1321,6 @@ CLAUSES = (
     X2_GUEST_WRITE_FAULTS,
 )
 """All of them; the ids run without a gap."""
+
+ROBUSTNESS = ENTRY_POINTS_RETURN
+"""What a candidate breaks that crashes, hangs or returns a value of a wrong type."""

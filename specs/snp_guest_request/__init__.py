@@ -7,6 +7,8 @@ A candidate is the handler (capability `hypervisor`, kind H) or the guest's driv
 
 from __future__ import annotations
 
-from conformance.specs.snp_guest_request.clauses import *  # noqa: F403 - the three files are one catalogue
-from conformance.specs.snp_guest_request.constants import *  # noqa: F403
-from conformance.specs.snp_guest_request.port import *  # noqa: F403
+from conformance.specs.snp_guest_request.clauses import CLAUSES, ROBUSTNESS
+from conformance.specs.snp_guest_request.port import OPTIONAL, Candidate, Port
+from conformance.specs.snp_guest_request.profiles import CAPABILITIES, PROFILES, Profile
+
+__all__ = ["CAPABILITIES", "CLAUSES", "OPTIONAL", "PROFILES", "ROBUSTNESS", "Candidate", "Port", "Profile"]

@@ -299,7 +299,7 @@ def test_a_candidate_that_ends_its_process_takes_one_unit_with_it(tmp_path: Path
     """The harness cannot tell what happened, and says so; that it ended with 0 makes it no success."""
     path = tmp_path / "exiting.py"
     path.write_text(
-        "import os\n\nfrom conformance.candidates.builtin.uio_msi import Upstream\n\n\n"
+        "import os\n\nfrom conformance.candidates.builtin.uio_msi.upstream import Upstream\n\n\n"
         "class Exiting(Upstream):\n"
         "    def open(self):\n"
         f"        os._exit({code})\n"

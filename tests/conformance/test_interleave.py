@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from conformance.candidates.builtin.tdp_mirror import Upstream
+from conformance.candidates.builtin.tdp_mirror.upstream import Upstream
 from conformance.candidates.load import load
 from conformance.engines import interleave
 from conformance.engines.context import Context
 from conformance.environment.scheduler import Priorities
 from conformance.lockstep import run_trace
-from conformance.model import tdp_mirror as model
 from conformance.model.step import Parallel, Step
+from conformance.model.tdp_mirror import operations as ops
 from conformance.subsystem import subsystem
 
 OF = subsystem("tdp_mirror")
@@ -104,7 +104,7 @@ def test_races_are_tried_without_gaps_and_hold(name: str, spec: str) -> None:
 
 def test_schedules_extend_those_that_ran() -> None:
     """By points passed later at which the other thread can go on; none twice, none left out."""
-    pair = (interleave.Start(OF.configs[0]), Step(model.MmuReload(0)), Step(model.MmuReload(1)))
+    pair = (interleave.Start(OF.configs[0]), Step(ops.MmuReload(0)), Step(ops.MmuReload(1)))
     tree = interleave.Schedules(pair, 2)
 
     tried = []
@@ -121,8 +121,8 @@ def test_priorities_become_a_schedule_that_repeats_them() -> None:
     """What priorities switched is in the trace as points, so that it replays and shrinks."""
     here = context(LooksBeforeItLocks)
     search = interleave._Search(here)
-    start = interleave.Start(OF.configs[0], (Step(model.VcpuCreate(0)), Step(model.VcpuCreate(1))))
-    left, right = Step(model.MmuReload(0)), Step(model.MmuReload(1))
+    start = interleave.Start(OF.configs[0], (Step(ops.VcpuCreate(0)), Step(ops.VcpuCreate(1))))
+    left, right = Step(ops.MmuReload(0)), Step(ops.MmuReload(1))
 
     tries = [search._try(start, left, right, (), Priorities(frozenset({point}))) for point in range(40)]
 
@@ -137,8 +137,8 @@ def test_two_loads_that_both_find_no_root_are_caught() -> None:
     """The race of TDP-023, with the schedule in its trace."""
     here = context(LooksBeforeItLocks)
     search = interleave._Search(here)
-    start = interleave.Start(OF.configs[0], (Step(model.VcpuCreate(0)), Step(model.VcpuCreate(1))))
-    left, right = Step(model.MmuReload(0)), Step(model.MmuReload(1))
+    start = interleave.Start(OF.configs[0], (Step(ops.VcpuCreate(0)), Step(ops.VcpuCreate(1))))
+    left, right = Step(ops.MmuReload(0)), Step(ops.MmuReload(1))
 
     assert search._try(start, left, right, ())
     survived = [search._try(start, left, right, (point,)) for point in search._further(())]

@@ -8,15 +8,18 @@ from typing import Any
 import pytest
 
 from conformance.model import avic as model
-from conformance.model.avic import apic, routing
-from conformance.model.avic import state as s
+from conformance.model.avic import operations as s
+from conformance.model.avic import routing
+from conformance.model.avic.apic import ID, IRR, ISR, LDR, highest, mode_of, seen_by_routing
 from conformance.model.avic.ipi import hardware_targets
+from conformance.model.avic.logical_ids import logical_index
 from conformance.model.avic.routing import DISABLED, X2APIC, Apic, Message, kvm_route, route, x2_ldr
+from conformance.model.avic.state import is_active
 from conformance.model.step import Outcome
 from conformance.specs.avic import PROFILES
 from conformance.specs.avic import clauses as c
-from conformance.specs.avic.registers import APIC_DFR, APIC_ID, APIC_LDR, APIC_RRR, APIC_SPIV, CLUSTER, FLAT
-from conformance.strategies.avic import RESET, RUNNING, THREE, X2, random_apics, random_message
+from conformance.specs.avic.constants import APIC_DFR, APIC_ID, APIC_LDR, APIC_RRR, APIC_SPIV, CLUSTER, FLAT
+from conformance.strategies.avic.domains import RESET, RUNNING, THREE, X2, random_apics, random_message
 
 UPSTREAM = PROFILES["upstream"]
 
@@ -38,12 +41,12 @@ def plain(state: model.State, op: Any) -> Outcome:
 
 def pending(state: model.State, n: int) -> int:
     """Highest vector in IRR of a vCPU."""
-    return apic.highest(state.vcpus[n].regs, apic.IRR)
+    return highest(state.vcpus[n].regs, IRR)
 
 
 def in_service(state: model.State, n: int) -> int:
     """Highest vector in ISR of a vCPU."""
-    return apic.highest(state.vcpus[n].regs, apic.ISR)
+    return highest(state.vcpus[n].regs, ISR)
 
 
 @pytest.mark.parametrize(
@@ -60,13 +63,13 @@ def in_service(state: model.State, n: int) -> int:
 )
 def test_logical_index(ldr: int, dfr: int, index: int) -> None:
     """Flat is a power of two, cluster is four per cluster, and cluster 15 has none (AVIC-037)."""
-    assert apic.logical_index(ldr, dfr) == index
+    assert logical_index(ldr, dfr) == index
 
 
 def test_logical_indices_are_distinct() -> None:
     """No two logical ids of one mode share an index."""
     for dfr, count in ((FLAT, 8), (CLUSTER, 60)):
-        indices = [apic.logical_index(ldr, dfr) for ldr in range(256)]
+        indices = [logical_index(ldr, dfr) for ldr in range(256)]
 
         assert sorted(i for i in indices if i >= 0) == list(range(count))
 
@@ -133,7 +136,7 @@ def test_hardware_and_routing_agree_on_enabled_vcpus() -> None:
             random.choice((0, 0, 2, 3)),
             vector=random.randrange(16, 256),
         )
-        sets, _, _ = route([apic.seen_by_routing(v) for v in state.vcpus], message)
+        sets, _, _ = route([seen_by_routing(v) for v in state.vcpus], message)
         for hit in hardware_targets(state, state.vcpus[0], message):
             assert tuple(sorted(hit)) in sets
 
@@ -155,22 +158,22 @@ def test_inhibits(op: Any, reason: int) -> None:
 
     assert state.vms[0] is not None
     assert state.vms[0].inhibits >> reason & 1
-    assert not apic.is_active(state, state.vcpus[0])
+    assert not is_active(state, state.vcpus[0])
 
 
 def test_own_id_again_lifts_the_inhibit() -> None:
     """Writing the original id back re-activates AVIC (AVIC-080)."""
     state = after(RUNNING, s.GuestWrite(0, APIC_ID, 0x05000000), s.GuestWrite(0, APIC_ID, 0))
 
-    assert apic.is_active(state, state.vcpus[0])
+    assert is_active(state, state.vcpus[0])
 
 
 def test_software_disabled_apics_do_not_alias() -> None:
     """A logical id of an APIC that is off in software counts for nothing."""
     state = after(RESET, s.GuestWrite(0, APIC_LDR, 0x02000000), s.GuestWrite(1, APIC_LDR, 0x02000000))
 
-    assert apic.is_active(state, state.vcpus[0])
-    assert not apic.is_active(
+    assert is_active(state, state.vcpus[0])
+    assert not is_active(
         plain(plain(state, s.GuestWrite(0, APIC_SPIV, 0x1FF)).state, s.GuestWrite(1, APIC_SPIV, 0x1FF)).state,
         state.vcpus[0],
     )
@@ -188,9 +191,9 @@ def test_init_keeps_base_and_id() -> None:
     state = after(X2, s.Exit(17), s.VcpuReset(17, init=True))
 
     vcpu = state.vcpus[2]
-    assert vcpu.regs[apic.ID] == 17
-    assert vcpu.regs[apic.LDR] == x2_ldr(17)
-    assert apic.mode_of(vcpu.base) == X2APIC
+    assert vcpu.regs[ID] == 17
+    assert vcpu.regs[LDR] == x2_ldr(17)
+    assert mode_of(vcpu.base) == X2APIC
 
 
 @pytest.mark.parametrize(

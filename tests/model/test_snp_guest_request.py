@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from conformance.model import snp_guest_request as model
-from conformance.model.snp_guest_request import (
+from conformance.model.snp_guest_request.hosts import HOSTS
+from conformance.model.snp_guest_request.operations import (
     LATE_EFAULT,
     Answers,
     Boot,
@@ -23,12 +24,12 @@ from conformance.model.snp_guest_request import (
     HostSetExtConfig,
     LaunchStart,
     SetInstanceCerts,
-    State,
 )
-from conformance.model.snp_guest_request.guest import HOSTS
+from conformance.model.snp_guest_request.results import ERRNO, REFUSAL
+from conformance.model.snp_guest_request.state import State
 from conformance.model.step import Outcome
 from conformance.specs import snp_guest_request as specs
-from conformance.specs.snp_guest_request import SEV_ES
+from conformance.specs.snp_guest_request.constants import SEV_ES
 
 NOTHING = Answers()
 
@@ -261,7 +262,7 @@ def test_get_takes_rounded_and_exact_lengths() -> None:
     assert [o.result[0] for o in found] == [0, -22]
 
 
-@pytest.mark.parametrize("predicate", [model.hypervisor.ERRNO, model.hypervisor.REFUSAL])
+@pytest.mark.parametrize("predicate", [ERRNO, REFUSAL])
 def test_open_results_never_equal_success(predicate: Callable[..., bool]) -> None:
     """Where the clause leaves the error open, success is still no error."""
     assert predicate != (1, 0, 0, None)

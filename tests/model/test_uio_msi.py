@@ -9,22 +9,24 @@ import pytest
 
 from conformance.model import uio_msi as model
 from conformance.model.step import Outcome, Step
-from conformance.model.uio_msi import (
+from conformance.model.uio_msi import Answers, Config, State
+from conformance.model.uio_msi.operations import (
+    DECOY_COUNT,
     DUP_FD,
     FIRST_FD,
     NEVER_OPENED_FD,
+    NOT_EVENTFDS,
     NOTHING_REFUSED,
     O_PATH_FD,
     PAGE,
     PAGE_END,
-    Answers,
     Bar,
     Close,
     CloseFd,
     CompatIrqSet,
-    Config,
     ConfigIntx,
     DeviceReset,
+    Eventfd,
     IrqSet,
     Open,
     Operation,
@@ -36,11 +38,11 @@ from conformance.model.uio_msi import (
     Remove,
     ReuseFd,
     SetIntx,
-    State,
     Write,
 )
-from conformance.specs import uio_msi as specs
-from conformance.specs.uio_msi import (
+from conformance.specs.uio_msi import PROFILES, Profile
+from conformance.specs.uio_msi import clauses as c
+from conformance.specs.uio_msi.constants import (
     EBADF,
     EBUSY,
     EFAULT,
@@ -49,30 +51,33 @@ from conformance.specs.uio_msi import (
     ENODEV,
     ENOMEM,
     ENOSPC,
+    ENOTCONN,
     ENOTTY,
     EOPNOTSUPP,
     EPERM,
     EPROBE_DEFER,
     ERANGE,
+    EVENTFD_MAX,
+    UIO_MSI_IRQ_SET,
 )
 from conformance.strategies.uio_msi import SCOPES
 
-UPSTREAM = specs.PROFILES["upstream"]
-POSTED = specs.PROFILES["as-posted"]
-VFIO = specs.PROFILES["vfio-like"]
+UPSTREAM = PROFILES["upstream"]
+POSTED = PROFILES["as-posted"]
+VFIO = PROFILES["vfio-like"]
 
 SECOND = FIRST_FD + 1
 
 
 def outcomes(
-    state: State, op: Operation, answers: Answers = NOTHING_REFUSED, profile: specs.Profile = UPSTREAM
+    state: State, op: Operation, answers: Answers = NOTHING_REFUSED, profile: Profile = UPSTREAM
 ) -> tuple[Outcome, ...]:
     """All that is allowed."""
     allowed = model.step(state, op, answers, profile)
     return (allowed,) if isinstance(allowed, Outcome) else allowed
 
 
-def after(*ops: Operation, config: Config | None = None, profile: specs.Profile = UPSTREAM) -> State:
+def after(*ops: Operation, config: Config | None = None, profile: Profile = UPSTREAM) -> State:
     """The state after these operations, by the most desired outcome of each."""
     state = model.initial(config or Config(), profile)
     for op in ops:
@@ -81,9 +86,7 @@ def after(*ops: Operation, config: Config | None = None, profile: specs.Profile 
     return state
 
 
-def results(
-    state: State, op: Operation, answers: Answers = NOTHING_REFUSED, profile: specs.Profile = UPSTREAM
-) -> set[int]:
+def results(state: State, op: Operation, answers: Answers = NOTHING_REFUSED, profile: Profile = UPSTREAM) -> set[int]:
     """The results that are allowed."""
     return {outcome.result for outcome in outcomes(state, op, answers, profile)}
 
@@ -127,12 +130,12 @@ def test_unaligned_argument_is_fine(pointer: int) -> None:
 
     assert [o.result for o in allowed] == [0]
     assert allowed[0].state.wired == (None, None)
-    assert allowed[0].because is specs.ARGUMENT_IS_EIGHT_BYTES
+    assert allowed[0].because is c.ARGUMENT_IS_EIGHT_BYTES
 
 
 def test_high_half_of_a_command_is_dropped() -> None:
     """The system call keeps 32 bits."""
-    assert results(after(*MAPPED), RawIoctl(specs.UIO_MSI_IRQ_SET | 1 << 32, PAGE, 0, -1)) == {0}
+    assert results(after(*MAPPED), RawIoctl(UIO_MSI_IRQ_SET | 1 << 32, PAGE, 0, -1)) == {0}
 
 
 @pytest.mark.parametrize("fd", [FIRST_FD, NEVER_OPENED_FD, -1])
@@ -160,7 +163,7 @@ def test_any_negative_fd_unmaps(fd: int) -> None:
 
 @pytest.mark.parametrize(
     ("fd", "errno"),
-    [(NEVER_OPENED_FD, EBADF), (2**31 - 1, EBADF), (O_PATH_FD, EBADF), *((fd, EINVAL) for fd in model.NOT_EVENTFDS)],
+    [(NEVER_OPENED_FD, EBADF), (2**31 - 1, EBADF), (O_PATH_FD, EBADF), *((fd, EINVAL) for fd in NOT_EVENTFDS)],
 )
 def test_bad_fd_keeps_the_old_mapping_or_breaks_a_should(fd: int, errno: int) -> None:
     """Rows 10 to 12; as posted the mapping is lost."""
@@ -171,7 +174,7 @@ def test_bad_fd_keeps_the_old_mapping_or_breaks_a_should(fd: int, errno: int) ->
 
     assert kept.result == lost.result == -errno
     assert (kept.state, kept.breaches) == (state, ())
-    assert (lost.state.wired, lost.breaches) == ((None, None), (specs.BAD_FD_KEEPS_OLD,))
+    assert (lost.state.wired, lost.breaches) == ((None, None), (c.BAD_FD_KEEPS_OLD,))
     assert [o.state.wired for o in posted] == [(None, None)]
 
 
@@ -182,7 +185,7 @@ def test_closed_and_reused_numbers_are_judged_by_what_they_name_now() -> None:
     assert after(*OPENED, ReuseFd(FIRST_FD), IrqSet(0, FIRST_FD)).wired == (2, None)
 
 
-@pytest.mark.parametrize("errno", [EBUSY, ENOMEM, EINVAL, specs.ENOTCONN])
+@pytest.mark.parametrize("errno", [EBUSY, ENOMEM, EINVAL, ENOTCONN])
 def test_refused_request_keeps_or_loses_the_old_mapping_whole(errno: int) -> None:
     """Row 14."""
     state = after(*MAPPED)
@@ -207,7 +210,7 @@ def test_refused_enabling_is_forwarded_and_not_counted() -> None:
     opened = outcomes(refused.state, Open())[0]
 
     assert (refused.result, refused.state.opens) == (-ENOMEM, 0)
-    assert (opened.result, opened.state.opens, opened.because) == (0, 1, specs.FAILED_OPEN_NOT_COUNTED)
+    assert (opened.result, opened.state.opens, opened.because) == (0, 1, c.FAILED_OPEN_NOT_COUNTED)
 
 
 def test_too_few_vectors_fail_or_shrink() -> None:
@@ -273,7 +276,7 @@ def test_bridges_should_be_refused() -> None:
     refused, bound = outcomes(after(config=Config(bridge=True)), Probe())
 
     assert (refused.result, refused.breaches) == (-ENODEV, ())
-    assert (bound.result, bound.breaches) == (0, (specs.BRIDGES_REFUSED,))
+    assert (bound.result, bound.breaches) == (0, (c.BRIDGES_REFUSED,))
 
 
 def test_unusable_msix_falls_back_fails_or_breaks_a_should() -> None:
@@ -282,7 +285,7 @@ def test_unusable_msix_falls_back_fails_or_breaks_a_should() -> None:
     fallen, useless = outcomes(bound.state, Open())
 
     assert (fallen.result, fallen.state.msix, fallen.breaches) == (0, False, ())
-    assert (useless.result, useless.breaches) == (-EINVAL, (specs.UNUSABLE_MSIX,))
+    assert (useless.result, useless.breaches) == (-EINVAL, (c.UNUSABLE_MSIX,))
     assert results(useless.state, Open()) == {-EINVAL}
 
 
@@ -291,14 +294,14 @@ def test_open_without_privilege_should_be_denied() -> None:
     denied, _, opened = outcomes(after(Probe()), Open(rawio=False))
 
     assert (denied.result, denied.state.opens) == (-EPERM, 0)
-    assert (opened.result, opened.breaches) == (0, (specs.OPEN_IS_PRIVILEGED,))
+    assert (opened.result, opened.breaches) == (0, (c.OPEN_IS_PRIVILEGED,))
 
 
 def test_event_adds_one_to_the_mapped_eventfd_alone() -> None:
     """UIO-033."""
     state = after(*MAPPED, IrqSet(1, SECOND), RaiseVector(1), RaiseVector(1), RaiseVector(0))
 
-    assert state.counters == (0x11, 0x22, model.DECOY_COUNT)
+    assert state.counters == (0x11, 0x22, DECOY_COUNT)
 
 
 def test_event_of_an_unmapped_vector_is_held_and_delivered_once() -> None:
@@ -326,16 +329,16 @@ def test_closing_the_fd_changes_nothing_for_the_driver() -> None:
 
 def test_counter_saturates() -> None:
     """UIO-036."""
-    full = Config(eventfds=(model.Eventfd(specs.EVENTFD_MAX - 1), model.Eventfd()))
+    full = Config(eventfds=(Eventfd(EVENTFD_MAX - 1), Eventfd()))
 
     state = after(*MAPPED, RaiseVector(0), RaiseVector(0), config=full)
 
-    assert state.counters[0] == specs.EVENTFD_MAX
+    assert state.counters[0] == EVENTFD_MAX
 
 
 def test_semaphore_reads_take_one() -> None:
     """The flag matters to readers, not to signals."""
-    config = Config(eventfds=(model.Eventfd(3, semaphore=True), model.Eventfd()))
+    config = Config(eventfds=(Eventfd(3, semaphore=True), Eventfd()))
 
     assert results(after(*MAPPED, config=config), ReadEventfd(FIRST_FD)) == {1}
 
@@ -344,7 +347,7 @@ def test_reset_makes_a_vector_deaf_unless_the_message_is_rewritten() -> None:
     """UIO-032: not rewriting is tolerated and noted."""
     repaired, deaf = outcomes(after(*OPENED, DeviceReset()), IrqSet(0, FIRST_FD))
 
-    assert (repaired.breaches, deaf.breaches) == ((), (specs.MESSAGE_REWRITTEN,))
+    assert (repaired.breaches, deaf.breaches) == ((), (c.MESSAGE_REWRITTEN,))
     assert outcomes(repaired.state, RaiseVector(0))[0].state.counters[0] == 0x11
     assert outcomes(deaf.state, RaiseVector(0))[0].state.counters[0] == 0x10
 
@@ -398,7 +401,7 @@ def test_compat_callers_get_the_same() -> None:
         native = outcomes(state, IrqSet(vector, fd))
         compat = outcomes(state, CompatIrqSet(vector, fd))
         assert [(o.result, o.state) for o in native] == [(o.result, o.state) for o in compat]
-        assert {o.because for o in compat} == {specs.COMPAT_IDENTICAL}
+        assert {o.because for o in compat} == {c.COMPAT_IDENTICAL}
 
 
 @pytest.mark.parametrize(("table", "vectors"), [(0, 1), (1, 1), (2, 2), (63, 63), (64, 64), (65, 64), (2048, 64)])
@@ -416,7 +419,7 @@ def test_port_only_devices_are_bound() -> None:
     """UIO-072."""
     config = Config(vectors=0, bars=(Bar(0xE000, 0x20, io=True),))
 
-    assert outcomes(after(config=config), Probe())[0].because is specs.PORT_ONLY_DEVICES
+    assert outcomes(after(config=config), Probe())[0].because is c.PORT_ONLY_DEVICES
 
 
 @pytest.mark.parametrize(

@@ -9,17 +9,20 @@ import pytest
 from hypothesis import given
 
 from conformance.model import avic as model
-from conformance.model.avic import state as s
+from conformance.model.avic import operations as s
 from conformance.model.step import Outcome, Parallel
 from conformance.specs.avic import PROFILES
-from conformance.strategies import avic as strategies
+from conformance.strategies.avic.domains import CONFIGS, RESET, RUNNING, WRITES, X2
+from conformance.strategies.avic.scopes import SCOPES
+from conformance.strategies.avic.shapes import SHAPES, apics, guest_writes, messages
+from conformance.strategies.avic.suggest import suggest
 
 UPSTREAM = PROFILES["upstream"]
 
 
 def test_every_operation_has_a_shape() -> None:
     """Nothing that can happen is left out of random runs."""
-    assert set(strategies.SHAPES) == set(model.OPERATIONS)
+    assert set(SHAPES) == set(model.OPERATIONS)
 
 
 def test_every_operation_needs_a_layer() -> None:
@@ -30,13 +33,13 @@ def test_every_operation_needs_a_layer() -> None:
 @pytest.mark.parametrize("kind", model.OPERATIONS)
 def test_shapes_name_the_fields(kind: Any) -> None:
     """A domain for each field and for nothing else."""
-    shape = strategies.SHAPES[kind]
+    shape = SHAPES[kind]
 
     assert set(shape.fields) <= set(kind.__dataclass_fields__)
     kind(**{name: domain.scope[0] for name, domain in shape.fields.items()})
 
 
-@pytest.mark.parametrize("config", strategies.CONFIGS)
+@pytest.mark.parametrize("config", CONFIGS)
 def test_configurations_start(config: model.Config) -> None:
     """Each configuration's vCPUs can be brought about."""
     state = model.initial(config, UPSTREAM)
@@ -44,10 +47,10 @@ def test_configurations_start(config: model.Config) -> None:
     assert {v.id for v in state.vcpus} == set(config.vcpus)
 
 
-@pytest.mark.parametrize("name", strategies.SCOPES)
+@pytest.mark.parametrize("name", SCOPES)
 def test_scopes_have_something_to_do(name: str) -> None:
     """Some step of each scope is legal at its start, and all are of known kinds."""
-    scope = strategies.SCOPES[name]
+    scope = SCOPES[name]
     state = model.initial(scope.config, UPSTREAM)  # type: ignore[arg-type]  # a scope's config is the subsystem's
 
     ops = [step.op for step in scope.steps]  # type: ignore[attr-defined]  # Steps
@@ -59,10 +62,10 @@ def test_suggestions_are_legal_most_of_the_time() -> None:
     """A suggestion fits the state it was made for."""
     random = Random("suggest")
     legal = total = 0
-    for config in (strategies.RUNNING, strategies.X2, strategies.RESET):
+    for config in (RUNNING, X2, RESET):
         state = model.initial(config, UPSTREAM)
         for _ in range(200):
-            step = strategies.suggest(state, random)
+            step = suggest(state, random)
             assert step is not None
             total += 1
             if model.legal(state, step.op):
@@ -73,13 +76,13 @@ def test_suggestions_are_legal_most_of_the_time() -> None:
     assert legal > 0.7 * total
 
 
-@given(op=strategies.guest_writes())
+@given(op=guest_writes())
 def test_guest_writes_name_registers(op: s.GuestWrite) -> None:
     """Offsets are those that the table of writes lists."""
-    assert op.offset in strategies.WRITES
+    assert op.offset in WRITES
 
 
-@given(apics=strategies.apics(), message=strategies.messages())
+@given(apics=apics(), message=messages())
 def test_legal_messages_can_be_routed(apics: Any, message: Any) -> None:
     """Whatever Hypothesis draws, a legal message has an answer."""
     state = model.initial(model.Config(), UPSTREAM)

@@ -10,9 +10,13 @@ import pytest
 from conformance.candidates.load import load
 from conformance.engines import explore
 from conformance.engines.context import Context
-from conformance.model import cet as m
-from conformance.specs import cet as c
+from conformance.model import cet as model
+from conformance.model.cet import operations as m
+from conformance.model.cet.values import pointer_refusal
+from conformance.specs.cet import PROFILES
+from conformance.specs.cet.constants import MSRS
 from conformance.strategies import cet as strategies
+from conformance.strategies.cet.domains import HOSTS, tag
 from conformance.subsystem import subsystem
 
 S = subsystem("cet")
@@ -20,15 +24,15 @@ S = subsystem("cet")
 
 def test_tags_are_distinct_legal_pointers() -> None:
     """A value in the wrong place shows which vCPU and register it was made for."""
-    tags = [strategies.tag(vcpu, msr, n) for vcpu in (0, 1) for msr in c.MSRS[:7] for n in range(8)]
+    tags = [tag(vcpu, msr, n) for vcpu in (0, 1) for msr in MSRS[:7] for n in range(8)]
 
     assert len(set(tags)) == len(tags)
-    assert all(m.pointer_refusal(value, 48) is None for value in tags)
+    assert all(pointer_refusal(value, 48) is None for value in tags)
 
 
 def test_capabilities_are_explored_over_every_prerequisite() -> None:
     """Both values of every field that matters, on both vendors, and each VMX prerequisite missing alone."""
-    hosts = strategies.HOSTS
+    hosts = HOSTS
 
     assert len(set(hosts)) == len(hosts)
     for field in ("shstk", "ibt", "xsaves", "tdp", "smaller_maxphyaddr", "lm"):
@@ -47,16 +51,16 @@ def test_capabilities_are_explored_over_every_prerequisite() -> None:
 def test_suggestions_are_mostly_legal(config: m.Config) -> None:
     """A suggestion that the world cannot do is a draw lost."""
     random = Random(1)
-    state = m.initial(config, c.PROFILES["upstream"])
+    state = model.initial(config, PROFILES["upstream"])
     legal = total = 0
     for _ in range(300):
         step = strategies.suggest(state, random)
         if step is None:
             break
         total += 1
-        if m.legal(state, step.op):
+        if model.legal(state, step.op):
             legal += 1
-            outcomes = m.step(state, step.op, m.Answers(), c.PROFILES["upstream"])
+            outcomes = model.step(state, step.op, m.Answers(), PROFILES["upstream"])
             state = (outcomes[0] if isinstance(outcomes, tuple) else outcomes).state
 
     assert legal >= 0.7 * total

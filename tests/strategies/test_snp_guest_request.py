@@ -6,6 +6,9 @@ from dataclasses import fields
 from random import Random
 
 from conformance.model import snp_guest_request as model
+from conformance.model.snp_guest_request.addresses import address
+from conformance.model.snp_guest_request.messages import MESSAGES
+from conformance.model.snp_guest_request.operations import ExtGuestRequest, GetExtReport, GetReport, GuestRequest
 from conformance.specs import snp_guest_request as specs
 from conformance.strategies import snp_guest_request as ops
 
@@ -25,16 +28,16 @@ def test_every_refusal_has_an_answer() -> None:
 
 def test_plainest_values_are_the_defaults() -> None:
     """What shrinking ends at is what a reader need not be told."""
-    for op in (model.GuestRequest, model.ExtGuestRequest, model.GetReport, model.GetExtReport):
+    for op in (GuestRequest, ExtGuestRequest, GetReport, GetExtReport):
         assert op(**{name: domain.scope[0] for name, domain in ops.SHAPES[op].fields.items()}) == op()
 
 
 def test_names_of_addresses_resolve() -> None:
     """Every name in the domains of addresses is one that the guest can use."""
-    for op in (model.GuestRequest, model.ExtGuestRequest):
+    for op in (GuestRequest, ExtGuestRequest):
         for field in ("req", "resp", "data"):
             for name in ops.SHAPES[op].fields[field].values if field in ops.SHAPES[op].fields else ():
-                assert 0 <= model.address(str(name), 1) < 2**64
+                assert 0 <= address(str(name), 1) < 2**64
 
 
 def test_suggestions_are_legal_or_none() -> None:
@@ -57,4 +60,4 @@ def test_scopes_name_what_there_is() -> None:
 
 def test_every_message_is_drawn() -> None:
     """The campaign knows all messages."""
-    assert set(ops.SHAPES[model.GuestRequest].fields["message"].values) == set(model.MESSAGES)
+    assert set(ops.SHAPES[GuestRequest].fields["message"].values) == set(MESSAGES)

@@ -12,48 +12,49 @@ from hypothesis import strategies as st
 
 from conformance.model import tdp_mirror as model
 from conformance.model.step import Outcome, Parallel, Step
-from conformance.specs import tdp_mirror as specs
-from conformance.strategies import tdp_mirror as strategies
+from conformance.model.tdp_mirror import OPERATIONS, Answers, Config, State
+from conformance.specs.tdp_mirror import PROFILES, Port
+from conformance.strategies.tdp_mirror import CONFIGS, SHAPES, STARTS, opening, parallels, suggest
 
-UPSTREAM = specs.PROFILES["upstream"]
+UPSTREAM = PROFILES["upstream"]
 
 
 def test_every_operation_has_a_shape() -> None:
     """And each shape a domain for each field."""
-    assert set(strategies.SHAPES) == set(model.OPERATIONS)
-    for op, shape in strategies.SHAPES.items():
+    assert set(SHAPES) == set(OPERATIONS)
+    for op, shape in SHAPES.items():
         assert set(shape.fields) == {field.name for field in dataclasses.fields(op)}
 
 
 def test_faults_are_calls_of_the_port() -> None:
     """Each is a field of Answers, and no value is 0."""
-    answers = {field.name for field in dataclasses.fields(model.Answers)}
-    planned = [fault for shape in strategies.SHAPES.values() for fault in shape.faults]
+    answers = {field.name for field in dataclasses.fields(Answers)}
+    planned = [fault for shape in SHAPES.values() for fault in shape.faults]
 
     assert {call for call, _ in planned} <= answers
-    assert all(hasattr(specs.Port, call) for call, _ in planned)
+    assert all(hasattr(Port, call) for call, _ in planned)
     assert all(value for _, values in planned for value in values)
 
 
 def test_values_have_the_types_of_their_fields() -> None:
     """A trace file would refuse anything else."""
-    for op, shape in strategies.SHAPES.items():
+    for op, shape in SHAPES.items():
         hints = typing.get_type_hints(op)
         for name, domain in shape.fields.items():
             assert all(type(value) is hints[name] for value in domain.values), (op, name)
 
 
-@pytest.mark.parametrize("config", strategies.CONFIGS, ids=range(len(strategies.CONFIGS)))
-def test_walks_from_the_opening_find_legal_steps(config: model.Config) -> None:
+@pytest.mark.parametrize("config", CONFIGS, ids=range(len(CONFIGS)))
+def test_walks_from_the_opening_find_legal_steps(config: Config) -> None:
     """What is suggested is legal most of the time, in every world."""
     random = Random(1)
     state = model.initial(config, UPSTREAM)
-    for step in strategies.opening(config, UPSTREAM):
+    for step in opening(config, UPSTREAM):
         if model.legal(state, step.op):
             state = plainest(state, step)
     legal = 0
     for _ in range(200):
-        step = strategies.suggest(state, random)
+        step = suggest(state, random)
         if step is not None and model.legal(state, step.op):
             legal += 1
             state = plainest(state, step)
@@ -61,30 +62,30 @@ def test_walks_from_the_opening_find_legal_steps(config: model.Config) -> None:
     assert legal > 20 or config.deep or state.gone
 
 
-def plainest(state: model.State, step: Step) -> model.State:
+def plainest(state: State, step: Step) -> State:
     """The state after the first outcome."""
-    outcomes = model.step(state, step.op, model.Answers(), UPSTREAM)
+    outcomes = model.step(state, step.op, Answers(), UPSTREAM)
     first = outcomes if isinstance(outcomes, Outcome) else outcomes[0]
-    assert isinstance(first.state, model.State)
+    assert isinstance(first.state, State)
     return first.state
 
 
-@pytest.mark.parametrize("kind", [op for op, shape in strategies.SHAPES.items() if shape.beside])
+@pytest.mark.parametrize("kind", [op for op, shape in SHAPES.items() if shape.beside])
 @settings(max_examples=20)
 @given(data=st.data())
 def test_pairs_have_partners_that_the_shape_allows(kind: type, data: st.DataObject) -> None:
     """Left is of the kind, right one of its partners, and points are in order."""
-    pair = data.draw(strategies.parallels(kind))
+    pair = data.draw(parallels(kind))
 
     assert isinstance(pair, Parallel)
     assert type(pair.left.op) is kind
-    assert type(pair.right.op) in strategies.SHAPES[kind].beside
+    assert type(pair.right.op) in SHAPES[kind].beside
     assert list(pair.schedule) == sorted(set(pair.schedule))
 
 
 def test_starts_are_reached_by_legal_steps() -> None:
     """Each leads to the state it is meant to."""
-    for config, steps in strategies.STARTS:
+    for config, steps in STARTS:
         state = model.initial(config, UPSTREAM)
         for step in steps:
             assert model.legal(state, step.op), (config, step)

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from conformance.model import uio_msi as model
 from conformance.model.step import Outcome, Parallel, Step
-from conformance.specs import uio_msi as specs
+from conformance.model.uio_msi.operations import NOTHING_REFUSED, IrqSet, RaiseVector
+from conformance.specs.uio_msi import PROFILES, Port
+from conformance.specs.uio_msi.constants import PCI_BARS
 from conformance.strategies import uio_msi as strategies
 
-UPSTREAM = specs.PROFILES["upstream"]
+UPSTREAM = PROFILES["upstream"]
 
 
 def test_every_operation_has_a_shape() -> None:
@@ -32,7 +34,7 @@ def test_faults_are_calls_that_can_be_refused() -> None:
     planned = [fault for shape in strategies.SHAPES.values() for fault in shape.faults]
 
     assert {call for call, _ in planned} == answers
-    assert all(hasattr(specs.Port, call) for call, _ in planned)
+    assert all(hasattr(Port, call) for call, _ in planned)
     assert all(value for _, values in planned for value in values)
 
 
@@ -51,7 +53,7 @@ def test_worlds_are_possible(config: model.Config) -> None:
 
     assert all(end <= start for (_, end), (start, _) in pairwise(spans))
     assert len(config.eventfds) >= 2
-    assert len(config.bars) <= specs.PCI_BARS
+    assert len(config.bars) <= PCI_BARS
     if config.vectors:
         table, pba = config.bars[config.table_bar], config.bars[config.pba_bar]
         assert config.table_offset + 16 * config.vectors <= table.size
@@ -64,7 +66,7 @@ def test_opening_is_legal_everywhere() -> None:
         state = model.initial(config, UPSTREAM)
         for step in strategies.opening(config, UPSTREAM):
             assert model.legal(state, step.op)
-            outcomes = model.step(state, step.op, model.NOTHING_REFUSED, UPSTREAM)
+            outcomes = model.step(state, step.op, NOTHING_REFUSED, UPSTREAM)
             state = (outcomes if isinstance(outcomes, Outcome) else outcomes[0]).state
 
 
@@ -77,11 +79,11 @@ def test_suggestions_fit_and_favour_mapped_vectors() -> None:
         step = strategies.suggest(state, random)
         assert step is not None
         assert model.legal(state, step.op)
-        if isinstance(step.op, model.IrqSet):
+        if isinstance(step.op, IrqSet):
             sets += 1
             mapped += state.wired[step.op.vector] is not None
-        events += isinstance(step.op, model.RaiseVector)
-        outcomes = model.step(state, step.op, model.NOTHING_REFUSED, UPSTREAM)
+        events += isinstance(step.op, RaiseVector)
+        outcomes = model.step(state, step.op, NOTHING_REFUSED, UPSTREAM)
         state = (outcomes if isinstance(outcomes, Outcome) else outcomes[0]).state
 
     assert mapped > sets * 0.3

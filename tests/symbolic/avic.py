@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from conformance.candidates.builtin.avic.as_posted import AsPosted
 from conformance.candidates.builtin.avic.upstream import Upstream
-from conformance.model.avic import Config, initial
-from conformance.model.avic import state as s
-from conformance.model.avic.apic import logical_index, ppr
-from conformance.model.avic.machine import helper_step
+from conformance.model.avic import Answers, Config, initial
+from conformance.model.avic import operations as s
+from conformance.model.avic.apic import ppr
+from conformance.model.avic.helpers import helper_step
+from conformance.model.avic.logical_ids import logical_index
 from conformance.model.avic.routing import x2_ldr
 from conformance.model.step import Outcome
 from conformance.specs.avic import PROFILES
-from conformance.specs.avic.registers import ADDRESS_BITS, CLUSTER, FLAT
+from conformance.specs.avic.constants import ADDRESS_BITS, CLUSTER, FLAT
 
 UPSTREAM = PROFILES["upstream"]
 _STATE = initial(Config(), UPSTREAM)
@@ -27,7 +28,7 @@ def mask_keeps_address_bits_only(address: int) -> None:
     """AVIC-014."""
     assert 0 <= address < 2**64
 
-    field = _only(helper_step(_STATE, s.HpaField(address), UPSTREAM)).result
+    field = _only(helper_step(_STATE, s.HpaField(address), Answers(), UPSTREAM)).result
 
     assert field >> 52 == 0
     assert field & 0xFFF == 0
@@ -78,7 +79,7 @@ def physical_entries_stay_in_the_table(index: int) -> None:
     """AVIC-029."""
     assert -(2**31) <= index < 2**31
 
-    offset = _only(helper_step(_STATE, s.PhysIndex(index), UPSTREAM)).result
+    offset = _only(helper_step(_STATE, s.PhysIndex(index), Answers(), UPSTREAM)).result
 
     assert offset == -1 or (offset == 8 * index and 0 <= offset <= 8 * 254)
 

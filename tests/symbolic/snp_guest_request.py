@@ -5,17 +5,18 @@ from __future__ import annotations
 import struct
 
 from conformance.model import snp_guest_request as model
-from conformance.model.snp_guest_request import (
+from conformance.model.snp_guest_request.messages import LAST_COUNT, MESSAGES, firmware_status
+from conformance.model.snp_guest_request.operations import (
     Answers,
     Config,
     Continue,
     ExtGuestRequest,
+    GuestRequest,
     SetInstanceCerts,
-    firmware_status,
 )
-from conformance.model.snp_guest_request.messages import LAST_COUNT, MESSAGES
 from conformance.model.step import Outcome
 from conformance.specs import snp_guest_request as specs
+from conformance.specs.snp_guest_request import constants as k
 
 _NOTHING = Answers()
 _UPSTREAM, _KERNEL = specs.PROFILES["upstream"], specs.PROFILES["kernel-certs"]
@@ -36,7 +37,7 @@ def halves_are_never_both_set(ret: int, npages: int) -> None:
 
     result = _first(model.step(_ASKED, Continue(0, ret, npages), _NOTHING, _UPSTREAM)).result
 
-    assert result == -specs.EINVAL or not (result[2] >> 32 and result[2] & 0xFFFFFFFF)
+    assert result == -k.EINVAL or not (result[2] >> 32 and result[2] & 0xFFFFFFFF)
 
 
 def only_four_answers_resume(ret: int) -> None:
@@ -45,7 +46,7 @@ def only_four_answers_resume(ret: int) -> None:
 
     result = _first(model.step(_ASKED, Continue(0, ret, 1), _NOTHING, _UPSTREAM)).result
 
-    assert (result == -specs.EINVAL) == (ret not in (0, specs.ENOSPC, specs.EAGAIN, specs.EIO))
+    assert (result == -k.EINVAL) == (ret not in (0, k.ENOSPC, k.EAGAIN, k.EIO))
 
 
 def statuses_stay_in_the_low_half(status: int) -> None:
@@ -53,9 +54,9 @@ def statuses_stay_in_the_low_half(status: int) -> None:
     assert 0 < status < 2**32
 
     state = model.initial(Config(), _UPSTREAM)
-    result = _first(model.step(state, model.GuestRequest(), Answers(snp_guest_request=status), _UPSTREAM)).result
+    result = _first(model.step(state, GuestRequest(), Answers(snp_guest_request=status), _UPSTREAM)).result
 
-    assert result == (specs.RESUME, 0, status, None)
+    assert result == (k.RESUME, 0, status, None)
 
 
 def pages_are_compared_without_overflow(npages: int) -> None:
@@ -64,7 +65,7 @@ def pages_are_compared_without_overflow(npages: int) -> None:
 
     result = _first(model.step(_STORED, ExtGuestRequest(npages=npages), _NOTHING, _KERNEL)).result
 
-    assert (result == (specs.RESUME, 0, specs.TOO_SMALL_INFO2, 2)) == (npages < 2)
+    assert (result == (k.RESUME, 0, k.TOO_SMALL_INFO2, 2)) == (npages < 2)
 
 
 def counters_end_once(count: int) -> None:
@@ -73,12 +74,12 @@ def counters_end_once(count: int) -> None:
 
     status = firmware_status(MESSAGES["report"], "running", count)
 
-    assert (status == specs.AEAD_OFLOW) == (count == LAST_COUNT)
+    assert (status == k.AEAD_OFLOW) == (count == LAST_COUNT)
 
 
 def valid_bits_lie_in_the_bitmap(offset: int) -> None:
     """A field's valid bit is one of the 128, for every field before the bitmap."""
-    assert 0 <= offset < specs.GHCB_VALID_BITMAP
+    assert 0 <= offset < k.GHCB_VALID_BITMAP
     assert offset % 8 == 0
 
     bit = offset // 8
@@ -93,13 +94,13 @@ def header_keeps_its_fields(number: int, kind: int, size: int, vmpck: int) -> No
     assert 0 <= size < 2**16
     assert 0 <= vmpck < 256
 
-    raw = struct.pack("<16s16xQ8xBBHBBH4xB35x", bytes(16), number, 1, 1, specs.HEADER_SIZE, kind, 1, size, vmpck)
+    raw = struct.pack("<16s16xQ8xBBHBBH4xB35x", bytes(16), number, 1, 1, k.HEADER_SIZE, kind, 1, size, vmpck)
 
-    assert len(raw) == specs.HEADER_SIZE
-    assert int.from_bytes(raw[specs.MSG_SEQNO : specs.MSG_SEQNO + 8], "little") == number
-    assert raw[specs.MSG_TYPE] == kind
-    assert int.from_bytes(raw[specs.MSG_SIZE : specs.MSG_SIZE + 2], "little") == size
-    assert raw[specs.MSG_VMPCK] == vmpck
+    assert len(raw) == k.HEADER_SIZE
+    assert int.from_bytes(raw[k.MSG_SEQNO : k.MSG_SEQNO + 8], "little") == number
+    assert raw[k.MSG_TYPE] == kind
+    assert int.from_bytes(raw[k.MSG_SIZE : k.MSG_SIZE + 2], "little") == size
+    assert raw[k.MSG_VMPCK] == vmpck
 
 
 def entries_that_wrap_are_outside(offset: int, length: int, size: int) -> None:

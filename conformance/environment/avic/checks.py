@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from conformance.environment.avic.inspect import logical_table
-from conformance.environment.avic.world import World
-from conformance.model.avic import state as s
-from conformance.model.avic.apic import DFR, ISR, LDR, TMR, find, has_bit, highest, is_active, logical_index, mode_of
+from conformance.environment.avic.world import Avic
+from conformance.model.avic import operations as s
+from conformance.model.avic.apic import DFR, ISR, LDR, TMR, has_bit, highest, mode_of
+from conformance.model.avic.logical_ids import logical_index
 from conformance.model.avic.routing import X2APIC, XAPIC
-from conformance.model.avic.state import Vcpu
+from conformance.model.avic.state import Vcpu, find, is_active
 from conformance.specs.avic import clauses as c
-from conformance.specs.avic.registers import (
+from conformance.specs.avic.constants import (
     ADDRESS_BITS,
     APIC_DFR,
     APIC_IRR,
@@ -25,9 +25,9 @@ from conformance.specs.avic.registers import (
 from conformance.subsystem import Check, Record
 
 
-def _world(record: Record) -> World:
+def _world(record: Record) -> Avic:
     env = record.env
-    assert isinstance(env, World)
+    assert isinstance(env, Avic)
     return env
 
 
@@ -108,8 +108,8 @@ def own_entries_only(record: Record) -> bool | str:
     env = _world(record)
     own = {logical_index(v.regs[LDR] >> 24, v.regs[DFR]) for v in (old, new)}
     own.add(logical_index(new.regs[LDR] >> 24, old.regs[DFR]))
-    then = {e >> 32: e & 0xFFFFFFFF for e in env.before}
-    now = {e >> 32: e & 0xFFFFFFFF for e in env.logical_entries()}
+    then = {e >> 32: e & 0xFFFFFFFF for e in env.tables.before}
+    now = {e >> 32: e & 0xFFFFFFFF for e in env.tables.logical_entries()}
     for index in then.keys() | now.keys():
         if index not in own and then.get(index, 0) != now.get(index, 0):
             return f"logical entry {index} changed from {then.get(index, 0):#x} to {now.get(index, 0):#x}"
@@ -118,7 +118,7 @@ def own_entries_only(record: Record) -> bool | str:
 
 def invalidated_first(record: Record) -> bool | str:
     """The entry of the old logical id is cleared before the new one is valid."""
-    page = logical_table(_world(record), 0)
+    page = _world(record).tables.logical_table(0)
     quiet = record.before.vms[0].inhibits == record.after.vms[0].inhibits == 0
     if record.op.offset not in (APIC_LDR, APIC_DFR) or page is None or not quiet:
         return False  # with the inhibits, others change their entries too
@@ -151,7 +151,7 @@ def old_entry_gone(record: Record) -> bool | str:
     index = logical_index(old.regs[LDR] >> 24, old.regs[DFR])
     if index < 0 or index == logical_index(new.regs[LDR] >> 24, new.regs[DFR]):
         return False
-    page = logical_table(_world(record), 0)
+    page = _world(record).tables.logical_table(0)
     entry = 0 if page is None else page.words[index]
     if entry >> LOGICAL_VALID & 1 and entry & 0xFF == old.id:
         return f"entry {index} of the old DFR is still {entry:#x}"
@@ -169,7 +169,7 @@ def entries_complete(record: Record) -> bool | str:
     claims = [v.id for v in after.vcpus if v.vm == 0 and _index(v) == _index(own)]
     if _index(own) < 0 or own.id >= BROADCAST or len(claims) > 1:  # an entry has eight bits for the id
         return False
-    page = logical_table(_world(record), 0)
+    page = _world(record).tables.logical_table(0)
     entry = 0 if page is None else page.words[_index(own)]
     if entry >> LOGICAL_VALID & 1 and entry & 0xFF == own.id:
         return True
@@ -188,7 +188,7 @@ def host_id_kept(record: Record) -> bool | str:
     env = _world(record)
     if old is None or not is_active(record.before, old) or not record.before.host.ipiv or old.asleep:
         return False
-    cpu = env.listed[0, record.op.id]
+    cpu = env.vcpus.named(record.op.id)
     page = env.memory.pages.get(cpu.vmcb.get(0xF8) & 0x000F_FFFF_FFFF_F000) if cpu.vmcb else None
     if page is None or not 0 <= old.core <= 0xFFF or 8 * old.id >= 4 * len(page.words):
         return False
@@ -230,10 +230,10 @@ def galog_wakes_its_vcpu(record: Record) -> bool | str:
     irte = next((i for i in record.before.irtes if i.irq == record.op.irq), None)
     vcpu = None if irte is None else find(record.before, irte.id)
     env = _world(record)
-    if vcpu is None or not env.was_posted:
+    if vcpu is None or not env.iommu.was_posted:
         return False
     woken = {call[1][0] for call in record.calls if call[0] in ("wake", "kick")}
-    own = env.listed[0, vcpu.id].handle
+    own = env.vcpus.named(vcpu.id).handle
     if woken - {own}:
         return f"woke {sorted(woken)}, the tag is that of {own}"
     if any(call[0] in ("or32", "write32") and 0x200 <= call[1][1] < 0x280 for call in record.calls):
@@ -254,20 +254,20 @@ def returned_to_host(record: Record) -> bool | str:
     vcpu = find(record.before, record.op.id)
     if vcpu is not None and (vcpu.core < 0 or vcpu.asleep):
         return False  # it may not know yet that AVIC is inactive
-    irte = _world(record).irtes.get(record.op.irq)
+    irte = _world(record).iommu.irtes.get(record.op.irq)
     return f"irq {record.op.irq} is still posted" if irte is not None and irte.posted else True
 
 
 def logged_while_blocking(record: Record) -> bool | str:
     """GALogIntr is set while the vCPU blocks, and clear once it runs."""
     vcpu = find(record.after, record.op.id)
-    env = _world(record)
+    irtes = _world(record).iommu.irtes
     if vcpu is None or not is_active(record.after, vcpu) or vcpu.core > 0xFFF:
         return False  # of a core whose id does not fit, nothing can be told
-    mine = [i.irq for i in record.after.irtes if i.irq in env.irtes and env.irtes[i.irq].posted and i.id == vcpu.id]
+    mine = [i.irq for i in record.after.irtes if i.irq in irtes and irtes[i.irq].posted and i.id == vcpu.id]
     for irq in mine:
-        if vcpu.core >= 0 and bool(env.irtes[irq].log) != vcpu.asleep:
-            return f"irq {irq}: GALogIntr is {env.irtes[irq].log}, asleep {vcpu.asleep}"
+        if vcpu.core >= 0 and bool(irtes[irq].log) != vcpu.asleep:
+            return f"irq {irq}: GALogIntr is {irtes[irq].log}, asleep {vcpu.asleep}"
     return bool(mine)
 
 

@@ -1,10 +1,17 @@
-"""Host memory that a driver allocates, and guest memory that may move under it."""
+"""Host memory: pages and objects that a driver allocates."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from conformance.environment.simulator import Simulator
 from conformance.specs.avic import clauses as c
-from conformance.specs.avic.registers import ADDRESS_BITS
+from conformance.specs.avic.constants import ADDRESS_BITS
 from conformance.verdict import Violation
+
+if TYPE_CHECKING:
+    from conformance.environment.avic.locks import KernelLocks
+    from conformance.environment.door import Environment
 
 TAG = 0x8010_0000_0000_0ABC
 """Bits that tagged physical addresses carry outside 51:12."""
@@ -66,18 +73,34 @@ class Page:
         return sorted({index >> 1 for index in self.live})
 
 
-class Memory:
-    """Every page there is, by frame address; freed ones are remembered to know a stale use."""
+class Watch:
+    """Whether something that an invariant speaks of may have changed since they were last examined."""
 
-    __slots__ = ("freed", "next", "pages", "slots", "tag")
+    __slots__ = ("changed",)
 
-    def __init__(self, tagged: bool) -> None:
+    def __init__(self) -> None:
+        self.changed = False
+
+
+class Memory(Simulator):
+    """The host's memory: pages by frame address, and objects by handle.
+
+    Frames never run out and are not used again, so that a stale use shows. Sizes of objects do not matter, nor does
+    where a page is mapped.
+    """
+
+    CLAUSES = (c.ACQUISITIONS_BALANCE, c.TABLES_FREED_ONCE, c.NO_IRQCHIP_NO_AVIC)
+
+    def __init__(self, door: Environment, locks: KernelLocks, watch: Watch, tagged: bool = False) -> None:
+        super().__init__(door)
+        self.locks = locks
+        self.watch = watch
         self.tag = TAG if tagged else 0
         self.pages: dict[int, Page] = {}
         self.freed: set[int] = set()
-        self.slots: dict[tuple[int, int], tuple[int, int, dict[int, Page]]] = {}
-        """(vm, slot) -> guest frame, number of frames, and the pages made so far by frame."""
         self.next = 0x000F_FF00_1234_5000 if tagged else 0x123_45000
+        self.handles: set[int] = set()
+        self.next_handle = 1
 
     def allocate(self, order: int = 0, guest: bool = False) -> Page:
         """A new page with undefined content."""
@@ -107,27 +130,51 @@ class Memory:
         del self.pages[page.address]
         self.freed.add(page.address)
 
-    def guest_page(self, vm: int, gfn: int) -> Page | None:
-        """The page behind a guest frame, made on first use; None outside every memslot."""
-        for (owner, _), (first, count, made) in self.slots.items():
-            if owner == vm and first <= gfn < first + count:
-                if gfn not in made:
-                    made[gfn] = self.allocate(guest=True)
-                return made[gfn]
-        return None
+    def alloc_page(self, order: int) -> int:
+        """2**order pages with undefined content."""
+        self.locks.may_sleep("alloc_page")
+        if self.door.refused("alloc_page"):
+            return 0
+        self.watch.changed = True
+        return self.name(self.allocate(order))
 
-    def delete_slot(self, key: tuple[int, int]) -> None:
-        """Remove a memslot; its pages go with it."""
-        _, _, made = self.slots.pop(key)
-        for page in made.values():
-            self.free(page)
+    def free_page(self, address: int) -> None:
+        """Give pages back; twice is a violation."""
+        page = self.find(address)
+        if page.guest:
+            raise Violation(c.ACQUISITIONS_BALANCE, f"free_page({address:#x}): it belongs to a memslot")
+        self.watch.changed = True
+        self.free(page)
 
-    def move_unreferenced(self) -> None:
-        """Migrate every guest page that nobody refers to: the content moves, the frame is gone."""
-        for _, _, made in self.slots.values():
-            for gfn, page in made.items():
-                if page.references == 0:
-                    new = self.allocate(guest=True)
-                    new.words, new.live = page.words, page.live
-                    self.free(page)
-                    made[gfn] = new
+    def clear_page(self, address: int) -> None:
+        """Fill with zeros."""
+        self.find(address).clear()
+        self.watch.changed = True
+
+    def kzalloc(self, size: int) -> int:
+        """Zeroed kernel memory."""
+        self.locks.may_sleep("kzalloc")
+        if self.door.refused("kzalloc"):
+            return 0
+        handle = self.next_handle
+        self.next_handle += 1
+        self.handles.add(handle)
+        return handle
+
+    def kfree(self, handle: int) -> None:
+        """Give kernel memory back; twice is a violation."""
+        if handle not in self.handles:
+            raise Violation(c.TABLES_FREED_ONCE, f"kfree({handle}): not allocated")
+        self.handles.discard(handle)
+
+    def kmap(self, address: int) -> int:
+        """Map a page."""
+        self.find(address).maps += 1
+        return address
+
+    def kunmap(self, address: int) -> None:
+        """Undo kmap."""
+        page = self.find(address)
+        if page.maps == 0:
+            raise Violation(c.ACQUISITIONS_BALANCE, f"kunmap({address:#x}): not mapped")
+        page.maps -= 1

@@ -6,11 +6,13 @@ from functools import lru_cache
 from typing import Any
 
 from conformance.environment.snp_guest_request.firmware import vmpck
-from conformance.environment.snp_guest_request.host import Act
 from conformance.environment.snp_guest_request.report import SIGNED_SIZE, Header, unseal
+from conformance.environment.snp_guest_request.tasks import Task
 from conformance.environment.snp_guest_request.verifier import REPORT_AT
-from conformance.model.snp_guest_request import Continue, ExtGuestRequest, GuestRequest, UnknownExit
-from conformance.specs.snp_guest_request import (
+from conformance.environment.snp_guest_request.world import World
+from conformance.model.snp_guest_request.operations import Continue, ExtGuestRequest, GuestRequest, UnknownExit
+from conformance.specs.snp_guest_request import clauses as c
+from conformance.specs.snp_guest_request.constants import (
     BUSY_INFO2,
     HEADER_SIZE,
     MALFORMED,
@@ -19,7 +21,6 @@ from conformance.specs.snp_guest_request import (
     RESUME,
     TOO_SMALL_INFO2,
 )
-from conformance.specs.snp_guest_request import clauses as c
 from conformance.subsystem import Check, Record
 
 FIRMWARE_CALLS = frozenset({"snp_guest_request", "snp_page_reclaim", "snp_config", "snp_gctx_create"})
@@ -32,11 +33,12 @@ def _made(record: Record, names: frozenset[str]) -> str:
     return next((name for name, _, _ in record.calls if name in names), "")
 
 
-def _act(record: Record) -> Act:
-    """What the operation did."""
-    act = getattr(record.env, "last", None)
-    assert isinstance(act, Act)
-    return act
+def _task(record: Record) -> Task:
+    """What the operation came to."""
+    assert isinstance(record.env, World)
+    task = record.env.tasks.last
+    assert task is not None
+    return task
 
 
 def _resumed(record: Record) -> tuple[int, int] | None:
@@ -74,7 +76,7 @@ def busy_is_inert(record: Record) -> bool | str:
     """BUSY is only answered when no command ran."""
     if _resumed(record) != (0, BUSY_INFO2):
         return False
-    return "BUSY was answered after a firmware command" if _act(record).issued else True
+    return "BUSY was answered after a firmware command" if _task(record).issued else True
 
 
 def ran_or_not(record: Record) -> bool | str:
@@ -82,7 +84,7 @@ def ran_or_not(record: Record) -> bool | str:
     told = _resumed(record)
     if told is None or told[0] or record.profile.errors == "posted":
         return False
-    ran = _act(record).ran
+    ran = _task(record).ran
     if told[1] >> 32 and ran:
         return f"SW_EXITINFO2 {told[1]:#x} says not processed, but a command ran"
     if not told[1] >> 32 and not ran:
@@ -95,7 +97,7 @@ def one_command(record: Record) -> bool | str:
     told = _resumed(record)
     if told is None or told[0] or told[1] >> 32 or record.profile.errors == "posted":
         return False
-    issued = _act(record).issued
+    issued = _task(record).issued
     return True if issued == 1 else f"{issued} commands were issued for one request"
 
 
@@ -117,7 +119,7 @@ def is_killable(record: Record) -> bool | str:
 
 def response_header(record: Record) -> bool | str:
     """What a guest that takes the answer apart finds: its own key, the next type and number, a payload that opens."""
-    told = _act(record).answered
+    told = _task(record).answered
     if told is None or _resumed(record) != (0, 0):
         return False
     return header_refused(*told) or True
@@ -125,7 +127,7 @@ def response_header(record: Record) -> bool | str:
 
 def signature(record: Record) -> bool | str:
     """A report that came back verifies with the chip's key."""
-    told = _act(record).answered
+    told = _task(record).answered
     if told is None or _resumed(record) != (0, 0):
         return False
     suite, guest, _, message = told

@@ -1,175 +1,230 @@
-"""Host memory, guest pages and the RMP: objects whose every use the environment can judge."""
+"""Host memory: pages and small allocations of the hypervisor, and what it does with their bytes."""
+
+# ruff: noqa: D102  # environment calls are described in the port
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
-from typing import Any
+from collections.abc import Mapping
+from typing import ClassVar
 
-from conformance.model.snp_guest_request import GPA
-from conformance.specs.snp_guest_request import HYPERVISOR, PAGE_SIZE
+from conformance.environment.door import Environment
+from conformance.environment.simulator import Simulator
+from conformance.environment.snp_guest_request.contents import Contents
+from conformance.environment.snp_guest_request.frames import HOST, MOVED, POISON, Memory, Page, check_write, seen
+from conformance.environment.snp_guest_request.memslots import Memslots
+from conformance.environment.snp_guest_request.tasks import Tasks
+from conformance.specs.clause import Clause
+from conformance.specs.snp_guest_request import clauses as c
+from conformance.specs.snp_guest_request.constants import FIRMWARE, HYPERVISOR, PAGE_SIZE, RMP_NAMES
+from conformance.specs.snp_guest_request.profiles import Profile
+from conformance.verdict import Violation
 
-ZERO_PAGE = bytes(PAGE_SIZE)
-POISON = b"\xaa" * 16
-"""What fresh host memory holds: no message and no certificate of the suite has it."""
-HOST = -1
-"""Owner of what no VM has."""
 HOST_PFN = 0x100000
 BUFFER_BASE = 0x7000_0000_0000
 BUFFER_STRIDE = 0x100000
-USER_BASE = 0x5500_0000_0000
-ASSIGNED = frozenset(range(2, 10))
-"""RMP states in which a host write faults: all but HYPERVISOR and HV_FIXED."""
-IMMUTABLE = frozenset({1, 2, 3, 4, 6, 7})
-
-START_BYTES = {name: bytes((0xE0 + i,)) * PAGE_SIZE for i, name in enumerate(GPA)}
-"""What guest pages hold before anybody writes."""
-USER_TABLE = b"USER" * (PAGE_SIZE // 4)
-"""What userspace puts where the guest wants certificates."""
 
 
-class Memory:
-    """A page or an allocation: its bytes and who has had to do with it."""
+class HostMemory(Simulator):
+    """The page allocator, kmalloc, and the host's own accesses; guest pages too, once the hypervisor has their frame.
 
-    __slots__ = ("base", "clean", "data", "freed", "owner", "size", "vms")
+    Fresh memory holds poison where nobody asked for zeros, and no address is handed out twice, so that a stale one
+    shows. Nothing is short but where that is planned.
+    """
 
-    def __init__(self, base: int, data: bytearray, owner: int, clean: bool) -> None:
-        self.base = base
-        self.data = data
-        self.size = len(data)
-        self.owner = owner
-        self.clean = clean
-        """Nothing in it was never written."""
-        self.freed = False
-        self.vms: set[int] = set()
-        """VMs whose data may still be in it."""
-
-
-class Page(Memory):
-    """A page frame, of the host or behind guest memory."""
-
-    __slots__ = (
-        "asid",
-        "before",
-        "cleanup",
-        "context",
-        "decommissioned",
-        "dirty",
-        "in_flight",
-        "kept",
-        "label",
-        "leaked",
-        "name",
-        "pfn",
-        "refs",
-        "shadow",
-        "stamp",
-        "state",
-        "stuck",
-        "vm",
+    CLAUSES: ClassVar[tuple[Clause, ...]] = (
+        c.NO_FREE_OF_ASSIGNED,
+        c.NO_WRITE_TO_ASSIGNED,
+        c.NO_HOST_BYTES,
+        c.REFERENCES_DROPPED,
+        c.PAGE_STAYS_IN_FLIGHT,
+        c.BLOB_ATOMIC,
+        c.DECOMMISSION,
+        c.DECOMMISSION_FAILED,
+        c.CONTEXT_FAILURE,
+        c.ROBUST,
     )
+    CALL_CLAUSES: ClassVar[Mapping[str, tuple[Clause, ...]]] = {"free_page": (c.NO_FREE_OF_ASSIGNED,)}
 
-    def __init__(self, pfn: int, data: bytearray, owner: int, clean: bool) -> None:
-        super().__init__(pfn << 12, data, owner, clean)
-        self.pfn = pfn
-        self.state = HYPERVISOR
-        self.asid = 0
-        self.refs = 0
-        self.leaked = False
-        self.stuck = False
-        """Firmware would not give it back: it must never be used again."""
-        self.kept = False
-        """A context page that firmware would not decommission."""
-        self.decommissioned = False
-        self.context: Any = None
-        """The firmware's `Context` while it is one."""
-        self.vm = HOST
-        """For a guest page, the VM it is mapped in."""
-        self.name = ""
-        self.label: object = "start"
-        self.dirty = False
-        self.before = b""
-        """Content before the operation that wrote it."""
-        self.stamp: object = None
-        """The operation that last filled it."""
-        self.in_flight: object = None
-        self.cleanup = 0
-        """Reclaims since the page became FIRMWARE."""
-        self.shadow: bytearray | None = None
-        """For a private guest page: the shared memory at the same address, which is empty and which nobody sees."""
+    def __init__(
+        self, door: Environment, tasks: Tasks, memslots: Memslots, contents: Contents, profile: Profile
+    ) -> None:
+        super().__init__(door)
+        self.tasks = tasks
+        self.memslots = memslots
+        self.contents = contents
+        self.refused = door.refused
+        self.of_kernel = profile.certs == "kernel"
+        """Whether certificates are kept in host memory."""
+        self.pages: dict[int, Page] = {}
+        """By frame number."""
+        self.buffers: dict[int, Memory] = {}
+        """By address."""
+        self.next_pfn = HOST_PFN
+        self.next_buffer = BUFFER_BASE
 
-    @property
-    def is_guest(self) -> bool:
-        """Whether it lies behind guest memory."""
-        return bool(self.name)
+    # -- allocation
 
+    def alloc_page(self, zero: int) -> int:
+        if self.refused("alloc_page"):
+            return 0
+        return self._new_page(bool(zero)).base
 
-def guest_page(vm: int, name: str) -> Page:
-    """A page of guest memory as it is before anybody writes."""
-    gpa = GPA[name]
-    page = Page((vm + 1) << 16 | gpa >> 12, bytearray(START_BYTES[name]), vm, True)
-    page.vm, page.name = vm, name
-    page.vms.add(vm)
-    if name == "private":
-        page.state, page.asid, page.shadow = 9, vm + 1, bytearray(PAGE_SIZE)
-    return page
+    def _new_page(self, zero: bool) -> Page:
+        self.next_pfn += 1
+        data = bytearray(PAGE_SIZE) if zero else bytearray(POISON * (PAGE_SIZE // len(POISON)))
+        page = Page(self.next_pfn, data, self.tasks.current.vm, zero)
+        self.pages[self.next_pfn] = page
+        self.tasks.current.allocated.append(page)
+        return page
 
+    def free_page(self, address: int) -> int:
+        page = self.pages.get(address >> 12)
+        if page is None or page.freed:
+            raise Violation(self._double(), f"page {address:#x} is freed, which is nobody's or was freed already")
+        if page.state != HYPERVISOR:
+            raise Violation(
+                c.NO_FREE_OF_ASSIGNED,
+                f"page {address:#x} goes back to the allocator in RMP state {RMP_NAMES[page.state]}",
+            )
+        page.freed = True
+        return 0
 
-@lru_cache(maxsize=256)
-def blob_bytes(name: str, length: int) -> bytes:
-    """Certificates called `name`: each 16 bytes say whose and which they are, in small letters after page 0.
+    def _double(self) -> Clause:
+        return c.CONTEXT_FAILURE if type(self.tasks.current.op).__name__ == "LaunchStart" else c.DECOMMISSION_FAILED
 
-    Fewer than that begin like none that is longer.
-    """
-    if length < 16:
-        return bytes((0x80 | ord(name),)) * length
-    names = ((name if at < PAGE_SIZE else name.lower(), at) for at in range(0, length + 16, 16))
-    return "".join(f"{letter}{length:05x}{at:010x}" for letter, at in names).encode()[:length]
+    def alloc_fw_page(self) -> int:
+        if self.refused("alloc_fw_page"):
+            return 0
+        page = self._new_page(True)
+        page.state = FIRMWARE
+        return page.base
 
+    def kmalloc(self, size: int) -> int:
+        return self._allocate("kmalloc", size, POISON)
 
-def classify(
-    page: Page,
-    responses: dict[bytes, tuple[object, bytes]],
-    installed: dict[tuple[str, int], None],
-    newest: list[tuple[str, int]],
-) -> object:
-    """What a watched page holds, in the words of the model; "corrupt" when it is none of them.
+    def kzalloc(self, size: int) -> int:
+        return self._allocate("kzalloc", size, b"\0")
 
-    Where only a part was written, the rest may be what it was, or zero; so `newest` blobs are looked for first.
-    """
-    data = bytes(page.data)
-    if data == START_BYTES[page.name]:
-        return "start"
-    found = responses.get(data[:0x60])
-    if found is not None:
-        label, message = found
-        return label if data.startswith(message) else "corrupt"
-    if not any(data[:24]):
-        return "zero" if _rest_is_old(page, data, 24) else "corrupt"
-    if data == USER_TABLE:
-        return "user"
-    for name, length in (*newest, *sorted(installed, key=lambda blob: -blob[1])):
-        blob = blob_bytes(name, length)
-        for i in range(-(-length // PAGE_SIZE)):
-            part = blob[i * PAGE_SIZE : (i + 1) * PAGE_SIZE]
-            if data.startswith(part) and _rest_is_old(page, data, len(part)):
-                return (name, i, len(part))
-    return "corrupt"
+    def _allocate(self, call: str, size: int, fill: bytes) -> int:
+        if self.refused(call) or not 0 < size <= BUFFER_STRIDE // 2:
+            return 0
+        self.next_buffer += BUFFER_STRIDE
+        data = bytearray((fill * size)[:size])
+        buffer = Memory(self.next_buffer, data, self.tasks.current.vm, fill == b"\0")
+        self.buffers[self.next_buffer] = buffer
+        self.tasks.current.allocated.append(buffer)
+        return self.next_buffer
 
+    def kfree(self, address: int) -> int:
+        if address == 0:
+            return 0
+        buffer = self.buffers.get(address)
+        if buffer is None or buffer.freed:
+            raise Violation(c.DECOMMISSION_FAILED, f"{address:#x} is freed, which is nobody's or was freed already")
+        buffer.freed = True
+        return 0
 
-def blobs_in(data: bytes | bytearray) -> set[str]:
-    """Names of the blobs of which at least one piece of 16 bytes is in `data`."""
-    names = set()
-    for offset in range(0, len(data) - 15, 16):
-        piece = data[offset : offset + 16]
-        if piece[:1].isalpha() and piece[6:12] == b"000000":
-            names.add(chr(piece[0]).upper())
-    return names
+    # -- access
 
+    def frame(self, pfn: int) -> Page:
+        """The page of a frame number, the host's or behind guest memory."""
+        page = self.known(pfn)
+        if page is None:
+            raise Violation(c.ROBUST, f"page frame {pfn:#x} is nothing the hypervisor has")
+        return page
 
-def _rest_is_old(page: Page, data: bytes, size: int) -> bool:
-    rest = data[size:]
-    return rest == page.before[size:] or not any(rest)
+    def known(self, pfn: int) -> Page | None:
+        """The same, None where there is none or it was freed."""
+        page = self.pages.get(pfn)
+        if page is None:
+            page = self.memslots.frame(pfn)
+        return None if page is None or page.freed else page
 
+    def at(self, address: int, size: int) -> tuple[Memory, int]:
+        """The object that `size` bytes at `address` lie in, and the offset."""
+        found: Memory | None = self.pages.get(address >> 12)
+        if found is None and address >> 28 in (1, 2):
+            found = self.frame(address >> 12)
+            assert isinstance(found, Page)
+            if found.refs <= 0:
+                raise Violation(c.PAGE_STAYS_IN_FLIGHT, f"guest page {found.name} is used without a reference")
+        if found is None:
+            found = self.buffers.get(address - address % BUFFER_STRIDE)
+        if found is None:
+            raise Violation(c.ROBUST, f"host address {address:#x} is nothing the hypervisor has")
+        if found.freed:
+            clause = c.BLOB_ATOMIC if self.of_kernel and self.tasks.current.vcpu >= 0 else c.DECOMMISSION
+            raise Violation(clause, f"memory at {address:#x} is used after it was freed")
+        offset = address - found.base
+        if size < 0 or offset + size > found.size:
+            raise Violation(c.NO_HOST_BYTES, f"{size} bytes at {address:#x} reach beyond the {found.size} bytes there")
+        return found, offset
 
-Handler = Callable[..., Any]
+    def load(self, address: int, size: int) -> int:
+        memory, offset = self.at(address, size)
+        value = int.from_bytes(seen(memory)[offset : offset + size], "little")
+        if isinstance(memory, Page) and memory.is_guest:
+            self.tasks.current.request_was_read(memory)
+        return value
+
+    def memcpy(self, destination: int, source: int, size: int) -> int:
+        into, at = self.at(destination, size)
+        out, start = self.at(source, size)
+        self.stored(into)
+        into.data[at : at + size] = seen(out)[start : start + size]
+        if isinstance(out, Page) and out.is_guest:
+            self.tasks.current.request_was_read(out)
+        into.vms |= out.vms
+        if not out.clean:
+            into.clean = False
+        return 0
+
+    def memset(self, address: int, value: int, size: int) -> int:
+        memory, offset = self.at(address, size)
+        self.stored(memory)
+        memory.data[offset : offset + size] = bytes((value & 0xFF,)) * size
+        if size == memory.size:
+            memory.vms.clear()
+            memory.clean = True
+        return 0
+
+    def stored(self, memory: Memory) -> None:
+        """The host is about to write it."""
+        if isinstance(memory, Page):
+            check_write(memory, f"guest page {memory.name}" if memory.is_guest else "a host page")
+            if memory.is_guest:
+                self.contents.touch(memory)
+
+    def put_pfn(self, pfn: int) -> int:
+        page = self.frame(pfn)
+        if page.refs <= 0:
+            raise Violation(c.REFERENCES_DROPPED, f"a reference to page {page.name or hex(pfn)} is dropped twice")
+        page.refs -= 1
+        return 0
+
+    # -- lives of VMs
+
+    def judge_gone(self, vm: int) -> None:
+        """No small allocation outlives the VM it was made for."""
+        for buffer in self._kept(vm):
+            raise Violation(c.DECOMMISSION, f"{buffer.size} bytes at {buffer.base:#x} outlive their VM")
+
+    def judge_decommissioned(self, vm: int) -> None:
+        """Nor does it outlive the VM's guest context: certificates are all that is kept there."""
+        for buffer in self._kept(vm):
+            raise Violation(c.DECOMMISSION, f"{buffer.size} bytes of certificate storage are kept")
+
+    def _kept(self, vm: int) -> list[Memory]:
+        return [buffer for buffer in self.buffers.values() if buffer.owner == vm and not buffer.freed]
+
+    def move(self, src: int, dst: int) -> None:
+        """A VM takes another one over: what that one had may be either's from now on."""
+        for thing in (*self.pages.values(), *self.buffers.values()):
+            if thing.owner == src:
+                thing.owner, thing.vms = MOVED, {dst} if thing.vms else set()
+
+    def forget(self, vm: int) -> None:
+        """The VM's number is free again; of what was moved, the VM that is still there has the rest."""
+        heirs = {vm: HOST, MOVED: 1 - vm}
+        for thing in (*self.pages.values(), *self.buffers.values()):
+            thing.owner = heirs.get(thing.owner, thing.owner)

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.oid import NameOID
 
 from conformance.environment.snp_guest_request.crypto import TAG_SIZE, Suite, chip_key
-from conformance.specs.snp_guest_request import HEADER_SIZE, MSG_ALGO, REPORT_SIZE
+from conformance.specs.snp_guest_request.constants import HEADER_SIZE, MSG_ALGO, REPORT_SIZE
 
 ALGO_AES_256_GCM = 1
 SIGNED_SIZE = 0x2A0

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from conformance.environment.snp_guest_request.crypto import Suite, verify_with
 from conformance.environment.snp_guest_request.report import SIGNED_SIZE, Chain
-from conformance.specs.snp_guest_request import REPORT_RSP_SIZE, REPORT_SIZE
+from conformance.specs.snp_guest_request.constants import REPORT_RSP_SIZE, REPORT_SIZE
 
 REPORT_AT = 0x20
 """Offset of the report in the payload of a response."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from conformance.candidates.builtin.avic.upstream import ACCESS_SLOT, HOST_ID, LVR, Kvm, Upstream, Vcpu
-from conformance.specs.avic.registers import (
+from conformance.specs.avic.constants import (
     APIC_DFR,
     APIC_ICR,
     APIC_ID,

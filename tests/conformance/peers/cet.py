@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from conformance.candidates.builtin.cet import (
+from conformance.candidates.builtin.cet.upstream import Upstream
+from conformance.candidates.builtin.cet.upstream.vcpu import (
     PASSABLE,
     SUPERVISOR_POINTERS,
     SWITCHED_FIELDS,
     VMCB_OF,
-    Upstream,
     Vcpu,
 )
-from conformance.specs import cet as c
+from conformance.specs.cet import Port
+from conformance.specs.cet import constants as k
 
 
 class LazySwap(Upstream):
@@ -24,7 +25,7 @@ class LazySwap(Upstream):
     profile: ClassVar[str] = "v5"
 
     def is_xstate_msr(self, v: Vcpu, msr: int) -> bool:
-        return (msr == c.PL3_SSP and v.shstk) or (msr == c.U_CET and (v.shstk or v.ibt))
+        return (msr == k.PL3_SSP and v.shstk) or (msr == k.U_CET and (v.shstk or v.ibt))
 
     def enter_guest(self, vcpu: int) -> None:
         v = self.vcpus[vcpu]
@@ -53,13 +54,13 @@ class LazySwap(Upstream):
             super().store_msr(v, msr, value, host)
             return
         self.put(v)
-        v.ssp[msr - c.PL0_SSP] = value
+        v.ssp[msr - k.PL0_SSP] = value
 
     def fetch_msr(self, v: Vcpu, msr: int) -> int:
         if msr not in SUPERVISOR_POINTERS:
             return super().fetch_msr(v, msr)
         self.put(v)
-        return v.ssp[msr - c.PL0_SSP]
+        return v.ssp[msr - k.PL0_SSP]
 
     def reset_xstate(self, v: Vcpu) -> None:
         super().reset_xstate(v)
@@ -75,19 +76,19 @@ class Cautious(Upstream):
         self.recalc_intercepts(v)
         if self.svm:
             for level in (1, 2):
-                self.port.vmcb_mark_dirty(vcpu, level, c.VMCB_CET)
+                self.port.vmcb_mark_dirty(vcpu, level, k.VMCB_CET)
         super().enter_guest(vcpu)
 
     def set_msrs(self, vcpu: int, entries: tuple[tuple[int, int], ...]) -> int:
         v = self.vcpus[vcpu]
         if self.port.copy_from_user(8 + 16 * len(entries)):
-            return -c.EFAULT
-        if len(entries) >= c.MAX_MSR_ENTRIES:
-            return -c.E2BIG
+            return -k.EFAULT
+        if len(entries) >= k.MAX_MSR_ENTRIES:
+            return -k.E2BIG
         loaded = False
         for done, (msr, value) in enumerate(entries):
             wrong = self.is_xstate_msr(v, msr) and (
-                not self.valid_cet(v, value) if msr == c.U_CET else self.noncanonical(value) or value & 3 != 0
+                not self.valid_cet(v, value) if msr == k.U_CET else self.noncanonical(value) or value & 3 != 0
             )
             if wrong:
                 self.unload(vcpu, loaded)
@@ -130,7 +131,7 @@ class Deferred(Upstream):
     what the guest gets.
     """
 
-    def __init__(self, port: c.Port) -> None:
+    def __init__(self, port: Port) -> None:
         super().__init__(port)
         self.cache: dict[int, dict[int, int]] = {}
         self.stale: set[int] = set()
@@ -165,7 +166,7 @@ class Deferred(Upstream):
         for field, value in self.cache[v.number].items():
             if self.svm:
                 level = 2 if v.l2 else 1
-                self.port.vmcb_mark_dirty(v.number, level, c.VMCB_CET)
+                self.port.vmcb_mark_dirty(v.number, level, k.VMCB_CET)
                 self.port.vmcb_write(v.number, level, VMCB_OF[field], value)
             else:
                 self.port.vmcs_write(v.number, field, value)
@@ -178,7 +179,7 @@ class Deferred(Upstream):
             super().recalc_intercepts(v)
         self.flush(v)
         if self.port.host_cap("xsaves"):
-            self.port.wrmsr(c.XSS, v.xss)
+            self.port.wrmsr(k.XSS, v.xss)
             self.guest_xss.add(vcpu)
 
     def exit_guest(self, vcpu: int) -> None:
@@ -188,7 +189,7 @@ class Deferred(Upstream):
         """The host's XSS, once."""
         if vcpu in self.guest_xss:
             self.guest_xss.discard(vcpu)
-            self.port.wrmsr(c.XSS, 0)
+            self.port.wrmsr(k.XSS, 0)
 
     def vcpu_put(self, vcpu: int) -> None:
         self.restore_xss(vcpu)
@@ -204,10 +205,10 @@ class Deferred(Upstream):
         self.port.vmcs_load(v.number, 2)
         self.set_constant_fields(v)
         v.l2 = True
-        loads = self.port.vmcs12_read(v.number, c.VM_ENTRY_CONTROLS) >> c.VM_ENTRY_LOAD_CET & 1
+        loads = self.port.vmcs12_read(v.number, k.VM_ENTRY_CONTROLS) >> k.VM_ENTRY_LOAD_CET & 1
         if run_pending:
-            self.port.write_cr(v.number, 4, self.port.vmcs12_read(v.number, c.GUEST_CR4))
-            self.port.write_cr(v.number, 0, self.port.vmcs12_read(v.number, c.GUEST_CR0))
+            self.port.write_cr(v.number, 4, self.port.vmcs12_read(v.number, k.GUEST_CR4))
+            self.port.write_cr(v.number, 0, self.port.vmcs12_read(v.number, k.GUEST_CR0))
         for field in reversed(SWITCHED_FIELDS):
             taken = run_pending and loads and self.has_field(v, field)
             self.field_write(v, field, self.port.vmcs12_read(v.number, field) if taken else before[field])
@@ -229,7 +230,7 @@ class Deferred(Upstream):
 
     def set_sregs(self, vcpu: int, cr0: int, cr4: int) -> int:
         if self.bad_cet_cr4(self.vcpus[vcpu], cr4):
-            return -c.EINVAL
+            return -k.EINVAL
         self.port.write_cr(vcpu, 4, cr4)
         self.port.write_cr(vcpu, 0, cr0)
         return 0
@@ -244,7 +245,7 @@ class Deferred(Upstream):
             xss & self.xss,
         )
         if v.ran and cut != (v.shstk, v.ibt, v.lm, v.xsaves, v.supported_xss):
-            return -c.EINVAL
+            return -k.EINVAL
         v.shstk, v.ibt, v.lm, v.xsaves, v.supported_xss = cut
         self.recalc_intercepts(v)
         return 0
@@ -257,20 +258,20 @@ class Direct(Upstream):
     that vmcb12's clean bit makes needless, and refuses vmcs12's fields to a vCPU without CET.
     """
 
-    def __init__(self, port: c.Port) -> None:
+    def __init__(self, port: Port) -> None:
         super().__init__(port)
         self.loaded_vmcb12: set[int] = set()
 
     def reset_xstate(self, v: Vcpu) -> None:
         if not self.port.guest_fpu_in_use(v.number):
-            for component in (c.CET_S, c.CET_U, 3, 4):
+            for component in (k.CET_S, k.CET_U, 3, 4):
                 self.port.fpstate_clear(v.number, component)
             return
         self.port.fpu_get()
         if self.port.host_cap("shstk") or (self.port.host_cap("ibt") and not self.svm):
-            self.port.wrmsr(c.U_CET, 0)
+            self.port.wrmsr(k.U_CET, 0)
         if self.port.host_cap("shstk"):
-            for msr in reversed(c.POINTER_MSRS):
+            for msr in reversed(k.POINTER_MSRS):
                 self.port.wrmsr(msr, 0)
         self.port.fpu_put()
 
@@ -294,7 +295,7 @@ class Direct(Upstream):
             level = 2 if v.l2 else 1
             if self.port.vmcb_read(v.number, level, VMCB_OF[field]) == value:
                 return
-            self.port.vmcb_mark_dirty(v.number, level, c.VMCB_CET)
+            self.port.vmcb_mark_dirty(v.number, level, k.VMCB_CET)
             self.port.vmcb_write(v.number, level, VMCB_OF[field], value)
         elif self.port.vmcs_read(v.number, field) != value:
             self.port.vmcs_write(v.number, field, value)
@@ -309,16 +310,16 @@ class Direct(Upstream):
     def get_msrs(self, vcpu: int, indices: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
         v = self.vcpus[vcpu]
         if self.port.copy_from_user(8):
-            return -c.EFAULT, ()
-        if len(indices) >= c.MAX_MSR_ENTRIES:
-            return -c.E2BIG, ()
+            return -k.EFAULT, ()
+        if len(indices) >= k.MAX_MSR_ENTRIES:
+            return -k.E2BIG, ()
         for _ in indices:
             if self.port.copy_from_user(16):
-                return -c.EFAULT, ()
+                return -k.EFAULT, ()
         reachable = []
         for msr in indices:
             reachable.append(msr)
-            if msr not in c.MSRS or (msr not in self.advertised and not self.exists(v, msr)):
+            if msr not in k.MSRS or (msr not in self.advertised and not self.exists(v, msr)):
                 if not self.ignore_msrs:
                     break
         managed = any(self.is_xstate_msr(v, msr) for msr in reachable)
@@ -336,7 +337,7 @@ class Direct(Upstream):
             self.port.put_guest_fpu(vcpu)
         for _ in values:
             if self.port.copy_to_user(16):
-                return -c.EFAULT, ()
+                return -k.EFAULT, ()
         return len(values), tuple(values)
 
     def exists(self, v: Vcpu, msr: int) -> bool:
@@ -355,12 +356,12 @@ class Direct(Upstream):
 
     def enter_guest(self, vcpu: int) -> None:
         if self.port.host_cap("xsaves"):
-            self.port.rdmsr(c.XSS)
-            self.port.wrmsr_safe(c.XSS, self.vcpus[vcpu].xss)
+            self.port.rdmsr(k.XSS)
+            self.port.wrmsr_safe(k.XSS, self.vcpus[vcpu].xss)
 
     def exit_guest(self, vcpu: int) -> None:
-        if self.port.host_cap("xsaves") and self.port.rdmsr(c.XSS):
-            self.port.wrmsr_safe(c.XSS, 0)
+        if self.port.host_cap("xsaves") and self.port.rdmsr(k.XSS):
+            self.port.wrmsr_safe(k.XSS, 0)
 
     def nested_enter(self, vcpu: int) -> int:
         failed = super().nested_enter(vcpu)
@@ -369,10 +370,10 @@ class Direct(Upstream):
         return failed
 
     def enter_vmcb02(self, v: Vcpu) -> None:
-        clean = self.port.vmcs12_read(v.number, c.VMCB_CLEAN) >> c.VMCB_CET & 1
+        clean = self.port.vmcs12_read(v.number, k.VMCB_CLEAN) >> k.VMCB_CET & 1
         v.l1_state = (self.port.read_cr(v.number, 0), self.port.read_cr(v.number, 4))
-        self.port.write_cr(v.number, 4, self.port.vmcs12_read(v.number, c.GUEST_CR4))
-        self.port.write_cr(v.number, 0, self.port.vmcs12_read(v.number, c.GUEST_CR0))
+        self.port.write_cr(v.number, 4, self.port.vmcs12_read(v.number, k.GUEST_CR4))
+        self.port.write_cr(v.number, 0, self.port.vmcs12_read(v.number, k.GUEST_CR0))
         self.port.vmcb_switch(v.number, 2)
         v.l2 = True
         self.recalc_intercepts(v)
@@ -383,22 +384,22 @@ class Direct(Upstream):
 
     def vmread(self, vcpu: int, field: int) -> tuple[int, int]:
         v = self.vcpus[vcpu]
-        if not v.shstk and not (v.ibt and field == c.GUEST_S_CET):
+        if not v.shstk and not (v.ibt and field == k.GUEST_S_CET):
             return 1, 0
         return 0, self.port.vmcs12_read(vcpu, field)
 
     def rsm(self, vcpu: int) -> int:
         v = self.vcpus[vcpu]
-        if v.shstk and self.set_msr(v, c.INTERNAL_GUEST_SSP, self.port.smram_read(vcpu, c.SMRAM_SSP), True):
+        if v.shstk and self.set_msr(v, k.INTERNAL_GUEST_SSP, self.port.smram_read(vcpu, k.SMRAM_SSP), True):
             return 1
         v.smm = False
-        cr0, cr4 = self.port.smram_read(vcpu, c.SMRAM_CR0), self.port.smram_read(vcpu, c.SMRAM_CR4)
+        cr0, cr4 = self.port.smram_read(vcpu, k.SMRAM_CR0), self.port.smram_read(vcpu, k.SMRAM_CR4)
         self.port.write_cr(vcpu, 0, cr0)
         self.port.write_cr(vcpu, 4, cr4)
         return 0
 
     def set_xsave(self, vcpu: int, component: int, words: tuple[int, ...]) -> int:
-        return -c.EINVAL if component in (c.CET_U, c.CET_S) else 0
+        return -k.EINVAL if component in (k.CET_U, k.CET_S) else 0
 
 
 class Conditional(Upstream):
@@ -408,9 +409,9 @@ class Conditional(Upstream):
         if not (self.shstk or self.ibt):
             return
         has = v.shstk or v.ibt
-        self.port.vmcs_write(v.number, c.HOST_S_CET, self.host_s_cet)
-        self.port.vmcs_write(v.number, c.VM_ENTRY_CONTROLS, has << c.VM_ENTRY_LOAD_CET)
-        self.port.vmcs_write(v.number, c.VM_EXIT_CONTROLS, has << c.VM_EXIT_LOAD_CET)
+        self.port.vmcs_write(v.number, k.HOST_S_CET, self.host_s_cet)
+        self.port.vmcs_write(v.number, k.VM_ENTRY_CONTROLS, has << k.VM_ENTRY_LOAD_CET)
+        self.port.vmcs_write(v.number, k.VM_EXIT_CONTROLS, has << k.VM_EXIT_LOAD_CET)
 
     def set_cpuid(self, vcpu: int, shstk: bool, ibt: bool, lm: bool, xsaves: bool, xss: int) -> int:
         v = self.vcpus[vcpu]
@@ -427,17 +428,17 @@ class Conditional(Upstream):
 
     def recalc_intercepts(self, v: Vcpu) -> None:
         """One access at a time, only those that change, L2's bitmap ready at all times."""
-        for access in (c.WRITE, c.READ):
+        for access in (k.WRITE, k.READ):
             for msr in reversed(PASSABLE):
                 on = not self.passes(v, msr)
                 self.port.set_intercept(v.number, 1, msr, access, on)
                 mine = bool(self.port.l1_intercepts(v.number, msr) & access)
                 self.port.set_intercept(v.number, 2, msr, access, on or mine)
-        self.port.set_intercept(v.number, 1, c.INT_SSP_TAB, 3, True)
-        self.port.set_intercept(v.number, 2, c.INT_SSP_TAB, 3, True)
+        self.port.set_intercept(v.number, 1, k.INT_SSP_TAB, 3, True)
+        self.port.set_intercept(v.number, 2, k.INT_SSP_TAB, 3, True)
 
     def has_field(self, v: Vcpu, field: int) -> bool:
-        return v.shstk or (v.ibt and field == c.GUEST_S_CET)
+        return v.shstk or (v.ibt and field == k.GUEST_S_CET)
 
 
 class AtEntry(Upstream):
@@ -465,16 +466,16 @@ class AtEntry(Upstream):
 
     def passes(self, v: Vcpu, msr: int) -> bool:
         """Only what XRSTORS could write anyway."""
-        return msr in c.POINTER_MSRS and super().passes(v, msr)
+        return msr in k.POINTER_MSRS and super().passes(v, msr)
 
     def store_msr(self, v: Vcpu, msr: int, value: int, host: bool) -> None:
         if msr in SUPERVISOR_POINTERS:
-            v.ssp[msr - c.PL0_SSP] = value
+            v.ssp[msr - k.PL0_SSP] = value
         else:
             super().store_msr(v, msr, value, host)
 
     def fetch_msr(self, v: Vcpu, msr: int) -> int:
-        return v.ssp[msr - c.PL0_SSP] if msr in SUPERVISOR_POINTERS else super().fetch_msr(v, msr)
+        return v.ssp[msr - k.PL0_SSP] if msr in SUPERVISOR_POINTERS else super().fetch_msr(v, msr)
 
     def reset_xstate(self, v: Vcpu) -> None:
         super().reset_xstate(v)
@@ -486,7 +487,7 @@ class Owner(Upstream):
 
     profile: ClassVar[str] = "v5"
 
-    def __init__(self, port: c.Port) -> None:
+    def __init__(self, port: Port) -> None:
         super().__init__(port)
         self.owner: dict[int, int] = {}
         self.on: dict[int, int] = {}
@@ -543,7 +544,7 @@ class Owner(Upstream):
             return
         self.port.preempt_disable()
         self.save(v.number)
-        v.ssp[msr - c.PL0_SSP] = value
+        v.ssp[msr - k.PL0_SSP] = value
         self.disown(v.number)
         self.port.preempt_enable()
 
@@ -552,7 +553,7 @@ class Owner(Upstream):
             return super().fetch_msr(v, msr)
         self.port.preempt_disable()
         self.save(v.number)
-        value = v.ssp[msr - c.PL0_SSP]
+        value = v.ssp[msr - k.PL0_SSP]
         self.port.preempt_enable()
         return value
 

@@ -10,20 +10,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from conformance.candidates.builtin.tdp_mirror import (
-    HUGE,
-    KINDS,
-    MAX_CACHE,
-    PA_MASK,
-    Fault,
-    ShadowPage,
-    Upstream,
-    Upstream619,
-    is_last,
-    is_present,
+from conformance.candidates.builtin.tdp_mirror.upstream import Upstream
+from conformance.candidates.builtin.tdp_mirror.upstream.mmu import KINDS, MAX_CACHE
+from conformance.candidates.builtin.tdp_mirror.upstream.mmu_internal import Fault, ShadowPage
+from conformance.candidates.builtin.tdp_mirror.upstream.spte import HUGE, PA_MASK, is_last, is_present
+from conformance.candidates.builtin.tdp_mirror.upstream_6_19 import Upstream619
+from conformance.specs.tdp_mirror.constants import (
+    EIO,
+    FROZEN,
+    INVALID_PAGE,
+    NONPRESENT,
+    PG_LEVEL_4K,
+    REQ_FREE_OBSOLETE_ROOTS,
+    RET_PF_CONTINUE,
+    RET_PF_INVALID,
+    RET_PF_RETRY,
+    TD_RUNNABLE,
 )
-from conformance.specs import tdp_mirror as spec
-from conformance.specs.tdp_mirror import FROZEN, INVALID_PAGE, NONPRESENT
 
 
 class Backwards(Upstream):
@@ -34,12 +37,12 @@ class Backwards(Upstream):
         port = self.port
         fault.gfn &= ~self.bits
         result = self.faultin(fault)
-        if result != spec.RET_PF_CONTINUE:
+        if result != RET_PF_CONTINUE:
             return result
         result = self.topup(fault.vcpu)
         if not result:
             port.read_lock()
-            result = spec.RET_PF_RETRY if self.is_stale(fault) else self.map_fault(fault)
+            result = RET_PF_RETRY if self.is_stale(fault) else self.map_fault(fault)
             port.read_unlock()
         port.pfn_release(fault.pfn)
         return result
@@ -55,7 +58,7 @@ class Backwards(Upstream):
     def build_table(self, sp: ShadowPage, index: int, spte: int, fault: Fault) -> int:
         """A race that was lost in a direct root is looked at again."""
         result = super().build_table(sp, index, spte, fault)
-        return spec.RET_PF_CONTINUE if result == spec.RET_PF_RETRY and not sp.mirror else result
+        return RET_PF_CONTINUE if result == RET_PF_RETRY and not sp.mirror else result
 
     def zap_leafs_root(self, root: ShadowPage, start: int, end: int, can_yield: bool, flush: bool) -> bool:
         """By recursion."""
@@ -133,7 +136,7 @@ class Coarse(Upstream):
 
     def fast_pf(self, vcpu: int, gpa: int, error_code: int) -> int:
         """Everything goes the slow way."""
-        return spec.RET_PF_INVALID
+        return RET_PF_INVALID
 
     def handle_fault(self, fault: Fault) -> int:
         """A fault under the write lock."""
@@ -143,10 +146,10 @@ class Coarse(Upstream):
         if error:
             return error
         result = self.faultin(fault)
-        if result != spec.RET_PF_CONTINUE:
+        if result != RET_PF_CONTINUE:
             return result
         port.write_lock()
-        result = spec.RET_PF_RETRY if self.is_stale(fault) else self.map_fault(fault)
+        result = RET_PF_RETRY if self.is_stale(fault) else self.map_fault(fault)
         port.write_unlock()
         port.pfn_release(fault.pfn)
         return result
@@ -188,7 +191,7 @@ class Coarse(Upstream):
             error = self.topup(vcpu)
             if error:
                 return error
-        if self.port.check_request(vcpu, spec.REQ_FREE_OBSOLETE_ROOTS):
+        if self.port.check_request(vcpu, REQ_FREE_OBSOLETE_ROOTS):
             self.free_obsolete_roots(vcpu)
         if self.root_hpa[vcpu] == INVALID_PAGE:
             self.alloc_roots(vcpu)
@@ -222,10 +225,10 @@ class Unpinned(Upstream619):
     def sept_set(self, gfn: int, level: int, pfn: int) -> int:
         """Without a reference."""
         port = self.port
-        if level != spec.PG_LEVEL_4K:
+        if level != PG_LEVEL_4K:
             port.vm_bug("private leaf above 4K")
-            return -spec.EIO
-        if port.td_state() == spec.TD_RUNNABLE:
+            return -EIO
+        if port.td_state() == TD_RUNNABLE:
             return self.sept_error(port.tdh_mem_page_aug(gfn << 12, 0, pfn))
         return self.sept_premap(gfn, pfn)
 
@@ -234,12 +237,12 @@ class Unpinned(Upstream619):
         port = self.port
         if not port.hkid_assigned():
             port.vm_bug("no HKID")
-            return -spec.EIO
+            return -EIO
         gpa = gfn << 12
         failed = self.insist(port.tdh_mem_range_block, gpa, level - 1) or self.track()
         if failed or self.insist(port.tdh_mem_page_remove, gpa, level - 1):
             port.vm_bug("private page not removed")
             port.page_pin(pfn)
-            return -spec.EIO
+            return -EIO
         self.clean(pfn)
         return 0

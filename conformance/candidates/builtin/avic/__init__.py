@@ -1,7 +1,8 @@
 """The shipped AVIC drivers and routers."""
 
 from conformance.candidates.builtin.avic.as_posted import AsPosted
-from conformance.candidates.builtin.avic.router import KvmLapic, Router
+from conformance.candidates.builtin.avic.kvm_lapic import KvmLapic
+from conformance.candidates.builtin.avic.router import Router
 from conformance.candidates.builtin.avic.upstream import Upstream
 
 CANDIDATES = {"upstream": Upstream, "as-posted": AsPosted, "kvm-lapic": KvmLapic, "router": Router}

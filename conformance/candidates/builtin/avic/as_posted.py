@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from conformance.specs.avic.registers import (
+from conformance.specs.avic.constants import (
     APIC_BASE,
     APIC_DFR,
     APIC_ESR,

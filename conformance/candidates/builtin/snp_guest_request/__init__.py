@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from conformance.candidates.builtin.snp_guest_request.as_posted import AsPosted
 from conformance.candidates.builtin.snp_guest_request.guest import GuestDriver
-from conformance.candidates.builtin.snp_guest_request.kvm import Stub, Throttled, Upstream
-from conformance.candidates.builtin.snp_guest_request.posted import AsPosted, InPlace, PostedErrors
+from conformance.candidates.builtin.snp_guest_request.inplace import InPlace
+from conformance.candidates.builtin.snp_guest_request.posted_errors import PostedErrors
+from conformance.candidates.builtin.snp_guest_request.stub import Stub
+from conformance.candidates.builtin.snp_guest_request.throttled import Throttled
+from conformance.candidates.builtin.snp_guest_request.upstream import Upstream
 
 CANDIDATES = {
     "upstream": Upstream,
@@ -16,4 +20,4 @@ CANDIDATES = {
     "throttled": Throttled,
 }
 
-__all__ = ["CANDIDATES", "AsPosted", "GuestDriver", "InPlace", "PostedErrors", "Stub", "Throttled", "Upstream"]
+__all__ = ["CANDIDATES"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Any, ClassVar
 
-from conformance.specs.snp_guest_request import (
+from conformance.specs.snp_guest_request.constants import (
     BUSY_INFO2,
     EBADMSG,
     EINVAL,

@@ -1,0 +1,5 @@
+"""The design as merged for v6.18, a file per chapter."""
+
+from conformance.candidates.builtin.cet.upstream.hypervisor import Upstream
+
+__all__ = ["Upstream"]

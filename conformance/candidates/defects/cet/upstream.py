@@ -1,0 +1,207 @@
+"""Mistakes of upstream's history, and of the seed's capabilities."""
+
+from __future__ import annotations
+
+from conformance.candidates.builtin.cet.upstream import Upstream
+from conformance.candidates.builtin.cet.upstream.vcpu import Vcpu
+from conformance.specs.cet import constants as k
+
+
+class CetKernelForced(Upstream):
+    """Bit 12 of XSS is offered on every host with XSAVES."""
+
+    def settle_xss(self) -> None:
+        super().settle_xss()
+        if self.port.host_cap("xsaves"):
+            self.xss |= 1 << k.CET_S
+
+
+class AnyCetBitWillDo(Upstream):
+    """With bit 12 forced, one CET bit of XSS is enough to offer the features."""
+
+    def settle_xss(self) -> None:
+        if self.port.host_cap("xsaves"):
+            self.xss |= 1 << k.CET_S
+        if not self.xss & 0x1800:
+            self.shstk = self.ibt = False
+        if not self.shstk and not self.ibt:
+            self.xss &= ~0x1800
+
+
+class PutWithoutLoad(Upstream):
+    """INIT puts the guest FPU whether or not it is in use."""
+
+    def reset_xstate(self, v: Vcpu) -> None:
+        self.port.put_guest_fpu(v.number)
+        self.port.fpstate_clear(v.number, k.CET_U)
+        self.port.fpstate_clear(v.number, k.CET_S)
+        self.port.load_guest_fpu(v.number)
+
+
+class OneRegWithoutFpu(Upstream):
+    """KVM_GET_ONE_REG and KVM_SET_ONE_REG do not load the guest FPU."""
+
+    def one_reg_needs_fpu(self, v: Vcpu, msr: int) -> bool:
+        return False
+
+
+class IgnoredGuestSsp(Upstream):
+    """With ignore_msrs GUEST_SSP is a register of vCPUs without SHSTK too."""
+
+    def resolve_reg(self, v: Vcpu, reg: int) -> int | None:
+        if reg == k.ONE_REG_GUEST_SSP and self.ignore_msrs:
+            return k.INTERNAL_GUEST_SSP
+        return super().resolve_reg(v, reg)
+
+
+class SCetThroughXstate(Upstream):
+    """A host-initiated write of S_CET goes the way of the XSTATE-managed MSRs, to the host's register."""
+
+    def store_msr(self, v: Vcpu, msr: int, value: int, host: bool) -> None:
+        if msr == k.S_CET:
+            self.xstate_write(v, msr, value)
+        super().store_msr(v, msr, value, host)
+
+
+class Pl3ForIbt(Upstream):
+    """PL3_SSP is passed through to a vCPU with IBT alone."""
+
+    def passes(self, v: Vcpu, msr: int) -> bool:
+        return super().passes(v, msr) or (msr == k.PL3_SSP and v.ibt and msr not in v.denied)
+
+
+class UncheckedVmcb12(Upstream):
+    """VMRUN does not check vmcb12's CET state."""
+
+    def check_vmcb12(self, v: Vcpu) -> int:
+        return 0
+
+
+class WrongVmcbDirty(Upstream):
+    """A write while L2 is active marks vmcb01 dirty."""
+
+    def field_write(self, v: Vcpu, field: int, value: int) -> None:
+        clean = self.port.vmcb_mark_dirty
+        if not self.svm or not v.l2:
+            super().field_write(v, field, value)
+            return
+        offset = {k.GUEST_S_CET: k.VMCB_S_CET, k.GUEST_SSP: k.VMCB_SSP}.get(field, k.VMCB_ISST_ADDR)
+        self.port.vmcb_write(v.number, 2, offset, value)
+        clean(v.number, 1, k.VMCB_CET)
+
+
+class TableReadWithoutLm(Upstream):
+    """INT_SSP_TAB can be read without long mode."""
+
+    def get_msr(self, v: Vcpu, msr: int, host: bool) -> tuple[int, int]:
+        if msr == k.INT_SSP_TAB and v.shstk:
+            return 0, self.fetch_msr(v, msr)
+        return super().get_msr(v, msr, host)
+
+
+class UncheckedBase(Upstream):
+    """The base in U_CET and S_CET may be non-canonical."""
+
+    def valid_cet(self, v: Vcpu, value: int) -> bool:
+        return self.valid_cet_bits(v, value)
+
+
+class NestedCapsFirst(Upstream):
+    """Nested VMX is set up before SHSTK and IBT are adjusted."""
+
+    def vendor_init(self) -> int:
+        result = super().vendor_init()
+        cap = self.port.host_cap
+        controls = cap("load_cet_entry") and cap("load_cet_exit")
+        self.nested_cet = not self.svm and bool(controls and (cap("shstk") or cap("ibt")))
+        return result
+
+
+class Vmcs12FieldsAlways(Upstream):
+    """L1 can read the CET fields of vmcs12 on any host."""
+
+    def vmread(self, vcpu: int, field: int) -> tuple[int, int]:
+        return 0, self.port.vmcs12_read(vcpu, field)
+
+
+class XssOutlivesFeatures(Upstream):
+    """SHSTK and IBT are cleared, the CET bits of supported_xss are not."""
+
+    def settle_xss(self) -> None:
+        if self.xss & 0x1800 != 0x1800:
+            self.shstk = self.ibt = False
+
+
+class ToggleClears(Upstream):
+    """Every change of CR4.CET clears S_CET, SSP and the table, and SMRAM does not get SSP."""
+
+    def set_cr4(self, vcpu: int, value: int) -> int:
+        changed = (self.port.read_cr(vcpu, 4) ^ value) >> k.CR4_CET & 1
+        result = super().set_cr4(vcpu, value)
+        if changed and not result:
+            for field in (k.GUEST_S_CET, k.GUEST_SSP, k.GUEST_INTR_SSP_TABLE):
+                self.field_write(self.vcpus[vcpu], field, 0)
+        return result
+
+
+class XssNotAdvertised(Upstream):
+    """XSS is missing from the MSR index list."""
+
+    def probe_msrs(self) -> tuple[int, ...]:
+        return tuple(msr for msr in super().probe_msrs() if msr != k.XSS)
+
+
+class ProtectedXssDropped(Upstream):
+    """A guest with encrypted state writes XSS and nobody keeps track."""
+
+    def set_xss(self, v: Vcpu, value: int) -> int:
+        size = v.xsaves_size
+        result = super().set_xss(v, value)
+        if self.port.host_cap("sev_es"):
+            v.xsaves_size = size
+        return result
+
+
+class PointersIntercepted(Upstream):
+    """PL0_SSP is intercepted for a vCPU with SHSTK."""
+
+    def passes(self, v: Vcpu, msr: int) -> bool:
+        return msr != k.PL0_SSP and super().passes(v, msr)
+
+
+class ShadowPagingForgotten(Upstream):
+    """SHSTK survives shadow paging and a smaller guest MAXPHYADDR."""
+
+    def set_caps(self) -> None:
+        cap = self.port.host_cap
+        super().set_caps()
+        if self.vendor_can() and not self.shstk:
+            self.xss = cap("xss") & 0x1800 if cap("xsaves") else 0
+            self.shstk = cap("shstk") == 1
+            self.settle_xss()
+
+
+class FarJumpUnchecked(Upstream):
+    """A far jump to compatibility mode is emulated with SSP above 32 bits."""
+
+    def emulate(self, vcpu: int, instruction: str, user: bool) -> int:
+        result = super().emulate(vcpu, instruction, user)
+        return k.EMULATED if result == k.EMULATED_GP else result
+
+
+class InternalMsrInSmm(Upstream):
+    """The guest can read KVM's name for SSP while it is in SMM."""
+
+    def guest_rdmsr(self, vcpu: int, msr: int) -> tuple[int, int]:
+        v = self.vcpus[vcpu]
+        if msr == k.INTERNAL_GUEST_SSP and v.smm and v.shstk:
+            return 0, self.field_read(v, k.GUEST_SSP)
+        return super().guest_rdmsr(vcpu, msr)
+
+
+class RsmIgnoresFailure(Upstream):
+    """RSM goes on when SSP cannot be restored."""
+
+    def rsm(self, vcpu: int) -> int:
+        super().rsm(vcpu)
+        return 0

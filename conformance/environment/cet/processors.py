@@ -1,0 +1,77 @@
+"""The physical CPUs, with a register file each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from conformance.environment.cet.registers import COUNT, XSS, S
+from conformance.environment.simulator import Simulator
+from conformance.model.cet.operations import Host
+from conformance.model.cet.state import CPUS
+from conformance.model.cet.values import base_of, control_refusal, is_canonical, pointer_refusal
+from conformance.specs.cet import clauses as c
+from conformance.specs.cet import constants as k
+from conformance.specs.clause import Clause
+from conformance.verdict import Violation
+
+if TYPE_CHECKING:
+    from conformance.environment.cet.platform import Platform
+    from conformance.environment.door import Environment
+
+
+class Processors(Simulator):
+    """Two physical CPUs: the CET MSRs, XSS and SSP of each, and what a write must hold to not fault.
+
+    Whose values they are is nobody's business here. Shadow stacks themselves are not modelled, nor is what U_CET
+    and S_CET do to instructions.
+    """
+
+    CLAUSES = (c.SSP_CANONICAL, c.SSP_NEEDS_SHSTK, c.XSS_NEVER_FAULTS, c.S_CET_IS_THE_HOSTS)
+
+    def __init__(self, door: Environment, platform: Platform) -> None:
+        self.door = door
+        self.platform = platform
+        self.files = [[0] * COUNT for _ in range(CPUS)]
+        """The registers of each physical CPU, by place."""
+        for regs in self.files:
+            regs[S] = platform.host.s_cet
+
+    def boot(self) -> None:
+        """All registers as after power-up, S_CET as the host sets it."""
+        for regs in self.files:
+            regs[:] = [0] * COUNT
+            regs[S] = self.platform.host.s_cet
+
+    def fault(self, msr: int, value: int | None) -> Clause | None:
+        """Why the processor raises #GP for RDMSR (no value) or WRMSR, by the *host's* features."""
+        host = self.platform.host
+        if msr in k.CONTROL_MSRS:
+            return _control_fault(host, value, host.ibt and not self.platform.amd)
+        if msr == k.XSS:
+            return c.XSS_NEVER_FAULTS if not host.xsaves or (value or 0) & ~host.xss else None
+        if not host.shstk:
+            return c.SSP_NEEDS_SHSTK
+        if value is None:
+            return None
+        if msr == k.INT_SSP_TAB:
+            return None if is_canonical(value, host.width) else c.SSP_CANONICAL
+        return pointer_refusal(value, host.width)
+
+    def is_enabled(self, cpu: int, component: int) -> bool:
+        """Whether XSAVES and XRSTORS take the component: XSS decides."""
+        return bool(self.files[cpu][XSS] >> component & 1)
+
+    def after_exit(self, cpu: int) -> None:
+        """Whatever the guest did, S_CET is the host's again."""
+        found, own = self.files[cpu][S], self.platform.host.s_cet
+        if found != own:
+            raise Violation(c.S_CET_IS_THE_HOSTS, f"S_CET is {found:#x} after a VM exit, the host's is {own:#x}")
+
+
+def _control_fault(host: Host, value: int | None, ibt: bool) -> Clause | None:
+    if not (host.shstk or ibt):
+        return c.CET_NEITHER_FEATURE
+    if value is None:
+        return None
+    refusal = control_refusal(value, host.shstk, ibt, False)
+    return refusal or (None if is_canonical(base_of(value), host.width) else c.CET_BASE_CANONICAL)

@@ -1,0 +1,30 @@
+"""What can be observed from outside after a step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from conformance.environment.cet.registers import S
+from conformance.model.cet import View
+from conformance.specs.cet.constants import SMRAM_SSP
+
+if TYPE_CHECKING:
+    from conformance.environment.cet.world import Cet
+
+
+def view(world: Cet) -> View:
+    """Registers of the host, and what memory holds for each vCPU."""
+    crs: list[Any] = []
+    smram: list[int | None] = []
+    area: list[Any] = []
+    for thread in world.threads.slots:
+        if thread is None:
+            crs.append(None)
+            smram.append(None)
+            area.append(None)
+        else:
+            vcpu = thread.number
+            crs.append(None if world.events.parts[vcpu].shutdown else world.crs.bits(vcpu))
+            smram.append(world.memory.parts[vcpu].smram.get(SMRAM_SSP, 0))
+            area.append(None if world.structure.level(vcpu) else world.memory.words(vcpu))
+    return View(tuple(regs[S] for regs in world.processors.files), tuple(crs), tuple(smram), tuple(area))

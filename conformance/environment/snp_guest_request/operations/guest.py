@@ -1,0 +1,131 @@
+"""Kind G: callers of a guest's driver, and what they make of its answers."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any
+
+from conformance.environment.snp_guest_request.certificate_tables import TABLE_BYTES
+from conformance.environment.snp_guest_request.firmware import COMMITTED_TCB
+from conformance.environment.snp_guest_request.report import GUIDS, LAUNCH
+from conformance.environment.snp_guest_request.shared_pages import DATA
+from conformance.environment.snp_guest_request.taint import is_tainted
+from conformance.environment.snp_guest_request.verifier import report_refused
+from conformance.model.snp_guest_request.hosts import script
+from conformance.model.snp_guest_request.operations import (
+    Close,
+    GetDerivedKey,
+    GetExtReport,
+    GetReport,
+    Kexec,
+    Open,
+    ParseCerts,
+)
+from conformance.specs.snp_guest_request import clauses as c
+from conformance.specs.snp_guest_request.constants import TOO_SMALL_INFO2
+from conformance.verdict import Crash, Violation
+
+if TYPE_CHECKING:
+    from conformance.environment.snp_guest_request.world import World
+
+
+USER_BUFFER = 0x7F00_0000_0000
+VMPL = 3
+"""What callers ask for: allowed with every VMPCK."""
+KEY_SVN = LAUNCH.guest_svn
+KEY_TCB = COMMITTED_TCB
+"""What callers ask a key for: the newest allowed."""
+
+
+def open_(world: World, op: Open) -> int:
+    """Load the driver."""
+    return world.enter_int(world.driver.open, op.vmpck)
+
+
+def close(world: World, _op: Close) -> int:
+    """Unload the driver; its pages are back or leaked."""
+    result = world.enter_int(world.driver.close)
+    world.shared.judge_back()
+    return result
+
+
+def kexec(world: World, op: Kexec) -> int:
+    """A new driver on the same secrets page; the pages of the old one are gone with its kernel."""
+    world.shared.regions.clear()
+    world.mutexes.restart()
+    world.driver = world.enter(world.factory, world.port)
+    return world.enter_int(world.driver.open, op.vmpck)
+
+
+def get_report(world: World, op: GetReport) -> object:
+    """SNP_GET_REPORT."""
+    data = _plan(world, op)
+    return _told(world, op, data, world.enter(world.driver.get_report, data, VMPL))
+
+
+def get_derived_key(world: World, op: GetDerivedKey) -> object:
+    """SNP_GET_DERIVED_KEY."""
+    _plan(world, op)
+    result = world.enter(world.driver.get_derived_key, op.fields, VMPL, KEY_SVN, KEY_TCB)
+    return _told(world, op, b"", result)
+
+
+def get_ext_report(world: World, op: GetExtReport) -> object:
+    """SNP_GET_EXT_REPORT."""
+    data = _plan(world, op)
+    address = USER_BUFFER if op.buffer else 0
+    return _told(world, op, data, world.enter(world.driver.get_ext_report, data, VMPL, op.certs_len, address))
+
+
+def _told(world: World, op: Any, data: bytes, result: Any) -> object:
+    """Result, exitinfo2 where it means something, what the answer and the certificates are, length needed."""
+    world.host.end()
+    shape = [int, int, bytes, bytes, int] if type(op) is GetExtReport else [int, int, bytes]
+    if type(result) is not tuple or [type(value) for value in result] != shape:
+        raise Crash(f"returned {result!r}, expected {', '.join(kind.__name__ for kind in shape)}", "type")
+    ret, info2, payload, *rest = result
+    if is_tainted(info2) or (rest and is_tainted(rest[1])):
+        raise Violation(c.NO_UNINITIALISED, f"the caller is given exitinfo2 {info2:#x}, bits that nobody wrote")
+    world.hold(c.NO_UNINITIALISED)
+    if ret:
+        small = info2 == TOO_SMALL_INFO2 and rest and rest[1] and ret == -5
+        return (ret, info2 if small else None, None, None, rest[1] if small else 0)
+    certs = None
+    if rest:
+        table = world.honest.table()
+        certs = "certs" if rest[0][: len(table)] == table else "other certificates"
+    return (ret, info2, _kind(world, op, data, payload), certs, rest[1] if rest else 0)
+
+
+def _kind(world: World, op: Any, data: bytes, payload: bytes) -> str:
+    if type(op) is GetDerivedKey:
+        request = struct.pack("<IIQIIQ", 0, 0, op.fields, VMPL, KEY_SVN, KEY_TCB)
+        fits = payload == world.honest.firmware.derived_key(world.honest.context, request, 0)
+        return "key" if fits else "another key"
+    why = report_refused(world.suite, payload, data, VMPL)
+    world.require(c.SIGNATURE, "signature" not in why, why)
+    return "report" if not why else f"no report: {why}"
+
+
+def parse_certs(world: World, op: ParseCerts) -> object:
+    """Parse a table; the certificates by name."""
+    data, known = TABLE_BYTES[op.table]
+    result = world.enter(world.driver.parse_certs, data)
+    if type(result) is not tuple or len(result) != 2 or type(result[0]) is not int or type(result[1]) is not tuple:
+        raise Crash(f"parse_certs returned {result!r}, expected (int, tuple)", "type")
+    ret, entries = result
+    names = []
+    for i, entry in enumerate(entries):
+        if type(entry) is not tuple or len(entry) != 2:
+            raise Crash(f"parse_certs gave {entry!r}, expected (guid, certificate)", "type")
+        name, body = known[i] if i < len(known) else ("", b"")
+        fits = entry == (GUIDS.get(name), body)
+        names.append(name if fits else f"other bytes ({len(entry[1])})")
+    return (ret, tuple(names))
+
+
+def _plan(world: World, op: GetReport | GetDerivedKey | GetExtReport) -> bytes:
+    """Note how the host will treat this operation's exits; the data the caller wants in its report."""
+    world.host.plan(script(op.host))
+    world.serial += 1
+    return world.serial.to_bytes(8, "little") + DATA[8:]

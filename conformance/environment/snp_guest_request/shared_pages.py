@@ -1,0 +1,145 @@
+"""Pages that a guest shares with its host."""
+
+# ruff: noqa: D102  # environment calls are described in the port
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from conformance.environment.door import Environment
+from conformance.environment.simulator import Simulator
+from conformance.environment.snp_guest_request.mutexes import Mutexes
+from conformance.environment.snp_guest_request.tasks import Tasks
+from conformance.specs.clause import Clause
+from conformance.specs.snp_guest_request import clauses as c
+from conformance.specs.snp_guest_request.constants import PAGE_SIZE
+from conformance.verdict import Violation
+
+REGION_BASE = 0x10_0000
+DATA = b"report data of the caller, 64 bytes, which nobody else may see.."
+"""What the caller wants in the report; each operation puts its number in front."""
+
+
+class Region:
+    """Pages that the driver allocated."""
+
+    __slots__ = ("data", "leaked", "read", "shared", "trap")
+
+    def __init__(self, npages: int) -> None:
+        self.data = bytearray(npages * PAGE_SIZE)
+        self.shared = False
+        self.leaked = False
+        self.trap = False
+        """The host changes it once it was read."""
+        self.read: list[tuple[int, int]] = []
+        """Ranges read since the trap was set, once it sprang."""
+
+
+class SharedPages(Simulator):
+    """The guest's page allocator and set_memory_decrypted: what is shared the host reads, and changes at any time.
+
+    Guest-physical addresses stand for virtual ones too. Pages that could not be made private again must be leaked.
+    """
+
+    CLAUSES: ClassVar[tuple[Clause, ...]] = (
+        c.SHARED_PAGES_BACK,
+        c.RESPONSE_CHECKED,
+        c.PRIVATE_ENCRYPTION,
+        c.ONE_LOCK,
+        c.ROBUST,
+    )
+
+    def __init__(self, door: Environment, tasks: Tasks, mutexes: Mutexes) -> None:
+        super().__init__(door)
+        self.tasks = tasks
+        self.mutexes = mutexes
+        self.refused = door.refused
+        self.regions: dict[int, Region] = {}
+        """By the address at which each begins."""
+        self.next_region = REGION_BASE
+
+    def alloc_pages(self, npages: int) -> int:
+        if self.refused("alloc_pages"):
+            return 0
+        gpa = self.next_region
+        self.next_region += (npages + 1) * PAGE_SIZE
+        self.regions[gpa] = Region(npages)
+        return gpa
+
+    def free_pages(self, gpa: int) -> int:
+        region = self.region(gpa)
+        if region.shared:
+            raise Violation(c.SHARED_PAGES_BACK, f"pages at {gpa:#x} are freed while the host shares them")
+        del self.regions[gpa]
+        return 0
+
+    def leak_pages(self, gpa: int) -> int:
+        self.region(gpa).leaked = True
+        return 0
+
+    def set_decrypted(self, gpa: int) -> int:
+        region = self.region(gpa)
+        refusal = self.refused("set_decrypted")
+        if refusal:
+            return refusal
+        region.shared = True
+        return 0
+
+    def set_encrypted(self, gpa: int) -> int:
+        region = self.region(gpa)
+        refusal = self.refused("set_encrypted")
+        if refusal:
+            return refusal
+        region.shared = False
+        return 0
+
+    def shared_read(self, gpa: int, size: int) -> bytes:
+        self.judge_alone()
+        region, offset = self.within(gpa, size)
+        span = (offset, offset + size)
+        if region.read:
+            if any(start < span[1] and span[0] < end for start, end in region.read):
+                raise Violation(
+                    c.RESPONSE_CHECKED, "the response is read again from shared memory after the host changed it"
+                )
+            region.read.append(span)
+        data = bytes(region.data[offset : offset + size])
+        if region.trap:
+            region.trap = False
+            region.read = [span]
+            region.data[:] = bytes(len(region.data))
+        return data
+
+    def shared_write(self, gpa: int, data: bytes) -> int:
+        self.judge_alone()
+        region, offset = self.within(gpa, len(data))
+        if region.shared and DATA[8:] in data:
+            raise Violation(c.PRIVATE_ENCRYPTION, "a message in the clear is written to memory that the host shares")
+        region.data[offset : offset + len(data)] = data
+        return 0
+
+    def region(self, gpa: int) -> Region:
+        """The allocation that begins there."""
+        region = self.regions.get(gpa)
+        if region is None:
+            raise Violation(c.ROBUST, f"{gpa:#x} is no allocation of the driver")
+        return region
+
+    def judge_alone(self) -> None:
+        """Shared pages are used under a lock while another call of the driver is in progress (SNP-092)."""
+        if len(self.tasks.running) > 1 and not self.mutexes.is_held():
+            raise Violation(c.ONE_LOCK, "shared pages are used without a lock while another call is in progress")
+
+    def within(self, gpa: int, size: int) -> tuple[Region, int]:
+        """The allocation that holds these bytes, and their offset."""
+        for base, region in self.regions.items():
+            if base <= gpa and gpa + size <= base + len(region.data):
+                return region, gpa - base
+        raise Violation(c.ROBUST, f"{size} bytes at {gpa:#x} are not the driver's")
+
+    def judge_back(self) -> None:
+        """The driver is gone, and its pages are the allocator's again, or leaked."""
+        for gpa, region in self.regions.items():
+            if not region.leaked:
+                raise Violation(c.SHARED_PAGES_BACK, f"pages at {gpa:#x} are neither freed nor leaked")
+        self.regions.clear()

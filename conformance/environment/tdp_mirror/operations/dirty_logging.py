@@ -1,0 +1,102 @@
+"""Ageing, write protection and dirty logging of the shared half."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from conformance.environment.tdp_mirror.words import is_leaf
+from conformance.model.tdp_mirror import operations as ops
+from conformance.specs.tdp_mirror import clauses as c
+from conformance.specs.tdp_mirror.constants import ACCESSED, DIRTY
+from conformance.verdict import Violation
+
+if TYPE_CHECKING:
+    from conformance.environment.tdp_mirror.world import TdpMirror
+
+
+def _is_judged(world: TdpMirror, start: int, end: int) -> bool:
+    """Whether what an ageing call says of a range can be told: nobody else is at it."""
+    bits = world.config.direct_bits
+    return world.scheduler is None and start < end and (not bits or start < bits)
+
+
+def age(world: TdpMirror, op: ops.Age) -> int:
+    """Test and clear: of valid direct roots alone."""
+    young, others = world.meaning.having(ACCESSED, op.start, op.end)
+    result = world.enter_int(world.driver.age_gfn_range, op.start, op.end)
+    if _is_judged(world, op.start, op.end):
+        after, still = world.meaning.having(ACCESSED, op.start, op.end)
+        world.require(c.AGE_VALID_ONLY, bool(result) == young, f"age: {bool(result)}, accessed: {young}")
+        world.require(c.AGE_VALID_ONLY, not after, "age leaves accessed bits in the range")
+        world.require(c.AGE_VALID_ONLY, others <= still, "age clears bits of an invalid or mirror root")
+    return 0
+
+
+def test_age(world: TdpMirror, op: ops.TestAge) -> int:
+    """Test alone."""
+    young, _ = world.meaning.having(ACCESSED, op.start, op.end)
+    result = world.enter_int(world.driver.test_age_gfn, op.start, op.end)
+    if _is_judged(world, op.start, op.end):
+        world.require(c.AGE_VALID_ONLY, bool(result) == young, f"test_age: {bool(result)}, accessed: {young}")
+    return 0
+
+
+def _protected(world: TdpMirror, changed: int) -> None:
+    """After write protection the caller flushes if the call says that something changed (TDP-084)."""
+    if changed:
+        world.tlbs.flush_remote_tlbs()
+    if world.scheduler is None:
+        world.tlbs.judge_protected()
+
+
+def wrprot_slot(world: TdpMirror, op: ops.WrprotSlot) -> int:
+    """A whole slot."""
+    world.mmu_lock.read_lock()
+    changed = world.enter_int(world.driver.wrprot_slot, op.slot, 1)
+    world.mmu_lock.read_unlock()
+    _protected(world, changed)
+    return 0
+
+
+def clear_dirty_slot(world: TdpMirror, op: ops.ClearDirtySlot) -> int:
+    """A whole slot; the caller flushes anyhow."""
+    world.mmu_lock.read_lock()
+    world.enter(world.driver.clear_dirty_slot, op.slot)
+    world.mmu_lock.read_unlock()
+    world.tlbs.flush_remote_tlbs()
+    _, base, npages, _ = world.slots.by_id[op.slot]
+    _cleared_dirty(world, base, base + npages, (1, 2, 3))
+    return 0
+
+
+def _cleared_dirty(world: TdpMirror, start: int, end: int, levels: tuple[int, ...]) -> None:
+    """No leaf of the valid direct root within the range is dirty, unless somebody was at it meanwhile."""
+    if world.scheduler is not None or world.preempt is not None or world.frame.given:
+        return
+    tables = world.tables
+    for root in world.roots.listed:
+        for table, index, entry in tables.walk(root) if not root.is_mirror and not root.invalid else ():
+            gfn = tables.gfn(table, index)
+            inside = start <= gfn and gfn + tables.cover(table.level) <= end
+            if inside and table.level in levels and is_leaf(entry, table.level) and entry >> DIRTY & 1:
+                raise Violation(c.MIRROR_UNTOUCHED, f"gfn {gfn:#x} is left dirty")
+
+
+def clear_dirty_masked(world: TdpMirror, op: ops.ClearDirtyMasked) -> int:
+    """Single gfns of a slot, as user space has collected them."""
+    world.mmu_lock.write_lock()
+    world.enter(world.driver.clear_dirty_masked, op.slot, op.gfn, op.mask, int(op.wrprot))
+    world.tlbs.flush_remote_tlbs()
+    for bit in range(op.mask.bit_length() if not op.wrprot else 0):
+        if op.mask >> bit & 1:
+            _cleared_dirty(world, op.gfn + bit, op.gfn + bit + 1, (1,))
+    world.mmu_lock.write_unlock()
+    return 0
+
+
+def write_protect_gfn(world: TdpMirror, op: ops.WriteProtectGfn) -> int:
+    """One gfn, for whoever shadows it."""
+    world.mmu_lock.write_lock()
+    _protected(world, world.enter_int(world.driver.write_protect_gfn, op.slot, op.gfn, 1))
+    world.mmu_lock.write_unlock()
+    return 0

@@ -1,0 +1,47 @@
+"""Slots, attributes and invalidations, as user space and the memory management ask for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from conformance.model.tdp_mirror import operations as ops
+
+if TYPE_CHECKING:
+    from conformance.environment.tdp_mirror.world import TdpMirror
+
+
+def set_attributes(world: TdpMirror, op: ops.SetAttributes) -> int:
+    """KVM_SET_MEMORY_ATTRIBUTES."""
+    return world.enter_int(world.driver.set_attributes, op.address, op.size, op.attributes, op.flags)
+
+
+def hva_invalidate(world: TdpMirror, op: ops.HvaInvalidate) -> int:
+    """An MMU notifier: pages of the host go."""
+    world.guest_memory.will_move("hva", op.start, op.end)
+    world.mmu_lock.may_block[world.threads.me] = op.may_block
+    world.enter(world.driver.hva_invalidate, op.start, op.end, int(op.may_block))
+    world.guest_memory.move()
+    return 0
+
+
+def gmem_invalidate(world: TdpMirror, op: ops.GmemInvalidate) -> int:
+    """A hole is punched into guest memory."""
+    world.guest_memory.will_move("gmem", op.start, op.end)
+    world.enter(world.driver.gmem_invalidate, op.start, op.end)
+    world.guest_memory.move()
+    return 0
+
+
+def slot_create(world: TdpMirror, op: ops.SlotCreate) -> int:
+    """KVM_SET_USER_MEMORY_REGION2."""
+    return world.enter_int(world.driver.slot_create, op.slot, op.base, op.npages, op.flags)
+
+
+def slot_delete(world: TdpMirror, op: ops.SlotDelete) -> int:
+    """The same with no pages."""
+    return world.enter_int(world.driver.slot_delete, op.slot)
+
+
+def slot_move(world: TdpMirror, op: ops.SlotMove) -> int:
+    """The same with another base."""
+    return world.enter_int(world.driver.slot_move, op.slot, op.base)

@@ -1,0 +1,154 @@
+"""INTx: the function's pin, its disable bit, and the shared line behind it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from conformance.environment.irq import Action, IrqCore
+from conformance.environment.simulator import Simulator
+from conformance.environment.uio_msi.device import PDEV_IRQ
+from conformance.model.uio_msi import Config
+from conformance.specs.uio_msi import clauses as c
+from conformance.specs.uio_msi.constants import IRQ_HANDLED, IRQ_NONE
+from conformance.verdict import Violation
+
+if TYPE_CHECKING:
+    from conformance.environment.door import Environment
+    from conformance.environment.uio_msi.context import Context
+    from conformance.environment.uio_msi.device import Device
+    from conformance.environment.uio_msi.eventfds import EventfdContexts
+    from conformance.environment.uio_msi.handlers import Handlers
+
+STORM = 4
+"""Rounds of the line that nobody silences, after which it counts as a storm."""
+
+
+class Intx(Simulator):
+    """A level-triggered line that another device shares, and the two bits by which the function drives it.
+
+    The line is evaluated whenever one of the bits changes, and its handlers run at once. Of the other device only
+    the interrupts are there; its handler always serves them.
+    """
+
+    CLAUSES = (c.INTX_NOT_OURS, c.INTX_NO_SECOND_SIGNAL, c.INTX_MASKED_AND_SIGNALLED, c.MEMORY_SAFE)
+
+    def __init__(
+        self,
+        door: Environment,
+        context: Context,
+        core: IrqCore,
+        device: Device,
+        handlers: Handlers,
+        eventfds: EventfdContexts,
+        config: Config,
+    ) -> None:
+        super().__init__(door)
+        self.context = context
+        self.core = core
+        self.device = device
+        self.handlers = handlers
+        self.eventfds = eventfds
+        self.maskable = config.intx
+        self.is_used = not config.vectors or config.msix_broken
+        """Whether the function interrupts by INTx, rather than by MSI-X."""
+        self.disable_bit = config.left_masked
+        """Of the command register."""
+        self.found_disable_bit = config.left_masked
+        """The same when probe began."""
+        self.asserted = False
+        """The interrupt bit of the status register."""
+        self.config_writes = 0
+        """Writes to the command register."""
+        self.is_cores = False
+        """Whether the UIO core requested the line itself."""
+        core.add_line(PDEV_IRQ)
+
+    def pci_intx_mask_supported(self) -> int:
+        """As the port says."""
+        self.device.must_be_enabled("pci_intx_mask_supported")
+        return int(self.maskable)
+
+    def pci_check_and_mask_intx(self) -> int:
+        """As the port says."""
+        self.device.must_be_enabled("pci_check_and_mask_intx")
+        if not self.asserted:
+            return 0
+        if not self.disable_bit:
+            self.disable_bit = True
+            self.config_writes += 1
+        return 1
+
+    def pci_check_and_unmask_intx(self) -> int:
+        """As the port says."""
+        self.device.must_be_enabled("pci_check_and_unmask_intx")
+        if self.asserted:
+            return 0
+        self.disable_bit = False
+        self.config_writes += 1
+        return 1
+
+    def pci_intx(self, enable: int) -> None:
+        """As the port says."""
+        self.device.must_be_enabled("pci_intx")
+        self.write_command(not enable)
+
+    def write_command(self, disable: bool) -> None:
+        """The driver writes the command register."""
+        self.config_writes += 1
+        self.set_disable_bit(disable)
+
+    def set_disable_bit(self, disable: bool) -> None:
+        """Somebody changes the disable bit."""
+        self.disable_bit = disable
+        self.evaluate()
+
+    def set_level(self, asserted: bool) -> None:
+        """The function asserts or deasserts INTx."""
+        self.asserted = asserted
+        self.evaluate()
+
+    def evaluate(self) -> None:
+        """Run the line's handlers while the function drives it; under a spinlock, once that is released."""
+        if self.context.is_atomic():
+            return
+        if self.asserted and not self.disable_bit:
+            self._run_core_handler()
+        actions = self.core.lines[PDEV_IRQ]
+        for _ in range(STORM):
+            if not self.asserted or self.disable_bit or not actions:
+                return
+            for action in tuple(actions):
+                self.run(action)
+        raise Violation(c.INTX_MASKED_AND_SIGNALLED, "INTx storms: no handler masks it")
+
+    def interrupt_of_another(self) -> None:
+        """The other device interrupts: every handler of the line is called."""
+        self._run_core_handler()
+        for action in tuple(self.core.lines[PDEV_IRQ]):
+            self.run(action)
+
+    def _run_core_handler(self) -> None:
+        """The core requests the irq that it is given, and its handler calls info.handler."""
+        if self.is_cores:
+            raise Violation(c.MEMORY_SAFE, f"registered with irq {PDEV_IRQ}, so the core calls info.handler: NULL")
+
+    def run(self, action: Action) -> None:
+        """One call of our handler on the shared line, and what it may do then."""
+        door = self.door
+        asserted, masked = self.asserted, self.disable_bit
+        signals, writes = self.eventfds.signals, self.config_writes
+        result = self.handlers.run(action)
+        if door.scheduler is not None:
+            return
+        signals, writes = self.eventfds.signals - signals, self.config_writes - writes
+        did = f"the INTx handler returned {result}, signalled {signals} times"
+        if not asserted:
+            holds = result == IRQ_NONE and not signals and not writes
+            door.require(c.INTX_NOT_OURS, holds, f"{did} and wrote config space {writes} times with status clear")
+        elif masked:
+            door.require(c.INTX_NO_SECOND_SIGNAL, not signals, f"{did} while INTx was masked")
+        else:
+            # In the middle of a set or a teardown there may be nobody to tell; the level stays for the next set.
+            once = signals == 1 or (not signals and door.frame.outer is not None)
+            holds = result == IRQ_HANDLED and once and self.disable_bit
+            door.require(c.INTX_MASKED_AND_SIGNALLED, holds, f"{did}, and the disable bit is {self.disable_bit}")

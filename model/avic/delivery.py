@@ -1,0 +1,73 @@
+"""Interrupts from the host and from devices, posted ones included."""
+
+from __future__ import annotations
+
+from conformance.model.avic.apic import pend
+from conformance.model.avic.looking import lately
+from conformance.model.avic.operations import Answers, Deliver, GaLogNotify, IommuPost, UpdateIrte
+from conformance.model.avic.state import Irte, State, find, found, is_active, with_vcpu
+from conformance.model.step import Outcome, Outcomes
+from conformance.specs.avic import Profile
+from conformance.specs.avic import clauses as c
+from conformance.specs.avic.constants import EIO
+
+
+def deliver(state: State, op: Deliver, _env: Answers, _profile: Profile) -> Outcomes:
+    """The host's interrupt reaches IRR and, if the vCPU can take it, the vCPU (AVIC-082)."""
+    vcpu = pend(found(state, op.id), op.vector, op.level)
+    woken = frozenset({op.id}) if any(v.pending for v in state.vcpus) else None
+    effect = c.DELIVERY_SETS_IRR_FIRST
+    if is_active(state, vcpu) and vcpu.in_guest:
+        effect = c.DOORBELL_NAMES_THE_CORE
+    also = (c.ACCEPTANCE_SETS_IRR_AND_TMR,)
+    return tuple(
+        Outcome(after, 0, because=c.DELIVERY_SETS_IRR_FIRST, effect=effect, also=also)
+        for after in lately(with_vcpu(state, vcpu), woken)
+    )
+
+
+def update_irte(state: State, op: UpdateIrte, env: Answers, _profile: Profile) -> Outcomes:
+    """Route a device interrupt.
+
+    What cannot be posted now may or may not be once AVIC is active again, and a vCPU that has no core or sleeps
+    may not know yet whether it is.
+
+    Returns:
+        0     posted to the vCPU if AVIC is active for it, else in host mode
+        -EIO  the affinity call gave no metadata; in host mode (AVIC-095)
+        other the affinity call's refusal; in host mode
+    """
+    others = tuple(i for i in state.irtes if i.irq != op.irq)
+    if env.set_vcpu_affinity:
+        result = -EIO if env.set_vcpu_affinity > 0 else env.set_vcpu_affinity
+        left, because = _routed(state, others), c.MISSING_METADATA_REVERTS
+        return Outcome(left, result, because=because, effect=because)
+    because = c.OLD_VCPU_FORGETS_IRTE if len(others) < len(state.irtes) else c.IRTE_FOLLOWS_VCPU
+    host = Outcome(_routed(state, others), 0, because=because, effect=because)
+    vcpu = find(state, op.id)
+    if vcpu is None:
+        return host
+    irtes = tuple(sorted((*others, Irte(op.irq, op.id, op.vector)), key=lambda i: i.irq))
+    outcome = Outcome(_routed(state, irtes), 0, because=because, effect=because)
+    return outcome if is_active(state, vcpu) and vcpu.core >= 0 and not vcpu.asleep else (host, outcome)
+
+
+def _routed(state: State, irtes: tuple[Irte, ...]) -> State:
+    return State(state.config, state.host, state.vms, state.vcpus, irtes, state.late, stale=state.stale)
+
+
+def iommu_post(state: State, op: IommuPost, _env: Answers, _profile: Profile) -> Outcomes:
+    """A posted interrupt sets IRR and rings, logs, or waits for the next VMRUN; TMR is hardware's business."""
+    irte = next((i for i in state.irtes if i.irq == op.irq), None)
+    if irte is None:
+        return ()  # in this one of the possible states it is in host mode
+    vcpu = found(state, irte.id)
+    because = c.GALOG_WAKES_EXACTLY_ONE if vcpu.asleep else c.IRTE_FOLLOWS_VCPU
+    pended = [with_vcpu(state, pend(vcpu, irte.vector, level)) for level in (None, False)]
+    ways = dict.fromkeys(after for accepted in pended for after in lately(accepted))
+    return tuple(Outcome(s, 0, because=because, effect=because) for s in ways)
+
+
+def ga_log_notify(state: State, _op: GaLogNotify, _env: Answers, _profile: Profile) -> Outcome:
+    """A tag that nobody has wakes nobody (AVIC-091)."""
+    return Outcome(state, 0, because=c.TAG_ROUND_TRIP, effect=c.GALOG_WAKES_EXACTLY_ONE)

@@ -1,0 +1,59 @@
+"""What keeps AVIC off for a VM: the reasons that somebody gives, and those that follow from its APICs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from conformance.model.avic.apic import seen_by_routing
+from conformance.model.avic.looking import settled
+from conformance.model.avic.operations import Answers, Inhibit
+from conformance.model.avic.routing import XAPIC, logical_map_is_aliased
+from conformance.model.avic.state import State, Vcpu, Vm, with_vm
+from conformance.model.step import Outcome
+from conformance.specs.avic import Profile
+from conformance.specs.avic import clauses as c
+from conformance.specs.avic.constants import (
+    INHIBIT_APIC_ID_MODIFIED,
+    INHIBIT_LOGICAL_ID_ALIASED,
+    INHIBIT_PHYSICAL_ID_ALIASED,
+)
+
+_DERIVED = 1 << INHIBIT_PHYSICAL_ID_ALIASED | 1 << INHIBIT_APIC_ID_MODIFIED | 1 << INHIBIT_LOGICAL_ID_ALIASED
+
+
+def derived_inhibits(vcpus: Sequence[Vcpu]) -> int:
+    """The inhibits that follow from the APICs of one VM (AVIC-086, AVIC-087)."""
+    mask = 0
+    apics = [seen_by_routing(v) for v in vcpus]
+    ids = [(a.xid, a.id) for a in apics if a.mode == XAPIC]
+    if len({xid for xid, _ in ids}) < len(ids):
+        mask |= 1 << INHIBIT_PHYSICAL_ID_ALIASED
+    if any(xid != own & 0xFF for xid, own in ids):
+        mask |= 1 << INHIBIT_APIC_ID_MODIFIED
+    if logical_map_is_aliased(apics):
+        mask |= 1 << INHIBIT_LOGICAL_ID_ALIASED
+    return mask
+
+
+def recalculated(state: State, n: int) -> State:
+    """The state with the inhibits of VM `n` derived anew."""
+    vm = state.vms[n]
+    if vm is None or not vm.irqchip:
+        return state
+    mask = vm.inhibits & ~_DERIVED | derived_inhibits([v for v in state.vcpus if v.vm == n])
+    if mask == vm.inhibits:
+        return state
+    return with_vm(state, n, Vm(vm.irqchip, vm.max_vcpu_ids, mask))
+
+
+def inhibit(state: State, op: Inhibit, _env: Answers, _profile: Profile) -> Outcome:
+    """Set or clear a reason; every vCPU outside sleep follows at once (AVIC-086, AVIC-087)."""
+    vm = state.vms[0]
+    assert vm is not None
+    bit = 1 << op.reason
+    mask = vm.inhibits | bit if op.on else vm.inhibits & ~bit
+    after = with_vm(state, 0, Vm(vm.irqchip, vm.max_vcpu_ids, mask))
+    because = c.INHIBIT_CONDITIONS if op.on else c.INHIBITS_RECOMPUTED
+    also = (c.INHIBITED_NEVER_RUNNING,) if op.on else ()
+    effect = c.INHIBIT_KICKS_AND_LOSES_NOTHING
+    return Outcome(settled(after), 0, because=because, effect=effect, also=also)

@@ -1,0 +1,117 @@
+"""Accesses to registers: who has which, what is refused, and the clause by which a value is still there."""
+
+from __future__ import annotations
+
+from conformance.model.cet.module import advertised
+from conformance.model.cet.state import (
+    EMULATED_WRITE,
+    GUEST,
+    HOST,
+    NESTED,
+    ORIGINS,
+    PLACE,
+    RESET,
+    SSP,
+    SURVIVED,
+    TABLE,
+    UNTOUCHED,
+    VMRUN,
+    XRSTORS,
+    XSS,
+    S,
+    State,
+    Vcpu,
+    written,
+)
+from conformance.model.cet.values import base_of, control_refusal, is_canonical, pointer_refusal
+from conformance.specs.cet import clauses as c
+from conformance.specs.cet import constants as k
+from conformance.specs.clause import Clause
+
+
+def lacking(state: State, v: Vcpu, msr: int) -> Clause | None:
+    """The clause by which this vCPU does not have the MSR; None if it has it."""
+    if msr in k.CONTROL_MSRS:
+        return None if v.shstk or v.ibt else c.CET_NEITHER_FEATURE
+    if msr in k.POINTER_MSRS or msr == k.INTERNAL_GUEST_SSP:
+        return None if v.shstk else c.SSP_NEEDS_SHSTK
+    if msr == k.INT_SSP_TAB:
+        if not v.shstk:
+            return c.SSP_NEEDS_SHSTK
+        return None if v.asked.lm and state.host.lm else c.TABLE_NEEDS_LM
+    if msr == k.XSS:
+        return None if v.asked.xsaves and state.host.xsaves else c.XSS_WRITE
+    return c.FAILED_READ_GIVES_ZERO
+
+
+def refusal_of(state: State, v: Vcpu, msr: int, value: int, base_aligned: bool) -> Clause | None:
+    """The clause by which KVM refuses this value for an MSR the vCPU has; None if none does."""
+    if msr in k.CONTROL_MSRS:
+        return control_refusal(value, v.shstk, v.ibt, base_aligned)
+    if msr == k.INT_SSP_TAB:
+        return None if is_canonical(value, state.host.width) else c.SSP_CANONICAL
+    if msr == k.XSS:
+        return c.XSS_WRITE if value & ~v.xss else None
+    return pointer_refusal(value, state.host.width)
+
+
+def survival(v: Vcpu, place: int, *, host: bool = False, emulated: bool = False) -> Clause:
+    """The clause by which this register has its value now."""
+    origin = v.origin
+    if v.since != UNTOUCHED and origin != RESET:
+        return c.BYPASSING_WRITES_ARE_SAVED if origin == XRSTORS else SURVIVED[v.since]
+    if origin in (GUEST, EMULATED_WRITE, HOST):
+        if place != v.place:
+            return c.POINTERS_INDEPENDENT
+        if origin == HOST:
+            return c.LAST_ACCEPTED_VALUE if host else c.HOST_WRITE_REACHES_GUEST
+        if host:
+            return c.HOST_READS_GUEST_VALUE if v.regs[place] else c.ZERO_IS_A_VALUE
+        if emulated != (origin == EMULATED_WRITE):
+            return c.INTERCEPTED_ACTS_ON_LIVE
+        return c.LAST_ACCEPTED_VALUE if v.regs[place] else c.ZERO_IS_A_VALUE
+    if origin == XRSTORS and host:
+        return c.HOST_READS_GUEST_VALUE
+    if origin in (NESTED, VMRUN):
+        return _nested_survival(v, place)
+    return ORIGINS[origin]
+
+
+def _nested_survival(v: Vcpu, place: int) -> Clause:
+    if place not in (S, TABLE, SSP):
+        return c.NESTING_KEEPS_USER_STATE
+    if v.origin == VMRUN:
+        return c.VMRUN_SWITCHES
+    return c.L1_RESUMES if v.l2 is None else c.L2_STARTS
+
+
+def host_read(state: State, v: Vcpu, msr: int) -> tuple[bool, int, Clause]:
+    """A host-initiated read: whether it succeeds, its value, and the clause that says so."""
+    lacks = lacking(state, v, msr)
+    if msr == k.XSS:
+        return True, v.regs[XSS], survival(v, XSS, host=True) if v.regs[XSS] or v.origin == RESET else c.XSS_READ
+    if lacks is None:
+        place = PLACE[msr]
+        return True, v.regs[place], survival(v, place, host=True)
+    if msr in advertised(state):
+        return True, 0, c.ADVERTISED_BUT_ABSENT
+    if state.ignore_msrs:
+        return True, 0, c.IGNORED_MSRS_HAVE_NO_STATE
+    return False, 0, c.FAILED_READ_GIVES_ZERO
+
+
+def host_write(state: State, v: Vcpu, msr: int, value: int, base_aligned: bool) -> tuple[Vcpu | None, Clause, bool]:
+    """A host-initiated write: the vCPU afterwards or None, the clause, and whether it may be tolerated."""
+    lacks = lacking(state, v, msr)
+    if lacks is not None:
+        if value == 0 and msr in advertised(state):
+            return v, c.ADVERTISED_BUT_ABSENT, False
+        if state.ignore_msrs:
+            return v, c.IGNORED_MSRS_HAVE_NO_STATE, False
+        return None, c.ADVERTISED_BUT_ABSENT if msr in advertised(state) else lacks, False
+    refusal = refusal_of(state, v, msr, value, base_aligned)
+    if refusal is not None:
+        return None, refusal, False
+    new = written(v, PLACE[msr], value, HOST)
+    bad_base = msr in k.CONTROL_MSRS and not is_canonical(base_of(value), state.host.width)
+    return new, c.CET_BASE_CANONICAL if bad_base else c.HOST_WRITE_REACHES_GUEST, bad_base

@@ -1,0 +1,53 @@
+"""What can be observed from outside after a step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from conformance.model.cet.operations import Operation, Rsm, Smi
+from conformance.model.cet.state import CPUS, State
+from conformance.specs.cet import clauses as c
+from conformance.specs.clause import Clause
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What hardware and memory show after a step; all but the first by slot, None where nothing is demanded."""
+
+    s_cet: tuple[int, ...]
+    """S_CET of each physical CPU, with no guest running."""
+    crs: tuple[tuple[bool, bool] | None, ...]
+    """CR0.WP and CR4.CET."""
+    smram: tuple[int | None, ...]
+    """The SSP slot."""
+    area: tuple[tuple[int, int, int] | None, ...]
+    """S_CET, SSP and table in vmcs12 or vmcb12, outside L2."""
+
+
+VIEW_CLAUSES: dict[str, Clause] = {
+    "s_cet": c.S_CET_IS_THE_HOSTS,
+    "crs": c.CET_NEEDS_WP,
+    "smram": c.SSP_THROUGH_SMRAM,
+    "area": c.L2_STORED,
+}
+
+
+def view(state: State) -> View:
+    """What hardware and memory show."""
+    crs: list[tuple[bool, bool] | None] = []
+    smram: list[int | None] = []
+    area: list[tuple[int, int, int] | None] = []
+    for v in state.vcpus:
+        crs.append(None if v is None or v.dead else (v.wp, v.cet))
+        smram.append(None if v is None else v.smram)
+        area.append(None if v is None or v.l2 is not None else v.area)
+    return View((state.host.s_cet,) * CPUS, tuple(crs), tuple(smram), tuple(area))
+
+
+def cite(state: State, op: Operation, field: str, _expected: View, _got: View) -> Clause | None:
+    """A better clause than the view field's."""
+    if isinstance(op, Smi | Rsm):
+        return c.SMM_CLEARS_CR4 if field == "crs" else c.SSP_THROUGH_SMRAM if field == "smram" else None
+    if field == "area" and state.host.vendor == "amd":
+        return c.VMRUN_SWITCHES
+    return None

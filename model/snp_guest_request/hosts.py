@@ -1,0 +1,66 @@
+"""Kind G: what a host may do with an exit, by name."""
+
+from __future__ import annotations
+
+HONEST_PAGES = 2
+"""Pages that the honest host's certificates need."""
+
+BUSY = {"busy-long": 28, "busy-forever": 40}
+"""How often the host says BUSY, by name: for less than 60 s, and for more."""
+
+REPLAYS = ("drop", "replay")
+"""Success is reported, but firmware was not asked."""
+
+TAMPERED = (
+    "wrong-number",
+    "wrong-type",
+    "wrong-version",
+    "size-huge",
+    "size-0",
+    "corrupt",
+    "tag",
+    "sealed-number",
+    "sealed-type",
+    "sealed-version",
+    "sealed-size",
+)
+"""Firmware was asked, and its answer changed on the way; `sealed`: by somebody who has the key."""
+
+LOST = ("lost", "lost-status", "exception")
+"""Firmware was asked, and its answer arrived, but the host reports a failure."""
+
+HONEST = ("ok", "toctou", *LOST, *TAMPERED)
+"""Treatments in which the request reaches firmware, unless its certificates need more pages."""
+
+REFUSALS = {
+    "status": 0x16,
+    "generic": 0xFFFFFFFF << 32,
+    "unknown": 3 << 32,
+    "both-halves": (5 << 32) | 0x16,
+    "malformed": 0,
+}
+"""Answers that are no success, without firmware being asked; `malformed` has SW_EXITINFO1 2."""
+
+HOSTS = (
+    "ok",
+    "toctou",
+    "busy",
+    "too-small",
+    "too-small-lie",
+    *BUSY,
+    *LOST,
+    *REPLAYS,
+    *TAMPERED,
+    *REFUSALS,
+)
+"""What a host may do with one exit. `lost` reports the generic error, `lost-status` a firmware status,
+`exception` has SW_EXITINFO1 1 and nothing in SW_EXITINFO2.
+`toctou`: the response is good until it was read once."""
+
+BUSY_SURELY_TAKEN = 30
+"""After so many BUSY, 2 s apart, the driver still tries; with two more it must have given up."""
+
+
+def script(host: tuple[str, ...]) -> list[str]:
+    """The host's treatment of one exit after the other."""
+    return [step for name in host for step in (("busy",) * BUSY[name] if name in BUSY else (name,))]

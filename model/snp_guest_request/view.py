@@ -1,0 +1,86 @@
+"""What can be observed from outside, and which clause a difference breaks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from conformance.model.snp_guest_request.addresses import WATCHED, address, page_at
+from conformance.model.snp_guest_request.guest_memory import is_composed
+from conformance.model.snp_guest_request.messages import MESSAGES
+from conformance.model.snp_guest_request.operations import CPU_OF, VM_OF, ExtGuestRequest, Request
+from conformance.model.snp_guest_request.state import Label, State
+from conformance.specs.clause import Clause
+from conformance.specs.snp_guest_request import clauses as c
+from conformance.specs.snp_guest_request.constants import REPORT_REQ, SNP
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What can be observed from outside."""
+
+    contexts: tuple[str, ...] = ()
+    counts: tuple[tuple[int, ...], ...] = ()
+    rmp: tuple[tuple[tuple[str, int], ...], ...] = ()
+    pages: tuple[tuple[Label, ...], ...] = ()
+    bugged: tuple[bool, ...] = ()
+    dead: bool = False
+    wiped: tuple[bool, ...] = ()
+
+
+VIEW_CLAUSES: dict[str, Clause] = {
+    "rmp": c.GUEST_PAGES_STAY,
+    "counts": c.COUNTERS,
+    "pages": c.SUCCESS,
+    "contexts": c.CONTEXT_FAILURE,
+    "bugged": c.RECLAIM_FAILED,
+    "dead": c.TIMEOUT,
+    "wiped": c.WIPE,
+}
+"""In the order of blame."""
+
+
+def view(state: State) -> View:
+    """What can be observed of it."""
+    guest = state.guest
+    if guest is not None:
+        return View(counts=(guest.counts,), wiped=guest.wiped)
+    a, b = state.vms
+    return View(
+        (a.gstate, b.gstate),
+        (a.counts, b.counts),
+        (a.moved, b.moved),
+        (a.pages, b.pages),
+        (a.bugged, b.bugged),
+        state.dead,
+    )
+
+
+def cite(state: State, op: object, field: str, expected: View, got: View) -> Clause | None:
+    """For data pages, the clause on certificates that decides what they hold; else the outcome's own clause.
+
+    What is refused for its GHCB or its inputs writes nothing at all.
+    """
+    if not isinstance(op, Request) or field != "pages":
+        return None
+    number = VM_OF[op.vcpu]
+    vm = state.vms[number]
+    if vm.kind == SNP and vm.life != "mirror" and (op.ghcb != "own" or not state.vcpus[op.vcpu].registered):
+        return c.REGISTERED_GHCB
+    if op.usage or any(letter in op.missing for letter in "c12"):
+        return c.MALFORMED_IS_INERT
+    if type(op) is not ExtGuestRequest:
+        return None
+    page = page_at(address(op.resp, CPU_OF[op.vcpu]))
+    wrong = [
+        name
+        for name, want, have in zip(WATCHED, expected.pages[number], got.pages[number], strict=True)
+        if want != have and name != page
+    ]
+    if not wrong:
+        return None
+    if state.certs != "kernel" and not (is_composed(op) and MESSAGES[op.message].type == REPORT_REQ):
+        return c.OTHER_TYPES_ARE_BASIC
+    instance, host = state.vms[number].instance, state.host_certs
+    if state.certs == "kernel" and (instance or host):
+        return c.INSTANCE_WINS if instance and host else c.BLOB_COPIED
+    return c.EMPTY_TABLE

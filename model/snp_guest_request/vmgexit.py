@@ -1,0 +1,107 @@
+"""VMGEXIT: what is decided before a request is looked at, and where it goes."""
+
+from __future__ import annotations
+
+from conformance.model.snp_guest_request.addresses import address
+from conformance.model.snp_guest_request.certificates import extended_request
+from conformance.model.snp_guest_request.forwarding import forwarded, is_refused
+from conformance.model.snp_guest_request.guest_memory import data_gpa
+from conformance.model.snp_guest_request.operations import CPU_OF, VM_OF, Answers, ExtGuestRequest, Request, UnknownExit
+from conformance.model.snp_guest_request.results import INERT, REFUSAL, answer, malformed, posted_or
+from conformance.model.snp_guest_request.state import State
+from conformance.model.step import Outcome, Outcomes
+from conformance.specs.snp_guest_request import clauses as c
+from conformance.specs.snp_guest_request.constants import (
+    BUSY_INFO2,
+    EINVAL,
+    INVALID_ADDRESS,
+    INVALID_EVENT,
+    INVALID_GUEST,
+    INVALID_PARAM,
+    INVALID_USAGE,
+    MISSING_INPUT,
+    PAGE_SIZE,
+    SNP,
+)
+from conformance.specs.snp_guest_request.profiles import Profile
+
+
+def request(state: State, op: Request, env: Answers, profile: Profile) -> Outcomes:
+    """SNP Guest Request and SNP Extended Guest Request.
+
+    Returns:
+        malformed(2), (4), (5)  the input is refused and nothing happened (SNP-002 to SNP-009)
+        errno                   the host failed; the guest does not go on (SNP-019 to SNP-021)
+        status                  firmware's own refusal in the low half (SNP-018)
+        1 << 32, 2 << 32        certificates need more pages, try again later (SNP-048, SNP-043)
+        exit                    userspace is asked for certificates (SNP-062)
+        0                       the response page holds firmware's answer (SNP-017)
+
+    Source: KVM, sev_handle_vmgexit, sev_es_validate_vmgexit, snp_handle_ext_guest_req.
+    """
+    vm, cpu = state.vms[VM_OF[op.vcpu]], CPU_OF[op.vcpu]
+    if vm.life == "moved":
+        return Outcome(state, REFUSAL, c.MOVE, c.MOVE)
+    early = _entered(state, op, env)
+    if early is not None:
+        return early
+    if vm.kind != SNP or vm.life == "mirror":
+        return Outcome(state, posted_or(profile, INVALID_GUEST, MISSING_INPUT), c.NOT_SNP, also=INERT)
+    extended = type(op) is ExtGuestRequest
+    req, resp = address(op.req, cpu), address(op.resp, cpu)
+    refused = _misplaced(state, op, req, resp, profile)
+    if refused:
+        return refused
+    if env.ratelimit:
+        return Outcome(state, answer(BUSY_INFO2), c.RATE, also=(c.NO_ACTION, c.HALVES))
+    if not extended and is_refused(env):
+        return Outcome(state, REFUSAL, c.NOT_DELIVERED, c.NOT_DELIVERED)
+    if not extended:
+        return forwarded(state, op, env, profile, also=(c.NO_OTHER_EXIT,) if profile.certs == "userspace" else ())
+    assert type(op) is ExtGuestRequest
+    return extended_request(state, op, env, profile)
+
+
+def _entered(state: State, op: Request | UnknownExit, env: Answers) -> Outcomes | None:
+    """What is decided before the exit code is looked at: registration, usage, valid bits.
+
+    Usage comes before anything else, and nothing of an unregistered GHCB is processed: either order is right.
+    """
+    vm = state.vms[VM_OF[op.vcpu]]
+    if env.ghcb_map:
+        return Outcome(state, REFUSAL, c.NOT_DELIVERED)
+    own = isinstance(op, UnknownExit) or op.ghcb == "own"
+    unregistered = vm.kind == SNP and vm.life != "mirror" and not (own and state.vcpus[op.vcpu].registered)
+    refused = Outcome(state, -EINVAL, c.REGISTERED_GHCB)
+    if op.usage:
+        told = Outcome(state, malformed(INVALID_USAGE), c.USAGE, also=INERT)
+        return (refused, told) if unregistered else told
+    if unregistered:
+        return refused
+    if any(letter in op.missing for letter in "c12"):
+        return Outcome(state, malformed(MISSING_INPUT), c.VALID_BITS, also=INERT)
+    return None
+
+
+def unknown_exit(state: State, op: UnknownExit, env: Answers) -> Outcomes:
+    """An exit code that nobody defined is malformed(6), after usage and valid bits."""
+    early = _entered(state, op, env)
+    return early or Outcome(state, malformed(INVALID_EVENT), c.CHECK_ORDER)
+
+
+def _misplaced(state: State, op: Request, req: int, resp: int, profile: Profile) -> Outcomes:
+    """Addresses that are misaligned or equal; () when they are neither.
+
+    As posted the data address of an extended request comes first, and either order is taken for right.
+    """
+    found: list[Outcome] = []
+    posted = profile.errors == "posted"
+    if posted and type(op) is ExtGuestRequest and data_gpa(op) % PAGE_SIZE:
+        found.append(Outcome(state, answer(INVALID_ADDRESS), c.DATA_ALIGNED, also=INERT))
+    if req % PAGE_SIZE:
+        found.append(Outcome(state, posted_or(profile, INVALID_PARAM, MISSING_INPUT), c.REQUEST_ALIGNED, also=INERT))
+    if resp % PAGE_SIZE:
+        found.append(Outcome(state, posted_or(profile, INVALID_PARAM, MISSING_INPUT), c.RESPONSE_ALIGNED, also=INERT))
+    if req == resp:
+        found.append(Outcome(state, REFUSAL if posted else malformed(MISSING_INPUT), c.DISTINCT_PAGES, also=INERT))
+    return tuple(found)

@@ -1,0 +1,29 @@
+"""Two maps, private and shared, and the external tree that the private one must equal.
+
+The state is what the page tables *mean*: per root a set of leaves and a set of linked tables.
+How entries are frozen, exchanged and flushed is judged where it happens, in the environment.
+"""
+
+from __future__ import annotations
+
+from conformance.model.tdp_mirror.operations import NEEDS, OPERATIONS, Answers, Config, requires
+from conformance.model.tdp_mirror.state import State, initial
+from conformance.model.tdp_mirror.step import legal, legal_beside, step
+from conformance.model.tdp_mirror.view import VIEW_CLAUSES, View, cite, view
+
+__all__ = [
+    "NEEDS",
+    "OPERATIONS",
+    "VIEW_CLAUSES",
+    "Answers",
+    "Config",
+    "State",
+    "View",
+    "cite",
+    "initial",
+    "legal",
+    "legal_beside",
+    "requires",
+    "step",
+    "view",
+]

@@ -1,0 +1,98 @@
+"""Conversion of memory, and slots that come, move and go."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from conformance.model.step import Outcome, Outcomes
+from conformance.model.tdp_mirror.operations import Answers, SetAttributes, SlotCreate, SlotDelete, SlotMove
+from conformance.model.tdp_mirror.state import State, every, has_alias, slot_by_id, slot_range
+from conformance.model.tdp_mirror.zapping import lost_by_invalid, zap, zap_outcomes
+from conformance.specs.tdp_mirror import Profile
+from conformance.specs.tdp_mirror import clauses as c
+from conformance.specs.tdp_mirror.constants import (
+    ATTRIBUTE_PRIVATE,
+    EEXIST,
+    EINVAL,
+    ENOMEM,
+    MEM_GUEST_MEMFD,
+    MEM_LOG_DIRTY_PAGES,
+    MEM_READONLY,
+)
+
+
+def set_attributes(state: State, op: SetAttributes, answers: Answers, _profile: Profile) -> Outcomes:
+    """Zap the half that the range leaves, then store (TDP-089)."""
+    config = state.config
+    allowed = ATTRIBUTE_PRIVATE if config.private else 0
+    start, end = op.address >> 12, op.address + op.size >> 12
+    if op.flags or op.attributes & ~allowed or op.size == 0 or (op.address | op.size) & 4095:
+        return Outcome(state, -EINVAL, because=c.CONVERSION_IDLE, effect=c.CONVERSION_IDLE)
+    if op.address + op.size > 2**64:
+        return Outcome(state, -EINVAL, because=c.CONVERSION_IDLE, effect=c.CONVERSION_IDLE)
+    private = bool(op.attributes & ATTRIBUTE_PRIVATE)
+    wanted = state.attributes.with_range(start, end, private)
+    if wanted == state.attributes:
+        return Outcome(state, 0, because=c.CONVERSION_IDLE, effect=c.CONVERSION_IDLE)
+    if answers.reserve_attributes:
+        return Outcome(state, -ENOMEM, because=c.CONVERSION_IDLE, effect=c.CONVERSION_IDLE)
+    after = state
+    for _, base, npages, _flags in state.slots:
+        lo, hi = max(start, base), min(end, base + npages)
+        if lo < hi:
+            direct = private or not config.mirror
+            after = zap(after, lo, hi, mirror=not private, direct=direct, invalid=True)
+    clause = c.CONVERSION_ZAPS_OLD
+    zapped = zap_outcomes(state, after, answers, clause, c.CONVERSION_FINAL, *lost_by_invalid(state, after))
+    return tuple(replace(o, state=replace(o.state, attributes=wanted)) for o in every(zapped))
+
+
+def slot_create(state: State, op: SlotCreate, _answers: Answers, _profile: Profile) -> Outcomes:
+    """Refuse what guest memory cannot have, and gfns that are aliases (TDP-094, 020)."""
+    config = state.config
+    last = op.base + op.npages - 1
+    gmem = op.flags & MEM_GUEST_MEMFD
+    exists = slot_by_id(state, op.slot) is not None
+    refusal = None
+    if exists or (gmem and (op.flags & (MEM_LOG_DIRTY_PAGES | MEM_READONLY) or not config.private)):
+        refusal = c.GMEM_SLOT_FLAGS
+    elif op.npages <= 0 or last > config.max_gfn or has_alias(config, op.base, last):
+        refusal = c.SLOT_ALIAS
+    if refusal is not None:
+        return Outcome(state, -EINVAL, because=refusal, effect=refusal)
+    if any(op.base < base + npages and base <= last for _, base, npages, _ in state.slots):
+        return Outcome(state, -EEXIST, because=c.GMEM_SLOT_FLAGS, effect=c.GMEM_SLOT_FLAGS)
+    return Outcome(
+        replace(state, slots=(*state.slots, (op.slot, op.base, op.npages, op.flags))), 0, because=c.SLOT_ALIAS
+    )
+
+
+def slot_delete(state: State, op: SlotDelete, answers: Answers, _profile: Profile) -> Outcomes:
+    """Leaves of both halves within the slot, nothing else (TDP-093)."""
+    gfns = slot_range(state, op.slot)
+    after = zap(state, gfns.start, gfns.stop, mirror=True, direct=True, invalid=True)
+    slots = tuple(slot for slot in state.slots if slot[0] != op.slot)
+    zapped = zap_outcomes(state, after, answers, c.SLOT_DELETE_LEAFS)
+    return tuple(replace(o, state=replace(o.state, slots=slots)) for o in every(zapped))
+
+
+def slot_move(state: State, op: SlotMove, answers: Answers, _profile: Profile) -> Outcomes:
+    """As a deletion and a creation; slots with guest memory stay where they are (TDP-094)."""
+    config = state.config
+    slot = slot_by_id(state, op.slot)
+    assert slot is not None
+    if slot[3] & MEM_GUEST_MEMFD:
+        return Outcome(state, -EINVAL, because=c.GMEM_SLOT_FLAGS, effect=c.GMEM_SLOT_FLAGS)
+    last = op.base + slot[2] - 1
+    if last > config.max_gfn or has_alias(config, op.base, last):
+        return Outcome(state, -EINVAL, because=c.SLOT_ALIAS, effect=c.SLOT_ALIAS)
+    others = tuple(s for s in state.slots if s is not slot)
+    if any(op.base < base + npages and base <= last for _, base, npages, _ in others):
+        return Outcome(state, -EEXIST, because=c.GMEM_SLOT_FLAGS, effect=c.GMEM_SLOT_FLAGS)
+    if op.base == slot[1]:
+        return Outcome(state, 0, because=c.SLOT_DELETE_LEAFS)
+    gfns = slot_range(state, op.slot)
+    after = zap(state, gfns.start, gfns.stop, mirror=True, direct=True, invalid=True)
+    slots = tuple((s[0], op.base, s[2], s[3]) if s is slot else s for s in state.slots)
+    zapped = zap_outcomes(state, after, answers, c.SLOT_DELETE_LEAFS)
+    return tuple(replace(o, state=replace(o.state, slots=slots)) for o in every(zapped))

@@ -1,0 +1,135 @@
+"""The TD: pages added and accepted, finalized, hooks where they must refuse, and corruption."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from conformance.model.step import Outcome, Outcomes
+from conformance.model.tdp_mirror.operations import (
+    Accept,
+    Answers,
+    Finalize,
+    HkidRelease,
+    InitRegion,
+    InjectHuge,
+    SeptFree,
+    SeptRemove,
+    SeptSet,
+)
+from conformance.model.tdp_mirror.prefault import prefault_results, repeated_fault
+from conformance.model.tdp_mirror.roots import with_roots, without_obsolete
+from conformance.model.tdp_mirror.state import (
+    BLOCKED,
+    MAPPED,
+    PENDING_BLOCKED,
+    State,
+    source,
+    valid_root,
+    with_external,
+    with_root,
+)
+from conformance.specs.clause import Clause
+from conformance.specs.tdp_mirror import Profile
+from conformance.specs.tdp_mirror import clauses as c
+from conformance.specs.tdp_mirror.constants import (
+    EBUSY,
+    EINTR,
+    EINVAL,
+    EIO,
+    ENOMEM,
+    RET_PF_FIXED,
+    RET_PF_SPURIOUS,
+    TD_INIT,
+    TD_RUNNABLE,
+    TDX_EPT_ENTRY_STATE_INCORRECT,
+    TDX_OPERAND_BUSY,
+    TDX_PAGE_ALREADY_ACCEPTED,
+    TDX_STATUS_MASK,
+    TDX_SUCCESS,
+)
+
+
+def inject_huge(state: State, op: InjectHuge, _answers: Answers, _profile: Profile) -> Outcomes:
+    """Corruption, not an act of the candidate."""
+    index = valid_root(state, True)
+    root = state.roots[index]
+    leaf = (op.gfn, 2, "gmem", True)
+    after = replace(with_root(state, index, replace(root, leaves=root.leaves | {leaf})), corrupt=True)
+    return Outcome(after, 0, because=c.MIRROR_NO_HUGE)
+
+
+def accept(state: State, op: Accept, answers: Answers, _profile: Profile) -> Outcomes:
+    """A pending page becomes the guest's; the result is the firmware's status."""
+    clause = c.FREEZE_EXTERNAL_PUBLISH
+    if answers.kept_out:
+        return Outcome(state, TDX_OPERAND_BUSY, because=c.BUSY_RETRY_ONCE, effect=clause)
+    leaf = next((leaf for leaf in state.ext_leaves if leaf[0] == op.gpa >> 12), None)
+    if leaf is None or leaf[3] in (BLOCKED, PENDING_BLOCKED):
+        return Outcome(state, TDX_EPT_ENTRY_STATE_INCORRECT, because=clause, effect=clause)
+    if leaf[3] == MAPPED:
+        return Outcome(state, TDX_PAGE_ALREADY_ACCEPTED, because=clause, effect=clause)
+    after = replace(state, ext_leaves=state.ext_leaves - {leaf} | {(*leaf[:3], MAPPED)})
+    return Outcome(after, TDX_SUCCESS, because=clause, effect=clause)
+
+
+def init_region(state: State, op: InitRegion, answers: Answers, profile: Profile) -> Outcomes:
+    """Map a private page and add it to the TD (TDP-102)."""
+    freed = without_obsolete(state, op.vcpu)
+    loaded = with_roots(freed, op.vcpu)
+    if answers.cache_topup or answers.page_alloc:
+        failed = dict.fromkeys((freed, loaded, state))
+        return tuple(Outcome(s, -ENOMEM, because=c.ALLOCATION_BEFORE_LOCK) for s in failed)
+    if state.td == TD_RUNNABLE:
+        return tuple(
+            Outcome(s, -errno, because=c.PREMAPPED_COUNT, effect=c.PREMAPPED_COUNT)
+            for s in dict.fromkeys((state, freed, loaded))
+            for errno in (EINVAL, EIO)
+        )
+    gfn = op.gpa >> 12
+    outcomes: tuple[Outcome, ...] = ()
+    for outcome in repeated_fault(loaded, op.vcpu, op.gpa, True, True, answers, profile):
+        outcomes += _added(outcome, gfn, answers, profile)
+    if answers.signal_pending:
+        outcomes += (Outcome(loaded, -EINTR, because=c.PREFAULT_RESULTS),)
+    return outcomes
+
+
+def _added(outcome: Outcome, gfn: int, answers: Answers, profile: Profile) -> tuple[Outcome, ...]:
+    state, result = outcome.state, outcome.result[0]
+    if result == RET_PF_SPURIOUS and gfn not in state.premapped:
+        results = (0, -EIO, -EBUSY) if answers.tdh_mem_page_add else (0, -EIO)
+        return tuple(Outcome(state, r, because=c.PREMAPPED_COUNT) for r in results)
+    if result not in (RET_PF_FIXED, RET_PF_SPURIOUS):
+        return tuple(Outcome(state, r, because=outcome.because) for r in prefault_results(result, True))
+    if profile.premapped and answers.tdh_mem_page_add:
+        errno = EBUSY if answers.tdh_mem_page_add & TDX_STATUS_MASK == TDX_OPERAND_BUSY else EIO
+        return (Outcome(state, -errno, because=c.PREMAPPED_COUNT, effect=c.PREMAPPED_COUNT),)
+    page = source(state, gfn, True)
+    added = with_external(replace(state, premapped=state.premapped - {gfn}), gfn, page, MAPPED)
+    return (Outcome(added, 0, because=c.PREMAPPED_COUNT, effect=c.PREMAPPED_COUNT),)
+
+
+def finalize(state: State, _op: Finalize, answers: Answers, _profile: Profile) -> Outcomes:
+    """Only once, and with nothing premapped (TDP-102)."""
+    if state.td != TD_INIT or state.premapped or not state.hkid:
+        clause = c.PREMAPPED_COUNT if state.premapped else c.PREFAULT_AFTER_FINALIZE
+        return Outcome(state, -EINVAL, because=clause, effect=clause)
+    if answers.tdh_mr_finalize:
+        return Outcome(state, -EBUSY, because=c.BUSY_TO_EBUSY, effect=c.PREFAULT_AFTER_FINALIZE)
+    return Outcome(
+        replace(state, td=TD_RUNNABLE), 0, because=c.PREFAULT_AFTER_FINALIZE,
+        effect=c.PREFAULT_AFTER_FINALIZE,
+    )  # fmt: skip
+
+
+def sept_refuses(state: State, op: SeptSet | SeptRemove | SeptFree, _answers: Answers, _profile: Profile) -> Outcomes:
+    """A hook called where it must not be: VM bug and EIO, nothing else (TDP-057, 100)."""
+    clause: Clause = c.HKID_ORDER
+    if isinstance(op, SeptSet):
+        clause = c.MIRROR_4K_ONLY if op.level > 1 else c.BALANCED
+    return Outcome(replace(state, bugged=True), -EIO, because=clause, effect=clause, also=(c.HKID_ORDER,))
+
+
+def hkid_release(state: State, _op: HkidRelease, _answers: Answers, _profile: Profile) -> Outcomes:
+    """Without its key the TD cannot run, nor lose pages one by one (TDP-100)."""
+    return Outcome(replace(state, hkid=False), 0, because=c.HKID_ORDER)

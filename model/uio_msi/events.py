@@ -1,0 +1,65 @@
+"""Events of the function's MSI-X vectors."""
+
+from __future__ import annotations
+
+from conformance.model.step import Outcome
+from conformance.model.uio_msi.eventfds import with_signal
+from conformance.model.uio_msi.operations import RaiseMany
+from conformance.model.uio_msi.state import State
+from conformance.specs.clause import Clause
+from conformance.specs.uio_msi import clauses as c
+from conformance.specs.uio_msi.constants import EVENTFD_MAX
+
+
+def raise_vector(state: State, vector: int) -> Outcome:
+    """An event of the function.
+
+    MSI-X off                          nothing (UIO-040)
+    vector unmapped                    held in the pending bit (UIO-041)
+    vector mapped                      1 more in exactly its eventfd (UIO-033)
+
+    Source: uio_msi as posted, uio_msi_irqhandler; PCI Local Bus 3.0, 6.8.2.
+    """
+    if not state.msix or not state.opens or state.life != "bound":
+        return Outcome(state, 0, c.SILENT_AFTER_RELEASE, c.SILENT_AFTER_RELEASE)
+    eventfd = state.wired[vector]
+    if eventfd is None:
+        pending = state.pending
+        held = (*pending[:vector], True, *pending[vector + 1 :])
+        return Outcome(State(*state[:7], held, *state[8:]), 0, c.UNMAPPED_EVENT_HELD, c.UNMAPPED_EVENT_HELD)
+    if vector in state.lost:
+        return Outcome(state, 0, c.MESSAGE_REWRITTEN)
+    counters = state.counters
+    after = State(*state[:9], with_signal(counters, eventfd), *state[10:])
+    return Outcome(after, 0, c.ONE_EVENT_ONE_SIGNAL, None, delivered(state, eventfd))
+
+
+def raise_many(state: State, op: RaiseMany) -> Outcome:
+    """So many events: a mapped eventfd gains as many, until it saturates (UIO-035); one is held, or none."""
+    outcome = raise_vector(state, op.vector)
+    if outcome.because is not c.ONE_EVENT_ONE_SIGNAL:
+        return outcome
+    eventfd = state.wired[op.vector]
+    assert eventfd is not None
+    counters = state.counters
+    count = min(counters[eventfd] + op.count, EVENTFD_MAX)
+    after = state._replace(counters=(*counters[:eventfd], count, *counters[eventfd + 1 :]))
+    return Outcome(after, 0, c.EVENTS_ADD_UP, c.EVENTS_ADD_UP, (*outcome.also, c.ONE_EVENT_ONE_SIGNAL))
+
+
+_DELIVERED = (c.MSIX_HANDLED, c.EVENTS_ADD_UP, c.HANDLERS_DO_NOT_SLEEP)
+
+
+def delivered(state: State, eventfd: int) -> tuple[Clause, ...]:
+    """What one more signal to this eventfd shows besides the signal."""
+    also: tuple[Clause, ...] = _DELIVERED
+    before = state.counters[eventfd]
+    if before:
+        also = (*also, c.SATURATION_DROPS if before == EVENTFD_MAX else c.COUNTER_PRESERVED)
+    if eventfd not in state.fds:
+        also = (*also, c.CLOSED_FD_STILL_SIGNALLED)
+    if eventfd < len(state.config.eventfds):
+        kind = state.config.eventfds[eventfd]
+        if kind.semaphore or not kind.nonblock:
+            also = (*also, c.FLAGS_DO_NOT_MATTER)
+    return also

@@ -1,0 +1,133 @@
+"""Opening and closing /dev/uioN."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from conformance.model.step import Outcome, Outcomes
+from conformance.model.uio_msi.binding import masked_or_not, torn_down
+from conformance.model.uio_msi.operations import Answers, Open
+from conformance.model.uio_msi.outcomes import any_of, each
+from conformance.model.uio_msi.state import Life, Past, State, number_of_vectors
+from conformance.specs.clause import Clause
+from conformance.specs.uio_msi import Profile
+from conformance.specs.uio_msi import clauses as c
+from conformance.specs.uio_msi.constants import (
+    EACCES,
+    EAGAIN,
+    EBUSY,
+    EINVAL,
+    EIO,
+    ENODEV,
+    ENOMEM,
+    ENOSPC,
+    EPERM,
+    ERANGE,
+)
+
+
+def open_device(state: State, op: Open, answers: Answers, profile: Profile) -> Outcomes:
+    """Open a handle.
+
+    no device                          -ENODEV, by the core
+    enabling MSI-X refused             its errno; not counted (UIO-048, UIO-051); or 0, enabled at a further attempt
+    only k vectors to be had           -ENOSPC, or 0 with max_vectors up to k (UIO-050)
+    without CAP_SYS_RAWIO              -EPERM or -EACCES; 0 breaks UIO-089
+    otherwise                          0; the first open enables all vectors (UIO-047)
+
+    Source: uio_msi as posted, uio_msi_open; drivers/uio/uio.c uio_open.
+    """
+    if state.life != "bound":
+        return any_of(state, (-ENODEV, -EINVAL), c.PROBE_MEANS_REGISTERED)
+    opened = _opened(state, answers, profile)
+    if op.rawio:
+        return opened
+    denied = [
+        Outcome(state, errno, c.OPEN_IS_PRIVILEGED, effect=c.FAILED_OPEN_NOT_COUNTED) for errno in (-EPERM, -EACCES)
+    ]
+    tolerated = (replace(o, breaches=(*o.breaches, c.OPEN_IS_PRIVILEGED)) if o.result == 0 else o for o in each(opened))
+    return (*denied, *tolerated)
+
+
+def _opened(state: State, answers: Answers, profile: Profile) -> Outcomes:
+    more = state._replace(opens=state.opens + 1, past="new")
+    refused = state if state.opens else state._replace(past="refused")
+    if answers.kzalloc or answers.kcalloc or answers.kasprintf:
+        return Outcome(refused, -ENOMEM, c.FAILED_OPEN_NOT_COUNTED, effect=c.FAILED_OPEN_NOT_COUNTED)
+    if state.config.msix_broken and state.msix is not False:
+        useless = Outcome(refused._replace(msix=True), -EINVAL, c.UNUSABLE_MSIX, breaches=(c.UNUSABLE_MSIX,))
+        fallen = Outcome(more._replace(msix=False), 0, c.UNUSABLE_MSIX)
+        return useless if state.msix or not state.config.intx else (fallen, useless)
+    because = _OPENED_AFTER[state.past]
+    if not state.msix:
+        return Outcome(more, 0, c.INTX_FALLBACK if because is c.FIRST_OPEN_ENABLES else because)
+    if state.opens:
+        return Outcome(more, 0, because, effect=c.FIRST_OPEN_ENABLES)
+    had, full = answers.pci_enable_msix, number_of_vectors(state.config)
+    if had < 0:
+        effect = c.FAILED_OPEN_NOT_COUNTED
+        given_up = Outcome(refused, had, c.ENABLE_ERRNO_FORWARDED, effect, also=(c.OPEN_NEVER_POSITIVE, effect))
+        return (given_up, *_with_fewer(more, full, c.ENABLE_ERRNO_FORWARDED))
+    if had > 0:
+        return _short_of_vectors(refused, more, had, profile)
+    if state.limit < full:
+        return (
+            Outcome(_resized(more, full), 0, because, effect=because),
+            Outcome(more, 0, because, effect=because),
+        )
+    return Outcome(more, 0, because, effect=because)
+
+
+_OPENED_AFTER: dict[Past, Clause] = {
+    "new": c.FIRST_OPEN_ENABLES,
+    "used": c.REOPEN_STARTS_CLEAN,
+    "refused": c.FAILED_OPEN_NOT_COUNTED,
+}
+"""What an open that succeeds shows, by what came before it."""
+
+
+def _short_of_vectors(state: State, more: State, had: int, profile: Profile) -> Outcomes:
+    """-ENOSPC, or fewer vectors; a positive result is the one thing that cannot be (UIO-049).
+
+    Another errno breaks UIO-050, except where any that is like -ENOSPC will do.
+    """
+    because, effect, also = c.OPEN_NEVER_POSITIVE, c.FAILED_OPEN_NOT_COUNTED, (c.SHORT_OF_VECTORS,)
+    refused = Outcome(state, -ENOSPC, because, effect, also)
+    breaches = () if profile.short_enable == "negative" else also
+    others = (Outcome(state, errno, because, effect, breaches=breaches) for errno in _LIKE_ENOSPC)
+    return (refused, *_with_fewer(more, had, because), *others)
+
+
+_LIKE_ENOSPC = (-ENOMEM, -EBUSY, -EINVAL, -EIO, -ENODEV, -EAGAIN, -ERANGE)
+
+
+def _with_fewer(opened: State, most: int, because: Clause) -> tuple[Outcome, ...]:
+    """Enabled at a further attempt, with some number of vectors; the view tells how many."""
+    return tuple(Outcome(_resized(opened, count), 0, because, c.SHORT_OF_VECTORS) for count in range(most, 0, -1))
+
+
+def _resized(state: State, limit: int) -> State:
+    """Another max_vectors; nothing is mapped beyond it."""
+    return state._replace(limit=limit)
+
+
+def close_device(state: State, profile: Profile) -> Outcomes:
+    """Close a handle: the last one tears everything down (UIO-053), others nothing (UIO-052).
+
+    After remove nothing is left to tear down (UIO-076).
+    """
+    opens = state.opens - 1
+    if state.life == "gone":
+        life: Life = "gone" if opens else "unbound"
+        old_core = profile.core == "4.1" or state.config.core_41
+        because = c.CLOSE_AFTER_REMOVE if old_core else c.RELEASE_RETURNS_ZERO
+        return Outcome(state._replace(opens=opens, life=life, past="new" if opens else "used"), 0, because, because)
+    if opens:
+        return Outcome(state._replace(opens=opens), 0, c.RELEASE_RETURNS_ZERO, c.RELEASE_WITH_OTHERS)
+    closed = torn_down(state, profile)._replace(opens=0, past="used")
+    return tuple(Outcome(left, 0, c.RELEASE_RETURNS_ZERO, c.LAST_RELEASE_TEARS_DOWN) for left in masked_or_not(closed))
+
+
+def after_remove(state: State) -> Outcomes:
+    """The core answers; which of its errnos depends on its version."""
+    return any_of(state, (-ENODEV, -EIO, -EINVAL), c.MEMORY_SAFE)

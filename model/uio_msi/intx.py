@@ -1,0 +1,117 @@
+"""Functions that interrupt by INTx."""
+
+from __future__ import annotations
+
+from conformance.model.step import Outcome, Outcomes
+from conformance.model.uio_msi.eventfds import with_signal
+from conformance.model.uio_msi.events import delivered
+from conformance.model.uio_msi.handles import after_remove
+from conformance.model.uio_msi.operations import ConfigIntx, SetIntx, Write
+from conformance.model.uio_msi.outcomes import any_of, each
+from conformance.model.uio_msi.state import State
+from conformance.specs.clause import Clause
+from conformance.specs.uio_msi import Profile
+from conformance.specs.uio_msi import clauses as c
+from conformance.specs.uio_msi.constants import EINVAL, EIO, ENODEV, ENOSYS, EOPNOTSUPP, EVENTFD_MAX
+
+
+def intx_mapping_outcomes(
+    state: State, now: tuple[int | None, ...], eventfd: int, also: tuple[Clause, ...], effect: Clause, profile: Profile
+) -> Outcomes:
+    """A set unmasks INTx (UIO-083); a level still asserted signals at once and masks again (UIO-081)."""
+    policy = profile.intx_unmask
+    if state.user_unmasks and state.masked and state.wired[0] is None:
+        # Nobody must unmask here, and who does so for a fresh user does what he should (UIO-084).
+        unmasked = intx_mapping_outcomes(state._replace(masked=False), now, eventfd, also, effect, profile)
+        left = Outcome(state._replace(wired=now), 0, c.SET_RETURNS_ZERO, effect, also)
+        return (left, *each(unmasked))
+    if policy == "set" or (policy == "explicit" and state.wired[0] is None):
+        masked = False
+        also = (*also, c.INTX_UNMASK, c.INTX_LEFT_AS_FOUND)
+    else:
+        masked = state.masked
+    if not state.asserted or masked:
+        return Outcome(state._replace(wired=now, masked=masked), 0, c.SET_RETURNS_ZERO, effect, also)
+    once = state._replace(wired=now, masked=True, counters=with_signal(state.counters, eventfd))
+    signalled = Outcome(once, 0, c.SET_RETURNS_ZERO, c.INTX_UNMASK, also)
+    old = state.wired[0]
+    if policy == "user" or old == eventfd:
+        return signalled
+    if old is not None:
+        # An assertion that raced with this set may have reached the new eventfd instead of the old one. Counters
+        # never go down, so this explains nothing where the assertion came before.
+        moved = (*once.counters[:old], max(once.counters[old] - 1, 0), *once.counters[old + 1 :])
+        raced = once._replace(counters=with_signal(moved, eventfd))
+        outcomes = (signalled, Outcome(raced, 0, c.SET_RETURNS_ZERO, c.INTX_UNMASK, also))
+        if once.counters[old] < EVENTFD_MAX:
+            return outcomes
+        # The old eventfd is full: the signal that moved may never have shown there.
+        full = once._replace(counters=with_signal(once.counters, eventfd))
+        return (*outcomes, Outcome(full, 0, c.SET_RETURNS_ZERO, c.INTX_UNMASK, also))
+    # A driver that unmasks after request_irq, inside which the handler has already signalled, is told again.
+    twice = once._replace(counters=with_signal(once.counters, eventfd))
+    return (signalled, Outcome(twice, 0, c.SET_RETURNS_ZERO, c.INTX_UNMASK, also))
+
+
+def with_intx_unmasked(state: State) -> State:
+    """INTx unmasked on the way to a set that was refused: a level still asserted reaches the old eventfd again."""
+    wired = state.wired[0]
+    if not state.asserted or wired is None:
+        return state._replace(masked=False)
+    return state._replace(masked=True, counters=with_signal(state.counters, wired))
+
+
+def set_intx(state: State, op: SetIntx) -> Outcome:
+    """The function's INTx level: with a handler and unmasked, an assertion signals once and masks (UIO-081)."""
+    now = state._replace(asserted=op.level)
+    wired = state.wired[0]
+    if not op.level or state.asserted or state.masked or wired is None:
+        silent = c.INTX_NO_SECOND_SIGNAL if state.masked and wired is not None else c.SILENT_AFTER_RELEASE
+        return Outcome(now, 0, silent, silent)
+    now = now._replace(counters=with_signal(state.counters, wired), masked=True)
+    return Outcome(now, 0, c.INTX_MASKED_AND_SIGNALLED, c.INTX_MASKED_AND_SIGNALLED, delivered(state, wired)[1:])
+
+
+def other_interrupt(state: State) -> Outcome:
+    """Our handler is called for another device's interrupt: never a signal (UIO-080, UIO-082)."""
+    if state.wired[0] is None:
+        return Outcome(state, 0, c.SILENT_AFTER_DETACH, c.SILENT_AFTER_DETACH)
+    clause = c.INTX_NO_SECOND_SIGNAL if state.asserted else c.INTX_NOT_OURS
+    return Outcome(state, 0, clause, clause)
+
+
+def config_intx(state: State, op: ConfigIntx, profile: Profile) -> Outcome:
+    """User space writes the disable bit: nothing to MSI-X; with INTx it stays until somebody unmasks.
+
+    Where only user space unmasks, a level still asserted signals once more (UIO-083).
+    """
+    if state.msix or profile.intx_unmask != "user":
+        return Outcome(state, 0, c.INTX_LEFT_AS_FOUND)
+    if op.disable:
+        return Outcome(state._replace(masked=True), 0, c.INTX_UNMASK)
+    return Outcome(with_intx_unmasked(state), 0, c.INTX_UNMASK, c.INTX_UNMASK)
+
+
+def write(state: State, op: Write, profile: Profile) -> Outcomes:
+    """irqcontrol.
+
+    INTx mapped, and not 0             0; unmasked; a level still asserted signals at once and masks (UIO-083)
+    INTx mapped, and 0                 any answer; masked, unmasked or neither
+    MSI-X, or nothing mapped           any answer; nothing happens
+    """
+    if state.life == "gone":
+        return after_remove(state)
+    wired = state.wired[0]
+    if profile.intx_unmask == "user":
+        return Outcome(state, -ENOSYS, c.INTX_UNMASK)
+    if state.msix or wired is None:
+        return any_of(state, _ANY_ANSWER, c.MEMORY_SAFE)
+    unmasked = with_intx_unmasked(state)
+    if op.value:
+        return Outcome(unmasked, 0, c.INTX_UNMASK, c.INTX_UNMASK)
+    states = dict.fromkeys((state._replace(masked=True), state, unmasked))
+    return tuple(Outcome(now, answer, c.MEMORY_SAFE) for now in states for answer in _ANY_ANSWER)
+
+
+_ANY_ANSWER = (0, -EINVAL, -EIO, -ENODEV, -ENOSYS, -EOPNOTSUPP)
+"""What a driver may say where nothing says what it must."""

@@ -1,0 +1,88 @@
+"""What can be observed from outside, and who is to blame when it differs."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from conformance.model.uio_msi.operations import Close, CompatIoctl, CompatIrqSet, IrqSet, Open, Operation, RawIoctl
+from conformance.model.uio_msi.state import NONE_LOST, State
+from conformance.specs.clause import Clause
+from conformance.specs.uio_msi import clauses as c
+
+
+class View(NamedTuple):
+    """What can be observed from outside."""
+
+    leftovers: tuple[str, ...]
+    """Resources the driver holds while it is not bound."""
+    registered: bool
+    """/dev/uioN exists."""
+    enabled: int
+    """Number of MSI-X vectors enabled."""
+    actions: tuple[int, ...]
+    """Handlers installed, by vector."""
+    references: tuple[int, ...]
+    """eventfd references the driver holds, by eventfd."""
+    counters: tuple[int, ...]
+    """By eventfd, the decoy last."""
+    pending: tuple[bool, ...]
+    """Pending bits, by vector."""
+    masked: bool
+    """INTx is mapped and its disable bit is set."""
+    lost: frozenset[int]
+    """Mapped vectors whose message in the MSI-X table is cleared."""
+
+
+VIEW_CLAUSES: dict[str, Clause] = {
+    "leftovers": c.FAILED_PROBE_LEAVES_NOTHING,
+    "registered": c.PROBE_MEANS_REGISTERED,
+    "enabled": c.FIRST_OPEN_ENABLES,
+    "actions": c.NEVER_HALF_MAPPED,
+    "references": c.ONE_REFERENCE_EACH,
+    "counters": c.ONE_EVENT_ONE_SIGNAL,
+    "pending": c.UNMAPPED_EVENT_HELD,
+    "masked": c.INTX_MASKED_AND_SIGNALLED,
+    "lost": c.MESSAGE_REWRITTEN,
+}
+
+
+def view(state: State) -> View:
+    """What can be observed of this state."""
+    wired = state.wired
+    bound = state.life == "bound"
+    return View(
+        (),
+        bound,
+        state.limit if state.msix and bound and state.opens else 0,
+        tuple([0 if w is None else 1 for w in wired]),
+        tuple([wired.count(o) for o in range(len(state.counters))]),
+        state.counters,
+        state.pending,
+        state.masked and wired[0] is not None,
+        frozenset([v for v in state.lost if wired[v] is not None]) if state.lost else NONE_LOST,
+    )
+
+
+def cite(state: State, op: Operation, field: str, expected: View, got: View) -> Clause | None:
+    """A clause that names the disagreement better than the outcome's or the field's own."""
+    match op:
+        case IrqSet(vector) | CompatIrqSet(vector) | RawIoctl(_, _, vector) | CompatIoctl(_, _, vector):
+            return _cite_set(state, vector, field, expected, got)
+        case Open():
+            return c.NUMBER_OF_VECTORS if field == "enabled" and got.enabled and not state.opens else None
+        case Close():
+            return c.REMOVE_WHILE_OPEN if state.life == "gone" and field == "leftovers" else None
+        case _:
+            return None
+
+
+def _cite_set(state: State, vector: int, field: str, expected: View, got: View) -> Clause | None:
+    if field == "masked":
+        return c.INTX_UNMASK
+    if field in ("actions", "pending"):
+        want, have = getattr(expected, field), getattr(got, field)
+        if any(i != vector and a != b for i, (a, b) in enumerate(zip(want, have, strict=False))):
+            return c.OTHER_VECTORS_UNTOUCHED
+    if field == "references" and vector < state.limit:
+        return c.ONE_REFERENCE_EACH
+    return None

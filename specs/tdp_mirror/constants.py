@@ -1,0 +1,115 @@
+"""Errno, entries, roles, root types, results of faults, uAPI flags and TDX status codes, as plain ints."""
+
+from __future__ import annotations
+
+# -- errno, as Linux numbers them
+
+ENOENT = 2
+EINTR = 4
+EIO = 5
+EAGAIN = 11
+ENOMEM = 12
+EFAULT = 14
+EBUSY = 16
+EEXIST = 17
+EINVAL = 22
+EOPNOTSUPP = 95
+EHWPOISON = 133
+
+# -- page-table entries (Intel EPT with accessed and dirty bits)
+
+PAGE_SHIFT = 12
+INVALID_PAGE = 2**64 - 1
+"""root_hpa and mirror_root_hpa while there is no root."""
+RWX = 7
+READ, WRITE, EXEC = 0, 1, 2
+"""Bit numbers of the permissions."""
+HUGE = 7
+ACCESSED = 8
+DIRTY = 9
+PRESENT = 11
+"""MMU-present: the only test of presence."""
+PFN_BITS = 40
+"""Bits 12 to 51 hold the page frame number."""
+HOST_WRITABLE = 57
+MMU_WRITABLE = 58
+SUPPRESS_VE = 63
+NONPRESENT = 1 << SUPPRESS_VE
+FROZEN = NONPRESENT | 0x5A0
+MEMTYPE_WB = 6 << 3
+
+# -- levels
+
+PG_LEVEL_4K = 1
+PG_LEVEL_2M = 2
+MAX_HUGE_LEVEL = 3
+
+# -- role word of a table (the bits that this subsystem uses)
+
+ROLE_LEVEL_MASK = 0xF
+ROLE_DIRECT = 7
+ROLE_ACCESS = 8
+ROLE_INVALID = 11
+ROLE_MIRROR = 19
+
+# -- root types and filters
+
+TYPE_VALIDITY = 1
+"""Bit 0. Upstream: also invalid roots. As posted: valid roots only."""
+DIRECT_ROOTS = 2
+MIRROR_ROOTS = 4
+FILTER_SHARED = 1
+FILTER_PRIVATE = 2
+
+# -- results of faults, bits of error codes
+
+RET_PF_CONTINUE, RET_PF_RETRY, RET_PF_EMULATE, RET_PF_WRITE_PROTECTED = 0, 1, 2, 3
+RET_PF_INVALID, RET_PF_FIXED, RET_PF_SPURIOUS = 4, 5, 6
+PFERR_PRESENT, PFERR_WRITE = 0, 1
+PFERR_GUEST_FINAL = 32
+PFERR_PRIVATE_ACCESS = 49
+"""Bit numbers."""
+
+# -- uAPI
+
+MEMORY_EXIT_PRIVATE = 1 << 3
+ATTRIBUTE_PRIVATE = 1 << 3
+MEM_LOG_DIRTY_PAGES = 1 << 0
+MEM_READONLY = 1 << 1
+MEM_GUEST_MEMFD = 1 << 2
+SLOT_INVALID = 1 << 16
+"""Internal flag of a slot that is being deleted or moved."""
+
+# -- page kinds of the memory caches
+
+HEADER, TABLE, EXTERNAL = 0, 1, 2
+
+# -- requests to vCPUs
+
+REQ_FREE_OBSOLETE_ROOTS = 1
+REQ_OUTSIDE_GUEST = 2
+
+# -- TDX: states of a TD, levels, status codes
+
+TD_INIT, TD_RUNNABLE, TD_TEARDOWN = 0, 1, 2
+TDX_SUCCESS = 0
+TDX_OPERAND_BUSY = 0x8000020000000000
+TDX_PREVIOUS_TLB_EPOCH_BUSY = 0x8000020100000000
+TDX_OPERAND_BUSY_HOST_PRIORITY = 0x8000020400000000
+TDX_TD_ASSOCIATED_PAGES_EXIST = 0xC000040000000000
+TDX_EPT_WALK_FAILED = 0xC0000B0000000000
+TDX_GPA_RANGE_NOT_BLOCKED = 0xC0000B0600000000
+TDX_GPA_RANGE_ALREADY_BLOCKED = 0x00000B0700000000
+TDX_TLB_TRACKING_NOT_DONE = 0xC0000B0800000000
+TDX_PAGE_ALREADY_ACCEPTED = 0x00000B0A00000000
+TDX_PAGE_SIZE_MISMATCH = 0xC0000B0B00000000
+TDX_EPT_ENTRY_STATE_INCORRECT = 0xC0000B0D00000000
+TDX_EPT_PAGE_NOT_FREE = 0xC0000B0E00000000
+TDX_OPERAND_INVALID = 0xC000010000000000
+TDX_PAGE_METADATA_INCORRECT = 0xC000030000000000
+TDX_OPERAND_ID_RCX = 1
+TDX_OPERAND_ID_TDR = 0x80
+TDX_OPERAND_ID_SEPT = 0x92
+TDX_OPERAND_ID_EPOCH = 0xA9
+TDX_STATUS_MASK = 0xFFFFFFFF00000000
+"""What the low 32 bits add, the operand, is not part of the status."""

@@ -1,0 +1,9 @@
+"""What may happen to an AVIC driver and to a router, simplest first."""
+
+from conformance.strategies.avic.domains import CONFIGS
+from conformance.strategies.avic.races import RACES, STARTS
+from conformance.strategies.avic.scopes import SCOPES
+from conformance.strategies.avic.shapes import SHAPES
+from conformance.strategies.avic.suggest import opening, suggest
+
+__all__ = ["CONFIGS", "RACES", "SCOPES", "SHAPES", "STARTS", "opening", "suggest"]

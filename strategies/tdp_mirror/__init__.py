@@ -1,0 +1,23 @@
+"""What may happen to a TDP MMU: addresses on both sides of the split, faults, and others in between."""
+
+from __future__ import annotations
+
+from conformance.strategies.tdp_mirror.domains import CONFIGS
+from conformance.strategies.tdp_mirror.races import RACES, STARTS
+from conformance.strategies.tdp_mirror.scopes import SCOPES
+from conformance.strategies.tdp_mirror.shapes import SHAPES, configs, faults, operations, parallels
+from conformance.strategies.tdp_mirror.suggest import opening, suggest
+
+__all__ = [
+    "CONFIGS",
+    "RACES",
+    "SCOPES",
+    "SHAPES",
+    "STARTS",
+    "configs",
+    "faults",
+    "opening",
+    "operations",
+    "parallels",
+    "suggest",
+]

@@ -1,0 +1,231 @@
+"""The world of AVIC tells drivers with a single mistake from a correct one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from conformance.candidates.builtin.avic.upstream import Upstream
+from conformance.candidates.defects.avic import upstream as u
+from conformance.model.avic import Config
+from conformance.model.avic import operations as s
+from conformance.model.step import Step
+from conformance.specs.avic.constants import APIC_LDR
+from conformance.strategies.avic.domains import RUNNING, THREE
+from tests.conformance.avic.judging import cited, judged
+
+
+def test_hardware_sets_no_bit_when_a_target_is_invalid() -> None:
+    """A directed IPI with one invalid target exits before any IRR bit is set, so the driver alone delivers."""
+    report = judged(u.InvalidTargetDropped, RUNNING, s.GuestIpi(0, 3 | 4, logical=True))
+
+    assert cited(report) == "AVIC-069"
+
+
+def test_clean_bit_is_honoured() -> None:
+    """A pointer that changes with clean bit 11 set is caught at the next VMRUN."""
+
+    class KeepsClean(u.GrowthMovesPages):
+        def _avic_init_vmcb(self, v: Any) -> None:
+            super()._avic_init_vmcb(v)
+
+    report = judged(KeepsClean, Config(vcpus=(0,)), s.Enter(0), s.VcpuCreate(1), s.Enter(0))
+
+    assert cited(report) == "AVIC-018"
+
+
+def test_vmcb_of_a_running_vcpu_is_out_of_bounds() -> None:
+    """Growth that moves the page of a vCPU in the guest writes its VMCB there (AP-13)."""
+    report = judged(u.GrowthMovesPages, RUNNING, s.VcpuCreate(2))
+
+    assert cited(report) == "AVIC-019"
+
+
+def test_plain_store_to_a_live_bitmap_is_a_lost_update() -> None:
+    """IRR changes by locked operations only (AVIC-055)."""
+
+    class PlainStore(Upstream):
+        def _set_vector(self, v: Any, base: int, vector: int) -> None:
+            offset = base + (vector >> 5) * 16
+            self.port.write32(v.regs, offset, self.port.read32(v.regs, offset) | 1 << (vector & 31))
+
+    assert cited(judged(PlainStore, RUNNING, s.Deliver(1))) == "AVIC-055"
+
+
+def test_half_an_entry_cannot_be_stored() -> None:
+    """A physical entry is one 64-bit store (AVIC-032)."""
+
+    class TwoHalves(Upstream):
+        def _publish(self, v: Any) -> None:
+            self.port.write32(v.kvm.phys_table, 8 * v.id, v.entry & 0xFFFFFFFF)
+            self.port.write32(v.kvm.phys_table, 8 * v.id + 4, v.entry >> 32)
+
+    assert cited(judged(TwoHalves, RUNNING)) == "AVIC-032"
+
+
+def test_use_after_free_is_named() -> None:
+    """Memory given back is nobody's (AVIC-065)."""
+
+    class UsesFreed(Upstream):
+        def vcpu_free(self, vcpu: int) -> None:
+            regs = self.vcpus[vcpu].regs
+            super().vcpu_free(vcpu)
+            self.port.read32(regs, 0)
+
+    assert cited(judged(UsesFreed, Config(vcpus=(0,)), s.VmDestroy())) == "AVIC-065"
+
+
+def test_lock_held_at_return_is_named() -> None:
+    """Locks are released on every path (AVIC-065)."""
+
+    class Keeps(Upstream):
+        def hwapic_irr_update(self, vcpu: int, max_irr: int) -> None:
+            self.port.lock("slots", 0)
+
+    assert cited(judged(Keeps, Config(vcpus=(0,)), s.HwapicUpdate(0))) == "AVIC-065"
+
+
+def test_crash_is_a_finding() -> None:
+    """An exception of the driver cites the clause on robustness."""
+
+    class Crashes(Upstream):
+        def deliver(self, vcpu: int, vector: int, level: int) -> None:
+            raise KeyError(vector)
+
+    assert cited(judged(Crashes, RUNNING, s.Deliver(1))) == "AVIC-108"
+
+
+def test_boot_that_fails_is_judged_before_the_first_step() -> None:
+    """set_lapic that the guest never sees shows before anything else happens (AP-18)."""
+    assert cited(judged(u.TwoCopies, RUNNING)) == "AVIC-053"
+
+
+@pytest.mark.parametrize("point", [12, 16])
+def test_irr_is_looked_at_after_running_is_cleared(point: int) -> None:
+    """An IPI between the look at IRR and the clearing of IsRunning is lost, and the vCPU sleeps (AVIC-036)."""
+
+    class LooksFirst(Upstream):
+        def vcpu_blocking(self, vcpu: int) -> int:
+            v = self.vcpus[vcpu]
+            v.blocking = True
+            found = self._has_interrupt(v)
+            self._put(v, log=True)
+            return int(found >= 0)
+
+    report = judged(LooksFirst, RUNNING, s.Exit(1), Step(s.Block(1), during=((point, Step(s.GuestIpi(0, 1))),)))
+
+    assert cited(report) == "AVIC-036"
+
+
+def test_self_ipi_with_reserved_bits_faults() -> None:
+    """A driver that sends it all the same is wrong (AVIC-114)."""
+
+    class Sends(Upstream):
+        def _x2_write(self, v: Any, offset: int, value: int) -> int:
+            return super()._x2_write(v, offset, value & 0xFF if offset == 0x3F0 else value)
+
+    config = Config(vcpus=(0, 1, 17), running=True, enabled=True, x2apic=True)
+
+    assert cited(judged(Sends, config, s.GuestSelfIpi(0, 0x141))) == "AVIC-114"
+
+
+def test_logged_interrupt_wakes() -> None:
+    """A notifier that wakes nobody leaves the vCPU asleep (AVIC-092)."""
+
+    class Sleepy(Upstream):
+        def ga_log_notify(self, tag: int) -> int:
+            return 0
+
+    assert cited(judged(Sleepy, RUNNING, s.UpdateIrte(0, 0), s.Exit(0), s.Block(0), s.IommuPost(0))) == "AVIC-092"
+
+
+# -- single mistakes, each in the operation that shows it
+
+
+class _InvalidForAWhile(Upstream):
+    def _publish(self, v: Any) -> None:
+        self.port.write64(v.kvm.phys_table, 8 * v.id, 0)
+        super()._publish(v)
+
+
+class _ValidBeforeCleared(Upstream):
+    def _handle_ldr_update(self, v: Any) -> None:
+        old, v.ldr = v.ldr, self._reg(v, APIC_LDR) >> 24
+        self._install_logical(v)
+        if self.logical_index(old, v.dfr) >= 0:
+            self.port.write32(v.kvm.logical_table, 4 * self.logical_index(old, v.dfr), 0)
+
+
+class _TellsIrtesLate(Upstream):
+    def _put(self, v: Any, log: bool) -> None:
+        irqs, v.irqs = v.irqs, {}
+        super()._put(v, log)
+        v.irqs = irqs
+        for irq in irqs:
+            self.port.iommu_update_ga(irq, -1, int(log))
+
+
+class _EmulatesOnceMore(Upstream):
+    def incomplete_ipi_exit(self, vcpu: int, info1: int, info2: int) -> int:
+        self.port.emulate_instruction(vcpu)
+        return super().incomplete_ipi_exit(vcpu, info1, info2)
+
+
+class _KeepsSilent(Upstream):
+    def incomplete_ipi_exit(self, vcpu: int, info1: int, info2: int) -> int:
+        return 1 if info2 >> 32 == 3 else super().incomplete_ipi_exit(vcpu, info1, info2)
+
+
+class _InterceptsRunning(Upstream):
+    def inhibit(self, vm: int, reason: int, on: int) -> None:
+        for v in self.vms[vm].vcpus.values():
+            self.port.set_cr8_intercept(v.handle, 1)
+        super().inhibit(vm, reason, on)
+
+
+class _TakesAnyTag(Upstream):
+    def _vm_init(self, kvm: Any) -> int:
+        taken, self.hash = self.hash, {}
+        error = super()._vm_init(kvm)
+        self.hash = taken | self.hash
+        return error
+
+
+class _ForgetsTheLogicalEntry(Upstream):
+    def vcpu_free(self, vcpu: int) -> None:
+        self.vcpus[vcpu].ldr = 0
+        super().vcpu_free(vcpu)
+
+
+class _InhibitsEveryVm(Upstream):
+    def inhibit(self, vm: int, reason: int, on: int) -> None:
+        for n in self.vms:
+            super().inhibit(n, reason, on)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "config", "ops", "clause"),
+    [
+        (_InvalidForAWhile, RUNNING, (s.Put(1), s.Load(1, 0x30)), "AVIC-032"),
+        (_ValidBeforeCleared, RUNNING, (s.GuestWrite(0, APIC_LDR, 4 << 24),), "AVIC-041"),
+        (_TellsIrtesLate, RUNNING, (s.UpdateIrte(0, 1), s.Put(1)), "AVIC-094"),
+        (_EmulatesOnceMore, RUNNING, (s.Put(1), s.GuestIpi(0, 1)), "AVIC-068"),
+        (_KeepsSilent, RUNNING, (s.RawIpiExit(0, 0x41, 3 << 32),), "AVIC-073"),
+        (_InterceptsRunning, RUNNING, (s.Inhibit(3),), "AVIC-019"),
+        (_TakesAnyTag, Config(), (s.VmCreate(0), s.TagsPass(0), s.VmCreate(1)), "AVIC-063"),
+        (_ForgetsTheLogicalEntry, THREE, (s.Put(1), s.VcpuFree(1)), "AVIC-038"),
+        (
+            _InhibitsEveryVm,
+            Config(vcpus=(0,)),
+            (s.VmCreate(1), s.VcpuCreate(0, 1), s.Inhibit(3), s.Enter(0, vm=1)),
+            "AVIC-085",
+        ),
+    ],
+)
+def test_a_single_mistake_is_named(
+    candidate: Callable[[Any], Any], config: Config, ops: tuple[Any, ...], clause: str
+) -> None:
+    """Each of these drivers differs from the correct one in one place."""
+    assert cited(judged(candidate, config, *ops)) == clause
