@@ -189,10 +189,8 @@ class _Exploration:
         path = () if origin is None or step is None else (*origin.path, step)
         place = self.places.get(states)
         if place is None:
-            untried = [s for s in reversed(self.steps) if _legal(self.context, states[0], s)]
-            if self.scope.depth is not None and len(path) >= self.scope.depth:
-                untried = []
-            place = self.places[states] = _Place(states, path, untried)
+            is_last = self.scope.depth is not None and len(path) >= self.scope.depth
+            place = self.places[states] = _Place(states, path, [] if is_last else self._legal_steps(states))
             self._enqueue(place)
         elif len(path) < place.depth:
             self._shorten(place, path)
@@ -200,6 +198,10 @@ class _Exploration:
             origin.edges.setdefault(states, step)
             origin.led[states] = origin.led.get(states, 0) + 1
         return place
+
+    def _legal_steps(self, states: States) -> list[Step]:
+        """What can be tried there, last first."""
+        return [step for step in reversed(self.steps) if _legal(self.context, states[0], step)]
 
     def _shorten(self, place: _Place, path: tuple[Step, ...]) -> None:
         """Propagate a shorter path along the known edges."""
@@ -210,7 +212,7 @@ class _Exploration:
                 continue
             limit = self.scope.depth
             if limit is not None and place.depth >= limit > len(path):
-                place.untried = [s for s in reversed(self.steps) if _legal(self.context, place.states[0], s)]
+                place.untried = self._legal_steps(place.states)
                 place.legal = len(place.untried)
             place.path, place.depth = path, len(path)
             self._enqueue(place)

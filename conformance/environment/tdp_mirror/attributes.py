@@ -61,13 +61,11 @@ class Attributes(Simulator):
 
     def _judge_stored(self, gfns: range, value: int) -> None:
         """Nothing is mapped any more in the half that the range leaves (TDP-089, 092)."""
-        for root in self.meaning.roots.listed:
-            if root.is_mirror == (not value):
-                for leaf in self.meaning.leaves(root):
-                    if leaf[0] < gfns.stop and gfns.start < leaf[0] + self.config.cover(leaf[1]):
-                        straddles = self.door.scheduler is not None and leaf[1] > 1
-                        clause = c.STRADDLING_HUGE if straddles else c.CONVERSION_ZAPS_OLD
-                        raise Violation(clause, f"gfn {leaf[0]:#x} is still mapped in its old half")
+        for gfn, level, *_ in self.meaning.half(mirror=not value):
+            if gfn < gfns.stop and gfns.start < gfn + self.config.cover(level):
+                straddles = self.door.scheduler is not None and level > 1
+                clause = c.STRADDLING_HUGE if straddles else c.CONVERSION_ZAPS_OLD
+                raise Violation(clause, f"gfn {gfn:#x} is still mapped in its old half")
 
     # -- environment calls
 

@@ -15,6 +15,7 @@ from conformance.environment.tdp_mirror.mirror import Mirror
 from conformance.environment.tdp_mirror.mmu_lock import MmuLock
 from conformance.environment.tdp_mirror.module import Asked, TdxModule
 from conformance.environment.tdp_mirror.secure_ept import SecureEpt, is_busy
+from conformance.environment.tdp_mirror.tables import Tables
 from conformance.environment.tdp_mirror.threads import Threads
 from conformance.environment.tdp_mirror.vm import Vm
 from conformance.environment.tdp_mirror.words import present
@@ -80,6 +81,7 @@ class ExternalTree(Simulator):
         threads: Threads,
         mmu_lock: MmuLock,
         vm: Vm,
+        tables: Tables,
         meaning: Meaning,
         frozen: FrozenEntries,
         mirror: Mirror,
@@ -96,7 +98,7 @@ class ExternalTree(Simulator):
         self.mmu_lock = mmu_lock
         self.vm = vm
         self.meaning = meaning
-        self.tables = meaning.tables
+        self.tables = tables
         self.frozen = frozen
         self.mirror = mirror
         self.heap = heap
@@ -144,7 +146,7 @@ class ExternalTree(Simulator):
         if not self.heap.is_spare(page, k.EXTERNAL):
             raise Violation(c.LINK_ARGUMENTS, f"ext_link({gfn:#x}, level {level}): {page:#x} is no external page")
         key = self._judge_new("ext_link", gfn, level)
-        child = next((t for t in self.tables.pages.values() if t.external == page), None)
+        child = self.tables.with_external(page)
         if child is None or (child.gfn, child.role & k.ROLE_LEVEL_MASK) != (gfn, level - 1):
             raise Violation(c.LINK_ARGUMENTS, f"ext_link({gfn:#x}, level {level}): the page belongs to another table")
         refusal = self._hook("ext_link", gfn, level, page)
@@ -260,7 +262,7 @@ class ExternalTree(Simulator):
         require = self.door.require
         busy = all(is_busy(status) for status in asked.refusals.values())
         wanted = -EBUSY if busy else -EIO
-        kicked = self.module.guests.kicked[self.threads.me]
+        kicked = self.module.has_kicked()
         require(c.BUSY_TO_EBUSY, result == wanted, f"{name}({gfn:#x}): {result}, expected {wanted}")
         require(c.BUSY_TO_EBUSY, not (busy and kicked), f"{name}({gfn:#x}): vCPUs kicked on BUSY")
         require(c.BUSY_IS_NO_BUG, busy or self.vm.bugged, f"{name}({gfn:#x}) -> {result} without a VM bug")
@@ -279,5 +281,5 @@ class ExternalTree(Simulator):
             )
             gone = not self.sept.state(gfn)
             require(c.REMOVAL_SEQUENCE, gone, f"ext_remove({gfn:#x}) -> {result}, the page is still there")
-        dirty = {pfn: missing for pfn, missing in self.module.td_pages.unclean.items() if missing}
+        dirty = self.module.unclean()
         require(c.REMOVAL_SEQUENCE, not dirty, f"ext_remove({gfn:#x}): pages not cleaned: {hex_of(dirty)}")

@@ -45,6 +45,12 @@ class Meaning:
                 gfn = self.tables.gfn(table, index)
                 yield gfn, table.level, source_of(pfn_of(entry), gfn), bool(entry >> k.WRITE & 1)
 
+    def half(self, *, mirror: bool) -> Iterator[Leaf]:
+        """Leaves below every root of a kind, valid or not."""
+        for root in self.roots.listed:
+            if root.is_mirror == mirror:
+                yield from self.leaves(root)
+
     def _tables(self, root: Page) -> frozenset[Table]:
         return frozenset(
             (table.level - 1, self.tables.gfn(table, index))

@@ -82,6 +82,14 @@ class TdxModule(Simulator):
         asked.begin()
         return asked
 
+    def has_kicked(self) -> bool:
+        """Whether the operation has kicked vCPUs out of the guest since its hook began, or since it tracked."""
+        return self.guests.kicked[self.threads.me]
+
+    def unclean(self) -> dict[int, set[str]]:
+        """Pages that came back and are not cleaned yet, with what is missing."""
+        return {pfn: missing for pfn, missing in self.td_pages.unclean.items() if missing}
+
     def _asked(self, me: int) -> Asked:
         asked = self.asked[me]
         if asked is None:

@@ -108,6 +108,10 @@ class Tables(Simulator):
             raise Violation(c.MIRROR_BEFORE_DIRECT, f"{pa:#x} is no page table")
         return table
 
+    def with_external(self, page: int) -> Page | None:
+        """The table whose header names an external page."""
+        return next((table for table in self.pages.values() if table.external == page), None)
+
     def sp_init(self, page: int, header: int, role: int, gfn: int, external: int) -> None:
         """Fill in a header."""
         table = self.of(page)

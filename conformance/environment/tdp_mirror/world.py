@@ -110,8 +110,8 @@ class TdpMirror(Environment):
             self, config, threads, self.slots_lock, self.invalidation, memory, self.meaning, self.vm
         )
         self.external = ExternalTree(
-            self, config, profile, threads, mmu_lock, self.vm, self.meaning, self.frozen, self.mirror, self.heap,
-            memory, sept, self.module,
+            self, config, profile, threads, mmu_lock, self.vm, self.tables, self.meaning, self.frozen, self.mirror,
+            self.heap, memory, sept, self.module,
         )  # fmt: skip
         mmu_lock.before_yield = self.tlbs.judge_yield
         mmu_lock.before_release = self._mmu_lock_released

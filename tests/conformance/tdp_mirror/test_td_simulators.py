@@ -41,8 +41,8 @@ class TdBench(Bench):
             door, config, threads, self.slots_lock, self.invalidation, self.memory, self.meaning, self.vm
         )
         self.external = ExternalTree(
-            door, config, UPSTREAM, threads, lock, self.vm, self.meaning, self.frozen, self.mirror, self.heap,
-            self.memory, self.sept, self.module,
+            door, config, UPSTREAM, threads, lock, self.vm, self.tables, self.meaning, self.frozen, self.mirror,
+            self.heap, self.memory, self.sept, self.module,
         )  # fmt: skip
         self.answers: list[int] = []
         """What the candidate's hooks return, in turn."""
