@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from conformance.engines.context import Explored
-from conformance.reports import text, values
+from conformance.reports import values
 from conformance.subsystem import Subsystem
 
 SMALL = 60
@@ -79,7 +79,7 @@ def _graph(explored: Explored, of: Subsystem, profile: str) -> Graph:
     start = of.view(of.initial(explored.config, of.profiles[profile]))
     numbers: dict[str, int] = {}
     arrows = tuple(
-        Arrow(edge.origin, edge.to, numbers.setdefault(text.operation(edge.step), len(numbers)), edge.steps)
+        Arrow(edge.origin, edge.to, numbers.setdefault(values.step(edge.step), len(numbers)), edge.steps)
         for edge in explored.edges
     )
     states = tuple(

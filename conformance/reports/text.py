@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from conformance.model.step import Parallel, Step
 from conformance.reports import record, values
 from conformance.reports.record import ClauseVerdict, Finding
 from conformance.reports.story import Act, Story, Told
@@ -106,19 +105,10 @@ def calls(told: Told) -> list[str]:
     return lines
 
 
-def operation(what: Step) -> str:
-    """A step in one line, without results."""
-    if isinstance(what.op, Parallel):
-        return f"{operation(what.op.left)} beside {operation(what.op.right)}"
-    faults = "".join(f", {f.call}={values.result(f.value)}" for f in what.faults)
-    during = "".join(f" with {operation(inner)} at point {k}" for k, inner in what.during)
-    return values.operation(what.op) + (f" refusing {faults[2:]}" if faults else "") + during
-
-
 def warning(found: Failure, repeat: str = "") -> list[str]:
     """A breach of a SHOULD clause, compact; `repeat` is the command that shows it again."""
     head = f"{found.clause.id} not followed ({found.clause.level.value}): {found.clause.text}"
-    where = "" if found.trace is None or not found.trace.steps else f"by {operation(found.trace.steps[-1])}"
+    where = "" if found.trace is None or not found.trace.steps else f"by {values.step(found.trace.steps[-1])}"
     detail = ": ".join(part for part in (where, found.detail) if part)
     lines = [*_hanging(head, "  warning   "), *(_hanging(detail, "            ") if detail else [])]
     return [*lines, f"            {repeat}"] if repeat else lines

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
+from conformance.model.step import Parallel, Step
+
 HEX_FROM = 0x1000
 """Integers of this size and above are addresses or registers more often than counts."""
 LONG = 76
@@ -107,6 +109,15 @@ def operation(op: Any) -> str:
 def performed(op: Any, returned: Any) -> str:
     """An operation and what it returned, if anything."""
     return operation(op) if returned is None else f"{operation(op)} -> {result(returned)}"
+
+
+def step(what: Step) -> str:
+    """A step in one line, without results."""
+    if isinstance(what.op, Parallel):
+        return f"{step(what.op.left)} beside {step(what.op.right)}"
+    faults = "".join(f", {f.call}={result(f.value)}" for f in what.faults)
+    during = "".join(f" with {step(inner)} at point {k}" for k, inner in what.during)
+    return operation(what.op) + (f" refusing {faults[2:]}" if faults else "") + during
 
 
 def call(name: str, arguments: Sequence[Any], returned: Any) -> str:

@@ -17,7 +17,7 @@ from conformance.candidates.load import Candidate
 from conformance.engines import explore
 from conformance.lockstep import run_trace
 from conformance.model.step import Fault, Parallel, Step
-from conformance.reports import forms, graph, record, text
+from conformance.reports import forms, graph, record, text, values
 from conformance.reports import json as json_form
 from conformance.reports.story import tell
 from conformance.runs.result import failure_to_data
@@ -140,9 +140,9 @@ def test_long_logs_show_their_end() -> None:
 
 def test_steps_in_one_line_tell_everything() -> None:
     """For warnings and lists: refusals, company, threads."""
-    assert text.operation(Step(Put(1), (Fault("alloc", -12),))) == "put(value=1) refusing alloc=-ENOMEM"
-    assert text.operation(Step(Take(), during=((2, Step(Clear())),))) == "take() with clear() at point 2"
-    assert text.operation(Step(Parallel(Step(Put(1)), Step(Take())))) == "put(value=1) beside take()"
+    assert values.step(Step(Put(1), (Fault("alloc", -12),))) == "put(value=1) refusing alloc=-ENOMEM"
+    assert values.step(Step(Take(), during=((2, Step(Clear())),))) == "take() with clear() at point 2"
+    assert values.step(Step(Parallel(Step(Put(1)), Step(Take())))) == "put(value=1) beside take()"
 
 
 def test_neighbouring_clauses_are_drawn_together() -> None:
