@@ -26,14 +26,7 @@ from conformance.specs.snp_guest_request.constants import (
     RESUME,
     SNP,
 )
-from tests.conformance.peers.snp_guest_request.deferred import C, Cpu, Deferred, Vm
-
-
-class Blob:
-    """Certificates that whoever uses them keeps from being freed."""
-
-    def __init__(self, address: int, length: int) -> None:
-        self.address, self.length, self.users = address, length, 1
+from tests.conformance.peers.snp_guest_request.deferred import Blob, C, Cpu, Deferred, Vm
 
 
 class Counted(Deferred):
