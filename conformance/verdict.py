@@ -81,6 +81,8 @@ class Verdict(Enum):
     PASS = "pass"
     FAIL = "fail"
     KNOWN = "known"
+    NOT_FOLLOWED = "not-followed"
+    """A SHOULD clause that the candidate breaks; with --strict it fails."""
     NOT_EXERCISED = "not-exercised"
     NOT_APPLICABLE = "not-applicable"
     UNTESTABLE = "untestable"

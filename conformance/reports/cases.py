@@ -104,7 +104,9 @@ def _clause(part: Part, clause: ClauseVerdict) -> Case:
 def _outcome(part: Part, clause: ClauseVerdict, found: Sequence[Finding]) -> tuple[Outcome, str]:
     match clause.verdict:
         case Verdict.PASS.value:
-            return Outcome.PASS, f"not followed: {found[0].signature}" if found else ""
+            return Outcome.PASS, ""
+        case Verdict.NOT_FOLLOWED.value:
+            return Outcome.PASS, f"not followed: {', '.join(f.signature for f in found)}"
         case Verdict.KNOWN.value:
             return Outcome.KNOWN, f"known failure: {', '.join(f.signature for f in found)}"
         case Verdict.FAIL.value if found and all(f.flaky for f in found):

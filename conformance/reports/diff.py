@@ -11,7 +11,7 @@ from conformance.verdict import Ending, Exit, Verdict
 
 SLOWER = 1.5
 """By what factor the steps a second must have fallen before it is told: clocks are not exact."""
-_JUDGED = (Verdict.PASS.value, Verdict.FAIL.value, Verdict.KNOWN.value)
+_JUDGED = (Verdict.PASS.value, Verdict.FAIL.value, Verdict.KNOWN.value, Verdict.NOT_FOLLOWED.value)
 
 
 @dataclass(slots=True)

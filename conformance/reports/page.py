@@ -20,6 +20,7 @@ from conformance.verdict import Exit, Verdict
 MARKS = {
     "fail": "✗",
     "known": "◆",
+    "not-followed": "!",
     "not-exercised": "○",
     "not-applicable": "–",
     "untestable": "∅",

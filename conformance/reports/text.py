@@ -125,7 +125,14 @@ def summary(conclusion: Conclusion) -> list[str]:
     counts = [f"{n} {v.value}" for v in Verdict if (n := sum(x is v for x in verdicts.values()))]
     title = f"{conclusion.subsystem.name}: {conclusion.spec}, profile {conclusion.profile}"
     lines = [title, *_listed("verdicts", ", ".join(counts))]
-    for verdict in (Verdict.FAIL, Verdict.KNOWN, Verdict.NOT_EXERCISED, Verdict.NOT_APPLICABLE, Verdict.UNTESTABLE):
+    for verdict in (
+        Verdict.FAIL,
+        Verdict.KNOWN,
+        Verdict.NOT_FOLLOWED,
+        Verdict.NOT_EXERCISED,
+        Verdict.NOT_APPLICABLE,
+        Verdict.UNTESTABLE,
+    ):
         chosen = [clause for clause, v in verdicts.items() if v is verdict]
         if chosen:
             lines += _listed(_LABELS[verdict], compressed(chosen))
@@ -180,6 +187,7 @@ def compressed(clauses: Iterable[Clause]) -> str:
 _LABELS = {
     Verdict.FAIL: "failing",
     Verdict.KNOWN: "known",
+    Verdict.NOT_FOLLOWED: "not followed",
     Verdict.NOT_EXERCISED: "not exercised",
     Verdict.NOT_APPLICABLE: "not applicable",
     Verdict.UNTESTABLE: "untestable",

@@ -54,8 +54,8 @@ def conclude(
 ) -> Conclusion:
     """The verdict on one candidate from the results of its units.
 
-    `known` are signatures that the baseline accepts. Not `complete` (a shard, a selection of
-    engines) means that clauses left unexercised say nothing. `only` is a pattern of the clause
+    `known` are signatures that the baseline accepts. Not `complete` says that a part of the work was
+    left out (a shard, a selection of engines), which the verdict then says too. `only` is a pattern of the clause
     ids that are judged: `UIO-03*`.
     """
     of = subsystem(results[0].subsystem)
@@ -132,6 +132,9 @@ def _verdict(
         broken += [s for s, f in warnings.items() if f.clause is clause]
     if broken:
         return Verdict.KNOWN if all(s in accepted for s in broken) else Verdict.FAIL
+    ignored = [s for s, f in warnings.items() if f.clause is clause]
+    if ignored:
+        return Verdict.KNOWN if all(s in accepted for s in ignored) else Verdict.NOT_FOLLOWED
     if clause.untestable:
         return Verdict.UNTESTABLE
     if not clause.applies(profile, capabilities):
@@ -160,13 +163,23 @@ def _exit(conclusion: Conclusion) -> tuple[Exit, str]:
     if conclusion.steps == 0:
         return Exit.NOTHING_RAN, "nothing ran: no trace applied to this candidate"
     missed = [c for c, v in conclusion.verdicts.items() if v is Verdict.NOT_EXERCISED and c.level.is_binding]
-    if missed and conclusion.complete:
+    if missed:
         listed = ", ".join(c.id for c in missed[:6]) + (", …" if len(missed) > 6 else "")
-        return Exit.INCONCLUSIVE, f"inconclusive: {len(missed)} MUST not exercised ({listed})"
-    passed = sum(v is Verdict.PASS for v in conclusion.verdicts.values())
-    known = sum(v is Verdict.KNOWN for v in conclusion.verdicts.values())
-    note = f", {known} known failures" if known else ""
-    return Exit.CONFORMS, f"conforms: {passed} clauses passed{note}"
+        part = "" if conclusion.complete else "no failure in the part of the work that was done, "
+        return Exit.INCONCLUSIVE, f"inconclusive: {part}{len(missed)} MUST not exercised ({listed})"
+    return Exit.CONFORMS, _content(conclusion)
+
+
+def _content(conclusion: Conclusion) -> str:
+    """What a run that found nothing says of itself: no more than it has seen."""
+    counts = {verdict: sum(v is verdict for v in conclusion.verdicts.values()) for verdict in Verdict}
+    told = [f"{counts[Verdict.PASS]} clauses passed"]
+    told += [f"{n} known failures"] if (n := counts[Verdict.KNOWN]) else []
+    told += [f"{n} SHOULD not followed"] if (n := counts[Verdict.NOT_FOLLOWED]) else []
+    judged, there = len(conclusion.verdicts), len(conclusion.subsystem.clauses)
+    told += [f"the other {there - judged} were not judged"] if judged < there else []
+    part = "" if conclusion.complete else "as far as the part of the work goes that was done, "
+    return f"{part}conforms: {', '.join(told)}"
 
 
 def together(conclusions: Sequence[Conclusion], interrupted: bool) -> Ending:

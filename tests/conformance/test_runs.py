@@ -50,13 +50,39 @@ def run(spec: str, *engines: str, **options: Any) -> list[Result]:
     return [run_unit(unit) for unit in units(Request((("toy", spec),), engines=engines, **options))]
 
 
-def test_a_correct_candidate_conforms() -> None:
-    """Exit 0; what was exercised passed; a MUST that nothing exercised would say otherwise."""
+def test_a_part_of_the_work_is_no_verdict() -> None:
+    """What was exercised passed; a MUST that nothing exercised keeps it from saying more."""
     conclusion = conclude(run("good", "explore", "campaign"), complete=False)
 
-    assert (conclusion.exit, conclusion.failures) == (Exit.CONFORMS, [])
+    assert (conclusion.exit, conclusion.failures) == (Exit.INCONCLUSIVE, [])
+    assert conclusion.why.startswith("inconclusive: no failure in the part of the work that was done, ")
     assert conclusion.verdicts[toy.STORED] is Verdict.PASS
     assert conclusion.verdicts[toy.ROBUST] is Verdict.NOT_EXERCISED
+
+
+def test_a_correct_candidate_conforms() -> None:
+    """In the clauses that were judged; the last line says how many were not, and that work was left out."""
+    results = run("good", "explore", "campaign")
+
+    whole = conclude(results, only="TOY-00[1-6]")
+    part = conclude(results, complete=False, only="TOY-00[1-6]")
+
+    assert (whole.exit, whole.why) == (Exit.CONFORMS, "conforms: 6 clauses passed, the other 6 were not judged")
+    assert part.why.startswith("as far as the part of the work goes that was done, conforms: ")
+
+
+def test_a_should_clause_that_is_not_followed_did_not_pass() -> None:
+    """It has a verdict of its own, which the last line counts."""
+    results = run("good", "explore", "campaign")
+    broken = {**run("leaky", "explore")[0].failures[0], "clause": toy.TIDY.id, "mismatch": "should"}
+    results[0].warnings.append(broken)
+
+    conclusion = conclude(results, only="TOY-*")
+    strict = conclude(results, strict=True)
+
+    assert conclusion.verdicts[toy.TIDY] is Verdict.NOT_FOLLOWED
+    assert strict.verdicts[toy.TIDY] is Verdict.FAIL
+    assert strict.exit is Exit.DOES_NOT_CONFORM
 
 
 def test_a_must_that_nothing_exercised_is_inconclusive() -> None:
@@ -83,7 +109,7 @@ def test_a_known_failure_conforms() -> None:
 
     conclusion = conclude(results, known=known, complete=False)
 
-    assert conclusion.exit is Exit.CONFORMS
+    assert conclusion.exit is Exit.INCONCLUSIVE  # for the MUSTs that one engine did not exercise
     assert conclusion.verdicts[toy.STORED] is Verdict.KNOWN
 
 
