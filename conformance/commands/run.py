@@ -140,11 +140,8 @@ class Run:
                 self.say("\n" + text.failure(found, conclusion.spec, saved))
             told.add(found.clause.id)
         for found in sorted(conclusion.warnings, key=_in_order):
-            if self.strict:
-                self.say("\n" + text.failure(found, conclusion.spec, self._save(found)))
-            else:
-                saved = self._save(found)
-                self.say("\n".join(text.warning(found, text.replay_command(saved, conclusion.spec) if saved else "")))
+            saved = self._save(found)
+            self.say("\n".join(text.warning(found, text.replay_command(saved, conclusion.spec) if saved else "")))
         for error in conclusion.errors:
             self.say(f"  harness error: {error}")
         self.say("")

@@ -55,8 +55,8 @@ def conclude(
     """The verdict on one candidate from the results of its units.
 
     `known` are signatures that the baseline accepts. Not `complete` says that a part of the work was
-    left out (a shard, a selection of engines), which the verdict then says too. `only` is a pattern of the clause
-    ids that are judged: `UIO-03*`.
+    left out (a shard, a selection of engines), which the verdict then says too. `strict` makes failures
+    of the breaches of SHOULD clauses. `only` is a pattern of the clause ids that are judged: `UIO-03*`.
     """
     of = subsystem(results[0].subsystem)
     tally = Tally()
@@ -67,12 +67,12 @@ def conclude(
         for data in result.failures:
             _keep_smallest(failures, failure_from_data(data, of))
         for data in result.warnings:
-            _keep_smallest(warnings, failure_from_data(data, of))
+            _keep_smallest(failures if strict else warnings, failure_from_data(data, of))
     capabilities = frozenset(results[0].capabilities)
     profile = results[0].profile
     accepted = frozenset(known)
     verdicts = {
-        clause: _verdict(clause, profile, capabilities, tally, failures, warnings, accepted, strict)
+        clause: _verdict(clause, profile, capabilities, tally, failures, warnings, accepted)
         for clause in of.clauses
         if fnmatchcase(clause.id, only)
     }
@@ -125,11 +125,8 @@ def _verdict(
     failures: dict[str, Failure],
     warnings: dict[str, Failure],
     accepted: frozenset[str],
-    strict: bool,
 ) -> Verdict:
     broken = [s for s, f in failures.items() if f.clause is clause]
-    if strict:
-        broken += [s for s, f in warnings.items() if f.clause is clause]
     if broken:
         return Verdict.KNOWN if all(s in accepted for s in broken) else Verdict.FAIL
     ignored = [s for s, f in warnings.items() if f.clause is clause]

@@ -83,6 +83,7 @@ def test_a_should_clause_that_is_not_followed_did_not_pass() -> None:
     assert conclusion.verdicts[toy.TIDY] is Verdict.NOT_FOLLOWED
     assert strict.verdicts[toy.TIDY] is Verdict.FAIL
     assert strict.exit is Exit.DOES_NOT_CONFORM
+    assert (strict.warnings, [f.signature for f in strict.failures]) == ([], [f.signature for f in conclusion.warnings])
 
 
 def test_a_must_that_nothing_exercised_is_inconclusive() -> None:
