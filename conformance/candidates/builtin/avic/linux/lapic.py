@@ -110,7 +110,7 @@ class Lapic(X86):
         self.port.and32(v.regs, bank + (vector >> 5) * 16, ~(1 << (vector & 31)) & 0xFFFFFFFF)
 
     def change_isr(self, v: Vcpu, vector: int, on: bool) -> None:
-        """__test_and_set_bit, __test_and_clear_bit: not locked; only the vCPU's own thread, out of the guest, does it."""
+        """__test_and_set_bit, __test_and_clear_bit: not locked, as only the vCPU's own thread does it."""
         offset, bit = APIC_ISR + (vector >> 5) * 16, 1 << (vector & 31)
         old = self.get_reg(v, offset)
         self.set_reg(v, offset, old | bit if on else old & ~bit)

@@ -357,8 +357,7 @@ class Linux(Scheduling):
 
     def route(self, apics: tuple[tuple[int, int, int, int, int], ...], message: tuple[int, ...]) -> int:
         """kvm_irq_delivery_to_apic over APICs that are given."""
-        accepted = self._route(apics, message)[0]
-        return accepted
+        return self._route(apics, message)[0]
 
     def signal_msi(self, apics: tuple[tuple[int, int, int, int, int], ...], message: tuple[int, ...]) -> int:
         """kvm_set_msi."""
