@@ -160,7 +160,7 @@ class Lapic(X86):
             xapic_id=self.get_reg(v, APIC_ID) >> 24,
             present=v.hw_enabled,
             x2=v.x2apic,
-            spiv=self.get_reg(v, APIC_SPIV),
+            spiv=v.sw_enabled << SPIV_ENABLE,
             ldr=self.get_reg(v, APIC_LDR),
             dfr=self.get_reg(v, APIC_DFR),
         )
@@ -217,7 +217,7 @@ class Lapic(X86):
         if irq.mode in (FIXED, LOWEST):
             if irq.trigger and not irq.level:
                 return
-            if not v.hw_enabled or not self.get_reg(v, APIC_SPIV) >> SPIV_ENABLE & 1:
+            if not v.hw_enabled or not v.sw_enabled:
                 return
             if irq.vector < self.lowest_vector:
                 return
@@ -323,8 +323,7 @@ class Lapic(X86):
             case _ if offset == APIC_ICR2:
                 self.set_reg(v, APIC_ICR2, value & 0xFF000000)
             case _ if offset in LVT_MASKS:
-                enabled = self.get_reg(v, APIC_SPIV) >> SPIV_ENABLE & 1
-                self.set_reg(v, offset, (value if enabled else value | LVT_MASKED) & LVT_MASKS[offset])
+                self.set_reg(v, offset, (value if v.sw_enabled else value | LVT_MASKED) & LVT_MASKS[offset])
             case _ if offset == APIC_TMICT:
                 self.set_reg(v, APIC_TMICT, value)
             case _ if offset == APIC_TDCR:
@@ -351,9 +350,10 @@ class Lapic(X86):
 
     def set_spiv(self, v: Vcpu, value: int) -> None:
         """apic_set_spiv."""
-        old = self.get_reg(v, APIC_SPIV)
+        enabled = value >> SPIV_ENABLE & 1 == 1
         self.set_reg(v, APIC_SPIV, value)
-        if (old ^ value) >> SPIV_ENABLE & 1:
+        if enabled != v.sw_enabled:
+            v.sw_enabled = enabled
             self.mark_map_dirty(v.kvm)
 
     # APIC_BASE, reset, state

@@ -36,6 +36,8 @@ class Vcpu:
     msrpm: int = 0
     apic_base: int = 1 << BASE_AE
     apicv_active: bool = False
+    sw_enabled: bool = False
+    """SPIV bit 8 as software applied it; hardware may have written the page before."""
     addressable: bool = True
     """Its id has an entry in the physical table."""
     entry: int = 0

@@ -17,7 +17,6 @@ from conformance.specs.avic import Port
 from conformance.specs.avic.constants import (
     ADDRESS_BITS,
     APIC_IRR,
-    APIC_SPIV,
     APIC_TPR,
     EEXIST,
     EINVAL,
@@ -31,8 +30,6 @@ from conformance.specs.avic.constants import (
     LOWEST,
     MAX_XAVIC,
     REMOTE_READ,
-    SELF,
-    SPIV_ENABLE,
     VMCB_ASID,
     VMCB_INT_CTL,
     VMCB_NESTED_CTL,
@@ -197,7 +194,7 @@ class Linux(Scheduling):
             if vector >= 0:
                 self.get_apic_interrupt(v, vector)
                 self.port.inject(vcpu, vector)
-            if v.hw_enabled and self.get_reg(v, APIC_SPIV) >> SPIV_ENABLE & 1:
+            if v.hw_enabled and v.sw_enabled:
                 self.update_cr8_intercept(v)
         self.pre_svm_run(v)
         if v.apic:
@@ -352,35 +349,37 @@ class Linux(Scheduling):
 
     # -- layer R
 
-    uses_map = False
-    """Whether `route` tries the optimised map; its answers are KVM's, and not always the manuals'."""
+    routes_as_manuals = True
+    """`route` matches APIC by APIC, as the manuals have it, instead of asking the map and its quirks first."""
 
     def route(self, apics: tuple[tuple[int, int, int, int, int], ...], message: tuple[int, ...]) -> int:
         """kvm_irq_delivery_to_apic over APICs that are given."""
-        return self._route(apics, message)[0]
+        return self._route(apics, message, self.routes_as_manuals)[0]
 
     def signal_msi(self, apics: tuple[tuple[int, int, int, int, int], ...], message: tuple[int, ...]) -> int:
-        """kvm_set_msi."""
-        return self._route(apics, message)[1]
+        """kvm_set_msi: whatever the manuals say, KVM's own answer."""
+        return self._route(apics, message, False)[1]
 
-    def _route(self, apics: tuple[tuple[int, int, int, int, int], ...], message: tuple[int, ...]) -> tuple[int, int]:
+    def _route(
+        self, apics: tuple[tuple[int, int, int, int, int], ...], message: tuple[int, ...], manuals: bool
+    ) -> tuple[int, int]:
+        """Who accepts, as a mask, and how many; -1 for nobody that matched, and for #GP."""
         sender, dest, logical, shorthand, mode, vector, trigger, level, hint, flags = message
-        routing = Routing(
-            x2apic_format=flags & 1 == 1,
-            broadcast_quirk=flags >> 1 & 1 == 0,
-            hashes_unmapped=self.uses_map,
-            x2_by_id=self.uses_map,
-        )
         if flags >> 32:
             return -1, -1
+        routing = Routing(
+            x2apic_format=flags & 1 == 1,
+            broadcast_quirk=flags >> 1 & 1 == 0 and not manuals,
+            hashes_unmapped=not manuals,
+            x2_by_id=not manuals,
+        )
         targets = [_apic(n, *apic) for n, apic in enumerate(apics)]
         source = targets[sender] if sender >= 0 else None
         irq = Irq(vector, mode, dest, bool(logical), shorthand, bool(trigger), bool(level), bool(hint))
-        found = None
-        if self.uses_map or shorthand == SELF:
+        found, matched = None, True
+        if not manuals:
             map_, _ = recalculate_apic_map(targets, routing)
             found = map_targets(map_, source, irq, routing)
-        matched = True
         if found is None:
             irq, found, matched = slow_targets(targets, source, irq, routing)
         mask = sum(1 << apic.index for apic in found if self._accepts(apic, irq))
