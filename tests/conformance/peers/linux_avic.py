@@ -1,4 +1,4 @@
-"""Drivers laid out as Linux's that differ from it as other correct ones do, and released Linux where it breaks a clause."""
+"""Drivers laid out as Linux's that differ as other correct ones do, and released Linux where it breaks a clause."""
 
 from __future__ import annotations
 
