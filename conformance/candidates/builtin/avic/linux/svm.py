@@ -382,15 +382,16 @@ class Linux(Scheduling):
             found = map_targets(map_, source, irq, routing)
         if found is None:
             irq, found, matched = slow_targets(targets, source, irq, routing)
-        mask = sum(1 << apic.index for apic in found if self._accepts(apic, irq))
+        lowest = self.lowest_vector if manuals else 0
+        mask = sum(1 << apic.index for apic in found if self._accepts(apic, irq, lowest))
         return mask, mask.bit_count() if matched else -1
 
-    def _accepts(self, apic: Apic, irq: Irq) -> bool:
+    def _accepts(self, apic: Apic, irq: Irq, lowest: int) -> bool:
         """__apic_accept_irq, without doing it."""
         if irq.mode in (FIXED, LOWEST):
             if irq.trigger and not irq.level:
                 return False
-            return apic.present and apic.enabled and irq.vector >= self.lowest_vector
+            return apic.present and apic.enabled and irq.vector >= lowest
         if irq.mode == INIT:
             return apic.present and (not irq.trigger or irq.level)
         return apic.present and irq.mode not in (REMOTE_READ, EXTINT)
