@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from conformance.candidates.builtin.avic.linux import Linux
-from conformance.candidates.builtin.avic.linux.irq_comm import Routing
+from conformance.candidates.builtin.avic.linux.irq_comm import RELEASED as RELEASED_ROUTING
 from conformance.candidates.builtin.avic.linux.structs import Irqfd, Kvm, Vcpu
 from conformance.specs.avic.constants import (
     APIC_DFR,
@@ -14,6 +14,7 @@ from conformance.specs.avic.constants import (
     APIC_ISR,
     APIC_LDR,
     BROADCAST,
+    DOORBELL_MSR,
     EEXIST,
     EINVAL,
     ENOMEM,
@@ -160,7 +161,7 @@ class KvmRouting(Linux):
 
     profile = "kvm-lapic"
     routes_as_manuals = False
-    routing = Routing(hashes_unmapped=True, x2_by_id=True)
+    routing = RELEASED_ROUTING
 
 
 PEERS = {
@@ -279,6 +280,20 @@ class HashesUnmapped(Linux):
     routing = replace(Linux.routing, hashes_unmapped=True)
 
 
+class NoNmiWhileDisabled(Linux):
+    """kvm_recalculate_logical_map leaves software-disabled APICs out, so a logical NMI does not reach them."""
+
+    routing = replace(Linux.routing, enabled_only=True)
+
+
+class DoorbellOutOfRange(Linux):
+    """avic_ring_doorbell writes whatever APIC id the core has."""
+
+    def ring_doorbell(self, v: Vcpu) -> None:
+        """With reserved bits."""
+        self.port.wrmsr(DOORBELL_MSR, self.port.vcpu_cpu(v.handle))
+
+
 class BroadcastQuirk(Linux):
     """An MSI to 0xFF reaches x2APICs as a broadcast, unless user space turned the quirk off."""
 
@@ -307,6 +322,8 @@ RELEASED = {
     "AVIC-067": WakesAfterUnlock,
     "AVIC-102": TakesLowVectors,
     "AVIC-101": HashesUnmapped,
+    "AVIC-104": NoNmiWhileDisabled,
+    "AVIC-083": DoorbellOutOfRange,
     "AVIC-096": BroadcastQuirk,
     "AVIC-094": LogsWheneverPut,
 }

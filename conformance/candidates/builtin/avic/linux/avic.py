@@ -354,9 +354,11 @@ class Avic(Lapic):
     # -- doorbell and kicks
 
     def ring_doorbell(self, v: Vcpu) -> None:
-        """avic_ring_doorbell."""
+        """avic_ring_doorbell; a core that has no doorbell is interrupted instead."""
         cpu = self.port.vcpu_cpu(v.handle)
-        if 0 <= cpu <= HOST_ID:
+        if cpu & ~HOST_ID:
+            self.port.kick(v.handle)
+        else:
             self.port.wrmsr(DOORBELL_MSR, cpu)
 
     def complete_interrupt_delivery(self, v: Vcpu) -> None:

@@ -82,6 +82,14 @@ class Routing:
     """Released Linux picks among the bits of the destination, so a lowest-priority message may be lost."""
     x2_by_id: bool = False
     """Released Linux finds members of an x2APIC cluster by id, in whatever mode they are."""
+    enabled_only: bool = False
+    """Released Linux knows software-enabled APICs alone by logical id, so others get no NMI, SMI, INIT or STARTUP."""
+    reaches_wide_ids: bool = False
+    """Released Linux takes a destination above 0xFF for an xAPIC whose vCPU has that id."""
+
+
+RELEASED = Routing(hashes_unmapped=True, x2_by_id=True, enabled_only=True, reaches_wide_ids=True)
+"""As Linux has it, and the manuals do not."""
 
 
 def recalculate_phys_map(map_: ApicMap, apic: Apic, routing: Routing) -> bool:
@@ -159,6 +167,8 @@ def map_targets(map_: ApicMap | None, source: Apic | None, irq: Irq, routing: Ro
         return [found] if found is not None else []
     if map_.logical_mode == MAP_DISABLED:
         return None
+    if irq.mode not in (FIXED, LOWEST) and not routing.enabled_only:
+        return None
     if map_.logical_mode == NONE:
         return []
     named = _members(map_, irq.dest, routing)
@@ -183,11 +193,11 @@ def _members(map_: ApicMap, dest: int, routing: Routing) -> list[Apic | None]:
     return [map_.slots.get(cluster << 4 | bit) for bit in range(8) if members >> bit & 1]
 
 
-def match_physical(apic: Apic, mda: int) -> bool:
+def match_physical(apic: Apic, mda: int, routing: Routing) -> bool:
     """kvm_apic_match_physical_addr."""
     if mda == (X2_BROADCAST if apic.x2 else BROADCAST):
         return True
-    return mda == (apic.id if apic.x2 or mda > 0xFF else apic.xapic_id)
+    return mda == (apic.id if apic.x2 or (mda > 0xFF and routing.reaches_wide_ids) else apic.xapic_id)
 
 
 def match_logical(apic: Apic, mda: int) -> bool:
@@ -211,7 +221,7 @@ def match_dest(apic: Apic, source: Apic | None, irq: Irq, routing: Routing) -> b
     mda = irq.dest
     if routing.broadcast_quirk and source is None and mda == BROADCAST and apic.x2:
         mda = X2_BROADCAST
-    return match_logical(apic, mda) if irq.logical else match_physical(apic, mda)
+    return match_logical(apic, mda) if irq.logical else match_physical(apic, mda, routing)
 
 
 def slow_targets(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from conformance.candidates.builtin.avic.linux.avic import VCPU_BITS, Scheduling
 from conformance.candidates.builtin.avic.linux.irq_comm import (
+    RELEASED,
     Apic,
     Irq,
     Routing,
@@ -367,11 +370,10 @@ class Linux(Scheduling):
         sender, dest, logical, shorthand, mode, vector, trigger, level, hint, flags = message
         if flags >> 32:
             return -1, -1
-        routing = Routing(
+        routing = replace(
+            Routing() if manuals else RELEASED,
             x2apic_format=flags & 1 == 1,
             broadcast_quirk=flags >> 1 & 1 == 0 and not manuals,
-            hashes_unmapped=not manuals,
-            x2_by_id=not manuals,
         )
         targets = [_apic(n, *apic) for n, apic in enumerate(apics)]
         source = targets[sender] if sender >= 0 else None
