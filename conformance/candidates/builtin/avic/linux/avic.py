@@ -5,6 +5,7 @@ from __future__ import annotations
 from conformance.candidates.builtin.avic.linux.irq_comm import Irq, match_dest
 from conformance.candidates.builtin.avic.linux.lapic import LVT_MASKS, Lapic
 from conformance.candidates.builtin.avic.linux.structs import Irqfd, Kvm, Vcpu
+from conformance.specs.avic import constants as k
 from conformance.specs.avic.constants import (
     ADDRESS_BITS,
     APIC_BASE,
@@ -42,10 +43,6 @@ from conformance.specs.avic.constants import (
     INHIBIT_PHYSICAL_ID_TOO_BIG,
     INT_CTL_AVIC,
     INT_CTL_X2AVIC,
-    IPI_INVALID_PAGE,
-    IPI_INVALID_TARGET,
-    IPI_INVALID_TYPE,
-    IPI_NOT_RUNNING,
     LOGICAL_VALID,
     MAX_X2AVIC,
     MAX_X2AVIC_EXT,
@@ -185,11 +182,6 @@ class Avic(Lapic):
         kvm.vm_id = self.next_vm_id
         self.ga_log_vms[kvm.vm_id] = kvm
         self.port.unlock("ga_hash", 0)
-
-    @property
-    def ga_log_vms(self) -> dict[int, Kvm]:
-        """svm_vm_data_hash."""
-        return self.__dict__.setdefault("_ga_log_vms", {})  # type: ignore[no-any-return]
 
     def avic_vm_pre_destroy(self, kvm: Kvm) -> None:
         """Out of the hash, while the vCPUs are still there."""
@@ -427,14 +419,14 @@ class Avic(Lapic):
         """avic_incomplete_ipi_interception."""
         low, high = info1 & 0xFFFFFFFF, info1 >> 32
         match info2 >> 32:
-            case _ if info2 >> 32 in (IPI_INVALID_TARGET, IPI_INVALID_TYPE):
+            case k.IPI_INVALID_TARGET | k.IPI_INVALID_TYPE:
                 if self.is_busy(v, low):
                     self.write_nodecode(v, APIC_ICR)
                 else:
                     self.send_ipi(v, low, high)
-            case _ if info2 >> 32 == IPI_NOT_RUNNING:
+            case k.IPI_NOT_RUNNING:
                 self.kick_target_vcpus(v, low, high, info2 & MAX_INDEX)
-            case _ if info2 >> 32 == IPI_INVALID_PAGE:
+            case k.IPI_INVALID_PAGE:
                 self.port.warn("Invalid backing page")
         return 1
 

@@ -12,10 +12,10 @@ from conformance.candidates.builtin.avic.linux.irq_comm import (
 )
 from conformance.candidates.builtin.avic.linux.structs import CLEAN, DIRTY, Kvm, Vcpu
 from conformance.candidates.builtin.avic.linux.x86 import X86
+from conformance.specs.avic import constants as k
 from conformance.specs.avic.constants import (
     APIC_BASE,
     APIC_DFR,
-    APIC_EOI,
     APIC_ESR,
     APIC_ICR,
     APIC_ICR2,
@@ -31,7 +31,6 @@ from conformance.specs.avic.constants import (
     APIC_LVTT,
     APIC_LVTTHMR,
     APIC_PPR,
-    APIC_SELF_IPI,
     APIC_SPIV,
     APIC_TDCR,
     APIC_TMCCT,
@@ -303,34 +302,34 @@ class Lapic(X86):
 
     def _reg_write(self, v: Vcpu, offset: int, value: int) -> int:
         match offset:
-            case _ if offset == APIC_ID:
+            case k.APIC_ID:
                 self._set_mapped(v, APIC_ID, value & 0xFF000000)
-            case _ if offset == APIC_TPR:
+            case k.APIC_TPR:
                 self.set_reg(v, APIC_TPR, value & 0xFF)
                 self.update_ppr(v)
-            case _ if offset == APIC_EOI:
+            case k.APIC_EOI:
                 self.set_eoi(v)
-            case _ if offset == APIC_LDR:
+            case k.APIC_LDR:
                 self._set_mapped(v, APIC_LDR, value & 0xFF000000)
-            case _ if offset == APIC_DFR:
+            case k.APIC_DFR:
                 self._set_mapped(v, APIC_DFR, value | CLUSTER)
-            case _ if offset == APIC_SPIV:
+            case k.APIC_SPIV:
                 self._write_spiv(v, value & 0x3FF)
-            case _ if offset == APIC_ICR:
+            case k.APIC_ICR:
                 value &= ~(1 << ICR_BUSY)
                 self.send_ipi(v, value, self.get_reg(v, APIC_ICR2))
                 self.set_reg(v, APIC_ICR, value)
-            case _ if offset == APIC_ICR2:
+            case k.APIC_ICR2:
                 self.set_reg(v, APIC_ICR2, value & 0xFF000000)
             case _ if offset in LVT_MASKS:
                 self.set_reg(v, offset, (value if v.sw_enabled else value | LVT_MASKED) & LVT_MASKS[offset])
-            case _ if offset == APIC_TMICT:
+            case k.APIC_TMICT:
                 self.set_reg(v, APIC_TMICT, value)
-            case _ if offset == APIC_TDCR:
+            case k.APIC_TDCR:
                 self.set_reg(v, APIC_TDCR, value & 0xB)
-            case _ if offset == APIC_ESR:
+            case k.APIC_ESR:
                 return int(v.x2apic and value != 0)
-            case _ if offset == APIC_SELF_IPI:
+            case k.APIC_SELF_IPI:
                 if not v.x2apic or value >> 8:
                     return 1
                 self.send_ipi(v, SELF << ICR_SHORTHAND | value, 0)

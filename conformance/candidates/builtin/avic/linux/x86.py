@@ -22,6 +22,8 @@ class X86:
         self.vcpus: dict[int, Vcpu] = {}
         self.irqfds: dict[int, tuple[Vcpu, Irqfd]] = {}
         """irq_bypass_vcpu of each irq, and its place on that vCPU's list."""
+        self.ga_log_vms: dict[int, Kvm] = {}
+        """svm_vm_data_hash, by tag."""
         self.enable_apicv = False
         self.x2avic_enabled = False
         self.enable_ipiv = False
