@@ -39,7 +39,7 @@ class Config:
     tagged: bool = False
     """Physical addresses carry bits outside 51:12, so that a wrong mask shows."""
     busy_sticky: bool = False
-    """Hardware leaves ICR busy set when it gives up on an IPI."""
+    """Hardware leaves ICR busy set, in the page and in EXITINFO1, when it gives up on an IPI."""
     checks_spiv: bool = False
     """Hardware skips software-disabled targets."""
     clears_tmr: bool = False

@@ -9,6 +9,7 @@ from conformance.specs.avic import clauses as c
 from conformance.specs.avic.constants import (
     ADDRESS_BITS,
     APIC_ISR,
+    APIC_TMR,
     ENTRY_RUNNING,
     ENTRY_VALID,
     VMCB_BACKING_PAGE,
@@ -118,8 +119,13 @@ class Tables(Simulator):
         page.write64(offset, value)
 
     def _plain_bitmap_store(self, page: Page, offset: int) -> None:
-        """Hardware and the IOMMU set bits in these words at any time, but while the vCPU is being reset."""
-        if self.door.frame.actor not in RESETTING:
+        """Hardware and the IOMMU set bits in these words at any time, but while the vCPU is being reset.
+
+        ISR is changed by hardware only while its vCPU runs, so that vCPU's thread has it to itself outside the guest.
+        """
+        owner = self.backing[page.address]
+        own = offset < APIC_TMR and owner.busy > 0 and not owner.in_guest
+        if not own and self.door.frame.actor not in RESETTING:
             raise Violation(
                 c.BITMAPS_CHANGE_ATOMICALLY, f"plain store to the bitmap word at {offset:#x} of {page.address:#x}"
             )
