@@ -69,6 +69,8 @@ def inhibit(state: State, op: Inhibit, _env: Answers, _profile: Profile) -> Outc
     mask = vm.inhibits | bit if op.on else vm.inhibits & ~bit
     after = with_vm(state, 0, Vm(vm.irqchip, vm.max_vcpu_ids, mask))
     because = c.INHIBIT_CONDITIONS if op.on else c.INHIBITS_RECOMPUTED
+    if not state.host.avic:
+        return Outcome(after, 0, because=c.OFF_IS_A_SOFTWARE_APIC)
     also = (c.INHIBITED_NEVER_RUNNING,) if op.on else ()
     effect = c.INHIBIT_KICKS_AND_LOSES_NOTHING
     return Outcome(settled(after), 0, because=because, effect=effect, also=also)

@@ -179,20 +179,28 @@ def vcpu_reset(state: State, op: VcpuReset, _env: Answers, _profile: Profile) ->
     return tuple(Outcome(way, 0, because=c.REGISTERS_HAVE_RESET_VALUES, also=also) for way in ways)
 
 
-def enter(state: State, op: Enter, _env: Answers, _profile: Profile) -> Outcome:
-    """A short visit to the guest; the result says whether AVIC was active in it."""
+def enter(state: State, op: Enter, _env: Answers, _profile: Profile) -> Outcomes:
+    """A short visit to the guest; the result says whether AVIC was active in it.
+
+    With AVIC off, injection may be no business of this driver's.
+    """
     vcpu = find(state, op.id, op.vm)
     assert vcpu is not None
     active = int(is_active(state, vcpu))
-    v = Vcpu(vcpu.vm, vcpu.id, vcpu.regs, vcpu.base, vcpu.core, False, False, 0, ())
-    if has_apic(state, op.vm) and mode_of(v.base) != DISABLED:
+    v = fresh = Vcpu(vcpu.vm, vcpu.id, vcpu.regs, vcpu.base, vcpu.core, False, False, 0, ())
+    vm = state.vms[op.vm]
+    if vm is not None and vm.irqchip and mode_of(v.base) != DISABLED:
         vector = deliverable(v)
         v = take(v, vector) if vector >= 0 else v
-        if op.tpr >= 0:
+        if op.tpr >= 0 and state.host.avic:
             v = with_regs(v, put(v.regs, TPR, op.tpr & 0xFF))
             vector = deliverable(v)
             v = take(v, vector) if vector >= 0 else v
-    return Outcome(with_vcpu(state, v), active, because=c.ACTIVE_IFF_NOTHING_FORBIDS, effect=c.V_TPR_FOLLOWS_TPR)
+    because, effect = c.ACTIVE_IFF_NOTHING_FORBIDS, c.V_TPR_FOLLOWS_TPR
+    entered = Outcome(with_vcpu(state, v), active, because=because, effect=effect)
+    if state.host.avic or v is fresh:
+        return entered
+    return entered, Outcome(with_vcpu(state, fresh), active, because=because, effect=effect)
 
 
 def vmcb_reinit(state: State, _op: VmcbReinit, _env: Answers, _profile: Profile) -> Outcome:

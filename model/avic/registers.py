@@ -197,7 +197,10 @@ def set_lapic(state: State, op: SetLapic, _env: Answers, _profile: Profile) -> O
         regs = put(regs, DFR, CLUSTER if op.cluster else FLAT)
     if op.irr >= 16:
         regs = with_bit(regs, IRR, op.irr, True)
-    because, also = c.ONE_APIC_STATE, (c.RESTORE_SYNCS_LOGICAL_TABLE,)
+    if op.isr >= 16:
+        regs = with_bit(with_bit(regs, ISR, op.isr, True), TMR, op.isr, op.level)
+    because: Clause = c.RESTORED_INTERRUPTS_END if op.isr else c.ONE_APIC_STATE
+    also = (c.RESTORE_SYNCS_LOGICAL_TABLE,)
     ways = recalculations(with_vcpu(state, with_regs(vcpu, regs)), 0)
     return tuple(Outcome(settled(way), 0, because=because, effect=because, also=also) for way in ways)
 

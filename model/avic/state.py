@@ -123,6 +123,12 @@ def has_apic(state: State, vm: int = 0) -> bool:
     return state.host.avic and record is not None and record.irqchip
 
 
+def is_asked(state: State, vm: int = 0) -> bool:
+    """Whether the APICs of this VM are the driver's business: always with AVIC on, and in software where that is so."""
+    record = state.vms[vm]
+    return (state.host.avic or state.config.software) and record is not None and record.irqchip
+
+
 def is_active(state: State, vcpu: Vcpu) -> bool:
     """Whether AVIC is active for this vCPU (AVIC-085)."""
     vm = state.vms[vcpu.vm]

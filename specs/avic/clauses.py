@@ -458,7 +458,7 @@ RESET_REMOVES_LOGICAL_ENTRY = Clause(
     id="AVIC-044",
     level=Level.MUST,
     kind=Kind.RESPONSE,
-    text="RESET and INIT remove the vCPU's logical entry.",
+    text="RESET and INIT remove the vCPU's logical entry, at the latest when AVIC is active for it again.",
     source="AVIC-038 applied to reset; kvm_lapic_reset",
     needs=frozenset({"layer-t", "exits"}),
 )
@@ -1215,6 +1215,41 @@ EOI_ENDED_BY_VECTOR = Clause(
     needs=frozenset({"layer-t", "exits"}),
 )
 
+TIMER_LVT_INTERCEPTED = Clause(
+    id="AVIC-116",
+    level=Level.MUST,
+    kind=Kind.INVARIANT,
+    text=(
+        "While x2AVIC is active, writes of the timer LVT stay intercepted: TSC-deadline mode is not virtualized, and "
+        "the processor would give #GP."
+    ),
+    source="avic_set_x2apic_msr_interception, comment on LVTT",
+    profiles=frozenset({"upstream"}),
+    needs=frozenset({"layer-t"}),
+)
+OFF_IS_A_SOFTWARE_APIC = Clause(
+    id="AVIC-117",
+    level=Level.MUST,
+    kind=Kind.RESPONSE,
+    text=(
+        "With AVIC off a VM with an in-kernel local APIC works as ever: its registers are kept, interrupts injected, "
+        "inhibits and routes succeed, and no IRTE is posted."
+    ),
+    source="avic_pi_update_irte; the crash of 5.6-rc with assigned devices and AVIC off",
+    needs=frozenset({"layer-t", "exits"}),
+)
+RESTORED_INTERRUPTS_END = Clause(
+    id="AVIC-118",
+    level=Level.MUST,
+    kind=Kind.RESPONSE,
+    text=(
+        "set_lapic takes over ISR and TMR as well: what was in service still is, holds back lower classes, and ends "
+        "as it began, level or edge."
+    ),
+    source="kvm_apic_set_state",
+    needs=frozenset({"layer-t", "exits"}),
+)
+
 CLAUSES = (
     NEEDS_CPUID_BIT,
     NEEDS_NESTED_PAGING,
@@ -1331,6 +1366,9 @@ CLAUSES = (
     NO_SLEEPING_WHILE_ATOMIC,
     X2_GUEST_WRITE_FAULTS,
     EOI_ENDED_BY_VECTOR,
+    TIMER_LVT_INTERCEPTED,
+    OFF_IS_A_SOFTWARE_APIC,
+    RESTORED_INTERRUPTS_END,
 )
 """All of them; the ids run without a gap."""
 

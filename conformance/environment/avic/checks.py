@@ -311,6 +311,7 @@ CHECKS: dict[type, tuple[Check, ...]] = {
     s.Block: _checks((c.HOST_ID_KEPT_AFTER_PUT, host_id_kept), *_FOLLOWS),
     s.Unblock: _checks(*_FOLLOWS),
     s.Load: _checks(*_FOLLOWS),
+    s.VmRun: _checks((c.LOGICAL_ENTRIES_COMPLETE, entries_complete)),
     s.SetLapic: _checks((c.LOGICAL_ENTRIES_COMPLETE, entries_complete)),
     s.Deliver: _checks((c.DELIVERY_SETS_IRR_FIRST, irr_before_mode), (c.TMR_BEFORE_IRR, tmr_before_irr)),
     s.UpdateIrte: _checks((c.OLD_VCPU_FORGETS_IRTE, returned_to_host), (c.IRTE_FOLLOWS_VCPU, logged_while_blocking)),

@@ -300,6 +300,9 @@ def set_lapic(world: Avic, op: s.SetLapic) -> int:
         words[offset >> 2] = LVT_MASKED
     if op.irr >= 16:
         words[(APIC_IRR >> 2) + 4 * (op.irr >> 5)] |= 1 << (op.irr & 31)
+    if op.isr >= 16:
+        for bank in (APIC_ISR, APIC_TMR) if op.level else (APIC_ISR,):
+            words[(bank >> 2) + 4 * (op.isr >> 5)] |= 1 << (op.isr & 31)
     world.watch.changed = True
     result = world.enter_int(world.driver.set_lapic, cpu.handle, b"".join(word.to_bytes(4, "little") for word in words))
     if world.threads.deliverable(cpu):

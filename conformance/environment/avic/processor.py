@@ -13,6 +13,7 @@ from conformance.model.avic.routing import X2APIC
 from conformance.specs.avic import clauses as c
 from conformance.specs.avic.constants import (
     APIC_IRR,
+    APIC_LVTT,
     APIC_SPIV,
     APIC_TPR,
     BASE_AE,
@@ -52,6 +53,7 @@ class Processor(Simulator):
         c.X2_BIT_ONLY_IN_X2APIC_MODE,
         c.ACTIVATION_SETS_CONTROLS_AND_INTERCEPTS,
         c.X2APIC_MSRS_INTERCEPTED,
+        c.TIMER_LVT_INTERCEPTED,
         c.MAX_INDEX_IN_RANGE,
         c.CLEAN_BIT_CLEARED_ON_CHANGE,
         c.TLB_FLUSHED_ON_ACTIVATION,
@@ -136,6 +138,9 @@ class Processor(Simulator):
         fits = not x2 or (mode == 3 and mode_of(cpu.base) == X2APIC and self.host.found.x2avic)
         self.door.require(c.X2_BIT_ONLY_IN_X2APIC_MODE, fits, f"{detail}, APIC_BASE {cpu.base:#x}")
         limit = 255 if not x2 else max(self.host.found.max_id, 511)
+        if mode == 3 and self.host.applies(c.TIMER_LVT_INTERCEPTED):
+            open_ = (X2APIC_MSRS + (APIC_LVTT >> 4), 1) in vmcb.opened
+            self.door.require(c.TIMER_LVT_INTERCEPTED, not open_, f"vCPU {cpu.id} enters with writes of LVTT open")
         index = vmcb.get(VMCB_PHYSICAL_TABLE) & 0xFFF
         self.door.require(c.MAX_INDEX_IN_RANGE, index <= limit, f"vCPU {cpu.id}: maximum index {index}, limit {limit}")
 

@@ -1,29 +1,21 @@
-"""Drivers laid out as Linux's that differ as other correct ones do, and released Linux where it breaks a clause."""
+"""Drivers laid out as Linux's that differ as other correct ones do, and where released Linux breaks a clause."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from conformance.candidates.builtin.avic.linux import Linux
 from conformance.candidates.builtin.avic.linux.irq_comm import RELEASED as RELEASED_ROUTING
-from conformance.candidates.builtin.avic.linux.structs import Irqfd, Kvm, Vcpu
+from conformance.candidates.builtin.avic.linux.structs import Vcpu
+from conformance.candidates.defects.avic import linux as released
 from conformance.specs.avic.constants import (
-    APIC_DFR,
     APIC_EOI,
     APIC_ICR,
     APIC_ISR,
     APIC_LDR,
-    BROADCAST,
-    DOORBELL_MSR,
-    EEXIST,
     EINVAL,
-    ENOMEM,
     ICR_BUSY,
-    ICR_LOGICAL,
     TLB_FLUSH_ASID,
     VMCB_ASID,
     VMCB_TLB_CONTROL,
-    X2_BROADCAST,
 )
 
 # -- other correct drivers
@@ -164,6 +156,15 @@ class KvmRouting(Linux):
     routing = RELEASED_ROUTING
 
 
+class ResetWhileInactive(Linux):
+    """kvm_lapic_reset updates the logical table for a vCPU whose AVIC is active, and for no other."""
+
+    def restored(self, v: Vcpu) -> None:
+        """apicv_post_state_restore, if active."""
+        if v.apicv_active:
+            super().restored(v)
+
+
 PEERS = {
     "busy-from-page": BusyFromPage,
     "eager-access-page": EagerAccessPage,
@@ -175,155 +176,24 @@ PEERS = {
     "installs-on-dfr": InstallsOnDfr,
     "wide-addresses": WideAddresses,
     "posts-when-active": PostsWhenActive,
+    "reset-while-inactive": ResetWhileInactive,
     "tables-6.16": Tables616,
     "kvm-routing": KvmRouting,
 }
 
 
-# -- released Linux
-
-
-class DuplicateFoundLate(Linux):
-    """kvm_vm_ioctl_create_vcpu looks for the id after kvm_arch_vcpu_create overwrote the living vCPU's entry."""
-
-    def vcpu_create(self, vm: int, vcpu: int, apic_id: int) -> int:
-        """The entry then points at a page that is freed."""
-        kvm = self.kvms[vm]
-        if apic_id not in kvm.ids:
-            return super().vcpu_create(vm, vcpu, apic_id)
-        v = Vcpu(vcpu, kvm, apic_id)
-        error = self.arch_vcpu_create(v)
-        if error:
-            return error
-        self.port.free_vmcb(vcpu)
-        self.port.kfree(v.msrpm)
-        self.free_lapic(v)
-        return -EEXIST
-
-
-class PermissionMapLast(Linux):
-    """svm_vcpu_create allocates the MSR permission map after avic_init_vcpu, and does not undo that when it fails."""
-
-    def arch_vcpu_create(self, v: Vcpu) -> int:
-        """The entry of the vCPU that is not created stays."""
-        if not self.create_lapic(v):
-            return -ENOMEM
-        error = self.port.alloc_vmcb(v.handle)
-        if error:
-            self.free_lapic(v)
-            return error
-        error = self.avic_init_vcpu(v)
-        if not error:
-            v.msrpm = self.port.kzalloc(8192)
-            error = 0 if v.msrpm else -ENOMEM
-        if error:
-            self.port.free_vmcb(v.handle)
-            self.free_lapic(v)
-        return error
-
-
-class RawDfr(Linux):
-    """avic_handle_dfr_update caches what the guest wrote, before its low 28 bits are forced to 1."""
-
-    def effective_dfr(self, v: Vcpu) -> int:
-        """As it stands in the page."""
-        return self.get_reg(v, APIC_DFR)
-
-
-class EntryStaysInX2apic(Linux):
-    """Going from xAPIC to x2APIC leaves the logical entry, since the handlers do nothing for an x2APIC."""
-
-    def leave_logical_table(self, v: Vcpu) -> None:
-        """Nothing."""
-
-
-class LogicalBroadcastByTable(Linux):
-    """avic_kick_target_vcpus_fast knows physical broadcasts only, and takes a logical 0xFF for eight table slots."""
-
-    def needs_match(self, source: Vcpu, low: int, dest: int) -> bool:
-        """A physical broadcast."""
-        physical = not low >> ICR_LOGICAL & 1
-        return physical and dest == (X2_BROADCAST if source.x2apic else BROADCAST)
-
-
-class ResetWhileInactive(Linux):
-    """kvm_lapic_reset updates the logical table for a vCPU whose AVIC is active, and for no other."""
-
-    def restored(self, v: Vcpu) -> None:
-        """apicv_post_state_restore, if active."""
-        if v.apicv_active:
-            super().restored(v)
-
-
-class WakesAfterUnlock(Linux):
-    """avic_ga_log_notifier finds the vCPU under the lock and wakes it without, when its VM may be gone."""
-
-    def ga_log_notifier(self, tag: int) -> None:
-        """Wake what was found."""
-        self.port.lock("ga_hash", 0)
-        kvm: Kvm | None = self.ga_log_vms.get(tag >> 12)
-        found = [v for v in kvm.vcpus if v.idx == tag & 0xFFF] if kvm is not None else []
-        self.port.unlock("ga_hash", 0)
-        for v in found:
-            self.port.wake(v.handle)
-
-
-class TakesLowVectors(Linux):
-    """__apic_accept_irq sets IRR for vectors 0 to 15."""
-
-    lowest_vector = 0
-
-
-class HashesUnmapped(Linux):
-    """kvm_apic_map_get_dest_lapic picks among the bits of the destination, and loses the message where nobody is."""
-
-    routing = replace(Linux.routing, hashes_unmapped=True)
-
-
-class NoNmiWhileDisabled(Linux):
-    """kvm_recalculate_logical_map leaves software-disabled APICs out, so a logical NMI does not reach them."""
-
-    routing = replace(Linux.routing, enabled_only=True)
-
-
-class DoorbellOutOfRange(Linux):
-    """avic_ring_doorbell writes whatever APIC id the core has."""
-
-    def ring_doorbell(self, v: Vcpu) -> None:
-        """With reserved bits."""
-        self.port.wrmsr(DOORBELL_MSR, self.port.vcpu_cpu(v.handle))
-
-
-class BroadcastQuirk(Linux):
-    """An MSI to 0xFF reaches x2APICs as a broadcast, unless user space turned the quirk off."""
-
-    routes_as_manuals = False
-
-
-class LogsWheneverPut(Linux):
-    """Before 6.17 an IRTE logs whenever its vCPU does not run, blocking or not."""
-
-    def update_iommu_vcpu_affinity(self, v: Vcpu, cpu: int, log: bool, toggle: bool) -> None:
-        """GALogIntr always."""
-        super().update_iommu_vcpu_affinity(v, cpu, True, toggle)
-
-    def activate_guest_mode(self, v: Vcpu, irqfd: Irqfd, cpu: int, log: bool) -> int:
-        """GALogIntr always."""
-        return super().activate_guest_mode(v, irqfd, cpu, True)
-
-
 RELEASED = {
-    "AVIC-061": DuplicateFoundLate,
-    "AVIC-058": PermissionMapLast,
-    "AVIC-038 DFR": RawDfr,
-    "AVIC-038 x2APIC": EntryStaysInX2apic,
-    "AVIC-071": LogicalBroadcastByTable,
-    "AVIC-044": ResetWhileInactive,
-    "AVIC-067": WakesAfterUnlock,
-    "AVIC-102": TakesLowVectors,
-    "AVIC-101": HashesUnmapped,
-    "AVIC-104": NoNmiWhileDisabled,
-    "AVIC-083": DoorbellOutOfRange,
-    "AVIC-096": BroadcastQuirk,
-    "AVIC-094": LogsWheneverPut,
+    "AVIC-061": released.DuplicateFoundLate,
+    "AVIC-058": released.PermissionMapLast,
+    "AVIC-038 DFR": released.RawDfr,
+    "AVIC-038 x2APIC": released.EntryStaysInX2apic,
+    "AVIC-071": released.LogicalBroadcastByTable,
+    "AVIC-071 modes": released.BroadcastByTargetsMode,
+    "AVIC-067": released.WakesAfterUnlock,
+    "AVIC-102": released.TakesLowVectors,
+    "AVIC-101": released.HashesUnmapped,
+    "AVIC-104": released.NoNmiWhileDisabled,
+    "AVIC-083": released.DoorbellOutOfRange,
+    "AVIC-096": released.BroadcastQuirk,
+    "AVIC-094": released.LogsWheneverPut,
 }

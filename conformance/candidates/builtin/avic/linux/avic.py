@@ -402,6 +402,10 @@ class Avic(Lapic):
         """A broadcast; released Linux knows only physical ones, and looks a logical one up in the table."""
         return dest == (X2_BROADCAST if source.x2apic else BROADCAST)
 
+    def is_broadcast(self, source: Vcpu, dest: int) -> bool:
+        """Whether hardware reached every entry; released Linux asks each target in the target's own mode."""
+        return dest == (X2_BROADCAST if source.x2apic else BROADCAST)
+
     def kick_target_vcpus(self, source: Vcpu, low: int, high: int, index: int) -> None:
         """avic_kick_target_vcpus: hardware has set IRR, so whoever sleeps is woken."""
         dest = high if source.x2apic else high >> 24
@@ -409,8 +413,9 @@ class Avic(Lapic):
             return
         irq = Irq(0, 0, dest, low >> ICR_LOGICAL & 1 == 1, low >> ICR_SHORTHAND & 3)
         sender = self.snapshot(source)
+        everybody = self.is_broadcast(source, dest) and irq.shorthand == 0
         for v in list(source.kvm.vcpus):
-            if match_dest(self.snapshot(v), sender, irq, self.routing):
+            if everybody or match_dest(self.snapshot(v), sender, irq, self.routing):
                 self.complete_interrupt_delivery(v)
 
     # -- exits
