@@ -124,6 +124,8 @@ def guest_write(state: State, op: GuestWrite, _env: Answers, _profile: Profile) 
         because, also = c.V_TPR_FOLLOWS_TPR, ()
     elif op.offset == APIC_ID:
         because = c.FOREIGN_APIC_ID_INHIBITS
+    elif op.offset == APIC_DFR and op.value != FLAT and op.value | 0x0FFFFFFF == FLAT:
+        because = c.FLAT_IS_ALL_ONES
     elif op.offset in (APIC_LDR, APIC_DFR):
         because = c.LOGICAL_WRITES_REACH_SOFTWARE_APIC
     done = tuple(Outcome(after, 0, because=because, effect=because, also=also) for after in ways)

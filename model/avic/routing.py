@@ -157,7 +157,9 @@ def route(apics: Sequence[Apic], message: Message) -> tuple[tuple[tuple[int, ...
     because = _deciding(apics, message)
     also: tuple[Clause, ...] = ()
     if any(apic.mode == DISABLED for apic in apics):
-        also += (c.DISABLED_APIC_RECEIVES_NOTHING,)
+        awake = [replace(apic, mode=XAPIC) if apic.mode == DISABLED else apic for apic in apics]
+        if named(awake, message) != positions:
+            because, also = c.DISABLED_APIC_RECEIVES_NOTHING, (because,)
     unclear = [n for n in range(len(apics)) if _is_unclear(apics[n], message)]
     if unclear:
         certain = [n for n in positions if n not in unclear]
