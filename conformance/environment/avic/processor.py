@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 from conformance.environment.avic.bitmaps import evaluate, highest
@@ -72,6 +73,10 @@ class Processor(Simulator):
         self.watch = watch
         self.on_core: dict[int, tuple[Cpu, int]] = {}
         """The vCPU that each core ran last, and its ASID then."""
+
+    def digest(self) -> Hashable:
+        """Whose translations each core holds, where that is not who runs there."""
+        return tuple((core, cpu.vm, cpu.id, asid) for core, (cpu, asid) in self.on_core.items() if cpu.core != core)
 
     def vmrun(self, cpu: Cpu) -> None:
         """VMRUN: consistency checks, caches, and delivery (APM 15.29.4)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 from conformance.environment.simulator import Simulator
@@ -55,6 +56,10 @@ class Tables(Simulator):
         """(table, index) whose entry once said that its vCPU runs."""
         self.before: tuple[int, ...] = ()
         """Logical table entries before a write of LDR or DFR; see the check on it."""
+
+    def digest(self) -> Hashable:
+        """What is left in the logical table, entries of long ago included."""
+        return self.logical_entries()
 
     def forget(self, cpu: Cpu) -> None:
         """The vCPU's backing page is none any more."""

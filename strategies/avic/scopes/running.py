@@ -307,3 +307,9 @@ CHANGES_MODE = steps(
     s.Exit(0),
     s.VmRun(0),
 )
+MOVED = steps(
+    *(op(i) for i in (0, 1) for op in (s.Put, s.VmRun)),
+    *(s.Load(i, core) for i in (0, 1) for core in (0x20, 0x21)),
+    s.GuestIpi(0, 1),
+)
+"""Two vCPUs that change cores; what a core held of the other shows at VMRUN."""

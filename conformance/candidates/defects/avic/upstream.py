@@ -950,3 +950,11 @@ class WakesOwnModeOnly(Upstream):
         self.sender = v
         super()._kick_targets(v, low, high, index)
         self.sender = None
+
+
+class NeverFlushesForAnother(Upstream):
+    """A core that ran another vCPU of the VM goes on with its translations."""
+
+    def prepare_guest(self, vcpu: int) -> None:
+        self.last_on_core.clear()
+        super().prepare_guest(vcpu)
