@@ -35,7 +35,13 @@ DEFECTS: tuple[Defect, ...] = (
     ),
     _defect("AP-12", "Growth wipes live APIC state.", u.GrowthWipes, 52, steps=4),
     _defect(
-        "AP-12b", "A new highest id wipes the others' pages in the posted design.", p.GrowthWipesPosted, 52, steps=2
+        "AP-12b",
+        "A new highest id wipes the others' pages in the posted design.",
+        p.GrowthWipesPosted,
+        52,
+        65,
+        steps=2,
+        note="Beside a creation that is given up, a page that it wipes may be freed by then.",
     ),
     _defect("AP-16b", "The posted design's pages lie at the APIC window.", p.InsideTheWindow, 49, steps=2),
     _defect(
