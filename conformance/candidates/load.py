@@ -58,8 +58,17 @@ def load(spec: str, of: Subsystem) -> Candidate:
     else:
         module, _, attribute = spec.rpartition(":")
         factory = _attribute(spec, _module(spec, module), attribute)
-    _check_methods(spec, factory, of)
-    return Candidate(spec, factory, _profile(spec, factory, of), _capabilities(spec, factory, of))
+    return from_class(factory, of, spec)
+
+
+def from_class(candidate: type, of: Subsystem, spec: str) -> Candidate:
+    """A class as a candidate of a subsystem; `spec` is what messages call it.
+
+    Raises:
+        UsageError  a method is missing or has another arity, or what the class declares does not exist
+    """
+    _check_methods(spec, candidate, of)
+    return Candidate(spec, candidate, _profile(spec, candidate, of), _capabilities(spec, candidate, of))
 
 
 def builtin_names(of: Subsystem) -> tuple[str, ...]:
