@@ -59,7 +59,7 @@ _CANDIDATE = "builtin:NAME, MODULE:CLASS or FILE.py:CLASS"
 )
 @click.option("-n", "workers", type=click.IntRange(1), default=1, metavar="WORKERS", help="Processes side by side.")
 @click.option("--shard", metavar="I/N", help="Do the I-th of N parts of the work.")
-@click.option("--corpus", metavar="DIR", help="Traces to try first; a hunt saves what it finds there.")
+@click.option("--corpus", metavar="DIR", help="Your own traces, tried first; a hunt adds to them.")
 @click.option("--report", "reports", multiple=True, metavar="FORM:PATH", help="Also write a report (repeatable).")
 @click.option("--traces", default=str(TRACES), show_default=True, metavar="DIR", help="Where failing traces go.")
 @click.option("--strict", is_flag=True, help="Breaches of SHOULD clauses fail, too.")
@@ -95,7 +95,7 @@ def run(
         engines=options.engines(engine),
         seed=chosen,
         budget=limit,
-        corpus=corpus,
+        corpus=options.corpus(corpus),
         shard=options.shard(shard),
         workers=workers,
     )
@@ -160,6 +160,48 @@ def replay(trace: str, spec: str, profile: str | None) -> Ending:
     from conformance.commands.replay import replay as perform
 
     return perform(Path(trace), spec, profile, say)
+
+
+@cli.group("corpus")
+def corpus_() -> None:
+    """Keep a folder of traces that every run tries first (run --corpus DIR)."""
+
+
+@corpus_.command("init")
+@click.argument("folder", metavar="DIR")
+def corpus_init(folder: str) -> Ending:
+    """Make a corpus, to which hunts add what they find."""
+    from conformance.commands import corpus
+
+    return corpus.init(Path(folder))
+
+
+@corpus_.command("add")
+@click.argument("folder", metavar="DIR")
+@click.argument("traces", nargs=-1, required=True, metavar="TRACE...")
+def corpus_add(folder: str, traces: tuple[str, ...]) -> Ending:
+    """Copy trace files into a corpus, each at most once."""
+    from conformance.commands import corpus
+
+    return corpus.add(Path(folder), tuple(map(Path, traces)))
+
+
+@corpus_.command("lint")
+@click.argument("folder", metavar="DIR")
+def corpus_lint(folder: str) -> Ending:
+    """Find what is no trace, is there twice, or cannot happen any more; 1 where something is."""
+    from conformance.commands import corpus
+
+    return corpus.lint(Path(folder), say)
+
+
+@corpus_.command("prune")
+@click.argument("folder", metavar="DIR")
+def corpus_prune(folder: str) -> Ending:
+    """Remove what is there twice, and traces of which no step can happen any more."""
+    from conformance.commands import corpus
+
+    return corpus.prune(Path(folder), say)
 
 
 @cli.command()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
+from conformance.engines.corpus import check
 from conformance.runs.request import ENGINES
 from conformance.subsystem import available, subsystem
 from conformance.verdict import UsageError
@@ -103,6 +105,14 @@ def engines(text: str | None) -> tuple[str, ...]:
     if not names:
         raise UsageError(f"--engine={text}: names no engine; known: {', '.join(ENGINES)}")
     return tuple(name for name in ENGINES if name in names)
+
+
+def corpus(text: str | None, option: str = "--corpus") -> str | None:
+    """A folder of traces, all of which can be read; by its whole path, wherever a candidate may lead us."""
+    if text is None:
+        return None
+    check(Path(text), option)
+    return str(Path(text).absolute())
 
 
 def shard(text: str | None) -> tuple[int, int]:

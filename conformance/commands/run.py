@@ -16,8 +16,9 @@ from conformance.reports.forms import Target
 from conformance.reports.progress import Progress
 from conformance.runs.conclusion import Conclusion, conclude, together
 from conformance.runs.describe import Described, describe, is_ours
+from conformance.runs.growth import Growth
 from conformance.runs.request import Request, Unit, is_complete, units
-from conformance.runs.result import Result, failure_from_data
+from conformance.runs.result import Result
 from conformance.runs.unit import unit_job, without_findings
 from conformance.runs.workers import Died, Jobs
 from conformance.subsystem import subsystem
@@ -98,6 +99,7 @@ class Run:
     def _results(self, listed: Sequence[Unit]) -> tuple[list[Result], bool]:
         """The results in the order of the units, and whether somebody interrupted."""
         found: dict[int, Result] = {}
+        growth = self._growth(listed)
         with Progress([unit.name for unit in listed]) as progress:
             strangers = not all(is_ours(spec) for _, spec in self.request.candidates)
             jobs = Jobs(unit_job, listed, self.request.workers, progress.tell, apart=strangers)
@@ -105,19 +107,22 @@ class Run:
                 result = self._failed(listed[number], answer.how) if isinstance(answer, Died) else answer
                 found[number] = result
                 progress.end(number, result.steps, result.clauses, [data["signature"] for data in result.failures])
-                self._keep(result)
+                if growth is not None:
+                    growth.add(result)
+        if growth is not None:
+            growth.end()
         return [found[number] for number in sorted(found)], jobs.interrupted
 
     def _failed(self, unit: Unit, how: str) -> Result:
         candidate = self.candidates[unit.subsystem]
         return without_findings(unit, candidate, f"{unit.name}: {how}")
 
-    def _keep(self, result: Result) -> None:
-        """New failures of a hunt go to the corpus at once, so that nothing that happens later loses them."""
+    def _growth(self, listed: Sequence[Unit]) -> Growth | None:
+        """Where the new failures of a hunt go, if anywhere."""
         if self.request.budget is None or self.request.corpus is None:
-            return
-        for data in result.failures:
-            corpus.save(Path(self.request.corpus), failure_from_data(data, subsystem(result.subsystem)))
+            return None
+        awaited = {unit.subsystem for unit in listed if unit.engine == "corpus"}
+        return Growth(Path(self.request.corpus), awaited, self.complain)
 
     def _conclusions(self, listed: Sequence[Unit], results: Sequence[Result]) -> list[Conclusion]:
         conclusions = []

@@ -28,6 +28,7 @@ class Request:
     budget: float | None = None
     """Seconds to hunt; None: the gate."""
     corpus: str | None = None
+    """The user's folder of traces, tried before those that the suite ships."""
     shard: tuple[int, int] = (1, 1)
     """Do part I of N."""
     workers: int = 1
@@ -59,8 +60,6 @@ def units(request: Request) -> list[Unit]:
     listed: list[Unit] = []
     for name, spec in request.candidates:
         for engine in request.engines:
-            if engine == "corpus" and request.corpus is None:
-                continue
             listed += _engine_units(request, name, spec, engine)
     index, count = request.shard
     chosen = listed[index - 1 :: count]
@@ -70,12 +69,8 @@ def units(request: Request) -> list[Unit]:
 
 
 def is_complete(name: str, done: Iterable[str]) -> bool:
-    """Whether these units of a subsystem are all that there are, so that a clause left unexercised means something.
-
-    The corpus is extra: nobody has to have one.
-    """
-    engines = tuple(engine for engine in ENGINES if engine != "corpus")
-    return {unit.name for unit in units(Request(((name, ""),), engines=engines))} <= set(done)
+    """Whether these units of a subsystem are all that there are, so that a clause left unexercised means something."""
+    return {unit.name for unit in units(Request(((name, ""),)))} <= set(done)
 
 
 def _engine_units(request: Request, name: str, spec: str, engine: str) -> list[Unit]:

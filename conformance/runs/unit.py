@@ -79,7 +79,7 @@ def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> R
 def _engine(unit: Unit, context: Context) -> None:
     match unit.engine:
         case "corpus":
-            corpus.run(context, Path(unit.corpus or "corpus"))
+            corpus.run(context, Path(unit.corpus) if unit.corpus is not None else None)
         case "explore":
             explore.run(context)
         case "interleave":

@@ -275,6 +275,7 @@ def test_a_hunt_prints_its_seed_and_keeps_what_it_finds(
     monkeypatch.setattr(cli.random, "randrange", lambda _limit: 77)
     arguments = ("run", "toy", "--candidate", "builtin:as-posted", "--corpus", str(tmp_path / "corpus"))
 
+    conformance(capsys, "corpus", "init", str(tmp_path / "corpus"))
     _, out, _ = conformance(capsys, *arguments, "--budget", "1s", "--engine", "campaign")
     code, again, _ = conformance(capsys, *arguments, "--engine", "corpus")
 
