@@ -120,13 +120,10 @@ def _possible(trace: Trace) -> int:
     of = subsystem(trace.subsystem)
     if trace.profile not in of.profiles:
         trace = replace(trace, profile=of.default_profile)
-    best = 0
+    passed = []
     for name in builtin_names(of):
         candidate = load(f"builtin:{name}", of)
-        if lacking(of, trace, candidate.capabilities):
-            continue
-        report = run_trace(of, trace, candidate.factory, record=True)
-        if report.failure is not None:  # what follows is not tried, and may well be possible
-            return len(trace.steps)
-        best = max(best, len(report.steps))
-    return best
+        if not lacking(of, trace, candidate.capabilities):
+            report = run_trace(of, trace, candidate.factory, record=True)
+            passed += [len(report.steps)] if report.failure is None else []
+    return max(passed, default=len(trace.steps))  # where all fail, what follows may well be possible
