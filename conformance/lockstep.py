@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from conformance.company import Company, Done
 from conformance.environment.door import Call, Environment, Frame
@@ -94,6 +94,9 @@ class Lockstep:
         "warnings",
     )
 
+    keep: ClassVar[Callable[[Trace], list[Step]] | None] = None
+    """Makes the list of the steps taken, where they are to be known even if this process ends in one of them."""
+
     def __init__(
         self,
         subsystem: Subsystem,
@@ -116,7 +119,7 @@ class Lockstep:
         """How often each environment call was made, for counting clauses."""
         self.answers = subsystem.answers()
         self.counts: dict[Clause, int] = {} if counts is None else counts
-        self.history: list[Step] = []
+        self.history: list[Step] = [] if Lockstep.keep is None else Lockstep.keep(trace)
         self.failure: Failure | None = None
         self.warnings: list[Failure] = []
         self.record = record
@@ -135,7 +138,7 @@ class Lockstep:
         try:
             self.env.start(factory)
         except Breach as breach:
-            self._breached(Step(_Start()), breach)
+            self._breached(Step(started), breach)
 
     @property
     def passed(self) -> list[Point]:
@@ -409,7 +412,7 @@ class Lockstep:
         self.counts[clause] = self.counts.get(clause, 0) + 1
         self.failure = Failure(
             clause=clause,
-            operation=_operation(step.op),
+            operation=operation_name(step.op),
             kind=kind,
             detail=detail,
             step=len(self.history) - 1,
@@ -423,7 +426,7 @@ class Lockstep:
         self.warnings.append(
             Failure(
                 clause=clause,
-                operation=_operation(step.op),
+                operation=operation_name(step.op),
                 kind="should",
                 detail=detail,
                 step=len(self.history) - 1,
@@ -450,6 +453,9 @@ class Lockstep:
 @dataclass(frozen=True, slots=True)
 class _Start:
     """Stands for the creation of the candidate in a failure's trace."""
+
+
+started = _Start()
 
 
 def run_trace(
@@ -487,7 +493,8 @@ class _Log(list[Call]):
         super().append(item)
 
 
-def _operation(op: Any) -> str:
+def operation_name(op: Any) -> str:
+    """What a signature calls an operation."""
     if type(op) is Parallel:
-        return f"{_operation(op.left.op)}|{_operation(op.right.op)}"
+        return f"{operation_name(op.left.op)}|{operation_name(op.right.op)}"
     return type(op).__name__.lstrip("_")

@@ -14,12 +14,13 @@ from conformance.engines import corpus
 from conformance.reports import forms, record, text
 from conformance.reports.forms import Target
 from conformance.reports.progress import Progress
+from conformance.runs.autopsy import post_mortem
 from conformance.runs.conclusion import Conclusion, conclude, together
 from conformance.runs.describe import Described, describe, is_ours
 from conformance.runs.growth import Growth
 from conformance.runs.request import Request, Unit, is_complete, units
 from conformance.runs.result import Result
-from conformance.runs.unit import unit_job, without_findings
+from conformance.runs.unit import unit_job
 from conformance.runs.workers import Died, Jobs
 from conformance.subsystem import subsystem
 from conformance.verdict import Ending, Exit, Failure, UsageError
@@ -114,8 +115,8 @@ class Run:
         return [found[number] for number in sorted(found)], jobs.interrupted
 
     def _failed(self, unit: Unit, how: str) -> Result:
-        candidate = self.candidates[unit.subsystem]
-        return without_findings(unit, candidate, f"{unit.name}: {how}")
+        """What a unit found whose process has ended under it."""
+        return post_mortem(unit, self.candidates[unit.subsystem], how, lambda *_: None)
 
     def _growth(self, listed: Sequence[Unit]) -> Growth | None:
         """Where the new failures of a hunt go, if anywhere."""

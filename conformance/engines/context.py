@@ -9,6 +9,7 @@ from typing import Any
 
 from conformance.candidates.load import Candidate
 from conformance.environment.door import Environment
+from conformance.lockstep import Report, run_trace
 from conformance.model.step import Parallel, Step
 from conformance.subsystem import Subsystem
 from conformance.trace import Trace
@@ -87,6 +88,8 @@ class Context:
     """Minimal breaches of SHOULD clauses, one of each signature."""
     tally: Tally = field(default_factory=Tally)
     progress: Callable[[Context], None] | None = None
+    judge: Callable[..., Report] = run_trace
+    """How minimising asks what a trace shows: elsewhere, where it may end the process."""
     tell: Callable[[Failure], Failure] | None = None
     """Adds the story to each failure that is kept; None where nobody will read it."""
     wanted: frozenset[str] = frozenset()

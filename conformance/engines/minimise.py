@@ -14,7 +14,6 @@ from typing import Any
 
 from conformance.engines.context import Context
 from conformance.environment.door import Environment
-from conformance.lockstep import run_trace
 from conformance.model.step import Parallel, Step
 from conformance.trace import Trace
 from conformance.verdict import Failure, HarnessError
@@ -54,7 +53,7 @@ def _without_company(context: Context, failure: Failure, environment: Callable[.
     steps = _trace(failure).steps
     for plain in _plain(steps[-1]) if steps else ():  # without a step, the start itself failed
         trace = _trace(failure).with_steps(steps[:-1] + plain)
-        report = run_trace(context.subsystem, trace, context.candidate.factory, environment=environment)
+        report = context.judge(context.subsystem, trace, context.candidate.factory, environment=environment)
         if report.failure is not None:
             return report.failure
         for warning in report.warnings:
@@ -86,7 +85,8 @@ class _Probe:
     def __call__(self, trace: Trace) -> Failure | None:
         """The failure with its trace cut after the failing step, or None."""
         self.runs += 1
-        report = run_trace(self.context.subsystem, trace, self.context.candidate.factory, environment=self.environment)
+        context = self.context
+        report = context.judge(context.subsystem, trace, context.candidate.factory, environment=self.environment)
         for found in [*report.warnings, *([report.failure] if report.failure else [])]:
             if found.signature == self.signature:
                 return found

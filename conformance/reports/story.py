@@ -75,7 +75,7 @@ def tell(found: Failure, of: Subsystem, candidate: Candidate) -> Failure:
     """The failure with its story: its trace replayed on a fresh candidate."""
     assert found.trace is not None
     reports, note = _replayed(found, of, candidate)
-    return replace(found, story=Story(tuple(steps(reports, of, found.trace)), tuple(_world(found.trace, of)), note))
+    return replace(found, story=Story(tuple(steps(reports, of, found.trace)), tuple(world(found.trace, of)), note))
 
 
 def steps(reports: list[StepReport], of: Subsystem, trace: Trace) -> Iterator[Told]:
@@ -142,7 +142,7 @@ def _replayed(found: Failure, of: Subsystem, candidate: Candidate) -> tuple[list
     return report.steps, "it did not fail again when its trace was replayed: the candidate is not deterministic"
 
 
-def _world(trace: Trace, of: Subsystem) -> list[str]:
+def world(trace: Trace, of: Subsystem) -> list[str]:
     """Profile and configuration, where they are not the plainest."""
     told = [] if trace.profile == of.default_profile else [f"profile {trace.profile}"]
     config = values.value(trace.config)

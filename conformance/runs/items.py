@@ -21,11 +21,12 @@ from conformance.commands import options
 from conformance.engines import corpus
 from conformance.engines.corpus import TRACES
 from conformance.reports import forms, record, text
+from conformance.runs.autopsy import post_mortem
 from conformance.runs.conclusion import Conclusion, conclude, together
 from conformance.runs.describe import Described, describe, is_ours
 from conformance.runs.request import Request, Unit, is_complete, units
 from conformance.runs.result import Result, failure_from_data
-from conformance.runs.unit import unit_job, without_findings
+from conformance.runs.unit import unit_job
 from conformance.runs.workers import Died, Jobs
 from conformance.subsystem import subsystem
 from conformance.verdict import Ending, Exit, HarnessError, UsageError
@@ -138,7 +139,7 @@ class UnitItem(pytest.Item):
             if not isinstance(answer, Died):
                 result: Result = answer
                 return result
-            return without_findings(self.unit, described, f"{self.unit.name}: {answer.how}")
+            return post_mortem(self.unit, described, answer.how, lambda *_: None)
         raise KeyboardInterrupt
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:

@@ -190,7 +190,7 @@ class _Worker:
             os.killpg(self.pid, signal.SIGKILL)
         self.connection.close()
         os.close(self.exited)
-        return _how(self.process.exitcode)
+        return ended(self.process.exitcode)
 
 
 class _Guard:
@@ -278,7 +278,8 @@ def _ignoring_interrupts() -> Iterator[None]:
         _handle_interrupts(before)
 
 
-def _how(code: int | None) -> str:
+def ended(code: int | None) -> str:
+    """How a process ended, by its exit code."""
     if code is not None and code < 0:
         return f"its process was killed by {signal.Signals(-code).name}"
     return f"its process ended with exit code {code}"

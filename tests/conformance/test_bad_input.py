@@ -293,23 +293,49 @@ def test_nobody_reading_on_is_no_error() -> None:
     assert process.returncode == 141
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-@pytest.mark.parametrize("code", [0, 7])
-def test_a_candidate_that_ends_its_process_takes_one_unit_with_it(tmp_path: Path, workers: str, code: int) -> None:
-    """The harness cannot tell what happened, and says so; that it ended with 0 makes it no success."""
-    path = tmp_path / "exiting.py"
+DEATHS = {
+    "os._exit(0)": "its process ended with exit code 0",
+    "os._exit(7)": "its process ended with exit code 7",
+    "ctypes.string_at(0)": "its process was killed by SIGSEGV",
+    "os.kill(os.getpid(), 9)": "its process was killed by SIGKILL",
+    "raise KeyboardInterrupt": "open raised KeyboardInterrupt",
+}
+
+
+def dying(path: Path, how: str) -> str:
+    """The spec of a driver whose second open ends so."""
     path.write_text(
-        "import os\n\nfrom conformance.candidates.builtin.uio_msi.upstream import Upstream\n\n\n"
-        "class Exiting(Upstream):\n"
+        "import ctypes\nimport os\n\nfrom conformance.candidates.builtin.uio_msi.upstream import Upstream\n\n\n"
+        "class Dying(Upstream):\n"
+        "    opened = 0\n\n"
         "    def open(self):\n"
-        f"        os._exit({code})\n"
+        "        self.opened += 1\n"
+        "        if self.opened == 2:\n"
+        f"            {how}\n"
+        "        return super().open()\n"
     )
+    return f"{path}:Dying"
+
+
+@pytest.mark.parametrize(
+    ("how", "workers"), [(how, "2" if how == "os._exit(7)" else "1") for how in DEATHS], ids=list(DEATHS)
+)
+def test_a_candidate_that_ends_its_process_is_found_out(tmp_path: Path, how: str, workers: str) -> None:
+    """A finding like any other, with clause, step and minimal trace; the other units go on."""
+    engines = "machine" if how.startswith("raise") else "explore,interleave"
+    report = tmp_path / "report.json"
     process = start(
-        *("run", "uio_msi", "--candidate", f"{path}:Exiting", "--engine", "explore,interleave", "-n", workers),
+        *("run", "uio_msi", "--candidate", dying(tmp_path / "mine.py", how), "--engine", engines, "-n", workers),
+        *("--report", f"json:{report}"),
         cwd=tmp_path,
     )
 
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
 
-    assert process.returncode == 3, err
-    assert f"its process ended with exit code {code}" in out.splitlines()[-1]
+    assert process.returncode == 1, err
+    assert "UIO-078 violated by " in out
+    assert DEATHS[how] in out
+    assert "step 3    open(rawio=True) did not end" in out
+    assert out.splitlines()[-1].startswith("exit 1: uio_msi: does not conform: ")
+    found = [line for line in map(json.loads, report.read_text().splitlines()) if line["kind"] == "failure"]
+    assert ("UIO-078:Open:crash", 3) in {(f["signature"], len(f["trace"]["steps"])) for f in found}
