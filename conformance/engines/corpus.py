@@ -136,6 +136,8 @@ def _judged(context: Context, path: Path, trace: Trace) -> Report:
         return run_trace(context.subsystem, trace, context.candidate.factory)
     except OUT_OF_RANGE as error:
         raise HarnessError(f"{path}: {out_of_range(error)}") from error
+    except HarnessError as error:
+        raise HarnessError(f"{path}: {error}") from error
 
 
 OUT_OF_RANGE = (ArithmeticError, AssertionError, LookupError, ValueError, struct.error)
