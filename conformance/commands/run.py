@@ -110,6 +110,8 @@ class Run:
                 progress.end(number, result.steps, result.clauses, [data["signature"] for data in result.failures])
                 if growth is not None:
                     growth.add(result)
+                if self.request.first and result.failures:
+                    break
         if growth is not None:
             growth.end()
         return [found[number] for number in sorted(found)], jobs.interrupted

@@ -78,7 +78,7 @@ class Context:
     hunting: bool = False
     """Whether a budget was given: larger scopes are explored too."""
     stop_at_first: bool = False
-    """Whether one failure is enough (`strength`)."""
+    """Whether one failure is enough (`strength`, `-x`)."""
     engine: str = ""
     known: set[str] = field(default_factory=set)
     """Signatures found so far, by any engine of this run."""

@@ -29,6 +29,8 @@ def run(context: Context) -> None:
     """Run the machine until a round finds nothing new; in the hunt, with fresh seeds until the time is up."""
     if context.part != 0 and not context.hunting:
         return
+    if not any(context.allows(config) for config in context.subsystem.configs):
+        return
     machine = context.subsystem.machine()
     source = random.Random(f"machine:{context.seed}:{context.part}")
     quiet = 0

@@ -53,6 +53,8 @@ class _Run:
         input_ = getattr(config, "workerinput", {})
         limit = None if budget is None else options.seconds(budget)
         chosen = random.randrange(2**32) if limit is not None else 0
+        if seed is not None:
+            options.seed(seed, "--conformance-seed")
         self.targets = forms.targets(config.getoption("--conformance-report"), "--conformance-report")
         self.request = Request(
             candidates=options.candidates(given),

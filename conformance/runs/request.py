@@ -32,6 +32,8 @@ class Request:
     shard: tuple[int, int] = (1, 1)
     """Do part I of N."""
     workers: int = 1
+    first: bool = False
+    """End with the first failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Unit:
     parts: int = 1
     seconds: float | None = None
     corpus: str | None = None
+    first: bool = False
 
     @property
     def name(self) -> str:
@@ -76,7 +79,7 @@ def is_complete(name: str, done: Iterable[str]) -> bool:
 def _engine_units(request: Request, name: str, spec: str, engine: str) -> list[Unit]:
     parts = max(PARTS.get(engine, 1), 1)
     return [
-        Unit(name, spec, request.profile, engine, request.seed, part, parts, None, request.corpus)
+        Unit(name, spec, request.profile, engine, request.seed, part, parts, None, request.corpus, request.first)
         for part in range(parts)
     ]
 

@@ -45,6 +45,7 @@ def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> R
         part=unit.part,
         parts=unit.parts,
         hunting=unit.seconds is not None,
+        stop_at_first=unit.first,
         engine=unit.engine,
         progress=progress,
         tell=lambda found: tell(found, of, candidate),

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         ("good.py", r"expected builtin:NAME, MODULE:CLASS or FILE\.py:CLASS"),
         ("builtin:upstraem", r"toy ships no 'upstraem'; did you mean 'upstream'\?"),
         ("builtin:TOY-D03", r"TOY-D03 has no candidate: Nothing observes that\."),
+        (":Shelf", r"--candidate=:Shelf: expected builtin:NAME, MODULE:CLASS or FILE\.py:CLASS"),
         ("lib:driver.so", r"candidates by lib: are not supported"),
         ("tyo=good.py:Shelf", r"unknown subsystem 'tyo'; did you mean 'toy'\?"),
     ],
@@ -77,6 +79,7 @@ def test_a_candidate_that_is_not_there(capsys: pytest.CaptureFixture[str], spec:
     ("change", "says"),
     [
         (("def take(self)", "def tak(self)"), r"Shelf has no method 'take'; did you mean 'tak'\?"),
+        (("def take(self)", "def probe(self)"), r"Shelf has no method 'take'; it has clear, probe, put$"),
         (("def put(self, value)", "def put(self)"), r"Shelf\.put\(self\) must accept put\(self, value: int\)"),
         (("def __init__(self, port)", "def __init__(self)"), r"Shelf\(…\) must take one argument, the port"),
         (("class Shelf:", "class Shelf:\n    profile = 'upsteam'"), r"no profile 'upsteam'; did you mean 'upstream'\?"),
@@ -108,6 +111,8 @@ def test_a_candidate_that_cannot_be_one(
         (("--candidate", "builtin:upstream", "--shard", "3/2"), r"expected I/N with I from 1 to N"),
         (("--candidate", "builtin:upstream", "-k", "TOI-*"), r"-k TOI-\*: matches no clause"),
         (("--candidate", "builtin:upstream", "-n", "0"), r"'-n': 0 is not in the range x>=1"),
+        (("--candidate", "builtin:upstream", "--seed", "-1"), r"--seed=-1: expected a number from 0 to 4294967295"),
+        (("--candidate", "builtin:upstream", "--seed", "1" * 23), r"--seed=1{23}: expected a number from 0 to"),
         (("--candidate", "builtin:upstream", "--seed", "x"), r"'--seed': 'x' is not a valid integer"),
         (
             ("--candidate", "builtin:upstream", "--report", "xml:a"),
@@ -291,6 +296,75 @@ def test_nobody_reading_on_is_no_error() -> None:
         assert process.stderr is not None
         assert process.stderr.read() == ""
     assert process.returncode == 141
+
+
+@pytest.mark.parametrize("command", [("list", "uio_msi"), ("list", "--json")])
+def test_a_full_disk_behind_standard_output(command: tuple[str, ...]) -> None:
+    """It is named, and nothing else is said of it."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "conformance", *command],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            check=False,
+        )
+
+    said = "conformance: the suite failed: No space left on device: standard output\n"
+    assert (done.returncode, done.stderr) == (3, said)
+
+
+def test_a_closed_standard_output(tmp_path: Path) -> None:
+    """Nobody listens; the exit code still says how it went, and the report does not take its place."""
+    command = f"{sys.executable} -m conformance run uio_msi --candidate builtin:upstream --engine corpus"
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{command} --report json:{tmp_path}/report.json >&- 2>err <&-; echo $?"],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
+    )
+
+    assert (done.stdout, (tmp_path / "err").read_text()) == ("4\n", "")
+    assert json.loads((tmp_path / "report.json").read_text().splitlines()[-1])["kind"] == "footer"
+
+
+def test_ctrl_c_while_everything_is_loaded() -> None:
+    """As soon as our first line runs there is no traceback any more, whenever it comes."""
+    for delay in (0.03, 0.06, 0.1, 0.15, 0.2, 0.3):
+        process = start("run", "uio_msi", "--candidate", "builtin:upstream", "--budget", "1m", "--engine", "campaign")
+        with process:
+            assert process.stderr is not None
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(delay)
+            process.send_signal(signal.SIGINT)
+            err = process.stderr.read()
+
+        if "conformance" in err:  # else Python itself had not begun
+            assert process.returncode == 4, err
+            assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("columns", [20, 60])
+def test_what_people_read_fits(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    """Lines are broken between words beside their labels; commands to be pasted and JSON are left as they are."""
+    wide = cli.invoke(["run", "toy", "--candidate", "good.py:Shelf", "--engine", "explore"]), capsys.readouterr().out
+    monkeypatch.setenv("COLUMNS", str(columns))
+
+    narrow = cli.invoke(["run", "toy", "--candidate", "good.py:Shelf", "--engine", "explore"]), capsys.readouterr().out
+    cli.invoke(["list", "--json"])
+
+    def words(text: str) -> list[str]:
+        return [word for word in re.sub(r"figures.*", "", text, flags=re.DOTALL).split() if word]
+
+    assert words(wide[1].split("figures")[0]) == words(narrow[1].split("figures")[0])
+    json.loads(capsys.readouterr().out)
+    for line in narrow[1].splitlines():
+        assert len(line) <= columns or " replay " in line or " " not in line.strip(), line
 
 
 DEATHS = {
