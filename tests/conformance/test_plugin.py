@@ -11,6 +11,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from conformance.commands import corpus
+
 ROOT = Path(__file__).parent.parent.parent
 SCHEMA = json.loads((ROOT / "conformance" / "reports" / "report.schema.json").read_text())
 SMALL = ("-m", "conformance", "-k", "uio_msi.campaign.2 or uio_msi.machine")
@@ -141,3 +143,26 @@ def test_a_hunt_says_how_to_repeat_it(project: Path) -> None:
 
     assert status == 4, out
     assert "repeat this hunt with --conformance-seed 5" in out
+
+
+def test_a_hunt_adds_to_the_corpus(project: Path) -> None:
+    """What workers find is kept by the controller, once, and tried from then on."""
+    corpus.init(project / "traces")
+    given = ("--candidate", "uio_msi=builtin:UIO-D05", "--conformance-corpus", "traces")
+
+    run(project, "-k", "uio_msi.campaign", "-n", "2", *given, "--conformance-budget", "2s")
+    added = [path.name for path in (project / "traces" / "uio_msi").iterdir()]
+    status, out = run(project, "-k", "uio_msi.corpus", *given)
+
+    assert len(added) == len({name.rsplit("-", 1)[0] for name in added}) >= 1
+    assert any(name.startswith("UIO-078-Probe-crash-") for name in added)
+    assert status == 1
+    assert "UIO-078 violated by builtin:UIO-D05 at step 1 of 1" in out
+
+
+def test_a_corpus_that_is_not_there_is_a_usage_error(project: Path) -> None:
+    """As on the command line."""
+    status, out = run(project, "--candidate", "uio_msi=builtin:upstream", "--conformance-corpus", "traces")
+
+    assert status == 4
+    assert "--conformance-corpus=traces: there is no such folder; `conformance corpus init traces` makes" in out
