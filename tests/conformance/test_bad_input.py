@@ -391,6 +391,28 @@ def dying(path: Path, how: str) -> str:
     return f"{path}:Dying"
 
 
+def test_a_candidate_that_goes_elsewhere_moves_nobody(tmp_path: Path) -> None:
+    """It is found again for the next unit, and reports and traces are where they were asked for."""
+    (tmp_path / "moving.py").write_text(
+        "import os\n\nfrom conformance.candidates.builtin.uio_msi.upstream import Upstream\n\n\n"
+        "class Moving(Upstream):\n"
+        "    def open(self):\n"
+        "        os.chdir('/')\n"
+        "        return 5\n"
+    )
+    process = start(
+        *("run", "uio_msi", "--candidate", "moving.py:Moving", "--engine", "corpus,machine"),
+        *("--report", "json:report.json"),
+        cwd=tmp_path,
+    )
+
+    out, err = process.communicate(timeout=300)
+
+    assert process.returncode == 1, (out, err)
+    assert json.loads((tmp_path / "report.json").read_text().splitlines()[-1])["exit"] == 1
+    assert list((tmp_path / ".conformance" / "traces" / "uio_msi").glob("UIO-047-Open-result-*.json"))
+
+
 @pytest.mark.parametrize(
     ("how", "workers"), [(how, "2" if how == "os._exit(7)" else "1") for how in DEATHS], ids=list(DEATHS)
 )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from random import Random
+from time import sleep
 
 import pytest
 
@@ -281,3 +284,25 @@ def test_a_right_shelf_passes_what_a_wrong_one_saved(capsys: pytest.CaptureFixtu
 
     assert (context.failures, context.tally.traces) == ([], 1)
     assert run_trace(TOY, trace(Put(), Put(), Take()), Shelf).failure is None
+
+
+def test_a_kill_leaves_every_file_old_or_new(tmp_path: Path) -> None:
+    """At fifty moments: what can be seen of the corpus is whole traces."""
+    folder = tmp_path / "corpus"
+    texts = {encode(trace(*[Put()] * n)) for n in range(1, 200)}
+    random = Random(0)
+    written = set()
+    for _ in range(50):
+        child = os.fork()
+        if child == 0:
+            while True:
+                for n in range(1, 200):
+                    corpus.put(folder, f"same-{random.randrange(50)}", trace(*[Put()] * n))
+        sleep(random.random() / 50)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        found = {path.read_text() for path in corpus.files(folder)}
+        assert found <= texts
+        written |= found
+
+    assert len(written) > 1

@@ -166,3 +166,19 @@ def test_a_corpus_that_is_not_there_is_a_usage_error(project: Path) -> None:
 
     assert status == 4
     assert "--conformance-corpus=traces: there is no such folder; `conformance corpus init traces` makes" in out
+
+
+def test_a_candidate_that_ends_its_process_is_found_out(project: Path) -> None:
+    """With the step that does it, as on the command line."""
+    (project / "dying.py").write_text(
+        "import os\n\nfrom conformance.candidates.builtin.uio_msi import CANDIDATES\n\n\n"
+        "class Dying(CANDIDATES['upstream']):\n"
+        "    def open(self):\n"
+        "        os._exit(0)\n"
+    )
+
+    status, out = run(project, "-k", "uio_msi.corpus", "--candidate", "uio_msi=dying.py:Dying")
+
+    assert status == 1, out
+    assert "step 2    open(rawio=True) did not end" in out
+    assert "because   its process ended with exit code 0" in out
