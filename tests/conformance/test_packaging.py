@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance import __main__ as program
+from conformance.commands import main as cli
 from conformance.reports.version import SUITE
 
 ROOT = Path(__file__).parent.parent.parent
