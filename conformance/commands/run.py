@@ -62,6 +62,8 @@ class Run:
         forms.begin(self.reports, headers)
         results, interrupted = self._results(listed)
         conclusions = self._conclusions(listed, results)
+        if self.growth is not None:
+            self.growth.end()
         ending = together(conclusions, interrupted)
         for conclusion in conclusions:
             self._tell(conclusion)
@@ -100,7 +102,6 @@ class Run:
     def _results(self, listed: Sequence[Unit]) -> tuple[list[Result], bool]:
         """The results in the order of the units, and whether somebody interrupted."""
         found: dict[int, Result] = {}
-        growth = self._growth(listed)
         with Progress([unit.name for unit in listed]) as progress:
             strangers = not all(is_ours(spec) for _, spec in self.request.candidates)
             jobs = Jobs(unit_job, listed, self.request.workers, progress.tell, apart=strangers)
@@ -108,24 +109,27 @@ class Run:
                 result = self._failed(listed[number], answer.how) if isinstance(answer, Died) else answer
                 found[number] = result
                 progress.end(number, result.steps, result.clauses, [data["signature"] for data in result.failures])
-                if growth is not None:
-                    growth.add(result)
+                self._keep(result)
                 if self.request.first and result.failures:
                     break
-        if growth is not None:
-            growth.end()
         return [found[number] for number in sorted(found)], jobs.interrupted
 
     def _failed(self, unit: Unit, how: str) -> Result:
         """What a unit found whose process has ended under it."""
         return post_mortem(unit, self.candidates[unit.subsystem], how, lambda *_: None)
 
-    def _growth(self, listed: Sequence[Unit]) -> Growth | None:
+    @cached_property
+    def growth(self) -> Growth | None:
         """Where the new failures of a hunt go, if anywhere."""
         if self.request.budget is None or self.request.corpus is None:
             return None
-        awaited = {unit.subsystem for unit in listed if unit.engine == "corpus"}
+        awaited = {unit.subsystem for unit in units(self._restricted()) if unit.engine == "corpus"}
         return Growth(Path(self.request.corpus), awaited, self.complain)
+
+    def _keep(self, result: Result) -> None:
+        """New failures of a hunt go to the corpus at once, so that nothing that happens later loses them."""
+        if self.growth is not None:
+            self.growth.add(result)
 
     def _conclusions(self, listed: Sequence[Unit], results: Sequence[Result]) -> list[Conclusion]:
         conclusions = []
