@@ -79,7 +79,7 @@ def test_units_stand_beside_the_projects_own_tests(project: Path) -> None:
     both = run(project, "--collect-only", "-q", *CANDIDATE)[1]
     alone = run(project, "--collect-only", "-q")[1]
 
-    assert both.splitlines()[0] == "conformance::uio_msi.explore"
+    assert both.splitlines()[0] == "conformance::uio_msi.corpus"
     assert "test_theirs.py::test_theirs" in both
     assert alone.splitlines()[0] == "test_theirs.py::test_theirs"
 
@@ -108,7 +108,7 @@ def test_items_are_named_by_their_unit(project: Path) -> None:
     assert status == 0
     names = [line.rpartition("::")[2] for line in out.splitlines() if "::" in line]
     assert names == [
-        *("uio_msi.explore", "uio_msi.interleave.1", "uio_msi.interleave.2"),
+        *("uio_msi.corpus", "uio_msi.explore", "uio_msi.interleave.1", "uio_msi.interleave.2"),
         *("uio_msi.campaign.1", "uio_msi.campaign.2", "uio_msi.machine"),
     ]
 
