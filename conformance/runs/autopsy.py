@@ -15,6 +15,8 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from itertools import chain, combinations
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -41,6 +43,8 @@ SIZE = 1 << 28
 """Bytes of a journal at most; those that are not written take no room."""
 PATIENCE = 30.0
 """Seconds that one trace may take."""
+POINTS = 24
+"""Points of preemption at which two threads are switched in search of an end that was met in company."""
 
 
 def post_mortem(unit: Unit, candidate: Described, how: str, tell: Callable[[int, int, int, int], None]) -> Result:
@@ -87,9 +91,9 @@ def autopsy_job(unit: Unit, tell: Tell) -> Result:
         candidate=candidate,
         profile=trace.profile,
         engine=unit.engine,
-        judge=lambda *args, **options: _judged(journal, *args, **options),
+        judge=partial(judged, journal),
     )
-    smallest = minimise(context, death(of, trace, str(done)))
+    smallest = minimise(context, death(of, with_switches(context, trace), str(done)))
     smallest = tell_death(replace(smallest, engine=unit.engine), of, candidate.factory)
     return Result(
         unit=unit.name,
@@ -140,7 +144,21 @@ def _unended(step: Step) -> tuple[Done, ...]:
     return tuple(Done(side, None, Frame()) for side in sides)
 
 
-def _judged(
+def with_switches(context: Context, trace: Trace) -> Trace:
+    """The trace with a schedule that ends the process, where the switches of its last step were drawn as it went."""
+    last = trace.steps[-1] if trace.steps else None
+    if last is None or not isinstance(last.op, Parallel) or last.op.schedule:
+        return trace
+    one = ((point,) for point in range(POINTS))
+    for schedule in chain(((),), one, combinations(range(POINTS), 2)):
+        told = trace.with_steps((*trace.steps[:-1], replace(last, op=replace(last.op, schedule=schedule))))
+        report = context.judge(context.subsystem, told, context.candidate.factory, environment=context.fast)
+        if report.failure is not None:
+            return told
+    return trace
+
+
+def judged(
     journal: Journal,
     of: Subsystem,
     trace: Trace,

@@ -6,14 +6,17 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
+from conformance.engines.minimise import minimise
 from conformance.lockstep import Lockstep, run_trace
-from conformance.model.step import Step
-from conformance.runs.autopsy import Journal, apart, death, tell_death
-from tests.toy import TOY, Clear, Put, Shelf, Take, trace
+from conformance.model.step import Parallel, Step
+from conformance.runs.autopsy import Journal, apart, death, judged, tell_death, with_switches
+from tests.toy import TOY, Clear, Put, Shelf, Take, context, trace
 
 
 @pytest.mark.parametrize(
@@ -65,6 +68,36 @@ def test_a_trace_that_was_begun_has_no_steps_yet() -> None:
     journal.begin(trace(Put()))
 
     assert journal.read() == trace()
+
+
+class Racing(Shelf):
+    """Ends its process when somebody else is putting, too; it has no lock that could keep it from that."""
+
+    busy = False
+
+    def put(self, value: int) -> int:
+        """Dangerous in company."""
+        if self.busy:
+            os._exit(0)
+        self.busy = True
+        result = self._put(value)
+        self.busy = False
+        return result
+
+
+def test_switches_that_nobody_wrote_down_are_found_again() -> None:
+    """Random priorities switch two threads as they go, so that the journal has no schedule."""
+    journal = Journal()
+    given = replace(context(Racing), judge=partial(judged, journal))
+    drawn = trace(Put(0), Parallel(Step(Put(1)), Step(Put(2))))
+
+    told = with_switches(given, drawn)
+    smallest = minimise(given, death(TOY, told, "gone"))
+
+    assert told.steps[-1].op.schedule
+    assert not smallest.flaky
+    assert smallest.operation == "Put|Put"
+    assert with_switches(given, trace(Put(0))) == trace(Put(0))
 
 
 class Dying(Shelf):
