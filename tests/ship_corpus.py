@@ -22,7 +22,8 @@ from conformance.engines import corpus
 from conformance.engines.campaign import Walker
 from conformance.engines.context import Context, lacking
 from conformance.engines.corpus import SHIPPED, slug
-from conformance.lockstep import StepReport, run_trace
+from conformance.lockstep import run_trace
+from conformance.recording import StepReport
 from conformance.runs.result import failure_from_data
 from conformance.runs.strength import kill_job
 from conformance.runs.workers import Died, Jobs

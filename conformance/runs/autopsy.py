@@ -26,9 +26,10 @@ from conformance.company import Done
 from conformance.engines.context import Context
 from conformance.engines.minimise import minimise
 from conformance.environment.door import Environment, Frame
-from conformance.lockstep import Lockstep, Report, StepReport, operation_name, run_trace, started
+from conformance.lockstep import Lockstep, Report, operation_name, run_trace, started
 from conformance.model.step import Parallel, Step
-from conformance.reports import story
+from conformance.recording import StepReport
+from conformance.reports import story, values
 from conformance.runs.describe import Described
 from conformance.runs.request import Unit
 from conformance.runs.result import Result, failure_to_data
@@ -135,7 +136,9 @@ def tell_death(found: Failure, of: Subsystem, factory: Callable[[Any], Any]) -> 
     if not isinstance(told, list):
         return replace(found, story=story.Story((), note="the candidate is not deterministic"))
     told += [story.step(StepReport(step, _unended(step), (), None, None)) for step in last]
-    return replace(found, story=story.Story(tuple(told), tuple(story.world(trace, of))))
+    return replace(
+        found, story=story.Story(tuple(told), tuple(story.world(trace, of)), cause=values.snake(found.operation))
+    )
 
 
 def _unended(step: Step) -> tuple[Done, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from conformance.candidates.load import load
@@ -78,7 +78,7 @@ def replay_job(job: Replay, tell: Tell) -> Replayed:
     steps = list(story.steps(lockstep.reports, of, trace))
     failure = lockstep.failure
     if failure is not None:
-        failure = replace(failure, story=story.Story(tuple(steps), tuple(story.world(trace, of))))
+        failure = story.told(failure, lockstep.reports, of)
     return Replayed(steps, failure, lockstep.warnings)
 
 
