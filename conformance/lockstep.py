@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from conformance.company import Company, Done
 from conformance.environment.door import Environment, Frame
@@ -68,6 +68,9 @@ class Lockstep:
         "warnings",
     )
 
+    keep: ClassVar[Callable[[Trace], list[Step]] | None] = None
+    """Makes the list of the steps taken, where they are to be known even if this process ends in one of them."""
+
     def __init__(
         self,
         subsystem: Subsystem,
@@ -90,7 +93,7 @@ class Lockstep:
         """How often each environment call was made, for counting clauses."""
         self.answers = subsystem.answers()
         self.counts: dict[Clause, int] = {} if counts is None else counts
-        self.history: list[Step] = []
+        self.history: list[Step] = [] if Lockstep.keep is None else Lockstep.keep(trace)
         self.failure: Failure | None = None
         self.warnings: list[Failure] = []
         self.reports: list[StepReport] = []
@@ -108,7 +111,7 @@ class Lockstep:
         try:
             self.env.start(factory)
         except Breach as breach:
-            self._breached(Step(_Start()), breach)
+            self._breached(Step(started), breach)
 
     @property
     def passed(self) -> list[Point]:
@@ -378,7 +381,7 @@ class Lockstep:
         self.counts[clause] = self.counts.get(clause, 0) + 1
         self.failure = Failure(
             clause=clause,
-            operation=_operation(step.op),
+            operation=operation_name(step.op),
             kind=kind,
             detail=detail,
             step=len(self.history) - 1,
@@ -392,7 +395,7 @@ class Lockstep:
         self.warnings.append(
             Failure(
                 clause=clause,
-                operation=_operation(step.op),
+                operation=operation_name(step.op),
                 kind="should",
                 detail=detail,
                 step=len(self.history) - 1,
@@ -421,6 +424,9 @@ class _Start:
     """Stands for the creation of the candidate in a failure's trace."""
 
 
+started = _Start()
+
+
 def run_trace(
     subsystem: Subsystem,
     trace: Trace,
@@ -442,7 +448,8 @@ def run_trace(
     return Report(lockstep.failure, lockstep.warnings, lockstep.reports, Tally(lockstep.counts, lockstep.steps, 1))
 
 
-def _operation(op: Any) -> str:
+def operation_name(op: Any) -> str:
+    """What a signature calls an operation."""
     if type(op) is Parallel:
-        return f"{_operation(op.left.op)}|{_operation(op.right.op)}"
+        return f"{operation_name(op.left.op)}|{operation_name(op.right.op)}"
     return type(op).__name__.lstrip("_")

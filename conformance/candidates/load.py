@@ -57,6 +57,8 @@ def load(spec: str, of: Subsystem) -> Candidate:
         raise UsageError(f"--candidate={spec}: candidates by {scheme}: are not supported by this version")
     else:
         module, _, attribute = spec.rpartition(":")
+        if not module or not attribute:
+            raise UsageError(f"--candidate={spec}: expected builtin:NAME, MODULE:CLASS or FILE.py:CLASS")
         factory = _attribute(spec, _module(spec, module), attribute)
     return from_class(factory, of, spec)
 
@@ -208,7 +210,7 @@ def _capabilities(spec: str, candidate: type, of: Subsystem) -> frozenset[str]:
 
 def _nearest(name: str, known: Iterable[str]) -> str:
     listed = list(known)
-    near = difflib.get_close_matches(name, listed, 1, 0.5)
+    near = difflib.get_close_matches(name, listed, 1)
     if near:
         return f"; did you mean {near[0]!r}?"
     return f"; it has {', '.join(listed[:8])}{', …' if len(listed) > 8 else ''}" if listed else ""

@@ -14,11 +14,13 @@ from conformance.engines import corpus
 from conformance.reports import forms, record, text
 from conformance.reports.forms import Target
 from conformance.reports.progress import Progress
+from conformance.runs.autopsy import post_mortem
 from conformance.runs.conclusion import Conclusion, conclude, together
 from conformance.runs.describe import Described, describe, is_ours
+from conformance.runs.growth import Growth
 from conformance.runs.request import Request, Unit, is_complete, units
-from conformance.runs.result import Result, failure_from_data
-from conformance.runs.unit import unit_job, without_findings
+from conformance.runs.result import Result
+from conformance.runs.unit import unit_job
 from conformance.runs.workers import Died, Jobs
 from conformance.subsystem import subsystem
 from conformance.verdict import Ending, Exit, Failure, UsageError
@@ -60,6 +62,8 @@ class Run:
         forms.begin(self.reports, headers)
         results, interrupted = self._results(listed)
         conclusions = self._conclusions(listed, results)
+        if self.growth is not None:
+            self.growth.end()
         ending = together(conclusions, interrupted)
         for conclusion in conclusions:
             self._tell(conclusion)
@@ -106,18 +110,26 @@ class Run:
                 found[number] = result
                 progress.end(number, result.steps, result.clauses, [data["signature"] for data in result.failures])
                 self._keep(result)
+                if self.request.first and result.failures:
+                    break
         return [found[number] for number in sorted(found)], jobs.interrupted
 
     def _failed(self, unit: Unit, how: str) -> Result:
-        candidate = self.candidates[unit.subsystem]
-        return without_findings(unit, candidate, f"{unit.name}: {how}")
+        """What a unit found whose process has ended under it."""
+        return post_mortem(unit, self.candidates[unit.subsystem], how, lambda *_: None)
+
+    @cached_property
+    def growth(self) -> Growth | None:
+        """Where the new failures of a hunt go, if anywhere."""
+        if self.request.budget is None or self.request.corpus is None:
+            return None
+        awaited = {unit.subsystem for unit in units(self._restricted()) if unit.engine == "corpus"}
+        return Growth(Path(self.request.corpus), awaited, self.complain)
 
     def _keep(self, result: Result) -> None:
         """New failures of a hunt go to the corpus at once, so that nothing that happens later loses them."""
-        if self.request.budget is None or self.request.corpus is None:
-            return
-        for data in result.failures:
-            corpus.save(Path(self.request.corpus), failure_from_data(data, subsystem(result.subsystem)))
+        if self.growth is not None:
+            self.growth.add(result)
 
     def _conclusions(self, listed: Sequence[Unit], results: Sequence[Result]) -> list[Conclusion]:
         conclusions = []

@@ -30,6 +30,8 @@ def run(context: Context) -> None:
 
     A failure is minimised when it is met, and the machine goes on behind it, in a fresh world.
     """
+    if not any(context.allows(config) for config in context.subsystem.configs):
+        return
     machine = machine_of(context.subsystem, context.candidate.capabilities)
     source = random.Random(f"machine:{context.seed}:{context.part}")
     left = EXAMPLES // context.parts

@@ -45,6 +45,7 @@ def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> R
         part=unit.part,
         parts=unit.parts,
         hunting=unit.seconds is not None,
+        stop_at_first=unit.first,
         engine=unit.engine,
         progress=progress,
         tell=lambda found: tell(found, of, candidate),
@@ -79,7 +80,7 @@ def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> R
 def _engine(unit: Unit, context: Context) -> None:
     match unit.engine:
         case "corpus":
-            corpus.run(context, Path(unit.corpus or "corpus"))
+            corpus.run(context, Path(unit.corpus) if unit.corpus is not None else None)
         case "explore":
             explore.run(context)
         case "interleave":

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -190,7 +191,7 @@ class _Worker:
             os.killpg(self.pid, signal.SIGKILL)
         self.connection.close()
         os.close(self.exited)
-        return _how(self.process.exitcode)
+        return ended(self.process.exitcode)
 
 
 class _Guard:
@@ -231,6 +232,7 @@ def _work(connection: Connection, stop: Any, function: Callable[[Any, Tell], Any
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group; whoever started us decides
         signal.signal(number, signal.SIG_IGN)
     said = 0.0
+    home = Path.cwd()
 
     def tell(steps: int, clauses: int, failures: int) -> None:
         nonlocal said
@@ -243,6 +245,7 @@ def _work(connection: Connection, stop: Any, function: Callable[[Any, Tell], Any
 
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # whoever started us is gone
         while (job := connection.recv()) is not None:
+            os.chdir(home)  # a candidate may have gone elsewhere
             connection.send(_answer(function, job, tell))
 
 
@@ -278,7 +281,8 @@ def _ignoring_interrupts() -> Iterator[None]:
         _handle_interrupts(before)
 
 
-def _how(code: int | None) -> str:
+def ended(code: int | None) -> str:
+    """How a process ended, by its exit code."""
     if code is not None and code < 0:
         return f"its process was killed by {signal.Signals(-code).name}"
     return f"its process ended with exit code {code}"
