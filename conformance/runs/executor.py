@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from conformance.runs.workers import Jobs, Tell
+from conformance.verdict import UsageError
 
 
 class Executor(Protocol):
@@ -64,14 +66,23 @@ class Processes:
         self.interrupted = side_by_side.interrupted
 
 
-def executor(workers: int, cluster: str | None) -> Executor:
-    """Where the user wants the work done.
+@contextmanager
+def executor(workers: int, cluster: str | None = None, specs: Iterable[str] = ()) -> Iterator[Executor]:
+    """Where the user wants the work done; `specs` are the candidates that it is about.
 
     Raises:
-        UsageError  the cluster cannot be had
+        UsageError  the cluster cannot be had, or its machines are not like this one
     """
     if cluster is None:
-        return Processes(workers)
-    from conformance.runs.cluster import connect
-
-    return connect(cluster)
+        yield Processes(workers)
+        return
+    try:
+        from conformance.runs.cluster import connected
+    except ModuleNotFoundError as error:
+        if error.name not in ("distributed", "dask"):
+            raise
+        raise UsageError(
+            f"--cluster={cluster}: needs dask.distributed; install it with: pip install 'conformance[cluster]'"
+        ) from None
+    with connected(cluster, tuple(specs)) as machines:
+        yield machines

@@ -16,9 +16,10 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from types import FrameType
@@ -112,8 +113,7 @@ class Jobs:
                 raise KeyboardInterrupt
             self.stop()
 
-        before = _handle_interrupts(interrupt)
-        try:
+        with on_interrupt(interrupt), closing(crew):
             for _ in range(self.workers):
                 self._give(None, crew, running)
             while running:
@@ -143,9 +143,6 @@ class Jobs:
                     if kind == "done":
                         yield number, rest[0]
                     self._give(worker, crew, running)
-        finally:
-            crew.end()
-            _handle_interrupts(before)
 
     def _give(self, worker: _Worker | None, crew: _Crew, running: dict[Connection, tuple[_Worker, int]]) -> None:
         """Hand a worker, a new one where there is none, the next job; where there is no more, let it go."""
@@ -184,7 +181,7 @@ class _Crew:
         if ask >= 0:
             os.close(ask)
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Kill those that are left, with all that they have left behind."""
         self.guard.end()
         self.stop()
@@ -202,7 +199,7 @@ class _Worker:
 
     def __init__(self, function: Callable[[Any, Tell], Any], asked: int) -> None:
         self.connection, theirs = Pipe()
-        with _ignoring_interrupts():
+        with on_interrupt(signal.SIG_IGN):
             self.process = subprocess.Popen(  # noqa: S603 - this interpreter, with the program above
                 [sys.executable, "-c", self.PROGRAM.format([str(path) for path in sys.path], theirs.fileno(), asked)],
                 stdin=subprocess.DEVNULL,
@@ -312,22 +309,20 @@ def _answer(function: Callable[[Any, Tell], Any], job: Any, tell: Tell) -> tuple
         return "failed", HarnessError(f"{type(error).__name__}: {error}")
 
 
-def _handle_interrupts(handler: Any) -> Any:
-    """Set what Ctrl-C does and return what it did; off the main thread nobody interrupts us."""
-    try:
-        return signal.signal(signal.SIGINT, handler)
-    except ValueError:
-        return handler
-
-
 @contextmanager
-def _ignoring_interrupts() -> Iterator[None]:
-    """A process started inside inherits that it ignores Ctrl-C, from its first instruction on."""
-    before = _handle_interrupts(signal.SIG_IGN)
+def on_interrupt(handler: Any) -> Iterator[None]:
+    """Set what Ctrl-C does meanwhile; off the main thread nobody interrupts us.
+
+    A process started while it is ignored ignores it, too, from its first instruction on.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, handler)
     try:
         yield
     finally:
-        _handle_interrupts(before)
+        signal.signal(signal.SIGINT, before)
 
 
 def _how(code: int | None) -> str:
