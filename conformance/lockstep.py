@@ -8,14 +8,14 @@ checks; count what was exercised.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from conformance.company import Company, Done
 from conformance.environment.door import Call, Environment, Frame
 from conformance.environment.scheduler import Point, Priorities
-from conformance.model.step import Outcome, Parallel, Step
+from conformance.model.step import Outcome, Parallel, Step, each
 from conformance.reports import values
 from conformance.specs.clause import Clause
 from conformance.subsystem import Record, Subsystem
@@ -205,8 +205,13 @@ class Lockstep:
         seen_state, seen = self._seen
         model, view, profile = self._model, self._view, self.profile
         for state in before:
-            outcomes = model(state, op, answers, profile)
-            for outcome in (outcomes,) if isinstance(outcomes, Outcome) else outcomes:
+            given = model(state, op, answers, profile)
+            outcomes: Iterable[Outcome]
+            if isinstance(given, Outcome):
+                outcomes = (given,)
+            else:
+                outcomes = given if isinstance(given, tuple) else given.explaining(result)
+            for outcome in outcomes:
                 if outcome.result != result:
                     continue
                 if (seen if outcome.state is seen_state else view(outcome.state)) == observed:
@@ -293,8 +298,7 @@ class Lockstep:
 
     def _allowed(self, state: Any, done: Done) -> tuple[Outcome, ...]:
         """What the model allows for an operation that happened."""
-        outcomes = self._model(state, done.step.op, self._answers(done.frame.given), self.profile)
-        return (outcomes,) if isinstance(outcomes, Outcome) else outcomes
+        return each(self._model(state, done.step.op, self._answers(done.frame.given), self.profile))
 
     def _frame(self, step: Step) -> Frame:
         """What belongs to one operation in company, which counts its own calls."""
@@ -343,8 +347,7 @@ class Lockstep:
         """Name the clause of the outcome that came closest."""
         allowed: list[Outcome] = []
         for state in self.states:
-            outcomes = self._model(state, step.op, answers, self.profile)
-            allowed += (outcomes,) if isinstance(outcomes, Outcome) else outcomes
+            allowed += each(self._model(state, step.op, answers, self.profile))
         for outcome in allowed:
             if outcome.result == result:
                 return self._view_mismatch(step, outcome, self._view(outcome.state), observed, None, result)
