@@ -77,6 +77,7 @@ class Lockstep:
         "_seen",
         "_view",
         "answers",
+        "because",
         "company",
         "counts",
         "env",
@@ -115,6 +116,8 @@ class Lockstep:
         self.made: dict[str, int] = {}
         """How often each environment call was made, for counting clauses."""
         self.answers = subsystem.answers()
+        self.because: Clause | None = None
+        """What decided the last step that was explained."""
         self.counts: dict[Clause, int] = {} if counts is None else counts
         self.history: list[Step] = []
         self.failure: Failure | None = None
@@ -222,6 +225,7 @@ class Lockstep:
         if outcome.state is not seen_state:
             self._seen = (outcome.state, observed)
         counts = self.counts
+        self.because = outcome.because
         counts[outcome.because] = counts.get(outcome.because, 0) + 1
         if outcome.effect is not None:
             counts[outcome.effect] = counts.get(outcome.effect, 0) + 1
@@ -316,6 +320,7 @@ class Lockstep:
         if len(self.states) > MAX_STATES:
             raise HarnessError(f"{len(self.states)} model states explain the same trace")
         self._count_fields(observed)
+        self.because = kept[0][-1].because
         for outcome in kept[0]:
             for clause in (outcome.because, outcome.effect, *outcome.also):
                 if clause is not None:

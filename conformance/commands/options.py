@@ -105,6 +105,12 @@ def engines(text: str | None) -> tuple[str, ...]:
     return tuple(name for name in ENGINES if name in names)
 
 
+def place(workers: int, cluster: str | None) -> None:
+    """UsageError when it is said twice how much is done side by side."""
+    if cluster is not None and workers != 1:
+        raise UsageError(f"-n {workers}: with --cluster={cluster} as many jobs run as its workers have threads")
+
+
 def shard(text: str | None) -> tuple[int, int]:
     """`I/N`: the I-th of N parts, from 1."""
     if text is None:

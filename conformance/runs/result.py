@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from conformance.engines.leads import Recipe
 from conformance.reports.story import Story
 from conformance.subsystem import Subsystem
 from conformance.trace import Trace, from_data, to_data
@@ -34,6 +35,10 @@ class Result:
     scopes: list[dict[str, Any]] = field(default_factory=list)
     """What was explored; see `reports.graph.tell`."""
     interrupted: bool = False
+    transitions: dict[str, int] = field(default_factory=dict)
+    """Of a hunt on many machines: how often which clause decided a step after which; see `engines.leads`."""
+    recipes: dict[str, Recipe] = field(default_factory=dict)
+    """What the walks drew from that exercised what is rare: a clause or a transition."""
     errors: list[str] = field(default_factory=list)
     """One sentence each time the harness itself failed."""
 

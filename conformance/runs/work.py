@@ -1,0 +1,113 @@
+"""What a run hands out: each unit once, or, in a hunt on many machines, seed after seed until the time is up."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from conformance.engines.leads import Recipe
+from conformance.runs.request import Request, Unit
+from conformance.runs.result import Result
+
+SEEDED = ("campaign", "machine")
+"""Engines that a seed sends another way; the others do the same every time, so they are done once."""
+LONGEST = 10.0
+"""Seconds of one seed at most: after that what was found is told, and the next is led by what all have seen."""
+ROUNDS = 12
+"""In how many rounds short hunts are divided."""
+LED = 24
+"""Clauses and transitions that a seed is led to."""
+GRACE = 10.0
+"""Seconds after the end of a hunt in which a machine may still hand over what it has."""
+
+
+class Work:
+    """The units of a run, each once."""
+
+    until: float | None = None
+
+    def __init__(self, units: Sequence[Unit]) -> None:
+        self.units = list(units)
+        """By the number of the job."""
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    def __iter__(self) -> Iterator[Unit]:
+        return iter(self.units)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the units, by number."""
+        return [unit.name for unit in self.units]
+
+    def learn(self, result: Result) -> None:
+        """A unit is done."""
+
+
+class Hunt:
+    """Units of a hunt on many machines, made when there is a machine for them.
+
+    First those that do the same every time, then rounds of campaigns and machines, each with a seed of its own,
+    each told what is known by then: the failures, and the recipes of what is least exercised anywhere.
+    """
+
+    def __init__(self, units: Sequence[Unit], request: Request) -> None:
+        assert request.budget is not None
+        self.once = [unit for unit in units if unit.engine not in SEEDED]
+        self.again = [unit for unit in units if unit.engine in SEEDED]
+        self.budget = request.budget
+        self.slice = min(LONGEST, self.budget / ROUNDS)
+        self.deadline = time.monotonic() + self.budget
+        self.until = self.deadline + GRACE
+        self.units: list[Unit] = []
+        """Those handed out, by the number of the job."""
+        self.names: list[str] = []
+        self.seen: dict[str, Counter[str]] = {}
+        """By subsystem: how often each clause and transition was exercised, anywhere."""
+        self.recipes: dict[str, dict[str, Recipe]] = {}
+        self.known: dict[str, dict[str, None]] = {}
+
+    def __iter__(self) -> Iterator[Unit]:
+        for unit in self.once:
+            assert unit.seconds is not None
+            if (left := self._left()) > 0:
+                yield self._handed(replace(unit, seconds=min(unit.seconds, left), known=self._known(unit)))
+        rounds = 0
+        while self.again:
+            for unit in self.again:
+                left = self._left()
+                if left < min(0.5, self.slice / 2):
+                    return
+                seconds = min(self.slice, left)
+                led = replace(unit, seconds=seconds, seed=unit.seed + rounds, known=self._known(unit))
+                yield self._handed(replace(led, follow=self.rarest(unit.subsystem)))
+            rounds += 1
+
+    def learn(self, result: Result) -> None:
+        """Take up what one unit saw."""
+        seen = self.seen.setdefault(result.subsystem, Counter())
+        seen.update(result.clauses)
+        seen.update(result.transitions)
+        self.recipes.setdefault(result.subsystem, {}).update(result.recipes)
+        found = [data["signature"] for data in [*result.failures, *result.warnings]]
+        self.known.setdefault(result.subsystem, {}).update(dict.fromkeys(found))
+
+    def rarest(self, subsystem: str) -> tuple[Recipe, ...]:
+        """Recipes of what is least exercised anywhere, each once."""
+        seen, recipes = self.seen.get(subsystem, Counter()), self.recipes.get(subsystem, {})
+        names = sorted(recipes, key=lambda name: (seen[name], name))
+        return tuple(dict.fromkeys(recipes[name] for name in names[:LED]))
+
+    def _left(self) -> float:
+        return self.deadline - time.monotonic()
+
+    def _known(self, unit: Unit) -> tuple[str, ...]:
+        return tuple(self.known.get(unit.subsystem, ()))
+
+    def _handed(self, unit: Unit) -> Unit:
+        self.units.append(unit)
+        self.names.append(unit.name)
+        return unit
