@@ -1,14 +1,22 @@
-"""Jobs for the tests of the workers; worker processes import them by name."""
+"""Jobs for the tests of the workers and of clusters; worker processes import them by name."""
 
 from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
+
+import pytest
 
 from conformance.environment.door import Environment
+from conformance.runs.request import Unit
+from conformance.runs.result import Result
+from conformance.runs.strength import kill_job
+from conformance.runs.unit import unit_job
 from conformance.runs.watchdog import watching
 from conformance.runs.workers import Tell
 from conformance.verdict import Hang, UsageError
+from tests.toyland import shipped
 
 
 def square(job: int, tell: Tell) -> int:
@@ -77,3 +85,48 @@ def until_told(job: int, tell: Tell) -> int:
     """Goes on until it is to stop."""
     while True:
         tell(job, 0, 0)
+
+
+def unit_of_the_toy(unit: Unit, tell: Tell) -> Result:
+    """A unit of work on a subsystem that this process has to be told of first."""
+    with pytest.MonkeyPatch.context() as patch, shipped(patch):
+        return unit_job(unit, tell)
+
+
+def kill_of_the_toy(job: tuple[str, str, int], tell: Tell) -> dict[str, object]:
+    """A search for one of its defects."""
+    with pytest.MonkeyPatch.context() as patch, shipped(patch):
+        return kill_job(job, tell)
+
+
+def machine() -> int:
+    """The dask worker that has started this process."""
+    return os.getppid()
+
+
+def kill_its_machine(job: tuple[Path, int], tell: Tell) -> int:
+    """Job 1 kills the machine that it is done on, the first time."""
+    folder, number = job
+    if number == 1 and first_time(folder):
+        os.kill(machine(), signal.SIGKILL)
+        while True:
+            signal.pause()
+    return square(number, tell)
+
+
+def stop_its_machine(job: tuple[Path, int], tell: Tell) -> int:
+    """Job 1 lets its machine fall asleep, the first time: it is not lost, but nothing comes from it."""
+    folder, number = job
+    if number == 1 and first_time(folder):
+        os.kill(machine(), signal.SIGSTOP)
+    return square(number, tell)
+
+
+def first_time(folder: Path) -> bool:
+    """Whether nobody else has come by; leaves the machine's id in `marker`."""
+    try:
+        with (folder / "marker").open("x") as marker:
+            marker.write(str(machine()))
+    except FileExistsError:
+        return False
+    return True
