@@ -5,18 +5,12 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
-
-import pytest
+from typing import Any
 
 from conformance.environment.door import Environment
-from conformance.runs.request import Unit
-from conformance.runs.result import Result
-from conformance.runs.strength import kill_job
-from conformance.runs.unit import unit_job
 from conformance.runs.watchdog import watching
 from conformance.runs.workers import Tell
 from conformance.verdict import Hang, UsageError
-from tests.toyland import shipped
 
 
 def square(job: int, tell: Tell) -> int:
@@ -87,16 +81,29 @@ def until_told(job: int, tell: Tell) -> int:
         tell(job, 0, 0)
 
 
-def unit_of_the_toy(unit: Unit, tell: Tell) -> Result:
-    """A unit of work on a subsystem that this process has to be told of first."""
+def unit_of_the_toy(job: Any, tell: Tell) -> Any:
+    """A unit of work, of a short gate, on a subsystem that this process has to be told of first."""
+    import pytest
+
+    from conformance.engines import machine
+    from conformance.runs import unit
+    from tests.toyland import shipped
+
     with pytest.MonkeyPatch.context() as patch, shipped(patch):
-        return unit_job(unit, tell)
+        patch.setitem(unit.GATE_STEPS, "campaign", 2_000)
+        patch.setattr(machine, "EXAMPLES", 5)
+        return unit.unit_job(job, tell)
 
 
-def kill_of_the_toy(job: tuple[str, str, int], tell: Tell) -> dict[str, object]:
+def kill_of_the_toy(job: Any, tell: Tell) -> Any:
     """A search for one of its defects."""
+    import pytest
+
+    from conformance.runs import strength
+    from tests.toyland import shipped
+
     with pytest.MonkeyPatch.context() as patch, shipped(patch):
-        return kill_job(job, tell)
+        return strength.kill_job(job, tell)
 
 
 def machine() -> int:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,7 +83,7 @@ def without_times(report: Path) -> str:
 # -- the gate
 
 
-@pytest.mark.parametrize("candidate", ["upstream", "as-posted", "unlocked", "untidy", "crashing", "typed"])
+@pytest.mark.parametrize("candidate", ["upstream", "as-posted", "crashing"])
 @pytest.mark.usefixtures("toy")
 def test_two_machines_write_the_bytes_of_one(cluster: str, candidate: str, tmp_path: Path) -> None:
     """The same units, the same verdict, the same report, apart from the times."""
@@ -119,17 +120,17 @@ def test_a_candidate_of_ones_own_is_tested_in_contained_processes(cluster: str, 
 
 
 @pytest.mark.usefixtures("toy")
-def test_the_zoo_dies_by_the_same_clauses(cluster: str) -> None:
+def test_the_zoo_dies_by_the_same_clauses(cluster: str, tmp_path: Path) -> None:
     """`strength` says the same of every defect."""
-    said: dict[str | None, list[str]] = {None: [], cluster: []}
-
     endings = [
-        strength.Strength(("toy",), cluster=address, say=said[address].append).perform() for address in (None, cluster)
+        strength.Strength(
+            ("toy",), reports=targets([f"json:{tmp_path / place}"]), cluster=address, say=lambda _: None
+        ).perform()
+        for place, address in (("here", None), ("there", cluster))
     ]
 
     assert endings[0] == endings[1]
-    times = re.compile(r"\d+\.\d+ s")
-    assert times.sub("", said[None][0]) == times.sub("", said[cluster][0])
+    assert without_times(tmp_path / "here") == without_times(tmp_path / "there")
 
 
 # -- the hunt
@@ -141,26 +142,37 @@ def test_a_hunt_gathers_what_all_machines_find(cluster: str, tmp_path: Path) -> 
     request = Request(
         candidates=(("toy", "builtin:as-posted"),),
         engines=("campaign", "machine"),
-        budget=2.0,
+        budget=60.0,
         seed=7,
         corpus=str(tmp_path / "corpus"),
     )
-    seeds: set[tuple[str, int]] = set()
-    learned: list[int] = []
+    hunts: list[command.Hunt] = []
 
-    class Watched(command.Hunt):
+    class Short(command.Hunt):
+        """Its time is up after six seeds."""
+
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self.slice, self.done = 0.2, 0
+            hunts.append(self)
+
         def learn(self, result: Any) -> None:
             super().learn(result)
-            seeds.update((unit.engine, unit.seed) for unit in self.units)
-            learned.append(len(self.rarest("toy")))
+            self.done += 1
+            if self.done == 6:
+                self.deadline = 0.0
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command, "Hunt", Watched)
+        patch.setattr(command, "Hunt", Short)
         ending = command.Run(request, traces=tmp_path / "traces", cluster=cluster, say=lambda _: None).perform()
 
     assert ending.exit is Exit.DOES_NOT_CONFORM
-    assert {("campaign", 7), ("campaign", 8), ("machine", 7)} <= seeds
-    assert learned[-1] > 0
+    (hunt,) = hunts
+    assert {("campaign", 7), ("campaign", 8), ("machine", 7), ("machine", 8)} <= {
+        (u.engine, u.seed) for u in hunt.units
+    }
+    assert hunt.units[-1].known
+    assert hunt.rarest("toy")
     saved = [path.name.rpartition("-")[0] for path in (tmp_path / "corpus").rglob("*.json")]
     assert saved
     assert len(saved) == len(set(saved))
@@ -171,7 +183,7 @@ def test_a_hunt_does_not_wait_for_a_slow_machine(cluster: str) -> None:
     told: list[int] = []
 
     with executor(1, cluster) as machines:
-        until = clusters.time.monotonic() + 2.5
+        until = time.monotonic() + 4.0
         found = dict(machines.run(jobs.fork_and_wait, [0], lambda _, child, *__: told.append(child), until=until))
 
         assert found == {}
