@@ -9,7 +9,8 @@ no walk has ever exercised there is no recipe, and the other half of the walks g
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -19,10 +20,12 @@ FOLLOWED = 0.5
 """Share of the walks that follow a recipe, where there are some."""
 CHANGED = 0.1
 """Chance of an operation to be left out of a recipe, or added."""
+BETWEEN = ">"
+"""Stands in the name of a transition, between two clauses."""
 RARE = 10
 """What was exercised more often than that in one unit of work needs no recipe."""
-TOLD = 200
-"""Recipes that one unit tells at most."""
+TOLD = 100
+"""Recipes of transitions that one unit tells at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +79,20 @@ class Leads:
         """Transitions, and the recipes of what is rarest, for whoever gathers them."""
         transitions = {name(*pair): n for pair, n in self.transitions.items()}
         counts = {**transitions, **{clause.id: n for clause, n in clauses.items()}}
-        rarest = sorted(self.recipes, key=lambda seen: (counts.get(seen, 0), seen))[:TOLD]
-        return transitions, {seen: self.recipes[seen] for seen in rarest}
+        return transitions, {seen: self.recipes[seen] for seen in rarest(self.recipes, counts, len(clauses), TOLD)}
+
+
+def rarest(names: Iterable[str], counts: Mapping[str, int], clauses: int, transitions: int) -> list[str]:
+    """The names of that many clauses and of that many transitions, least exercised first.
+
+    Of those exercised equally often it takes some from everywhere, not the first by name.
+    """
+    ordered = sorted(names, key=lambda seen: (counts.get(seen, 0), zlib.crc32(seen.encode())))
+    return [seen for seen in ordered if BETWEEN not in seen][:clauses] + [seen for seen in ordered if BETWEEN in seen][
+        :transitions
+    ]
 
 
 def name(before: Clause, after: Clause) -> str:
     """Of a transition: `UIO-001>UIO-009`."""
-    return f"{before.id}>{after.id}"
+    return f"{before.id}{BETWEEN}{after.id}"

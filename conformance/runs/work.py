@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from conformance.engines.leads import Recipe
+from conformance.engines.leads import Recipe, rarest
 from conformance.runs.request import Request, Unit
 from conformance.runs.result import Result
 
@@ -17,8 +17,8 @@ LONGEST = 10.0
 """Seconds of one seed at most: after that what was found is told, and the next is led by what all have seen."""
 ROUNDS = 12
 """In how many rounds short hunts are divided."""
-LED = 24
-"""Clauses and transitions that a seed is led to."""
+LED = (8, 16)
+"""How many clauses and transitions a seed is led to."""
 GRACE = 10.0
 """Seconds after the end of a hunt in which a machine may still hand over what it has."""
 
@@ -98,8 +98,7 @@ class Hunt:
     def rarest(self, subsystem: str) -> tuple[Recipe, ...]:
         """Recipes of what is least exercised anywhere, each once."""
         seen, recipes = self.seen.get(subsystem, Counter()), self.recipes.get(subsystem, {})
-        names = sorted(recipes, key=lambda name: (seen[name], name))
-        return tuple(dict.fromkeys(recipes[name] for name in names[:LED]))
+        return tuple(dict.fromkeys(recipes[name] for name in rarest(recipes, seen, *LED)))
 
     def _left(self) -> float:
         return self.deadline - time.monotonic()
