@@ -14,7 +14,7 @@ def main(workers: int) -> None:
     """Start, say where, wait."""
     with (
         LocalCluster(
-            n_workers=workers, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
+            n_workers=workers, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address="127.0.0.1:0"
         ) as machines,
         Client(machines) as client,
     ):
