@@ -48,19 +48,23 @@ def hunt(place: Executor, results: list[Result], candidate: str = "upstream") ->
     asked = request(candidate)
     work = Hunt(units(asked), asked)
     steps = 0
-    for _, result in place.run(unit_job, work, lambda *_: None, until=work.until):
-        work.learn(result)
+    for number, result in place.run(unit_job, work, lambda *_: None, until=work.until):
+        work.learn(number, result)
         results.append(result)
         steps += result.steps
     return steps, time.perf_counter() - started
 
 
-def per_job(place: Executor) -> float:
-    """Seconds from one job that takes no time to the next, on one worker whose process is there."""
-    times = []
+def per_job(place: Executor) -> tuple[float, float]:
+    """From one job that takes no time to the next, on one worker whose process is there.
+
+    (seconds, seconds of processor time of client and scheduler, which are one process here).
+    """
+    times, busy = [], []
     for _ in place.run(describe_job, [("uio_msi", "builtin:upstream")] * JOBS, lambda *_: None):
         times.append(time.perf_counter())
-    return (times[-1] - times[10]) / (len(times) - 11)
+        busy.append(time.process_time())
+    return (times[-1] - times[10]) / (JOBS - 11), (busy[-1] - busy[10]) / (JOBS - 11)
 
 
 def size(value: Any) -> int:
@@ -74,8 +78,8 @@ def learning(results: list[Result]) -> float:
     asked = request()
     work = Hunt(units(asked), asked)
     started = time.perf_counter()
-    for result in results:
-        work.learn(result)
+    for number, result in enumerate(results):
+        work.learn(number, result)
         work.rarest("uio_msi")
     return (time.perf_counter() - started) / len(results)
 
@@ -95,7 +99,7 @@ def main(seconds: float) -> None:
                 taken[workers][0] += steps
                 taken[workers][1] += elapsed
         with connected(addresses[1], ()) as place:
-            between = per_job(place)
+            between, busy = per_job(place)
             failing: list[Result] = []
             hunt(place, failing, "as-posted")
     rates = {workers: steps / elapsed for workers, (steps, elapsed) in taken.items()}
@@ -105,12 +109,13 @@ def main(seconds: float) -> None:
     print(f"  two workers against one             {rates[2] / rates[1]:>6.2f} x")
     unit: Unit = next(iter(Hunt(units(request()), request())))
     failures = [data for result in failing for data in result.failures]
-    print(f"  job, bytes                          {size(Task('0' * 32, 0, unit_job, unit, (), identity())):>6,}")
+    print(f"  job, bytes                          {size(Task('0' * 32, 0, unit_job, unit, (), 1.0, identity())):>6,}")
     print(f"  result of a seed, bytes             {sum(map(size, results)) // len(results):>6,}")
     traces = [len(msgspec.json.encode(data["trace"])) for data in failures]
     print(f"  failure with its story, bytes       {sum(map(size, failures)) // len(failures):>6,}")
     print(f"  minimal trace, bytes                {sum(traces) // len(traces):>6,}")
     print(f"  from empty job to empty job, ms     {between * 1000:>6.1f}")
+    print(f"  of it client's and scheduler's, ms  {busy * 1000:>6.1f}")
     print(f"  taking up a result, ms              {learning(results) * 1000:>6.2f}")
 
 

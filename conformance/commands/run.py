@@ -108,16 +108,14 @@ class Run:
         results: list[Result] = []
         strangers = not all(is_ours(spec) for _, spec in self.request.candidates)
         for where, part in self._places(listed, place):
-            found: dict[int, Result] = {}
             work = Work(part) if self.cluster is None or self.request.budget is None else Hunt(part, self.request)
             with Progress(work.names) as progress:
                 for number, answer in where.run(unit_job, work, progress.tell, apart=strangers, until=work.until):
                     result = self._failed(work.units[number], answer.how) if isinstance(answer, Died) else answer
-                    found[number] = result
                     progress.end(number, result.steps, result.clauses, [data["signature"] for data in result.failures])
                     self._keep(result)
-                    work.learn(result)
-            results += [found[number] for number in sorted(found)]
+                    work.learn(number, result)
+            results += work.results()
             if where.interrupted:
                 return results, True
             if where.lost:

@@ -30,6 +30,8 @@ CONNECTING = 10.0
 """Seconds in which the scheduler must answer, and a machine be there."""
 TICK = 0.2
 """Seconds to wait for news before looking whether somebody interrupted."""
+TELLING = 100
+"""Words a second that all jobs together may say on how far they are, each at most one."""
 LOOKING = 1.0
 """Seconds between two looks at which machines there are."""
 PATIENCE = 20.0
@@ -219,7 +221,10 @@ class _Flight:
                 return
             number, job = following
             cluster = self.cluster
-            self.tasks[number] = station.Task(self.run, number, self.function, job, cluster.specs, cluster.identity)
+            telling = max(1.0, sum(self.threads.values()) / TELLING)
+            self.tasks[number] = station.Task(
+                self.run, number, self.function, job, cluster.specs, telling, cluster.identity
+            )
             self.begun[number] = time.monotonic()
             self.copies[number] = {}
             self._send(number, place)

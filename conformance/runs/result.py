@@ -42,6 +42,21 @@ class Result:
     errors: list[str] = field(default_factory=list)
     """One sentence each time the harness itself failed."""
 
+    def add(self, other: Result) -> None:
+        """Take up what the same unit found with another seed; what leads the next ones is not kept."""
+        for clause, n in other.clauses.items():
+            self.clauses[clause] = self.clauses.get(clause, 0) + n
+        for note, n in other.notes.items():
+            self.notes[note] = self.notes.get(note, 0) + n
+        self.failures += other.failures
+        self.warnings += other.warnings
+        self.steps += other.steps
+        self.traces += other.traces
+        self.seconds += other.seconds
+        self.scopes += other.scopes
+        self.interrupted = self.interrupted or other.interrupted
+        self.errors += other.errors
+
 
 def failure_to_data(failure: Failure) -> dict[str, Any]:
     """A failure as JSON-ready values, as in the report."""

@@ -25,8 +25,6 @@ TOPIC = "conformance"
 """Under which the scheduler passes on how far jobs are."""
 STOPPED = Died("it was stopped")
 """Stands for what nobody waits for."""
-TELLING = 1.0
-"""Seconds between two words on one job."""
 IDLE = 5.0
 """Seconds that a process is kept without a job."""
 LOOKING = 0.3
@@ -44,6 +42,8 @@ class Task:
     job: Any
     specs: tuple[str, ...]
     """Candidates whose sources count."""
+    telling: float
+    """Seconds between two words on how far it is."""
     identity: dict[str, str]
     """Of whoever sends it: a machine that joined later is refused, too."""
 
@@ -127,10 +127,10 @@ class Station:
             yield self.waiting.pop()
 
     def _tell(self, _number: int, steps: int, clauses: int, failures: int) -> None:
-        now = time.monotonic()
-        if now - self.since >= TELLING and self.task is not None:
+        now, task = time.monotonic(), self.task
+        if task is not None and now - self.since >= task.telling:
             self.since = now
-            self.worker.log_event(TOPIC, [self.run, self.task.number, steps, clauses, failures])
+            self.worker.log_event(TOPIC, [self.run, task.number, steps, clauses, failures])
 
 
 _lock = threading.Lock()

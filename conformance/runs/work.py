@@ -31,6 +31,7 @@ class Work:
     def __init__(self, units: Sequence[Unit]) -> None:
         self.units = list(units)
         """By the number of the job."""
+        self.found: dict[int, Result] = {}
 
     def __len__(self) -> int:
         return len(self.units)
@@ -43,8 +44,13 @@ class Work:
         """Of the units, by number."""
         return [unit.name for unit in self.units]
 
-    def learn(self, result: Result) -> None:
+    def learn(self, number: int, result: Result) -> None:
         """A unit is done."""
+        self.found[number] = result
+
+    def results(self) -> list[Result]:
+        """Of the units that are done, in their order."""
+        return [self.found[number] for number in sorted(self.found)]
 
 
 class Hunt:
@@ -69,6 +75,7 @@ class Hunt:
         """By subsystem: how often each clause and transition was exercised, anywhere."""
         self.recipes: dict[str, dict[str, Recipe]] = {}
         self.known: dict[str, dict[str, None]] = {}
+        self.gathered = {unit.name: list[Result]() for unit in units}
 
     def __iter__(self) -> Iterator[Unit]:
         for unit in self.once:
@@ -86,14 +93,24 @@ class Hunt:
                 yield self._handed(replace(led, follow=self.rarest(unit.subsystem)))
             rounds += 1
 
-    def learn(self, result: Result) -> None:
-        """Take up what one unit saw."""
+    def learn(self, number: int, result: Result) -> None:
+        """Take up what one unit saw; however many there are, one result of each name is kept."""
+        del number
         seen = self.seen.setdefault(result.subsystem, Counter())
         seen.update(result.clauses)
         seen.update(result.transitions)
         self.recipes.setdefault(result.subsystem, {}).update(result.recipes)
         found = [data["signature"] for data in [*result.failures, *result.warnings]]
         self.known.setdefault(result.subsystem, {}).update(dict.fromkeys(found))
+        gathered = self.gathered[result.unit]
+        if gathered:
+            gathered[0].add(result)
+        else:
+            gathered.append(replace(result, transitions={}, recipes={}))
+
+    def results(self) -> list[Result]:
+        """What all seeds of a unit found, in the order of the units."""
+        return [result for gathered in self.gathered.values() for result in gathered]
 
     def rarest(self, subsystem: str) -> tuple[Recipe, ...]:
         """Recipes of what is least exercised anywhere, each once."""

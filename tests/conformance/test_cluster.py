@@ -156,8 +156,8 @@ def test_a_hunt_gathers_what_all_machines_find(cluster: str, tmp_path: Path) -> 
             self.slice, self.done = 0.2, 0
             hunts.append(self)
 
-        def learn(self, result: Any) -> None:
-            super().learn(result)
+        def learn(self, number: int, result: Any) -> None:
+            super().learn(number, result)
             self.done += 1
             if self.done == 6:
                 self.deadline = 0.0

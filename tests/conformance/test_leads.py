@@ -77,11 +77,25 @@ def test_what_is_least_exercised_anywhere_leads() -> None:
     one, other, common = Recipe(0, ("Put",)), Recipe(1, ("Take",)), Recipe(0, ("Put", "Take"))
     hunted = hunt()
 
-    hunted.learn(result({"TOY-001": 1, "TOY-002": 5}, {"TOY-001>TOY-002": 2}, {"TOY-001": one, "TOY-002": other}))
-    hunted.learn(result({"TOY-001": 9, "TOY-002": 1}, {"TOY-001>TOY-002": 2}, {"TOY-001>TOY-002": common}))
+    hunted.learn(0, result({"TOY-001": 1, "TOY-002": 5}, {"TOY-001>TOY-002": 2}, {"TOY-001": one, "TOY-002": other}))
+    hunted.learn(0, result({"TOY-001": 9, "TOY-002": 1}, {"TOY-001>TOY-002": 2}, {"TOY-001>TOY-002": common}))
 
     assert hunted.seen["toy"] == {"TOY-001": 10, "TOY-002": 6, "TOY-001>TOY-002": 4}
     assert hunted.rarest("toy") == (other, one, common)
+
+
+def test_what_the_seeds_of_a_unit_found_is_kept_as_one() -> None:
+    """However many come: added up, without what leads the next ones."""
+    hunted = hunt()
+
+    for number in range(3):
+        hunted.learn(number, result({"TOY-001": 2}, {"TOY-001>TOY-001": 1}, {"TOY-001": Recipe(0, ("Put",))}))
+
+    (kept,) = hunted.results()
+    assert kept.clauses == {"TOY-001": 6}
+    assert not kept.transitions
+    assert not kept.recipes
+    assert hunted.seen["toy"] == {"TOY-001": 6, "TOY-001>TOY-001": 3}
 
 
 def test_seeds_follow_one_another_in_rounds() -> None:
@@ -90,7 +104,7 @@ def test_seeds_follow_one_another_in_rounds() -> None:
     given = iter(hunted)
     once = [next(given) for _ in range(3)]
     first = [next(given) for _ in range(3)]
-    hunted.learn(result({"TOY-001": 1}, {}, {"TOY-001": Recipe(0, ("Put",))}))
+    hunted.learn(0, result({"TOY-001": 1}, {}, {"TOY-001": Recipe(0, ("Put",))}))
     hunted.known["toy"] = {"TOY-001:Put:result": None}
     second = [next(given) for _ in range(3)]
 
