@@ -68,9 +68,10 @@ class Hunt:
         self.slice = min(LONGEST, self.budget / ROUNDS)
         self.deadline = time.monotonic() + self.budget
         self.until = self.deadline + GRACE
-        self.units: list[Unit] = []
-        """Those handed out, by the number of the job."""
+        self.units: dict[int, Unit] = {}
+        """Those that are on their way, by the number of the job."""
         self.names: list[str] = []
+        """Of all that were handed out."""
         self.seen: dict[str, Counter[str]] = {}
         """By subsystem: how often each clause and transition was exercised, anywhere."""
         self.recipes: dict[str, dict[str, Recipe]] = {}
@@ -95,7 +96,7 @@ class Hunt:
 
     def learn(self, number: int, result: Result) -> None:
         """Take up what one unit saw; however many there are, one result of each name is kept."""
-        del number
+        del self.units[number]
         seen = self.seen.setdefault(result.subsystem, Counter())
         seen.update(result.clauses)
         seen.update(result.transitions)
@@ -124,6 +125,6 @@ class Hunt:
         return tuple(self.known.get(unit.subsystem, ()))
 
     def _handed(self, unit: Unit) -> Unit:
-        self.units.append(unit)
+        self.units[len(self.names)] = unit
         self.names.append(unit.name)
         return unit
