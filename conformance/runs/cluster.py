@@ -9,6 +9,7 @@ and whoever is first counts: a job gives the same result everywhere.
 from __future__ import annotations
 
 import itertools
+import logging
 import queue
 import time
 import uuid
@@ -50,6 +51,8 @@ def connected(address: str, specs: tuple[str, ...]) -> Iterator[Executor]:
         UsageError  there is no scheduler or no machine, or versions or sources differ
     """
     option = f"--cluster={address}"
+    for name in [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]:
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters we say ourselves, in one sentence
     try:
         client = distributed.Client(address, timeout=CONNECTING, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
@@ -125,8 +128,9 @@ class Cluster:
         async def ask() -> None:
             await self.client.run(function, run, on_error="ignore")
 
-        with suppress(TimeoutError, OSError):
-            self.client.sync(ask, callback_timeout=ANSWERING)
+        if self.client.status == "running":
+            with suppress(TimeoutError, OSError):
+                self.client.sync(ask, callback_timeout=ANSWERING)
 
 
 class _Flight:
@@ -204,8 +208,7 @@ class _Flight:
         if now - self.looked < LOOKING:
             return
         self.looked = now
-        if self.client.status != "running":
-            raise HarnessError(f"--cluster={self.cluster.address}: the scheduler is gone")
+        self._check()
         self.threads = self.cluster.threads()
         if self.all_given and self.until is None:
             for number, begun in self.begun.items():
@@ -269,7 +272,13 @@ class _Flight:
             if isinstance(error, UsageError | HarnessError):
                 raise error
             raise HarnessError(f"--cluster={self.cluster.address}: {type(error).__name__}: {error}")
-        raise HarnessError(f"--cluster={self.cluster.address}: the scheduler lost a job; it is {future.status}")
+        self._check()
+        raise HarnessError(f"--cluster={self.cluster.address}: somebody else has ended a job; it is {future.status}")
+
+    def _check(self) -> None:
+        """HarnessError where there is no scheduler any more."""
+        if self.client.status != "running":
+            raise HarnessError(f"--cluster={self.cluster.address}: the scheduler is gone")
 
     def _settle(self, number: int) -> None:
         """Nobody waits for a job any more."""

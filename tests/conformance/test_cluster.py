@@ -35,8 +35,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
-def started(workers: int, where: Path = ROOT) -> Iterator[str]:
-    """A cluster whose workers have the sources at `where`; the scheduler's address."""
+def started(workers: int, where: Path = ROOT) -> Iterator[tuple[str, int]]:
+    """A cluster whose workers have the sources at `where`; the scheduler's address and process."""
     with subprocess.Popen(
         [sys.executable, "-m", "tests.cluster", str(workers)],
         cwd=where,
@@ -48,7 +48,7 @@ def started(workers: int, where: Path = ROOT) -> Iterator[str]:
         assert process.stdout is not None
         assert process.stdin is not None
         try:
-            yield process.stdout.readline().strip()
+            yield process.stdout.readline().strip(), process.pid
         finally:
             process.stdin.close()
 
@@ -56,7 +56,7 @@ def started(workers: int, where: Path = ROOT) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """Two workers."""
-    with started(2) as address:
+    with started(2) as (address, _):
         yield address
 
 
@@ -231,6 +231,24 @@ def test_what_a_job_raises_means_the_same_from_there(cluster: str) -> None:
         done(cluster, jobs.break_down, [0])
 
 
+def test_a_scheduler_that_is_lost_ends_the_run() -> None:
+    """Which is no verdict on the candidate, and leaves nothing running."""
+    told: list[int] = []
+
+    def lose(_number: int, child: int, *_: int) -> None:
+        told.append(child)
+        os.kill(scheduler, signal.SIGKILL)
+
+    with (
+        started(1) as (address, scheduler),
+        pytest.raises(HarnessError, match="the scheduler is gone"),
+        executor(1, address) as machines,
+    ):
+        list(machines.run(jobs.fork_and_wait, [0], lose))
+
+    assert gone(told[0])
+
+
 # -- interrupted
 
 
@@ -270,7 +288,7 @@ def test_other_sources_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture
     with (tmp_path / "model" / "uio_msi" / "view.py").open("a") as changed:
         changed.write("# hardly a change\n")
 
-    with started(1, tmp_path) as address:
+    with started(1, tmp_path) as (address, _):
         code = invoke(["run", "uio_msi", "--candidate", "builtin:upstream", "--cluster", address])
 
     assert code == int(Exit.USAGE)
