@@ -197,8 +197,7 @@ class Lockstep:
         outcome = self._settle(step, matched)
         if outcome.state is not seen_state:
             self._seen = (outcome.state, observed)
-        counts = self.counts
-        self.because = outcome.because
+        counts, self.because = self.counts, outcome.because
         counts[outcome.because] = counts.get(outcome.because, 0) + 1
         if outcome.effect is not None:
             counts[outcome.effect] = counts.get(outcome.effect, 0) + 1
