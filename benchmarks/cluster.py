@@ -76,16 +76,16 @@ def size(value: Any) -> int:
 
 
 def learning(results: list[Result]) -> float:
-    """Seconds to take up one result and to choose what leads the next seed."""
+    """Seconds of processor time to take up one result and to choose what leads the next seed."""
     asked = request()
     work = Hunt(units(asked), asked)
     given = iter(work)
-    started = time.perf_counter()
+    started = time.process_time()
     for number, result in enumerate(results):
         next(given)
         work.learn(number, result)
         work.rarest("uio_msi")
-    return (time.perf_counter() - started) / len(results)
+    return (time.process_time() - started) / len(results)
 
 
 def main(seconds: float) -> None:
