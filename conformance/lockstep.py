@@ -52,6 +52,7 @@ class Lockstep:
         "_seen",
         "_view",
         "answers",
+        "because",
         "company",
         "counts",
         "env",
@@ -92,6 +93,8 @@ class Lockstep:
         self.made: dict[str, int] = {}
         """How often each environment call was made, for counting clauses."""
         self.answers = subsystem.answers()
+        self.because: Clause | None = None
+        """What decided the last step that was explained."""
         self.counts: dict[Clause, int] = {} if counts is None else counts
         self.history: list[Step] = [] if Lockstep.keep is None else Lockstep.keep(trace)
         self.failure: Failure | None = None
@@ -197,7 +200,7 @@ class Lockstep:
         outcome = self._settle(step, matched)
         if outcome.state is not seen_state:
             self._seen = (outcome.state, observed)
-        counts = self.counts
+        counts, self.because = self.counts, outcome.because
         counts[outcome.because] = counts.get(outcome.because, 0) + 1
         if outcome.effect is not None:
             counts[outcome.effect] = counts.get(outcome.effect, 0) + 1
@@ -292,6 +295,7 @@ class Lockstep:
         if len(self.states) > MAX_STATES:
             raise HarnessError(f"{len(self.states)} model states explain the same trace")
         self._count_fields(observed)
+        self.because = kept[0][-1].because
         for outcome in kept[0]:
             for clause in (outcome.because, outcome.effect, *outcome.also):
                 if clause is not None:

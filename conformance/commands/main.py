@@ -43,6 +43,7 @@ def cli(show_traceback: bool) -> None:
         os.environ["CONFORMANCE_DEBUG"] = "1"
 
 
+_ON_CLUSTER = "Do the work on the machines of a dask scheduler, such as tcp://HOST:8786, instead of here."
 _CANDIDATE = "builtin:NAME, MODULE:CLASS or FILE.py:CLASS"
 
 
@@ -65,6 +66,7 @@ _CANDIDATE = "builtin:NAME, MODULE:CLASS or FILE.py:CLASS"
 @click.option("--report", "reports", multiple=True, metavar="FORM:PATH", help="Also write a report (repeatable).")
 @click.option("--traces", default=str(TRACES), show_default=True, metavar="DIR", help="Where failing traces go.")
 @click.option("--strict", is_flag=True, help="Breaches of SHOULD clauses fail, too.")
+@click.option("--cluster", metavar="ADDRESS", help=_ON_CLUSTER)
 def run(
     subsystems: tuple[str, ...],
     specs: tuple[str, ...],
@@ -80,6 +82,7 @@ def run(
     reports: tuple[str, ...],
     traces: str,
     strict: bool,
+    cluster: str | None,
 ) -> Ending:
     """Test a candidate and give a verdict per clause.
 
@@ -90,6 +93,7 @@ def run(
 
     if not specs:
         raise UsageError("run needs --candidate SPEC, for instance --candidate builtin:upstream")
+    options.place(workers, cluster)
     limit = None if budget is None else options.seconds(budget)
     chosen = options.seed(seed) if seed is not None else 0 if limit is None else random.randrange(2**32)
     request = Request(
@@ -106,7 +110,7 @@ def run(
     if limit is not None:
         say(f"hunting for {limit:g} s with --seed {chosen}\n")
     paths = forms.targets(reports)
-    return Run(request, only, strict, paths, Path(traces), say=say, complain=complain).perform()
+    return Run(request, only, strict, paths, Path(traces), cluster, say=say, complain=complain).perform()
 
 
 @cli.command()
@@ -115,10 +119,14 @@ def run(
 @click.option("-n", "workers", type=click.IntRange(1), default=1, metavar="WORKERS", help="Processes side by side.")
 @click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of the random engines.")
 @click.option("--report", "reports", multiple=True, metavar="FORM:PATH", help="Also write a report (repeatable).")
-def strength(subsystems: tuple[str, ...], only: str, workers: int, seed: int, reports: tuple[str, ...]) -> Ending:
+@click.option("--cluster", metavar="ADDRESS", help=_ON_CLUSTER)
+def strength(
+    subsystems: tuple[str, ...], only: str, workers: int, seed: int, reports: tuple[str, ...], cluster: str | None
+) -> Ending:
     """Run the zoo: which clause kills which known defect, in how many steps and seconds."""
     names = tuple(options.subsystem_name(name) for name in subsystems) or _everything()
-    return Strength(names, only, workers, options.seed(seed), forms.targets(reports), say=say).perform()
+    options.place(workers, cluster)
+    return Strength(names, only, workers, options.seed(seed), forms.targets(reports), cluster, say=say).perform()
 
 
 @cli.command()

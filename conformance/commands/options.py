@@ -122,6 +122,12 @@ def corpus(text: str | None, option: str = "--corpus") -> str | None:
     return str(Path(text).absolute())
 
 
+def place(workers: int, cluster: str | None) -> None:
+    """UsageError when it is said twice how much is done side by side."""
+    if cluster is not None and workers != 1:
+        raise UsageError(f"-n {workers}: with --cluster={cluster} as many jobs run as its workers have threads")
+
+
 def shard(text: str | None) -> tuple[int, int]:
     """`I/N`: the I-th of N parts, from 1."""
     if text is None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from conformance.candidates.load import Candidate
+from conformance.engines.leads import Leads
 from conformance.environment.door import Environment
 from conformance.lockstep import Report, run_trace
 from conformance.model.step import Parallel, Step
@@ -96,6 +97,8 @@ class Context:
     """Adds the story to each failure that is kept; None where nobody will read it."""
     wanted: frozenset[str] = frozenset()
     """Ids of SHOULD clauses whose breach is enough for `stop_at_first`."""
+    leads: Leads | None = None
+    """What the campaign follows and remembers, in a hunt on many machines."""
     notes: dict[str, int] = field(default_factory=dict)
     """Figures worth printing: states and transitions explored."""
     explored: list[Explored] = field(default_factory=list)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from conformance.engines.leads import Recipe
+
 ENGINES = ("corpus", "explore", "interleave", "campaign", "machine")
 """In the order in which they run: known failures first, then shortest counterexamples."""
 
@@ -50,6 +52,10 @@ class Unit:
     seconds: float | None = None
     corpus: str | None = None
     first: bool = False
+    known: tuple[str, ...] = ()
+    """Signatures that others have found already."""
+    follow: tuple[Recipe, ...] | None = None
+    """What leads the campaign in a hunt on many machines; None elsewhere."""
 
     @property
     def name(self) -> str:

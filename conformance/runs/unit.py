@@ -13,6 +13,7 @@ from pathlib import Path
 from conformance.candidates.load import Candidate, check_profile, load
 from conformance.engines import campaign, corpus, explore, interleave, machine
 from conformance.engines.context import Context
+from conformance.engines.leads import Leads
 from conformance.reports import graph
 from conformance.reports.story import tell
 from conformance.runs.describe import Described
@@ -49,6 +50,8 @@ def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> R
         engine=unit.engine,
         progress=progress,
         tell=lambda found: tell(found, of, candidate),
+        known=set(unit.known),
+        leads=None if unit.follow is None else Leads(unit.follow),
     )
     errors, interrupted = [], False
     try:
@@ -58,6 +61,7 @@ def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> R
         interrupted = True
     except HarnessError as failed:
         errors.append(f"{unit.name}: {failed}")
+    transitions, recipes = ({}, {}) if context.leads is None else context.leads.told(context.tally.clauses)
     return Result(
         unit=unit.name,
         subsystem=of.name,
@@ -73,6 +77,8 @@ def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> R
         notes=context.notes,
         scopes=[graph.tell(explored, of, profile) for explored in context.explored],
         interrupted=interrupted,
+        transitions=transitions,
+        recipes=recipes,
         errors=errors,
     )
 
