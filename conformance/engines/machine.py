@@ -22,6 +22,9 @@ ROUND = 20
 STEPS = 50
 """Steps of one example at most."""
 
+IDLE = "rules that found nothing to do"
+"""A figure of the report."""
+
 __all__ = ["EXAMPLES", "STEPS", "run"]
 
 
@@ -78,6 +81,9 @@ def _round(context: Context, machine: type[Machine], value: int, examples: int) 
         context.tally.steps += tally.steps
         context.tally.traces += tally.traces
         context.tally.hangs += tally.hangs
+        idle: Any = driven
+        if idle.idle:
+            context.notes[IDLE] = context.notes.get(IDLE, 0) + idle.idle
     context.note_warnings(list(warned.values()), minimiser(context))
 
 

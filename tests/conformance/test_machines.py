@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 import unittest
 from dataclasses import replace
 from pathlib import Path
@@ -157,3 +161,29 @@ def test_a_pool_holds_plain_values_first_and_every_listed_one() -> None:
 def test_a_disagreement_is_an_assertion() -> None:
     """So that test runners say failure, not error."""
     assert issubclass(Disagreement, AssertionError)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_the_tutorial_works_as_it_stands(broken: bool, tmp_path: Path) -> None:
+    """Its test file beside a correct driver; and beside one that releases wrongly, where it fails as printed."""
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "hypothesis.md").read_text()
+    code = next(block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "TestDriver" in block)
+    driver = (
+        "from conformance.candidates.builtin.uio_msi import CANDIDATES\n\n\nclass Minimal(CANDIDATES['upstream']):\n"
+    )
+    driver += "    def release(self):\n        super().release()\n        return 1\n" if broken else "    pass\n"
+    (tmp_path / "driver.py").write_text(driver)
+    (tmp_path / "test_driver.py").write_text(code)
+    command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_driver.py")
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": f"{root}"}, capture_output=True, text=True, check=False
+    )
+
+    if not broken:
+        assert done.returncode == 0, done.stdout
+        return
+    assert done.returncode == 1
+    printed = page.split("```\nUIO-055")[1].split("  repeat")[0].splitlines()[1:]
+    for line in printed:
+        assert line.strip() in done.stdout
