@@ -78,6 +78,7 @@ def test_a_failure_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
         "  expected  held = 1\n"
         "  got       held = 2\n"
         "  calls     show((0,))\n"
+        "  from      held: alloc() -> 2 in step 2, put\n"
         "  source    the tests\n"
         f"  repeat    {cli_name()} replay .conformance/traces/toy/TOY-007-Take-view.held-#.json"
         " --candidate builtin:as-posted"
