@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conformance.candidates.builtin.avic.linux import Linux
+from conformance.candidates.load import load
+from conformance.engines import campaign, explore
+from conformance.engines.context import Context
 from conformance.lockstep import run_trace
 from conformance.model.avic import Config
 from conformance.model.avic.operations import (
@@ -27,9 +32,11 @@ from conformance.model.avic.operations import (
 )
 from conformance.model.step import Fault, Step
 from conformance.specs.avic.constants import APIC_DFR, APIC_LDR, APIC_SPIV, ENOMEM, NMI
+from conformance.strategies.avic.scopes import SCOPES
 from conformance.subsystem import subsystem
 from conformance.trace import Trace
-from tests.conformance.peers.linux_avic import RELEASED
+from tests.conformance.peers import linux_avic
+from tests.conformance.peers.linux_avic import PEERS, RELEASED
 
 AVIC = subsystem("avic")
 CREATED = Config(vcpus=(0, 1))
@@ -79,3 +86,20 @@ def test_released_linux_breaks_what_the_driver_keeps(
     """The same steps accuse the one and not the other."""
     assert broken(RELEASED[name], config, steps) == clause
     assert broken(Linux, config, steps) is None
+
+
+SMALL = ("sleeper", "held back", "an xAPIC becomes an x2APIC", "restored", "other cores", "software APIC", "setup")
+"""Worlds in which the variants differ most from one another."""
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_a_variant_conforms(name: str) -> None:
+    """Drivers that choose otherwise where a clause leaves the choice are not accused."""
+    small = replace(AVIC, scopes={scope: SCOPES[scope] for scope in SMALL})
+    candidate = load(f"{Path(linux_avic.__file__)}:{PEERS[name].__name__}", AVIC)
+    context = Context(subsystem=small, candidate=candidate, profile=candidate.profile, steps=1_500)
+
+    explore.run(context)
+    campaign.run(context)
+
+    assert [failure.signature for failure in context.failures] == []
