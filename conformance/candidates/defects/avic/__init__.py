@@ -211,7 +211,15 @@ DEFECTS: tuple[Defect, ...] = (
     _defect("LX-08", "Lowest priority picks among bits that nobody has.", x.HashesUnmapped, 101, 107, 68, steps=1),
     _defect("LX-09", "A software-disabled APIC gets no logical NMI.", x.NoNmiWhileDisabled, 100, 68, 107, 97, steps=1),
     _defect("LX-10", "A doorbell names an id of more than 12 bits.", x.DoorbellOutOfRange, 83, steps=4),
-    _defect("LX-11", "An MSI to 0xFF is a broadcast to x2APICs.", x.BroadcastQuirk, 96, steps=1),
+    _defect(
+        "LX-11",
+        "An MSI to 0xFF is a broadcast to x2APICs.",
+        x.BroadcastQuirk,
+        96,
+        102,
+        steps=1,
+        note="It is asked for messages through the routing as released, which takes vectors 0 to 15 as well.",
+    ),
     _defect("LX-13", "An x2APIC's broadcast wakes no xAPIC.", x.BroadcastByTargetsMode, 71, 70, 74, 107, steps=4),
     _defect("LX-12", "An IRTE logs whenever its vCPU does not run.", x.LogsWheneverPut, 94, steps=3),
 )
