@@ -1,4 +1,4 @@
-"""`upstream`, correct; `linux`, correct and laid out as the kernel is; `as-posted`, the patch of 2015 with its defects."""
+"""`upstream`, correct; `linux`, correct and laid out as the kernel is; `as-posted`, the patch of 2015."""
 
 from __future__ import annotations
 

@@ -321,8 +321,8 @@ class Linux:
         self._send_intx_eventfd(ctx)
         return k.IRQ_HANDLED
 
-    def _intx_enable(self, vdev: Vdev, trigger: int) -> int:
-        """Everything the handler uses stands before request_irq; the pin is enabled just before it."""
+    def _intx_enable(self, vdev: Vdev, trigger: int, masked: bool = False) -> int:
+        """Everything the handler uses stands before request_irq; unless `masked`, the pin is enabled just before it."""
         port = self.port
         name = port.kasprintf("uio_msi-intx")
         if not name:
@@ -333,7 +333,7 @@ class Linux:
             return -k.ENOMEM
         vdev.ctx[0] = ctx = IrqCtx(token, name, trigger)
         vdev.irq_type = INTX
-        port.pci_intx(1)
+        port.pci_intx(int(not masked))
         err = port.request_irq(vdev.irq, k.IRQF_SHARED, name, token)
         if err:
             # VFIO leaves the pin enabled, with nobody to serve it.
