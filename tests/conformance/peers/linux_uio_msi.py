@@ -9,7 +9,8 @@ from conformance.specs.uio_msi import constants as k
 class RequestedAtOpen(Linux):
     """The first open requests INTx, as igb_uio's does, and the last release frees it.
 
-    An unmask clears the bit, and no more."""
+    An unmask clears the bit, and no more.
+    """
 
     def _enable_interrupts(self, vdev: Vdev) -> int:
         return self._msi_enable(vdev) if vdev.is_msix else self._intx_enable(vdev, 0)
@@ -28,8 +29,7 @@ class FreedWhileUnmapped(Linux):
         port = self.port
         masked = False
         if vdev.irq_type == INTX:
-            masked = self._is_masked()
-            port.pci_intx(0)
+            masked = not self._intx_mask(vdev)
             self._intx_disable(vdev)
         if fd < 0:
             return 0

@@ -293,13 +293,15 @@ class Linux:
         if trigger:
             self.port.eventfd_signal(trigger)
 
-    def _intx_mask(self, vdev: Vdev) -> None:
-        """Mask whatever is pending."""
+    def _intx_mask(self, vdev: Vdev) -> bool:
+        """Mask whether anything is pending or not. True if that changed anything."""
         port = self.port
         port.spin_lock_irqsave(vdev.token + IRQLOCK)
-        if not self._is_masked():
+        changed = not self._is_masked()
+        if changed:
             port.pci_intx(0)
         port.spin_unlock_irqrestore(vdev.token + IRQLOCK)
+        return changed
 
     def _intx_unmask(self, vdev: Vdev, ctx: IrqCtx) -> None:
         """Unmask; a level that is still there is sent to the user at once instead, and stays masked."""
