@@ -7,19 +7,10 @@ from conformance.specs.uio_msi import constants as k
 
 
 class RequestedAtOpen(Linux):
-    """The first open requests INTx, as igb_uio's does, and the last release frees it.
-
-    An unmask clears the bit, and no more.
-    """
+    """The first open requests INTx, as igb_uio's does, and the last release frees it."""
 
     def _enable_interrupts(self, vdev: Vdev) -> int:
         return self._msi_enable(vdev) if vdev.is_msix else self._intx_enable(vdev, 0)
-
-    def _intx_unmask(self, vdev: Vdev, ctx: IrqCtx) -> None:
-        """The line tells the handler what is still pending."""
-        self.port.pci_cfg_access_lock()
-        self.port.pci_intx(1)
-        self.port.pci_cfg_access_unlock()
 
 
 class FreedWhileUnmapped(Linux):
@@ -87,6 +78,28 @@ class LooksUpFirst(Linux):
         return 0
 
 
+class UnmasksByTheBit(LooksUpFirst):
+    """Interrupts as igb_uio has them: requested at open, irqcontrol without the mutex, and an unmask clears the bit."""
+
+    def _enable_interrupts(self, vdev: Vdev) -> int:
+        return self._msi_enable(vdev) if vdev.is_msix else self._intx_enable(vdev, 0)
+
+    def irqcontrol(self, on: int) -> int:
+        """The core keeps open and release away; the action is there from the one to the other."""
+        if self.vdev.irq_type == INTX:
+            self._write_intx(int(on != 0))
+        return 0
+
+    def _intx_unmask(self, vdev: Vdev, ctx: IrqCtx) -> None:
+        """The line calls the handler for what is still pending."""
+        self._write_intx(1)
+
+    def _write_intx(self, enable: int) -> None:
+        self.port.pci_cfg_access_lock()
+        self.port.pci_intx(enable)
+        self.port.pci_cfg_access_unlock()
+
+
 class TakesWhatThereIs(LooksUpFirst):
     """An open for which there are too few vectors is content with those, and serves no others until it is closed."""
 
@@ -111,6 +124,7 @@ PEERS = {
     "freed-while-unmapped": FreedWhileUnmapped,
     "masks-while-unmapped": MasksWhileUnmapped,
     "looks-up-first": LooksUpFirst,
+    "unmasks-by-the-bit": UnmasksByTheBit,
     "takes-what-there-is": TakesWhatThereIs,
 }
 """By name."""
