@@ -87,17 +87,12 @@ class UnmasksByTheBit(LooksUpFirst):
     def irqcontrol(self, on: int) -> int:
         """The core keeps open and release away; the action is there from the one to the other."""
         if self.vdev.irq_type == INTX:
-            self._write_intx(int(on != 0))
+            self.port.pci_intx(int(on != 0))
         return 0
 
     def _intx_unmask(self, vdev: Vdev, ctx: IrqCtx) -> None:
         """The line calls the handler for what is still pending."""
-        self._write_intx(1)
-
-    def _write_intx(self, enable: int) -> None:
-        self.port.pci_cfg_access_lock()
-        self.port.pci_intx(enable)
-        self.port.pci_cfg_access_unlock()
+        self.port.pci_intx(1)
 
 
 class TakesWhatThereIs(LooksUpFirst):
