@@ -11,7 +11,7 @@ from conformance.specs.uio_msi import Profile
 from conformance.specs.uio_msi import clauses as c
 
 
-def mapping_outcomes(state: State, vector: int, eventfd: int, profile: Profile) -> Outcomes:
+def mapping_outcomes(state: State, vector: int, eventfd: int, profile: Profile, coalesced: int = 0) -> Outcomes:
     """The set succeeded: what the hardware held back reaches the new eventfd at once."""
     wired = state.wired
     old = wired[vector]
@@ -23,7 +23,7 @@ def mapping_outcomes(state: State, vector: int, eventfd: int, profile: Profile) 
         also = (*also, c.SHARED_TABLE)
     now = (*wired[:vector], eventfd, *wired[vector + 1 :])
     if not state.msix:
-        return intx_mapping_outcomes(state, now, eventfd, also, effect, profile)
+        return intx_mapping_outcomes(state, now, eventfd, also, effect, profile, coalesced)
     counters, pending = state.counters, state.pending
     if pending[vector]:
         effect = c.HELD_EVENT_DELIVERED_ONCE

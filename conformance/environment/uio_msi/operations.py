@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from conformance.environment.uio_msi.blame import blame
-from conformance.environment.uio_msi.device import PDEV_IRQ
 from conformance.environment.uio_msi.process import Argument
 from conformance.model.uio_msi.operations import (
     PAGE,
@@ -60,8 +59,10 @@ def _probe(world: UioMsi, _op: Probe) -> int:
     device.probing = True
     device.disorder = ""
     intx.found_disable_bit = intx.disable_bit
+    intx.is_used = not world.config.vectors or world.config.msix_broken
     hdr_type = PCI_HEADER_TYPE_BRIDGE if world.config.bridge else 0
-    result = world.enter_int(world.driver.probe, PDEV_IRQ, hdr_type, world.config.virtfn)
+    irq = 0 if world.config.virtfn else world.config.irq
+    result = world.enter_int(world.driver.probe, irq, hdr_type, world.config.virtfn)
     device.probing = False
     device.bound = result == 0
     if result:
@@ -96,6 +97,8 @@ def _open(world: UioMsi, op: Open) -> int:
         result = world.enter_int(world.driver.open)
     if result == 0:
         uio.opens += 1
+        if uio.opens == 1:
+            world.intx.is_users = False
     uio.drop_info_lock()
     _at_exit(world, c.MEMORY_SAFE)
     return result
@@ -234,6 +237,7 @@ def _other_interrupt(world: UioMsi, _op: OtherInterrupt) -> int:
 
 
 def _config_intx(world: UioMsi, op: ConfigIntx) -> int:
+    world.intx.is_users = not op.disable and not any(world.eventfds.references)
     world.intx.set_disable_bit(op.disable)
     return 0
 

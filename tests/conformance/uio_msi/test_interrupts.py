@@ -11,7 +11,7 @@ from conformance.environment.eventfd import FastEventfds
 from conformance.environment.irq import Action, IrqCore
 from conformance.environment.uio_msi.config_space import MSIX_CAP, ConfigSpace
 from conformance.environment.uio_msi.context import Context
-from conformance.environment.uio_msi.device import PDEV_IRQ, Device
+from conformance.environment.uio_msi.device import Device
 from conformance.environment.uio_msi.eventfds import EventfdContexts, open_files
 from conformance.environment.uio_msi.handlers import Handlers
 from conformance.environment.uio_msi.heap import Heap
@@ -21,7 +21,7 @@ from conformance.environment.uio_msi.msix import FIRST_IRQ, Msix
 from conformance.environment.uio_msi.mutexes import Mutexes
 from conformance.environment.uio_msi.process import Argument, Process
 from conformance.model.uio_msi import Config
-from conformance.model.uio_msi.operations import FIRST_FD, PAGE
+from conformance.model.uio_msi.operations import FIRST_FD, PAGE, PDEV_IRQ
 from conformance.specs.clause import Clause
 from conformance.specs.uio_msi import clauses as c
 from conformance.specs.uio_msi import constants as k
@@ -29,7 +29,7 @@ from conformance.specs.uio_msi.constants import IRQ_HANDLED, IRQ_NONE, IRQF_SHAR
 from conformance.verdict import Violation
 from tests.conformance.uio_msi.driving import breach
 
-DEV_ID = 0x40
+DEV_ID = 0x4000
 """Static data of the module."""
 
 

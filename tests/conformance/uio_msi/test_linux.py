@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from conformance.candidates.builtin.uio_msi.linux import IRQ_NOTCONNECTED, Linux, _sparse
+from conformance.candidates.builtin.uio_msi.linux import Linux, _sparse
 from conformance.environment.uio_msi import FAST
-from conformance.environment.uio_msi.device import PDEV_IRQ
 from conformance.environment.uio_msi.world import UioMsi
 from conformance.model.uio_msi import Config
 from conformance.model.uio_msi.operations import (
     FIRST_FD,
+    PDEV_IRQ,
     Close,
     ConfigIntx,
     IrqSet,
@@ -25,7 +25,7 @@ from conformance.model.uio_msi.operations import (
     Write,
 )
 from conformance.specs.uio_msi import PROFILES
-from conformance.specs.uio_msi.constants import EBADF, ENODEV
+from conformance.specs.uio_msi.constants import EBADF, ENODEV, IRQ_NOTCONNECTED
 from tests.conformance.peers.linux_uio_msi import PEERS
 from tests.conformance.uio_msi.driving import INTX, SECOND, run
 

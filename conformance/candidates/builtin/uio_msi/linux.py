@@ -16,8 +16,6 @@ from typing import ClassVar
 from conformance.specs.uio_msi import CAPABILITIES, Port
 from conformance.specs.uio_msi import constants as k
 
-IRQ_NOTCONNECTED = 0x8000_0000
-"""pdev->irq of a function whose INTx pin leads nowhere."""
 PCI_HEADER_TYPE_CARDBUS = 2
 VDEV_SIZE = 0x400
 IGATE = 0x10
@@ -88,8 +86,8 @@ class Linux:
         token = port.kzalloc(VDEV_SIZE)
         if not token:
             return -k.ENOMEM
-        # A VF has no pin, and pdev->irq is then 0 as well.
-        self.vdev = vdev = Vdev(token, 0 if is_virtfn else irq)
+        # Of a VF, which has no pin, irq is 0.
+        self.vdev = vdev = Vdev(token, irq)
         port.mutex_init(token + IGATE)
         err = port.pci_enable_device()
         if err:
@@ -132,7 +130,7 @@ class Linux:
                 vdev.is_msix = True
                 vdev.max_vectors = min(count, k.MAX_MSIX_VECTORS)
                 return 0
-        if vdev.irq in (0, IRQ_NOTCONNECTED):
+        if vdev.irq in (0, k.IRQ_NOTCONNECTED):
             port.dev_warn("no IRQ assigned to device")
             return err
         return 0 if port.pci_intx_mask_supported() else err
