@@ -134,7 +134,7 @@ def write(state: State, op: Write, answers: Answers, profile: Profile) -> Outcom
     outcomes: tuple[Outcome, ...] = (Outcome(with_intx_unmasked(state), 0, c.INTX_UNMASK, c.INTX_UNMASK),)
     if answers.unmask_coalesced:
         outcomes = (*outcomes, Outcome(state._replace(masked=True), 0, c.INTX_UNMASK, c.INTX_UNMASK))
-    return outcomes if op.value == 1 else (*outcomes, Outcome(state, ERRNO, c.INTX_UNMASK))
+    return outcomes if op.value == 1 else (*outcomes, Outcome(state, ERRNO, c.INTX_UNMASK, c.INTX_UNMASK))
 
 
 _ANY_ANSWER = (0, -EINVAL, -EIO, -ENODEV, -ENOSYS, -EOPNOTSUPP)
