@@ -102,14 +102,11 @@ def irq_set(state: State, vector: int, fd: int, answers: Answers, profile: Profi
 
 
 def _no_such_vector(state: State, vector: int, fd: int, profile: Profile) -> Outcome:
-    """The limit of the driver's own, below the size of the table, is UIO-065's."""
-    also = _ORDER if fd < 0 or eventfd_of(state, fd) < 0 else ()
+    """The limit of the driver's own, below the size of the table, is UIO-065's; what else is wrong comes later."""
     because = c.NUMBER_OF_VECTORS if MAX_MSIX_VECTORS <= vector < state.config.vectors else c.NO_SUCH_VECTOR
-    effect = c.NO_SUCH_VECTOR_TOUCHES_NOTHING
-    return Outcome(state, profile.vec_oob, because, effect, (c.NO_SUCH_VECTOR, *also))
-
-
-_ORDER = (c.ORDER_OF_CHECKS,)
+    if fd < 0 or eventfd_of(state, fd) < 0:
+        because = c.ORDER_OF_CHECKS
+    return Outcome(state, profile.vec_oob, because, c.NO_SUCH_VECTOR_TOUCHES_NOTHING, (c.NO_SUCH_VECTOR,))
 
 
 def _detach(state: State, vector: int, fd: int, answers: Answers, profile: Profile) -> Outcomes:

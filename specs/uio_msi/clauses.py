@@ -267,6 +267,7 @@ SHARED_TABLE = Clause(
     kind=Kind.STATE,
     text="A second opener may change the mappings made through another handle: the table belongs to the device.",
     source="uio_msi as posted: the callbacks do not see who calls",
+    untestable=("It permits, and the callbacks do not see who calls, so no driver can keep it from one opener."),
 )
 
 MESSAGE_REWRITTEN = Clause(

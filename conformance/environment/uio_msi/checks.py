@@ -20,6 +20,7 @@ from conformance.model.uio_msi.operations import (
     RawIoctl,
     Remove,
     SetIntx,
+    Write,
 )
 from conformance.specs.uio_msi import clauses as c
 from conformance.specs.uio_msi import constants as k
@@ -304,6 +305,7 @@ CHECKS: Mapping[type, tuple[Check, ...]] = {
     CompatIrqSet: _ON_SET,
     RawIoctl: _ON_IOCTL,
     CompatIoctl: _ON_IOCTL,
+    Write: (Check(c.NO_INTERNAL_CODES, _keeps_codes_inside),),
     SetIntx: (Check(c.LINE_QUIET_WHEN_CLOSED, _line_is_quiet),),
     Flood: (Check(c.LOG_LIMITED, _limits_its_log),),
 }
