@@ -77,7 +77,7 @@ O_PATH_FD = 485
 """An O_PATH descriptor of the first eventfd."""
 NEVER_OPENED_FD = 500
 """A number that is never in use."""
-DECOY_COUNT = 0x5000
+DECOY_COUNT = 500
 """Counter of the decoy at the start."""
 PAGE = 0x1_0000
 """The one page of user memory that is mapped."""

@@ -86,9 +86,9 @@ def _cite_set(state: State, vector: int, field: str, expected: View, got: View) 
         if any(i != vector and a != b for i, (a, b) in enumerate(zip(want, have, strict=False))):
             return c.OTHER_VECTORS_UNTOUCHED
     if field == "references" and vector < state.limit:
-        want, have = expected.references, got.references
+        held, references = expected.references, got.references
         others = set(state.wired) - {state.wired[vector]}
-        if any(o in others and a > b for o, (a, b) in enumerate(zip(want, have, strict=True))):
+        if any(o in others and a > b for o, (a, b) in enumerate(zip(held, references, strict=True))):
             return c.OTHER_VECTORS_UNTOUCHED
-        return c.ONE_REFERENCE_EACH if sum(want) != sum(have) else None
+        return c.ONE_REFERENCE_EACH if sum(held) != sum(references) else None
     return None
