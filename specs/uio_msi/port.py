@@ -127,7 +127,7 @@ class Port(Protocol):
         ...
 
     def pci_cfg_access_lock(self) -> None:
-        """Exclude other accesses to config space; may sleep."""
+        """Keep user space, and others who hold it, out of config space; may sleep."""
         ...
 
     def pci_cfg_access_unlock(self) -> None:

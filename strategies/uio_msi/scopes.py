@@ -437,8 +437,8 @@ SCOPES: dict[str, Scope] = {
             *(Step(op) for op in (ConfigIntx(True), ConfigIntx(False), Write(1), Write(0), OtherInterrupt())),
         ),
         depth=6,
-        states=140,
-        transitions=792,
+        states=148,
+        transitions=844,
         profiles=frozenset({"upstream", "vfio-like"}),
     ),
     "intx-unserved": Scope(
@@ -452,8 +452,8 @@ SCOPES: dict[str, Scope] = {
         )
         + (Step(IrqSet(0, FIRST_FD), (Fault("request_irq", -EBUSY),)),),
         depth=7,
-        states=115,
-        transitions=686,
+        states=121,
+        transitions=730,
     ),
     "intx-trial": Scope(
         PLAIN,

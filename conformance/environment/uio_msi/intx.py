@@ -61,7 +61,7 @@ class Intx(Simulator):
         self.asserted = False
         """The interrupt bit of the status register."""
         self.is_users = False
-        """User space cleared the disable bit while no eventfd was mapped, and the driver has not written it since."""
+        """User space cleared the disable bit, and the driver has neither written it since nor had a reason to."""
         self.config_writes = 0
         """Writes to the command register."""
         self.is_cores = False

@@ -89,6 +89,9 @@ def _open(world: UioMsi, op: Open) -> int:
     if not uio.registered:
         uio.drop_info_lock()
         return -EINVAL
+    if not uio.opens:
+        # From here on the disable bit is the driver's affair, but for what user space writes later.
+        world.intx.is_users = False
     if not op.rawio:
         world.process.unprivileged.add(world.frame)
     if world.device.probing:
@@ -97,8 +100,6 @@ def _open(world: UioMsi, op: Open) -> int:
         result = world.enter_int(world.driver.open)
     if result == 0:
         uio.opens += 1
-        if uio.opens == 1:
-            world.intx.is_users = False
     uio.drop_info_lock()
     _at_exit(world, c.MEMORY_SAFE)
     return result
@@ -204,6 +205,9 @@ def _ioctl(world: UioMsi, entry: Callable[[int, int], int], cmd: int, pointer: i
     if not world.uio.registered:
         return -ENODEV
     process, frame = world.process, world.frame
+    if any(world.eventfds.references):
+        # What is unmapped now, the driver has to mask, whoever unmasked it.
+        world.intx.is_users = False
     process.arguments[frame] = Argument(pointer, data)
     process.copied_under_mutex = None
     result = world.enter_int(entry, cmd, pointer)
@@ -237,7 +241,8 @@ def _other_interrupt(world: UioMsi, _op: OtherInterrupt) -> int:
 
 
 def _config_intx(world: UioMsi, op: ConfigIntx) -> int:
-    world.intx.is_users = not op.disable and not any(world.eventfds.references)
+    world.config_space.keep_user_out()
+    world.intx.is_users = not op.disable
     world.intx.set_disable_bit(op.disable)
     return 0
 

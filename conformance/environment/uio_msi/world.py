@@ -29,6 +29,7 @@ from conformance.model.uio_msi.operations import (
     Close,
     CompatIoctl,
     CompatIrqSet,
+    ConfigIntx,
     Flood,
     IrqSet,
     Open,
@@ -117,6 +118,8 @@ class UioMsi(Environment):
         Two events of a vector within the gap of one replacement are one, which no order of the three explains.
         """
         if type(op) is RaiseVector and op.vector in self.msix.window:
+            return False
+        if type(op) is ConfigIntx and self.config_space.locks.owners:
             return False
         if type(op) not in CALLBACKS:
             return True

@@ -14,9 +14,18 @@ class RequestedAtOpen(Linux):
 
 
 class FreedWhileUnmapped(Linux):
-    """INTx is freed and requested by every set, as in VFIO before 18c198c96a81; in between the disable bit is set."""
+    """INTx is freed and requested by every set, as in VFIO before 18c198c96a81; in between the disable bit is set.
+
+    User space, which could clear it meanwhile, is kept out of config space.
+    """
 
     def _set_intx_trigger(self, vdev: Vdev, fd: int) -> int:
+        self.port.pci_cfg_access_lock()
+        err = self._replace_intx(vdev, fd)
+        self.port.pci_cfg_access_unlock()
+        return err
+
+    def _replace_intx(self, vdev: Vdev, fd: int) -> int:
         port = self.port
         masked = False
         if vdev.irq_type == INTX:
