@@ -248,11 +248,11 @@ def _touches_nothing_out_of_range(record: Record) -> bool | str:
 
 
 def _detaches_nothing(record: Record) -> bool | str:
-    """No effect for fd -1 on an unmapped vector (UIO-013)."""
+    """No effect for fd -1 on an unmapped vector (UIO-013); to wait for handlers is none."""
     op, before = record.op, record.before
     if op.fd >= 0 or op.vector >= before.limit or before.life != "bound" or before.wired[op.vector] is not None:
         return False
-    touched = {call[0] for call in record.calls} & _TOUCHING
+    touched = {call[0] for call in record.calls} & (_TOUCHING - {"synchronize_irq"})
     return f"it called {', '.join(sorted(touched))}" if touched else True
 
 

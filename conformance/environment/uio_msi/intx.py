@@ -16,7 +16,6 @@ from conformance.verdict import Violation
 if TYPE_CHECKING:
     from conformance.environment.door import Environment
     from conformance.environment.uio_msi.context import Context
-    from conformance.environment.uio_msi.device import Device
     from conformance.environment.uio_msi.eventfds import EventfdContexts
     from conformance.environment.uio_msi.handlers import Handlers
 
@@ -39,7 +38,6 @@ class Intx(Simulator):
         door: Environment,
         context: Context,
         core: IrqCore,
-        device: Device,
         handlers: Handlers,
         eventfds: EventfdContexts,
         config: Config,
@@ -47,7 +45,6 @@ class Intx(Simulator):
         super().__init__(door)
         self.context = context
         self.core = core
-        self.device = device
         self.handlers = handlers
         self.eventfds = eventfds
         self.maskable = config.intx
@@ -74,12 +71,10 @@ class Intx(Simulator):
 
     def pci_intx_mask_supported(self) -> int:
         """As the port says."""
-        self.device.must_be_enabled("pci_intx_mask_supported")
         return int(self.maskable)
 
     def pci_check_and_mask_intx(self) -> int:
         """As the port says."""
-        self.device.must_be_enabled("pci_check_and_mask_intx")
         if not self.asserted:
             return 0
         self.is_users = False
@@ -90,7 +85,6 @@ class Intx(Simulator):
 
     def pci_check_and_unmask_intx(self) -> int:
         """As the port says."""
-        self.device.must_be_enabled("pci_check_and_unmask_intx")
         if self.asserted:
             return 0
         self.disable_bit = self.is_users = False
@@ -99,7 +93,6 @@ class Intx(Simulator):
 
     def pci_intx(self, enable: int) -> None:
         """As the port says."""
-        self.device.must_be_enabled("pci_intx")
         self.write_command(not enable)
 
     def write_command(self, disable: bool) -> None:

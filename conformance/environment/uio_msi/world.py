@@ -97,7 +97,7 @@ class UioMsi(Environment):
         self.eventfds = eventfds = EventfdContexts(self, context, process, backend(open_files(config)))
         self.device = device = Device(self, core)
         self.handlers = handlers = Handlers(self, context, heap, core, device)
-        self.intx = intx = Intx(self, context, core, device, handlers, eventfds, config)
+        self.intx = intx = Intx(self, context, core, handlers, eventfds, config)
         self.msix = msix = Msix(self, context, core, device, handlers, intx, process, eventfds, config)
         self.config_space = ConfigSpace(self, context, device, intx, msix, config)
         self.irqs = Irqs(self, context, heap, core, handlers, intx, msix)

@@ -278,3 +278,58 @@ def test_other_numbers_than_0_and_1_may_be_refused() -> None:
     for value in (2, -1):
         assert run(Strict, *up, Write(value), Write(1), config=INTX).failure is None
         assert blamed(run(Confused, *up, Write(value), config=INTX)) == "UIO-083"
+
+
+def test_config_space_answers_before_the_device_is_enabled() -> None:
+    """Only what needs power asks for it: bus mastering, MSI-X."""
+
+    class MasksEarly(Upstream):
+        """Masks INTx before it enables the device, and puts the bit back after it disabled it."""
+
+        def probe(self, irq: int, hdr_type: int, is_virtfn: bool) -> int:
+            self.found = self.port.pci_read_config(k.PCI_COMMAND, 2) & k.PCI_COMMAND_INTX_DISABLE
+            if self.port.pci_intx_mask_supported():
+                self.port.pci_intx(0)
+            err = super().probe(irq, hdr_type, is_virtfn)
+            if err:
+                self.port.pci_intx(int(not self.found))
+            return err
+
+        def remove(self) -> None:
+            super().remove()
+            self.port.pci_intx(int(not self.found))
+
+    class MastersEarly(Upstream):
+        """Turns bus mastering on before it enables the device."""
+
+        def probe(self, irq: int, hdr_type: int, is_virtfn: bool) -> int:
+            self.port.pci_set_master()
+            return super().probe(irq, hdr_type, is_virtfn)
+
+    for config in (INTX, Config(vectors=0, left_masked=True)):
+        assert run(MasksEarly, *MAPPED, SetIntx(True), Close(), Remove(), Probe(), config=config).failure is None
+    assert blamed(run(MastersEarly, Probe())) == "UIO-078"
+
+
+def test_waiting_for_handlers_is_no_effect() -> None:
+    """Of fd -1 on an unmapped vector; freeing or requesting is."""
+
+    class Synchronises(Linux):
+        """Waits for handlers whenever INTx is unmapped."""
+
+        def _intx_set_signal(self, vdev: Vdev, trigger: int) -> None:
+            super()._intx_set_signal(vdev, trigger)
+            self.port.synchronize_irq(vdev.irq)
+
+    class RequestsAgain(Linux):
+        """Frees the action whenever INTx is unmapped, and requests it for nobody."""
+
+        def _set_intx_trigger(self, vdev: Vdev, fd: int) -> int:
+            if fd < 0 and vdev.irq_type == INTX_TYPE and not vdev.ctx[0].trigger:
+                self._intx_disable(vdev)
+                return self._intx_enable(vdev, 0)
+            return super()._set_intx_trigger(vdev, fd)
+
+    ops = (*UNMAPPED, IrqSet(0, -1))
+    assert run(Synchronises, *ops, config=INTX, profile="vfio-like").failure is None
+    assert blamed(run(RequestsAgain, *ops, config=INTX, profile="vfio-like")) == "UIO-013"
