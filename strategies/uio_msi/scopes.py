@@ -512,6 +512,20 @@ SCOPES: dict[str, Scope] = {
         states=101,
         transitions=527,
     ),
+    "intx-swapped": Scope(
+        INTX,
+        (*_BRIEF, *_beside(((SetIntx(True), _SET_B), (_SET_B, SetIntx(True))), 10)),
+        depth=4,
+        states=12,
+        transitions=91,
+    ),
+    "intx-resent": Scope(
+        INTX,
+        (*_BRIEF, Step(SetIntx(True)), *_beside(((Write(), _SET_B), (_UNSET, Write())), 14)),
+        depth=5,
+        states=35,
+        transitions=382,
+    ),
     "intx-races": Scope(
         INTX,
         (

@@ -553,10 +553,10 @@ class UnmasksUnlocked(Upstream):
     """Unmasks as VFIO does, signalling where the level is still up, but without the mutex."""
 
     def irqcontrol(self, on: int) -> int:
-        if self.msix or not self.open_count:
+        if not on or self.msix or not self.open_count:
             return super().irqcontrol(on)
         trigger = self.triggers[0]
-        if on and not self.port.pci_check_and_unmask_intx() and trigger:
+        if trigger and not self.port.pci_check_and_unmask_intx():
             self.port.eventfd_signal(trigger)
         return 0
 
@@ -947,7 +947,13 @@ DEFECTS: tuple[Defect, ...] = (
         "UIO-U13", "VFIO: open, release and remove are not one critical section.", OpenWithoutMutex, ("UIO-047",), 2
     ),
     Defect("UIO-U14", "VFIO: an eventfd is dropped under the INTx handler.", PutBeforeSynchronised, ("UIO-027",), 4),
-    Defect("UIO-U14b", "VFIO: unmasking does not exclude the ioctl.", UnmasksUnlocked, ("UIO-027", "UIO-078"), 5),
+    Defect(
+        "UIO-U14b",
+        "VFIO: unmasking does not exclude the ioctl.",
+        UnmasksUnlocked,
+        ("UIO-027", "UIO-078", "UIO-091"),
+        5,
+    ),
     Defect(
         "UIO-U15",
         "VFIO: two ways of shutting an eventfd down race.",
