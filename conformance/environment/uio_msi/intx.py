@@ -122,14 +122,17 @@ class Intx(Simulator):
             if not self.asserted or self.disable_bit or not actions:
                 return
             for action in tuple(actions):
-                if action.running and not turn:
-                    self._wait_for(action)
-                self.run(action)
+                if action.running:
+                    self._wait_for(action, first=not turn)
+                # It may have been freed meanwhile.
+                if action in actions:
+                    self.run(action)
         raise Violation(c.INTX_MASKED_AND_SIGNALLED, "INTx storms: no handler masks it")
 
-    def _wait_for(self, action: Action) -> None:
+    def _wait_for(self, action: Action, *, first: bool) -> None:
         """Its handler is under way for another interrupt, and may mask what this one is about: the two are then one."""
-        if self.door.wait_until(f"handlers of irq {PDEV_IRQ}", lambda: not action.running) and self.disable_bit:
+        waited = self.door.wait_until(f"handlers of irq {PDEV_IRQ}", lambda: not action.running)
+        if waited and first and self.disable_bit:
             self.door.frame.given.setdefault("unmask_coalesced", 1)
 
     def is_unserved(self) -> bool:

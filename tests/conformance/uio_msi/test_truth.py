@@ -98,6 +98,71 @@ def test_action_that_is_requested_at_open() -> None:
     assert blamed(run(SignalsUnmapped, *MAPPED, SetIntx(True), config=INTX, profile="vfio-like")) == "UIO-081"
 
 
+class RequestedAtProbe(Upstream):
+    """Requests INTx at probe and frees it at remove, as uio_pci_generic has the core do it."""
+
+    is_requested = False
+
+    def _allocate_tables(self) -> int:
+        err = super()._allocate_tables()
+        if not err and not self.msix:
+            err = self.port.request_irq(self.irq, k.IRQF_SHARED, self.names[0], self.contexts)
+            self.is_requested = not err
+            if err:
+                self._free_tables()
+        return err
+
+    def _free_tables(self) -> None:
+        if self.is_requested:
+            # The handler masks as long as it is there, so the bit is put back after it.
+            self.port.free_irq(self.irq, self.contexts)
+            self._set_intx_mask(self.was_masked)
+            self.is_requested = False
+        super()._free_tables()
+
+    def _switch_on(self) -> int:
+        self.irqs = [self.irq]
+        return super()._switch_on() if self.msix else self.port.pci_set_master() or 0
+
+    def _attach_intx(self, trigger: int) -> int:
+        old, self.triggers[0] = self.triggers[0], trigger
+        if old:
+            self.port.synchronize_irq(self.irq)
+            self.port.eventfd_ctx_put(old)
+        self.port.pci_intx(1)
+        return 0
+
+    def _detach(self, vector: int) -> None:
+        if self.msix:
+            super()._detach(vector)
+            return
+        old, self.triggers[0] = self.triggers[0], 0
+        self.port.synchronize_irq(self.irq)
+        self.port.eventfd_ctx_put(old)
+
+    def handler(self, irq: int, dev_id: int) -> int:
+        if self.msix:
+            return super().handler(irq, dev_id)
+        trigger = self.triggers[0]
+        masked = self.port.pci_read_config(k.PCI_COMMAND, 2) & k.PCI_COMMAND_INTX_DISABLE
+        if masked or not self.port.pci_check_and_mask_intx():
+            return k.IRQ_NONE
+        if trigger:
+            self.port.eventfd_signal(trigger)
+        return k.IRQ_HANDLED
+
+
+def test_action_that_is_there_from_probe_to_remove() -> None:
+    """Nobody is told before the first set, nor after the last release; a refusal at probe is probe's answer."""
+    whole = (*MAPPED, SetIntx(True), Close(), SetIntx(False), SetIntx(True), Open(), IrqSet(0, SECOND), Remove())
+    refused = Step(Probe(), (Fault("request_irq", -k.EBUSY),))
+
+    for ops in (whole, (SetIntx(True), *whole), (Probe(), SetIntx(True), Remove()), (refused, *whole)):
+        report = run(RequestedAtProbe, *ops, config=INTX)
+        assert report.failure is None
+        assert not report.warnings
+
+
 class HalfLost(Linux):
     """Drops the reference before the new fd is looked up, and keeps the trigger when that fails."""
 
