@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from conformance.candidates.builtin.cet.linux.msrs import Msrs
 from conformance.candidates.builtin.cet.linux.state import Vcpu
 from conformance.specs.cet import constants as k
 
@@ -31,11 +32,8 @@ OPCODES = {
 """Every far JMP and CALL is indirect for IBT."""
 
 
-class Emulator:
+class Emulator(Msrs):
     """x86_decode_insn, em_jmp_far, and emulator_task_switch's caller."""
-
-    port: Any
-    vcpus: dict[int, Vcpu]
 
     def emulate(self, vcpu: int, instruction: str, user: bool) -> int:
         """x86_emulate_instruction, or kvm_task_switch, which is no instruction."""
@@ -87,7 +85,3 @@ class Emulator:
     def emulator_get_msr(self, vcpu: Vcpu, index: int) -> tuple[int, int]:
         """An implicit access: no filter applies."""
         return self.get_msr(vcpu, index, False)
-
-    def get_msr(self, vcpu: Vcpu, index: int, host: bool) -> tuple[int, int]:
-        """kvm_get_msr_ignored_check."""
-        raise NotImplementedError

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+from conformance.candidates.builtin.cet.linux.registers import ControlRegisters
 from conformance.candidates.builtin.cet.linux.state import Vcpu
 from conformance.specs.cet import constants as k
 
-if TYPE_CHECKING:
-    from conformance.candidates.builtin.cet.linux.svm import Svm
-    from conformance.candidates.builtin.cet.linux.vmx import Vmx
 
-
-class Smm:
+class Smm(ControlRegisters):
     """System management mode."""
 
     CR4_BEFORE_CR0 = False
     """Released Linux restores CR4 while CR0.WP is still the handler's, and RSM fails where that cleared WP."""
-
-    port: Any
-    ops: Vmx | Svm
-    vcpus: dict[int, Vcpu]
 
     def smi(self, vcpu: int) -> None:
         """enter_smm: save, leave L2, then the handler's CR0 and CR4; WP stays."""
@@ -60,19 +51,3 @@ class Smm:
             return self.set_cr4(number, cr4) or self.set_cr0(number, cr0)
         port.write_cr(number, 4, port.read_cr(number, 4) & ~(1 << k.CR4_CET))
         return self.set_cr0(number, cr0) or self.set_cr4(number, cr4)
-
-    def get_msr(self, vcpu: Vcpu, index: int, host: bool) -> tuple[int, int]:
-        """kvm_get_msr_ignored_check."""
-        raise NotImplementedError
-
-    def set_msr(self, vcpu: Vcpu, index: int, data: int, host: bool) -> int:
-        """kvm_set_msr_ignored_check."""
-        raise NotImplementedError
-
-    def set_cr0(self, vcpu: int, value: int) -> int:
-        """kvm_set_cr0."""
-        raise NotImplementedError
-
-    def set_cr4(self, vcpu: int, value: int) -> int:
-        """kvm_set_cr4."""
-        raise NotImplementedError
