@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from conformance.model.cet.module import advertised
 from conformance.model.cet.state import (
+    CLEAN,
     EMULATED_WRITE,
+    FAILED,
     GUEST,
     HOST,
     NESTED,
@@ -72,7 +74,7 @@ def survival(v: Vcpu, place: int, *, host: bool = False, emulated: bool = False)
         return c.LAST_ACCEPTED_VALUE if v.regs[place] else c.ZERO_IS_A_VALUE
     if origin == XRSTORS and host:
         return c.HOST_READS_GUEST_VALUE
-    if origin in (NESTED, VMRUN):
+    if origin in (NESTED, VMRUN, FAILED, CLEAN):
         return _nested_survival(v, place)
     return ORIGINS[origin]
 
@@ -82,6 +84,10 @@ def _nested_survival(v: Vcpu, place: int) -> Clause:
         return c.NESTING_KEEPS_USER_STATE
     if v.origin == VMRUN:
         return c.VMRUN_SWITCHES
+    if v.origin == CLEAN:
+        return c.CLEAN_VMCB12
+    if v.origin == FAILED:
+        return c.FAILED_ENTRY_IS_AN_EXIT
     return c.L1_RESUMES if v.l2 is None else c.L2_STARTS
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from conformance.model.cet.nesting import stored_by_exit
 from conformance.model.cet.operations import (
     Answers,
     CpuidSize,
@@ -14,7 +15,7 @@ from conformance.model.cet.operations import (
     Reset,
     SetSregs,
 )
-from conformance.model.cet.state import RESET, TOGGLED, UNTOUCHED, XSS, ZEROS, State, put, vcpu_of, with_vcpu
+from conformance.model.cet.state import RESET, TOGGLED, UNTOUCHED, XSS, ZEROS, State, Vcpu, put, vcpu_of, with_vcpu
 from conformance.model.cet.values import xsaves_size
 from conformance.model.step import Outcome, Outcomes
 from conformance.specs.cet import Profile
@@ -72,10 +73,23 @@ def reset(state: State, op: Init | Reset | GetMpState, _env: Answers, _profile: 
         dead=False,
     )
     because = c.RESET_CLEARS if isinstance(op, Reset) else c.INIT_ANYWHERE
-    done = Outcome(with_vcpu(state, op.vcpu, new), result, because=because, effect=c.RESET_CLEARS)
+    if v.smm is not None or v.l2 is not None:
+        return _reset_in_mode(state, op.vcpu, v, new)
+    also = (c.RESET_CLEARS_CRS,) if v.cet or v.wp else ()
+    done = Outcome(with_vcpu(state, op.vcpu, new), result, because=because, effect=c.RESET_CLEARS, also=also)
     if isinstance(op, GetMpState) and not v.ran:
         return (done, replace(done, state=with_vcpu(state, op.vcpu, replace(new, ran=True))))
     return done
+
+
+def _reset_in_mode(state: State, slot: int, v: Vcpu, new: Vcpu) -> Outcomes:
+    """RESET of a vCPU in SMM or L2 leaves both; who leaves L2 by an exit has stored its values, with nobody to read."""
+    left = replace(new, smm=None, l2=None, refused=True)
+    done = Outcome(with_vcpu(state, slot, left), None, because=c.RESET_LEAVES_MODES, effect=c.RESET_LEAVES_MODES)
+    if v.l2 is None:
+        return done
+    stored = with_vcpu(state, slot, replace(left, area=stored_by_exit(v)))
+    return (done, replace(done, state=stored))
 
 
 def cpuid_size(state: State, op: CpuidSize, _env: Answers, _profile: Profile) -> Outcome:

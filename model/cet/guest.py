@@ -68,7 +68,8 @@ def wrmsr(state: State, op: Wrmsr, _env: Answers, profile: Profile) -> Outcomes:
     """The guest writes an MSR. 0, or 1 for #GP, with nothing changed.
 
     A write that is passed through is judged by the processor with the host's features;
-    the others by KVM with the vCPU's. Where a profile leaves interception open, both may be.
+    the others by KVM with the vCPU's. Where interception is open, by the profile or in L2 (CET-088 says what must be
+    stopped there, nothing what must pass), either may judge.
     """
     v, msr, value = vcpu_of(state, op.vcpu), op.msr, op.value
     if msr == k.INTERNAL_GUEST_SSP:
@@ -90,7 +91,7 @@ def wrmsr(state: State, op: Wrmsr, _env: Answers, profile: Profile) -> Outcomes:
     if msr not in k.CONTROL_MSRS:
         return stored if refusal is None else Outcome(state, 1, because=refusal)
     passed = stored if hardware_takes(state.host, value) else Outcome(state, 1, because=refusal or c.CET_BASE_CANONICAL)
-    if state.exact and not op.emulated:
+    if state.exact and not op.emulated and v.l2 is None:
         return passed
     judged = _judged(state, stored, value, refusal)
     if op.emulated or judged == (passed,):

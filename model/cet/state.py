@@ -23,9 +23,9 @@ COMPONENTS = {CET_U: (U, PL3), CET_S: (PL0, PL1, PL2)}
 """Registers of an XSAVES component."""
 ZEROS = (0,) * 9
 
-FRESH, HOST, GUEST, EMULATED_WRITE, XRSTORS, RESET, MIGRATED, NESTED, SMM, SUCCESSOR, VMRUN = range(11)
+FRESH, HOST, GUEST, EMULATED_WRITE, XRSTORS, RESET, MIGRATED, NESTED, SMM, SUCCESSOR, VMRUN, FAILED, CLEAN = range(13)
 """How a vCPU's values came to be what they are: the last operation that was meant to change some."""
-UNTOUCHED, SWITCHED, MOVED, WINDOW, HALTED, CROSSED, TOGGLED = range(7)
+UNTOUCHED, SWITCHED, MOVED, WINDOW, HALTED, CROSSED, TOGGLED, REFUSED = range(8)
 """What they survived since then, that was not meant to change any."""
 
 ORIGINS = {
@@ -44,6 +44,7 @@ SURVIVED = {
     HALTED: c.HALT_IS_PREEMPTION,
     CROSSED: c.FAST_PATH_INVALIDATED,
     TOGGLED: c.TOGGLE_KEEPS_STATE,
+    REFUSED: c.REFUSED_ENTRY_CHANGES_NOTHING,
 }
 """The clause by which they keep them."""
 
@@ -93,7 +94,13 @@ class Vcpu:
     """The SSP slot of SMRAM."""
     l2: L2 | None = None
     area: tuple[int, int, int] = (0, 0, 0)
-    """S_CET, SSP and table in the vmcs12 or vmcb12 in memory."""
+    """S_CET, SSP and table in the vmcs12 or vmcb12 in memory that L1 used last."""
+    host_area: tuple[int, int, int] = (0, 0, 0)
+    """The same three of a vmcs12's host area."""
+    address: int = 0
+    """Which vmcb12 was used last."""
+    other: tuple[int, int, int] | None = None
+    """S_CET, SSP and table in the other vmcb12, once that has run."""
     refused: bool = False
     """The last VMRUN failed, so nobody knows whether the processor has vmcb12's values."""
     dead: bool = False

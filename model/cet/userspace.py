@@ -117,13 +117,15 @@ def set_one_reg(state: State, op: SetOneReg, env: Answers, profile: Profile) -> 
     Returns:
         0        stored
         -EINVAL  a bad id, a register the vCPU lacks, or a value refused
-        -EFAULT  a good id and a bad user pointer
+        -EFAULT  the request or the value cannot be read; the value of a bad id is not looked for (a check says so)
     """
     v, msr = vcpu_of(state, op.vcpu), one_reg_msr(op.reg)
+    fault = Outcome(state, -EFAULT, because=c.ONE_REG_ID)
     if msr is None or (msr == INTERNAL_GUEST_SSP and not v.shstk):
-        return Outcome(state, -EINVAL, because=c.ONE_REG_ID)
+        bad = replace(fault, result=-EINVAL)
+        return (bad, fault) if env.copy_from_user else bad
     if env.copy_from_user:
-        return Outcome(state, -EFAULT, because=c.ONE_REG_ID)
+        return fault
     clause = c.GUEST_SSP_REGISTER if msr == INTERNAL_GUEST_SSP else c.ONE_REG_IS_HOST_ACCESS
     new, _, bad_base = host_write(state, v, msr, op.value, profile.base_aligned)
     refused = Outcome(state, -EINVAL, because=clause)
@@ -139,8 +141,10 @@ def get_one_reg(state: State, op: GetOneReg, env: Answers, _profile: Profile) ->
     Returns:
         (0, value)    the register
         (-EINVAL, 0)  a bad id, or a register the vCPU lacks
-        (-EFAULT, 0)  a bad user pointer
+        (-EFAULT, 0)  the request cannot be read, or a good id's value not be written
     """
+    if env.copy_from_user:
+        return Outcome(state, (-EFAULT, 0), because=c.ONE_REG_ID)
     v, msr = vcpu_of(state, op.vcpu), one_reg_msr(op.reg)
     if msr is None or (msr == INTERNAL_GUEST_SSP and not v.shstk):
         return Outcome(state, (-EINVAL, 0), because=c.ONE_REG_ID)
@@ -179,5 +183,17 @@ def migrate(state: State, op: Migrate, _env: Answers, _profile: Profile) -> Outc
     """A fresh vCPU with everything that was saved and restored; True if every call succeeded."""
     v = vcpu_of(state, op.vcpu)
     fresh = new_vcpu(state, v.asked)
-    new = replace(fresh, regs=v.regs, wp=v.wp, cet=v.cet, origin=MIGRATED, since=UNTOUCHED, area=v.area, smram=v.smram)
+    new = replace(
+        fresh,
+        regs=v.regs,
+        wp=v.wp,
+        cet=v.cet,
+        origin=MIGRATED,
+        since=UNTOUCHED,
+        area=v.area,
+        host_area=v.host_area,
+        address=v.address,
+        other=v.other,
+        smram=v.smram,
+    )
     return Outcome(with_vcpu(state, op.vcpu, new), True, because=c.MIGRATION_ROUND_TRIP)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from conformance.model.cet.operations import Operation, Rsm, Smi
+from conformance.model.cet.operations import GetMpState, Init, Operation, Reset, Rsm, Smi
 from conformance.model.cet.state import CPUS, State
 from conformance.specs.cet import clauses as c
 from conformance.specs.clause import Clause
@@ -48,6 +48,8 @@ def cite(state: State, op: Operation, field: str, _expected: View, _got: View) -
     """A better clause than the view field's."""
     if isinstance(op, Smi | Rsm):
         return c.SMM_CLEARS_CR4 if field == "crs" else c.SSP_THROUGH_SMRAM if field == "smram" else None
+    if isinstance(op, Init | Reset | GetMpState) and field == "crs":
+        return c.RESET_CLEARS_CRS
     if field == "area" and state.host.vendor == "amd":
         return c.VMRUN_SWITCHES
     return None

@@ -239,6 +239,9 @@ class Port(Protocol):
     def vmcs12_write(self, vcpu: int, field: int, value: int) -> None:
         """Store a field of the vmcs12 or vmcb12 in L1's memory."""
 
+    def vmcb12_address(self, vcpu: int) -> int:
+        """Guest-physical address of the vmcb12 that L1 runs; what its clean field says is meant of that one."""
+
     def read_cr(self, vcpu: int, number: int) -> int:
         """CR0 or CR4 as the guest sees it."""
 

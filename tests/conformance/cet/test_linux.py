@@ -83,10 +83,10 @@ L2_WRITE = (m.Run(0), m.NestedEnter(0, m.Area()), m.Wrmsr(0, k.INT_SSP_TAB, A, F
 @pytest.mark.parametrize(
     ("released", "ops", "config", "clause"),
     [
-        (Rsm, RSM, ONE, "CET-079"),
+        (Rsm, RSM, ONE, "CET-080"),
         (TableRead, (m.Run(0), m.Rdmsr(0, k.INT_SSP_TAB, False)), NO_LM, "CET-014"),
         (NestedVmx, (m.Run(0), m.Vmread(0, k.GUEST_S_CET)), NO_CET, "CET-089"),
-        (NestedVmx, FAILED_ENTRY, ONE, "CET-009"),
+        (NestedVmx, FAILED_ENTRY, ONE, "CET-094"),
         (SvmWrites, L2_WRITE, SVM, "CET-092"),
         (Vmrun, (m.Run(0), m.NestedEnter(0, m.Area(s_cet=0x40))), SVM, "CET-091"),
     ],

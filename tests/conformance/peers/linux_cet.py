@@ -106,12 +106,6 @@ class AnyBitmapBase(Linux):
         return True
 
 
-class XssWithOsxsave(Linux):
-    """Loads XSS only while the guest's CR4.OSXSAVE is set, to the letter of the kernel."""
-
-    XSS_NEEDS_OSXSAVE = True
-
-
 class EarlyVmx(Vmx):
     """Looks at the guest area while vmcs01 is still current."""
 
@@ -138,7 +132,6 @@ PEERS: dict[str, Any] = {
     "eager-intercepts": EagerIntercepts,
     "checks-the-pair": ChecksThePair,
     "any-bitmap-base": AnyBitmapBase,
-    "xss-with-osxsave": XssWithOsxsave,
     "checks-before-the-switch": ChecksBeforeTheSwitch,
 }
 """Each conforms; the class says in a sentence what it does otherwise."""

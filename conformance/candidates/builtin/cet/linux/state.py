@@ -69,8 +69,8 @@ class Vcpu:
         """S_CET, SSP and table in force before an entry that does not load them."""
         self.l1_crs = (0, 0)
         """CR0 and CR4 in the save area of vmcb01."""
-        self.new_vmcb12 = True
-        """last_vmcb12_gpa is not the vmcb12's."""
+        self.last_vmcb12 = -1
+        """last_vmcb12_gpa."""
         self.vmcb_cpu = [-1, -1]
         """Physical CPU of each VMCB's last VMRUN."""
 

@@ -116,7 +116,8 @@ class Svm:
         """Only what L1 says it changed, unless it is another vmcb12."""
         port, number = self.port, vcpu.number
         dirty = not port.vmcs12_read(number, k.VMCB_CLEAN) >> k.VMCB_CET & 1
-        new_vmcb12, vcpu.new_vmcb12 = vcpu.new_vmcb12, False
+        address = port.vmcb12_address(number)
+        new_vmcb12, vcpu.last_vmcb12 = vcpu.last_vmcb12 != address, address
         if vcpu.shstk and (new_vmcb12 or dirty):
             for field in CET_FIELDS:
                 port.vmcb_write(number, 2, field, port.vmcs12_read(number, field))
@@ -145,7 +146,7 @@ class Svm:
     def leave_nested(self, vcpu: Vcpu) -> None:
         """svm_leave_nested: vmcb12 is left alone, and unknown when L1 runs it again."""
         self.leave_guest_mode(vcpu)
-        vcpu.new_vmcb12 = True
+        vcpu.last_vmcb12 = -1
 
     def leave_smm(self, vcpu: Vcpu) -> None:
         """svm_leave_smm: L2 goes on with what the SMI's exit stored."""

@@ -23,8 +23,6 @@ class Linux(Emulator, Smm):
 
     VMX = Vmx
     SVM = Svm
-    XSS_NEEDS_OSXSAVE = False
-    """Linux loads the guest's XSS only while its CR4.OSXSAVE is set; without it the guest has no XSAVES to use it."""
 
     def __init__(self, port: Any) -> None:
         self.port = port
@@ -162,10 +160,10 @@ class Linux(Emulator, Smm):
         self.kvm_load_xfeatures(part, self.caps.host_xss)
 
     def kvm_load_xfeatures(self, vcpu: Vcpu, xss: int) -> None:
-        """Guest's or host's XSS; protected state is the hardware's to load."""
+        """Guest's or host's XSS, of use only with CR4.OSXSAVE; protected state is the hardware's to load."""
         if self.port.host_cap("sev_es"):
             return
-        if self.XSS_NEEDS_OSXSAVE and not self.port.read_cr(vcpu.number, 4) >> CR4_OSXSAVE & 1:
+        if not self.port.read_cr(vcpu.number, 4) >> CR4_OSXSAVE & 1:
             return
         if vcpu.xsaves and vcpu.xss != self.caps.host_xss:
             self.port.wrmsr(k.XSS, xss)
