@@ -105,7 +105,7 @@ def nested_enter(state: State, op: NestedEnter | SetNestedState, _env: Answers, 
     origin = (CLEAN if area.clean else VMRUN) if amd else NESTED
     new = replace(written, regs=regs, wp=wp, cet=cet, l2=l2, refused=False, origin=origin, since=UNTOUCHED)
     because = c.VMRUN_SWITCHES if amd else _accepted(area)
-    return Outcome(with_vcpu(state, op.vcpu, new), ENTERED, because=because, also=_ENTRY[amd])
+    return Outcome(with_vcpu(state, op.vcpu, new), ENTERED, because, effect=_EFFECT[amd], also=_ENTRY[amd])
 
 
 def _failed(state: State, slot: int, v: Vcpu, area: Area, refusal: tuple[int, Clause]) -> Outcome:
@@ -128,6 +128,7 @@ def _accepted(area: Area) -> Clause:
     return c.L2_STARTS
 
 
+_EFFECT = {True: c.VMRUN_SWITCHES, False: c.L2_STARTS}
 _ENTRY = {True: (c.VMRUN_CHECKS,), False: (c.NESTED_HOST_AREA, c.NESTED_GUEST_AREA, c.L2_STARTS)}
 
 

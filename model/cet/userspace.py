@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from conformance.model.cet.access import host_read, host_write
+from conformance.model.cet.access import host_read, host_write, lacking
 from conformance.model.cet.operations import (
     Answers,
     GetMsrs,
@@ -126,8 +126,9 @@ def set_one_reg(state: State, op: SetOneReg, env: Answers, profile: Profile) -> 
         return (bad, fault) if env.copy_from_user else bad
     if env.copy_from_user:
         return fault
-    clause = c.GUEST_SSP_REGISTER if msr == INTERNAL_GUEST_SSP else c.ONE_REG_IS_HOST_ACCESS
-    new, _, bad_base = host_write(state, v, msr, op.value, profile.base_aligned)
+    new, clause, bad_base = host_write(state, v, msr, op.value, profile.base_aligned)
+    if bad_base or clause is c.HOST_WRITE_REACHES_GUEST or lacking(state, v, msr) is not None:
+        clause = c.GUEST_SSP_REGISTER if msr == INTERNAL_GUEST_SSP else c.ONE_REG_IS_HOST_ACCESS
     refused = Outcome(state, -EINVAL, because=clause)
     if new is None:
         return refused
@@ -153,7 +154,7 @@ def get_one_reg(state: State, op: GetOneReg, env: Answers, _profile: Profile) ->
         return Outcome(state, (-EINVAL, 0), because=c.ONE_REG_IS_HOST_ACCESS)
     if env.copy_to_user:
         return Outcome(state, (-EFAULT, 0), because=c.ONE_REG_ID)
-    if v.origin in (FRESH, HOST) and v.since == UNTOUCHED:
+    if clause is c.LAST_ACCEPTED_VALUE and v.origin in (FRESH, HOST):
         clause = c.GUEST_SSP_REGISTER if msr == INTERNAL_GUEST_SSP else c.ONE_REG_IS_HOST_ACCESS
     also = (c.GUEST_SSP_REGISTER,) if msr == INTERNAL_GUEST_SSP else (c.ONE_REG_IS_HOST_ACCESS,)
     return Outcome(state, (0, value), because=clause, also=also)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from conformance.model.cet.operations import GetMpState, Init, Operation, Reset, Rsm, Smi
+from conformance.model.cet.operations import GetMpState, Init, NestedExit, Operation, Reset, Rsm, Smi
 from conformance.model.cet.state import CPUS, State
 from conformance.specs.cet import clauses as c
 from conformance.specs.clause import Clause
@@ -50,6 +50,7 @@ def cite(state: State, op: Operation, field: str, _expected: View, _got: View) -
         return c.SMM_CLEARS_CR4 if field == "crs" else c.SSP_THROUGH_SMRAM if field == "smram" else None
     if isinstance(op, Init | Reset | GetMpState) and field == "crs":
         return c.RESET_CLEARS_CRS
-    if field == "area" and state.host.vendor == "amd":
-        return c.VMRUN_SWITCHES
+    if isinstance(op, NestedExit):
+        amd = state.host.vendor == "amd"
+        return c.VMRUN_SWITCHES if amd else c.L1_RESUMES if field == "crs" else None
     return None

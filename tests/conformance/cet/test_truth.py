@@ -126,7 +126,7 @@ ROWS = [
         "CET-073",
     ),
     # XSS is loaded while CR4.OSXSAVE is set, which it is
-    ((m.Run(0), m.Wrmsr(0, k.XSS, 0x1800), m.Xsaves(0, 12)), ONE, (Linux,), NeverXss, "CET-017"),
+    ((m.Run(0), m.Wrmsr(0, k.XSS, 0x1800), m.Xsaves(0, 12)), ONE, (Linux,), NeverXss, "CET-073"),
     # who stops a write of L2 judges it
     (
         (m.Run(0), m.NestedEnter(0), m.Wrmsr(0, k.S_CET, 0x1000)),
