@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from conformance.model.cet.operations import GetMpState, Init, NestedExit, Operation, Reset, Rsm, Smi
 from conformance.model.cet.state import CPUS, State
 from conformance.specs.cet import clauses as c
 from conformance.specs.clause import Clause
+
+
+class Crs(NamedTuple):
+    """CR0.WP and CR4.CET of a vCPU."""
+
+    wp: bool
+    cet: bool
+
+
+class Words(NamedTuple):
+    """What vmcs12 or vmcb12 holds for L2."""
+
+    s_cet: int
+    ssp: int
+    table: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,11 +32,11 @@ class View:
 
     s_cet: tuple[int, ...]
     """S_CET of each physical CPU, with no guest running."""
-    crs: tuple[tuple[bool, bool] | None, ...]
+    crs: tuple[Crs | None, ...]
     """CR0.WP and CR4.CET."""
     smram: tuple[int | None, ...]
     """The SSP slot."""
-    area: tuple[tuple[int, int, int] | None, ...]
+    area: tuple[Words | None, ...]
     """S_CET, SSP and table in vmcs12 or vmcb12, outside L2."""
 
 
@@ -34,13 +50,13 @@ VIEW_CLAUSES: dict[str, Clause] = {
 
 def view(state: State) -> View:
     """What hardware and memory show."""
-    crs: list[tuple[bool, bool] | None] = []
+    crs: list[Crs | None] = []
     smram: list[int | None] = []
-    area: list[tuple[int, int, int] | None] = []
+    area: list[Words | None] = []
     for v in state.vcpus:
-        crs.append(None if v is None or v.dead else (v.wp, v.cet))
+        crs.append(None if v is None or v.dead else Crs(v.wp, v.cet))
         smram.append(None if v is None else v.smram)
-        area.append(None if v is None or v.l2 is not None else v.area)
+        area.append(None if v is None or v.l2 is not None else Words(*v.area))
     return View((state.host.s_cet,) * CPUS, tuple(crs), tuple(smram), tuple(area))
 
 
