@@ -17,6 +17,7 @@ from conformance.model.cet.operations import (
 )
 from conformance.model.cet.state import RESET, TOGGLED, UNTOUCHED, XSS, ZEROS, State, Vcpu, put, vcpu_of, with_vcpu
 from conformance.model.cet.values import xsaves_size
+from conformance.model.freedom import End, Freedom, Part
 from conformance.model.step import Outcome, Outcomes
 from conformance.specs.cet import Profile
 from conformance.specs.cet import clauses as c
@@ -41,14 +42,19 @@ def mov_cr(state: State, op: MovCr0 | MovCr4, _env: Answers, _profile: Profile) 
 
 
 def set_sregs(state: State, op: SetSregs, _env: Answers, _profile: Profile) -> Outcomes:
-    """KVM_SET_SREGS. 0, or -EINVAL with nothing changed."""
+    """KVM_SET_SREGS. 0, or -EINVAL, before or after CR0 was taken; CR4 then was not."""
     v = vcpu_of(state, op.vcpu)
+    taken = Part("CR0", lambda s: with_vcpu(s, op.vcpu, replace(v, wp=op.wp)))
     if op.cet and not (v.shstk or v.ibt):
-        return Outcome(state, -EINVAL, because=c.CR4_CET_RESERVED, effect=c.CR4_CET_RESERVED)
+        return Freedom(state, (taken,), (End(-EINVAL, because=c.CR4_CET_RESERVED, effect=c.CR4_CET_RESERVED),))
     new = replace(v, wp=op.wp, cet=op.cet, since=TOGGLED if op.cet != v.cet else v.since)
     stored = Outcome(with_vcpu(state, op.vcpu, new), 0, because=c.SREGS_PAIR)
     if op.cet and not op.wp:
-        return (Outcome(state, -EINVAL, because=c.SREGS_PAIR), stored)
+        return Freedom(
+            state,
+            (taken, Part("CR4", lambda s: stored.state, after=("CR0",))),
+            (End(-EINVAL, because=c.SREGS_PAIR, before=("CR4",)), End(0, because=c.SREGS_PAIR, complete=True)),
+        )
     return replace(stored, because=c.CR4_CET_RESERVED)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from conformance.model.cet.access import host_read, host_write, lacking
@@ -30,6 +31,7 @@ from conformance.model.cet.state import (
     with_vcpu,
 )
 from conformance.model.cet.values import one_reg_msr
+from conformance.model.freedom import End, Freedom, Part
 from conformance.model.step import Outcome, Outcomes
 from conformance.specs.cet import Profile
 from conformance.specs.cet import clauses as c
@@ -79,12 +81,12 @@ def set_msrs(state: State, op: SetMsrs, env: Answers, profile: Profile) -> Outco
     """KVM_SET_MSRS.
 
     Returns:
-        n        entries stored, up to the first that was refused
+        n        entries stored, up to the first that was refused, or that could not be read
         -E2BIG   256 entries or more, none stored
-        -EFAULT  a bad user pointer, none stored
+        -EFAULT  an entry could not be read; those before it may be stored, itself is not
     """
     if env.copy_from_user:
-        return Outcome(state, -EFAULT, because=c.BATCH_STOPS_AT_FAILURE)
+        return _unreadable(state, op, profile)
     if len(op.entries) >= MAX_MSR_ENTRIES:
         return Outcome(state, -E2BIG, because=c.BATCH_LIMIT)
     stopped: list[Outcome] = []
@@ -102,6 +104,32 @@ def set_msrs(state: State, op: SetMsrs, env: Answers, profile: Profile) -> Outco
     breaches = (c.CET_BASE_CANONICAL,) if tolerated else ()
     done = _stored(state, op.vcpu, v, len(op.entries), because, breaches)
     return (*stopped, done) if stopped else done
+
+
+def _unreadable(state: State, op: SetMsrs, profile: Profile) -> Freedom:
+    """A fault somewhere in the batch: who reads it entry by entry has stored those before, up to the first refused."""
+
+    def store(entry: tuple[int, int]) -> Callable[[State], State]:
+        def stored(before: State) -> State:
+            new = host_write(before, vcpu_of(before, op.vcpu), *entry, profile.base_aligned)[0]
+            return before if new is None else with_vcpu(before, op.vcpu, new)
+
+        return stored
+
+    readable = op.entries[:-1] if len(op.entries) <= MAX_MSR_ENTRIES else ()
+    parts: list[Part] = []
+    ends = [End(-EFAULT, because=c.BATCH_STOPS_AT_FAILURE)]
+    v = vcpu_of(state, op.vcpu)
+    for n, entry in enumerate(readable):
+        new = host_write(state, v, *entry, profile.base_aligned)[0]
+        if new is None:
+            break
+        v = new
+        parts.append(Part(str(n), store(entry), after=(parts[-1].name,) if parts else ()))
+    for n, part in enumerate(parts):
+        until = (parts[n + 1].name,) if n + 1 < len(parts) else ()
+        ends.append(End(n + 1, because=c.BATCH_STOPS_AT_FAILURE, after=(part.name,), before=until))
+    return Freedom(state, tuple(parts), tuple(ends))
 
 
 def _stored(state: State, slot: int, v: Vcpu, n: int, because: Clause, breaches: tuple[Clause, ...]) -> Outcome:

@@ -17,7 +17,7 @@ from conformance.candidates.defects.cet import upstream as wrong
 from conformance.model.cet import operations as m
 from conformance.model.step import Fault, Step
 from conformance.specs.cet import constants as k
-from conformance.strategies.cet.domains import AMD, SHSTK_ONLY
+from conformance.strategies.cet.domains import AMD, NEITHER, SHSTK_ONLY
 from tests.conformance.cet.judging import ONE, A, B, blamed, run
 from tests.conformance.peers.linux_cet import ChecksBeforeTheSwitch, DirtyAlways, NoTaskSwitches, StopsL2Writes
 
@@ -37,6 +37,8 @@ BAD_REG = k.ONE_REG_GUEST_SSP | 1
 GUEST_AREA = m.Area(
     s_cet=1, ssp=2, table=A, wp=False, host_s_cet=2, host_ssp=B, host_table=B, host_cet=False, load_host=True
 )
+BATCH = m.SetMsrs(0, ((k.PL0_SSP, A), (k.PL1_SSP, B)))
+NEITHER_FEATURE = m.Config(vcpus=(NEITHER,))
 FAILED = (m.NestedEnter(0, GUEST_AREA), m.ReadSsp(0), m.Rdmsr(0, k.S_CET), m.Rdmsr(0, k.INT_SSP_TAB))
 KEPT = (m.NestedEnter(0, m.Area(s_cet=0x40, load_host=False)), m.ReadSsp(0), m.Rdmsr(0, k.S_CET))
 ACTIVE = (m.SetSregs(0, True, True), m.Run(0), m.Wrmsr(0, k.S_CET, 5))
@@ -92,6 +94,56 @@ class NoSuchCopy(Upstream):
         return super().get_one_reg(vcpu, reg)
 
 
+class EntryByEntry(Upstream):
+    """Reads and stores a batch one entry after the other."""
+
+    def set_msrs(self, vcpu: int, entries: tuple[tuple[int, int], ...]) -> int:
+        """As far as it can be read."""
+        v = self.vcpus[vcpu]
+        done = loaded = 0
+        for msr, value in entries:
+            if self.port.copy_from_user(16):
+                done = done or -k.EFAULT
+                break
+            if not loaded and self.is_xstate_msr(v, msr):
+                self.port.load_guest_fpu(vcpu)
+                loaded = 1
+            if self.do_set_msr(v, msr, value, True):
+                break
+            done += 1
+        if loaded:
+            self.port.put_guest_fpu(vcpu)
+        return done
+
+
+class StoresUnread(Upstream):
+    """Stores an entry that it could not read."""
+
+    def set_msrs(self, vcpu: int, entries: tuple[tuple[int, int], ...]) -> int:
+        """The copy comes too late."""
+        done = super().set_msrs(vcpu, entries)
+        return -k.EFAULT if self.port.copy_from_user(8) else done
+
+
+class OneRegisterAtATime(Upstream):
+    """Takes CR0 of KVM_SET_SREGS before it looks at CR4."""
+
+    def set_sregs(self, vcpu: int, cr0: int, cr4: int) -> int:
+        """In the order of the structure."""
+        self.port.write_cr(vcpu, 0, cr0)
+        return super().set_sregs(vcpu, cr0, cr4)
+
+
+class TakesBoth(Upstream):
+    """Refuses KVM_SET_SREGS when all is done."""
+
+    def set_sregs(self, vcpu: int, cr0: int, cr4: int) -> int:
+        """Too late."""
+        result = super().set_sregs(vcpu, cr0, cr4)
+        self.port.write_cr(vcpu, 4, cr4)
+        return result
+
+
 class ForgetsTheVmcb(Upstream):
     """Writes a VMCB and leaves it clean."""
 
@@ -109,6 +161,10 @@ ROWS = [
     ((refused(m.GetOneReg(0, k.ONE_REG_MSR | k.PL0_SSP)),), ONE, (Linux,), NoSuchCopy, "CET-027"),
     ((refused(m.SetOneReg(0, BAD_REG, A)),), ONE, (Linux,), wrong.ValueBeforeId, "CET-027"),
     ((refused(m.SetOneReg(0, k.ONE_REG_GUEST_SSP, A), 2), m.GetMsrs(0, ())), ONE, (Linux,), None, ""),
+    # a batch may be read at once or entry by entry, KVM_SET_SREGS judged as a whole or by register
+    ((refused(BATCH, 2), m.GetMsrs(0, (k.PL0_SSP, k.PL1_SSP))), ONE, (Linux, EntryByEntry), None, ""),
+    ((refused(m.SetMsrs(0, ((k.PL0_SSP, A),)), 3), m.GetMsrs(0, (k.PL0_SSP,))), ONE, (Linux,), StoresUnread, "CET-009"),
+    ((m.SetSregs(0, True, True),), NEITHER_FEATURE, (Linux, OneRegisterAtATime), TakesBoth, "CET-070"),
     # a failed entry on the guest area is an exit
     ((m.Run(0), *FAILED), ONE, (Linux, ChecksBeforeTheSwitch), wrong.FailedEntryIgnored, "CET-094"),
     ((m.Run(0), *KEPT), ONE, (Linux, ChecksBeforeTheSwitch), wrong.FailedEntryLoadsGuestArea, "CET-094"),
