@@ -5,7 +5,7 @@ from __future__ import annotations
 from conformance.model.cet import operations as m
 from conformance.model.cet.access import lacking, refusal_of
 from conformance.model.cet.nesting import entry_refusal
-from conformance.model.cet.state import COMPONENTS, PLACE, ZEROS, S, State, U, Vcpu
+from conformance.model.cet.state import COMPONENTS, PLACE, ZEROS, S, State, U, Vcpu, Words
 from conformance.model.cet.values import (
     base_of,
     hardware_takes,
@@ -160,7 +160,7 @@ def _plausible(state: State, v: Vcpu, area: m.Area) -> bool:
     return not (area.clean or area.address)
 
 
-def _unchanged(v: Vcpu, address: int) -> tuple[int, int, int] | None:
+def _unchanged(v: Vcpu, address: int) -> Words | None:
     """What a vmcb12 held when VMRUN last took it; None if nobody knows, since it never ran or was refused."""
     if address != v.address:
         return v.other

@@ -10,6 +10,7 @@ from conformance.model.cet.state import (
     FAILED,
     L2,
     NESTED,
+    NOTHING,
     REFUSED,
     SSP,
     TABLE,
@@ -18,6 +19,7 @@ from conformance.model.cet.state import (
     S,
     State,
     Vcpu,
+    Words,
     put,
     vcpu_of,
     with_vcpu,
@@ -80,9 +82,9 @@ def nested_enter(state: State, op: NestedEnter | SetNestedState, _env: Answers, 
     v, area = vcpu_of(state, op.vcpu), op.area
     amd = state.host.vendor == "amd"
     entering = isinstance(op, NestedEnter)
-    words = (area.s_cet, area.ssp, area.table)
+    words = Words(area.s_cet, area.ssp, area.table)
     if area.address != v.address:
-        v = replace(v, area=v.other or (0, 0, 0), other=None if v.refused else v.area, address=area.address)
+        v = replace(v, area=v.other or NOTHING, other=None if v.refused else v.area, address=area.address)
     written = replace(v, area=words)
     if not amd:
         written = replace(written, host_area=(area.host_s_cet, area.host_ssp, area.host_table))
@@ -142,9 +144,9 @@ def _switched(v: Vcpu, words: tuple[int, int, int]) -> tuple[int, ...]:
     return regs
 
 
-def stored_by_exit(v: Vcpu) -> tuple[int, int, int]:
+def stored_by_exit(v: Vcpu) -> Words:
     """S_CET, SSP and table in the guest area after an exit from L2, as far as the vCPU has them."""
-    return (
+    return Words(
         v.regs[S] if v.shstk or v.ibt else v.area[0],
         v.regs[SSP] if v.shstk else v.area[1],
         v.regs[TABLE] if v.shstk else v.area[2],

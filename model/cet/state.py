@@ -8,6 +8,7 @@ came about and what they survived, so that a wrong value later cites the clause 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from conformance.model.cet.capabilities import capabilities
 from conformance.model.cet.operations import Config, Cpuid, Host
@@ -48,6 +49,17 @@ SURVIVED = {
     REFUSED: c.REFUSED_ENTRY_CHANGES_NOTHING,
 }
 """The clause by which they keep them."""
+
+
+class Words(NamedTuple):
+    """What vmcs12 or vmcb12 holds for L2."""
+
+    s_cet: int
+    ssp: int
+    table: int
+
+
+NOTHING = Words(0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +106,13 @@ class Vcpu:
     smram: int = 0
     """The SSP slot of SMRAM."""
     l2: L2 | None = None
-    area: tuple[int, int, int] = (0, 0, 0)
+    area: Words = NOTHING
     """S_CET, SSP and table in the vmcs12 or vmcb12 in memory that L1 used last."""
     host_area: tuple[int, int, int] = (0, 0, 0)
     """The same three of a vmcs12's host area."""
     address: int = 0
     """Which vmcb12 was used last."""
-    other: tuple[int, int, int] | None = None
+    other: Words | None = None
     """S_CET, SSP and table in the other vmcb12, once that has run."""
     refused: bool = False
     """The last VMRUN failed, so nobody knows whether the processor has vmcb12's values."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from conformance.model.cet.operations import GetMpState, Init, NestedExit, Operation, Reset, Rsm, Smi
-from conformance.model.cet.state import CPUS, State
+from conformance.model.cet.state import CPUS, State, Words
 from conformance.specs.cet import clauses as c
 from conformance.specs.clause import Clause
 
@@ -18,12 +18,8 @@ class Crs(NamedTuple):
     cet: bool
 
 
-class Words(NamedTuple):
-    """What vmcs12 or vmcb12 holds for L2."""
-
-    s_cet: int
-    ssp: int
-    table: int
+CRS = {(wp, cet): Crs(wp, cet) for wp in (False, True) for cet in (False, True)}
+"""All there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +50,9 @@ def view(state: State) -> View:
     smram: list[int | None] = []
     area: list[Words | None] = []
     for v in state.vcpus:
-        crs.append(None if v is None or v.dead else Crs(v.wp, v.cet))
+        crs.append(None if v is None or v.dead else CRS[v.wp, v.cet])
         smram.append(None if v is None else v.smram)
-        area.append(None if v is None or v.l2 is not None else Words(*v.area))
+        area.append(None if v is None or v.l2 is not None else v.area)
     return View((state.host.s_cet,) * CPUS, tuple(crs), tuple(smram), tuple(area))
 
 

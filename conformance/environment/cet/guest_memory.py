@@ -8,6 +8,7 @@ from conformance.environment.cet.control_registers import cr0_of, cr4_of
 from conformance.environment.cet.registers import FIELDS, SAVE_AREA
 from conformance.environment.cet.vcpus import PerVcpu
 from conformance.model.cet.operations import Area
+from conformance.model.cet.state import Words
 from conformance.specs.cet import constants as k
 
 if TYPE_CHECKING:
@@ -75,11 +76,11 @@ class GuestMemory(PerVcpu[Pages]):
             }
         )
 
-    def words(self, vcpu: int) -> tuple[int, int, int]:
+    def words(self, vcpu: int) -> Words:
         """S_CET, SSP and table of vmcs12 or vmcb12."""
         get = self.parts[vcpu].area.get
         s_cet, ssp, table = SAVE_AREA if self.platform.amd else FIELDS
-        return get(s_cet, 0), get(ssp, 0), get(table, 0)
+        return Words(get(s_cet, 0), get(ssp, 0), get(table, 0))
 
     def move(self, old: Pages, vcpu: int) -> None:
         """The memory of a vCPU that was migrated comes with it."""

@@ -74,14 +74,18 @@ class Processors(Simulator):
         if found != own:
             raise Violation(c.S_CET_IS_THE_HOSTS, f"S_CET is {found:#x} after a VM exit, the host's is {own:#x}")
         ssp, table = self.files[cpu][SSP], self.files[cpu][TABLE]
-        left = f"SSP is {ssp:#x} and the interrupt SSP table {table:#x} after a VM exit, the host's are 0"
-        self.door.require(c.SSP_IS_THE_HOSTS, not (ssp or table), left)
+        if ssp or table:
+            left = f"SSP is {ssp:#x} and the interrupt SSP table {table:#x} after a VM exit"
+            raise Violation(c.SSP_IS_THE_HOSTS, f"{left}, the host's are 0")
 
     def out_of_hands(self, cpu: int) -> None:
         """The vCPU's thread leaves this physical CPU or returns to userspace: XSS is the host's by then."""
         host = self.platform.host
         found, own = self.files[cpu][XSS], host.own_xss if host.xsaves else 0
-        self.door.require(c.XSS_IS_THE_HOSTS, found == own, f"XSS is {found:#x} outside the guest, the host's {own:#x}")
+        if found != own:
+            raise Violation(c.XSS_IS_THE_HOSTS, f"XSS is {found:#x} outside the guest, the host's {own:#x}")
+        self.door.hold(c.XSS_IS_THE_HOSTS)
+        self.door.hold(c.SSP_IS_THE_HOSTS)  # at every exit until now
 
 
 def _control_fault(host: Host, value: int | None) -> Clause | None:

@@ -62,14 +62,16 @@ def vm_entry(world: Cet, slot: int) -> Thread:
             values.check(number, regs[place], f"enters with {hex(MSRS[place])} =")
     world.hold(c.NO_LEAK_BETWEEN_VCPUS)
     structure.enter(thread)
-    world.vmsa.enter(thread)
+    if world.platform.host.sev_es:
+        world.vmsa.enter(thread)
     return thread
 
 
 def vm_exit(world: Cet, thread: Thread) -> None:
     """Save the guest's three registers, load the host's, let the candidate see the exit."""
     world.structure.leave(thread)
-    world.vmsa.leave(thread)
+    if world.platform.host.sev_es:
+        world.vmsa.leave(thread)
     world.processors.after_exit(thread.cpu)
     world.enter(world.driver.exit_guest, thread.number)
     world.atomic -= 1

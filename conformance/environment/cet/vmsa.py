@@ -25,7 +25,7 @@ class Saved:
 
 
 class Vmsa(PerVcpu[Saved]):
-    """SEV-ES: VMRUN loads XSS from the encrypted save area, #VMEXIT brings the host's back; on other hosts nothing.
+    """SEV-ES: VMRUN loads XSS from the encrypted save area, #VMEXIT brings the host's back.
 
     The guest's other CET registers are where the hypervisor keeps them, as before the state is encrypted: what it
     can no longer read or write then is not modelled.
@@ -51,11 +51,9 @@ class Vmsa(PerVcpu[Saved]):
 
     def enter(self, thread: Thread) -> None:
         """VMRUN."""
-        if self.platform.host.sev_es:
-            self.files[thread.cpu][XSS] = self.parts[thread.number].xss
+        self.files[thread.cpu][XSS] = self.parts[thread.number].xss
 
     def leave(self, thread: Thread) -> None:
         """#VMEXIT."""
         host = self.platform.host
-        if host.sev_es:
-            self.files[thread.cpu][XSS] = host.own_xss if host.xsaves else 0
+        self.files[thread.cpu][XSS] = host.own_xss if host.xsaves else 0

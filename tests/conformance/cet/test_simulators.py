@@ -475,7 +475,7 @@ def test_each_physical_cpu_has_a_copy_of_a_vmcb() -> None:
 
 
 def test_vmrun_of_protected_state_switches_xss() -> None:
-    """To the value last accepted, and back to the host's; elsewhere nothing is switched."""
+    """To the value last accepted, and back to the host's."""
     bench = Bench(m.Host(vendor="amd", ibt=False, sev_es=True, own_xss=0x800))
     vmsa, thread = Vmsa(bench.door, bench.platform, bench.processors), bench.thread()
     vmsa.add(1)
