@@ -10,7 +10,6 @@ from conformance.candidates.load import load
 from conformance.engines import campaign, explore
 from conformance.engines.context import Context
 from conformance.subsystem import subsystem
-from tests.conformance.peers.linux_cet import PEERS as LINUX_CET
 
 PEERS = Path(__file__).parent / "peers"
 
@@ -36,7 +35,6 @@ PEERS = Path(__file__).parent / "peers"
         ("cet", f"{PEERS / 'cet.py'}:AtEntry"),
         ("cet", f"{PEERS / 'cet.py'}:Owner"),
         ("cet", "builtin:linux"),
-        *(("cet", f"{PEERS / 'linux_cet.py'}:{peer.__name__}") for peer in LINUX_CET.values()),
         ("avic", f"{PEERS / 'avic.py'}:TablesWithTheFirstVcpu"),
         ("avic", f"{PEERS / 'avic.py'}:Chatty"),
         ("avic", f"{PEERS / 'avic.py'}:RebuildsTheTable"),
