@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 import click
 
 from conformance.commands import options
+from conformance.commands.output import complain, open_missing, put, say
 from conformance.commands.run import Run
 from conformance.commands.strength import Strength
 from conformance.engines.corpus import TRACES
@@ -42,6 +43,7 @@ def cli(show_traceback: bool) -> None:
         os.environ["CONFORMANCE_DEBUG"] = "1"
 
 
+_ON_CLUSTER = "Do the work on the machines of a dask scheduler, such as tcp://HOST:8786, instead of here."
 _CANDIDATE = "builtin:NAME, MODULE:CLASS or FILE.py:CLASS"
 
 
@@ -58,11 +60,13 @@ _CANDIDATE = "builtin:NAME, MODULE:CLASS or FILE.py:CLASS"
     "-k", "only", default="*", metavar="GLOB", help="Judge only the clauses whose id matches, such as UIO-03*."
 )
 @click.option("-n", "workers", type=click.IntRange(1), default=1, metavar="WORKERS", help="Processes side by side.")
+@click.option("-x", "first", is_flag=True, help="End with the first failure.")
 @click.option("--shard", metavar="I/N", help="Do the I-th of N parts of the work.")
-@click.option("--corpus", metavar="DIR", help="Traces to try first; a hunt saves what it finds there.")
+@click.option("--corpus", metavar="DIR", help="Your own traces, tried first; a hunt adds to them.")
 @click.option("--report", "reports", multiple=True, metavar="FORM:PATH", help="Also write a report (repeatable).")
 @click.option("--traces", default=str(TRACES), show_default=True, metavar="DIR", help="Where failing traces go.")
 @click.option("--strict", is_flag=True, help="Breaches of SHOULD clauses fail, too.")
+@click.option("--cluster", metavar="ADDRESS", help=_ON_CLUSTER)
 def run(
     subsystems: tuple[str, ...],
     specs: tuple[str, ...],
@@ -72,11 +76,13 @@ def run(
     budget: str | None,
     only: str,
     workers: int,
+    first: bool,
     shard: str | None,
     corpus: str | None,
     reports: tuple[str, ...],
     traces: str,
     strict: bool,
+    cluster: str | None,
 ) -> Ending:
     """Test a candidate and give a verdict per clause.
 
@@ -87,22 +93,24 @@ def run(
 
     if not specs:
         raise UsageError("run needs --candidate SPEC, for instance --candidate builtin:upstream")
+    options.place(workers, cluster)
     limit = None if budget is None else options.seconds(budget)
-    chosen = seed if seed is not None else 0 if limit is None else random.randrange(2**32)
+    chosen = options.seed(seed) if seed is not None else 0 if limit is None else random.randrange(2**32)
     request = Request(
         candidates=options.candidates(specs, subsystems, _everything),
         profile=profile,
         engines=options.engines(engine),
         seed=chosen,
         budget=limit,
-        corpus=corpus,
+        corpus=options.corpus(corpus),
         shard=options.shard(shard),
         workers=workers,
+        first=first,
     )
     if limit is not None:
         say(f"hunting for {limit:g} s with --seed {chosen}\n")
     paths = forms.targets(reports)
-    return Run(request, only, strict, paths, Path(traces), say=say, complain=complain).perform()
+    return Run(request, only, strict, paths, Path(traces), cluster, say=say, complain=complain).perform()
 
 
 @cli.command()
@@ -111,10 +119,14 @@ def run(
 @click.option("-n", "workers", type=click.IntRange(1), default=1, metavar="WORKERS", help="Processes side by side.")
 @click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of the random engines.")
 @click.option("--report", "reports", multiple=True, metavar="FORM:PATH", help="Also write a report (repeatable).")
-def strength(subsystems: tuple[str, ...], only: str, workers: int, seed: int, reports: tuple[str, ...]) -> Ending:
+@click.option("--cluster", metavar="ADDRESS", help=_ON_CLUSTER)
+def strength(
+    subsystems: tuple[str, ...], only: str, workers: int, seed: int, reports: tuple[str, ...], cluster: str | None
+) -> Ending:
     """Run the zoo: which clause kills which known defect, in how many steps and seconds."""
     names = tuple(options.subsystem_name(name) for name in subsystems) or _everything()
-    return Strength(names, only, workers, seed, forms.targets(reports), say=say).perform()
+    options.place(workers, cluster)
+    return Strength(names, only, workers, options.seed(seed), forms.targets(reports), cluster, say=say).perform()
 
 
 @cli.command()
@@ -162,6 +174,48 @@ def replay(trace: str, spec: str, profile: str | None) -> Ending:
     return perform(Path(trace), spec, profile, say)
 
 
+@cli.group("corpus")
+def corpus_() -> None:
+    """Keep a folder of traces that every run tries first (run --corpus DIR)."""
+
+
+@corpus_.command("init")
+@click.argument("folder", metavar="DIR")
+def corpus_init(folder: str) -> Ending:
+    """Make a corpus, to which hunts add what they find."""
+    from conformance.commands import corpus
+
+    return corpus.init(Path(folder))
+
+
+@corpus_.command("add")
+@click.argument("folder", metavar="DIR")
+@click.argument("traces", nargs=-1, required=True, metavar="TRACE...")
+def corpus_add(folder: str, traces: tuple[str, ...]) -> Ending:
+    """Copy trace files into a corpus, each at most once."""
+    from conformance.commands import corpus
+
+    return corpus.add(Path(folder), tuple(map(Path, traces)))
+
+
+@corpus_.command("lint")
+@click.argument("folder", metavar="DIR")
+def corpus_lint(folder: str) -> Ending:
+    """Find what is no trace, is there twice, or cannot happen any more; 1 where something is."""
+    from conformance.commands import corpus
+
+    return corpus.lint(Path(folder), say)
+
+
+@corpus_.command("prune")
+@click.argument("folder", metavar="DIR")
+def corpus_prune(folder: str) -> Ending:
+    """Remove what is there twice, and traces of which no step can happen any more."""
+    from conformance.commands import corpus
+
+    return corpus.prune(Path(folder), say)
+
+
 @cli.command()
 @click.argument("form", metavar="FORM")
 @click.argument("out", metavar="OUT")
@@ -182,7 +236,7 @@ def list_(subsystems: tuple[str, ...], as_json: bool) -> None:
 
     names = tuple(options.subsystem_name(name) for name in subsystems)
     if as_json:
-        say(listing.as_json(names or _everything()))
+        put(listing.as_json(names or _everything()))
     elif names:
         say("\n\n".join(listing.subsystem_text(name) for name in names))
     else:
@@ -211,31 +265,9 @@ def _everything() -> tuple[str, ...]:
     return options.usable(complain)
 
 
-def say(text: str) -> None:
-    """Print on standard output; headlines in colour where that is wanted."""
-    if sys.stdout.isatty() and "NO_COLOR" not in os.environ:
-        text = "\n".join(_coloured(line) for line in text.split("\n"))
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        raise SystemExit(_closed_pipe()) from None
-
-
-def complain(text: str) -> None:
-    """Print on standard error."""
-    print(f"conformance: {text}", file=sys.stderr, flush=True)
-
-
-def _coloured(line: str) -> str:
-    if " violated by " in line:
-        return click.style(line, fg="red", bold=True)
-    if line.startswith(("  warning ", "  expected ", "  got ")) or " not followed by " in line:
-        return click.style(line, fg="yellow")
-    return line
-
-
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Entry point of the console script. SIGTERM, which a cancelled CI job gets, ends a run like Ctrl-C does."""
+    open_missing()
     signal.signal(signal.SIGTERM, _Terminated())
     sys.exit(invoke(arguments))
 
@@ -306,9 +338,3 @@ def _failed(error: BaseException, message: str) -> int:
     if os.environ.get("CONFORMANCE_DEBUG"):
         traceback.print_exception(error)
     return _refused(Exit.HARNESS, f"the suite failed: {message}")
-
-
-def _closed_pipe() -> int:
-    """Nobody reads on: end like a program that SIGPIPE ended."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 128 + signal.SIGPIPE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -14,12 +14,16 @@ from conformance.engines import corpus
 from conformance.reports import forms, record, text
 from conformance.reports.forms import Target
 from conformance.reports.progress import Progress
+from conformance.runs.autopsy import post_mortem
 from conformance.runs.conclusion import Conclusion, conclude, together
 from conformance.runs.describe import Described, describe, is_ours
+from conformance.runs.executor import Executor, Processes, executor
+from conformance.runs.growth import Growth
 from conformance.runs.request import Request, Unit, is_complete, units
-from conformance.runs.result import Result, failure_from_data
-from conformance.runs.unit import unit_job, without_findings
-from conformance.runs.workers import Died, Jobs
+from conformance.runs.result import Result
+from conformance.runs.unit import unit_job
+from conformance.runs.work import Hunt, Work
+from conformance.runs.workers import Died
 from conformance.subsystem import subsystem
 from conformance.verdict import Ending, Exit, Failure, UsageError
 
@@ -37,6 +41,8 @@ class Run:
     strict: bool = False
     reports: Sequence[Target] = ()
     traces: Path = corpus.TRACES
+    cluster: str | None = None
+    """Address of the scheduler whose machines do the work; None: this machine."""
     say: Say = print
     complain: Say = print
     """Prints on standard error."""
@@ -53,13 +59,19 @@ class Run:
         """Everything; raises UsageError before the run starts, OSError when a report cannot be written."""
         request = self._restricted()
         _ = self.candidates
-        listed = units(request)
+        with executor(request.workers, self.cluster, [spec for _, spec in request.candidates]) as place:
+            return self._perform(request, place)
+
+    def _perform(self, request: Request, place: Executor) -> Ending:
+        listed = units(replace(request, workers=place.slots))
         headers = [self._header(name, units) for name, units in _by_subsystem(listed).items()]
         if not listed:
             return Ending(Exit.NOTHING_RAN, "nothing ran: this shard or selection has no work")
         forms.begin(self.reports, headers)
-        results, interrupted = self._results(listed)
+        results, interrupted = self._results(listed, place)
         conclusions = self._conclusions(listed, results)
+        if self.growth is not None:
+            self.growth.end()
         ending = together(conclusions, interrupted)
         for conclusion in conclusions:
             self._tell(conclusion)
@@ -95,38 +107,66 @@ class Run:
             units=tuple(unit.name for unit in listed),
         )
 
-    def _results(self, listed: Sequence[Unit]) -> tuple[list[Result], bool]:
+    def _results(self, listed: Sequence[Unit], place: Executor) -> tuple[list[Result], bool]:
         """The results in the order of the units, and whether somebody interrupted."""
-        found: dict[int, Result] = {}
-        with Progress([unit.name for unit in listed]) as progress:
-            strangers = not all(is_ours(spec) for _, spec in self.request.candidates)
-            jobs = Jobs(unit_job, listed, self.request.workers, progress.tell, apart=strangers)
-            for number, answer in jobs.run():
-                result = self._failed(listed[number], answer.how) if isinstance(answer, Died) else answer
-                found[number] = result
-                progress.end(number, result.steps, result.clauses, [data["signature"] for data in result.failures])
-                self._keep(result)
-        return [found[number] for number in sorted(found)], jobs.interrupted
+        results: list[Result] = []
+        strangers = not all(is_ours(spec) for _, spec in self.request.candidates)
+        for where, part in self._places(listed, place):
+            work = Work(part) if self.cluster is None or self.request.budget is None else Hunt(part, self.request)
+            with Progress(work.names) as progress:
+                for number, answer in where.run(unit_job, work, progress.tell, apart=strangers, until=work.until):
+                    result = self._failed(work.units[number], answer.how) if isinstance(answer, Died) else answer
+                    progress.end(number, result.steps, result.clauses, [data["signature"] for data in result.failures])
+                    self._keep(result)
+                    work.learn(number, result)
+                    if self.request.first and result.failures:
+                        return results + work.results(), False
+            results += work.results()
+            if where.interrupted:
+                return results, True
+            if where.lost:
+                self.complain(text.not_awaited([work.names[number] for number in where.lost]))
+        return results, False
+
+    def _places(self, listed: Sequence[Unit], place: Executor) -> Iterator[tuple[Executor, list[Unit]]]:
+        """The user's own traces are tried where they are, the rest is done where he wants it."""
+        here = [] if self.cluster is None else [u for u in listed if u.engine == "corpus" and u.corpus is not None]
+        if here:
+            yield Processes(1), here
+        yield place, [unit for unit in listed if unit not in here]
 
     def _failed(self, unit: Unit, how: str) -> Result:
-        candidate = self.candidates[unit.subsystem]
-        return without_findings(unit, candidate, f"{unit.name}: {how}")
+        """What a unit found whose process has ended under it."""
+        return post_mortem(unit, self.candidates[unit.subsystem], how, lambda *_: None)
+
+    @cached_property
+    def growth(self) -> Growth | None:
+        """Where the new failures of a hunt go, if anywhere."""
+        if self.request.budget is None or self.request.corpus is None:
+            return None
+        awaited = {unit.subsystem for unit in units(self._restricted()) if unit.engine == "corpus"}
+        return Growth(Path(self.request.corpus), awaited, self.complain)
 
     def _keep(self, result: Result) -> None:
         """New failures of a hunt go to the corpus at once, so that nothing that happens later loses them."""
-        if self.request.budget is None or self.request.corpus is None:
-            return
-        for data in result.failures:
-            corpus.save(Path(self.request.corpus), failure_from_data(data, subsystem(result.subsystem)))
+        if self.growth is not None:
+            self.growth.add(result)
 
     def _conclusions(self, listed: Sequence[Unit], results: Sequence[Result]) -> list[Conclusion]:
         conclusions = []
         for name, of in _by_subsystem(listed).items():
             group = [result for result in results if result.subsystem == name]
             if group:
-                complete = is_complete(name, [unit.name for unit in of])
+                complete = is_complete(name, self._done(of, group))
                 conclusions.append(conclude(group, strict=self.strict, complete=complete, only=self.only))
         return conclusions
+
+    def _done(self, listed: Sequence[Unit], results: Sequence[Result]) -> set[str]:
+        """Names of the units that were to be done; of a hunt on many machines, of those that some machine did."""
+        awaited = {unit.name for unit in listed}
+        if self.cluster is None or self.request.budget is None:
+            return awaited
+        return awaited & {result.unit for result in results}
 
     def _tell(self, conclusion: Conclusion) -> None:
         """Summary, failures, warnings of one candidate."""

@@ -8,9 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from conformance.candidates.load import Candidate
+from conformance.engines.leads import Leads
 from conformance.environment.door import Environment
-from conformance.model.step import Step
+from conformance.lockstep import Report, run_trace
+from conformance.model.step import Parallel, Step
 from conformance.subsystem import Subsystem
+from conformance.trace import Trace
 from conformance.verdict import Failure, Tally
 
 HANGS = 4
@@ -78,7 +81,7 @@ class Context:
     hunting: bool = False
     """Whether a budget was given: larger scopes are explored too."""
     stop_at_first: bool = False
-    """Whether one failure is enough (`strength`)."""
+    """Whether one failure is enough (`strength`, `-x`)."""
     engine: str = ""
     known: set[str] = field(default_factory=set)
     """Signatures found so far, by any engine of this run."""
@@ -88,10 +91,14 @@ class Context:
     """Minimal breaches of SHOULD clauses, one of each signature."""
     tally: Tally = field(default_factory=Tally)
     progress: Callable[[Context], None] | None = None
+    judge: Callable[..., Report] = run_trace
+    """How minimising asks what a trace shows: elsewhere, where it may end the process."""
     tell: Callable[[Failure], Failure] | None = None
     """Adds the story to each failure that is kept; None where nobody will read it."""
     wanted: frozenset[str] = frozenset()
     """Ids of SHOULD clauses whose breach is enough for `stop_at_first`."""
+    leads: Leads | None = None
+    """What the campaign follows and remembers, in a hunt on many machines."""
     notes: dict[str, int] = field(default_factory=dict)
     """Figures worth printing: states and transitions explored."""
     explored: list[Explored] = field(default_factory=list)
@@ -152,3 +159,19 @@ def is_binding(failure: Failure) -> bool:
     A breach of a SHOULD clause does not, unless the candidate crashed or hung on the way.
     """
     return failure.clause.level.is_binding or failure.kind in ("crash", "hang", "type")
+
+
+def lacking(of: Subsystem, trace: Trace, capabilities: frozenset[str]) -> list[str]:
+    """Capabilities that a trace needs and a candidate does not declare."""
+    needed = set(of.requires(trace.config))
+    for step in trace.steps:
+        for op in _operations(step):
+            needed |= of.needs.get(type(op), frozenset())
+    return sorted(needed - capabilities)
+
+
+def _operations(step: Step) -> list[Any]:
+    inner = [op for _, other in step.during for op in _operations(other)]
+    if isinstance(step.op, Parallel):
+        return [*_operations(step.op.left), *_operations(step.op.right), *inner]
+    return [step.op, *inner]

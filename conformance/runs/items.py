@@ -21,11 +21,13 @@ from conformance.commands import options
 from conformance.engines import corpus
 from conformance.engines.corpus import TRACES
 from conformance.reports import forms, record, text
+from conformance.runs.autopsy import post_mortem
 from conformance.runs.conclusion import Conclusion, conclude, together
 from conformance.runs.describe import Described, describe, is_ours
+from conformance.runs.growth import Growth
 from conformance.runs.request import Request, Unit, is_complete, units
 from conformance.runs.result import Result, failure_from_data
-from conformance.runs.unit import unit_job, without_findings
+from conformance.runs.unit import unit_job
 from conformance.runs.workers import Died, Jobs
 from conformance.subsystem import subsystem
 from conformance.verdict import Ending, Exit, HarnessError, UsageError
@@ -52,12 +54,15 @@ class _Run:
         input_ = getattr(config, "workerinput", {})
         limit = None if budget is None else options.seconds(budget)
         chosen = random.randrange(2**32) if limit is not None else 0
+        if seed is not None:
+            options.seed(seed, "--conformance-seed")
         self.targets = forms.targets(config.getoption("--conformance-report"), "--conformance-report")
         self.request = Request(
             candidates=options.candidates(given),
             profile=config.getoption("--conformance-profile"),
             seed=input_.get("conformance_seed", seed if seed is not None else chosen),
             budget=limit,
+            corpus=options.corpus(config.getoption("--conformance-corpus"), "--conformance-corpus"),
             workers=input_.get("workercount", getattr(config.option, "numprocesses", None) or 1),
         )
         self.described = {
@@ -138,7 +143,7 @@ class UnitItem(pytest.Item):
             if not isinstance(answer, Died):
                 result: Result = answer
                 return result
-            return without_findings(self.unit, described, f"{self.unit.name}: {answer.how}")
+            return post_mortem(self.unit, described, answer.how, lambda *_: None)
         raise KeyboardInterrupt
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
@@ -177,6 +182,15 @@ class _Conclusions:
         self.conclusions: list[Conclusion] = []
         self.ending = Ending(Exit.NOTHING_RAN, "nothing ran")
         self.started = time.monotonic()
+        self.complaints: list[str] = []
+        self.growth = self._growth()
+
+    def _growth(self) -> Growth | None:
+        """Where the new failures of a hunt go, if anywhere."""
+        if self.run.request.budget is None or self.run.request.corpus is None:
+            return None
+        names = [name for name, _ in self.run.request.candidates]
+        return Growth(Path(self.run.request.corpus), names, self.complaints.append)
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Write reports without a footer first, so that an unfinished run shows."""
@@ -191,10 +205,14 @@ class _Conclusions:
         data = getattr(report, "conformance", None)
         if data is not None:
             self.results.append(Result(**data))
+            if self.growth is not None:
+                self.growth.add(self.results[-1])
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Conclude; where pytest itself is content, the exit status is the command line's."""
+        if self.growth is not None:
+            self.growth.end()
         if not self.results:
             return
         listed = units(self.run.request)
@@ -223,6 +241,8 @@ class _Conclusions:
             for warning in conclusion.warnings:
                 for line in text.warning(warning):
                     terminalreporter.line(line)
+        for line in self.complaints:
+            terminalreporter.line(line)
         if self.run.request.budget is not None:
             terminalreporter.line(f"repeat this hunt with --conformance-seed {self.run.request.seed}")
         terminalreporter.line(f"exit {int(self.ending.exit)}: {self.ending.why}")

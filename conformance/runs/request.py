@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from conformance.engines.leads import Recipe
+
 ENGINES = ("corpus", "explore", "interleave", "campaign", "machine")
 """In the order in which they run: known failures first, then shortest counterexamples."""
 
@@ -28,9 +30,12 @@ class Request:
     budget: float | None = None
     """Seconds to hunt; None: the gate."""
     corpus: str | None = None
+    """The user's folder of traces, tried before those that the suite ships."""
     shard: tuple[int, int] = (1, 1)
     """Do part I of N."""
     workers: int = 1
+    first: bool = False
+    """End with the first failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,11 @@ class Unit:
     parts: int = 1
     seconds: float | None = None
     corpus: str | None = None
+    first: bool = False
+    known: tuple[str, ...] = ()
+    """Signatures that others have found already."""
+    follow: tuple[Recipe, ...] | None = None
+    """What leads the campaign in a hunt on many machines; None elsewhere."""
 
     @property
     def name(self) -> str:
@@ -59,8 +69,6 @@ def units(request: Request) -> list[Unit]:
     listed: list[Unit] = []
     for name, spec in request.candidates:
         for engine in request.engines:
-            if engine == "corpus" and request.corpus is None:
-                continue
             listed += _engine_units(request, name, spec, engine)
     index, count = request.shard
     chosen = listed[index - 1 :: count]
@@ -70,18 +78,14 @@ def units(request: Request) -> list[Unit]:
 
 
 def is_complete(name: str, done: Iterable[str]) -> bool:
-    """Whether these units of a subsystem are all that there are, so that a clause left unexercised means something.
-
-    The corpus is extra: nobody has to have one.
-    """
-    engines = tuple(engine for engine in ENGINES if engine != "corpus")
-    return {unit.name for unit in units(Request(((name, ""),), engines=engines))} <= set(done)
+    """Whether these units of a subsystem are all that there are, so that a clause left unexercised means something."""
+    return {unit.name for unit in units(Request(((name, ""),)))} <= set(done)
 
 
 def _engine_units(request: Request, name: str, spec: str, engine: str) -> list[Unit]:
     parts = max(PARTS.get(engine, 1), 1)
     return [
-        Unit(name, spec, request.profile, engine, request.seed, part, parts, None, request.corpus)
+        Unit(name, spec, request.profile, engine, request.seed, part, parts, None, request.corpus, request.first)
         for part in range(parts)
     ]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from conformance.candidates.load import Candidate, check_profile, load
 from conformance.engines import campaign, corpus, explore, interleave, machine
 from conformance.engines.context import Context
+from conformance.engines.leads import Leads
 from conformance.reports import graph
 from conformance.reports.story import tell
 from conformance.runs.describe import Described
@@ -45,9 +46,12 @@ def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> R
         part=unit.part,
         parts=unit.parts,
         hunting=unit.seconds is not None,
+        stop_at_first=unit.first,
         engine=unit.engine,
         progress=progress,
         tell=lambda found: tell(found, of, candidate),
+        known=set(unit.known),
+        leads=None if unit.follow is None else Leads(unit.follow),
     )
     errors, interrupted = [], False
     try:
@@ -57,6 +61,7 @@ def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> R
         interrupted = True
     except HarnessError as failed:
         errors.append(f"{unit.name}: {failed}")
+    transitions, recipes = ({}, {}) if context.leads is None else context.leads.told(context.tally.clauses)
     return Result(
         unit=unit.name,
         subsystem=of.name,
@@ -72,6 +77,8 @@ def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> R
         notes=context.notes,
         scopes=[graph.tell(explored, of, profile) for explored in context.explored],
         interrupted=interrupted,
+        transitions=transitions,
+        recipes=recipes,
         errors=errors,
     )
 
@@ -79,7 +86,7 @@ def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> R
 def _engine(unit: Unit, context: Context) -> None:
     match unit.engine:
         case "corpus":
-            corpus.run(context, Path(unit.corpus or "corpus"))
+            corpus.run(context, Path(unit.corpus) if unit.corpus is not None else None)
         case "explore":
             explore.run(context)
         case "interleave":
