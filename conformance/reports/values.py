@@ -34,7 +34,8 @@ ERRNO = {
 """The kernel's names; where two share a number, the one the kernel's sources use."""
 
 _HEX_NAME = re.compile(
-    r"(^|_)(addr|address|gpa|hpa|gva|gfn|pfn|msr|spte|pte|ssp|rip|rsp|mask|cr[0348]|efer|xcr0|xss|root|page)(_|$)"
+    r"(^|_)(addr|address|gpa|hpa|gva|gfn|pfn|msr|spte|pte|ssp|rip|rsp|mask|cr[0348]|efer|xcr0|xss|root|page"
+    r"|cet|indices|entries|denied|intercepts|table)(_|$)"
 )
 
 
@@ -68,6 +69,9 @@ def value(what: Any, name: str = "") -> str:
             return number(what, name)
         case bytes() | bytearray():
             return _bytes(bytes(what))
+        case tuple() if hasattr(what, "_fields"):
+            inner = ", ".join(f"{field}={value(item, field)}" for field, item in zip(what._fields, what, strict=True))
+            return f"{type(what).__name__}({inner})"
         case tuple() if _is_run(what):
             return f"({what[0]}..{what[-1]})"
         case tuple():

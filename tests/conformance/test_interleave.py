@@ -74,7 +74,7 @@ RACES: dict[tuple[str, str], dict[str, int]] = {
         "emulated-exit": 8, "rdmsr-wrmsr": 86, "rdmsr-leave": 60, "rdmsr-exit": 8, "leave-wrmsr": 60,
         "leave-leave": 42, "leave-exit": 6, "exit-wrmsr": 8, "exit-leave": 6, "exit-exit": 2, "run-run": 42,
         "run-set": 150, "set-set": 546, "set-get": 810, "get-wrmsr": 320, "get-leave": 222, "set-reg-set-reg": 22,
-        "get-get": 50, "get-reg-get-reg": 422, "get-reg-wrmsr": 22, "init-wrmsr": 24, "init-leave": 22, "xss-xss": 146,
+        "get-get": 50, "get-reg-get-reg": 422, "get-reg-wrmsr": 22, "init-wrmsr": 32, "init-leave": 30, "xss-xss": 146,
         "xss-wrmsr": 78, "smi-smi": 30, "rsm-rsm": 34, "enter-enter": 158, "exit-l2-exit-l2": 70,
     },
     ("snp_guest_request", "builtin:upstream"): {

@@ -38,6 +38,7 @@ PEERS = Path(__file__).parent / "peers"
         ("cet", f"{PEERS / 'cet.py'}:Conditional"),
         ("cet", f"{PEERS / 'cet.py'}:AtEntry"),
         ("cet", f"{PEERS / 'cet.py'}:Owner"),
+        ("cet", "builtin:linux"),
         ("avic", f"{PEERS / 'avic.py'}:TablesWithTheFirstVcpu"),
         ("avic", f"{PEERS / 'avic.py'}:Chatty"),
         ("avic", f"{PEERS / 'avic.py'}:RebuildsTheTable"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pytest
 
@@ -21,6 +22,13 @@ class Entry:
     owner: bytes = b""
 
 
+class Pair(NamedTuple):
+    """A tuple whose fields have names."""
+
+    s_cet: int
+    n: int
+
+
 @dataclass(frozen=True)
 class Table:
     """A view with one long field."""
@@ -36,6 +44,7 @@ class Table:
         (-524, "-ENOTSUPP"),
         (-(2**31), "-0x80000000"),
         (4095, "4095"),
+        (Pair(12, 12), "Pair(s_cet=0xc, n=12)"),
         (0xFFFF_F000, "0xfffff000"),
         (True, "True"),
         ((-22, 7), "(-EINVAL, 7)"),
