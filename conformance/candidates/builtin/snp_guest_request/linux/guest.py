@@ -224,11 +224,17 @@ class LinuxGuest:
         self.port.shared_write(self.response, bytes(PAGE_SIZE))
         self.enc_payload(seqno, req)
         self.port.shared_write(self.request, self.secret_request)
-        ret, is_wiped = self.handle_guest_request(req)
+        ret, is_too_small = self.handle_guest_request(req)
+        return self.conclude(req, ret, is_too_small)
+
+    def conclude(self, req: GuestReq, ret: int, is_too_small: bool) -> tuple[int, bytes]:
+        """What an error means for the key; after "too small" nobody waits for the answer, so it is not looked at."""
         if ret:
-            if is_wiped:
+            if not (is_too_small and ret == -EIO and not self.WIPE_AFTER_FAILED_RESEND):
                 self.snp_disable_vmpck()
             return ret, b""
+        if is_too_small:
+            return -EIO, b""
         ret, answer = self.verify_and_dec_payload(req)
         if ret:
             self.snp_disable_vmpck()
@@ -264,7 +270,7 @@ class LinuxGuest:
     def handle_guest_request(self, req: GuestReq) -> tuple[int, bool]:
         """__handle_guest_request: the same message until it is answered.
 
-        Whether the key must be wiped when it fails comes second. The number is stored anyhow: an answer is checked
+        Whether an extended request was "too small" comes second. The number is stored anyhow: an answer is checked
         against the request's own.
         """
         start = self.port.now()
@@ -284,15 +290,10 @@ class LinuxGuest:
             else:
                 break
         self.snp_inc_msg_seqno()
-        is_wiped = bool(ret)
         if is_too_small:
-            if not ret:
-                ret = -EIO
-            if ret == -EIO and not self.WIPE_AFTER_FAILED_RESEND:
-                is_wiped = False
             req.exitinfo2 = TOO_SMALL_INFO2
             req.data_npages = override_npages
-        return ret, is_wiped
+        return ret, is_too_small
 
     def snp_issue_guest_request(self, req: GuestReq) -> int:
         """One VMGEXIT."""

@@ -403,31 +403,42 @@ class Linux:
         return ret
 
     def forward(self, sev: SevInfo, vcpu: int, req_gpa: int, resp_gpa: int) -> int:
-        """What is done under guest_req_mutex.
+        """__snp_handle_guest_req: what is done under guest_req_mutex.
 
         Linux relies on no SNP guest running without a context; what asks for it here can.
         """
         if not sev.snp_context:
             return -EINVAL
-        if self.port.read_guest(sev.vm, req_gpa, sev.guest_req_buf, PAGE_SIZE):
+        if self.fetch(sev, vcpu, req_gpa):
             return -EIO
-        ret, fw_err = self.port.snp_guest_request(
-            sev.fd, psp_pa(sev.snp_context), psp_pa(sev.guest_req_buf), psp_pa(sev.guest_resp_buf), 0
-        )
+        ret, fw_err = self.command(sev)
         if ret and not fw_err:
             return ret
         if self.port.write_guest(sev.vm, resp_gpa, sev.guest_resp_buf, PAGE_SIZE):
             return -EIO
-        self.ghcb_set(vcpu, GHCB_SW_EXITINFO2, fw_err)
+        return self.tell(vcpu, fw_err)
+
+    def fetch(self, sev: SevInfo, vcpu: int, req_gpa: int) -> int:
+        """Copy the guest's message into the VM's page."""
+        return self.port.read_guest(sev.vm, req_gpa, sev.guest_req_buf, PAGE_SIZE)
+
+    def command(self, sev: SevInfo) -> tuple[int, int]:
+        """SNP_GUEST_REQUEST through the VM's file; the status is 0 until firmware has written one."""
+        request, response = psp_pa(sev.guest_req_buf), psp_pa(sev.guest_resp_buf)
+        return self.port.snp_guest_request(sev.fd, psp_pa(sev.snp_context), request, response, 0)
+
+    def tell(self, vcpu: int, info_2: int) -> int:
+        """The guest's answer: firmware's status in the low half, or a condition of the hypervisor's in the high one."""
+        self.ghcb_set(vcpu, GHCB_SW_EXITINFO2, info_2)
         return RESUME
 
     def snp_handle_ext_guest_req(self, vcpu: int, req_gpa: int, resp_gpa: int) -> int:
         """Only a report request has certificates; the type is read from the guest's page, and read again with it."""
         svm = self.vcpus[vcpu]
         sev = self.kvm[svm.vm]
-        msg_type = self.read_msg_type(sev, req_gpa)
+        msg_type = self.read_msg_type(sev, vcpu, req_gpa)
         if msg_type < 0:
-            return -EIO
+            return msg_type
         if msg_type == REPORT_REQ:
             if not (self.is_valid(svm, GHCB_RAX) and self.is_valid(svm, GHCB_RBX)):
                 return self.malformed(vcpu, INVALID_INPUT)
@@ -442,13 +453,13 @@ class Linux:
                 return -EIO
         return self.snp_handle_guest_req(vcpu, req_gpa, resp_gpa)
 
-    def read_msg_type(self, sev: SevInfo, req_gpa: int) -> int:
-        """kvm_read_guest of one byte, to the stack; -EFAULT where no page is mapped."""
+    def read_msg_type(self, sev: SevInfo, vcpu: int, req_gpa: int) -> int:
+        """One byte of the message, or a negative errno; a variable of the stack in Linux."""
         stack = self.port.kzalloc(1)
         if not stack:
             return -ENOMEM
         ret = self.port.read_guest(sev.vm, req_gpa + MSG_TYPE, stack, 1)
-        msg_type = ret or self.port.load(stack, 1)
+        msg_type = -EIO if ret else self.port.load(stack, 1)
         self.port.kfree(stack)
         return msg_type
 
@@ -464,17 +475,12 @@ class Linux:
                 return self.snp_handle_guest_req(vcpu, svm.exit_info_1, svm.exit_info_2)
             case ret if ret == ENOSPC:
                 svm.regs[GHCB_RBX] = self.port.run_read(vcpu, RUN_NPAGES)
-                return self.snp_req_certs_err(vcpu, TOO_SMALL_INFO2)
+                return self.tell(vcpu, TOO_SMALL_INFO2)
             case ret if ret == EAGAIN:
-                return self.snp_req_certs_err(vcpu, BUSY_INFO2)
+                return self.tell(vcpu, BUSY_INFO2)
             case ret if ret == EIO:
-                return self.snp_req_certs_err(vcpu, GENERIC_INFO2)
+                return self.tell(vcpu, GENERIC_INFO2)
         return -EINVAL
-
-    def snp_req_certs_err(self, vcpu: int, info_2: int) -> int:
-        """A condition of the hypervisor's, in the high half."""
-        self.ghcb_set(vcpu, GHCB_SW_EXITINFO2, info_2)
-        return RESUME
 
     # -- drivers/crypto/ccp/sev-dev.c
 
