@@ -1,4 +1,4 @@
-"""Legal variants of the candidate that is laid out as Linux is: other orders of discovery, other moments, other releases."""
+"""Legal variants of the candidate that is laid out as Linux is: other orders, other moments, other releases."""
 
 from __future__ import annotations
 
