@@ -20,7 +20,7 @@ GUEST = {"SNP-088", "SNP-090", "SNP-092"}
 
 ACCUSED = {
     "builtin:linux": HOST,
-    f"{PEERS}:WholePages": HOST | {"SNP-016", "SNP-017", "SNP-018", "SNP-051"},
+    f"{PEERS}:WholePages": HOST | {"SNP-016", "SNP-017", "SNP-018", "SNP-051", "SNP-068"},
     f"{PEERS}:ClearsResponse": HOST | {f"SNP-{n:03}" for n in (17, 18, 19, 20, 46, 68, 80)},
     f"{PEERS}:ProbesResponse": HOST | {f"SNP-{n:03}" for n in (17, 18, 46, 68, 80)},
     f"{PEERS}:KeepsMessage": HOST | {"SNP-021", "SNP-072"},
