@@ -152,10 +152,11 @@ class LateOutput(Linux):
         return 0
 
 
-class Released(LinuxGuest):
-    """The guest driver as released: after "too small" it neither wipes for the resend's error nor reads its answer."""
+class Wipes(LinuxGuest):
+    """The guest driver with one line more: an error of the request after "too small" wipes the key."""
 
-    WIPE_AFTER_FAILED_RESEND = False
+    profile = "upstream"
+    WIPE_AFTER_FAILED_RESEND = True
 
 
 class Older(LinuxGuest):
@@ -217,8 +218,12 @@ class Older(LinuxGuest):
 class Strict(LinuxGuest):
     """The guest driver in the strict reading: the resend's answer is checked too, and any doubt wipes the key."""
 
+    profile = "upstream"
+    WIPE_AFTER_FAILED_RESEND = True
+
     def conclude(self, req: GuestReq, ret: int, is_too_small: bool) -> tuple[int, bytes]:
         if ret:
+            self.snp_disable_vmpck()
             return ret, b""
         ret, answer = self.verify_and_dec_payload(req)
         if ret:
@@ -236,7 +241,7 @@ PEERS: dict[str, type[Any]] = {
         KeepsMessage,
         Killable,
         LateOutput,
-        Released,
+        Wipes,
         Older,
         Strict,
     )

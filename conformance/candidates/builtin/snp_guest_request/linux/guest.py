@@ -69,10 +69,10 @@ class GuestReq:
 class LinuxGuest:
     """sev-guest since 6.14: the lock is snp_send_guest_request's, certificate pages are each request's own."""
 
-    profile = "upstream"
+    profile = "linux"
     capabilities = frozenset({"guest", "verifier"})
 
-    WIPE_AFTER_FAILED_RESEND: ClassVar[bool] = True
+    WIPE_AFTER_FAILED_RESEND: ClassVar[bool] = False
     """Whether an error of the basic request that follows "too small" wipes the key; released Linux keeps it."""
 
     def __init__(self, port: Port) -> None:
