@@ -150,6 +150,10 @@ class Kvm:
             self.port.warn_once(what)
         return condition
 
+    def ioctl_is_refused(self) -> bool:
+        """kvm_vm_ioctl and kvm_vcpu_ioctl: whether the VM is dead, before anything else is looked at."""
+        return bool(self.port.vm_is_dead())
+
     def flush_remote_tlbs_gfn(self, gfn: int, level: int) -> None:
         """kvm_flush_remote_tlbs_gfn."""
         if self.port.flush_range(gfn, self.pages_per_hpage(level)):

@@ -28,7 +28,7 @@ class KvmMain(Mmu):
 
     def set_attributes(self, address: int, size: int, attributes: int, flags: int) -> int:
         """kvm_vm_ioctl_set_mem_attributes."""
-        if self.port.vm_is_dead():
+        if self.ioctl_is_refused():
             return -EIO
         if flags or attributes & ~(ATTRIBUTE_PRIVATE if self.kvm.has_private else 0):
             return -EINVAL
@@ -99,6 +99,8 @@ class KvmMain(Mmu):
 
     def gmem_invalidate(self, start: int, end: int) -> None:
         """kvm_gmem_invalidate_begin and _end around the hole; slots_lock stands in for the lock of the file."""
+        if end <= start:
+            return
         self.port.slots_lock()
         slots = tuple(slot for slot in self.slots_in(start, end) if slot[3] & MEM_GUEST_MEMFD)
         if self._unmap_slots(slots, start, end, FILTER_PRIVATE, 1):
@@ -135,7 +137,7 @@ class KvmMain(Mmu):
         return self._set_memory_region(slot, 0, 0, 0)
 
     def _set_memory_region(self, slot: int, base: int, npages: int, flags: int) -> int:
-        if self.port.vm_is_dead():
+        if self.ioctl_is_refused():
             return -EIO
         self.port.slots_lock()
         error = self._set_memory_region_locked(slot, base, npages, flags)

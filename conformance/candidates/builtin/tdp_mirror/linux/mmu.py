@@ -325,7 +325,7 @@ class Mmu(Faulting):
 
     def prefault(self, vcpu: int, gpa: int, size: int, flags: int) -> int:
         """kvm_vcpu_ioctl of a VM that is not dead, kvm_vcpu_pre_fault_memory, and the first page of it."""
-        if self.port.vm_is_dead():
+        if self.ioctl_is_refused():
             return -EIO
         if flags or gpa % PAGE_SIZE or size % PAGE_SIZE or not gpa < gpa + size < 1 << 64:
             return -EINVAL

@@ -170,7 +170,7 @@ class Tdx(KvmMain):
 
     def init_mem_region(self, vcpu: int, gpa: int) -> int:
         """tdx_vcpu_init_mem_region of one page."""
-        if self.port.vm_is_dead():
+        if self.ioctl_is_refused():
             return -EIO
         self.port.slots_lock()
         error = self._init_mem_region_locked(vcpu, gpa)
@@ -218,7 +218,7 @@ class Tdx(KvmMain):
 
     def td_finalize(self) -> int:
         """tdx_td_finalize: prefault is allowed only once the TD is seen to run."""
-        if self.port.vm_is_dead():
+        if self.ioctl_is_refused():
             return -EIO
         self.port.slots_lock()
         error = self._finalize_locked()
