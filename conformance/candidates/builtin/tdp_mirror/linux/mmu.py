@@ -235,6 +235,7 @@ class Faulting(Loading):
         if fault.slot[3] & SLOT_INVALID:
             return -EAGAIN if fault.prefetch else RET_PF_RETRY
         if not self.is_mappable(fault.addr):
+            self.memory_fault_exit(fault)
             return -EFAULT
         if self.port.mmu_invalidate_retry(fault.mmu_seq, fault.gfn):
             return RET_PF_RETRY

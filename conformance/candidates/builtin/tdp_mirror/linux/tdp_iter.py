@@ -102,7 +102,11 @@ class TdpIter:
 
 
 def walk(kvm: Kvm, root: Sp, start: int, end: int, min_level: int = PG_LEVEL_4K) -> Iterator[TdpIter]:
-    """for_each_tdp_pte_min_level: the entries of a root that cover [start, end), in its own half."""
+    """for_each_tdp_pte_min_level: the entries of a root that cover [start, end), in its own half.
+
+    gfns that the tables cannot hold are not theirs: an index that wraps would lead to somebody else's entry.
+    """
+    end = min(end, kvm.pages_per_hpage(root.level + 1))
     it = TdpIter(kvm, root, min_level, start, 0 if root.is_mirror else kvm.kvm.direct_bits)
     while it.valid and it.gfn < end:
         yield it
