@@ -107,9 +107,8 @@ class Mapping(Zapping):
     def map_handle_target_level(self, fault: Fault, it: TdpIter) -> int:
         """tdp_mmu_map_handle_target_level. RET_PF."""
         old = it.old_spte
-        if fault.prefetch and is_present(old):
-            return RET_PF_SPURIOUS
-        if is_access_allowed(fault, old) and is_last(old, it.level):
+        allowed = fault.prefetch or is_access_allowed(fault, old)
+        if is_present(old) and allowed and is_last(old, it.level):
             self.warn_on_once(fault.pfn != pfn_of(old), "a spurious fault found another page")
             return RET_PF_SPURIOUS
         new = make_spte(fault.pfn, it.level, writable=fault.map_writable, prefetch=fault.prefetch)
