@@ -37,11 +37,14 @@ def ept_violation(state: State, op: EptViolation, answers: Answers, profile: Pro
 def repeated_fault(
     state: State, vcpu: int, gpa: int, private: bool, prefetch: bool, answers: Answers, profile: Profile
 ) -> tuple[Outcome, ...]:
-    """A fault that is tried again: what got in its way once is gone the next time, or the VM is dead."""
+    """A fault that is tried again: what got in its way once is gone the next time, or the VM is dead.
+
+    A violation may look for that before it tries again only, a prefault before it tries at all.
+    """
     dead: tuple[Outcome, ...] = ()
     if state.bugged:
         dead = (Outcome(state, (-EIO, ()), because=c.BUSY_IS_NO_BUG, effect=c.BUSY_IS_NO_BUG),)
-        if not answers.killed:
+        if prefetch and not answers.killed:
             return dead
     outcomes = each(fault(state, vcpu, gpa, private, not prefetch, prefetch, answers, profile))
     if answers.mmu_invalidate_retry:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from conformance.model.step import Outcomes
+from conformance.model.step import Outcome, Outcomes, each
 from conformance.model.tdp_mirror import (
     dirty_logging,
     faults,
@@ -20,7 +20,7 @@ from conformance.model.tdp_mirror import (
     zapping,
 )
 from conformance.model.tdp_mirror import operations as ops
-from conformance.model.tdp_mirror.operations import Answers, Op
+from conformance.model.tdp_mirror.operations import Answers, Config, Op
 from conformance.model.tdp_mirror.state import (
     NONE,
     State,
@@ -38,7 +38,15 @@ from conformance.model.tdp_mirror.state import (
     valid_root,
 )
 from conformance.specs.tdp_mirror import Profile
-from conformance.specs.tdp_mirror.constants import MEM_GUEST_MEMFD, MIRROR_ROOTS, SLOT_INVALID, TD_INIT, TD_RUNNABLE
+from conformance.specs.tdp_mirror import clauses as c
+from conformance.specs.tdp_mirror.constants import (
+    EIO,
+    MEM_GUEST_MEMFD,
+    MIRROR_ROOTS,
+    SLOT_INVALID,
+    TD_INIT,
+    TD_RUNNABLE,
+)
 
 _PURE = (ops.RootMatch, ops.FilterToTypes, ops.AddrIsDirect, ops.GfnIsAlias)
 _END = (ops.HkidRelease, ops.VmUninit, ops.ZapAll)
@@ -65,7 +73,9 @@ def legal(state: State, op: Op) -> bool:
     if kind in _END:
         return _legal_end(state, op)
     if not state.hkid:
-        return kind in (ops.VcpuDestroy, ops.HvaInvalidate, ops.Age, ops.TestAge) or (
+        if isinstance(op, ops.HvaInvalidate):
+            return _legal_notifier(state.config, op)
+        return kind in (ops.VcpuDestroy, ops.Age, ops.TestAge) or (
             kind in (ops.SeptRemove, ops.Finalize) and state.config.deep
         )
     return _legal_alive(state, op)
@@ -85,7 +95,7 @@ def _legal_end(state: State, op: Op) -> bool:
         case ops.VmUninit():
             return all(v is None for v in state.vcpus) and not (state.hkid and state.config.mirror)
         case ops.GmemInvalidate():
-            return state.hkid and state.config.private
+            return state.hkid and state.config.private and _is_natural(state.config, op.start, op.end)
         case ops.Prefault() | ops.EptViolation():
             return state.hkid and is_loaded(state, op.vcpu) and not is_alias(state.config, op.gpa >> 12)
     return True
@@ -124,10 +134,9 @@ def _legal_alive(state: State, op: Op) -> bool:
             slot = slot_by_id(state, op.slot)
             return slot is not None and config.mirror and not slot[3] & SLOT_INVALID
         case ops.GmemInvalidate():
-            return config.private
+            return config.private and _is_natural(config, op.start, op.end)
         case ops.HvaInvalidate():
-            # The host takes back huge pages as a whole: it splits them in an invalidation of their own.
-            return not config.huge or not (op.start | op.end) & (config.cover(2) - 1)
+            return _legal_notifier(config, op)
         case ops.SetAttributes():
             start, end = op.address >> 12, op.address + op.size >> 12
             within = end <= config.max_gfn + 1 and not (start < end and has_alias(config, start, end - 1))
@@ -148,6 +157,17 @@ def _legal_alive(state: State, op: Op) -> bool:
         case ops.SeptFree():
             return config.deep
     return not isinstance(op, ops.InSlot) or _legal_in_slot(state, op)
+
+
+def _is_natural(config: Config, start: int, end: int) -> bool:
+    """Whether a range is one that somebody who knows gfns and no halves can mean: not empty, without alias bits."""
+    return start < end and not has_alias(config, start, end - 1)
+
+
+def _legal_notifier(config: Config, op: ops.HvaInvalidate) -> bool:
+    """The host takes back huge pages as a whole: it splits them in an invalidation of their own."""
+    cut = config.huge and (op.start | op.end) & (config.cover(2) - 1)
+    return not cut and _is_natural(config, op.start, op.end)
 
 
 def _legal_in_slot(state: State, op: ops.InSlot) -> bool:
@@ -284,6 +304,26 @@ _STEPS: dict[type, Callable[[State, Any, Answers, Profile], Outcomes]] = {
 """The function of each operation."""
 
 
+_FAULTS = (ops.PageFault, ops.TdpMap, ops.Faultin, ops.EptViolation)
+_FIND_DEATH = (
+    *_FAULTS, ops.Prefault, ops.MmuReload, ops.InitRegion, ops.Finalize, ops.SetAttributes, ops.SlotCreate,
+    ops.SlotDelete, ops.SlotMove,
+)  # fmt: skip
+"""Operations in which somebody may find the VM dead."""
+
+
 def step(state: State, op: Op, answers: Answers, profile: Profile) -> Outcomes:
     """What the specification allows."""
-    return _STEPS[type(op)](state, op, answers, profile)
+    outcomes = _STEPS[type(op)](state, op, answers, profile)
+    if (state.bugged or answers.killed) and type(op) in _FIND_DEATH:
+        return _or_found_dead(state, op, outcomes)
+    return outcomes
+
+
+def _or_found_dead(state: State, op: Op, outcomes: Outcomes) -> Outcomes:
+    """Whoever finds the VM dead may refuse, in every operation and whatever he has done by then (TDP-064)."""
+    allowed = each(outcomes)
+    result = (-EIO, ()) if isinstance(op, _FAULTS) else -EIO
+    clause = c.BUSY_IS_NO_BUG
+    reached = dict.fromkeys((state, *(outcome.state for outcome in allowed)))
+    return (*allowed, *(Outcome(s, result, because=clause, effect=clause) for s in reached))

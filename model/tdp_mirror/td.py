@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from conformance.model.matchers import OneOf
 from conformance.model.step import Outcome, Outcomes
 from conformance.model.tdp_mirror.operations import (
     Accept,
@@ -88,19 +89,35 @@ def init_region(state: State, op: InitRegion, answers: Answers, profile: Profile
     gfn = op.gpa >> 12
     outcomes: tuple[Outcome, ...] = ()
     for outcome in repeated_fault(loaded, op.vcpu, op.gpa, True, True, answers, profile):
-        outcomes += _added(outcome, gfn, answers, profile)
+        outcomes += _added(outcome, gfn, (freed, state), answers, profile)
     if answers.signal_pending:
         outcomes += (Outcome(loaded, -EINTR, because=c.PREFAULT_RESULTS),)
     return outcomes
 
 
-def _added(outcome: Outcome, gfn: int, answers: Answers, profile: Profile) -> tuple[Outcome, ...]:
+_UNFIT = (c.ATTRIBUTE_MISMATCH, c.NO_BACKING)
+"""What may be asked of the gfn before anything is done for it."""
+
+
+def _unfit(outcome: Outcome, unloaded: tuple[State, ...]) -> tuple[Outcome, ...]:
+    """The page cannot be had: found by the fault, or before it, when no roots were loaded yet."""
+    results, states = prefault_results(outcome.result[0], True), (outcome.state,)
+    if outcome.because in _UNFIT:
+        results += (-EINVAL,)
+    if outcome.because in (*_UNFIT, c.GMEM_ERROR):
+        states += unloaded
+    return tuple(Outcome(s, r, because=outcome.because) for s in dict.fromkeys(states) for r in results)
+
+
+def _added(
+    outcome: Outcome, gfn: int, unloaded: tuple[State, ...], answers: Answers, profile: Profile
+) -> tuple[Outcome, ...]:
     state, result = outcome.state, outcome.result[0]
     if result == RET_PF_SPURIOUS and gfn not in state.premapped:
         results = (0, -EIO, -EBUSY) if answers.tdh_mem_page_add else (0, -EIO)
         return tuple(Outcome(state, r, because=c.PREMAPPED_COUNT) for r in results)
     if result not in (RET_PF_FIXED, RET_PF_SPURIOUS):
-        return tuple(Outcome(state, r, because=outcome.because) for r in prefault_results(result, True))
+        return _unfit(outcome, unloaded)
     if profile.premapped and answers.tdh_mem_page_add:
         errno = EBUSY if answers.tdh_mem_page_add & TDX_STATUS_MASK == TDX_OPERAND_BUSY else EIO
         return (Outcome(state, -errno, because=c.PREMAPPED_COUNT, effect=c.PREMAPPED_COUNT),)
@@ -122,12 +139,13 @@ def finalize(state: State, _op: Finalize, answers: Answers, _profile: Profile) -
     )  # fmt: skip
 
 
-def sept_refuses(state: State, op: SeptSet | SeptRemove | SeptFree, _answers: Answers, _profile: Profile) -> Outcomes:
-    """A hook called where it must not be: VM bug and EIO, nothing else (TDP-057, 100)."""
+def sept_refuses(state: State, op: SeptSet | SeptRemove | SeptFree, _answers: Answers, profile: Profile) -> Outcomes:
+    """A hook called where it must not be: VM bug and EIO, which a removal of 6.19 tells nobody (TDP-057, 100)."""
     clause: Clause = c.HKID_ORDER
     if isinstance(op, SeptSet):
         clause = c.MIRROR_4K_ONLY if op.level > 1 else c.BALANCED
-    return Outcome(replace(state, bugged=True), -EIO, because=clause, effect=clause, also=(c.HKID_ORDER,))
+    result = OneOf(frozenset({-EIO, 0})) if isinstance(op, SeptRemove) and not profile.premapped else -EIO
+    return Outcome(replace(state, bugged=True), result, because=clause, effect=clause, also=(c.HKID_ORDER,))
 
 
 def hkid_release(state: State, _op: HkidRelease, _answers: Answers, _profile: Profile) -> Outcomes:

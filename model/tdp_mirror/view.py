@@ -11,6 +11,7 @@ from conformance.model.tdp_mirror.operations import (
     GmemInvalidate,
     HvaInvalidate,
     InitRegion,
+    InSlot,
     InvalidateRoots,
     MmuReload,
     MmuUnload,
@@ -25,6 +26,7 @@ from conformance.model.tdp_mirror.operations import (
     ZapAllFast,
     ZapInvalidated,
     ZapLeafs,
+    ZapSp,
 )
 from conformance.model.tdp_mirror.state import ExternalLeaf, Leaf, State, is_direct, references
 from conformance.specs.clause import Clause
@@ -107,6 +109,10 @@ def cite(state: State, op: Any, field: str, expected: Any, got: Any) -> Clause |
         return c.ZAP_WHOLE_ROOT
     if isinstance(op, PageFault) and state.config.mirror and op.private == is_direct(state.config, op.gpa):
         return c.HALVES_DISAGREE
+    if isinstance(op, InSlot | ZapSp) and (
+        field in ("private", "external") or (field == "tables" and expected.tables[0] != got.tables[0])
+    ):
+        return c.MIRROR_UNTOUCHED
     return _CITES.get((type(op), field))
 
 

@@ -379,6 +379,15 @@ class Port(Protocol):
     def mmu_invalidate_retry(self, seq: int, gfn: int) -> int:
         """Whether an invalidation covers `gfn` or has happened since `seq`. 0 or 1."""
 
+    def filemap_invalidate_lock(self) -> None:
+        """The lock of the file of guest memory: while it is held none of its pages goes.
+
+        Taken after slots_lock and before mmu_lock; `gmem_invalidate` is called with it held.
+        """
+
+    def filemap_invalidate_unlock(self) -> None:
+        """Release it."""
+
     def gmem_get_pfn(self, slot: int, gfn: int) -> int:
         """Page of guest memory, with a reference; or a negative errno. May sleep."""
 

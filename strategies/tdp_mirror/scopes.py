@@ -249,7 +249,7 @@ _REACH = (
     Step(ZapLeafs(4, 8)),
     Step(ZapLeafs(5, 6)),
     Step(Unmap(4, 8, 1)),
-    Step(HvaInvalidate(4, 8)),
+    Step(HvaInvalidate(8, 12)),
 )  # fmt: skip
 
 _REAL = (

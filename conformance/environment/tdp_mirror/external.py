@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from conformance.environment.simulator import Simulator
@@ -149,11 +149,11 @@ class ExternalTree(Simulator):
         child = self.tables.with_external(page)
         if child is None or (child.gfn, child.role & k.ROLE_LEVEL_MASK) != (gfn, level - 1):
             raise Violation(c.LINK_ARGUMENTS, f"ext_link({gfn:#x}, level {level}): the page belongs to another table")
-        refusal = self._hook("ext_link", gfn, level, page)
+        refusal = self._hook("ext_link", gfn, level, page) or self._adds(
+            "ext_link", self.sept.sept_add, gfn, level, page
+        )
         if refusal:
             return refusal
-        if not config.deep:
-            self.sept.sept_add(gfn, level, page)
         if self.sept.tables.get((level - 1, gfn)) != page:
             raise Violation(c.BUILD_TOP_DOWN, f"ext_link({gfn:#x}, level {level}) -> 0, the firmware has no such table")
         self.heap.give_to_td(page)
@@ -169,11 +169,9 @@ class ExternalTree(Simulator):
         if pfn != wanted:
             clause = c.STALE_FAULT if pfn in self.guest_memory.pages(gfn) else c.SET_ARGUMENTS
             raise Violation(clause, f"ext_set({gfn:#x}): page {pfn:#x}, gfn has {wanted:#x}")
-        refusal = self._hook("ext_set", gfn, level, pfn)
+        refusal = self._hook("ext_set", gfn, level, pfn) or self._adds("ext_set", self.sept.page_aug, gfn, level, pfn)
         if refusal:
             return refusal
-        if not self.config.deep:
-            self.sept.page_aug(gfn, level, pfn)
         self.mirror.agree(key, pfn)
         return 0
 
@@ -233,6 +231,15 @@ class ExternalTree(Simulator):
             if refusal != -EBUSY:
                 self.vm.kill()
         return refusal
+
+    def _adds(self, name: str, leaf: Callable[..., int], *args: int) -> int:
+        """Where no candidate asks the firmware, we do: what it refuses is broken for good."""
+        if self.config.deep or not leaf(*args):
+            return 0
+        self.failed[self.threads.me] = True
+        self.door.frame.given.setdefault(name, -EIO)
+        self.vm.kill()
+        return -EIO
 
     def _plan(self, name: str, *_: int) -> int:
         return self.door.refused(name)

@@ -13,6 +13,7 @@ from conformance.environment.tdp_mirror.slots import Slots
 from conformance.environment.tdp_mirror.td_pages import TdPages
 from conformance.environment.tdp_mirror.threads import Threads
 from conformance.model.tdp_mirror import Config
+from conformance.model.tdp_mirror import operations as ops
 from conformance.model.tdp_mirror.state import GMEM_SOURCES, Gfns, gfns_in_slots
 from conformance.specs.clause import Clause
 from conformance.specs.tdp_mirror import clauses as c
@@ -57,6 +58,8 @@ class GuestMemory(Simulator):
         self.slots = slots
         self.sept = sept
         self.td_pages = td_pages
+        self.file_holder = -1
+        """The thread that holds the lock of the file of guest memory, -1 for none."""
         self.moved = {"hva": Gfns(), "gmem": Gfns()}
         """gfns whose page is the second one, by where it comes from."""
         self.grabbed = threads.own(0)
@@ -112,18 +115,39 @@ class GuestMemory(Simulator):
             self.phase[me] = (2, section)
 
     def _may_grab(self, what: str, slot: int, gfn: int) -> None:
-        """Pages are resolved outside mmu_lock, after a snapshot and the attributes (TDP-051)."""
+        """Pages are resolved outside mmu_lock, after a snapshot and the attributes (TDP-051).
+
+        Or while a lock keeps them where they are: that of the file, or in the TD's beginning, which takes no
+        snapshot, the one of the slots.
+        """
         natural(gfn, self.bits, what)
         me = self.threads.me
         if not self.slots.has(slot, gfn):
             raise Violation(c.NO_BACKING, f"{what}: gfn {gfn:#x} is not in slot {slot}")
         if self.mmu_lock.is_held(me):
             raise Violation(c.SNAPSHOT_FIRST, f"{what} under mmu_lock")
+        if self.file_holder == me or (type(self.threads.op) is ops.InitRegion and self.slots.slots_lock.holder == me):
+            return
         phase, section = self.phase[me]
         if section != self.mmu_lock.reads[me] or phase < (2 if self.config.private else 1):
             raise Violation(c.SNAPSHOT_FIRST, f"{what} before the invalidation sequence and the attributes are read")
 
     # -- environment calls
+
+    def filemap_invalidate_lock(self) -> None:
+        """The file's lock; not under mmu_lock."""
+        me = self.threads.me
+        if self.file_holder == me or self.mmu_lock.is_held(me):
+            raise Violation(c.BALANCED, "the lock of the file taken twice, or under mmu_lock")
+        if not self.door.wait_until("the lock of the file", lambda: self.file_holder < 0):
+            raise Violation(c.BALANCED, "the lock of the file taken while it is held")
+        self.file_holder = me
+
+    def filemap_invalidate_unlock(self) -> None:
+        """Release it."""
+        if self.file_holder != self.threads.me:
+            raise Violation(c.BALANCED, "the lock of the file released, not held")
+        self.file_holder = -1
 
     def gmem_get_pfn(self, slot: int, gfn: int) -> int:
         """A page of guest memory."""

@@ -47,15 +47,19 @@ class Invalidation(Simulator):
         self.mmu_lock = mmu_lock
         self.slots_lock = slots_lock
         self.guest_memory = guest_memory
-        self.sequence = 0
+        self.sequence = 2**32 - 1
+        """Of 64 bits; a VM that lives long enough passes those of 32."""
         self.ranges: list[tuple[int, int]] = []
         """Ranges of the invalidations in progress."""
         self.begun: list[tuple[tuple[int, int], ...]] = threads.own(())
         """Ranges of those that each operation has begun."""
 
     def covers(self, start: int, end: int) -> bool:
-        """Whether a whole range is being invalidated at once."""
-        return any(lo <= start and end <= hi for lo, hi in self.ranges)
+        """Whether a whole range is being invalidated."""
+        for lo, hi in sorted(self.ranges):
+            if lo <= start < hi:
+                start = hi
+        return start >= end
 
     def judge_slots_unlock(self) -> None:
         """A conversion keeps slots_lock to its end (TDP-089)."""

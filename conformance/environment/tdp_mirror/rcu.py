@@ -8,6 +8,7 @@ from conformance.environment.simulator import Simulator
 from conformance.environment.tdp_mirror.heap import Heap
 from conformance.environment.tdp_mirror.tables import Page, Tables
 from conformance.environment.tdp_mirror.threads import Threads
+from conformance.environment.tdp_mirror.words import present
 from conformance.specs.clause import Clause
 from conformance.specs.tdp_mirror import clauses as c
 from conformance.specs.tdp_mirror.constants import FROZEN
@@ -82,12 +83,18 @@ class Rcu(Simulator):
         self.waited = True
 
     def _judge_removed(self, table: Page) -> None:
-        """A removed table takes no new entries, and was cut off from above first (TDP-086)."""
-        entries = table.entries
-        if len(entries) < self.tables.entries or set(entries.values()) != {FROZEN}:
+        """A removed table takes no new entries, and was cut off from above first (TDP-086).
+
+        Whoever unlinked it as a writer of mmu_lock met no mapper in it: there an entry that is not present stays so.
+        """
+        entries = set(table.entries.values())
+        if len(table.entries) < self.tables.entries:
+            entries.add(table.init)
+        if any(map(present, entries)) if table.shut else entries != {FROZEN}:
             raise Violation(c.REMOVED_FROZEN, f"removed table {table.pa:#x} still takes new entries")
         above, index = table.parent or (table, 0)
-        if above.removed and above.root is not above and above.read(index) != FROZEN:
+        entry = above.read(index)
+        if above.removed and above.root is not above and (present(entry) if above.shut else entry != FROZEN):
             raise Violation(c.REMOVED_FROZEN, f"removed table {above.pa:#x}: entry {index} is not frozen in time")
         self.door.hold(c.REMOVED_FROZEN)
 

@@ -98,14 +98,12 @@ class KvmMain(Mmu):
             self._invalidate_end()
 
     def gmem_invalidate(self, start: int, end: int) -> None:
-        """kvm_gmem_invalidate_begin and _end around the hole; slots_lock stands in for the lock of the file."""
+        """kvm_gmem_invalidate_begin and _end around the hole; whoever punches it holds the lock of the file."""
         if end <= start:
             return
-        self.port.slots_lock()
         slots = tuple(slot for slot in self.slots_in(start, end) if slot[3] & MEM_GUEST_MEMFD)
         if self._unmap_slots(slots, start, end, FILTER_PRIVATE, 1):
             self._invalidate_end()
-        self.port.slots_unlock()
 
     def _unmap_slots(self, slots: tuple[Slot, ...], start: int, end: int, attr_filter: int, may_block: int) -> bool:
         """The lock, and the invalidation, from the first slot on. Whether there was one."""

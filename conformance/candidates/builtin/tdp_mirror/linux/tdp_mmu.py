@@ -144,12 +144,12 @@ class Roots(Kvm):
         return None
 
     def _new_root(self, vcpu: int, role: int) -> Sp:
-        """One reference for the vCPU, one for the MMU until the root is invalid and zapped."""
+        """One reference for the vCPU, one for the MMU until the root is invalid and zapped. Others see it last."""
         root = self.tdp_mmu_alloc_sp(vcpu)
         self.tdp_mmu_init_sp(root, None, 0, role)
         self.port.refcount_set(root.spt, 2)
-        self.kvm.roots.append(root)
         self.port.roots_add(root.spt)
+        self.kvm.roots.append(root)
         return root
 
     def invalidate_roots(self, types: int) -> None:

@@ -188,11 +188,18 @@ class Tdx(KvmMain):
         return self.gmem_populate(vcpu, gpa)
 
     def gmem_populate(self, vcpu: int, gpa: int) -> int:
-        """kvm_gmem_populate: the page of the file first, then whether its attributes are right, then the TD."""
-        gfn = gpa >> PAGE_SHIFT
-        slot = self.port.memslot(gfn)
+        """kvm_gmem_populate, under the lock of the file."""
+        slot = self.port.memslot(gpa >> PAGE_SHIFT)
         if not slot or not slot[3] & MEM_GUEST_MEMFD:
             return -EINVAL
+        self.port.filemap_invalidate_lock()
+        error = self._gmem_populate_locked(vcpu, gpa, slot)
+        self.port.filemap_invalidate_unlock()
+        return error
+
+    def _gmem_populate_locked(self, vcpu: int, gpa: int, slot: tuple[int, ...]) -> int:
+        """The page of the file first, then whether its attributes are right, then the TD."""
+        gfn = gpa >> PAGE_SHIFT
         pfn = self.port.gmem_get_pfn(slot[0], gfn)
         if pfn < 0:
             return pfn

@@ -1,0 +1,196 @@
+"""Right code that was accused once: one row for each kind, with the trace, and a candidate that behaves as described.
+
+Beside it the wrong code that the same loosening must not let pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from conformance.candidates.builtin.tdp_mirror.linux import Linux
+from conformance.candidates.builtin.tdp_mirror.upstream import Upstream
+from conformance.model.step import Fault, Parallel, Step
+from conformance.model.tdp_mirror import Config
+from conformance.model.tdp_mirror import operations as ops
+from conformance.specs.tdp_mirror import constants as k
+from conformance.strategies.tdp_mirror.domains import (
+    BROKEN,
+    DEEP,
+    HUGE,
+    PROTECTED,
+    SHARED,
+    SMALL,
+)
+from tests.conformance.peers.linux_tdp_mirror import (
+    Exchanges,
+    FlushesMore,
+    Linux619,
+    RecoversByZapping,
+)
+from tests.conformance.tdp_mirror.judging import CREATE, RELOAD, SECOND, judge
+
+ALL_SHARED = replace(SMALL, private_gfns=())
+PRIVATE, SHARED_3 = Step(ops.PageFault(0, 0, True)), Step(ops.PageFault(0, 0x3000 | SHARED))
+NO_LINK = (Fault("ext_link", -k.EIO),)
+
+
+class PopulatesUnderSlotsLock(Linux):
+    """Kernels before the file's lock was in the port: both who adds a page and who takes it hold slots_lock."""
+
+    def gmem_populate(self, vcpu: int, gpa: int) -> int:
+        """The page of the file, then everything else."""
+        slot = self.port.memslot(gpa >> k.PAGE_SHIFT)
+        return self._gmem_populate_locked(vcpu, gpa, slot) if slot and slot[3] & k.MEM_GUEST_MEMFD else -k.EINVAL
+
+    def gmem_invalidate(self, start: int, end: int) -> None:
+        """Nobody adds a page meanwhile."""
+        self.port.slots_lock()
+        super().gmem_invalidate(start, end)
+        self.port.slots_unlock()
+
+
+ROWS: dict[str, tuple[type[Any], Config, tuple[Step, ...]]] = {
+    "the file's lock keeps a page as a snapshot would": (Linux, DEEP, (CREATE, Step(ops.InitRegion()))),
+    "and so does slots_lock": (PopulatesUnderSlotsLock, DEEP, (CREATE, Step(ops.InitRegion()))),
+    "a page that is shared is not added": (
+        Linux,
+        DEEP,
+        (CREATE, Step(ops.SetAttributes(0, 4096, 0)), Step(ops.InitRegion())),
+    ),
+    "a slot without guest memory has none to add": (
+        Linux,
+        DEEP,
+        (CREATE, Step(ops.SetAttributes(0x3000, 4096, k.ATTRIBUTE_PRIVATE)), Step(ops.InitRegion(0, 0x3000))),
+    ),
+    "a dirty leaf that is not accessed is stored over": (
+        Linux,
+        ALL_SHARED,
+        (CREATE, RELOAD, Step(ops.Prefault()), Step(ops.HvaInvalidate(0, 4, False))),
+    ),
+    "hardware sets the accessed bit just before a store": (
+        Linux,
+        ALL_SHARED,
+        (CREATE, RELOAD, Step(ops.Prefault()), Step(ops.WriteProtectGfn(0, 0), (Fault("pt_store", 1),))),
+    ),
+    "or before an exchange, which shows it": (
+        Exchanges,
+        ALL_SHARED,
+        (CREATE, RELOAD, Step(ops.Prefault()), Step(ops.WriteProtectGfn(0, 0), (Fault("pt_xchg", 1),))),
+    ),
+    "a writer leaves entries alone that are not present": (
+        Linux,
+        SMALL,
+        (CREATE, RELOAD, SHARED_3, Step(ops.ZapAll())),
+    ),
+    "in one table as in all": (Linux, SMALL, (CREATE, RELOAD, SHARED_3, Step(ops.ZapSp(False, 1, 2)))),
+    "nothing is invalidated where no slot is": (
+        Linux,
+        SMALL,
+        (Step(ops.SlotDelete(1)), Step(ops.SetAttributes(0x3000, 4096, k.ATTRIBUTE_PRIVATE))),
+    ),
+    "a slot of no pages is deleted": (
+        Linux,
+        SMALL,
+        (CREATE, RELOAD, PRIVATE, Step(ops.SlotCreate(0, 3, 0, 0)), Step(ops.SlotCreate(0, 3, 0, 0))),
+    ),
+    "a slot is empty before the move is refused": (Linux, SMALL, (CREATE, RELOAD, SHARED_3, Step(ops.SlotMove(1, 4)))),
+    "an ioctl on a dead VM is refused whatever it asks": (
+        Linux,
+        SMALL,
+        (CREATE, RELOAD, Step(ops.Faultin(0, 4)), Step(ops.Prefault(flags=1))),
+    ),
+    "before it is asked whether the TD is finalized": (
+        Linux,
+        DEEP,
+        (CREATE, RELOAD, Step(ops.SeptSet(0, 2)), Step(ops.Prefault())),
+    ),
+    "a violation is looked at before the VM": (
+        Linux,
+        SMALL,
+        (CREATE, RELOAD, *(Step(ops.TdpMap(0, 0, True, 2)),), Step(ops.EptViolation())),
+    ),
+    "also after the external tree broke": (
+        Linux,
+        SMALL,
+        (CREATE, RELOAD, Step(ops.PageFault(0, 0, True), NO_LINK), Step(ops.EptViolation())),
+    ),
+    "without a mirror private faults may be fast": (
+        Linux,
+        PROTECTED,
+        (CREATE, RELOAD, Step(ops.PageFault(0, 0x1000, True)), Step(ops.FastFault(0, 0x1000, True, True))),
+    ),
+    "tracking returns nothing, the removal fails": (
+        Linux,
+        DEEP,
+        (
+            CREATE,
+            Step(ops.InitRegion()),
+            Step(ops.Finalize()),
+            Step(ops.GmemInvalidate(), (Fault("tdh_mem_track", BROKEN),)),
+        ),
+    ),
+    "a removal returns nothing": (Linux619, DEEP, (Step(ops.HkidRelease()), Step(ops.SeptRemove()))),
+    "leaves that could be huge are zapped": (
+        RecoversByZapping,
+        HUGE,
+        (CREATE, RELOAD, Step(ops.PageFault(0, SHARED)), Step(ops.SplitHuge(0, 0, 4)), Step(ops.RecoverHuge())),
+    ),
+    "a flush more than is due": (FlushesMore, SMALL, (Step(ops.Unmap()), Step(ops.ZapLeafs()))),
+    "there is no mirror root to select": (Linux, PROTECTED, (CREATE, RELOAD, Step(ops.SelectRoot(0, 4)))),
+    "memory is wanted before the halves are compared": (
+        Linux,
+        SMALL,
+        (CREATE, RELOAD, Step(ops.PageFault(0, 0), (Fault("cache_topup", -k.ENOMEM),))),
+    ),
+    "the other vCPU loads a root after the last put of one that was valid": (
+        Upstream,
+        SMALL,
+        (
+            CREATE,
+            RELOAD,
+            Step(ops.ZapAllFast()),
+            *SECOND,
+            Step(ops.StealReference()),
+            Step(ops.MmuUnload(1)),
+            Step(ops.Prefault()),
+        ),
+    ),
+}
+"""Sentence to candidate, world and trace."""
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_right_code_is_not_accused(row: str) -> None:
+    """Neither by a clause that binds nor by one that should be followed."""
+    candidate, config, steps = ROWS[row]
+
+    report = judge(*steps, candidate=candidate, config=config, profile=candidate.profile)
+
+    assert report.failure is None
+    assert report.warnings == []
+    assert report.tally.steps == len(steps)
+
+
+@pytest.mark.parametrize("point", range(0, 36, 3))
+def test_whoever_finds_the_vm_dead_refuses(point: int) -> None:
+    """One thread bugs the VM, the other refuses as it may at any time."""
+    fault, wrong = Step(ops.PageFault(1, 0, True)), Step(ops.TdpMap(0, 0, True, 2))
+
+    reports = [
+        judge(CREATE, RELOAD, *SECOND, Step(Parallel(left, right, (point,))), candidate=Linux)
+        for left, right in ((wrong, fault), (fault, wrong))
+    ]
+
+    assert [report.failure for report in reports] == [None, None]
+
+
+@pytest.mark.parametrize("op", [ops.HvaInvalidate, ops.GmemInvalidate])
+@pytest.mark.parametrize(("start", "end"), [(4, 8), (4, 4), (0, 5), (3, 3)])
+def test_nobody_invalidates_aliases_or_nothing(op: type[Any], start: int, end: int) -> None:
+    """gfns have no alias bits, and whoever takes pages back takes some: the harness keeps to the port itself."""
+    report = judge(Step(op(start, end)))
+
+    assert report.tally.steps == 0
