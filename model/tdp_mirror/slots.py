@@ -64,7 +64,8 @@ def slot_create(state: State, op: SlotCreate, answers: Answers, profile: Profile
     exists = slot_by_id(state, op.slot) is not None
     if exists and not op.npages and not gmem_refused(config, op.flags):
         refused = Outcome(state, -EINVAL, because=c.GMEM_SLOT_FLAGS, effect=c.GMEM_SLOT_FLAGS)
-        return (refused, *each(slot_delete(state, SlotDelete(op.slot), answers, profile)))
+        deleted = each(slot_delete(state, SlotDelete(op.slot), answers, profile))
+        return (refused, *(replace(o, because=c.GMEM_SLOT_FLAGS, effect=c.GMEM_SLOT_FLAGS) for o in deleted))
     refusal = None
     if exists or gmem_refused(config, op.flags):
         refusal = c.GMEM_SLOT_FLAGS

@@ -50,6 +50,7 @@ from conformance.specs.tdp_mirror.constants import (
 
 _PURE = (ops.RootMatch, ops.FilterToTypes, ops.AddrIsDirect, ops.GfnIsAlias)
 _END = (ops.HkidRelease, ops.VmUninit, ops.ZapAll)
+_NOTIFIED = (ops.HvaInvalidate, ops.GmemInvalidate, ops.Age, ops.TestAge)
 _WHEN_BUGGED = (ops.Prefault, ops.EptViolation, ops.VcpuDestroy, ops.GmemInvalidate, *_END)
 
 
@@ -60,6 +61,8 @@ def legal(state: State, op: Op) -> bool:
         return False
     if kind in _PURE:
         return True
+    if isinstance(op, _NOTIFIED) and not _can_notify(state.config, op):
+        return False
     vcpu = getattr(op, "vcpu", None)
     if vcpu is not None:
         if vcpu >= len(state.vcpus) or (state.vcpus[vcpu] is None) != (kind is ops.VcpuCreate):
@@ -73,9 +76,7 @@ def legal(state: State, op: Op) -> bool:
     if kind in _END:
         return _legal_end(state, op)
     if not state.hkid:
-        if isinstance(op, ops.HvaInvalidate):
-            return _legal_notifier(state.config, op)
-        return kind in (ops.VcpuDestroy, ops.Age, ops.TestAge) or (
+        return kind in (ops.VcpuDestroy, ops.HvaInvalidate, ops.Age, ops.TestAge) or (
             kind in (ops.SeptRemove, ops.Finalize) and state.config.deep
         )
     return _legal_alive(state, op)
@@ -95,7 +96,7 @@ def _legal_end(state: State, op: Op) -> bool:
         case ops.VmUninit():
             return all(v is None for v in state.vcpus) and not (state.hkid and state.config.mirror)
         case ops.GmemInvalidate():
-            return state.hkid and state.config.private and _is_natural(state.config, op.start, op.end)
+            return state.hkid and state.config.private
         case ops.Prefault() | ops.EptViolation():
             return state.hkid and is_loaded(state, op.vcpu) and not is_alias(state.config, op.gpa >> 12)
     return True
@@ -134,9 +135,7 @@ def _legal_alive(state: State, op: Op) -> bool:
             slot = slot_by_id(state, op.slot)
             return slot is not None and config.mirror and not slot[3] & SLOT_INVALID
         case ops.GmemInvalidate():
-            return config.private and _is_natural(config, op.start, op.end)
-        case ops.HvaInvalidate():
-            return _legal_notifier(config, op)
+            return config.private
         case ops.SetAttributes():
             start, end = op.address >> 12, op.address + op.size >> 12
             within = end <= config.max_gfn + 1 and not (start < end and has_alias(config, start, end - 1))
@@ -159,15 +158,13 @@ def _legal_alive(state: State, op: Op) -> bool:
     return not isinstance(op, ops.InSlot) or _legal_in_slot(state, op)
 
 
-def _is_natural(config: Config, start: int, end: int) -> bool:
-    """Whether a range is one that somebody who knows gfns and no halves can mean: not empty, without alias bits."""
-    return start < end and not has_alias(config, start, end - 1)
+def _can_notify(config: Config, op: ops.HvaInvalidate | ops.GmemInvalidate | ops.Age | ops.TestAge) -> bool:
+    """Whether a range is one that those can mean who know gfns and no halves: not empty, without alias bits.
 
-
-def _legal_notifier(config: Config, op: ops.HvaInvalidate) -> bool:
-    """The host takes back huge pages as a whole: it splits them in an invalidation of their own."""
-    cut = config.huge and (op.start | op.end) & (config.cover(2) - 1)
-    return not cut and _is_natural(config, op.start, op.end)
+    The host takes back huge pages as a whole: it splits them in an invalidation of their own.
+    """
+    cut = config.huge and isinstance(op, ops.HvaInvalidate) and (op.start | op.end) & (config.cover(2) - 1)
+    return not cut and op.start < op.end and not has_alias(config, op.start, op.end - 1)
 
 
 def _legal_in_slot(state: State, op: ops.InSlot) -> bool:

@@ -67,6 +67,10 @@ class GuestMemory(Simulator):
         self.phase = threads.own((0, 0))
         """1 after a snapshot of the invalidation sequence, 2 after attributes were read then; and the sections of
         mmu_lock for read that were over then, as the phase ends with the next one."""
+        self.is_free = threads.own(False)
+        """Whether the operation has a page that no lock keeps where it is."""
+        self.is_late = threads.own(False)
+        """Whether it has taken a snapshot since."""
         self.moving: list[tuple[str, int, int] | None] = threads.own(None)
         """Pages that go back to the host when the invalidation of the operation ends."""
 
@@ -106,6 +110,7 @@ class GuestMemory(Simulator):
         """The invalidation sequence is read: what follows belongs to this snapshot."""
         me = self.threads.me
         self.phase[me] = (1, self.mmu_lock.reads[me])
+        self.is_late[me] = self.is_free[me]
 
     def attributes_read(self) -> None:
         """Attributes are read; after a snapshot a page may be resolved now."""
@@ -128,6 +133,7 @@ class GuestMemory(Simulator):
             raise Violation(c.SNAPSHOT_FIRST, f"{what} under mmu_lock")
         if self.file_holder == me or (type(self.threads.op) is ops.InitRegion and self.slots.slots_lock.holder == me):
             return
+        self.is_free[me], self.is_late[me] = True, False
         phase, section = self.phase[me]
         if section != self.mmu_lock.reads[me] or phase < (2 if self.config.private else 1):
             raise Violation(c.SNAPSHOT_FIRST, f"{what} before the invalidation sequence and the attributes are read")
@@ -180,3 +186,4 @@ class GuestMemory(Simulator):
         if not self.grabbed[me]:
             raise Violation(c.BALANCED, f"pfn_release({pfn:#x}): no reference is held")
         self.grabbed[me] -= 1
+        self.is_free[me] = self.is_late[me] = False

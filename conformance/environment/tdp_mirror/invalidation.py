@@ -28,6 +28,7 @@ class Invalidation(Simulator):
 
     CLAUSES: ClassVar[tuple[Clause, ...]] = (
         c.NO_ALIAS_IN_CALLS,
+        c.SNAPSHOT_FIRST,
         c.STALE_FAULT,
         c.CONVERSION_ZAPS_OLD,
     )
@@ -53,6 +54,8 @@ class Invalidation(Simulator):
         """Ranges of the invalidations in progress."""
         self.begun: list[tuple[tuple[int, int], ...]] = threads.own(())
         """Ranges of those that each operation has begun."""
+        self.told: list[tuple[int, ...]] = threads.own(())
+        """Values of the sequence that each operation was told."""
 
     def covers(self, start: int, end: int) -> bool:
         """Whether a whole range is being invalidated."""
@@ -95,12 +98,20 @@ class Invalidation(Simulator):
 
     def mmu_invalidate_seq(self) -> int:
         """Snapshot."""
+        me = self.threads.me
         self.guest_memory.snapshot_taken()
+        if self.sequence not in self.told[me]:
+            self.told[me] += (self.sequence,)
         return self.sequence
 
     def mmu_invalidate_retry(self, seq: int, gfn: int) -> int:
         """Stale, really or as planned."""
         natural(gfn, self.bits, "mmu_invalidate_retry")
+        me = self.threads.me
+        if seq not in self.told[me]:
+            raise Violation(c.STALE_FAULT, f"mmu_invalidate_retry({seq:#x}): the sequence was never {seq:#x} here")
+        if self.guest_memory.is_late[me] and self.mmu_lock.is_held(me):
+            raise Violation(c.SNAPSHOT_FIRST, "the page was resolved before the snapshot that it is judged by")
         if seq != self.sequence or any(start <= gfn < end for start, end in self.ranges):
             self.door.frame.given.setdefault("mmu_invalidate_retry", 1)
             return 1
