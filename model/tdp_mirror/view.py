@@ -20,6 +20,7 @@ from conformance.model.tdp_mirror.operations import (
     SetAttributes,
     Slot,
     SlotDelete,
+    SplitHuge,
     Table,
     Unmap,
     VcpuDestroy,
@@ -98,6 +99,7 @@ _CITES: dict[tuple[type, str], Clause] = {
     (VcpuDestroy, "roots"): c.DESTROY_PUTS_MIRROR,
     (MmuUnload, "roots"): c.MIRROR_SURVIVES_UNLOAD,
     (FreeObsoleteRoots, "roots"): c.MIRROR_SURVIVES_UNLOAD,
+    (SplitHuge, "roots"): c.ITERATOR_PUTS,
 }
 
 
@@ -113,6 +115,8 @@ def cite(state: State, op: Any, field: str, expected: Any, got: Any) -> Clause |
         field in ("private", "external") or (field == "tables" and expected.tables[0] != got.tables[0])
     ):
         return c.MIRROR_UNTOUCHED
+    if field == "bugged" and got.bugged:
+        return c.BUSY_IS_NO_BUG
     return _CITES.get((type(op), field))
 
 

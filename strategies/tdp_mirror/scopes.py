@@ -400,7 +400,7 @@ SCOPES = {
     "SEAMCALLs": Scope(DEEP, _SEAMCALLS, depth=6, needs=frozenset({"seamcalls"}), states=569, transitions=3666),
     "before finalize": Scope(EARLY, (*_LIVES[:2], Step(SeptSet(0, 1))), needs=frozenset({"seamcalls"}), states=6,
                              transitions=6),
-    "reach of the root": Scope(HIGH, _REACH, depth=4, states=36, transitions=528),
+    "reach of the root": Scope(HIGH, _REACH, depth=4, states=67, transitions=897),
     "a last gfn that no entry of the root ends at": Scope(
         UNALIGNED,
         (*_LIVES[:3], fault_at(0, True), fault_at(1, False), fault_at(2, False), Step(InvalidateRoots()),

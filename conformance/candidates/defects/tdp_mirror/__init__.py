@@ -1,4 +1,4 @@
-"""The zoo of the TDP MMU: eighteen defects of the posted design, twenty-one of its series and of upstream, and new ones.
+"""The zoo of the TDP MMU: eighteen defects of the posted design, twenty-one of its series and upstream, and more.
 
 Each class is the correct MMU with one thing wrong, so that the clause it breaks can be named.
 """
@@ -145,19 +145,25 @@ DEFECTS: tuple[Defect, ...] = (
     ),
     Defect("U-21", "An atomic zap of a mirror spins.", UninitSharesLock, ("TDP-074", "TDP-036", "TDP-105"), steps=7),
     Defect("N-01", "A huge leaf in a mirror is refused without a VM bug.", RefusesHugeSilently, ("TDP-058",), steps=5),
-    Defect("N-02", "The invalidation sequence is kept in 32 bits.", SequenceOf32Bits, ("TDP-056", "TDP-068", "TDP-104", "TDP-105"), steps=4,
+    Defect("N-02", "The invalidation sequence is kept in 32 bits.", SequenceOf32Bits,
+           ("TDP-056", "TDP-068", "TDP-104", "TDP-105"), steps=4,
            note="Every fault is stale for ever, which a loop shows as a hang."),
-    Defect("N-03", "A root is zapped as far as whole entries of it lie in the address space.", ZapsUpToLastGfn, ("TDP-017", "TDP-035", "TDP-036"), steps=4),
+    Defect("N-03", "A root is zapped as far as whole entries of it lie in the address space.", ZapsUpToLastGfn,
+           ("TDP-017", "TDP-035", "TDP-036"), steps=4),
     Defect("N-04", "Splitting a dirty leaf gives clean ones.", SplitCleansLeaves, ("TDP-107",), steps=4),
     Defect("N-05", "A prefetched leaf counts as accessed.", PrefetchIsAccessed, ("TDP-108",), steps=2),
-    Defect("N-06", "A flush due from one root is not done at a yield in the next.", FlushOfRootBefore, ("TDP-082", "TDP-081"), steps=4),
-    Defect("N-07", "Bits are cleared of an entry that was zapped meanwhile.", ClearsBitsOfGone, ("TDP-046", "TDP-049"), steps=4),
+    Defect("N-06", "A flush due from one root is not done at a yield in the next.", FlushOfRootBefore,
+           ("TDP-082", "TDP-081"), steps=4),
+    Defect("N-07", "Bits are cleared of an entry that was zapped meanwhile.", ClearsBitsOfGone,
+           ("TDP-046", "TDP-049"), steps=4),
     Defect("N-08", "Entries of removed tables stay open.", RemovedTablesStayOpen, ("TDP-086",), steps=4),
     Defect("N-09", "The page is resolved before the snapshot.", PageBeforeSnapshot, ("TDP-051", "TDP-056"), steps=3),
     Defect("N-10", "A conversion invalidates the first slot only.", InvalidatesFirstSlot, ("TDP-089",), steps=1),
     Defect("N-11", "A page is removed without tracking.", NeverTracks, ("TDP-097",), steps=4),
-    Defect("N-12", "A fault fails with EIO on a VM that is not dead.", FailsWhereNothingFailed, ("TDP-068", "TDP-104"), steps=4),
-    Defect("N-13", "A violation spins on a dead VM.", ViolationSpinsOnDead, ("TDP-104", "TDP-105", "TDP-055", "TDP-064"), steps=3, note=_HANG),
+    Defect("N-12", "A fault fails with EIO on a VM that is not dead.", FailsWhereNothingFailed,
+           ("TDP-068", "TDP-104"), steps=4),
+    Defect("N-13", "A violation spins on a dead VM.", ViolationSpinsOnDead,
+           ("TDP-104", "TDP-105", "TDP-055", "TDP-064"), steps=3, note=_HANG),
     Defect("N-14", "A slot that cannot be moved is gone.", RefusedMoveForgets, ("TDP-020",), steps=1),
     Defect("N-15", "A slot of guest memory is resized.", ResizesGuestMemory, ("TDP-094",), steps=1),
     Defect("N-16", "Recovery zaps what cannot be huge.", RecoversTooMuch, ("TDP-110",), steps=4),
