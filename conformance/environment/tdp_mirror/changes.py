@@ -73,6 +73,8 @@ class Changes(Simulator):
         `noted`: bits that hardware set at this very moment, which nobody can have seen before.
         """
         root = table.root
+        if old == new and not plain and old != FROZEN:
+            return  # bits cleared of an entry that has none of them change nothing
         if not table.linked:
             if root is not None:
                 self._judge_removed(table, index, old, plain)
