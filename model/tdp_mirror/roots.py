@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from conformance.model.freedom import End, Freedom, Part
 from conformance.model.matchers import OneOf
 from conformance.model.step import Outcome, Outcomes
 from conformance.model.tdp_mirror.operations import (
@@ -134,11 +135,22 @@ def free_obsolete_roots(state: State, op: FreeObsoleteRoots, _answers: Answers, 
 
 def mmu_reload(state: State, op: MmuReload, answers: Answers, _profile: Profile) -> Outcomes:
     """Free obsolete roots if requested, then load what is missing (TDP-039, 021, 025)."""
-    freed = without_obsolete(state, op.vcpu)
     if answers.cache_topup or answers.page_alloc:
         clause = c.ALLOCATION_BEFORE_LOCK
-        return tuple(Outcome(s, -ENOMEM, because=clause, effect=clause) for s in dict.fromkeys((freed, state)))
+        return Freedom(state, loading(op.vcpu), (End(-ENOMEM, because=clause, effect=clause, before=("loaded",)),))
+    freed = without_obsolete(state, op.vcpu)
     return Outcome(with_roots(freed, op.vcpu), 0, because=c.RELOAD_FREES_OBSOLETE, also=_load_clauses(freed, op.vcpu))
+
+
+def loading(vcpu: int) -> tuple[Part, ...]:
+    """What a vCPU does before it maps: it frees obsolete roots if that is requested, and loads what is missing.
+
+    Neither does harm to whoever then finds that there is nothing to map.
+    """
+    return (
+        Part("freed", lambda state: without_obsolete(state, vcpu)),
+        Part("loaded", lambda state: with_roots(state, vcpu), after=("freed",)),
+    )
 
 
 def without_obsolete(state: State, vcpu: int) -> State:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from conformance.model.freedom import End, Freedom
 from conformance.model.matchers import OneOf
 from conformance.model.step import Outcome, Outcomes
 from conformance.model.tdp_mirror.operations import (
@@ -18,7 +19,7 @@ from conformance.model.tdp_mirror.operations import (
     SeptSet,
 )
 from conformance.model.tdp_mirror.prefault import prefault_results, repeated_fault
-from conformance.model.tdp_mirror.roots import with_roots, without_obsolete
+from conformance.model.tdp_mirror.roots import loading, with_roots, without_obsolete
 from conformance.model.tdp_mirror.state import (
     BLOCKED,
     MAPPED,
@@ -75,49 +76,41 @@ def accept(state: State, op: Accept, answers: Answers, _profile: Profile) -> Out
 
 def init_region(state: State, op: InitRegion, answers: Answers, profile: Profile) -> Outcomes:
     """Map a private page and add it to the TD (TDP-102)."""
-    freed = without_obsolete(state, op.vcpu)
-    loaded = with_roots(freed, op.vcpu)
     if answers.cache_topup or answers.page_alloc:
-        failed = dict.fromkeys((freed, loaded, state))
-        return tuple(Outcome(s, -ENOMEM, because=c.ALLOCATION_BEFORE_LOCK) for s in failed)
+        return Freedom(state, loading(op.vcpu), (End(-ENOMEM, because=c.ALLOCATION_BEFORE_LOCK),))
     if state.td == TD_RUNNABLE:
-        return tuple(
-            Outcome(s, -errno, because=c.PREMAPPED_COUNT, effect=c.PREMAPPED_COUNT)
-            for s in dict.fromkeys((state, freed, loaded))
-            for errno in (EINVAL, EIO)
-        )
-    gfn = op.gpa >> 12
-    outcomes: tuple[Outcome, ...] = ()
-    for outcome in repeated_fault(loaded, op.vcpu, op.gpa, True, True, answers, profile):
-        outcomes += _added(outcome, gfn, (freed, state), answers, profile)
+        clause = c.PREMAPPED_COUNT
+        ends = tuple(End(-errno, because=clause, effect=clause) for errno in (EINVAL, EIO))
+        return Freedom(state, loading(op.vcpu), ends)
+    loaded = with_roots(without_obsolete(state, op.vcpu), op.vcpu)
+    tried = repeated_fault(loaded, op.vcpu, op.gpa, True, True, answers, profile)
+    ends = tuple(end for outcome in tried for end in _unfit(outcome))
     if answers.signal_pending:
-        outcomes += (Outcome(loaded, -EINTR, because=c.PREFAULT_RESULTS),)
-    return outcomes
+        ends += (End(-EINTR, because=c.PREFAULT_RESULTS),)
+    gfn = op.gpa >> 12
+    mapped = tuple(added for outcome in tried for added in _added(outcome, gfn, answers, profile))
+    return (*mapped, *Freedom(state, loading(op.vcpu), ends))
 
 
 _UNFIT = (c.ATTRIBUTE_MISMATCH, c.NO_BACKING)
-"""What may be asked of the gfn before anything is done for it."""
 
 
-def _unfit(outcome: Outcome, unloaded: tuple[State, ...]) -> tuple[Outcome, ...]:
-    """The page cannot be had: found by the fault, or before it, when no roots were loaded yet."""
-    results, states = prefault_results(outcome.result[0], True), (outcome.state,)
-    if outcome.because in _UNFIT:
-        results += (-EINVAL,)
-    if outcome.because in (*_UNFIT, c.GMEM_ERROR):
-        states += unloaded
-    return tuple(Outcome(s, r, because=outcome.because) for s in dict.fromkeys(states) for r in results)
+def _unfit(outcome: Outcome) -> tuple[End, ...]:
+    """Why the page cannot be had, which may be asked before anything is done for it."""
+    if outcome.because not in (*_UNFIT, c.GMEM_ERROR):
+        return ()
+    results = prefault_results(outcome.result[0], True) + ((-EINVAL,) if outcome.because in _UNFIT else ())
+    return tuple(End(result, because=outcome.because) for result in results)
 
 
-def _added(
-    outcome: Outcome, gfn: int, unloaded: tuple[State, ...], answers: Answers, profile: Profile
-) -> tuple[Outcome, ...]:
+def _added(outcome: Outcome, gfn: int, answers: Answers, profile: Profile) -> tuple[Outcome, ...]:
     state, result = outcome.state, outcome.result[0]
     if result == RET_PF_SPURIOUS and gfn not in state.premapped:
         results = (0, -EIO, -EBUSY) if answers.tdh_mem_page_add else (0, -EIO)
         return tuple(Outcome(state, r, because=c.PREMAPPED_COUNT) for r in results)
     if result not in (RET_PF_FIXED, RET_PF_SPURIOUS):
-        return _unfit(outcome, unloaded)
+        told = prefault_results(result, True)
+        return tuple(Outcome(state, r, because=outcome.because) for r in told)
     if profile.premapped and answers.tdh_mem_page_add:
         errno = EBUSY if answers.tdh_mem_page_add & TDX_STATUS_MASK == TDX_OPERAND_BUSY else EIO
         return (Outcome(state, -errno, because=c.PREMAPPED_COUNT, effect=c.PREMAPPED_COUNT),)
