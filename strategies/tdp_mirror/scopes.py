@@ -315,6 +315,7 @@ _MOVING = (
     Step(SlotMove(1, 2)),
     Step(SlotMove(1, 0)),
     Step(SlotMove(1, 3)),
+    Step(SlotMove(1, 4)),
     Step(SlotMove(0, 0)),
     Step(SlotCreate(2, 1, 2, 0)),
     Step(SlotCreate(2, 1, 2, MEM_GUEST_MEMFD)),
@@ -348,10 +349,10 @@ _TOGETHER = (
 )
 
 SCOPES = {
-    "two halves": Scope(SMALL, _SELECTIVE, depth=6, states=1228, transitions=8560),
+    "two halves": Scope(SMALL, _SELECTIVE, depth=6, states=1344, transitions=9077),
     "refusals": Scope(SMALL, _FAULTY, depth=5, states=389, transitions=8908),
     "two vCPUs": Scope(SMALL, _TWO_VCPUS, depth=6, states=245, transitions=995),
-    "protection and huge pages": Scope(MIXED, _LOGGING, depth=5, states=110, transitions=1295),
+    "protection and huge pages": Scope(MIXED, _LOGGING, depth=5, states=205, transitions=1748),
     "protection and huge pages, uneven": Scope(
         UNEVEN,
         (*_LIVES[:2], *(fault_at(gfn, False) for gfn in range(4)), Step(RecoverHuge(0)), Step(SplitHuge(0, 0, 2)),
@@ -366,7 +367,7 @@ SCOPES = {
          Step(WrprotSlot(0)), Step(WriteProtectGfn(0, 1)), Step(Access(0, 0x1000 | SHARED, True)),
          Step(HvaInvalidate(1, 2)), Step(HvaInvalidate(0, 4, False), (Fault("resched", 2),)), Step(ZapAllFast()),
          Step(Prefault(0, 0x1000))),
-        depth=6, states=88, transitions=878,
+        depth=6, states=123, transitions=1130,
     ),
     "a private block": Scope(
         HALF_PRIVATE,
@@ -380,7 +381,7 @@ SCOPES = {
         (*_LIVES[:2], fault_at(3, False), Step(InvalidateRoots()), Step(HvaInvalidate(0, 4)), Step(Unmap(3, 4, 1)),
          Step(SetAttributes(0x3000, 4096, ATTRIBUTE_PRIVATE)), Step(Age(0, 4)), Step(ZapInvalidated()),
          Step(Access(0, 0x3000 | SHARED, True))),
-        depth=6, states=57, transitions=336,
+        depth=6, states=75, transitions=399,
     ),
     "teardown": Scope(
         SMALL,
@@ -397,10 +398,10 @@ SCOPES = {
          Step(Prefault(0, 0x2000))),
         depth=5, states=505, transitions=2607,
     ),
-    "SEAMCALLs": Scope(DEEP, _SEAMCALLS, depth=6, needs=frozenset({"seamcalls"}), states=569, transitions=3666),
+    "SEAMCALLs": Scope(DEEP, _SEAMCALLS, depth=6, needs=frozenset({"seamcalls"}), states=613, transitions=4081),
     "before finalize": Scope(EARLY, (*_LIVES[:2], Step(SeptSet(0, 1))), needs=frozenset({"seamcalls"}), states=6,
                              transitions=6),
-    "reach of the root": Scope(HIGH, _REACH, depth=4, states=67, transitions=897),
+    "reach of the root": Scope(HIGH, _REACH, depth=4, states=68, transitions=897),
     "a last gfn that no entry of the root ends at": Scope(
         UNALIGNED,
         (*_LIVES[:3], fault_at(0, True), fault_at(1, False), fault_at(2, False), Step(InvalidateRoots()),
@@ -420,7 +421,7 @@ SCOPES = {
     "in the middle of faults": Scope(SMALL, _MEETING, depth=3, states=14, transitions=163),
     "in the middle of zaps": Scope(SMALL, _YIELDING, depth=5, states=9, transitions=1823),
     "beside faults": Scope(HUGE, _TOGETHER, depth=3, states=9, transitions=143),
-    "slots that come and go": Scope(SMALL, _MOVING, depth=5, states=540, transitions=2351),
+    "slots that come and go": Scope(SMALL, _MOVING, depth=5, states=547, transitions=2533),
     "without a mirror": Scope(
         PROTECTED,
         (*_LIVES[:2], Step(PageFault(0, 0, True)), Step(PageFault(0, 0x2000, False)),
@@ -434,7 +435,7 @@ SCOPES = {
          *(Step(SetAttributes(0, 4096, value)) for value in (0, 1, ATTRIBUTE_PRIVATE)),
          Step(SlotCreate(2, 4, 1, MEM_GUEST_MEMFD)), Step(Prefault(0, 0x1000)), Step(HvaInvalidate(0, 4)),
          Step(GetWalk(0, 0x1000)), Step(VcpuDestroy(0)), Step(VmUninit())),
-        depth=5, states=23, transitions=147,
+        depth=5, states=28, transitions=176,
     ),
     "long two halves": Scope(SMALL, _SELECTIVE, depth=7, in_gate=False),
 }  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from conformance.environment.simulator import Simulator
@@ -14,7 +14,7 @@ from conformance.environment.tdp_mirror.pages_lock import PagesLock
 from conformance.environment.tdp_mirror.tables import Page, Tables
 from conformance.environment.tdp_mirror.threads import Threads
 from conformance.environment.tdp_mirror.vcpus import Vcpus
-from conformance.environment.tdp_mirror.words import present
+from conformance.environment.tdp_mirror.words import is_leaf, present
 from conformance.model.tdp_mirror import Config
 from conformance.model.tdp_mirror import operations as ops
 from conformance.specs.clause import Clause
@@ -24,6 +24,9 @@ from conformance.verdict import Violation
 
 if TYPE_CHECKING:
     from conformance.environment.door import Environment
+
+
+_NOTED = 1 << k.ACCESSED | 1 << k.DIRTY
 
 
 class Roots(Simulator):
@@ -73,6 +76,19 @@ class Roots(Simulator):
         self.heap = heap
         self.links = links
         self.listed: list[Page] = []
+
+    def digest(self) -> Hashable:
+        """Accessed and dirty leaves of direct roots, which the hardware marks and nobody is told of."""
+        tables = self.tables
+        return tuple(
+            frozenset(
+                (tables.gfn(table, index), entry & _NOTED)
+                for table, index, entry in tables.walk(root)
+                if is_leaf(entry, table.level)
+            )
+            for root in self.listed
+            if not root.is_mirror
+        )
 
     def valid(self, *, mirror: bool) -> Page | None:
         """The valid root of a kind."""

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 def flushing(world: TdpMirror, function: Callable[..., Any], *args: Any, flush: bool = False) -> None:
     """Call with the write lock held, and flush as it says; it may ask for a flush that is not due (TDP-081)."""
     me, tlbs = world.threads.me, world.tlbs
+    if world.scheduler is None and world.active == 1:
+        tlbs.due.clear()  # what an earlier call owed and nobody can show any more
     tlbs.asked[me] = flush
     result = world.enter_int(function, *args)
     if world.scheduler is None:
