@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from conformance.model.freedom import End, Freedom
-from conformance.model.matchers import OneOf
+from conformance.model.matchers import ERRNO, OneOf
 from conformance.model.step import Outcome, Outcomes
 from conformance.model.tdp_mirror.operations import (
     Accept,
@@ -30,6 +30,7 @@ from conformance.model.tdp_mirror.state import (
     with_external,
     with_root,
 )
+from conformance.model.tdp_mirror.zapping import zap
 from conformance.specs.clause import Clause
 from conformance.specs.tdp_mirror import Profile
 from conformance.specs.tdp_mirror import clauses as c
@@ -89,7 +90,15 @@ def init_region(state: State, op: InitRegion, answers: Answers, profile: Profile
         ends += (End(-EINTR, because=c.PREFAULT_RESULTS),)
     gfn = op.gpa >> 12
     mapped = tuple(added for outcome in tried for added in _added(outcome, gfn, answers, profile))
+    if answers.taken:
+        mapped += tuple(_taken(outcome, gfn) for outcome in tried if outcome.result[0] == RET_PF_FIXED)
     return (*mapped, *Freedom(state, loading(op.vcpu), ends))
+
+
+def _taken(outcome: Outcome, gfn: int) -> Outcome:
+    """Between the map and the addition somebody took the page away: there is nothing to add."""
+    gone = zap(outcome.state, gfn, gfn + 1, mirror=True, direct=False, invalid=True)
+    return Outcome(gone, ERRNO, because=c.PREMAPPED_COUNT, effect=c.PREMAPPED_COUNT)
 
 
 _UNFIT = (c.ATTRIBUTE_MISMATCH, c.NO_BACKING)

@@ -185,6 +185,7 @@ class ExternalTree(Simulator):
             raise Violation(c.REMOVE_ARGUMENTS, f"ext_remove({gfn:#x}, level {level}, {pfn:#x}): no such leaf cleared")
         if not self.sept.key:
             raise Violation(c.HKID_ORDER, f"ext_remove({gfn:#x}) after the HKID was released")
+        self.threads.tell_others("taken")
         try:
             refusal = self._hook("ext_remove", gfn, level, pfn)
         finally:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 
 from conformance.candidates.builtin.tdp_mirror import CANDIDATES
 from conformance.candidates.builtin.tdp_mirror.linux import Linux, spte
+from conformance.engines import campaign, explore
 from conformance.specs.tdp_mirror import PROFILES
 from conformance.specs.tdp_mirror.constants import DIRTY, PG_LEVEL_2M, PG_LEVEL_4K
+from conformance.strategies.tdp_mirror import SCOPES
 from tests.conformance.peers.linux_tdp_mirror import PEERS
+from tests.conformance.tdp_mirror.judging import context
 
 
 def test_linux_is_a_candidate() -> None:
@@ -51,3 +56,17 @@ def test_small_leaves_of_a_huge_one_make_it_again() -> None:
     assert spte.pfn_of(small) == 1031
     assert not spte.is_large(small)
     assert spte.make_huge_spte(small, 512) == huge
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_a_relative_is_not_accused(name: str) -> None:
+    """Neither in small worlds nor at random by a clause that binds."""
+    here = context(f"{inspect.getfile(PEERS[name])}:{PEERS[name].__name__}", steps=1_500)
+
+    for scope in ("SEAMCALLs", "slots that come and go", "roots that are not valid any more"):
+        exploration = explore._Exploration(here, scope, SCOPES[scope])
+        while exploration.go_on():
+            pass
+    campaign.run(here)
+
+    assert [failure.signature for failure in here.failures] == []

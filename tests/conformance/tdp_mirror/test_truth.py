@@ -194,3 +194,37 @@ def test_nobody_invalidates_aliases_or_nothing(op: type[Any], start: int, end: i
     report = judge(Step(op(start, end)))
 
     assert report.tally.steps == 0
+
+
+class PopulatesUnlocked(Linux):
+    """Who adds a page holds slots_lock, and nobody who takes one cares."""
+
+    gmem_populate = PopulatesUnderSlotsLock.gmem_populate
+
+
+def test_a_lock_that_keeps_nothing_is_no_excuse() -> None:
+    """The page is resolved, taken away, and the one in its place mapped: some schedule shows the wrong one added."""
+    add, take = Step(ops.InitRegion()), Step(ops.GmemInvalidate(0, 1))
+
+    failures = [
+        judge(CREATE, Step(Parallel(add, take, (point,))), config=DEEP, candidate=PopulatesUnlocked).failure
+        for point in range(60)
+    ]
+
+    assert any(failures)
+
+
+@pytest.mark.parametrize("point", range(0, 36, 3))
+def test_bits_may_be_cleared_that_are_not_there(point: int) -> None:
+    """Ageing without a lock meets an entry that was zapped meanwhile, and leaves it as it is."""
+    beside = Parallel(Step(ops.Age()), Step(ops.HvaInvalidate()), (point,))
+
+    assert judge(CREATE, RELOAD, SHARED_3, Step(beside), candidate=Linux).failure is None
+
+
+@pytest.mark.parametrize("point", range(0, 120, 5))
+def test_roots_are_seen_when_they_are_listed(point: int) -> None:
+    """Two first loads share them."""
+    beside = Parallel(Step(ops.MmuReload()), Step(ops.MmuReload(1)), (point,))
+
+    assert judge(CREATE, Step(ops.VcpuCreate(1)), Step(beside), candidate=Linux).failure is None
