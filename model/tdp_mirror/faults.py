@@ -101,29 +101,31 @@ def fault(
 
 
 def _resolve(state: State, gfn: int, private: bool, prefetch: bool, answers: Answers) -> Outcomes | None:
-    """Attributes, slot and page of a gfn; None when a page is there."""
-    config = state.config
-    exit_record = memory_fault_exit(config, gfn, private)
-    if private != (gfn in state.attributes):
-        return Outcome(
-            state, (-EFAULT, exit_record), because=c.ATTRIBUTE_MISMATCH, effect=c.CONVERSION_FINAL,
-            also=(c.CONVERSION_FINAL,),
-        )  # fmt: skip
+    """What is wrong with attributes, slot or page of a gfn, whichever is found first; None when a page is there."""
+    exit_record = memory_fault_exit(state.config, gfn, private)
     slot = slot_of(state, gfn)
+    wrong: tuple[Outcome, ...] = ()
+    if private != (gfn in state.attributes):
+        wrong += (
+            Outcome(
+                state, (-EFAULT, exit_record), because=c.ATTRIBUTE_MISMATCH, effect=c.CONVERSION_FINAL,
+                also=(c.CONVERSION_FINAL,),
+            ),
+        )  # fmt: skip
+    if slot is not None and (slot[3] & SLOT_INVALID or answers.slot_invalid):
+        wrong += _in_deletion(state, prefetch)
     if slot is None or (private and not slot[3] & MEM_GUEST_MEMFD):
-        if slot is not None and (slot[3] & SLOT_INVALID or answers.slot_invalid):
-            return _in_deletion(state, prefetch)
-        return _no_slot(state, gfn, private)
-    if slot[3] & SLOT_INVALID or answers.slot_invalid:
-        return _in_deletion(state, prefetch)
-    if answers.gmem_get_pfn:
+        wrong += (_no_slot(state, gfn, private),)
+    if not wrong and answers.gmem_get_pfn:
         return Outcome(state, (answers.gmem_get_pfn, exit_record), because=c.GMEM_ERROR)
-    return None
+    return wrong or None
 
 
-def _in_deletion(state: State, prefetch: bool) -> Outcome:
-    result = -EAGAIN if prefetch else RET_PF_RETRY
-    return Outcome(state, (result, ()), because=c.INVALID_SLOT, effect=c.INVALID_SLOT)
+def _in_deletion(state: State, prefetch: bool) -> tuple[Outcome, ...]:
+    """RETRY; a prefetch does better with EAGAIN, as whoever waits for the end of the deletion may delay it."""
+    results = (-EAGAIN, RET_PF_RETRY) if prefetch else (RET_PF_RETRY,)
+    clause = c.INVALID_SLOT
+    return tuple(Outcome(state, (result, ()), because=clause, effect=clause) for result in results)
 
 
 def _no_slot(state: State, gfn: int, private: bool) -> Outcome:

@@ -106,7 +106,7 @@ def prefault(state: State, op: Prefault, answers: Answers, profile: Profile) -> 
     if state.bugged:
         ends += (End(-EIO, because=c.BUSY_IS_NO_BUG),)
     early = Freedom(state, loading(op.vcpu), ends)
-    refused = bool(wrong) and op.gpa + op.size != 2**64
+    refused = bool(wrong) and (op.flags or op.gpa + op.size != 2**64)
     if refused or no_memory or (state.bugged and not answers.killed):
         return early
     return (*early, *_prefaulted(with_roots(without_obsolete(state, op.vcpu), op.vcpu), op, answers, profile))
@@ -137,10 +137,9 @@ def _prefaulted(loaded: State, op: Prefault, answers: Answers, profile: Profile)
 
 def _prefault_refusal(state: State, op: Prefault) -> list[tuple[int, Clause]]:
     """Errors that come before any work, each with its clause; several where their order is open."""
-    if op.flags or op.gpa & 4095 or op.size & 4095 or op.size == 0 or op.gpa + op.size > 2**64:
-        return [(EINVAL, c.PREFAULT_RESULTS)]
     refusals = []
-    if op.gpa + op.size == 2**64 or is_alias(state.config, op.gpa >> 12):
+    malformed = op.flags or op.gpa & 4095 or op.size & 4095 or op.size == 0 or op.gpa + op.size >= 2**64
+    if malformed or is_alias(state.config, op.gpa >> 12):
         refusals.append((EINVAL, c.PREFAULT_RESULTS))
     if state.td != k.TD_RUNNABLE and not state.config.early:
         refusals.append((EOPNOTSUPP, c.PREFAULT_AFTER_FINALIZE))

@@ -300,6 +300,8 @@ def select_root(state: State, op: SelectRoot, _answers: Answers, _profile: Profi
         if state.config.mirror:
             return Outcome(state, pair[1], because=c.SELECT_MIRROR)
         return Outcome(state, OneOf(frozenset({NONE, pair[0]})), because=c.SELECT_MIRROR)
+    if not op.types & (MIRROR_ROOTS | DIRECT_ROOTS):
+        return Outcome(state, OneOf(frozenset({NONE, pair[0]})), because=c.SELECT_MIRROR)
     return Outcome(state, pair[0], because=c.SELECT_MIRROR)
 
 

@@ -33,10 +33,10 @@ def set_attributes(state: State, op: SetAttributes, answers: Answers, _profile: 
         return Outcome(state, -EINVAL, because=c.CONVERSION_IDLE, effect=c.CONVERSION_IDLE)
     private = bool(op.attributes & ATTRIBUTE_PRIVATE)
     wanted = state.attributes.with_range(start, end, private)
-    if wanted == state.attributes:
-        return Outcome(state, 0, because=c.CONVERSION_IDLE, effect=c.CONVERSION_IDLE)
     if answers.reserve_attributes:
         return Outcome(state, -ENOMEM, because=c.CONVERSION_IDLE, effect=c.CONVERSION_IDLE)
+    if wanted == state.attributes:
+        return Outcome(state, 0, because=c.CONVERSION_IDLE, effect=c.CONVERSION_IDLE)
     after = state
     for _, base, npages, _flags in state.slots:
         lo, hi = max(start, base), min(end, base + npages)
@@ -71,10 +71,13 @@ def slot_create(state: State, op: SlotCreate, answers: Answers, profile: Profile
         refusal = c.GMEM_SLOT_FLAGS
     elif op.npages <= 0 or last > config.max_gfn or has_alias(config, op.base, last):
         refusal = c.SLOT_ALIAS
+    ends: tuple[End, ...] = ()
     if refusal is not None:
-        return Outcome(state, -EINVAL, because=refusal, effect=refusal)
+        ends += (End(-EINVAL, because=refusal, effect=refusal),)
     if any(op.base < base + npages and base <= last for _, base, npages, _ in state.slots):
-        return Outcome(state, -EEXIST, because=c.GMEM_SLOT_FLAGS, effect=c.GMEM_SLOT_FLAGS)
+        ends += (End(-EEXIST, because=c.GMEM_SLOT_FLAGS, effect=c.GMEM_SLOT_FLAGS),)
+    if ends:
+        return Freedom(state, (), ends)
     return Outcome(
         replace(state, slots=(*state.slots, (op.slot, op.base, op.npages, op.flags))), 0, because=c.SLOT_ALIAS
     )
@@ -103,13 +106,16 @@ def slot_move(state: State, op: SlotMove, answers: Answers, _profile: Profile) -
     gfns = slot_range(state, op.slot)
     after = zap(state, gfns.start, gfns.stop, mirror=True, direct=True, invalid=True)
     unmapped = (Part("unmapped", lambda _: after, owed=False),)
+    ends: tuple[End, ...] = ()
     if last > config.max_gfn or has_alias(config, op.base, last):
-        return Freedom(state, unmapped, (End(-EINVAL, because=c.SLOT_ALIAS, effect=c.SLOT_ALIAS),))
+        ends += (End(-EINVAL, because=c.SLOT_ALIAS, effect=c.SLOT_ALIAS),)
     others = tuple(s for s in state.slots if s is not slot)
     if any(op.base < base + npages and base <= last for _, base, npages, _ in others):
-        return Freedom(state, unmapped, (End(-EEXIST, because=c.GMEM_SLOT_FLAGS, effect=c.GMEM_SLOT_FLAGS),))
-    if op.base == slot[1]:
-        return Freedom(state, unmapped, (End(0, because=c.SLOT_DELETE_LEAFS),))
+        ends += (End(-EEXIST, because=c.GMEM_SLOT_FLAGS, effect=c.GMEM_SLOT_FLAGS),)
+    if not ends and op.base == slot[1]:
+        ends = (End(0, because=c.SLOT_DELETE_LEAFS),)
+    if ends:
+        return Freedom(state, unmapped, ends)
     slots = tuple((s[0], op.base, s[2], s[3]) if s is slot else s for s in state.slots)
     zapped = zap_outcomes(state, after, answers, c.SLOT_DELETE_LEAFS)
     return tuple(replace(o, state=replace(o.state, slots=slots)) for o in each(zapped))

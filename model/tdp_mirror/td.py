@@ -136,7 +136,7 @@ def finalize(state: State, _op: Finalize, answers: Answers, _profile: Profile) -
     if answers.tdh_mr_finalize:
         return Outcome(state, -EBUSY, because=c.BUSY_TO_EBUSY, effect=c.PREFAULT_AFTER_FINALIZE)
     return Outcome(
-        replace(state, td=TD_RUNNABLE), 0, because=c.PREFAULT_AFTER_FINALIZE,
+        replace(state, td=TD_RUNNABLE), 0, because=c.PREMAPPED_COUNT,
         effect=c.PREFAULT_AFTER_FINALIZE,
     )  # fmt: skip
 

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from conformance.model.tdp_mirror.operations import (
-    Finalize,
     FreeObsoleteRoots,
-    GmemInvalidate,
     HvaInvalidate,
     InitRegion,
     InSlot,
@@ -19,7 +17,6 @@ from conformance.model.tdp_mirror.operations import (
     Prefault,
     SetAttributes,
     Slot,
-    SlotDelete,
     SplitHuge,
     Table,
     Unmap,
@@ -55,8 +52,8 @@ class View:
     attributes: tuple[tuple[int, int], ...]
     """Runs of gfns that are PRIVATE."""
     slots: frozenset[Slot]
-    td: tuple[int, int]
-    """State of the TD, premapped leaves."""
+    td: int
+    """State of the TD."""
     leaked: int
     bugged: bool
 
@@ -71,7 +68,7 @@ VIEW_CLAUSES: dict[str, Clause] = {
     "tables": c.ZAP_EXACT,
     "attributes": c.CONVERSION_ZAPS_OLD,
     "slots": c.GMEM_SLOT_FLAGS,
-    "td": c.PREMAPPED_COUNT,
+    "td": c.PREFAULT_AFTER_FINALIZE,
     "leaked": c.FAILED_FREE_LEAKS,
     "bugged": c.BUSY_IS_NO_BUG,
 }
@@ -86,10 +83,6 @@ _CITES: dict[tuple[type, str], Clause] = {
     (MmuReload, "shared"): c.RELOAD_FREES_OBSOLETE,
     (MmuReload, "old"): c.RELOAD_FREES_OBSOLETE,
     (MmuReload, "tables"): c.RELOAD_FREES_OBSOLETE,
-    (GmemInvalidate, "td"): c.PREMAPPED_COUNT,
-    (SetAttributes, "td"): c.PREMAPPED_COUNT,
-    (SlotDelete, "td"): c.PREMAPPED_COUNT,
-    (Finalize, "td"): c.PREFAULT_AFTER_FINALIZE,
     (MmuReload, "vcpus"): c.RELOAD_FREES_OBSOLETE,
     (ZapAllFast, "private"): c.MIRROR_SURVIVES_UNLOAD,
     (InvalidateRoots, "roots"): c.ONE_MIRROR_ROOT,
@@ -163,7 +156,7 @@ def view(state: State) -> View:
         state.vcpus,
         state.attributes.ranges(),
         frozenset(state.slots),
-        (state.td, len(state.premapped)),
+        state.td,
         state.leaked,
         state.bugged,
     )

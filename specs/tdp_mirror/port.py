@@ -223,7 +223,8 @@ class Port(Protocol):
     def page_leak(self, page: int) -> None:
         """Drop a page on purpose because its owner is not known any more; it is never given out again.
 
-        For the external page of a table that `ext_free` did not give back: the candidate says so, and frees the rest.
+        For the external page of a table that `ext_free` did not give back; the rest of the table is freed. Whoever just
+        forgets the page does as well.
         """
 
     def sp_init(self, page: int, header: int, role: int, gfn: int, external: int) -> None:

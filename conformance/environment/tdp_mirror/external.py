@@ -212,6 +212,7 @@ class ExternalTree(Simulator):
             raise Violation(c.FREE_BOTTOM_UP, f"ext_free({gfn:#x}, level {level}): the table is not empty")
         refusal = self._hook("ext_free", gfn, level, page)
         if refusal:
+            self.heap.withhold(page)
             self.vm.kill()
             sept.tables.pop((level, gfn), None)
             return refusal

@@ -47,7 +47,7 @@ class Rcu(Simulator):
         """Sections that each thread's operation is in."""
         self.waiting: list[tuple[int, set[int]]] = []
         """Tables that were given up, and the threads that may still read each."""
-        self.waited = False
+        self.waited = True
         """Whether callbacks were waited for since the last was asked for."""
 
     # -- environment calls

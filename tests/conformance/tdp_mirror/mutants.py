@@ -300,6 +300,15 @@ class OneErrorForAll(Upstream):
         return -k.EFAULT if result < 0 else result
 
 
+class DeletionIsAnError(Upstream):
+    """A slot on its way out is no slot."""
+
+    def faultin(self, fault: Any) -> int:
+        """EFAULT."""
+        result = super().faultin(fault)
+        return -k.EFAULT if result == -k.EAGAIN else result
+
+
 class LosesTheFreeze(Upstream):
     """Whether the entry could be frozen is no matter."""
 

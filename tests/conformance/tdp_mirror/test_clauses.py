@@ -16,7 +16,7 @@ from conformance.model.tdp_mirror import Config
 from conformance.model.tdp_mirror import operations as ops
 from conformance.specs.tdp_mirror import CLAUSES
 from conformance.specs.tdp_mirror import constants as k
-from conformance.strategies.tdp_mirror.domains import COPIED, DEEP, HUGE, PLAIN, SHARED, SMALL
+from conformance.strategies.tdp_mirror.domains import COPIED, DEEP, DELETING, HUGE, PLAIN, SHARED, SMALL
 from tests.conformance.tdp_mirror import mutants as m
 from tests.conformance.tdp_mirror.judging import BUSY, CREATE, RELOAD, SECOND, failed, judge
 from tests.conformance.tdp_mirror.mutants import tampering
@@ -90,6 +90,7 @@ MUTANTS: dict[str, Row] = {
     "TDP-052": (m.NoExit, SMALL, (CREATE, RELOAD, Step(ops.PageFault(gpa=SHARED)))),
     "TDP-053": (m.NoSlotIsAnError, SMALL, (CREATE, RELOAD, Step(ops.SlotDelete(1)), PUBLIC)),
     "TDP-054": (m.OneErrorForAll, SMALL, (CREATE, RELOAD, Step(PRIVATE.op, (Fault("gmem_get_pfn", -k.ENOMEM),)))),
+    "TDP-055": (m.DeletionIsAnError, DELETING, (CREATE, RELOAD, Step(ops.PageFault(private=True, prefetch=True)))),
     "TDP-060": (LinksNothing, DEEP, (CREATE, Step(ops.InitRegion()))),
     "TDP-062": (m.LosesTheFreeze, SMALL, (CREATE, RELOAD, *SECOND, Step(Parallel(PRIVATE, OTHER, (73,))))),
     "TDP-064": (m.BusyIsABug, SMALL, (CREATE, RELOAD, Step(PRIVATE.op, (Fault("ext_set", -k.EBUSY),)))),

@@ -248,6 +248,7 @@ SHORTEST: dict[str, tuple[str, Config, tuple[Step, ...]]] = {
             Step(ops.VcpuCreate()),
             Step(ops.InitRegion(), (Fault("tdh_mem_page_add", BUSY),)),
             Step(ops.GmemInvalidate()),
+            Step(ops.Finalize()),
         ),
     ),
     "U-11": (
@@ -260,15 +261,7 @@ SHORTEST: dict[str, tuple[str, Config, tuple[Step, ...]]] = {
             Step(ops.MmuReload()),
         ),
     ),
-    "U-12": (
-        "TDP-055",
-        DELETING,
-        (
-            Step(ops.VcpuCreate()),
-            Step(ops.MmuReload()),
-            Step(ops.PageFault(private=True, prefetch=True)),
-        ),
-    ),
+    "U-12": ("TDP-105", DELETING, (Step(ops.VcpuCreate()), Step(ops.Prefault()))),
     "U-13": (
         "TDP-105",
         DELETING,
@@ -302,7 +295,7 @@ SHORTEST: dict[str, tuple[str, Config, tuple[Step, ...]]] = {
             Step(ops.Prefault(gpa=32768)),
         ),
     ),
-    "U-16": ("TDP-020", HIGH, (Step(ops.SlotCreate(slot=3, base=7, npages=2)),)),
+    "U-16": ("TDP-020", HIGH, (Step(ops.SlotDelete(1)), Step(ops.SlotCreate(slot=3, base=7, npages=2)))),
     "U-17": (
         "TDP-057",
         SMALL,

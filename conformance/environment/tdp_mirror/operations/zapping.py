@@ -108,7 +108,6 @@ def zap_all(world: TdpMirror, _op: ops.ZapAll) -> int:
 
 def vm_uninit(world: TdpMirror, _op: ops.VmUninit) -> int:
     """The end: nothing is left, and callbacks were waited for."""
-    world.rcu.waited = False
     world.enter(world.driver.vm_uninit)
     left = [name for name, value in (("roots", world.roots.listed), ("tables", world.tables.pages)) if value]
     accounted = world.accounts.accounted

@@ -166,9 +166,7 @@ class KvmMain(Mmu):
         return self.port.memslot_install(*new) if flags != old[3] else 0
 
     def _overlaps(self, new: Slot) -> bool:
-        """kvm_check_memslot_overlap; gfns that no slot can have overlap none."""
-        if self._prepare_memory_region(new):
-            return False
+        """kvm_check_memslot_overlap."""
         return any(other[0] != new[0] for other in self.port.memslots(new[1], new[1] + new[2]))
 
     def _prepare_memory_region(self, new: Slot) -> int:
