@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from conformance.model.tdp_mirror.operations import (
+    EptViolation,
     FreeObsoleteRoots,
     HvaInvalidate,
     InitRegion,
@@ -19,6 +20,7 @@ from conformance.model.tdp_mirror.operations import (
     Slot,
     SplitHuge,
     Table,
+    TdpMap,
     Unmap,
     VcpuDestroy,
     ZapAllFast,
@@ -73,6 +75,8 @@ VIEW_CLAUSES: dict[str, Clause] = {
     "bugged": c.BUSY_IS_NO_BUG,
 }
 
+_MAPPING = (PageFault, TdpMap, Prefault, EptViolation, InitRegion)
+
 _CITES: dict[tuple[type, str], Clause] = {
     (HvaInvalidate, "private"): c.HVA_SHARED_ONLY,
     (HvaInvalidate, "external"): c.HVA_SHARED_ONLY,
@@ -108,7 +112,7 @@ def cite(state: State, op: Any, field: str, expected: Any, got: Any) -> Clause |
         field in ("private", "external") or (field == "tables" and expected.tables[0] != got.tables[0])
     ):
         return c.MIRROR_UNTOUCHED
-    if field == "bugged" and got.bugged:
+    if field == "bugged" and (got.bugged or (isinstance(op, _MAPPING) and not state.corrupt)):
         return c.BUSY_IS_NO_BUG
     return _CITES.get((type(op), field))
 

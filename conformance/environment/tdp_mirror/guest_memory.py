@@ -71,8 +71,8 @@ class GuestMemory(Simulator):
         """Whether the operation has a page that no lock keeps where it is."""
         self.is_late = threads.own(False)
         """Whether it has taken a snapshot since."""
-        self.moving: list[tuple[str, int, int] | None] = threads.own(None)
-        """Pages that go back to the host when the invalidation of the operation ends."""
+        self.moving: list[tuple[str, int, int, Gfns] | None] = threads.own(None)
+        """Pages that go back to the host as the operation's invalidations of them end; gfns whose have."""
 
     # -- where pages are
 
@@ -88,17 +88,20 @@ class GuestMemory(Simulator):
 
     def will_move(self, kind: str, start: int, end: int) -> None:
         """Pages go back to the host when the invalidation of this operation ends."""
-        self.moving[self.threads.me] = (kind, start, end)
+        self.moving[self.threads.me] = (kind, start, end, Gfns())
 
-    def move(self) -> None:
-        """The pages go back to the host at the end of the invalidation, and the next ones are others."""
+    def move(self, first: int = 0, last: int = 2**64) -> None:
+        """Pages go back to the host at the end of the invalidation of [first, last), and the next ones are others."""
         me = self.threads.me
         moving = self.moving[me]
         if moving is None:
             return
-        kind, start, end = moving
-        self.moving[me] = None
-        gfns = gfns_in_slots(tuple(self.slots.by_id.values()), kind, start, end)
+        kind, start, end, gone = moving
+        lo, hi = max(start, first), min(end, last)
+        self.moving[me] = None if (lo, hi) == (start, end) else (kind, start, end, gone.with_range(lo, hi, True))
+        gfns = gfns_in_slots(tuple(self.slots.by_id.values()), kind, lo, hi)
+        for before, after in gone.ranges():
+            gfns = gfns.with_range(before, after, False)
         for (gfn, _), pfn in self.sept.leaves.items() if kind == "gmem" else ():
             if gfn in gfns and pfn == self.page(gfn, True):
                 self.td_pages.go_back(pfn)

@@ -91,7 +91,7 @@ class Invalidation(Simulator):
         me = self.threads.me
         if self.mmu_lock.writer != me or not self.begun[me]:
             raise Violation(c.STALE_FAULT, "mmu_invalidate_end without the write lock, or without a beginning")
-        self.guest_memory.move()
+        self.guest_memory.move(*self.begun[me][-1])
         self.ranges.remove(self.begun[me][-1])
         self.begun[me] = self.begun[me][:-1]
         self.sequence += 1

@@ -19,6 +19,7 @@ from conformance.specs.tdp_mirror import constants as k
 from conformance.strategies.tdp_mirror.domains import (
     BROKEN,
     DEEP,
+    HIGH,
     HUGE,
     PROTECTED,
     SHARED,
@@ -30,7 +31,7 @@ from tests.conformance.peers.linux_tdp_mirror import (
     Linux619,
     RecoversByZapping,
 )
-from tests.conformance.tdp_mirror.judging import CREATE, RELOAD, SECOND, judge
+from tests.conformance.tdp_mirror.judging import BUSY, CREATE, RELOAD, SECOND, judge
 
 ALL_SHARED = replace(SMALL, private_gfns=())
 PRIVATE, SHARED_3 = Step(ops.PageFault(0, 0, True)), Step(ops.PageFault(0, 0x3000 | SHARED))
@@ -51,6 +52,100 @@ class PopulatesUnderSlotsLock(Linux):
         super().gmem_invalidate(start, end)
         self.port.slots_unlock()
 
+
+class CountsItself(Linux):
+    """How many pages wait to be added is nobody else's business."""
+
+    waiting = 0
+
+    def _record_premap_cnt(self) -> int:
+        """Counted here."""
+        if self.vm_bug_on(bool(self.port.pre_fault_allowed()), "prefault of a TD that does not run"):
+            return -k.EIO
+        self.waiting += 1
+        return 0
+
+    def _uncount_premap(self) -> bool:
+        """And here."""
+        self.waiting -= 1
+        return True
+
+    def _finalize_locked(self) -> int:
+        """And asked here."""
+        return -k.EINVAL if self.waiting else super()._finalize_locked()
+
+
+class ForgetsPages(Linux):
+    """A page that the TD withholds is not spoken of any more, as Linux does it."""
+
+    def handle_removed_pt(self, table: int, *, shared: bool) -> None:
+        """The pointer is cleared, that is all."""
+        self.port, port = Silent(self.port), self.port
+        super().handle_removed_pt(table, shared=shared)
+        self.port = port
+
+
+class Silent:
+    """A port on which no page is leaked."""
+
+    def __init__(self, port: Any) -> None:
+        self._port = port
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._port, name) if name != "page_leak" else lambda _page: None
+
+
+class ReservesFirst(Upstream):
+    """Memory for attributes comes before the question whether they change."""
+
+    def change_attributes(self, start: int, end: int, attributes: int) -> int:
+        """Reserved twice."""
+        return self.port.reserve_attributes(start, end) or super().change_attributes(start, end, attributes)
+
+
+class SlotBySlot(Linux):
+    """Each slot has an invalidation of its own."""
+
+    def hva_invalidate(self, start: int, end: int, may_block: int) -> None:
+        """From its beginning to its end."""
+        for slot in self.slots_in(start, end):
+            super().hva_invalidate(*self.clip(slot, start, end), may_block)
+
+
+class WaitsIfItMust(Upstream):
+    """Callbacks are waited for where there were any."""
+
+    asked = False
+
+    def put_root(self, root: Any) -> None:
+        """A root that goes asks for one."""
+        super().put_root(root)
+        self.asked |= root not in self.roots
+
+    def vm_uninit(self) -> None:
+        """Without roots there was none."""
+        self.invalidate_roots(k.DIRECT_ROOTS | k.MIRROR_ROOTS)
+        self.zap_scheduled(shared=False)
+        if self.asked:
+            self.port.rcu_barrier()
+
+
+class TellsTheCaller(Upstream):
+    """Hooks say that something went wrong; whoever hears it bugs the VM."""
+
+    def sept_error(self, status: int) -> int:
+        """0, -EBUSY or -EIO."""
+        return super().sept_error_quiet(status)
+
+    def set_external_present(self, page: int, index: int, gfn: int, old: int, new: int, level: int) -> int:
+        """The caller of the hook."""
+        error = super().set_external_present(page, index, gfn, old, new, level)
+        if error == -k.EIO:
+            self.port.vm_bug("the external tree is broken")
+        return error
+
+
+RELEASED = (Step(ops.HkidRelease()), Step(ops.VcpuDestroy()))
 
 ROWS: dict[str, tuple[type[Any], Config, tuple[Step, ...]]] = {
     "the file's lock keeps a page as a snapshot would": (Linux, DEEP, (CREATE, Step(ops.InitRegion()))),
@@ -144,6 +239,67 @@ ROWS: dict[str, tuple[type[Any], Config, tuple[Step, ...]]] = {
         Linux,
         SMALL,
         (CREATE, RELOAD, Step(ops.PageFault(0, 0), (Fault("cache_topup", -k.ENOMEM),))),
+    ),
+    "the count of pages that wait is the driver's own": (
+        CountsItself,
+        DEEP,
+        (
+            CREATE,
+            Step(ops.InitRegion(), (Fault("tdh_mem_page_add", BUSY),)),
+            Step(ops.Finalize()),
+            Step(ops.GmemInvalidate()),
+            Step(ops.Finalize()),
+        ),
+    ),
+    "a page that is withheld may be forgotten": (
+        ForgetsPages,
+        SMALL,
+        (
+            CREATE,
+            RELOAD,
+            PRIVATE,
+            Step(ops.GmemInvalidate()),
+            *RELEASED,
+            Step(ops.VmUninit(), (Fault("ext_free", -k.EIO),)),
+        ),
+    ),
+    "memory is wanted before it is known to be needed": (
+        ReservesFirst,
+        SMALL,
+        (Step(ops.SetAttributes(0, 4096, k.ATTRIBUTE_PRIVATE), (Fault("reserve_attributes", -k.ENOMEM),)),),
+    ),
+    "each slot is invalidated on its own": (
+        SlotBySlot,
+        ALL_SHARED,
+        (
+            CREATE,
+            RELOAD,
+            SHARED_3,
+            Step(ops.PageFault(0, SHARED)),
+            Step(ops.HvaInvalidate()),
+            SHARED_3,
+            Step(ops.PageFault(0, SHARED)),
+        ),
+    ),
+    "nobody waits for callbacks that were not asked for": (
+        WaitsIfItMust,
+        SMALL,
+        (Step(ops.HkidRelease()), Step(ops.VmUninit())),
+    ),
+    "who is told by a hook bugs the VM": (
+        TellsTheCaller,
+        DEEP,
+        (
+            CREATE,
+            Step(ops.InitRegion()),
+            Step(ops.Finalize()),
+            Step(ops.PageFault(0, 0x1000, True), (Fault("tdh_mem_page_aug", BROKEN),)),
+        ),
+    ),
+    "slots overlap before they are aliases": (
+        Linux,
+        HIGH,
+        (Step(ops.SlotCreate(3, 7, 2, 0)), Step(ops.SlotMove(1, 10))),
     ),
     "the other vCPU loads a root after the last put of one that was valid": (
         Upstream,

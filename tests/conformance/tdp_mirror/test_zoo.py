@@ -394,6 +394,16 @@ SHORTEST: dict[str, tuple[str, Config, tuple[Step, ...]]] = {
         ),
     ),
     "N-18": ("TDP-017", SMALL, (CREATE, RELOAD, PUBLIC, Step(ops.ZapAllFast()))),
+    "N-20": (
+        "TDP-064",
+        DEEP,
+        (
+            CREATE,
+            Step(ops.InitRegion()),
+            Step(ops.Finalize()),
+            Step(ops.PageFault(gpa=0x1000, private=True), (Fault("tdh_mem_page_aug", 0xC000010000000000),)),
+        ),
+    ),
     "N-19": ("TDP-032", SMALL, (CREATE, RELOAD, PUBLIC, Step(ops.ZapAllFast()))),
 }
 """By defect: the clause that is cited, the world, and a shortest trace that shows it."""
@@ -401,7 +411,7 @@ SHORTEST: dict[str, tuple[str, Config, tuple[Step, ...]]] = {
 
 def test_every_defect_is_in_the_zoo_or_says_why_not() -> None:
     """Eighteen of the posted design, twenty-one of the series and of upstream, and those that nobody saw before."""
-    numbered = (("A", 18), ("U", 21), ("N", 19))
+    numbered = (("A", 18), ("U", 21), ("N", 20))
     assert [d.id for d in DEFECTS] == [f"{kind}-{n:02}" for kind, last in numbered for n in range(1, last + 1)]
     assert all((d.candidate is None) == bool(d.why_not) for d in DEFECTS)
     assert set(SHORTEST) == {d.id for d in DEFECTS if d.candidate is not None}

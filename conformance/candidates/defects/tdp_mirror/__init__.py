@@ -27,6 +27,7 @@ from conformance.candidates.defects.tdp_mirror.upstream import (
     MirrorReferenceLeak,
     MirrorRootReplaced,
     NeverTracks,
+    NobodyBugs,
     NoMirrorGuard,
     NoRcuDereference,
     NotifierHitsPrivate,
@@ -170,4 +171,5 @@ DEFECTS: tuple[Defect, ...] = (
     Defect("N-17", "Write protection ends at the first leaf.", ProtectsFirstLeaf, ("TDP-109", "TDP-084"), steps=5),
     Defect("N-18", "A root is given up half zapped.", PutsHalfZapped, ("TDP-017", "TDP-035", "TDP-030"), steps=4),
     Defect("N-19", "A root is put before it is zapped.", PutsBeforeZap, ("TDP-032", "TDP-085"), steps=4),
+    Defect("N-20", "Nobody bugs the VM when the external tree breaks.", NobodyBugs, ("TDP-064", "TDP-105"), steps=4),
 )  # fmt: skip
