@@ -422,6 +422,12 @@ SCOPES = {
     "in the middle of faults": Scope(SMALL, _MEETING, depth=3, states=14, transitions=163),
     "in the middle of zaps": Scope(SMALL, _YIELDING, depth=5, states=9, transitions=1823),
     "beside faults": Scope(HUGE, _TOGETHER, depth=3, states=9, transitions=143),
+    "ageing beside a notifier": Scope(
+        SMALL,
+        (*_LIVES[:2], fault_at(3, False),
+         *(Step(Parallel(Step(Age(0, 4)), Step(HvaInvalidate(0, 4)), (point,))) for point in range(36))),
+        depth=4, states=9, transitions=262,
+    ),
     "slots that come and go": Scope(SMALL, _MOVING, depth=5, states=547, transitions=2533),
     "without a mirror": Scope(
         PROTECTED,

@@ -78,6 +78,7 @@ class Changes(Simulator):
         if not table.linked:
             if root is not None:
                 self._judge_removed(table, index, old, plain)
+                self._judge_revived(old, new, f"entry {index} of the removed table {table.pa:#x}")
                 self.links.count(table, index, old, new)
                 if root.is_mirror and is_leaf(old, table.level) and not present(new):
                     self.mirror.clear(table, index, old)
@@ -151,13 +152,9 @@ class Changes(Simulator):
             raise Violation(c.LEAF_PFN_FIXED, f"{where}: {old:#x} becomes {new:#x}, another page")
         if present(old) and is_leaf(new, level):
             self.door.hold(c.LEAF_PFN_FIXED)
-        op = self.threads.op
         if not root.is_mirror and is_leaf(new, level) and not present(old):
-            if type(op) in CHANGING_BITS:
-                raise Violation(
-                    c.ATOMIC_UPDATES, f"{where}: {old:#x} becomes {new:#x}, though only bits were to change"
-                )
-            if is_prefetch(op):
+            self._judge_revived(old, new, where)
+            if is_prefetch(self.threads.op):
                 if new >> k.ACCESSED & 1:
                     raise Violation(c.PREFETCH_NOT_ACCESSED, f"{where}: {new:#x} is installed by a prefetch")
                 self.door.hold(c.PREFETCH_NOT_ACCESSED)
@@ -168,6 +165,11 @@ class Changes(Simulator):
                 raise Violation(c.WALK_INDEX, f"{where}: gfn {raw:#x} is in the other half of this root")
         if root.is_mirror and present(old) and not is_leaf(old, level):
             raise Violation(c.MIRROR_NO_HUGE, f"{where}: a table of a mirror is replaced by {new:#x}")
+
+    def _judge_revived(self, old: int, new: int, where: str) -> None:
+        """Whoever changes bits brings no entry back that was zapped meanwhile (TDP-046)."""
+        if type(self.threads.op) in CHANGING_BITS and present(new) and not present(old):
+            raise Violation(c.ATOMIC_UPDATES, f"{where}: {old:#x} becomes {new:#x}, though only bits were to change")
 
     def _judge_bits(self, lost: int, noted: int, where: str) -> None:
         """What hardware noted is lost only where somebody asks for it (TDP-046).
