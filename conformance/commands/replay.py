@@ -6,16 +6,14 @@ import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from conformance.candidates.load import Candidate, check_profile, load
+from conformance.candidates.load import check_profile, load
 from conformance.engines import corpus
+from conformance.engines.context import lacking
 from conformance.lockstep import run_trace
-from conformance.model.step import Parallel, Step
 from conformance.reports import story, text, values
 from conformance.runs.watchdog import watching
 from conformance.subsystem import Subsystem, subsystem
-from conformance.trace import Trace
 from conformance.verdict import Ending, Exit, UsageError
 
 
@@ -32,10 +30,10 @@ def replay(path: Path, spec: str, profile: str | None, say: Callable[[str], None
         check_profile(f"--profile={profile}", profile, of)
         trace = replace(trace, profile=profile)
     check_profile(f"{path}: $.profile", trace.profile, of)
-    lacking = _lacking(trace, of, candidate)
-    if lacking:
+    missing = lacking(of, trace, candidate.capabilities)
+    if missing:
         return Ending(
-            Exit.NOTHING_RAN, f"nothing ran: the trace needs {', '.join(lacking)}, which {spec} does not have"
+            Exit.NOTHING_RAN, f"nothing ran: the trace needs {', '.join(missing)}, which {spec} does not have"
         )
     try:
         with watching():
@@ -66,19 +64,3 @@ def _own(spec: str, of: Subsystem, path: Path) -> str:
     if name != of.name:
         raise UsageError(f"{path} is a trace of {of.name}, and the candidate is one of {name}")
     return rest
-
-
-def _lacking(trace: Trace, of: Subsystem, candidate: Candidate) -> list[str]:
-    """Capabilities that the trace needs and the candidate does not declare."""
-    needed = set(of.requires(trace.config))
-    for step in trace.steps:
-        for op in _operations(step):
-            needed |= of.needs.get(type(op), frozenset())
-    return sorted(needed - candidate.capabilities)
-
-
-def _operations(step: Step) -> list[Any]:
-    inner = [op for _, other in step.during for op in _operations(other)]
-    if isinstance(step.op, Parallel):
-        return [*_operations(step.op.left), *_operations(step.op.right), *inner]
-    return [step.op, *inner]

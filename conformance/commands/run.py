@@ -16,7 +16,7 @@ from conformance.reports.forms import Target
 from conformance.reports.progress import Progress
 from conformance.runs.conclusion import Conclusion, conclude, together
 from conformance.runs.describe import Described, describe, is_ours
-from conformance.runs.request import Request, Unit, is_complete, units
+from conformance.runs.request import BASELINE, Request, Unit, baselines, is_complete, units
 from conformance.runs.result import Result, failure_from_data
 from conformance.runs.unit import unit_job, without_findings
 from conformance.runs.workers import Died, Jobs
@@ -51,15 +51,14 @@ class Run:
 
     def perform(self) -> Ending:
         """Everything; raises UsageError before the run starts, OSError when a report cannot be written."""
-        request = self._restricted()
+        self.request = self._restricted()
         _ = self.candidates
-        listed = units(request)
+        listed = units(self.request)
         headers = [self._header(name, units) for name, units in _by_subsystem(listed).items()]
         if not listed:
             return Ending(Exit.NOTHING_RAN, "nothing ran: this shard or selection has no work")
         forms.begin(self.reports, headers)
-        results, interrupted = self._results(listed)
-        conclusions = self._conclusions(listed, results)
+        conclusions, interrupted = self.concluded(listed)
         ending = together(conclusions, interrupted)
         for conclusion in conclusions:
             self._tell(conclusion)
@@ -95,18 +94,43 @@ class Run:
             units=tuple(unit.name for unit in listed),
         )
 
-    def _results(self, listed: Sequence[Unit]) -> tuple[list[Result], bool]:
-        """The results in the order of the units, and whether somebody interrupted."""
-        found: dict[int, Result] = {}
-        with Progress([unit.name for unit in listed]) as progress:
-            strangers = not all(is_ours(spec) for _, spec in self.request.candidates)
-            jobs = Jobs(unit_job, listed, self.request.workers, progress.tell, apart=strangers)
-            for number, answer in jobs.run():
-                result = self._failed(listed[number], answer.how) if isinstance(answer, Died) else answer
-                found[number] = result
-                progress.end(number, result.steps, result.clauses, [data["signature"] for data in result.failures])
-                self._keep(result)
-        return [found[number] for number in sorted(found)], jobs.interrupted
+    def concluded(self, listed: Sequence[Unit]) -> tuple[list[Conclusion], bool]:
+        """What the units come to for each candidate, and whether somebody interrupted."""
+        results, interrupted = self.results(listed)
+        return self._conclusions(listed, results), interrupted
+
+    def results(self, listed: Sequence[Unit]) -> tuple[list[Result], bool]:
+        """The results in the order of the units, and whether somebody interrupted.
+
+        Stored traces are judged before the rest begins, so that nothing is spent on what is known.
+        """
+        first = baselines(self.request)
+        rest = [unit for unit in listed if unit.engine != BASELINE]
+        with Progress([unit.name for unit in [*first, *rest]]) as progress:
+            found, interrupted = self._done(first, progress)
+            if not interrupted:
+                known = {result.subsystem: tuple(sorted(result.known)) for result in found.values()}
+                rest = [replace(unit, known=known.get(unit.subsystem, ())) for unit in rest]
+                others, interrupted = self._done(rest, progress, len(first))
+                found |= others
+        return [found[unit.name] for unit in listed if unit.name in found], interrupted
+
+    def _done(self, listed: Sequence[Unit], progress: Progress, row: int = 0) -> tuple[dict[str, Result], bool]:
+        """The results of some units by name, and whether somebody interrupted; `row` is where their progress begins."""
+        found: dict[str, Result] = {}
+        strangers = not all(is_ours(spec) for _, spec in self.request.candidates)
+
+        def tell(number: int, steps: int, clauses: int, failures: int) -> None:
+            progress.tell(row + number, steps, clauses, failures)
+
+        jobs = Jobs(unit_job, listed, self.request.workers, tell, apart=strangers)
+        for number, answer in jobs.run():
+            unit = listed[number]
+            result = self._failed(unit, answer.how) if isinstance(answer, Died) else answer
+            found[unit.name] = result
+            progress.end(row + number, result.steps, result.clauses, [data["signature"] for data in result.failures])
+            self._keep(result)
+        return found, jobs.interrupted
 
     def _failed(self, unit: Unit, how: str) -> Result:
         candidate = self.candidates[unit.subsystem]
@@ -125,7 +149,10 @@ class Run:
             group = [result for result in results if result.subsystem == name]
             if group:
                 complete = is_complete(name, [unit.name for unit in of])
-                conclusions.append(conclude(group, strict=self.strict, complete=complete, only=self.only))
+                hunting = self.request.budget is not None
+                conclusions.append(
+                    conclude(group, strict=self.strict, complete=complete, only=self.only, hunting=hunting)
+                )
         return conclusions
 
     def _tell(self, conclusion: Conclusion) -> None:
@@ -133,6 +160,8 @@ class Run:
         self.say("\n".join(text.summary(conclusion)))
         told: set[str] = set()
         for found in sorted(conclusion.failures, key=_in_order):
+            if found.signature in conclusion.known:
+                continue
             saved = self._save(found)
             if found.clause.id in told:
                 self.say(text.another(found, saved))
@@ -140,8 +169,12 @@ class Run:
                 self.say("\n" + text.failure(found, conclusion.spec, saved))
             told.add(found.clause.id)
         for found in sorted(conclusion.warnings, key=_in_order):
+            if found.signature in conclusion.known:
+                continue
             saved = self._save(found)
             self.say("\n".join(text.warning(found, text.replay_command(saved, conclusion.spec) if saved else "")))
+        for line in text.baseline(conclusion):
+            self.say(line)
         for error in conclusion.errors:
             self.say(f"  harness error: {error}")
         self.say("")

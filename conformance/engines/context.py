@@ -9,8 +9,9 @@ from typing import Any
 
 from conformance.candidates.load import Candidate
 from conformance.environment.door import Environment
-from conformance.model.step import Step
+from conformance.model.step import Parallel, Step
 from conformance.subsystem import Subsystem
+from conformance.trace import Trace
 from conformance.verdict import Failure, Tally
 
 HANGS = 4
@@ -150,3 +151,19 @@ def is_binding(failure: Failure) -> bool:
     A breach of a SHOULD clause does not, unless the candidate crashed or hung on the way.
     """
     return failure.clause.level.is_binding or failure.kind in ("crash", "hang", "type")
+
+
+def lacking(of: Subsystem, trace: Trace, capabilities: frozenset[str]) -> list[str]:
+    """Capabilities that a trace needs and a candidate does not declare."""
+    needed = set(of.requires(trace.config))
+    for step in trace.steps:
+        for op in _operations(step):
+            needed |= of.needs.get(type(op), frozenset())
+    return sorted(needed - capabilities)
+
+
+def _operations(step: Step) -> list[Any]:
+    inner = [op for _, other in step.during for op in _operations(other)]
+    if isinstance(step.op, Parallel):
+        return [*_operations(step.op.left), *_operations(step.op.right), *inner]
+    return [step.op, *inner]

@@ -10,13 +10,16 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 
+import msgspec
+
+from conformance.baseline.judge import Judged, judge
 from conformance.candidates.load import Candidate, check_profile, load
 from conformance.engines import campaign, corpus, explore, interleave, machine
 from conformance.engines.context import Context
 from conformance.reports import graph
 from conformance.reports.story import tell
 from conformance.runs.describe import Described
-from conformance.runs.request import ENGINES, GATE_STEPS, Unit
+from conformance.runs.request import BASELINE, ENGINES, GATE_STEPS, Unit
 from conformance.runs.result import Result, failure_to_data
 from conformance.runs.watchdog import watching
 from conformance.runs.workers import Tell
@@ -46,13 +49,18 @@ def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> R
         parts=unit.parts,
         hunting=unit.seconds is not None,
         engine=unit.engine,
+        known=set(unit.known),
         progress=progress,
         tell=lambda found: tell(found, of, candidate),
     )
-    errors, interrupted = [], False
+    judged, errors, interrupted = Judged(), [], False
     try:
         with watching(), redirect_stdout(sys.stderr):  # what a candidate prints is not our verdict
-            _engine(unit, context)
+            if unit.engine == BASELINE:
+                assert unit.today is not None
+                judged = judge(context, unit.entries, unit.today)
+            else:
+                _engine(unit, context)
     except KeyboardInterrupt:
         interrupted = True
     except HarnessError as failed:
@@ -71,6 +79,9 @@ def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> R
         seconds=time.monotonic() - started,
         notes=context.notes,
         scopes=[graph.tell(explored, of, profile) for explored in context.explored],
+        known=judged.known,
+        gaps=judged.gaps,
+        stale=[msgspec.to_builtins(stale) for stale in judged.stale],
         interrupted=interrupted,
         errors=errors,
     )
