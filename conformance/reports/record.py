@@ -120,6 +120,11 @@ class StaleFound(Line, frozen=True, tag="stale"):
     text: str = ""
     """The same as a sentence, and where the entry is."""
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether the failure is, as far as its trace shows."""
+        return self.became in ("fixed", "changed")
+
 
 class KillFound(Line, frozen=True, tag="kill"):
     """What became of one defect of the zoo."""

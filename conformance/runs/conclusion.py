@@ -222,14 +222,15 @@ def _content(conclusion: Conclusion) -> str:
     """What a run that found nothing says of itself: no more than it has seen."""
     counts = {verdict: sum(v is verdict for v in conclusion.verdicts.values()) for verdict in Verdict}
     told = [f"{counts[Verdict.PASS]} clauses passed"]
-    told += [f"{n} known failures"] if (n := counts[Verdict.KNOWN]) else []
+    told += [f"{n} known {'failure' if n == 1 else 'failures'}"] if (n := counts[Verdict.KNOWN]) else []
     gaps = sum(v is Verdict.NOT_EXERCISED and clause.id in conclusion.gaps for clause, v in conclusion.verdicts.items())
     told += [f"{gaps} MUST not exercised, as accepted"] if gaps else []
     told += [f"{n} SHOULD not followed"] if (n := counts[Verdict.NOT_FOLLOWED]) else []
     judged, there = len(conclusion.verdicts), len(conclusion.subsystem.clauses)
     told += [f"the other {there - judged} were not judged"] if judged < there else []
     part = "" if conclusion.complete else "as far as the part of the work goes that was done, "
-    return f"{part}conforms: {', '.join(told)}"
+    head = "nothing new" if counts[Verdict.KNOWN] or gaps else "conforms"
+    return f"{part}{head}: {', '.join(told)}"
 
 
 def together(conclusions: Sequence[Conclusion], interrupted: bool) -> Ending:
