@@ -62,9 +62,8 @@ def conclude(
     """The verdict on one candidate from the results of its units.
 
     Not `complete` says that a part of the work was left out (a shard, a selection of engines), which the
-    verdict then says too. `strict` makes failures
-    of the breaches of SHOULD clauses. `only` is a pattern of the clause ids that are judged: `UIO-03*`.
-    What the gate is known not to exercise, `hunting` may.
+    verdict then says too. `strict` makes failures of the breaches of SHOULD clauses. `only` is a pattern
+    of the clause ids that are judged: `UIO-03*`. What the gate is known not to exercise, `hunting` may.
     """
     of = subsystem(results[0].subsystem)
     tally = Tally()
@@ -79,17 +78,11 @@ def conclude(
     capabilities = frozenset(results[0].capabilities)
     profile = results[0].profile
     accepted = {signature: why for result in results for signature, why in result.known.items()}
-    told = [msgspec.convert(found, Stale) for result in results for found in result.stale]
-    stale = {(found.id, found.became): found for found in told if fnmatchcase(found.clause, only)}
     verdicts = {
         clause: _verdict(clause, profile, capabilities, tally, failures, warnings, accepted)
         for clause in of.clauses
         if fnmatchcase(clause.id, only)
     }
-    notes: dict[str, int] = {}
-    for result in results:
-        for name, figure in result.notes.items():
-            notes[name] = notes.get(name, 0) + figure
     conclusion = Conclusion(
         subsystem=of,
         spec=results[0].spec,
@@ -101,11 +94,11 @@ def conclude(
         warnings=[warnings[s] for s in sorted(warnings) if warnings[s].clause in verdicts],
         known=accepted,
         gaps={clause: why for result in results for clause, why in result.gaps.items()},
-        stale=list(stale.values()),
+        stale=[found for found in _stale(results) if fnmatchcase(found.clause, only)],
         complete=complete,
         steps=tally.steps,
         seconds=sum(result.seconds for result in results),
-        notes=notes,
+        notes=_notes(results),
         scopes=[seen for result in results for seen in result.scopes],
         errors=sorted(error for result in results for error in result.errors),
         interrupted=any(result.interrupted for result in results),
@@ -117,6 +110,21 @@ def conclude(
     conclusion.stale.sort(key=lambda found: (found.id, found.became))
     conclusion.exit, conclusion.why = _exit(conclusion)
     return conclusion
+
+
+def _notes(results: Sequence[Result]) -> dict[str, int]:
+    """Figures of the engines, those of one name together."""
+    notes: dict[str, int] = {}
+    for result in results:
+        for name, figure in result.notes.items():
+            notes[name] = notes.get(name, 0) + figure
+    return notes
+
+
+def _stale(results: Sequence[Result]) -> Iterable[Stale]:
+    """Entries that need attention, each once."""
+    told = [msgspec.convert(found, Stale) for result in results for found in result.stale]
+    return {(found.id, found.became): found for found in told}.values()
 
 
 def _filled(conclusion: Conclusion) -> list[Stale]:

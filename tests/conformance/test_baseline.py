@@ -21,11 +21,9 @@ from conformance.baseline import entry as entries
 from conformance.baseline import file as files
 from conformance.baseline.entry import Entry, When, gap
 from conformance.commands import main as cli
-from conformance.reports import record
 from conformance.reports.json import read as read_report
-from conformance.runs import request, unit
+from conformance.runs import unit
 from conformance.trace import to_data
-from conformance.verdict import UsageError
 from tests.toy import Put, Shelf, Take, trace
 from tests.toyland import CANDIDATES, Leaky, shipped
 
@@ -116,6 +114,13 @@ def full(_file: int) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+def told(said: str, signature: str) -> list[str]:
+    """The lines of the file that are to be deleted, by what was said."""
+    where = re.search(rf"{signature} no longer fails: \S+\s+\((\S+):(\d+)-(\d+)\)", said)
+    assert where is not None
+    return Path(where[1]).read_text().splitlines()[int(where[2]) - 1 : int(where[3])]
+
+
 def statuses(path: Path = Path("known.toml")) -> dict[str, str]:
     """Signature -> status of a baseline."""
     return {entry.signature: entry.status for entry in files.read(path).entries()}
@@ -169,11 +174,8 @@ def test_two_weeks(conformance: Callable[..., tuple[int, str]], monkeypatch: pyt
     monkeypatch.setitem(CANDIDATES, "mine", Forgetful)
     code, said = conformance(*gate)
     assert code == 6
-    where = re.search(rf"{leak} no longer fails: TOY-007-\w+\s+\(known.toml:(\d+)-(\d+)\)", said)
-    assert where is not None
-    lines = file.read_text().splitlines()[int(where[1]) - 1 : int(where[2])]
-    assert lines[0].startswith("[known.TOY-007-")
-    assert lines[-1].startswith("trace = ")
+    assert told(said, leak)[0].startswith("[known.TOY-007-")
+    assert told(said, leak)[-1].startswith("trace = ")
     assert conformance("baseline", "prune", "known.toml")[0] == 0
     assert leak not in statuses()
     assert conformance(*gate)[0] == 0

@@ -188,7 +188,7 @@ def test_known_and_stale_failures_stay_what_they_are() -> None:
     known = part(clauses=everything(), failures=[failure(status="known")])
     gone = [record.StaleFound("TOY-001", "TOY-001:Put:result", name) for name in ("TOY-001-b", "TOY-001-a")]
 
-    done = merged(report(known), report(part("toy.machine", stale=gone)), report(part("toy.explore", stale=gone)))
+    done = merged(report(known), report(part("toy.machine", stale=gone)), report(part("toy.corpus", stale=gone)))
 
     (only,) = record.gathered(done.lines).parts
     assert [f.status for f in only.failures] == ["known"]
