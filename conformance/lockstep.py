@@ -8,14 +8,15 @@ checks; count what was exercised.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from conformance.company import Company, Done
-from conformance.environment.door import Call, Environment, Frame
+from conformance.environment.door import Environment, Frame
 from conformance.environment.scheduler import Point, Priorities
-from conformance.model.step import Outcome, Parallel, Step
+from conformance.model.step import Outcome, Parallel, Step, each
+from conformance.recording import Recorder, StepReport
 from conformance.reports import values
 from conformance.specs.clause import Clause
 from conformance.subsystem import Record, Subsystem
@@ -26,32 +27,6 @@ COUNTED = 1_000
 """How often the clause of a view field is counted; beyond that only the branches are."""
 MAX_STATES = 64
 """Model states kept at once while the observations do not tell them apart."""
-
-
-@dataclass(frozen=True, slots=True)
-class StepReport:
-    """What one step of a replay did, for people."""
-
-    step: Step
-    done: tuple[Done, ...]
-    """Operations that happened: the step's own and then those during it, or both threads'. A result of None
-    belongs to an operation that returns nothing, or did not return."""
-    calls: tuple[tuple[int, Call], ...]
-    """(which of `done`, environment call), in the order in which the calls took effect."""
-    expected: Any
-    """View of the outcome that came closest; None when the step did not end."""
-    got: Any
-    """View observed; None when the step did not end."""
-
-    @property
-    def result(self) -> Any:
-        """What the step's own operation returned."""
-        return self.done[0].result
-
-    @property
-    def inner(self) -> tuple[Done, ...]:
-        """Operations that happened during the step's own."""
-        return self.done[1:]
 
 
 @dataclass(slots=True)
@@ -83,9 +58,8 @@ class Lockstep:
         "failure",
         "history",
         "made",
-        "order",
         "profile",
-        "record",
+        "recorder",
         "reports",
         "states",
         "steps",
@@ -119,9 +93,7 @@ class Lockstep:
         self.history: list[Step] = []
         self.failure: Failure | None = None
         self.warnings: list[Failure] = []
-        self.record = record
         self.reports: list[StepReport] = []
-        self.order: list[tuple[list[Call], int]] = []
         self.company: Company | None = None
         """What happened in the last step that had company."""
         self.steps = 0
@@ -130,8 +102,9 @@ class Lockstep:
         self._seen = (self.states[0], self._last)
         self._fields = [(f, c) for f, c in subsystem.view_clauses.items() if self.counts.get(c, 0) < COUNTED]
         self.env = (environment or subsystem.environment)(trace.config, self.profile)
-        if record:
-            self.env.frame.log = _Log(self.order)
+        self.recorder = Recorder(self.env, tuple(subsystem.view_clauses)) if record else None
+        if self.recorder is not None:
+            self.env.frame.log = self.recorder.log()
         try:
             self.env.start(factory)
         except Breach as breach:
@@ -164,8 +137,8 @@ class Lockstep:
         for step in steps:
             self.history.append(step)
             env.frame = frame = Frame(step.faults, self.made)
-            if self.record:
-                frame.log = _Log(self.order)
+            if self.recorder is not None:
+                frame.log = self.recorder.log()
             try:
                 env.perform(step.op)
             except Breach as breach:
@@ -187,8 +160,8 @@ class Lockstep:
         self.steps += 1
         env = self.env
         env.frame = frame = Frame(step.faults, self.made)
-        if self.record:
-            frame.log = _Log(self.order)
+        if self.recorder is not None:
+            frame.log = self.recorder.log()
         op = step.op
         if step.during or type(op) is Parallel:
             return self._step_with_company(step, priorities)
@@ -205,8 +178,13 @@ class Lockstep:
         seen_state, seen = self._seen
         model, view, profile = self._model, self._view, self.profile
         for state in before:
-            outcomes = model(state, op, answers, profile)
-            for outcome in (outcomes,) if isinstance(outcomes, Outcome) else outcomes:
+            given = model(state, op, answers, profile)
+            outcomes: Iterable[Outcome]
+            if isinstance(given, Outcome):
+                outcomes = (given,)
+            else:
+                outcomes = given if isinstance(given, tuple) else given.explaining(result)
+            for outcome in outcomes:
                 if outcome.result != result:
                     continue
                 if (seen if outcome.state is seen_state else view(outcome.state)) == observed:
@@ -226,7 +204,7 @@ class Lockstep:
             self._count_calls(frame.made)
         if self._fields and observed != self._last:
             self._count_fields(observed)
-        if self.record:
+        if self.recorder is not None:
             self._report(step, [Done(step, result, frame)], view(outcome.state), observed)
         checks = self._checks.get(type(op))
         if checks:
@@ -293,14 +271,13 @@ class Lockstep:
 
     def _allowed(self, state: Any, done: Done) -> tuple[Outcome, ...]:
         """What the model allows for an operation that happened."""
-        outcomes = self._model(state, done.step.op, self._answers(done.frame.given), self.profile)
-        return (outcomes,) if isinstance(outcomes, Outcome) else outcomes
+        return each(self._model(state, done.step.op, self._answers(done.frame.given), self.profile))
 
     def _frame(self, step: Step) -> Frame:
         """What belongs to one operation in company, which counts its own calls."""
         frame = Frame(step.faults)
-        if self.record:
-            frame.log = _Log(self.order)
+        if self.recorder is not None:
+            frame.log = self.recorder.log()
         return frame
 
     def _accept(self, company: Company, explained: Sequence[list[Outcome]], observed: Any) -> None:
@@ -343,8 +320,7 @@ class Lockstep:
         """Name the clause of the outcome that came closest."""
         allowed: list[Outcome] = []
         for state in self.states:
-            outcomes = self._model(state, step.op, answers, self.profile)
-            allowed += (outcomes,) if isinstance(outcomes, Outcome) else outcomes
+            allowed += each(self._model(state, step.op, answers, self.profile))
         for outcome in allowed:
             if outcome.result == result:
                 return self._view_mismatch(step, outcome, self._view(outcome.state), observed, None, result)
@@ -395,12 +371,8 @@ class Lockstep:
         return self._fail(step, clause, breach.kind, breach.detail)
 
     def _report(self, step: Step, done: Sequence[Done], expected: Any, observed: Any) -> None:
-        if not self.record:
-            return
-        logs = {id(d.frame.log): i for i, d in enumerate(done)}
-        calls = tuple((logs[id(log)], log[at]) for log, at in self.order if id(log) in logs)
-        self.order.clear()
-        self.reports.append(StepReport(step, tuple(done), calls, expected, observed))
+        if self.recorder is not None:
+            self.reports.append(self.recorder.take(step, done, expected, observed))
 
     def _fail(self, step: Step, clause: Clause, kind: str, detail: str, expected: str = "", got: str = "") -> Failure:
         self.counts[clause] = self.counts.get(clause, 0) + 1
@@ -468,20 +440,6 @@ def run_trace(
     finally:
         lockstep.close()
     return Report(lockstep.failure, lockstep.warnings, lockstep.reports, Tally(lockstep.counts, lockstep.steps, 1))
-
-
-class _Log(list[Call]):
-    """A frame's log that also notes, across operations, the order in which calls take effect."""
-
-    __slots__ = ("order",)
-
-    def __init__(self, order: list[tuple[list[Call], int]]) -> None:
-        super().__init__()
-        self.order = order
-
-    def append(self, item: Call) -> None:
-        self.order.append((self, len(self)))
-        super().append(item)
 
 
 def _operation(op: Any) -> str:

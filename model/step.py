@@ -6,8 +6,9 @@ results are each subsystem's own frozen records.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from conformance.specs.clause import Clause
 
@@ -79,5 +80,22 @@ class Outcome:
     """SHOULD clauses that this outcome breaks: tolerated, reported, and the run goes on."""
 
 
-Outcomes = Outcome | tuple[Outcome, ...]
+class Open(Protocol):
+    """Outcomes that are made when they are asked for: `model.freedom.Freedom`."""
+
+    def __iter__(self) -> Iterator[Outcome]:
+        """All of them, the plainest first."""
+
+    def explaining(self, result: Any) -> Iterator[Outcome]:
+        """Those whose result equals what was returned."""
+
+
+Outcomes = Outcome | tuple[Outcome, ...] | Open
 """What a model function returns; the plain Outcome where it leaves no freedom."""
+
+
+def each(outcomes: Outcomes) -> tuple[Outcome, ...]:
+    """One outcome or several, as several."""
+    if isinstance(outcomes, Outcome):
+        return (outcomes,)
+    return outcomes if isinstance(outcomes, tuple) else tuple(outcomes)

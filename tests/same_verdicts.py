@@ -7,8 +7,8 @@ For changes that must not change any behaviour:
     python tests/same_verdicts.py compare BEFORE.json AFTER.json
 
 `record` runs the gate on every shipped candidate, and the strength report of every zoo; with
-`--defects N` the whole gate on N defects instead, spread evenly over the zoos. Where only
-one subsystem changed: `--subsystem cet`, for `compare` too.
+`--defects N` the whole gate on N defects instead, spread evenly over the zoos. A recording that
+was interrupted goes on where its file ends. Where only one subsystem changed: `--subsystem cet`, for `compare` too.
 """
 
 from __future__ import annotations
@@ -56,11 +56,12 @@ def main() -> int:
 
 def _record(args: argparse.Namespace) -> None:
     """Run every command of the checkout, side by side, and keep what their reports say."""
-    jobs = list(_jobs(args))
+    found: dict[str, Any] = json.loads(args.file.read_text()) if args.file.exists() else {}
+    jobs = [job for job in _jobs(args) if " ".join(job) not in found]
     with ThreadPoolExecutor(args.workers) as pool:
-        reports = list(pool.map(lambda job: _report(args, job), jobs))
-    found = {" ".join(job): lines for job, lines in zip(jobs, reports, strict=True)}
-    args.file.write_text(json.dumps(found, indent=0))
+        for job, lines in zip(jobs, pool.map(lambda job: _report(args, job), jobs), strict=True):
+            found[" ".join(job)] = lines
+            args.file.write_text(json.dumps(found, indent=0))
     print(f"{len(found)} reports, {sum(map(len, found.values()))} lines")
 
 

@@ -70,7 +70,9 @@ class Context:
     steps: int | None = None
     """Steps to take, for engines that could go on for ever; None: until expired."""
     deadline: float | None = None
-    """Monotonic clock at which to stop; None: never."""
+    """By `clock`, when to stop; None: never."""
+    clock: Callable[[], float] = time.monotonic
+    """What the deadline is read from; the processor's time where a crowded machine must not change what is found."""
     part: int = 0
     """This is part `part` of `parts` of the engine's work."""
     parts: int = 1
@@ -105,7 +107,7 @@ class Context:
             self.progress(self)
         if self.tally.hangs >= HANGS:
             return True
-        return (self.deadline is not None and now >= self.deadline) or (
+        return (self.deadline is not None and self.clock() >= self.deadline) or (
             self.stop_at_first and (bool(self.failures) or any(w.clause.id in self.wanted for w in self.warnings))
         )
 

@@ -6,14 +6,15 @@ when there is none. States nearest to the start come first. A transition that fa
 again on a fresh candidate by the shortest path, so the counterexample is a shortest one unless
 the candidate needed the longer walk; then the walk is minimised.
 
-A candidate may remember more than the model, so scopes can also ask for all sequences up to a
-length without merging states.
+Two ways to a state are merged where the model's state is equal, and the world's as well
+(`Environment.digest`: contents that a candidate wrote earlier, caches, freed tokens). A candidate
+may remember still more, so scopes can also ask for all sequences up to a length without merging states.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from heapq import heappop, heappush
 from typing import Any
 
@@ -32,6 +33,8 @@ AHEAD = 2
 
 States = tuple[Any, ...]
 """The model states that explain what was seen: one, unless the observations leave it open."""
+Key = tuple[States, Hashable]
+"""By what places are told apart: the model's states, and what the world remembers beyond them."""
 
 
 def run(context: Context) -> None:
@@ -66,10 +69,10 @@ def scopes(context: Context) -> Iterator[tuple[str, Scope]]:
 class _Place:
     """One explored state: how it is reached, and what has been tried there."""
 
-    __slots__ = ("depth", "edges", "failed", "led", "legal", "path", "states", "tried", "untried")
+    __slots__ = ("depth", "edges", "failed", "key", "led", "legal", "path", "tried", "untried")
 
-    def __init__(self, states: States, path: tuple[Step, ...], untried: list[Step]) -> None:
-        self.states = states
+    def __init__(self, key: Key, path: tuple[Step, ...], untried: list[Step]) -> None:
+        self.key = key
         self.path = path
         """The shortest known way there."""
         self.depth = len(path)
@@ -78,10 +81,19 @@ class _Place:
         self.legal = len(untried)
         self.tried = 0
         self.failed = 0
-        self.edges: dict[States, Step] = {}
+        self.edges: dict[Key, Step] = {}
         """Places reached in one step, and by which."""
-        self.led: dict[States, int] = {}
+        self.led: dict[Key, int] = {}
         """How many steps lead to each of them."""
+
+    @property
+    def states(self) -> States:
+        """The model's part of the key."""
+        return self.key[0]
+
+
+def _key(lockstep: Lockstep) -> Key:
+    return lockstep.states, lockstep.env.digest()
 
 
 class _Exploration:
@@ -93,8 +105,8 @@ class _Exploration:
         self.scope = scope
         self.trace = Trace(context.subsystem.name, context.profile, scope.config, ())
         self.steps = _usable(context, scope)
-        self.places: dict[States, _Place] = {}
-        self.queue: list[tuple[int, int, States]] = []
+        self.places: dict[Key, _Place] = {}
+        self.queue: list[tuple[int, int, Key]] = []
         """Places with untried steps, nearest first; outdated entries are passed over."""
         self.queued = 0
         self.transitions = 0
@@ -107,12 +119,12 @@ class _Exploration:
             if first.failure is not None:
                 self._finish()
                 return False
-            self._reach(first.states, None, None)
+            self._reach(first, None, None)
         place = self._nearest()
         if place is None:
             self.end()
             return False
-        if self._restart(place.path).failure is None:
+        if self._restart(place.path, place.states).failure is None:
             self._walk(place)
         else:
             place.untried.clear()
@@ -126,23 +138,23 @@ class _Exploration:
         self.context.explored.append(self._explored())
 
     def _explored(self) -> Explored:
-        numbers = {states: number for number, states in enumerate(self.places)}
+        numbers = {key: number for number, key in enumerate(self.places)}
         return Explored(
             self.name,
             self.scope.config,
             tuple(Reached(p.states[0], p.depth, p.legal, p.tried, p.failed) for p in self.places.values()),
             tuple(
-                Edge(numbers[origin], numbers[states], step, p.led[states])
+                Edge(numbers[origin], numbers[key], step, p.led[key])
                 for origin, p in self.places.items()
-                for states, step in p.edges.items()
+                for key, step in p.edges.items()
             ),
         )
 
     def _nearest(self) -> _Place | None:
         """The place nearest to the start that has something untried."""
         while self.queue:
-            depth, _, states = self.queue[0]
-            place = self.places[states]
+            depth, _, key = self.queue[0]
+            place = self.places[key]
             if place.untried and place.depth == depth:
                 return place
             heappop(self.queue)
@@ -161,14 +173,17 @@ class _Exploration:
                     place.failed += 1
                     self._failed(place, step)
                     return
-                place = self._reach(lockstep.states, place, step)
+                place = self._reach(lockstep, place, step)
                 continue
             onward = self._onward(place)
-            if onward is None or lockstep.step(onward) is not None or lockstep.states not in self.places:
+            if onward is None or lockstep.step(onward) is not None:
                 if lockstep.failure is not None:
                     self._failed(place, onward)
                 return
-            place = self.places[lockstep.states]
+            known = self.places.get(_key(lockstep))
+            if known is None:
+                return
+            place = known
 
     def _may_go_on(self, place: _Place) -> bool:
         """Keep to the neighbourhood of the nearest untried transition, so that short traces come first."""
@@ -176,27 +191,28 @@ class _Exploration:
 
     def _onward(self, place: _Place) -> Step | None:
         """A known step towards a place with something untried, one or two steps away."""
-        for states, step in place.edges.items():
-            if self.places[states].untried and self._may_go_on(self.places[states]):
+        for key, step in place.edges.items():
+            if self.places[key].untried and self._may_go_on(self.places[key]):
                 return step
-        for states, step in place.edges.items():
-            if any(self.places[beyond].untried for beyond in self.places[states].edges):
+        for key, step in place.edges.items():
+            if any(self.places[beyond].untried for beyond in self.places[key].edges):
                 return step
         return None
 
-    def _reach(self, states: States, origin: _Place | None, step: Step | None) -> _Place:
+    def _reach(self, lockstep: Lockstep, origin: _Place | None, step: Step | None) -> _Place:
         """Note where a step led; a shorter way to a known place shortens all ways through it."""
         path = () if origin is None or step is None else (*origin.path, step)
-        place = self.places.get(states)
+        key = _key(lockstep)
+        place = self.places.get(key)
         if place is None:
             is_last = self.scope.depth is not None and len(path) >= self.scope.depth
-            place = self.places[states] = _Place(states, path, [] if is_last else self._legal_steps(states))
+            place = self.places[key] = _Place(key, path, [] if is_last else self._legal_steps(key[0]))
             self._enqueue(place)
         elif len(path) < place.depth:
             self._shorten(place, path)
         if origin is not None and step is not None and place is not origin:
-            origin.edges.setdefault(states, step)
-            origin.led[states] = origin.led.get(states, 0) + 1
+            origin.edges.setdefault(key, step)
+            origin.led[key] = origin.led.get(key, 0) + 1
         return place
 
     def _legal_steps(self, states: States) -> list[Step]:
@@ -216,12 +232,12 @@ class _Exploration:
                 place.legal = len(place.untried)
             place.path, place.depth = path, len(path)
             self._enqueue(place)
-            waiting += [(self.places[states], (*path, step)) for states, step in place.edges.items()]
+            waiting += [(self.places[key], (*path, step)) for key, step in place.edges.items()]
 
     def _enqueue(self, place: _Place) -> None:
         if place.untried:
             self.queued += 1
-            heappush(self.queue, (place.depth, self.queued, place.states))
+            heappush(self.queue, (place.depth, self.queued, place.key))
 
     def _failed(self, place: _Place, step: Step | None) -> None:
         """Report a failing transition: by the shortest path if that shows it, else by the walk."""
@@ -235,8 +251,8 @@ class _Exploration:
         if short is not None and short.signature != walked.signature:
             self.context.note_failure(walked, minimiser(self.context))
 
-    def _restart(self, path: tuple[Step, ...], *, note: bool = True) -> Lockstep:
-        """A fresh candidate that has taken these steps."""
+    def _restart(self, path: tuple[Step, ...], judged: States | None = None, *, note: bool = True) -> Lockstep:
+        """A fresh candidate that has taken these steps; not judged again where `judged` says where they led."""
         self._finish()
         context = self.context
         self.lockstep = Lockstep(
@@ -246,7 +262,10 @@ class _Exploration:
             environment=context.fast,
             counts=context.tally.clauses,
         )
-        self.lockstep.run(path)
+        if judged is None or any(step.during or type(step.op) is Parallel for step in path):
+            self.lockstep.run(path)
+        elif self.lockstep.failure is None:
+            self.lockstep.retrace(path, judged)
         if note and self.lockstep.failure is not None:
             context.note_failure(self.lockstep.failure, minimiser(context))
         return self.lockstep

@@ -28,7 +28,7 @@ from conformance.engines.minimise import minimiser
 from conformance.engines.priorities import Draw
 from conformance.environment.scheduler import Point, Priorities
 from conformance.lockstep import Lockstep
-from conformance.model.step import Outcome, Parallel, Step
+from conformance.model.step import Outcome, Parallel, Step, each
 from conformance.strategies.domain import Race, Shape
 from conformance.trace import Trace
 
@@ -312,8 +312,7 @@ class _Search:
         of = self.context.subsystem
         if not of.legal(state, step.op):
             return ()
-        outcomes = of.step(state, step.op, lockstep.answers, lockstep.profile)
-        return (outcomes,) if isinstance(outcomes, Outcome) else outcomes
+        return each(of.step(state, step.op, lockstep.answers, lockstep.profile))
 
     def _instances(self, lockstep: Lockstep, kind: type) -> list[Step]:
         """Operations of a kind that are legal and do something of their own, those that change the state first."""

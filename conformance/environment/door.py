@@ -8,7 +8,7 @@ simulator knows which transport a call came through.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from operator import attrgetter
 from typing import Any, ClassVar, get_type_hints
 
@@ -74,6 +74,8 @@ class Environment:
     """How deep the harness is inside a candidate."""
 
     _handlers: ClassVar[dict[str, Callable[..., Any]]]
+    _remembering: ClassVar[tuple[str, ...]] = ()
+    """Simulators that have a digest."""
     _port: ClassVar[type]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -91,6 +93,7 @@ class Environment:
             call: clauses for simulator in simulators.values() for call, clauses in simulator.CALL_CLAUSES.items()
         }
         cls.CALL_CLAUSES = {**counted, **cls.__dict__.get("CALL_CLAUSES", {})}
+        cls._remembering = tuple(at for at, kind in simulators.items() if kind.digest is not Simulator.digest)
 
     @classmethod
     def simulators(cls) -> dict[str, type[Simulator]]:
@@ -113,6 +116,10 @@ class Environment:
         self.calls = CALL_BUDGET
         self.scheduler: Any = None
         """The `Scheduler` while two threads run; locks and waits then call its `block`."""
+
+    def digest(self) -> Hashable:
+        """What the world remembers beyond what the model's state tells; see `Simulator.digest`."""
+        return tuple(getattr(self, name).digest() for name in self._remembering)
 
     # -- the candidate's way out
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from conformance.specs.clause import Clause
@@ -26,3 +26,10 @@ class Simulator:
     def __init__(self, door: Environment) -> None:
         self.door = door
         """Refusals planned, checks counted, breaches remembered, atomic context, other threads."""
+
+    def digest(self) -> Hashable:
+        """What it remembers beyond what the model's state tells, by which `explore` tells states apart.
+
+        A value, without what only grows (tokens, addresses, counters); equal where a candidate meets an equal world.
+        """
+        return ()

@@ -6,7 +6,8 @@ who writes a report has to know the candidate. All values are texts already.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,13 +15,17 @@ import msgspec
 
 from conformance.candidates.load import Candidate
 from conformance.company import Done
-from conformance.lockstep import StepReport, run_trace
+from conformance.lockstep import run_trace
 from conformance.model.step import Parallel, Step
+from conformance.recording import StepReport
 from conformance.reports import values
 from conformance.runs.watchdog import watching
 from conformance.subsystem import Subsystem
 from conformance.trace import Trace
 from conformance.verdict import Failure, HarnessError
+
+HANDLES_FROM = 0x1000
+"""Numbers of this size and above that a call returned are handles and addresses rather than counts."""
 
 
 class Act(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -69,13 +74,65 @@ class Story(msgspec.Struct, frozen=True, omit_defaults=True):
     """Profile and configuration, where they are not the plainest."""
     note: str = ""
     """Why the steps are not to be believed, or are not there."""
+    origins: tuple[str, ...] = ()
+    """Where what is wrong comes from: `actions: request_irq(17, …) in step 2, open`."""
+    cause: str = ""
+    """The operation and the call in which it went wrong; failures with one cause are told together."""
 
 
 def tell(found: Failure, of: Subsystem, candidate: Candidate) -> Failure:
     """The failure with its story: its trace replayed on a fresh candidate."""
     assert found.trace is not None
     reports, note = _replayed(found, of, candidate)
-    return replace(found, story=Story(tuple(steps(reports, of, found.trace)), tuple(_world(found.trace, of)), note))
+    told, world = tuple(steps(reports, of, found.trace)), tuple(_world(found.trace, of))
+    lines, cause = origins(reports, found, of)
+    return replace(found, story=Story(told, world, note, lines, cause))
+
+
+def origins(reports: Sequence[StepReport], found: Failure, of: Subsystem) -> tuple[tuple[str, ...], str]:
+    """Which call put each wrong value there or handed out what is complained of, and the earliest of these places."""
+    places = [*(_writers(reports, of) if "view." in found.kind else ()), *_givers(reports, found)]
+    lines = tuple(
+        f"{what}: {values.call(*call)} in step {number + 1}, {values.snake(operation)}"
+        for what, number, operation, call in places
+    )
+    if not places:
+        return (), values.snake(found.operation)
+    _, _, operation, call = min(places, key=lambda place: place[1])
+    return lines, f"{values.snake(operation)}, {call[0]}"
+
+
+Place = tuple[str, int, str, tuple[str, Any, Any]]
+"""What is wrong, the number of the step and the operation in which it was made so, and the call that did."""
+
+
+def _writers(reports: Sequence[StepReport], of: Subsystem) -> Iterator[Place]:
+    """For each field that is not as expected, the last call that changed it."""
+    if not reports or reports[-1].expected is None or reports[-1].got is None:
+        return
+    want, got = reports[-1].expected, reports[-1].got
+    for name in of.view_clauses:
+        if getattr(want, name) == getattr(got, name):
+            continue
+        last = None
+        for number, report in enumerate(reports):
+            for field, who, call in report.wrote:
+                if field == name:
+                    last = name, number, type(report.done[who].step.op).__name__, call
+        if last is not None:
+            yield last
+
+
+def _givers(reports: Sequence[StepReport], found: Failure) -> Iterator[Place]:
+    """For each handle or address in the sentence, the call that gave it to the candidate."""
+    named = {int(text, 0) for text in re.findall(r"\b(?:0x[0-9a-f]+|[1-9]\d*)\b", found.detail)}
+    given: set[int] = set()
+    for number, report in enumerate(reports):
+        for who, call in report.calls:
+            handle = call[2]
+            if type(handle) is int and handle >= HANDLES_FROM and handle in named - given:
+                given.add(handle)
+                yield hex(handle), number, type(report.done[who].step.op).__name__, call
 
 
 def steps(reports: list[StepReport], of: Subsystem, trace: Trace) -> Iterator[Told]:

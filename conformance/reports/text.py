@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance.reports import record, values
+from conformance.reports.causes import causes
 from conformance.reports.record import ClauseVerdict, Finding
 from conformance.reports.story import Act, Story, Told
 from conformance.runs.conclusion import Conclusion
@@ -25,6 +26,8 @@ LABEL = 10
 """Columns of the labels in front of a failure's lines."""
 CALLS = 20
 """Environment calls of the failing step that are shown at most, the last ones."""
+CAUSES = 6
+"""Causes of failures at most that the summary lists."""
 LINES = 100
 """Lines behind one label at most."""
 LONGEST = 4_000
@@ -53,6 +56,7 @@ def finding(found: Finding, clause: ClauseVerdict, spec: str, saved: Path | str 
     lines += _mismatch(found)
     if story.steps:
         lines += _labelled("calls", calls(story.steps[-1]))
+        lines += _labelled("from", story.origins)
     lines += _labelled("source", textwrap.wrap(clause.source, WIDTH - LABEL - 2))
     lines += _labelled("note", [story.note] if story.note else [])
     if saved:
@@ -150,10 +154,22 @@ def summary(conclusion: Conclusion) -> list[str]:
         chosen = [clause for clause, v in verdicts.items() if v is verdict]
         if chosen:
             lines += _listed(_LABELS[verdict], compressed(chosen))
+    if len(conclusion.failures) > 1:
+        lines += _listed("read first", _causes(conclusion.failures))
     speed = conclusion.steps / conclusion.seconds if conclusion.seconds else 0.0
     figures = f"{conclusion.steps:,} steps, {conclusion.seconds:.1f} s, {speed:,.0f} steps/s"
     explored = _explored(conclusion.notes)
     return [*lines, *_listed("figures", figures + (f"; {explored}" if explored else ""))]
+
+
+def _causes(failures: Sequence[Failure]) -> str:
+    """`UIO-048 (open, pci_enable_msix) and with it UIO-049; UIO-060 (probe, kcalloc); …`, the most telling first."""
+    told = []
+    for cause in causes(failures)[:CAUSES]:
+        first, *others = cause.clauses
+        told.append(f"{first.id} ({cause.place})" + (f" and with it {compressed(others)}" if others else ""))
+    more = len(causes(failures)) - len(told)
+    return "; ".join(told) + (f"; and {more} more" if more > 0 else "")
 
 
 def strength(of: Subsystem, kills: Sequence[Kill]) -> list[str]:

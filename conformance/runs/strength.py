@@ -20,7 +20,7 @@ from conformance.verdict import Failure
 CAMPAIGN_STEPS = 400_000
 """Steps of the campaign at most for one defect."""
 SECONDS = 30.0
-"""Longest search for one defect."""
+"""Longest search for one defect, of the processor's time: a crowded machine finds what an idle one does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def kill(of: Subsystem, defect: Defect, candidate: Candidate, seed: int = 0) -> 
 
     A defect whose clauses are only SHOULD shows as a warning, which counts.
     """
-    started = time.monotonic()
+    started = time.process_time()
     known: set[str] = set()
     for name, engine in (
         ("explore", explore.run),
@@ -82,6 +82,7 @@ def kill(of: Subsystem, defect: Defect, candidate: Candidate, seed: int = 0) -> 
             seed=seed,
             steps=CAMPAIGN_STEPS,
             deadline=started + SECONDS,
+            clock=time.process_time,
             stop_at_first=True,
             wanted=frozenset(defect.clauses),
             engine=name,
@@ -91,10 +92,10 @@ def kill(of: Subsystem, defect: Defect, candidate: Candidate, seed: int = 0) -> 
             engine(context)
         found = _chosen(defect, context)
         if found is not None:
-            return Kill(defect, found, name, time.monotonic() - started)
-        if time.monotonic() - started > SECONDS:
+            return Kill(defect, found, name, time.process_time() - started)
+        if time.process_time() - started > SECONDS:
             break
-    return Kill(defect, None, "", time.monotonic() - started)
+    return Kill(defect, None, "", time.process_time() - started)
 
 
 def _chosen(defect: Defect, context: Context) -> Failure | None:

@@ -10,7 +10,7 @@ from conformance.model.avic.operations import Answers, Config
 from conformance.model.avic.setup import detected
 from conformance.model.avic.state import State
 from conformance.model.avic.step import step
-from conformance.model.step import Outcome
+from conformance.model.step import each
 from conformance.specs.avic import Profile
 from conformance.specs.avic.constants import APIC_BASE, BASE_AE, BASE_EXTD
 
@@ -44,7 +44,7 @@ def initial(config: Config, profile: Profile) -> State:
     state = State(config, host)
     for op in boot(config, profile):
         outcomes = step(state, op, Answers(), profile)
-        state = (outcomes if isinstance(outcomes, Outcome) else outcomes[0]).state
+        state = each(outcomes)[0].state
     return state
 
 

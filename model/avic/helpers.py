@@ -10,23 +10,11 @@ from conformance.model.avic.logical_ids import logical_index
 from conformance.model.avic.operations import Answers
 from conformance.model.avic.routing import faults, kvm_route, mask, route, x2_ldr
 from conformance.model.avic.state import State
+from conformance.model.matchers import ANYTHING
 from conformance.model.step import Outcome, Outcomes
 from conformance.specs.avic import Profile
 from conformance.specs.avic import clauses as c
 from conformance.specs.avic.constants import ADDRESS_BITS, FIXED, LOWEST, MAX_XAVIC
-
-
-class _Anything:
-    """Equal to every result: the specification says nothing."""
-
-    def __eq__(self, _other: object) -> bool:
-        return True
-
-    def __hash__(self) -> int:
-        return 0
-
-    def __repr__(self) -> str:
-        return "anything"
 
 
 def routing_step(state: State, op: s.Route | s.SignalMsi, _env: Answers, profile: Profile) -> Outcomes:
@@ -41,7 +29,7 @@ def routing_step(state: State, op: s.Route | s.SignalMsi, _env: Answers, profile
         return Outcome(state, accepted, because=c.KVM_ACCEPTED_COUNT)
     if profile.kvm_routing:
         if message.mode not in (FIXED, LOWEST) or (message.level and not message.asserted):
-            return Outcome(state, _Anything(), because=c.ENTRY_POINTS_RETURN)
+            return Outcome(state, ANYTHING, because=c.ENTRY_POINTS_RETURN)
         if faults(op.apics, message):
             return Outcome(state, -1, because=c.KVM_SLOW_PATH)
         positions, _, because = kvm_route(op.apics, message)

@@ -13,7 +13,7 @@ from conformance.model.avic.looking import looked, settled, with_late
 from conformance.model.avic.operations import Answers
 from conformance.model.avic.routing import DISABLED, X2APIC, XAPIC
 from conformance.model.avic.state import State, Vcpu, find, has_apic, is_active, is_running
-from conformance.model.step import Outcome, Outcomes
+from conformance.model.step import Outcome, Outcomes, each
 from conformance.specs.avic import Profile
 from conformance.specs.avic import clauses as c
 from conformance.specs.avic.constants import (
@@ -64,8 +64,7 @@ def _in_company(state: State, op: Any, env: Answers, profile: Profile) -> Iterat
     for before in looked(state):
         if not _legal(before, op):
             continue
-        outcomes = TRANSITIONS[type(op)](before, op, env, profile)
-        for found in (outcomes,) if isinstance(outcomes, Outcome) else outcomes:
+        for found in each(TRANSITIONS[type(op)](before, op, env, profile)):
             late = found.state.late
             for end in dict.fromkeys(settled(with_late(found.state, left)) for left in (frozenset[int](), late - own)):
                 yield Outcome(with_entries(before, end), found.result, found.because, found.effect, found.also)

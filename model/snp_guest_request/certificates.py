@@ -9,9 +9,9 @@ from conformance.model.snp_guest_request.forwarding import forwarded, is_refused
 from conformance.model.snp_guest_request.guest_memory import data_gpa, is_composed, is_readable, is_writable, with_page
 from conformance.model.snp_guest_request.messages import MESSAGES
 from conformance.model.snp_guest_request.operations import CPU_OF, VM_OF, Answers, Continue, ExtGuestRequest
-from conformance.model.snp_guest_request.results import INERT, REFUSAL, answer, each_of, malformed
+from conformance.model.snp_guest_request.results import INERT, REFUSAL, answer, malformed
 from conformance.model.snp_guest_request.state import Label, State, with_vcpu
-from conformance.model.step import Outcome, Outcomes
+from conformance.model.step import Outcome, Outcomes, each
 from conformance.specs.clause import Clause
 from conformance.specs.snp_guest_request import clauses as c
 from conformance.specs.snp_guest_request.constants import (
@@ -53,8 +53,8 @@ def extended_request(state: State, op: ExtGuestRequest, env: Answers, profile: P
         if data_gpa(op) % PAGE_SIZE:
             return Outcome(state, malformed(INVALID_INPUT), c.DATA_ALIGNED, also=INERT)
     if op.race == "type" and not posted:
-        late = tuple(replace(o, breaches=(c.TYPE_OF_SNAPSHOT,)) for o in each_of(forwarded(state, op, env, profile)))
-        return (*each_of(_with_certs(state, op, env, profile)), *late)
+        late = tuple(replace(o, breaches=(c.TYPE_OF_SNAPSHOT,)) for o in each(forwarded(state, op, env, profile)))
+        return (*each(_with_certs(state, op, env, profile)), *late)
     return _with_certs(state, op, env, profile)
 
 
@@ -113,7 +113,7 @@ def _owed(outcomes: Outcomes, clause: Clause) -> Outcomes:
     """The same outcomes where what firmware answers is owed to `clause`: a wrong answer breaks that one first."""
     return tuple(
         replace(o, because=clause, also=(*o.also, o.because)) if o.because in (c.SUCCESS, c.FIRMWARE_STATUS) else o
-        for o in each_of(outcomes)
+        for o in each(outcomes)
     )
 
 
@@ -149,12 +149,12 @@ def _with_data(
     )
     if env.clear_guest or (env.write_guest and profile.pages == "inplace"):
         return (*failed_ones, *refusals(state, op, env, profile))
-    outcomes = each_of(forwarded(written, op, env, profile, (*also, clause), effect=clause))
+    outcomes = each(forwarded(written, op, env, profile, (*also, clause), effect=clause))
     if env.write_guest:
         outcomes += failed_ones
     if is_composed(op) and 0 <= address(op.req, CPU_OF[op.vcpu]) - data_gpa(op) < len(labels) * PAGE_SIZE:
         # The certificates fell on the message: firmware sees them, unless it was copied before.
-        outcomes += each_of(forwarded(written, replace(op, message="zero"), env, profile, (*also, clause)))
+        outcomes += each(forwarded(written, replace(op, message="zero"), env, profile, (*also, clause)))
     if profile.pages == "inplace" and 0 <= address(op.resp, CPU_OF[op.vcpu]) - data_gpa(op) < op.npages * PAGE_SIZE:
         # All pages that were offered are data pages, those that the certificates do not need as well.
         outcomes += tuple(Outcome(s, REFUSAL, c.RESPONSE_PAGE_FREE) for s in dict.fromkeys((state, written)))
@@ -188,7 +188,7 @@ def continue_(state: State, op: Continue, env: Answers, profile: Profile) -> Out
             filled = with_page(state, VM_OF[op.vcpu], data_gpa(pending), "user")
         if env.ratelimit:
             return Outcome(filled, answer(BUSY_INFO2), c.RATE, also=(c.NO_ACTION, c.HALVES))
-        outcomes = each_of(forwarded(filled, pending, env, profile, (c.CERTS_ANSWER, c.GHCB_SNAPSHOT)))
+        outcomes = each(forwarded(filled, pending, env, profile, (c.CERTS_ANSWER, c.GHCB_SNAPSHOT)))
         # The lock was free in between: the request page may have to be read again.
         return tuple(replace(o, breaches=tuple(b for b in o.breaches if b is not c.TYPE_OF_SNAPSHOT)) for o in outcomes)
     if op.ret == ENOSPC:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from conformance.model.matchers import ERRNO
 from conformance.model.snp_guest_request.addresses import address, page_at
 from conformance.model.snp_guest_request.guest_memory import data_gpa, is_composed, is_readable, is_writable, with_page
 from conformance.model.snp_guest_request.messages import MESSAGES, firmware_status
 from conformance.model.snp_guest_request.operations import CPU_OF, LATE_EFAULT, VM_OF, Answers, ExtGuestRequest, Request
-from conformance.model.snp_guest_request.results import ERRNO, REFUSAL, SUCCESS, answer
+from conformance.model.snp_guest_request.results import REFUSAL, SUCCESS, answer
 from conformance.model.snp_guest_request.state import Label, State, with_vm
 from conformance.model.step import Outcome, Outcomes
 from conformance.specs.clause import Clause

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from conformance.model.matchers import ERRNO
 from conformance.model.snp_guest_request.hosts import (
     BUSY_SURELY_TAKEN,
     HONEST,
@@ -14,7 +15,6 @@ from conformance.model.snp_guest_request.hosts import (
     script,
 )
 from conformance.model.snp_guest_request.operations import Answers, GetDerivedKey, GetExtReport, GetReport, Kexec, Open
-from conformance.model.snp_guest_request.results import ERRNO
 from conformance.model.snp_guest_request.state import Guest, State
 from conformance.model.step import Outcome, Outcomes
 from conformance.specs.clause import Clause

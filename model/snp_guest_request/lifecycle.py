@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from conformance.model.matchers import ERRNO
 from conformance.model.snp_guest_request.operations import (
     VM_OF,
     Answers,
@@ -22,7 +23,6 @@ from conformance.model.snp_guest_request.operations import (
     VmDestroy,
     Wait,
 )
-from conformance.model.snp_guest_request.results import ERRNO
 from conformance.model.snp_guest_request.state import State, Vcpu, Vm, running, with_vcpu, with_vm
 from conformance.model.step import Outcome, Outcomes
 from conformance.specs.snp_guest_request import clauses as c

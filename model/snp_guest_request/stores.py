@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from conformance.model.matchers import ERRNO
 from conformance.model.snp_guest_request.operations import (
     Answers,
     GetInstanceCerts,
@@ -11,7 +12,6 @@ from conformance.model.snp_guest_request.operations import (
     HostSetExtConfig,
     SetInstanceCerts,
 )
-from conformance.model.snp_guest_request.results import ERRNO
 from conformance.model.snp_guest_request.state import Blob, State, with_vm
 from conformance.model.step import Outcome, Outcomes
 from conformance.specs.clause import Clause

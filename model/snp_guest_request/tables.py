@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from conformance.model.matchers import ERRNO
 from conformance.model.snp_guest_request.operations import ParseCerts
-from conformance.model.snp_guest_request.results import ERRNO
 from conformance.model.snp_guest_request.state import State
 from conformance.model.step import Outcome, Outcomes
 from conformance.specs.snp_guest_request import clauses as c

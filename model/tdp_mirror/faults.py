@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from conformance.model.step import Outcome, Outcomes
+from conformance.model.step import Outcome, Outcomes, each
 from conformance.model.tdp_mirror.mapping import map_leaf
 from conformance.model.tdp_mirror.operations import (
     Access,
@@ -19,7 +19,6 @@ from conformance.model.tdp_mirror.operations import (
 from conformance.model.tdp_mirror.state import (
     State,
     covering_leaf,
-    every,
     is_alias,
     is_direct,
     is_obsolete,
@@ -57,7 +56,7 @@ def page_fault(state: State, op: PageFault, answers: Answers, profile: Profile) 
     if op.present and is_direct(state.config, op.gpa) and not op.private:
         fast = fast_outcome(state, op.vcpu, op.gpa, op.write)
         if fast is not None and (fast.state != state or is_obsolete(state, op.vcpu)):
-            return (replace(fast, result=(fast.result, ())), *every(normal))
+            return (replace(fast, result=(fast.result, ())), *each(normal))
     return normal
 
 
@@ -83,7 +82,7 @@ def fault(
         return resolved
     stale = Outcome(state, (RET_PF_RETRY, ()), because=c.STALE_FAULT, effect=c.STALE_FAULT)
     if resolved is not None:
-        return (*every(resolved), stale)
+        return (*each(resolved), stale)
     if is_unmappable(config, gfn):
         refused = Outcome(
             state,
@@ -146,7 +145,7 @@ def faultin(state: State, op: Faultin, answers: Answers, _profile: Profile) -> O
     if resolved is not None:
         if answers.mmu_invalidate_retry:
             stale = Outcome(state, (RET_PF_RETRY, ()), because=c.SNAPSHOT_FIRST, effect=c.SNAPSHOT_FIRST)
-            return (*every(resolved), stale)
+            return (*each(resolved), stale)
         return resolved
     if is_unmappable(state.config, op.gfn):
         results = (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from conformance.model.step import Outcome, Outcomes
+from conformance.model.step import Outcome, Outcomes, each
 from conformance.model.tdp_mirror.operations import Age, Answers, GmemInvalidate, HvaInvalidate, TestAge
-from conformance.model.tdp_mirror.state import State, every, moved, private_leaves
+from conformance.model.tdp_mirror.state import State, moved, private_leaves
 from conformance.model.tdp_mirror.zapping import lost_by_invalid, zap, zap_outcomes
 from conformance.specs.tdp_mirror import Profile
 from conformance.specs.tdp_mirror import clauses as c
@@ -28,7 +28,7 @@ def gmem_invalidate(state: State, op: GmemInvalidate, answers: Answers, _profile
         if flags & MEM_GUEST_MEMFD and start < end:
             after = zap(after, start, end, mirror=True, direct=not state.config.mirror, invalid=True)
     zapped = zap_outcomes(state, after, answers, c.GMEM_PRIVATE_ONLY)
-    return tuple(replace(o, state=moved(o.state, "gmem", op.start, op.end)) for o in every(zapped))
+    return tuple(replace(o, state=moved(o.state, "gmem", op.start, op.end)) for o in each(zapped))
 
 
 def age(state: State, _op: Age | TestAge, _answers: Answers, _profile: Profile) -> Outcomes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from conformance.model.step import Outcome, Outcomes
+from conformance.model.step import Outcome, Outcomes, each
 from conformance.model.tdp_mirror.operations import Answers, TdpMap
 from conformance.model.tdp_mirror.state import (
     MAPPED,
@@ -13,7 +13,6 @@ from conformance.model.tdp_mirror.state import (
     Leaf,
     State,
     covering_leaf,
-    every,
     huge_fits,
     linked,
     source,
@@ -195,7 +194,7 @@ def tdp_map(state: State, op: TdpMap, answers: Answers, profile: Profile) -> Out
         if found is None:
             return refused
         also = Outcome(state, (RET_PF_SPURIOUS, ()), because=c.MIRROR_4K_ONLY, effect=c.MIRROR_NO_HUGE)
-        return (*every(refused), also)
+        return (*each(refused), also)
     if answers.cache_topup or answers.page_alloc:
         return Outcome(state, (-ENOMEM, ()), because=c.ALLOCATION_BEFORE_LOCK)
     return map_leaf(state, index, gfn, op.private, True, False, answers, profile, op.level)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from conformance.model.step import Outcome, Outcomes
+from conformance.model.step import Outcome, Outcomes, each
 from conformance.model.tdp_mirror.faults import fault
 from conformance.model.tdp_mirror.mapping import interrupted
 from conformance.model.tdp_mirror.operations import Answers, EptViolation, Prefault
@@ -13,7 +13,6 @@ from conformance.model.tdp_mirror.state import (
     NONE,
     State,
     covering_leaf,
-    every,
     is_alias,
     is_obsolete,
     is_unmappable,
@@ -44,10 +43,10 @@ def repeated_fault(
         dead = (Outcome(state, (-EIO, ()), because=c.BUSY_IS_NO_BUG, effect=c.BUSY_IS_NO_BUG),)
         if not answers.killed:
             return dead
-    outcomes = every(fault(state, vcpu, gpa, private, not prefetch, prefetch, answers, profile))
+    outcomes = each(fault(state, vcpu, gpa, private, not prefetch, prefetch, answers, profile))
     if answers.mmu_invalidate_retry:
         later = replace(answers, mmu_invalidate_retry=0)
-        outcomes += every(fault(state, vcpu, gpa, private, not prefetch, prefetch, later, profile))
+        outcomes += each(fault(state, vcpu, gpa, private, not prefetch, prefetch, later, profile))
     settled = dead
     has_events = (vcpu in state.obsolete or bool(answers.vcpu_has_events)) and not prefetch
     stops = answers.signal_pending or has_events
@@ -63,7 +62,7 @@ def repeated_fault(
             settled += (replace(outcome, result=(-EINTR if prefetch and not has_events else k.RET_PF_RETRY, ())),)
     if answers.ext_link or answers.ext_set or answers.mmu_invalidate_retry or answers.contended or answers.pt_cmpxchg:
         if -EIO not in (answers.ext_link, answers.ext_set):
-            settled += every(fault(state, vcpu, gpa, private, not prefetch, prefetch, Answers(), profile))
+            settled += each(fault(state, vcpu, gpa, private, not prefetch, prefetch, Answers(), profile))
     return settled + _after_tries(state, vcpu, gpa, private, settled, answers)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from conformance.model.step import Outcome, Outcomes
+from conformance.model.step import Outcome, Outcomes, each
 from conformance.model.tdp_mirror.operations import Answers, SetAttributes, SlotCreate, SlotDelete, SlotMove
-from conformance.model.tdp_mirror.state import State, every, has_alias, slot_by_id, slot_range
+from conformance.model.tdp_mirror.state import State, has_alias, slot_by_id, slot_range
 from conformance.model.tdp_mirror.zapping import lost_by_invalid, zap, zap_outcomes
 from conformance.specs.tdp_mirror import Profile
 from conformance.specs.tdp_mirror import clauses as c
@@ -44,7 +44,7 @@ def set_attributes(state: State, op: SetAttributes, answers: Answers, _profile: 
             after = zap(after, lo, hi, mirror=not private, direct=direct, invalid=True)
     clause = c.CONVERSION_ZAPS_OLD
     zapped = zap_outcomes(state, after, answers, clause, c.CONVERSION_FINAL, *lost_by_invalid(state, after))
-    return tuple(replace(o, state=replace(o.state, attributes=wanted)) for o in every(zapped))
+    return tuple(replace(o, state=replace(o.state, attributes=wanted)) for o in each(zapped))
 
 
 def slot_create(state: State, op: SlotCreate, _answers: Answers, _profile: Profile) -> Outcomes:
@@ -73,7 +73,7 @@ def slot_delete(state: State, op: SlotDelete, answers: Answers, _profile: Profil
     after = zap(state, gfns.start, gfns.stop, mirror=True, direct=True, invalid=True)
     slots = tuple(slot for slot in state.slots if slot[0] != op.slot)
     zapped = zap_outcomes(state, after, answers, c.SLOT_DELETE_LEAFS)
-    return tuple(replace(o, state=replace(o.state, slots=slots)) for o in every(zapped))
+    return tuple(replace(o, state=replace(o.state, slots=slots)) for o in each(zapped))
 
 
 def slot_move(state: State, op: SlotMove, answers: Answers, _profile: Profile) -> Outcomes:
@@ -95,4 +95,4 @@ def slot_move(state: State, op: SlotMove, answers: Answers, _profile: Profile) -
     after = zap(state, gfns.start, gfns.stop, mirror=True, direct=True, invalid=True)
     slots = tuple((s[0], op.base, s[2], s[3]) if s is slot else s for s in state.slots)
     zapped = zap_outcomes(state, after, answers, c.SLOT_DELETE_LEAFS)
-    return tuple(replace(o, state=replace(o.state, slots=slots)) for o in every(zapped))
+    return tuple(replace(o, state=replace(o.state, slots=slots)) for o in each(zapped))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, replace
 
-from conformance.model.step import Outcome, Outcomes
 from conformance.model.tdp_mirror.operations import Config, Slot, Table
 from conformance.specs.tdp_mirror import Profile
 from conformance.specs.tdp_mirror.constants import MEM_GUEST_MEMFD, TD_INIT, TD_RUNNABLE
@@ -263,8 +262,3 @@ def gfns_in_slots(slots: tuple[Slot, ...], kind: str, start: int, end: int) -> G
         if kind == "hva" or flags & MEM_GUEST_MEMFD:
             pages = pages.with_range(max(start, base), min(end, base + npages), True)
     return pages
-
-
-def every(outcomes: Outcomes) -> tuple[Outcome, ...]:
-    """The outcomes as a tuple, be they one or several."""
-    return (outcomes,) if isinstance(outcomes, Outcome) else outcomes

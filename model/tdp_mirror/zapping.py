@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from conformance.model.step import Outcome, Outcomes
+from conformance.model.step import Outcome, Outcomes, each
 from conformance.model.tdp_mirror.operations import Answers, Unmap, ZapLeafs
-from conformance.model.tdp_mirror.state import BLOCKED, PENDING, PENDING_BLOCKED, ExternalLeaf, State, every
+from conformance.model.tdp_mirror.state import BLOCKED, PENDING, PENDING_BLOCKED, ExternalLeaf, State
 from conformance.specs.clause import Clause
 from conformance.specs.tdp_mirror import Profile
 from conformance.specs.tdp_mirror import clauses as c
@@ -78,7 +78,7 @@ def zap_leafs(state: State, op: ZapLeafs, answers: Answers, _profile: Profile) -
     tolerated = zap_outcomes(spared, both, answers, c.ZAP_EXACT)
     return (
         outcome,
-        *(replace(other, breaches=(c.HOST_EVENTS_SPARE_PRIVATE,)) for other in every(tolerated)),
+        *(replace(other, breaches=(c.HOST_EVENTS_SPARE_PRIVATE,)) for other in each(tolerated)),
     )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from conformance.model.step import Outcome, Outcomes
+from conformance.model.step import Outcome, Outcomes, each
 from conformance.model.uio_msi.binding import masked_or_not, torn_down
 from conformance.model.uio_msi.operations import Answers, Open
-from conformance.model.uio_msi.outcomes import any_of, each
+from conformance.model.uio_msi.outcomes import any_of
 from conformance.model.uio_msi.state import Life, Past, State, number_of_vectors
 from conformance.specs.clause import Clause
 from conformance.specs.uio_msi import Profile

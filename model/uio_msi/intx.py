@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from conformance.model.step import Outcome, Outcomes
+from conformance.model.step import Outcome, Outcomes, each
 from conformance.model.uio_msi.eventfds import with_signal
 from conformance.model.uio_msi.events import delivered
 from conformance.model.uio_msi.handles import after_remove
 from conformance.model.uio_msi.operations import ConfigIntx, SetIntx, Write
-from conformance.model.uio_msi.outcomes import any_of, each
+from conformance.model.uio_msi.outcomes import any_of
 from conformance.model.uio_msi.state import State
 from conformance.specs.clause import Clause
 from conformance.specs.uio_msi import Profile

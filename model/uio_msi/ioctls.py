@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from conformance.model.step import Outcome, Outcomes
+from conformance.model.step import Outcome, Outcomes, each
 from conformance.model.uio_msi.eventfds import eventfd_of
 from conformance.model.uio_msi.handles import after_remove
 from conformance.model.uio_msi.intx import with_intx_unmasked
 from conformance.model.uio_msi.mapping import mapping_outcomes, without_mapping
 from conformance.model.uio_msi.operations import PAGE, PAGE_END, Answers, CompatIoctl, Errno, Flood, RawIoctl
-from conformance.model.uio_msi.outcomes import decided_by, each
+from conformance.model.uio_msi.outcomes import decided_by
 from conformance.model.uio_msi.state import State
 from conformance.specs.clause import Clause
 from conformance.specs.uio_msi import Profile

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from conformance.model.step import Outcome, Outcomes
+from conformance.model.step import Outcome, Outcomes, each
 from conformance.model.uio_msi.eventfds import with_signal
 from conformance.model.uio_msi.intx import intx_mapping_outcomes
-from conformance.model.uio_msi.outcomes import each
 from conformance.model.uio_msi.state import State
 from conformance.specs.clause import Clause
 from conformance.specs.uio_msi import Profile

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from conformance.model.step import Outcome, Outcomes
+from conformance.model.step import Outcome, Outcomes, each
 from conformance.model.uio_msi.operations import Errno
 from conformance.model.uio_msi.state import State
 from conformance.specs.clause import Clause
-
-
-def each(outcomes: Outcomes) -> tuple[Outcome, ...]:
-    """One outcome or several, as several."""
-    return (outcomes,) if isinstance(outcomes, Outcome) else outcomes
 
 
 def decided_by(outcomes: Outcomes, clause: Clause) -> Outcomes:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from conformance.model import snp_guest_request as model
+from conformance.model.matchers import ERRNO
 from conformance.model.snp_guest_request.hosts import HOSTS
 from conformance.model.snp_guest_request.operations import (
     LATE_EFAULT,
@@ -25,7 +26,7 @@ from conformance.model.snp_guest_request.operations import (
     LaunchStart,
     SetInstanceCerts,
 )
-from conformance.model.snp_guest_request.results import ERRNO, REFUSAL
+from conformance.model.snp_guest_request.results import REFUSAL
 from conformance.model.snp_guest_request.state import State
 from conformance.model.step import Outcome
 from conformance.specs import snp_guest_request as specs

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from conformance.model import tdp_mirror as model
-from conformance.model.step import Outcome, Outcomes
+from conformance.model.step import Outcome, Outcomes, each
 from conformance.model.tdp_mirror import OPERATIONS, Answers, Config, State
 from conformance.model.tdp_mirror import operations as ops
 from conformance.model.tdp_mirror.state import Gfns, Root
@@ -21,14 +21,9 @@ POSTED = PROFILES["as-posted"]
 SHARED = 1 << 14
 
 
-def every(outcomes: Outcomes) -> tuple[Outcome, ...]:
-    """All outcomes."""
-    return (outcomes,) if isinstance(outcomes, Outcome) else outcomes
-
-
 def only(outcomes: Outcomes) -> Outcome:
     """The single outcome."""
-    (outcome,) = every(outcomes)
+    (outcome,) = each(outcomes)
     return outcome
 
 
@@ -40,7 +35,7 @@ def after(*taken: ops.Op, config: Config = SMALL) -> State:
     state = model.initial(config, UPSTREAM)
     for op in taken:
         assert model.legal(state, op)
-        state = every(model.step(state, op, Answers(), UPSTREAM))[0].state
+        state = each(model.step(state, op, Answers(), UPSTREAM))[0].state
     return state
 
 
@@ -91,7 +86,7 @@ def test_a_shared_fault_leaves_the_external_tree_alone() -> None:
 )
 def test_what_each_operation_spares(op: ops.Op, keeps_private: bool, keeps_shared: bool) -> None:
     """Halves are zapped one at a time."""
-    view = model.view(every(model.step(after(*LOADED, PRIVATE, PUBLIC), op, Answers(), UPSTREAM))[0].state)
+    view = model.view(each(model.step(after(*LOADED, PRIVATE, PUBLIC), op, Answers(), UPSTREAM))[0].state)
 
     assert bool(view.private) == keeps_private
     assert bool(view.external[1]) == keeps_private
@@ -100,7 +95,7 @@ def test_what_each_operation_spares(op: ops.Op, keeps_private: bool, keeps_share
 
 def test_a_refused_link_leaves_the_tables_linked_before() -> None:
     """RETRY, and no VM bug when it was busy."""
-    outcomes = every(model.step(after(*LOADED), PRIVATE, Answers(ext_link=-EBUSY), UPSTREAM))
+    outcomes = each(model.step(after(*LOADED), PRIVATE, Answers(ext_link=-EBUSY), UPSTREAM))
 
     assert {outcome.result for outcome in outcomes} == {(RET_PF_RETRY, ())}
     assert sorted(len(outcome.state.ext_tables) for outcome in outcomes) == [0, 1]
@@ -133,7 +128,7 @@ def test_root_types_follow_the_truth_table(mirror: bool, invalid: bool, types: i
 def test_an_obsolete_root_stays_until_its_last_holder_drops_it() -> None:
     """The MMU's reference goes with the zap, the vCPU's with the unload."""
     state = after(*LOADED, ops.ZapAllFast())
-    dropped = every(model.step(state, ops.MmuUnload(), Answers(), UPSTREAM))[0].state
+    dropped = each(model.step(state, ops.MmuUnload(), Answers(), UPSTREAM))[0].state
 
     assert model.view(state).roots == ((True, False, 2), (False, True, 1))
     assert model.view(dropped).roots == ((True, False, 2),)
@@ -155,7 +150,7 @@ def test_conversion_under_a_huge_leaf_takes_the_whole_leaf() -> None:
     leaf = (0, 2, "hva", True)
     state = replace(after(*LOADED, config=config), roots=(Root(True), Root(False, leaves=frozenset({leaf}))))
 
-    outcome = every(model.step(state, ops.SetAttributes(0, 4096, 8), Answers(), UPSTREAM))[0]
+    outcome = each(model.step(state, ops.SetAttributes(0, 4096, 8), Answers(), UPSTREAM))[0]
 
     assert not model.view(outcome.state).shared
     assert outcome.state.attributes == Gfns.of(0)
@@ -182,7 +177,7 @@ def test_the_model_is_not_vacuous() -> None:
     """An outcome that maps the wrong half is not among those allowed."""
     state = after(*LOADED)
 
-    for outcome in every(model.step(state, PRIVATE, Answers(), UPSTREAM)):
+    for outcome in each(model.step(state, PRIVATE, Answers(), UPSTREAM)):
         assert not model.view(outcome.state).shared
 
 
