@@ -224,8 +224,7 @@ def recording(path: Path, candidates: Sequence[tuple[str, str]], profile: str | 
 
 def refused(path: Path, problem: Problem) -> UsageError:
     """Why nothing is done with such a file."""
-    told = f"conformance baseline lint {path} lists what is wrong"
-    return UsageError(f"{path}: line {problem.line}: {problem.text}; {told}")
+    return UsageError(f"{path}: line {problem.line}: {problem.text}")
 
 
 def parsed(content: str, line: int) -> Any:

@@ -119,10 +119,23 @@ def run(
 @click.option("-n", "workers", type=click.IntRange(1), default=1, metavar="WORKERS", help="Processes side by side.")
 @click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of the random engines.")
 @click.option("--report", "reports", multiple=True, metavar="FORM:PATH", help="Also write a report (repeatable).")
-def strength(subsystems: tuple[str, ...], only: str, workers: int, seed: int, reports: tuple[str, ...]) -> Ending:
+@click.option("--record", "matrix", metavar="FILE", help="Write which clause kills which defect (TOML).")
+@click.option("--against", metavar="FILE", help="Fail where a kill is lost that FILE has.")
+def strength(
+    subsystems: tuple[str, ...],
+    only: str,
+    workers: int,
+    seed: int,
+    reports: tuple[str, ...],
+    matrix: str | None,
+    against: str | None,
+) -> Ending:
     """Run the zoo: which clause kills which known defect, in how many steps and seconds."""
     names = tuple(options.subsystem_name(name) for name in subsystems) or _everything()
-    return Strength(names, only, workers, seed, forms.targets(reports), say=say).perform()
+    zoo = Strength(names, only, workers, seed, forms.targets(reports), say=say)
+    zoo.recording = None if matrix is None else Path(matrix)
+    zoo.against = None if against is None else Path(against)
+    return zoo.perform()
 
 
 @cli.group()

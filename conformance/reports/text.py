@@ -154,8 +154,9 @@ def summary(conclusion: Conclusion) -> list[str]:
         chosen = [clause for clause, v in verdicts.items() if v is verdict]
         if chosen:
             lines += _listed(_LABELS[verdict], compressed(chosen))
-    if len(conclusion.failures) > 1:
-        lines += _listed("read first", _causes(conclusion.failures))
+    new = [found for found in conclusion.failures if found.signature not in conclusion.known]
+    if len(new) > 1:
+        lines += _listed("read first", _causes(new))
     speed = conclusion.steps / conclusion.seconds if conclusion.seconds else 0.0
     figures = f"{conclusion.steps:,} steps, {conclusion.seconds:.1f} s, {speed:,.0f} steps/s"
     explored = _explored(conclusion.notes)

@@ -22,14 +22,17 @@ import pytest
 
 from conformance.baseline import entry as entries
 from conformance.baseline import file as files
+from conformance.baseline import kills as kills_file
 from conformance.baseline.entry import Entry, When, gap
 from conformance.commands import main as cli
 from conformance.reports import forms
 from conformance.reports.json import read as read_report
-from conformance.runs import unit
+from conformance.runs import strength, unit
+from conformance.runs.strength import Kill
 from conformance.trace import to_data, write_atomically
-from tests.toy import Put, Shelf, Take, trace
-from tests.toyland import CANDIDATES, Leaky, shipped
+from conformance.verdict import Failure
+from tests.toy import TOY, Put, Shelf, Take, trace
+from tests.toyland import CANDIDATES, ZOO, Leaky, shipped
 
 MINE = ("toy", "--candidate", "builtin:mine")
 ACCEPT = ("--accept", "--expires", "30d")
@@ -498,6 +501,48 @@ def test_every_form_tells_known_from_new_and_stale(
         assert "as posted" not in said[form]
     assert "Known failures that need attention" in said["html"]
     assert "as posted, T-1" in said["html"]
+
+
+def test_a_lost_kill_fails_by_name(
+    conformance: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A defect that survives, one that is gone from the zoo, and a clause that kills nothing any more."""
+    zoo = ("strength", "toy", "-k", "TOY-D0[12]")
+    missing, said = conformance(*zoo, "--against", "kills.toml")
+    recorded = conformance(*zoo, "--record", "kills.toml")[0]
+    kills = Path("kills.toml").read_text()
+    same = conformance(*zoo, "--against", "kills.toml")[0]
+    Path("kills.toml").write_text(kills + 'TOY-D00 = "TOY-002"\n')
+    monkeypatch.setattr(strength.explore, "run", lambda _context: None)
+    for engine in ("campaign", "interleave", "machine"):
+        monkeypatch.setattr(getattr(strength, engine), "run", lambda _context: None)
+
+    lost, told = conformance("strength", "toy", "--against", "kills.toml")
+
+    assert (missing, recorded, same, lost) == (2, 0, 0, 1)
+    assert "this records it: python -m conformance strength toy --record kills.toml" in said
+    assert kills.splitlines()[2:] == ["[toy]", 'TOY-D01 = "TOY-007"', 'TOY-D02 = "TOY-001"']
+    assert "TOY-D01 is no longer killed; TOY-007 killed it" in told
+    assert "TOY-D00, which TOY-002 killed, is no longer in the zoo" in told
+    assert "3 of the recorded kills lost" in told.splitlines()[-1]
+    assert Path("kills.toml").read_text() == kills + 'TOY-D00 = "TOY-002"\n'
+
+
+def test_a_clause_that_kills_nothing_any_more_is_a_lost_kill() -> None:
+    """Though the defect is still killed, by another one."""
+    zoo = [
+        Kill(defect, failure(clause), "explore", 0.0)
+        for defect, clause in zip(ZOO[:2], ("TOY-007", "TOY-007"), strict=True)
+    ]
+
+    assert list(kills_file.lost({"toy": {"TOY-D01": "TOY-007", "TOY-D02": "TOY-001"}}, {"toy": zoo})) == [
+        "TOY-001 kills nothing any more; it killed TOY-D02"
+    ]
+
+
+def failure(clause: str) -> Failure:
+    """Some failure of a clause."""
+    return Failure(TOY.clause(clause), "Take", "result", "", 0)
 
 
 def dying(at: int) -> Callable[[Path, str | bytes], None]:
