@@ -31,6 +31,7 @@ from conformance.runs import strength, unit
 from conformance.runs.strength import Kill
 from conformance.trace import to_data, write_atomically
 from conformance.verdict import Failure
+from tests import toyland
 from tests.toy import TOY, Put, Shelf, Take, trace
 from tests.toyland import CANDIDATES, ZOO, Leaky, shipped
 
@@ -456,6 +457,29 @@ def untimed(path: str) -> list[dict[str, Any]]:
     return [{**json.loads(line), "seconds": 0} for line in Path(path).read_text().splitlines()]
 
 
+def test_two_workers_and_one_give_the_same_bytes() -> None:
+    """Times apart, of a real subsystem in real processes: what is known, what is fixed, and what is new."""
+    trap = '{"schema": 1, "subsystem": "uio_msi", "steps": [{"op": "Probe", "answers": {"ioremap#2": -12}}]}'
+    fine = '{"schema": 1, "subsystem": "uio_msi", "steps": [{"op": "Probe"}]}'
+    uio: dict[str, Any] = {"subsystem": "uio_msi", "candidate": "builtin:UIO-D13"}
+    remapped = known("UIO-062:Probe:protocol", trace=trap, **uio)
+    written(remapped, known("UIO-061:Probe:result", trace=fine, **uio))
+    reports = []
+    for n in ("1", "2"):
+        words = ("run", "uio_msi", "--candidate", uio["candidate"], "--engine", "campaign", "-k", "UIO-06[0-2]")
+        code = subprocess.run(
+            [sys.executable, "-m", "conformance", *words, "--baseline", "known.toml", "-n", n, "--report", f"json:{n}"],
+            env={**os.environ, "PYTHONPATH": str(Path(toyland.__file__).parents[1])},
+            capture_output=True,
+            check=False,
+        ).returncode
+        assert code == 6
+        reports.append(untimed(n))
+
+    assert reports[0] == reports[1]
+    assert [line["signature"] for line in reports[0] if line["kind"] == "failure"] == [remapped.signature]
+
+
 def test_a_report_without_its_footer_is_no_pass(conformance: Callable[..., tuple[int, str]]) -> None:
     """However content its lines are: merged, compared, or written again."""
     written(known(), *gaps())
@@ -574,7 +598,7 @@ def is_killed(at: int, work: Callable[[], object]) -> bool:
         pid = os.fork()
     if pid == 0:
         try:
-            files.write_atomically = forms.write_atomically = dying(at)  # type: ignore[attr-defined]
+            files.write_atomically = forms.write_atomically = dying(at)  # type: ignore[assignment]
             work()
         finally:
             os._exit(0)
