@@ -458,7 +458,7 @@ def untimed(path: str) -> list[dict[str, Any]]:
 
 
 def test_two_workers_and_one_give_the_same_bytes() -> None:
-    """Times apart, of a real subsystem in real processes: what is known, what is fixed, and what is new."""
+    """Times apart, of a real subsystem in real processes: what is known, and what is fixed."""
     trap = '{"schema": 1, "subsystem": "uio_msi", "steps": [{"op": "Probe", "answers": {"ioremap#2": -12}}]}'
     fine = '{"schema": 1, "subsystem": "uio_msi", "steps": [{"op": "Probe"}]}'
     uio: dict[str, Any] = {"subsystem": "uio_msi", "candidate": "builtin:UIO-D13"}
