@@ -1,6 +1,20 @@
-"""`python -m conformance`."""
+"""`python -m conformance`, and the program `conformance`."""
 
-from conformance.commands.main import main
+import os
+import sys
+
+
+def main() -> None:
+    """Run a command; Ctrl-C ends it with a word, also while everything is still being loaded."""
+    try:
+        from conformance.commands.main import main as command
+
+        command()
+    except KeyboardInterrupt:
+        if sys.stderr is not None:
+            print("conformance: interrupted", file=sys.stderr, flush=True)
+        os._exit(4)
+
 
 if __name__ == "__main__":
     main()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from conformance.company import Company, Done
 from conformance.environment.door import Environment, Frame
@@ -52,6 +52,7 @@ class Lockstep:
         "_seen",
         "_view",
         "answers",
+        "because",
         "company",
         "counts",
         "env",
@@ -67,6 +68,9 @@ class Lockstep:
         "trace",
         "warnings",
     )
+
+    keep: ClassVar[Callable[[Trace], list[Step]] | None] = None
+    """Makes the list of the steps taken, where they are to be known even if this process ends in one of them."""
 
     def __init__(
         self,
@@ -89,8 +93,10 @@ class Lockstep:
         self.made: dict[str, int] = {}
         """How often each environment call was made, for counting clauses."""
         self.answers = subsystem.answers()
+        self.because: Clause | None = None
+        """What decided the last step that was explained."""
         self.counts: dict[Clause, int] = {} if counts is None else counts
-        self.history: list[Step] = []
+        self.history: list[Step] = [] if Lockstep.keep is None else Lockstep.keep(trace)
         self.failure: Failure | None = None
         self.warnings: list[Failure] = []
         self.reports: list[StepReport] = []
@@ -108,7 +114,7 @@ class Lockstep:
         try:
             self.env.start(factory)
         except Breach as breach:
-            self._breached(Step(_Start()), breach)
+            self._breached(Step(started), breach)
 
     @property
     def passed(self) -> list[Point]:
@@ -194,7 +200,7 @@ class Lockstep:
         outcome = self._settle(step, matched)
         if outcome.state is not seen_state:
             self._seen = (outcome.state, observed)
-        counts = self.counts
+        counts, self.because = self.counts, outcome.because
         counts[outcome.because] = counts.get(outcome.because, 0) + 1
         if outcome.effect is not None:
             counts[outcome.effect] = counts.get(outcome.effect, 0) + 1
@@ -289,6 +295,7 @@ class Lockstep:
         if len(self.states) > MAX_STATES:
             raise HarnessError(f"{len(self.states)} model states explain the same trace")
         self._count_fields(observed)
+        self.because = kept[0][-1].because
         for outcome in kept[0]:
             for clause in (outcome.because, outcome.effect, *outcome.also):
                 if clause is not None:
@@ -378,7 +385,7 @@ class Lockstep:
         self.counts[clause] = self.counts.get(clause, 0) + 1
         self.failure = Failure(
             clause=clause,
-            operation=_operation(step.op),
+            operation=operation_name(step.op),
             kind=kind,
             detail=detail,
             step=len(self.history) - 1,
@@ -392,7 +399,7 @@ class Lockstep:
         self.warnings.append(
             Failure(
                 clause=clause,
-                operation=_operation(step.op),
+                operation=operation_name(step.op),
                 kind="should",
                 detail=detail,
                 step=len(self.history) - 1,
@@ -421,6 +428,9 @@ class _Start:
     """Stands for the creation of the candidate in a failure's trace."""
 
 
+started = _Start()
+
+
 def run_trace(
     subsystem: Subsystem,
     trace: Trace,
@@ -442,7 +452,8 @@ def run_trace(
     return Report(lockstep.failure, lockstep.warnings, lockstep.reports, Tally(lockstep.counts, lockstep.steps, 1))
 
 
-def _operation(op: Any) -> str:
+def operation_name(op: Any) -> str:
+    """What a signature calls an operation."""
     if type(op) is Parallel:
-        return f"{_operation(op.left.op)}|{_operation(op.right.op)}"
+        return f"{operation_name(op.left.op)}|{operation_name(op.right.op)}"
     return type(op).__name__.lstrip("_")

@@ -22,6 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--conformance-profile", metavar="P", help="default: the one the candidate declares")
     group.addoption("--conformance-budget", metavar="TIME", help="hunt that long (10m) instead of running the gate")
     group.addoption("--conformance-seed", type=int, metavar="N", help="seed of all random choices")
+    group.addoption("--conformance-corpus", metavar="DIR", help="your own traces, tried first; a hunt adds to them")
     group.addoption(
         "--conformance-report",
         action="append",
@@ -38,8 +39,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Add the units of a run to what pytest collects, once a candidate is named; refuse wrong options at once."""
     config.addinivalue_line("markers", "conformance: a unit of work of the conformance suite")
-    names = [f"--conformance-{name}" for name in ("profile", "budget", "seed", "report", "allow-untracked")]
-    given = [name for name in ["--baseline", *names] if config.getoption(name) not in (None, [], False)]
+    options = ("profile", "budget", "seed", "corpus", "report", "allow-untracked")
+    names = ["--baseline", *(f"--conformance-{name}" for name in options)]
+    given = [name for name in names if config.getoption(name) not in (None, [], False)]
     if config.getoption("--candidate"):
         from conformance.runs import items
 

@@ -100,8 +100,6 @@ class Subsystem:
     """The same with quick stand-ins for what is slow (system calls, ciphers), or None."""
     checks: Mapping[type, tuple[Check, ...]]
     """By operation type."""
-    machine: Callable[[], Any]
-    """Loads the Hypothesis machine: it is not needed by most commands."""
     starts: tuple[tuple[Any, tuple[Step, ...]], ...] = ()
     """(configuration, steps): where two operations at once are tried, most telling first; empty: the openings."""
     afterwards: tuple[Step, ...] = ()
@@ -137,7 +135,6 @@ ROOMS = (
     "conformance.model",
     "conformance.strategies",
     "conformance.environment",
-    "conformance.machines",
     "conformance.candidates.builtin",
     "conformance.candidates.defects",
 )
@@ -194,7 +191,6 @@ def subsystem(name: str) -> Subsystem:
         environment=environment.ENVIRONMENT,
         fast=getattr(environment, "FAST", None),
         checks=environment.CHECKS,
-        machine=lambda: importlib.import_module(f"conformance.machines.{name}").MACHINE,
         starts=getattr(strategies, "STARTS", ()),
         afterwards=getattr(strategies, "AFTERWARDS", ()),
         races=getattr(strategies, "RACES", {}),

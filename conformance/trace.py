@@ -66,6 +66,8 @@ def decode(text: str | bytes, config: Mapping[str, type], operations: Mapping[st
         data = msgspec.json.decode(text)
     except msgspec.DecodeError as error:
         raise TraceError(f"not a trace file: {error}") from None
+    except RecursionError:
+        raise TraceError("not a trace file: its values are nested too deep") from None
     return from_data(data, config, operations)
 
 

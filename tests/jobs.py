@@ -1,9 +1,11 @@
-"""Jobs for the tests of the workers; worker processes import them by name."""
+"""Jobs for the tests of the workers and of clusters; worker processes import them by name."""
 
 from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
+from typing import Any
 
 from conformance.environment.door import Environment
 from conformance.runs.watchdog import watching
@@ -77,3 +79,61 @@ def until_told(job: int, tell: Tell) -> int:
     """Goes on until it is to stop."""
     while True:
         tell(job, 0, 0)
+
+
+def unit_of_the_toy(job: Any, tell: Tell) -> Any:
+    """A unit of work, of a short gate, on a subsystem that this process has to be told of first."""
+    import pytest
+
+    from conformance.engines import machine
+    from conformance.runs import unit
+    from tests.toyland import shipped
+
+    with pytest.MonkeyPatch.context() as patch, shipped(patch):
+        patch.setitem(unit.GATE_STEPS, "campaign", 2_000)
+        patch.setattr(machine, "EXAMPLES", 5)
+        return unit.unit_job(job, tell)
+
+
+def kill_of_the_toy(job: Any, tell: Tell) -> Any:
+    """A search for one of its defects."""
+    import pytest
+
+    from conformance.runs import strength
+    from tests.toyland import shipped
+
+    with pytest.MonkeyPatch.context() as patch, shipped(patch):
+        return strength.kill_job(job, tell)
+
+
+def machine() -> int:
+    """The dask worker that has started this process."""
+    return os.getppid()
+
+
+def kill_its_machine(job: tuple[Path, int], tell: Tell) -> int:
+    """Job 1 kills the machine that it is done on, the first time."""
+    folder, number = job
+    if number == 1 and first_time(folder):
+        os.kill(machine(), signal.SIGKILL)
+        while True:
+            signal.pause()
+    return square(number, tell)
+
+
+def stop_its_machine(job: tuple[Path, int], tell: Tell) -> int:
+    """Job 1 lets its machine fall asleep, the first time: it is not lost, but nothing comes from it."""
+    folder, number = job
+    if number == 1 and first_time(folder):
+        os.kill(machine(), signal.SIGSTOP)
+    return square(number, tell)
+
+
+def first_time(folder: Path) -> bool:
+    """Whether nobody else has come by; leaves the machine's id in `marker`."""
+    try:
+        with (folder / "marker").open("x") as marker:
+            marker.write(str(machine()))
+    except FileExistsError:
+        return False
+    return True

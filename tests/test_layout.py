@@ -25,7 +25,6 @@ ROOMS = {
 }
 """What every subsystem has in a room, beside `__init__`; a file or a folder of that name."""
 ONE_FILE = {
-    "conformance/machines": "{}.py",
     "tests/specs": "test_{}.py",
     "tests/model": "test_{}.py",
     "tests/strategies": "test_{}.py",

@@ -11,13 +11,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
-from hypothesis import strategies as st
-from hypothesis.stateful import initialize, rule
-
 from conformance.candidates.load import Candidate
 from conformance.engines.context import Context
 from conformance.environment.door import Environment
-from conformance.machines.base import Machine
 from conformance.model.step import Fault, Outcome, Outcomes, Parallel, Step
 from conformance.specs.clause import Clause, Kind, Level, Profile
 from conformance.strategies.domain import Domain, Scope, Shape
@@ -266,30 +262,6 @@ def _asks_first(record: Record) -> bool | str:
     return "alloc" not in [name for name, _, _ in record.calls] or "asked for memory although full"
 
 
-class ShelfMachine(Machine):
-    """Drive a shelf."""
-
-    @initialize()
-    def start(self) -> None:
-        """Start."""
-        self.begin(Config())
-
-    @rule(value=st.integers(0, 3), fail=st.booleans())
-    def put(self, value: int, fail: bool) -> None:
-        """Put."""
-        self.take(Put(value), (Fault("alloc", -ENOMEM),) if fail else ())
-
-    @rule()
-    def take_one(self) -> None:
-        """Take."""
-        self.take(Take())
-
-    @rule()
-    def clear(self) -> None:
-        """Clear."""
-        self.take(Clear())
-
-
 VALUES = Domain((0, 1), edges=(7, 255))
 STEPS = (
     Step(Put(0)),
@@ -333,7 +305,6 @@ TOY = Subsystem(
     environment=World,
     fast=None,
     checks={Put: (Check(ASK_FIRST, _asks_first),)},
-    machine=lambda: ShelfMachine,
 )
 
 

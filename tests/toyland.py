@@ -121,7 +121,6 @@ def shipped(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         },
         "conformance.strategies": {"CONFIGS": TOY.configs, "SHAPES": {**TOY.shapes}, "SCOPES": TOY.scopes},
         "conformance.environment": {"ENVIRONMENT": TOY.environment, "CHECKS": TOY.checks},
-        "conformance.machines": {"MACHINE": toy.ShelfMachine},
         "conformance.candidates.builtin": {"CANDIDATES": CANDIDATES},
         "conformance.candidates.defects": {"DEFECTS": ZOO},
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -11,8 +10,10 @@ import msgspec
 
 from conformance.baseline.entry import Entry, Stale
 from conformance.engines.context import Context, lacking
+from conformance.engines.corpus import OUT_OF_RANGE, out_of_range
 from conformance.engines.minimise import minimiser
 from conformance.lockstep import Report, run_trace
+from conformance.subsystem import Subsystem
 from conformance.trace import Trace, TraceError, from_data
 from conformance.verdict import Failure
 
@@ -28,7 +29,7 @@ class Judged:
     stale: list[Stale] = field(default_factory=list)
 
 
-class _NotLegal(Exception):
+class NotLegal(Exception):
     """A stored trace cannot be judged any more; the message says why."""
 
 
@@ -42,14 +43,13 @@ def judge(context: Context, entries: Sequence[Entry], today: date) -> Judged:
     for entry in entries:
         if entry.profile != context.profile or not entry.when.holds(context.candidate.capabilities):
             continue
-        if entry.expires is not None and entry.expires < today:
-            judged.stale.append(entry.stale("expired", f"was accepted until {entry.expires.isoformat()}"))
+        judged.stale += expired(entry, today)
         if entry.is_gap:
             judged.gaps[entry.clause] = entry.why
             continue
         try:
             report = _judged(context, entry)
-        except _NotLegal as why:
+        except NotLegal as why:
             judged.stale.append(entry.stale("review", f"cannot be judged any more, since {why}"))
             continue
         found = [*report.warnings, *([report.failure] if report.failure is not None else [])]
@@ -60,7 +60,7 @@ def judge(context: Context, entries: Sequence[Entry], today: date) -> Judged:
             context.note_failure(same[0], lambda failure: failure)
         elif report.failure is not None:
             judged.stale.append(entry.stale("changed", f"fails otherwise now, as {report.failure.signature}"))
-        elif report.tally.steps < len(stored(context, entry).steps):
+        elif report.tally.steps < len(stored(context.subsystem, entry).steps):
             told = "cannot be judged any more, since the model does not let all the steps of its trace happen"
             judged.stale.append(entry.stale("review", told))
         else:
@@ -72,25 +72,35 @@ def judge(context: Context, entries: Sequence[Entry], today: date) -> Judged:
 
 def _judged(context: Context, entry: Entry) -> Report:
     """What a stored trace shows now."""
-    trace = stored(context, entry)
+    trace = stored(context.subsystem, entry)
     missing = lacking(context.subsystem, trace, context.candidate.capabilities)
     if missing:
-        raise _NotLegal(f"its trace needs {' and '.join(missing)}, which the candidate does not have")
+        raise NotLegal(f"its trace needs {' and '.join(missing)}, which the candidate does not have")
     try:
         report = run_trace(context.subsystem, trace, context.candidate.factory)
-    except (ArithmeticError, AssertionError, LookupError, ValueError, struct.error) as error:
-        raise _NotLegal(f"a value in its trace is out of its range: {type(error).__name__}: {error}") from None
+    except OUT_OF_RANGE as error:
+        raise NotLegal(out_of_range(error)) from None
     context.tally.add(report.tally)
     return report
 
 
-def stored(context: Context, entry: Entry) -> Trace:
-    """The trace of an entry."""
-    of = context.subsystem
+def expired(entry: Entry, today: date) -> list[Stale]:
+    """That it has, if it has."""
+    if entry.expires is None or entry.expires >= today:
+        return []
+    return [entry.stale("expired", f"was accepted until {entry.expires.isoformat()}")]
+
+
+def stored(of: Subsystem, entry: Entry) -> Trace:
+    """The trace of an entry.
+
+    Raises:
+        NotLegal  it is none of this version
+    """
     try:
         trace = from_data(msgspec.json.decode(entry.trace), {of.name: of.config}, {of.name: of.operations})
     except (TraceError, msgspec.DecodeError) as error:
-        raise _NotLegal(f"its trace is none of this version: {error}") from None
+        raise NotLegal(f"its trace is none of this version: {error}") from None
     if trace.profile != entry.profile:
-        raise _NotLegal(f"its trace is of profile {trace.profile}, and it of {entry.profile}")
+        raise NotLegal(f"its trace is of profile {trace.profile}, and it of {entry.profile}")
     return trace

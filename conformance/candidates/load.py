@@ -57,9 +57,20 @@ def load(spec: str, of: Subsystem) -> Candidate:
         raise UsageError(f"--candidate={spec}: candidates by {scheme}: are not supported by this version")
     else:
         module, _, attribute = spec.rpartition(":")
+        if not module or not attribute:
+            raise UsageError(f"--candidate={spec}: expected builtin:NAME, MODULE:CLASS or FILE.py:CLASS")
         factory = _attribute(spec, _module(spec, module), attribute)
-    _check_methods(spec, factory, of)
-    return Candidate(spec, factory, _profile(spec, factory, of), _capabilities(spec, factory, of))
+    return from_class(factory, of, spec)
+
+
+def from_class(candidate: type, of: Subsystem, spec: str) -> Candidate:
+    """A class as a candidate of a subsystem; `spec` is what messages call it.
+
+    Raises:
+        UsageError  a method is missing or has another arity, or what the class declares does not exist
+    """
+    _check_methods(spec, candidate, of)
+    return Candidate(spec, candidate, _profile(spec, candidate, of), _capabilities(spec, candidate, of))
 
 
 def builtin_names(of: Subsystem) -> tuple[str, ...]:
@@ -199,7 +210,7 @@ def _capabilities(spec: str, candidate: type, of: Subsystem) -> frozenset[str]:
 
 def _nearest(name: str, known: Iterable[str]) -> str:
     listed = list(known)
-    near = difflib.get_close_matches(name, listed, 1, 0.5)
+    near = difflib.get_close_matches(name, listed, 1)
     if near:
         return f"; did you mean {near[0]!r}?"
     return f"; it has {', '.join(listed[:8])}{', …' if len(listed) > 8 else ''}" if listed else ""

@@ -122,7 +122,8 @@ class Update:
     def _concluded(self, request: Request) -> Conclusion | None:
         """One run; None where it was interrupted before anything was done."""
         run = Run(request, strict=self.strict, say=self.say, complain=self.complain)
-        conclusions, interrupted = run.concluded(units(request))
+        with run.executor() as place:
+            conclusions, interrupted = run.concluded(units(request), place)
         if not conclusions:
             return None
         conclusions[0].interrupted |= interrupted
@@ -266,7 +267,9 @@ class Prune:
             workers=self.workers,
             baseline=tuple(entries),
         )
-        results, interrupted = Run(request, say=self.say, complain=self.complain).results(units(request))
+        run = Run(request, say=self.say, complain=self.complain)
+        with run.executor() as place:
+            results, interrupted = run.results(units(request), place)
         if interrupted or not results:
             raise KeyboardInterrupt
         return results[0]

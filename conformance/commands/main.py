@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 import click
 
 from conformance.commands import options
+from conformance.commands.output import complain, open_missing, put, say
 from conformance.commands.run import Run
 from conformance.commands.strength import Strength
 from conformance.engines.corpus import TRACES
@@ -43,6 +44,7 @@ def cli(show_traceback: bool) -> None:
         os.environ["CONFORMANCE_DEBUG"] = "1"
 
 
+_ON_CLUSTER = "Do the work on the machines of a dask scheduler, such as tcp://HOST:8786, instead of here."
 _CANDIDATE = "builtin:NAME, MODULE:CLASS or FILE.py:CLASS"
 
 
@@ -59,13 +61,15 @@ _CANDIDATE = "builtin:NAME, MODULE:CLASS or FILE.py:CLASS"
     "-k", "only", default="*", metavar="GLOB", help="Judge only the clauses whose id matches, such as UIO-03*."
 )
 @click.option("-n", "workers", type=click.IntRange(1), default=1, metavar="WORKERS", help="Processes side by side.")
+@click.option("-x", "first", is_flag=True, help="End with the first failure.")
 @click.option("--shard", metavar="I/N", help="Do the I-th of N parts of the work.")
-@click.option("--corpus", metavar="DIR", help="Traces to try first; a hunt saves what it finds there.")
+@click.option("--corpus", metavar="DIR", help="Your own traces, tried first; a hunt adds to them.")
 @click.option("--report", "reports", multiple=True, metavar="FORM:PATH", help="Also write a report (repeatable).")
 @click.option("--traces", default=str(TRACES), show_default=True, metavar="DIR", help="Where failing traces go.")
 @click.option("--strict", is_flag=True, help="Breaches of SHOULD clauses fail, too.")
 @click.option("--baseline", "known", metavar="FILE", help="Failures that are known; see conformance baseline.")
 @click.option("--allow-untracked", "untracked", is_flag=True, help="Known failures need no ticket and no last day.")
+@click.option("--cluster", metavar="ADDRESS", help=_ON_CLUSTER)
 def run(
     subsystems: tuple[str, ...],
     specs: tuple[str, ...],
@@ -75,6 +79,7 @@ def run(
     budget: str | None,
     only: str,
     workers: int,
+    first: bool,
     shard: str | None,
     corpus: str | None,
     reports: tuple[str, ...],
@@ -82,6 +87,7 @@ def run(
     strict: bool,
     known: str | None,
     untracked: bool,
+    cluster: str | None,
 ) -> Ending:
     """Test a candidate and give a verdict per clause.
 
@@ -93,8 +99,9 @@ def run(
 
     if not specs:
         raise UsageError("run needs --candidate SPEC, for instance --candidate builtin:upstream")
+    options.place(workers, cluster)
     limit = None if budget is None else options.seconds(budget)
-    chosen = seed if seed is not None else 0 if limit is None else random.randrange(2**32)
+    chosen = options.seed(seed) if seed is not None else 0 if limit is None else random.randrange(2**32)
     chosen_candidates = options.candidates(specs, subsystems, _everything)
     request = Request(
         candidates=chosen_candidates,
@@ -103,14 +110,15 @@ def run(
         engines=options.engines(engine),
         seed=chosen,
         budget=limit,
-        corpus=corpus,
+        corpus=options.corpus(corpus),
         shard=options.shard(shard),
         workers=workers,
+        first=first,
     )
     if limit is not None:
         say(f"hunting for {limit:g} s with --seed {chosen}\n")
     paths = forms.targets(reports)
-    return Run(request, only, strict, paths, Path(traces), say=say, complain=complain).perform()
+    return Run(request, only, strict, paths, Path(traces), cluster, say=say, complain=complain).perform()
 
 
 @cli.command()
@@ -121,6 +129,7 @@ def run(
 @click.option("--report", "reports", multiple=True, metavar="FORM:PATH", help="Also write a report (repeatable).")
 @click.option("--record", "matrix", metavar="FILE", help="Write which clause kills which defect (TOML).")
 @click.option("--against", metavar="FILE", help="Fail where a kill is lost that FILE has.")
+@click.option("--cluster", metavar="ADDRESS", help=_ON_CLUSTER)
 def strength(
     subsystems: tuple[str, ...],
     only: str,
@@ -129,10 +138,12 @@ def strength(
     reports: tuple[str, ...],
     matrix: str | None,
     against: str | None,
+    cluster: str | None,
 ) -> Ending:
     """Run the zoo: which clause kills which known defect, in how many steps and seconds."""
     names = tuple(options.subsystem_name(name) for name in subsystems) or _everything()
-    zoo = Strength(names, only, workers, seed, forms.targets(reports), say=say)
+    options.place(workers, cluster)
+    zoo = Strength(names, only, workers, options.seed(seed), forms.targets(reports), cluster, say=say)
     zoo.recording = None if matrix is None else Path(matrix)
     zoo.against = None if against is None else Path(against)
     return zoo.perform()
@@ -189,7 +200,7 @@ def update(
         candidates=options.candidates(specs, subsystems, _everything),
         profile=profile,
         budget=None if budget is None else options.seconds(budget),
-        seed=seed,
+        seed=options.seed(seed),
         workers=workers,
     )
     note = Note(reason, ticket, owner, expiry(expires))
@@ -267,6 +278,48 @@ def replay(trace: str, spec: str, profile: str | None) -> Ending:
     return perform(Path(trace), spec, profile, say)
 
 
+@cli.group("corpus")
+def corpus_() -> None:
+    """Keep a folder of traces that every run tries first (run --corpus DIR)."""
+
+
+@corpus_.command("init")
+@click.argument("folder", metavar="DIR")
+def corpus_init(folder: str) -> Ending:
+    """Make a corpus, to which hunts add what they find."""
+    from conformance.commands import corpus
+
+    return corpus.init(Path(folder))
+
+
+@corpus_.command("add")
+@click.argument("folder", metavar="DIR")
+@click.argument("traces", nargs=-1, required=True, metavar="TRACE...")
+def corpus_add(folder: str, traces: tuple[str, ...]) -> Ending:
+    """Copy trace files into a corpus, each at most once."""
+    from conformance.commands import corpus
+
+    return corpus.add(Path(folder), tuple(map(Path, traces)))
+
+
+@corpus_.command("lint")
+@click.argument("folder", metavar="DIR")
+def corpus_lint(folder: str) -> Ending:
+    """Find what is no trace, is there twice, or cannot happen any more; 1 where something is."""
+    from conformance.commands import corpus
+
+    return corpus.lint(Path(folder), say)
+
+
+@corpus_.command("prune")
+@click.argument("folder", metavar="DIR")
+def corpus_prune(folder: str) -> Ending:
+    """Remove what is there twice, and traces of which no step can happen any more."""
+    from conformance.commands import corpus
+
+    return corpus.prune(Path(folder), say)
+
+
 @cli.command()
 @click.argument("form", metavar="FORM")
 @click.argument("out", metavar="OUT")
@@ -287,7 +340,7 @@ def list_(subsystems: tuple[str, ...], as_json: bool) -> None:
 
     names = tuple(options.subsystem_name(name) for name in subsystems)
     if as_json:
-        say(listing.as_json(names or _everything()))
+        put(listing.as_json(names or _everything()))
     elif names:
         say("\n\n".join(listing.subsystem_text(name) for name in names))
     else:
@@ -316,31 +369,9 @@ def _everything() -> tuple[str, ...]:
     return options.usable(complain)
 
 
-def say(text: str) -> None:
-    """Print on standard output; headlines in colour where that is wanted."""
-    if sys.stdout.isatty() and "NO_COLOR" not in os.environ:
-        text = "\n".join(_coloured(line) for line in text.split("\n"))
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        raise SystemExit(_closed_pipe()) from None
-
-
-def complain(text: str) -> None:
-    """Print on standard error."""
-    print(f"conformance: {text}", file=sys.stderr, flush=True)
-
-
-def _coloured(line: str) -> str:
-    if " violated by " in line:
-        return click.style(line, fg="red", bold=True)
-    if line.startswith(("  warning ", "  expected ", "  got ")) or " not followed by " in line:
-        return click.style(line, fg="yellow")
-    return line
-
-
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Entry point of the console script. SIGTERM, which a cancelled CI job gets, ends a run like Ctrl-C does."""
+    open_missing()
     signal.signal(signal.SIGTERM, _Terminated())
     sys.exit(invoke(arguments))
 
@@ -411,9 +442,3 @@ def _failed(error: BaseException, message: str) -> int:
     if os.environ.get("CONFORMANCE_DEBUG"):
         traceback.print_exception(error)
     return _refused(Exit.HARNESS, f"the suite failed: {message}")
-
-
-def _closed_pipe() -> int:
-    """Nobody reads on: end like a program that SIGPIPE ended."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 128 + signal.SIGPIPE

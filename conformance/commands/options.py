@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
+from conformance.engines.corpus import check
 from conformance.runs.request import ENGINES
 from conformance.subsystem import available, subsystem
 from conformance.verdict import UsageError
@@ -20,7 +22,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """The end of a usage error: what was probably meant, or what there is."""
     listed = list(known)
     folded = {item.lower(): item for item in listed}
-    near = difflib.get_close_matches(name.lower(), folded, 1, 0.5)
+    near = difflib.get_close_matches(name.lower(), folded, 1)
     if near:
         return f"; did you mean {folded[near[0]]!r}?"
     return f"; known: {', '.join(listed[:8])}{', …' if len(listed) > 8 else ''}" if listed else ""
@@ -103,6 +105,27 @@ def engines(text: str | None) -> tuple[str, ...]:
     if not names:
         raise UsageError(f"--engine={text}: names no engine; known: {', '.join(ENGINES)}")
     return tuple(name for name in ENGINES if name in names)
+
+
+def seed(number: int, option: str = "--seed") -> int:
+    """A seed, as runs print them; others would be told apart by nobody."""
+    if not 0 <= number < 2**32:
+        raise UsageError(f"{option}={number}: expected a number from 0 to {2**32 - 1}")
+    return number
+
+
+def corpus(text: str | None, option: str = "--corpus") -> str | None:
+    """A folder of traces, all of which can be read; by its whole path, wherever a candidate may lead us."""
+    if text is None:
+        return None
+    check(Path(text), option)
+    return str(Path(text).absolute())
+
+
+def place(workers: int, cluster: str | None) -> None:
+    """UsageError when it is said twice how much is done side by side."""
+    if cluster is not None and workers != 1:
+        raise UsageError(f"-n {workers}: with --cluster={cluster} as many jobs run as its workers have threads")
 
 
 def shard(text: str | None) -> tuple[int, int]:

@@ -1,18 +1,17 @@
-"""`conformance replay`: one trace, step by step, with what each step changes."""
+"""`conformance replay`: one trace, step by step."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from conformance.candidates.load import check_profile, load
+from conformance.candidates.load import check_profile
 from conformance.engines import corpus
 from conformance.engines.context import lacking
-from conformance.lockstep import run_trace
-from conformance.reports import story, text, values
-from conformance.runs.watchdog import watching
+from conformance.reports import text, values
+from conformance.runs.describe import describe
+from conformance.runs.replaying import replayed
 from conformance.subsystem import Subsystem, subsystem
 from conformance.verdict import Ending, Exit, UsageError
 
@@ -25,9 +24,8 @@ def replay(path: Path, spec: str, profile: str | None, say: Callable[[str], None
     """
     trace = corpus.read(path)
     of = subsystem(trace.subsystem)
-    candidate = load(_own(spec, of, path), of)
+    candidate = describe(of.name, _own(spec, of, path), profile)
     if profile is not None:
-        check_profile(f"--profile={profile}", profile, of)
         trace = replace(trace, profile=profile)
     check_profile(f"{path}: $.profile", trace.profile, of)
     missing = lacking(of, trace, candidate.capabilities)
@@ -36,24 +34,23 @@ def replay(path: Path, spec: str, profile: str | None, say: Callable[[str], None
             Exit.NOTHING_RAN, f"nothing ran: the trace needs {', '.join(missing)}, which {spec} does not have"
         )
     try:
-        with watching():
-            report = run_trace(of, trace, candidate.factory, record=True)
-    except (ArithmeticError, AssertionError, LookupError, ValueError, struct.error) as error:
-        raise UsageError(f"{path}: a value in it is out of its range: {type(error).__name__}: {error}") from error
+        done = replayed(candidate.spec, trace)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
     say(f"{of.name}: {candidate.spec}, profile {trace.profile}, {values.value(trace.config)}")
-    for number, told in enumerate(story.steps(report.steps, of, trace), 1):
+    for number, told in enumerate(done.steps, 1):
         say("\n".join([*text.step(number, told), *(f"              {line}" for line in told.changes)]))
-    left_out = len(trace.steps) - len(report.steps)
-    if left_out and report.failure is None:
+    left_out = len(trace.steps) - len(done.steps)
+    if left_out and done.failure is None:
         say(f"  {left_out} of {len(trace.steps)} steps cannot happen in this world and were left out")
-    for warning in report.warnings:
+    for warning in done.warnings:
         say("\n".join(text.warning(warning)))
-    if not report.steps:
+    if not done.steps and done.failure is None:
         return Ending(Exit.NOTHING_RAN, f"nothing ran: none of the {len(trace.steps)} steps can happen")
-    if report.failure is None:
-        return Ending(Exit.CONFORMS, f"{of.name}: no failure in {len(report.steps)} steps")
-    say("\n" + text.failure(story.tell(report.failure, of, candidate), candidate.spec))
-    return Ending(Exit.DOES_NOT_CONFORM, f"{of.name}: {report.failure.clause.id} broken")
+    if done.failure is None:
+        return Ending(Exit.CONFORMS, f"{of.name}: no failure in {len(done.steps)} steps")
+    say("\n" + text.failure(done.failure, candidate.spec))
+    return Ending(Exit.DOES_NOT_CONFORM, f"{of.name}: {done.failure.clause.id} broken")
 
 
 def _own(spec: str, of: Subsystem, path: Path) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -16,10 +17,14 @@ from conformance.reports.forms import Target
 from conformance.reports.progress import Progress
 from conformance.runs.conclusion import Conclusion, conclude, together
 from conformance.runs.describe import Described, describe, is_ours
+from conformance.runs.executor import Executor, Processes, executor
+from conformance.runs.growth import Growth
 from conformance.runs.request import BASELINE, Request, Unit, baselines, is_complete, units
-from conformance.runs.result import Result, failure_from_data
-from conformance.runs.unit import unit_job, without_findings
-from conformance.runs.workers import Died, Jobs
+from conformance.runs.result import Result
+from conformance.runs.stored import ended_early
+from conformance.runs.unit import unit_job
+from conformance.runs.work import Hunt, Work
+from conformance.runs.workers import Died
 from conformance.subsystem import subsystem
 from conformance.verdict import Ending, Exit, Failure, UsageError
 
@@ -37,6 +42,8 @@ class Run:
     strict: bool = False
     reports: Sequence[Target] = ()
     traces: Path = corpus.TRACES
+    cluster: str | None = None
+    """Address of the scheduler whose machines do the work; None: this machine."""
     say: Say = print
     complain: Say = print
     """Prints on standard error."""
@@ -53,12 +60,23 @@ class Run:
         """Everything; raises UsageError before the run starts, OSError when a report cannot be written."""
         self.request = self._restricted()
         _ = self.candidates
-        listed = units(self.request)
+        with self.executor() as place:
+            return self._perform(place)
+
+    def executor(self) -> AbstractContextManager[Executor]:
+        """Where the work is to be done."""
+        request = self.request
+        return executor(request.workers, self.cluster, [spec for _, spec in request.candidates])
+
+    def _perform(self, place: Executor) -> Ending:
+        listed = units(replace(self.request, workers=place.slots))
         headers = [self._header(name, units) for name, units in _by_subsystem(listed).items()]
         if not listed:
             return Ending(Exit.NOTHING_RAN, "nothing ran: this shard or selection has no work")
         forms.begin(self.reports, headers)
-        conclusions, interrupted = self.concluded(listed)
+        conclusions, interrupted = self.concluded(listed, place)
+        if self.growth is not None:
+            self.growth.end()
         ending = together(conclusions, interrupted)
         for conclusion in conclusions:
             self._tell(conclusion)
@@ -94,66 +112,88 @@ class Run:
             units=tuple(unit.name for unit in listed),
         )
 
-    def concluded(self, listed: Sequence[Unit]) -> tuple[list[Conclusion], bool]:
+    def concluded(self, listed: Sequence[Unit], place: Executor) -> tuple[list[Conclusion], bool]:
         """What the units come to for each candidate, and whether somebody interrupted."""
-        results, interrupted = self.results(listed)
+        results, interrupted = self.results(listed, place)
         return self._conclusions(listed, results), interrupted
 
-    def results(self, listed: Sequence[Unit]) -> tuple[list[Result], bool]:
+    def results(self, listed: Sequence[Unit], place: Executor) -> tuple[list[Result], bool]:
         """The results in the order of the units, and whether somebody interrupted.
 
         Stored traces are judged before the rest begins, so that nothing is spent on what is known.
         """
-        first = baselines(self.request)
-        rest = [unit for unit in listed if unit.engine != BASELINE]
-        with Progress([unit.name for unit in [*first, *rest]]) as progress:
-            found, interrupted = self._done(first, progress)
-            if not interrupted:
-                known = {result.subsystem: tuple(sorted(result.known)) for result in found.values()}
-                rest = [replace(unit, known=known.get(unit.subsystem, ())) for unit in rest]
-                others, interrupted = self._done(rest, progress, len(first))
-                found |= others
-        return [found[unit.name] for unit in listed if unit.name in found], interrupted
-
-    def _done(self, listed: Sequence[Unit], progress: Progress, row: int = 0) -> tuple[dict[str, Result], bool]:
-        """The results of some units by name, and whether somebody interrupted; `row` is where their progress begins."""
-        found: dict[str, Result] = {}
+        results: list[Result] = []
         strangers = not all(is_ours(spec) for _, spec in self.request.candidates)
+        known: dict[str, tuple[str, ...]] = {}
+        for where, part in self._places(listed, place):
+            work = self._work([replace(unit, known=known.get(unit.subsystem, ())) for unit in part])
+            with Progress(work.names) as progress:
+                for number, answer in where.run(unit_job, work, progress.tell, apart=strangers, until=work.until):
+                    result = self._failed(work.units[number], answer.how) if isinstance(answer, Died) else answer
+                    new = _new(result, known)
+                    progress.end(number, result.steps, result.clauses, new)
+                    self._keep(result)
+                    work.learn(number, result)
+                    if self.request.first and new:
+                        return results + work.results(), False
+            known |= {result.subsystem: tuple(sorted(result.known)) for result in work.results() if result.known}
+            results += [result for result in work.results() if _is_of(result, listed)]
+            if where.interrupted:
+                return results, True
+            if where.lost:
+                self.complain(text.not_awaited([work.names[number] for number in where.lost]))
+        return results, False
 
-        def tell(number: int, steps: int, clauses: int, failures: int) -> None:
-            progress.tell(row + number, steps, clauses, failures)
+    def _work(self, part: list[Unit]) -> Work | Hunt:
+        """What is handed out: of a hunt on many machines seed after seed, of all else each unit once."""
+        once = self.cluster is None or self.request.budget is None or all(unit.engine == BASELINE for unit in part)
+        return Work(part) if once else Hunt(part, self.request)
 
-        jobs = Jobs(unit_job, listed, self.request.workers, tell, apart=strangers)
-        for number, answer in jobs.run():
-            unit = listed[number]
-            result = self._failed(unit, answer.how) if isinstance(answer, Died) else answer
-            found[unit.name] = result
-            progress.end(row + number, result.steps, result.clauses, [data["signature"] for data in result.failures])
-            self._keep(result)
-        return found, jobs.interrupted
+    def _places(self, listed: Sequence[Unit], place: Executor) -> Iterator[tuple[Executor, list[Unit]]]:
+        """Stored traces are judged first; the user's are tried where they are, the rest is done where he wants it."""
+        if first := baselines(self.request):
+            yield Processes(self.request.workers), first
+        rest = [unit for unit in listed if unit.engine != BASELINE]
+        here = [] if self.cluster is None else [u for u in rest if u.engine == "corpus" and u.corpus is not None]
+        if here:
+            yield Processes(1), here
+        yield place, [unit for unit in rest if unit not in here]
 
     def _failed(self, unit: Unit, how: str) -> Result:
-        candidate = self.candidates[unit.subsystem]
-        return without_findings(unit, candidate, f"{unit.name}: {how}")
+        """What a unit found whose process has ended under it."""
+        return ended_early(unit, self.candidates[unit.subsystem], how)
+
+    @cached_property
+    def growth(self) -> Growth | None:
+        """Where the new failures of a hunt go, if anywhere."""
+        if self.request.budget is None or self.request.corpus is None:
+            return None
+        awaited = {unit.subsystem for unit in units(self._restricted()) if unit.engine == "corpus"}
+        return Growth(Path(self.request.corpus), awaited, self.complain)
 
     def _keep(self, result: Result) -> None:
         """New failures of a hunt go to the corpus at once, so that nothing that happens later loses them."""
-        if self.request.budget is None or self.request.corpus is None:
-            return
-        for data in result.failures:
-            corpus.save(Path(self.request.corpus), failure_from_data(data, subsystem(result.subsystem)))
+        if self.growth is not None:
+            self.growth.add(result)
 
     def _conclusions(self, listed: Sequence[Unit], results: Sequence[Result]) -> list[Conclusion]:
         conclusions = []
         for name, of in _by_subsystem(listed).items():
             group = [result for result in results if result.subsystem == name]
             if group:
-                complete = is_complete(name, [unit.name for unit in of])
+                complete = is_complete(name, self._done(of, group))
                 hunting = self.request.budget is not None
                 conclusions.append(
                     conclude(group, strict=self.strict, complete=complete, only=self.only, hunting=hunting)
                 )
         return conclusions
+
+    def _done(self, listed: Sequence[Unit], results: Sequence[Result]) -> set[str]:
+        """Names of the units that were to be done; of a hunt on many machines, of those that some machine did."""
+        awaited = {unit.name for unit in listed}
+        if self.cluster is None or self.request.budget is None:
+            return awaited
+        return awaited & {result.unit for result in results}
 
     def _tell(self, conclusion: Conclusion) -> None:
         """Summary, failures, warnings of one candidate."""
@@ -187,6 +227,17 @@ class Run:
         except OSError as error:
             self.complain(f"the trace of {found.signature} was not saved: {error.strerror}: {error.filename}")
             return None
+
+
+def _new(result: Result, known: dict[str, tuple[str, ...]]) -> list[str]:
+    """Signatures of what failed that no stored trace has shown."""
+    accepted = {*result.known, *known.get(result.subsystem, ())}
+    return [data["signature"] for data in result.failures if data["signature"] not in accepted]
+
+
+def _is_of(result: Result, listed: Sequence[Unit]) -> bool:
+    """Whether a result is one of this shard: each judges the stored traces, and one of them tells of it."""
+    return any(unit.name == result.unit for unit in listed)
 
 
 def _in_order(failure: Failure) -> tuple[str, int]:

@@ -17,9 +17,10 @@ from conformance.commands.options import nearest
 from conformance.reports import forms, record, text
 from conformance.reports.forms import Target
 from conformance.reports.progress import Progress
+from conformance.runs.executor import Executor, executor
 from conformance.runs.result import failure_from_data
 from conformance.runs.strength import Kill, kill_job
-from conformance.runs.workers import Died, Jobs
+from conformance.runs.workers import Died
 from conformance.subsystem import subsystem
 from conformance.verdict import Ending, Exit, UsageError
 
@@ -33,6 +34,8 @@ class Strength:
     workers: int = 1
     seed: int = 0
     reports: Sequence[Target] = ()
+    cluster: str | None = None
+    """Address of the scheduler whose machines do the work; None: this machine."""
     recording: Path | None = None
     """Where the kill matrix is to be written."""
     against: Path | None = None
@@ -54,8 +57,9 @@ class Strength:
             )
             for name in zoo
         }
-        forms.begin(self.reports, list(headers.values()))
-        found, interrupted = self._kills(zoo)
+        with executor(self.workers, self.cluster) as place:
+            forms.begin(self.reports, list(headers.values()))
+            found, interrupted = self._kills(zoo, place)
         lines: list[record.Line] = []
         survivors, unexpected = 0, 0
         whys = []
@@ -91,13 +95,12 @@ class Strength:
             raise UsageError(f"--against={self.against}: {told}")
         return read_kills(self.against)
 
-    def _kills(self, zoo: dict[str, list[Defect]]) -> tuple[dict[tuple[str, str], Kill], bool]:
+    def _kills(self, zoo: dict[str, list[Defect]], place: Executor) -> tuple[dict[tuple[str, str], Kill], bool]:
         listed = [(name, d.id, self.seed) for name, ds in zoo.items() for d in ds if d.candidate is not None]
         by_id = {(name, d.id): d for name, ds in zoo.items() for d in ds}
         found: dict[tuple[str, str], Kill] = {}
         with Progress([identifier for _, identifier, _ in listed], has_steps=False) as progress:
-            jobs = Jobs(kill_job, listed, self.workers, progress.tell)
-            for number, answer in jobs.run():
+            for number, answer in place.run(kill_job, listed, progress.tell):
                 name, identifier, _ = listed[number]
                 defect = by_id[name, identifier]
                 if isinstance(answer, Died):
@@ -106,7 +109,7 @@ class Strength:
                 failure = answer["failure"] and failure_from_data(answer["failure"], subsystem(name))
                 found[name, identifier] = Kill(defect, failure, answer["engine"], answer["seconds"])
                 progress.end(number, 0, (), ())
-        return found, jobs.interrupted
+        return found, place.interrupted
 
 
 def _ending(why: str, survivors: int, unexpected: int, gone: Sequence[str], interrupted: bool) -> Ending:

@@ -3,6 +3,7 @@
 Steps are drawn from pools that are sampled once per batch of walks, so a draw costs two
 random numbers; each walk uses a random subset of the operations (swarm testing), since what
 one operation hides another shows. Two operations at once are switched by random priorities.
+In a hunt on many machines some walks follow what others have seen: see `leads`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from random import Random
 from typing import Any
 
 from conformance.engines.context import Context
+from conformance.engines.leads import CHANGED, Recipe
 from conformance.engines.minimise import minimiser
 from conformance.engines.priorities import Draw
 from conformance.lockstep import Lockstep
@@ -71,20 +73,27 @@ class Walker:
     def walk(self) -> Trace:
         """One walk on a fresh candidate; the trace taken."""
         context, random = self.context, self.random
-        of = context.subsystem
-        config = random.choice(self.configs) if random.random() < 0.6 else self.configs[0]
+        of, leads = context.subsystem, context.leads
+        recipe = None if leads is None else leads.recipe(random)
+        config = self._world(recipe)
+        before = {} if leads is None else dict(context.tally.clauses)
         trace = Trace(of.name, context.profile, config, ())
         lockstep = Lockstep(
             of, trace, context.candidate.factory, environment=context.fast, counts=context.tally.clauses
         )
+        kept: list[type] = []
         try:
             if of.opening is not None and random.random() < 0.8:
                 for step in of.opening(config, lockstep.profile):
                     if lockstep.failure is None and context.can(type(step.op)) and lockstep.legal(step.op):
                         lockstep.step(step)
-            self._wander(lockstep)
+            kept = self._swarm(recipe)
+            self._wander(lockstep, kept)
         finally:
             lockstep.close()
+        if leads is not None:
+            drawn = Recipe(of.configs.index(config), tuple(op.__name__ for op in kept))
+            leads.walked(drawn, before, context.tally.clauses)
         context.tally.steps += lockstep.steps
         context.tally.traces += 1
         if lockstep.warnings:
@@ -93,11 +102,17 @@ class Walker:
             context.note_failure(lockstep.failure, self.minimise)
         return trace.with_steps(tuple(lockstep.history))
 
-    def _wander(self, lockstep: Lockstep) -> None:
-        """Take random legal steps until the walk is over."""
-        number = self.random.random
+    def _world(self, recipe: Recipe | None) -> Any:
+        """The configuration of a walk."""
+        if recipe is not None and (config := self.context.subsystem.configs[recipe.world]) in self.configs:
+            return config
+        return self.random.choice(self.configs) if self.random.random() < 0.6 else self.configs[0]
+
+    def _wander(self, lockstep: Lockstep, kept: list[type]) -> None:
+        """Take random legal steps of these operations until the walk is over."""
+        number, leads = self.random.random, self.context.leads
         legal, take, suggest = self.context.subsystem.legal, lockstep.step, self.context.subsystem.suggest
-        table = self._swarm()
+        table = self._table(kept)
         size, failure = len(table), lockstep.failure
         for _ in range(WALK if failure is None else 0):
             step = None
@@ -114,17 +129,29 @@ class Walker:
                         if take(step, None if op.schedule else self.draw.priorities(op)) is not None:
                             return
                         self.draw.learn(op, len(lockstep.passed))
+                        if leads is not None:
+                            leads.decided(lockstep.because)
                         break
                 elif legal(lockstep.states[0], op):
                     if take(step) is not None:
                         return
+                    if leads is not None:
+                        leads.decided(lockstep.because)
                     break
                 step = None
 
-    def _swarm(self) -> list[list[Step]]:
-        """Pools of a random subset of the operations, repeated by weight."""
-        random, shapes = self.random, self.context.subsystem.shapes
-        kept = [op for op in self.operations if random.random() < KEPT] or [random.choice(self.operations)]
+    def _swarm(self, recipe: Recipe | None) -> list[type]:
+        """A random subset of the operations, or those of the recipe but for a few."""
+        random = self.random
+        if recipe is None:
+            likely = dict.fromkeys(self.operations, KEPT)
+        else:
+            likely = {op: 1 - CHANGED if op.__name__ in recipe.operations else CHANGED for op in self.operations}
+        return [op for op in self.operations if random.random() < likely[op]] or [random.choice(self.operations)]
+
+    def _table(self, kept: list[type]) -> list[list[Step]]:
+        """Pools of these operations, repeated by weight."""
+        shapes = self.context.subsystem.shapes
         heaviest = max(shapes[op].weight for op in kept)
         table: list[list[Step]] = []
         for op in kept:

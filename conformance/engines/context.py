@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from conformance.candidates.load import Candidate
+from conformance.engines.leads import Leads
 from conformance.environment.door import Environment
+from conformance.lockstep import Report, run_trace
 from conformance.model.step import Parallel, Step
 from conformance.subsystem import Subsystem
 from conformance.trace import Trace
@@ -79,7 +81,7 @@ class Context:
     hunting: bool = False
     """Whether a budget was given: larger scopes are explored too."""
     stop_at_first: bool = False
-    """Whether one failure is enough (`strength`)."""
+    """Whether one failure is enough (`strength`, `-x`)."""
     engine: str = ""
     known: set[str] = field(default_factory=set)
     """Signatures found so far, by any engine of this run."""
@@ -89,10 +91,14 @@ class Context:
     """Minimal breaches of SHOULD clauses, one of each signature."""
     tally: Tally = field(default_factory=Tally)
     progress: Callable[[Context], None] | None = None
+    judge: Callable[..., Report] = run_trace
+    """How minimising asks what a trace shows: elsewhere, where it may end the process."""
     tell: Callable[[Failure], Failure] | None = None
     """Adds the story to each failure that is kept; None where nobody will read it."""
     wanted: frozenset[str] = frozenset()
     """Ids of SHOULD clauses whose breach is enough for `stop_at_first`."""
+    leads: Leads | None = None
+    """What the campaign follows and remembers, in a hunt on many machines."""
     notes: dict[str, int] = field(default_factory=dict)
     """Figures worth printing: states and transitions explored."""
     explored: list[Explored] = field(default_factory=list)

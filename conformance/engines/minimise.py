@@ -14,15 +14,14 @@ from typing import Any
 
 from conformance.engines.context import Context
 from conformance.environment.door import Environment
-from conformance.lockstep import run_trace
 from conformance.model.step import Parallel, Step
 from conformance.trace import Trace
 from conformance.verdict import Failure, HarnessError
 
 RUNS = 2_000
 """Traces tried at most for one failure; what is smallest by then is reported."""
-RUNS_HANGING = 12
-"""The same for a candidate that hangs, since each try costs the watchdog's patience."""
+HANGING = 16
+"""Of these, those at most that hang, since each costs the watchdog's patience."""
 
 
 def minimise(context: Context, failure: Failure, environment: Callable[..., Environment] | None = None) -> Failure:
@@ -41,8 +40,7 @@ def minimise(context: Context, failure: Failure, environment: Callable[..., Envi
     smallest = probe(failure.trace)
     if smallest is None:
         return replace(failure, flaky=True)
-    limit = RUNS_HANGING if failure.kind == "hang" else RUNS
-    while probe.runs < limit:
+    while not probe.is_spent:
         smaller = _smaller(context, smallest, probe)
         if smaller is None:
             break
@@ -56,7 +54,7 @@ def _without_company(context: Context, failure: Failure, environment: Callable[.
     steps = _trace(failure).steps
     for plain in _plain(steps[-1]) if steps else ():  # without a step, the start itself failed
         trace = _trace(failure).with_steps(steps[:-1] + plain)
-        report = run_trace(context.subsystem, trace, context.candidate.factory, environment=environment)
+        report = context.judge(context.subsystem, trace, context.candidate.factory, environment=environment)
         if report.failure is not None:
             return report.failure
         for warning in report.warnings:
@@ -84,11 +82,19 @@ class _Probe:
         self.signature = signature
         self.environment = environment
         self.runs = 0
+        self.hangs = 0
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether it has been asked often enough."""
+        return self.runs >= RUNS or self.hangs >= HANGING
 
     def __call__(self, trace: Trace) -> Failure | None:
         """The failure with its trace cut after the failing step, or None."""
         self.runs += 1
-        report = run_trace(self.context.subsystem, trace, self.context.candidate.factory, environment=self.environment)
+        context = self.context
+        report = context.judge(context.subsystem, trace, context.candidate.factory, environment=self.environment)
+        self.hangs += report.failure is not None and report.failure.kind == "hang"
         for found in [*report.warnings, *([report.failure] if report.failure else [])]:
             if found.signature == self.signature:
                 return found
@@ -104,7 +110,7 @@ def _smaller(context: Context, failure: Failure, probe: _Probe) -> Failure | Non
     """The first simplification that still fails, greatest first."""
     trace = _trace(failure)
     for steps in _candidates(context, trace.steps):
-        if probe.runs >= (RUNS_HANGING if failure.kind == "hang" else RUNS):
+        if probe.is_spent:
             return None
         found = probe(trace.with_steps(steps))
         if found is not None and _size(_trace(found)) < _size(trace):

@@ -8,6 +8,7 @@ simulator knows which transport a call came through.
 from __future__ import annotations
 
 import inspect
+import signal
 from collections.abc import Callable, Hashable, Mapping
 from operator import attrgetter
 from typing import Any, ClassVar, get_type_hints
@@ -187,9 +188,11 @@ class Environment:
         Environment.inside += 1
         try:
             return function(*args)
-        except (Breach, HarnessError, UsageError, KeyboardInterrupt, GreenletExit):
+        except (Breach, HarnessError, UsageError, GreenletExit):
             raise
         except BaseException as error:  # a candidate that asks to leave the process is wrong, not done
+            if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+                raise  # where Ctrl-C does nothing, it is the candidate's own
             raise self.remember(Crash(f"{_name(function)} raised {_describe(error)}")) from error
         finally:
             Environment.inside -= 1

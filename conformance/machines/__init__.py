@@ -1,1 +1,5 @@
-"""Hypothesis state machines: thin rules over the lockstep, one module per subsystem."""
+"""Hypothesis state machines over the lockstep; `machine` makes one of a user's candidate."""
+
+from conformance.machines.user import machine
+
+__all__ = ["machine"]

@@ -1,121 +1,375 @@
-"""What the five Hypothesis machines share: a lockstep that each rule takes one step of."""
+"""What the Hypothesis machines are made of: every step that is drawn can be taken where the machine stands.
+
+An operation is chosen among those that can happen, as often as its weight says; its values among those that are legal,
+from the same domains as everything else. Hypothesis has one rule to choose from, not one for each operation: its own
+choice asks every rule's precondition several times over, which made a step five times dearer. Plain values come first
+in each pool, and what accompanies an operation (a refusal, a step in the middle, a second thread) is drawn after it and
+seldom, so that Hypothesis shrinks towards plain steps by themselves.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import islice
+from random import Random
 from typing import Any, ClassVar
 
+from hypothesis import event, target
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from conformance.engines.context import HANGS
 from conformance.lockstep import Lockstep
 from conformance.model.step import Fault, Parallel, Step
-from conformance.strategies.domain import parallels
+from conformance.reports.values import snake
+from conformance.specs.clause import Clause
+from conformance.strategies.domain import Shape
 from conformance.subsystem import Subsystem
 from conformance.trace import Trace
 from conformance.verdict import Failure, Tally
+
+POOL = 1024
+"""Instances of one operation that a rule draws from at most."""
+COMPANY = 64
+"""One draw in this many parts decides what accompanies an operation: nothing, most often."""
+FAULTY, INTERRUPTED, CONCURRENT = 8, 5, 3
+"""Of these parts, those with a refusal, with a step in the middle, and with a second thread."""
+SUGGESTED = 0.4
+"""Weight of the steps that the subsystem suggests, relative to all others."""
+SEEDS = 2**16
+"""Suggestions that can be drawn in one state."""
+NEAR = 160
+"""The first instances of a pool, among which one must be legal for the operation to count as possible."""
+KEPT = 0.7
+"""Share of the operations that one example uses."""
+TRIES = 4
+"""How often the subsystem is asked for a step that fits."""
+WORLDS = 8
+"""Worlds of one example at most: one more after each failure that is known."""
+COPIES = 12
+"""How often the operation with the largest weight stands in the table."""
 
 
 class Disagreement(AssertionError):
     """The candidate and the model disagree; Hypothesis shrinks what led here."""
 
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.signature)
+    def __init__(self, failure: Failure, text: str = "") -> None:
+        super().__init__(text or failure.signature)
         self.failure = failure
+
+
+@st.composite
+def _worlds(draw: Callable[..., Any]) -> tuple[Any, bool, int]:
+    """A configuration, the plainest half of the time; whether it is opened; and which operations are left out."""
+    machine: Machine = draw(st.runner())
+    configs = type(machine).configs
+    config = configs[max(0, draw(st.integers(0, 2 * len(configs) - 2)) - len(configs) + 1)]
+    return config, draw(st.integers(0, 4)) < 4, draw(st.integers(0, SEEDS - 1))
+
+
+@st.composite
+def _steps(draw: Callable[..., Any]) -> Step | None:
+    """Steps that can be taken where the machine stands; None where none can."""
+    machine: Machine = draw(st.runner())
+    table = type(machine).table
+    kind = machine.kind_from(draw(st.integers(0, len(table) - 1)))
+    if kind is None:
+        plainest = machine.suggestion(0)
+        return None if plainest is None else machine.suggestion(draw(st.integers(0, SEEDS - 1))) or plainest
+    op = machine.legal_from(kind, draw(_places(machine.of, kind)))
+    return machine.accompanied(draw, kind, op)
 
 
 class Machine(RuleBasedStateMachine):
     """Drive a candidate and the model with the same operations.
 
-    The engine makes a subclass with `factory`, `profile` and the rest filled in. A rule calls
-    `self.take(op, …)`; an operation the world cannot do now, or after a known failure, is passed over.
+    `machine_of` makes a subclass with the rules of a subsystem; who drives it makes one more, with the candidate.
     """
 
     of: ClassVar[Subsystem]
-    """The subsystem this machine drives; set by the engine, like all below."""
+    table: ClassVar[tuple[type | None, ...]]
+    """The operations, each as often as its weight says; None stands for what the subsystem suggests."""
+    configs: ClassVar[tuple[Any, ...]]
     factory: ClassVar[Callable[[Any], Any]]
     profile: ClassVar[str]
     capabilities: ClassVar[frozenset[str]] = frozenset()
     environment: ClassVar[Callable[..., Any] | None] = None
-    known: ClassVar[set[str]]
-    """Signatures already reported: an example that hits one ends quietly."""
-    found: ClassVar[list[Failure]]
-    """Failures in the order in which examples met them; the last one of a signature is minimal."""
-    warned: ClassVar[dict[str, Failure]]
+    known: ClassVar[set[str]] = set()
+    """Signatures already reported: the machine goes on in a fresh world where it meets one."""
+    on_failure: ClassVar[Callable[[Failure], None]]
+    """What becomes of a failure that is not known: it is noted, or raised."""
+    on_warning: ClassVar[Callable[[Failure], None]]
     tally: ClassVar[Tally]
+    idle: ClassVar[int] = 0
+    """How often the rule fired where nothing could happen."""
+    stopped: ClassVar[Callable[[], bool]] = staticmethod(lambda: False)
+    """Whether the time is up: then nothing is begun any more."""
+    tells: ClassVar[bool] = False
+    """Whether Hypothesis is told of operations and clauses (`event`, `target`)."""
 
     def __init__(self) -> None:
         super().__init__()
         self.lockstep: Lockstep | None = None
+        self.config: Any = None
+        self.worlds = 0
+        self._fitting: dict[type, int] = {}
+        self._left_out: frozenset[type] = frozenset()
+        """Operations that this example does without: what one hides another shows."""
+        self._fresh: set[Clause] = set()
 
-    @property
-    def state(self) -> Any:
-        """The model's state; None before `begin`."""
-        return None if self.lockstep is None else self.lockstep.state
+    # -- what can happen here
+
+    def fits(self, kind: type) -> bool:
+        """Whether an operation of this kind can happen now."""
+        if self.lockstep is None or self.lockstep.failure is not None:
+            return False
+        if kind not in self._fitting:
+            state, legal, near = self.lockstep.states[0], self.of.legal, pool(self.of, kind)[:NEAR]
+            self._fitting[kind] = next((at for at, op in enumerate(near) if legal(state, op)), -1)
+        return self._fitting[kind] >= 0
+
+    def kind_from(self, at: int) -> type | None:
+        """The operation at this place of the table, or the next behind it that can happen; None: what is suggested."""
+        table = type(self).table
+        for kind in table[at:] + table[:at]:
+            if kind is None and self.suggestion(0) is not None:
+                return None
+            if kind is not None and kind not in self._left_out and self.fits(kind):
+                return kind
+        return next((kind for kind in table if kind is not None and self.fits(kind)), None)
+
+    def legal_from(self, kind: type, at: int) -> Any:
+        """The instance at this place of the pool, or the next legal one behind it, else the plainest."""
+        assert self.lockstep is not None
+        listed, state, legal = pool(self.of, kind), self.lockstep.states[0], self.of.legal
+        for op in islice(listed, at, at + NEAR):
+            if legal(state, op):
+                return op
+        return listed[self._fitting[kind]]
+
+    def suggestion(self, seed: int) -> Step | None:
+        """A step that the subsystem suggests for this state, of a few tries; the same for the same seed."""
+        if self.lockstep is None or self.lockstep.failure is not None or self.of.suggest is None:
+            return None
+        state = self.lockstep.states[0]
+        for more in range(TRIES):
+            step = self.of.suggest(state, Random(seed + more * SEEDS))
+            if step is not None and _can(self.of, step.op, type(self).capabilities) and self.lockstep.legal(step.op):
+                return step
+        return None
+
+    # -- taking steps
+
+    @initialize(world=_worlds())
+    def start(self, world: tuple[Any, bool, int]) -> None:
+        """Load the candidate into a world, usually with what makes it interesting done already."""
+        config, opened, seed = world
+        source, kinds = Random(seed), [kind for kind in type(self).table if kind is not None]
+        if seed:
+            self._left_out = frozenset(kind for kind in dict.fromkeys(kinds) if source.random() >= KEPT)
+        self.begin(config)
+        of = self.of
+        for step in of.opening(config, of.profiles[type(self).profile]) if opened and of.opening is not None else ():
+            lockstep = self.lockstep
+            if lockstep is not None and _can(of, step.op, type(self).capabilities) and lockstep.legal(step.op):
+                self.take(step)
+
+    @rule(step=_steps())
+    def step(self, step: Step | None) -> None:
+        """Take a step that can happen here; where nothing can any more, begin in another world of that kind."""
+        __tracebackhide__ = True
+        if step is None:
+            type(self).idle += 1
+            if self.lockstep is not None:
+                self.begin(self.config)
+        else:
+            self.take(step)
 
     def begin(self, config: Any) -> None:
         """Start a candidate in the world that `config` describes."""
         cls = type(self)
-        if cls.tally.hangs >= HANGS:
+        self._end()
+        if cls.tally.hangs >= HANGS or self.worlds >= WORLDS or cls.stopped():
             return
+        self.config = config
+        self.worlds += 1
         header = Trace(cls.of.name, cls.profile, config, ())
         self.lockstep = Lockstep(self.of, header, cls.factory, environment=cls.environment, counts=cls.tally.clauses)
+        self._fitting.clear()
         cls.tally.traces += 1
         self._judge()
 
-    def take(self, op: Any, faults: tuple[Fault, ...] = (), during: tuple[tuple[int, Step], ...] = ()) -> None:
-        """Take one step, if the world can do it now."""
-        lockstep = self.lockstep
-        if lockstep is None or lockstep.failure is not None or not lockstep.legal(op):
-            return
-        parts = (op.left.op, op.right.op) if type(op) is Parallel else (op,)
-        if not all(self._can(type(part)) for part in parts):
-            return
-        lockstep.step(Step(op, faults, during))
-        type(self).tally.steps += 1
+    def take(self, step: Step) -> None:
+        """Take one step that fits the state."""
+        __tracebackhide__ = True
+        lockstep, cls = self.lockstep, type(self)
+        assert lockstep is not None
+        if cls.tells:
+            before = set(lockstep.counts)
+            event(f"operation {snake(type(step.op).__name__)}")
+        state = lockstep.states[0]
+        lockstep.step(step)
+        if lockstep.states[0] is not state:
+            self._fitting.clear()
+        cls.tally.steps += 1
+        if cls.tells:
+            self._fresh |= lockstep.counts.keys() - before
         self._judge()
 
-    @precondition(lambda self: self.has_company())
-    @rule(op=st.runner().flatmap(lambda machine: machine.parallels()))
-    def at_once(self, op: Parallel) -> None:
-        """Two operations on two threads, switched where the schedule says."""
-        self.take(op)
-
-    def has_company(self) -> bool:
-        """Whether the world has started, and the candidate has operations that may run beside one another."""
-        return self.lockstep is not None and _parallels(self.of, self.capabilities) is not None
-
-    def parallels(self) -> st.SearchStrategy[Parallel]:
-        """Pairs of operations that the candidate has, with their schedules."""
-        found = _parallels(self.of, self.capabilities)
-        return st.nothing() if found is None else found
-
-    def _can(self, op: type) -> bool:
-        return self.of.needs.get(op, frozenset()) <= self.capabilities
-
     def teardown(self) -> None:
-        """Give back what the example held."""
-        if self.lockstep is not None:
-            for warning in self.lockstep.warnings:
-                type(self).warned.setdefault(warning.signature, warning)
-            self.lockstep.close()
+        """Give back what the example held, and tell Hypothesis how far it came."""
+        self._end()
+        if type(self).tells and self._fresh:
+            for clause in self._fresh:
+                event(f"clause {clause.id}")
+            target(float(len(self._fresh)), label="clauses reached for the first time")
+
+    def _end(self) -> None:
+        lockstep, self.lockstep = self.lockstep, None
+        if lockstep is not None:
+            for warning in lockstep.warnings:
+                type(self).on_warning(warning)
+            lockstep.close()
 
     def _judge(self) -> None:
-        lockstep = self.lockstep
+        __tracebackhide__ = True
+        lockstep, cls = self.lockstep, type(self)
         assert lockstep is not None
         failure = lockstep.failure
-        if failure is not None:
-            type(self).tally.hangs += failure.kind == "hang"
-        if failure is None or failure.signature in type(self).known:
+        if failure is None:
             return
-        type(self).found.append(failure)
-        raise Disagreement(failure)
+        cls.tally.hangs += failure.kind == "hang"
+        if failure.signature not in cls.known:
+            cls.on_failure(failure)
+        self.begin(self.config)
+
+    # -- drawing what accompanies an operation
+
+    def accompanied(self, draw: Callable[..., Any], kind: type, op: Any) -> Step:
+        """The operation, now and then with a refusal, with steps in the middle of it, or with one beside it."""
+        shape = self.of.shapes[kind]
+        if not (shape.faults or shape.interrupts or shape.beside):
+            return Step(op)
+        part = draw(_parts()) - (COMPANY - FAULTY - INTERRUPTED - CONCURRENT)
+        if 0 <= part < FAULTY and shape.faults:
+            return Step(op, (draw(_faults(self.of, kind)),))
+        if FAULTY <= part < FAULTY + INTERRUPTED:
+            inner = [other for other in shape.interrupts if _has(self.of, other, type(self).capabilities)]
+            return Step(op, (), draw(_during(self.of, kind, tuple(inner)))) if inner else Step(op)
+        if part >= FAULTY + INTERRUPTED:
+            return self._beside(draw, op, shape)
+        return Step(op)
+
+    def _beside(self, draw: Callable[..., Any], op: Any, shape: Shape) -> Step:
+        """The operation on one thread with another on a second, where the world can do both."""
+        others = [other for other in shape.beside if _has(self.of, other, type(self).capabilities) and self.fits(other)]
+        if not others:
+            return Step(op)
+        kind = draw(st.sampled_from(others))
+        right = self.legal_from(kind, draw(_places(self.of, kind)))
+        reach = 2 * max(shape.points, self.of.shapes[kind].points)
+        at_once = Parallel(Step(op), Step(right), tuple(sorted(draw(_schedules(reach)))))
+        assert self.lockstep is not None
+        return Step(at_once) if self.lockstep.legal(at_once) else Step(op)
+
+
+def machine_of(of: Subsystem, capabilities: frozenset[str]) -> type[Machine]:
+    """The machine of a subsystem, for a candidate with these capabilities."""
+    kinds = {kind: shape for kind, shape in of.shapes.items() if shape.weight > 0 and _has(of, kind, capabilities)}
+    heaviest = max((shape.weight for shape in kinds.values()), default=1.0)
+    table: list[type | None] = []
+    for kind, shape in kinds.items():
+        table += [kind] * max(1, round(COPIES * shape.weight / heaviest))
+    if of.suggest is not None:
+        table += [None] * round(SUGGESTED * len(table))
+    name = "".join(part.capitalize() for part in of.name.split("_")) + "Machine"
+    configs = tuple(config for config in of.configs if of.requires(config) <= capabilities)
+    members = {"of": of, "capabilities": capabilities, "table": tuple(table), "configs": configs}
+    return type(name, (Machine,), {"__doc__": f"Drive a candidate of {of.name} and its model.", **members})
+
+
+# -- strategies
 
 
 @cache
-def _parallels(of: Subsystem, capabilities: frozenset[str]) -> st.SearchStrategy[Parallel] | None:
-    """What may run beside what, for a candidate with these capabilities; None where nothing may."""
-    able = {op for op in of.shapes if of.needs.get(op, frozenset()) <= capabilities}
-    return parallels({op: shape for op, shape in of.shapes.items() if op in able})
+def _parts() -> st.SearchStrategy[int]:
+    return st.integers(0, COMPANY - 1)
+
+
+@cache
+def _places(of: Subsystem, kind: type) -> st.SearchStrategy[int]:
+    return st.integers(0, len(pool(of, kind)) - 1)
+
+
+@cache
+def _schedules(reach: int) -> st.SearchStrategy[list[int]]:
+    return st.lists(st.integers(0, reach), max_size=3, unique=True)
+
+
+@cache
+def _faults(of: Subsystem, kind: type) -> st.SearchStrategy[Fault]:
+    """One planned refusal of a call that the operation makes, the first of its calls first."""
+    shape = of.shapes[kind]
+    listed = [Fault(call, value, n) for n in range(1, shape.deepest + 1) for call, vs in shape.faults for value in vs]
+    return st.sampled_from(listed)
+
+
+@cache
+def _during(of: Subsystem, kind: type, kinds: tuple[type, ...]) -> st.SearchStrategy[tuple[tuple[int, Step], ...]]:
+    """One or two steps in the middle of another, at points of preemption."""
+    listed = [Step(op) for other in kinds for op in pool(of, other)[:64]]
+    one = st.tuples(st.integers(0, of.shapes[kind].points - 1), st.sampled_from(listed))
+    return st.lists(one, min_size=1, max_size=2).map(lambda steps: tuple(sorted(steps, key=lambda pair: pair[0])))
+
+
+@cache
+def pool(of: Subsystem, kind: type) -> tuple[Any, ...]:
+    """Instances of an operation, the plainest first.
+
+    Each value of each field with plain neighbours, then the combinations of what scopes use, those that
+    differ least from the plainest first, then a fixed sample of all values as the campaign draws them.
+    """
+    fields = of.shapes[kind].fields
+    plain = {name: domain.scope[0] for name, domain in fields.items()}
+    found: dict[Any, None] = {kind(**plain): None}
+    for values in ("scope", "values"):
+        for name, domain in fields.items():
+            found |= dict.fromkeys(kind(**(plain | {name: value})) for value in getattr(domain, values))
+    names = list(fields)
+    for chosen in islice(_combined([domain.scope for domain in fields.values()]), POOL // 2):
+        found.setdefault(kind(**dict(zip(names, chosen, strict=True))))
+    source = Random(f"{of.name}:{kind.__name__}")
+    if any(domain.edges or domain.bounds for domain in fields.values()):
+        for _ in range(POOL - len(found)):
+            found.setdefault(kind(**{name: domain.sample(source) for name, domain in fields.items()}))
+    return tuple(found)
+
+
+def _combined(lists: list[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    """Every combination of values, those that differ least from the plainest first."""
+
+    def of_sum(total: int, at: int) -> Iterator[tuple[Any, ...]]:
+        if at == len(lists):
+            if total == 0:
+                yield ()
+            return
+        for place in range(min(total, len(lists[at]) - 1) + 1):
+            for rest in of_sum(total - place, at + 1):
+                yield (lists[at][place], *rest)
+
+    for total in range(sum(len(listed) - 1 for listed in lists) + 1):
+        yield from of_sum(total, 0)
+
+
+def _has(of: Subsystem, kind: type, capabilities: frozenset[str]) -> bool:
+    return of.needs.get(kind, frozenset()) <= capabilities
+
+
+def _can(of: Subsystem, op: Any, capabilities: frozenset[str]) -> bool:
+    """Whether the candidate has what an operation, or both of two, need."""
+    sides = (op.left.op, op.right.op) if type(op) is Parallel else (op,)
+    return all(_has(of, type(side), capabilities) for side in sides)
+
+
+__all__ = ["Disagreement", "Machine", "machine_of", "pool"]

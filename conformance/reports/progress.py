@@ -74,8 +74,15 @@ class Progress:
         self.ended += 1
         self.steps += steps
         self.clauses.update(clauses)
-        self.signatures.update(signatures)
+        listed = list(signatures)
+        if listed and not self.signatures and self.ended < len(self.names):
+            self._say(f"first failure after {time.monotonic() - self.started:.1f} s: {listed[0]}")
+        self.signatures.update(listed)
         self._show()
+
+    def _say(self, line: str) -> None:
+        """A line that stays."""
+        self.console.print(line, soft_wrap=True, markup=False, highlight=False)
 
     def _show(self) -> None:
         if self.live is not None:

@@ -84,9 +84,15 @@ def tell(found: Failure, of: Subsystem, candidate: Candidate) -> Failure:
     """The failure with its story: its trace replayed on a fresh candidate."""
     assert found.trace is not None
     reports, note = _replayed(found, of, candidate)
-    told, world = tuple(steps(reports, of, found.trace)), tuple(_world(found.trace, of))
+    return told(found, reports, of, note)
+
+
+def told(found: Failure, reports: Sequence[StepReport], of: Subsystem, note: str = "") -> Failure:
+    """The failure with the story that the reports of its steps tell."""
+    assert found.trace is not None
     lines, cause = origins(reports, found, of)
-    return replace(found, story=Story(told, world, note, lines, cause))
+    acts = tuple(steps(reports, of, found.trace))
+    return replace(found, story=Story(acts, tuple(world(found.trace, of)), note, lines, cause))
 
 
 def origins(reports: Sequence[StepReport], found: Failure, of: Subsystem) -> tuple[tuple[str, ...], str]:
@@ -135,7 +141,7 @@ def _givers(reports: Sequence[StepReport], found: Failure) -> Iterator[Place]:
                 yield hex(handle), number, type(report.done[who].step.op).__name__, call
 
 
-def steps(reports: list[StepReport], of: Subsystem, trace: Trace) -> Iterator[Told]:
+def steps(reports: Sequence[StepReport], of: Subsystem, trace: Trace) -> Iterator[Told]:
     """Each step that a replay took."""
     view = of.view(of.initial(trace.config, of.profiles[trace.profile]))
     for report in reports:
@@ -199,7 +205,7 @@ def _replayed(found: Failure, of: Subsystem, candidate: Candidate) -> tuple[list
     return report.steps, "it did not fail again when its trace was replayed: the candidate is not deterministic"
 
 
-def _world(trace: Trace, of: Subsystem) -> list[str]:
+def world(trace: Trace, of: Subsystem) -> list[str]:
     """Profile and configuration, where they are not the plainest."""
     told = [] if trace.profile == of.default_profile else [f"profile {trace.profile}"]
     config = values.value(trace.config)

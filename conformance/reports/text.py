@@ -137,6 +137,12 @@ def replay_command(saved: Path | str, spec: str) -> str:
     return f"{program()} replay {saved} --candidate {spec}"
 
 
+def not_awaited(names: Sequence[str]) -> str:
+    """What a hunt on many machines did not wait for."""
+    listed = ", ".join(dict.fromkeys(names))
+    return f"the time is up; {len(names)} jobs that slow machines had not ended were given up: {listed}"
+
+
 def summary(conclusion: Conclusion) -> list[str]:
     """Counts of verdicts, then which clauses are not simply passed, then figures."""
     verdicts = conclusion.verdicts

@@ -25,9 +25,11 @@ from conformance.engines.corpus import TRACES
 from conformance.reports import forms, record, text
 from conformance.runs.conclusion import Conclusion, conclude, together
 from conformance.runs.describe import describe, is_ours
+from conformance.runs.growth import Growth
 from conformance.runs.request import BASELINE, Request, Unit, baselines, is_complete, units
 from conformance.runs.result import Result, failure_from_data
-from conformance.runs.unit import unit_job, without_findings
+from conformance.runs.stored import ended_early
+from conformance.runs.unit import unit_job
 from conformance.runs.workers import Died, Jobs
 from conformance.subsystem import subsystem
 from conformance.verdict import Ending, Exit, HarnessError, UsageError
@@ -54,6 +56,8 @@ class _Run:
         input_ = getattr(config, "workerinput", {})
         limit = None if budget is None else options.seconds(budget)
         chosen = random.randrange(2**32) if limit is not None else 0
+        if seed is not None:
+            options.seed(seed, "--conformance-seed")
         self.targets = forms.targets(config.getoption("--conformance-report"), "--conformance-report")
         candidates = options.candidates(given)
         profile = config.getoption("--conformance-profile")
@@ -65,6 +69,7 @@ class _Run:
             baseline=() if baseline is None else expected(Path(baseline), candidates, profile, untracked),
             seed=input_.get("conformance_seed", seed if seed is not None else chosen),
             budget=limit,
+            corpus=options.corpus(config.getoption("--conformance-corpus"), "--conformance-corpus"),
             workers=input_.get("workercount", getattr(config.option, "numprocesses", None) or 1),
         )
         self.described = {
@@ -82,8 +87,12 @@ class _Run:
                 self.judged[name] = self._done(first)
         if unit.engine == BASELINE:
             return self.judged[name]
-        known = tuple(sorted(self.judged[name].known)) if name in self.judged else ()
-        return self._done(replace(unit, known=known))
+        return self._done(replace(unit, known=tuple(sorted(self.known(unit)))))
+
+    def known(self, unit: Unit) -> dict[str, str]:
+        """Signatures that the stored traces of the unit's subsystem have shown."""
+        judged = self.judged.get(unit.subsystem)
+        return {} if judged is None else judged.known
 
     def _done(self, unit: Unit) -> Result:
         """What a unit finds; a candidate that is not ours runs in a process of its own."""
@@ -92,7 +101,7 @@ class _Run:
             if not isinstance(answer, Died):
                 result: Result = answer
                 return result
-            return without_findings(unit, self.described[unit.subsystem], f"{unit.name}: {answer.how}")
+            return ended_early(unit, self.described[unit.subsystem], answer.how)
         raise KeyboardInterrupt
 
 
@@ -153,7 +162,7 @@ class UnitItem(pytest.Item):
             raise KeyboardInterrupt
         if result.errors:
             raise HarnessError("; ".join(result.errors))
-        new = [data for data in result.failures if data["signature"] not in result.known]
+        new = [data for data in result.failures if data["signature"] not in self.run.known(self.unit)]
         if new:
             raise NotConforming(self._explained(result, new))
         if result.stale:
@@ -205,6 +214,15 @@ class _Conclusions:
         self.started = time.monotonic()
         self.other_failures = False
         """Whether anything failed beside the baseline's own item."""
+        self.complaints: list[str] = []
+        self.growth = self._growth()
+
+    def _growth(self) -> Growth | None:
+        """Where the new failures of a hunt go, if anywhere."""
+        if self.run.request.budget is None or self.run.request.corpus is None:
+            return None
+        names = [name for name, _ in self.run.request.candidates]
+        return Growth(Path(self.run.request.corpus), names, self.complaints.append)
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Write reports without a footer first, so that an unfinished run shows."""
@@ -219,11 +237,15 @@ class _Conclusions:
         data = getattr(report, "conformance", None)
         if data is not None:
             self.results.append(Result(**data))
+            if self.growth is not None:
+                self.growth.add(self.results[-1])
         self.other_failures |= report.failed and (data is None or not data["stale"] or bool(data["errors"]))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Conclude; where pytest itself is content, the exit status is the command line's."""
+        if self.growth is not None:
+            self.growth.end()
         if not self.results:
             return
         listed = units(self.run.request)
@@ -256,6 +278,8 @@ class _Conclusions:
                     continue
                 for line in text.warning(warning):
                     terminalreporter.line(line)
+        for line in self.complaints:
+            terminalreporter.line(line)
         if self.run.request.budget is not None:
             terminalreporter.line(f"repeat this hunt with --conformance-seed {self.run.request.seed}")
         terminalreporter.line(f"exit {int(self.ending.exit)}: {self.ending.why}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 
 from conformance.baseline.entry import Entry, today
+from conformance.engines.leads import Recipe
 
 ENGINES = ("corpus", "explore", "interleave", "campaign", "machine")
 """In the order in which they run: known failures first, then shortest counterexamples."""
@@ -34,6 +35,7 @@ class Request:
     budget: float | None = None
     """Seconds to hunt; None: the gate."""
     corpus: str | None = None
+    """The user's folder of traces, tried before those that the suite ships."""
     shard: tuple[int, int] = (1, 1)
     """Do part I of N."""
     workers: int = 1
@@ -41,6 +43,8 @@ class Request:
     """Failures that are known, of any candidates."""
     today: date = field(default_factory=today)
     """Entries that expired before are told of."""
+    first: bool = False
+    """End with the first failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +60,14 @@ class Unit:
     parts: int = 1
     seconds: float | None = None
     corpus: str | None = None
+    first: bool = False
+    known: tuple[str, ...] = ()
+    """Signatures that nothing is spent on: stored traces have shown them, or others found them already."""
+    follow: tuple[Recipe, ...] | None = None
+    """What leads the campaign in a hunt on many machines; None elsewhere."""
     entries: tuple[Entry, ...] = ()
     """Of a unit that judges stored traces: the candidate's, in any profile."""
     today: date | None = None
-    known: tuple[str, ...] = ()
-    """Signatures that nothing is spent on, since stored traces have shown them."""
 
     @property
     def name(self) -> str:
@@ -74,8 +81,6 @@ def units(request: Request) -> list[Unit]:
     listed = baselines(request)
     for name, spec in request.candidates:
         for engine in request.engines:
-            if engine == "corpus" and request.corpus is None:
-                continue
             listed += _engine_units(request, name, spec, engine)
     index, count = request.shard
     chosen = listed[index - 1 :: count]
@@ -96,16 +101,15 @@ def baselines(request: Request) -> list[Unit]:
 def is_complete(name: str, done: Iterable[str]) -> bool:
     """Whether these units of a subsystem are all that there are, so that a clause left unexercised means something.
 
-    The corpus and the baseline are extra: nobody has to have one.
+    The baseline is extra: nobody has to have one.
     """
-    engines = tuple(engine for engine in ENGINES if engine != "corpus")
-    return {unit.name for unit in units(Request(((name, ""),), engines=engines))} <= set(done)
+    return {unit.name for unit in units(Request(((name, ""),)))} <= set(done)
 
 
 def _engine_units(request: Request, name: str, spec: str, engine: str) -> list[Unit]:
     parts = max(PARTS.get(engine, 1), 1)
     return [
-        Unit(name, spec, request.profile, engine, request.seed, part, parts, None, request.corpus)
+        Unit(name, spec, request.profile, engine, request.seed, part, parts, None, request.corpus, request.first)
         for part in range(parts)
     ]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from conformance.engines.leads import Recipe
 from conformance.reports.story import Story
 from conformance.subsystem import Subsystem
 from conformance.trace import Trace, from_data, to_data
@@ -40,8 +41,27 @@ class Result:
     stale: list[dict[str, str]] = field(default_factory=list)
     """Entries of the baseline that need attention; see `baseline.entry.Stale`."""
     interrupted: bool = False
+    transitions: dict[str, int] = field(default_factory=dict)
+    """Of a hunt on many machines: how often which clause decided a step after which; see `engines.leads`."""
+    recipes: dict[str, Recipe] = field(default_factory=dict)
+    """What the walks drew from that exercised what is rare: a clause or a transition."""
     errors: list[str] = field(default_factory=list)
     """One sentence each time the harness itself failed."""
+
+    def add(self, other: Result) -> None:
+        """Take up what the same unit found with another seed; what leads the next ones is not kept."""
+        for clause, n in other.clauses.items():
+            self.clauses[clause] = self.clauses.get(clause, 0) + n
+        for note, n in other.notes.items():
+            self.notes[note] = self.notes.get(note, 0) + n
+        self.failures += other.failures
+        self.warnings += other.warnings
+        self.steps += other.steps
+        self.traces += other.traces
+        self.seconds += other.seconds
+        self.scopes += other.scopes
+        self.interrupted = self.interrupted or other.interrupted
+        self.errors += other.errors
 
 
 def failure_to_data(failure: Failure) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from conformance.baseline.judge import Judged, judge
 from conformance.candidates.load import Candidate, check_profile, load
 from conformance.engines import campaign, corpus, explore, interleave, machine
 from conformance.engines.context import Context
+from conformance.engines.leads import Leads
 from conformance.reports import graph
 from conformance.reports.story import tell
 from conformance.runs.describe import Described
@@ -48,23 +49,22 @@ def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> R
         part=unit.part,
         parts=unit.parts,
         hunting=unit.seconds is not None,
+        stop_at_first=unit.first,
         engine=unit.engine,
-        known=set(unit.known),
         progress=progress,
         tell=lambda found: tell(found, of, candidate),
+        known=set(unit.known),
+        leads=None if unit.follow is None else Leads(unit.follow),
     )
     judged, errors, interrupted = Judged(), [], False
     try:
         with watching(), redirect_stdout(sys.stderr):  # what a candidate prints is not our verdict
-            if unit.engine == BASELINE:
-                assert unit.today is not None
-                judged = judge(context, unit.entries, unit.today)
-            else:
-                _engine(unit, context)
+            judged = _perform(unit, context)
     except KeyboardInterrupt:
         interrupted = True
     except HarnessError as failed:
         errors.append(f"{unit.name}: {failed}")
+    transitions, recipes = ({}, {}) if context.leads is None else context.leads.told(context.tally.clauses)
     return Result(
         unit=unit.name,
         subsystem=of.name,
@@ -83,14 +83,25 @@ def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> R
         gaps=judged.gaps,
         stale=[msgspec.to_builtins(stale) for stale in judged.stale],
         interrupted=interrupted,
+        transitions=transitions,
+        recipes=recipes,
         errors=errors,
     )
+
+
+def _perform(unit: Unit, context: Context) -> Judged:
+    """The unit's work; what it says of a baseline, if that is what it is about."""
+    if unit.engine == BASELINE:
+        assert unit.today is not None
+        return judge(context, unit.entries, unit.today)
+    _engine(unit, context)
+    return Judged()
 
 
 def _engine(unit: Unit, context: Context) -> None:
     match unit.engine:
         case "corpus":
-            corpus.run(context, Path(unit.corpus or "corpus"))
+            corpus.run(context, Path(unit.corpus) if unit.corpus is not None else None)
         case "explore":
             explore.run(context)
         case "interleave":

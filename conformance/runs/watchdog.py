@@ -40,9 +40,8 @@ class Watchdog:
             return
         self.waited += TICK
         if self.waited >= self.patience:
-            self.waited = 0.0
-            self.patience = IMPATIENCE
-            raise Hang("did not return in time")
+            limit, self.waited, self.patience = self.patience, 0.0, IMPATIENCE
+            raise Hang(f"did not return within {limit:g} s")
 
 
 @contextmanager

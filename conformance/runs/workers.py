@@ -1,28 +1,28 @@
 """Jobs side by side in processes of their own, that can be stopped and that may die.
 
-Workers are spawned, not forked, so that they share no descriptors and no threads with us; each
+Workers are programs of their own, not forked, so that they share no descriptors and no threads with us; each
 takes one job after the other through a pipe. A worker that dies takes only its job with it.
 The first Ctrl-C asks the jobs to stop and waits for what they have; the second one ends at once.
 
-`concurrent.futures` does none of this: there, a worker that dies breaks the whole pool, and a job
-can neither be stopped nor say how far it is.
-
 Each worker leads a session, so that what a candidate forks can be killed with it; a guard, which
 does no more than wait for our end, kills them all where we are killed ourselves.
+`docs/scale.md` says why neither `concurrent.futures` nor loky will do.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+import select
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection, Pipe, wait
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -45,7 +45,7 @@ class Jobs:
     def __init__(
         self,
         function: Callable[[Any, Tell], Any],
-        jobs: Sequence[Any],
+        jobs: Iterable[Any],
         workers: int,
         progress: Callable[[int, int, int, int], None],
         *,
@@ -53,8 +53,9 @@ class Jobs:
         limit: float | None = None,
     ) -> None:
         self.function = function
-        self.jobs = jobs
-        self.workers = min(workers, len(jobs))
+        self.jobs = enumerate(jobs)
+        """Each is taken when a worker is free for it."""
+        self.workers = min(workers, len(jobs)) if isinstance(jobs, Sized) else workers
         self.progress = progress
         """(number of the job, steps, clauses, failures)"""
         self.apart = apart
@@ -62,6 +63,7 @@ class Jobs:
         self.limit = limit
         """Seconds that all jobs together may take; what has not ended by then counts as died."""
         self.interrupted = False
+        self._crew: _Crew | None = None
 
     def run(self) -> Iterator[tuple[int, Any]]:
         """(number of the job, its result) as they end.
@@ -69,13 +71,25 @@ class Jobs:
         Raises:
             UsageError, HarnessError  what a job raised
         """
-        if self.workers > 1 or (self.apart and self.jobs):
+        if self.workers > 1 or (self.apart and self.workers):
             yield from self._side_by_side()
         else:
             yield from self._one_by_one()
 
+    def stop(self) -> None:
+        """Ask the jobs to end with what they have, from any thread."""
+        self.interrupted = True
+        if self._crew is not None:
+            self._crew.stop()
+
+    def kill(self) -> None:
+        """End the jobs' processes at once, from any thread."""
+        self.interrupted = True
+        if self._crew is not None:
+            self._crew.guard.end()
+
     def _one_by_one(self) -> Iterator[tuple[int, Any]]:
-        for number, job in enumerate(self.jobs):
+        for number, job in self.jobs:
 
             def tell(steps: int, clauses: int, failures: int, number: int = number) -> None:
                 self.progress(number, steps, clauses, failures)
@@ -91,28 +105,18 @@ class Jobs:
                 return
 
     def _side_by_side(self) -> Iterator[tuple[int, Any]]:
-        context = multiprocessing.get_context("spawn")
-        stop = context.Event()
-        waiting = list(reversed(range(len(self.jobs))))
         running: dict[Connection, tuple[_Worker, int]] = {}
         deadline = None if self.limit is None else time.monotonic() + self.limit
-        guard = _Guard()
-
-        def start() -> None:
-            worker = _Worker(context, stop, self.function)
-            guard.watch(worker.pid)
-            self._give(worker, waiting, running)
+        self._crew = crew = _Crew(self.function)
 
         def interrupt(_signal: int, _frame: FrameType | None) -> None:
             if self.interrupted:
                 raise KeyboardInterrupt
-            self.interrupted = True
-            stop.set()
+            self.stop()
 
-        before = _handle_interrupts(interrupt)
-        try:
+        with on_interrupt(interrupt), closing(crew):
             for _ in range(self.workers):
-                start()
+                self._give(None, crew, running)
             while running:
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
                 ready = set(wait([end for worker, _ in running.values() for end in worker.ends], left))
@@ -126,11 +130,9 @@ class Jobs:
                     if told is None:
                         del running[connection]
                         how = worker.end()
-                        if self.interrupted:
-                            continue
-                        yield number, Died(how)
-                        if waiting and not self.interrupted:
-                            start()
+                        if not self.interrupted:
+                            yield number, Died(how)
+                            self._give(None, crew, running)
                         continue
                     kind, *rest = told
                     if kind == "progress":
@@ -141,35 +143,75 @@ class Jobs:
                         raise rest[0]
                     if kind == "done":
                         yield number, rest[0]
-                    self._give(worker, waiting, running)
-        finally:
-            guard.end()
-            _handle_interrupts(before)
+                    self._give(worker, crew, running)
 
-    def _give(self, worker: _Worker, waiting: list[int], running: dict[Connection, tuple[_Worker, int]]) -> None:
-        """Hand a worker its next job, or let it go."""
-        if waiting and not self.interrupted:
-            number = waiting.pop()
-            worker.connection.send(self.jobs[number])
-            running[worker.connection] = (worker, number)
-        else:
-            worker.connection.send(None)
-            worker.connection.close()
-            os.close(worker.exited)
+    def _give(self, worker: _Worker | None, crew: _Crew, running: dict[Connection, tuple[_Worker, int]]) -> None:
+        """Hand a worker, a new one where there is none, the next job; where there is no more, let it go."""
+        following = None if self.interrupted else next(self.jobs, None)
+        if following is None:
+            if worker is not None:
+                worker.leave()
+            return
+        number, job = following
+        worker = worker or crew.start()
+        with suppress(BrokenPipeError, ConnectionResetError):  # it is gone, as we shall see
+            worker.connection.send(job)
+        running[worker.connection] = (worker, number)
+
+
+class _Crew:
+    """The processes of one run of jobs, and how they are ended."""
+
+    def __init__(self, function: Callable[[Any, Tell], Any]) -> None:
+        self.function = function
+        self.asked, self._ask = os.pipe()
+        """Its other end is closed when the jobs are to stop, by us or by our end."""
+        self.guard = _Guard()
+        self.workers: list[_Worker] = []
+
+    def start(self) -> _Worker:
+        """One more."""
+        worker = _Worker(self.function, self.asked)
+        self.workers.append(worker)
+        self.guard.watch(worker.pid)
+        return worker
+
+    def stop(self) -> None:
+        """Ask them to end their jobs with what they have."""
+        ask, self._ask = self._ask, -1
+        if ask >= 0:
+            os.close(ask)
+
+    def close(self) -> None:
+        """Kill those that are left, with all that they have left behind."""
+        self.guard.end()
+        self.stop()
+        os.close(self.asked)
+        for worker in self.workers:
+            worker.process.kill()  # where it was started after the guard's end
+            worker.process.wait()
+            worker.leave()
 
 
 class _Worker:
     """One process that does jobs."""
 
-    def __init__(self, context: Any, stop: Any, function: Callable[[Any, Tell], Any]) -> None:
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, stop, function), daemon=True)
-        with _ignoring_interrupts():
-            self.process.start()
+    PROGRAM = "import sys; sys.path[:] = {}; from conformance.runs.workers import work; work({}, {})"
+
+    def __init__(self, function: Callable[[Any, Tell], Any], asked: int) -> None:
+        self.connection, theirs = Pipe()
+        with on_interrupt(signal.SIG_IGN):
+            self.process = subprocess.Popen(  # noqa: S603 - this interpreter, with the program above
+                [sys.executable, "-c", self.PROGRAM.format([str(path) for path in sys.path], theirs.fileno(), asked)],
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(), asked),
+                start_new_session=True,
+            )
         theirs.close()
-        self.pid: int = self.process.pid
+        self.pid = self.process.pid
         self.exited = os.pidfd_open(self.pid)
         """Ready once the process has ended; what it has forked may keep its end of the pipe open."""
+        self.connection.send(function)
 
     @property
     def ends(self) -> tuple[Any, ...]:
@@ -183,14 +225,19 @@ class _Worker:
         except (EOFError, ConnectionResetError):
             return None
 
+    def leave(self) -> None:
+        """Nothing more to say to one another."""
+        if not self.connection.closed:
+            self.connection.close()
+            os.close(self.exited)
+
     def end(self) -> str:
         """How it ended, and the end of all that it has left behind."""
-        self.process.join()
+        self.process.wait()
         with suppress(OSError):
             os.killpg(self.pid, signal.SIGKILL)
-        self.connection.close()
-        os.close(self.exited)
-        return _how(self.process.exitcode)
+        self.leave()
+        return ended(self.process.returncode)
 
 
 class _Guard:
@@ -215,26 +262,29 @@ for group in [int(line) for line in sys.stdin]:
     def watch(self, group: int | None) -> None:
         """Kill this session, too, when the time comes."""
         assert self.process.stdin is not None
-        print(group, file=self.process.stdin, flush=True)
+        with suppress(ValueError):  # it has come already
+            print(group, file=self.process.stdin, flush=True)
 
     def end(self) -> None:
         """The time has come."""
         assert self.process.stdin is not None
-        self.process.stdin.close()
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
         self.process.wait()
 
 
-def _work(connection: Connection, stop: Any, function: Callable[[Any, Tell], Any]) -> None:
-    """What a worker process does until it is sent None."""
-    os.setsid()
+def work(pipe: int, asked: int) -> None:
+    """What a worker process does until its pipe is closed: it is told the function, and then jobs."""
+    connection = Connection(pipe)
     os.dup2(sys.stderr.fileno(), 1)  # what a candidate prints is not our verdict
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group; whoever started us decides
         signal.signal(number, signal.SIG_IGN)
     said = 0.0
+    home = Path.cwd()
 
     def tell(steps: int, clauses: int, failures: int) -> None:
         nonlocal said
-        if stop.is_set():
+        if select.select([asked], [], [], 0)[0]:
             raise KeyboardInterrupt
         now = time.monotonic()
         if now - said >= 0.2:
@@ -242,7 +292,10 @@ def _work(connection: Connection, stop: Any, function: Callable[[Any, Tell], Any
             connection.send(("progress", steps, clauses, failures))
 
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # whoever started us is gone
-        while (job := connection.recv()) is not None:
+        function = connection.recv()
+        while True:
+            job = connection.recv()
+            os.chdir(home)  # a candidate may have gone elsewhere
             connection.send(_answer(function, job, tell))
 
 
@@ -260,25 +313,24 @@ def _answer(function: Callable[[Any, Tell], Any], job: Any, tell: Tell) -> tuple
         return "failed", HarnessError(f"{type(error).__name__}: {error}")
 
 
-def _handle_interrupts(handler: Any) -> Any:
-    """Set what Ctrl-C does and return what it did; off the main thread nobody interrupts us."""
-    try:
-        return signal.signal(signal.SIGINT, handler)
-    except ValueError:
-        return handler
-
-
 @contextmanager
-def _ignoring_interrupts() -> Iterator[None]:
-    """A process started inside inherits that it ignores Ctrl-C, from its first instruction on."""
-    before = _handle_interrupts(signal.SIG_IGN)
+def on_interrupt(handler: Any) -> Iterator[None]:
+    """Set what Ctrl-C does meanwhile; off the main thread nobody interrupts us.
+
+    A process started while it is ignored ignores it, too, from its first instruction on.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, handler)
     try:
         yield
     finally:
-        _handle_interrupts(before)
+        signal.signal(signal.SIGINT, before)
 
 
-def _how(code: int | None) -> str:
+def ended(code: int | None) -> str:
+    """How a process ended, by its exit code."""
     if code is not None and code < 0:
         return f"its process was killed by {signal.Signals(-code).name}"
     return f"its process ended with exit code {code}"

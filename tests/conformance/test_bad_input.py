@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         ("good.py", r"expected builtin:NAME, MODULE:CLASS or FILE\.py:CLASS"),
         ("builtin:upstraem", r"toy ships no 'upstraem'; did you mean 'upstream'\?"),
         ("builtin:TOY-D03", r"TOY-D03 has no candidate: Nothing observes that\."),
+        (":Shelf", r"--candidate=:Shelf: expected builtin:NAME, MODULE:CLASS or FILE\.py:CLASS"),
         ("lib:driver.so", r"candidates by lib: are not supported"),
         ("tyo=good.py:Shelf", r"unknown subsystem 'tyo'; did you mean 'toy'\?"),
     ],
@@ -77,6 +79,7 @@ def test_a_candidate_that_is_not_there(capsys: pytest.CaptureFixture[str], spec:
     ("change", "says"),
     [
         (("def take(self)", "def tak(self)"), r"Shelf has no method 'take'; did you mean 'tak'\?"),
+        (("def take(self)", "def probe(self)"), r"Shelf has no method 'take'; it has clear, probe, put$"),
         (("def put(self, value)", "def put(self)"), r"Shelf\.put\(self\) must accept put\(self, value: int\)"),
         (("def __init__(self, port)", "def __init__(self)"), r"Shelf\(…\) must take one argument, the port"),
         (("class Shelf:", "class Shelf:\n    profile = 'upsteam'"), r"no profile 'upsteam'; did you mean 'upstream'\?"),
@@ -108,6 +111,8 @@ def test_a_candidate_that_cannot_be_one(
         (("--candidate", "builtin:upstream", "--shard", "3/2"), r"expected I/N with I from 1 to N"),
         (("--candidate", "builtin:upstream", "-k", "TOI-*"), r"-k TOI-\*: matches no clause"),
         (("--candidate", "builtin:upstream", "-n", "0"), r"'-n': 0 is not in the range x>=1"),
+        (("--candidate", "builtin:upstream", "--seed", "-1"), r"--seed=-1: expected a number from 0 to 4294967295"),
+        (("--candidate", "builtin:upstream", "--seed", "1" * 23), r"--seed=1{23}: expected a number from 0 to"),
         (("--candidate", "builtin:upstream", "--seed", "x"), r"'--seed': 'x' is not a valid integer"),
         (
             ("--candidate", "builtin:upstream", "--report", "xml:a"),
@@ -293,23 +298,140 @@ def test_nobody_reading_on_is_no_error() -> None:
     assert process.returncode == 141
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-@pytest.mark.parametrize("code", [0, 7])
-def test_a_candidate_that_ends_its_process_takes_one_unit_with_it(tmp_path: Path, workers: str, code: int) -> None:
-    """The harness cannot tell what happened, and says so; that it ended with 0 makes it no success."""
-    path = tmp_path / "exiting.py"
+@pytest.mark.parametrize("command", [("list", "uio_msi"), ("list", "--json")])
+def test_a_full_disk_behind_standard_output(command: tuple[str, ...]) -> None:
+    """It is named, and nothing else is said of it."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "conformance", *command],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            check=False,
+        )
+
+    said = "conformance: the suite failed: No space left on device: standard output\n"
+    assert (done.returncode, done.stderr) == (3, said)
+
+
+def test_a_closed_standard_output(tmp_path: Path) -> None:
+    """Nobody listens; the exit code still says how it went, and the report does not take its place."""
+    command = f"{sys.executable} -m conformance run uio_msi --candidate builtin:upstream --engine corpus"
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{command} --report json:{tmp_path}/report.json >&- 2>err <&-; echo $?"],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
+    )
+
+    assert (done.stdout, (tmp_path / "err").read_text()) == ("4\n", "")
+    assert json.loads((tmp_path / "report.json").read_text().splitlines()[-1])["kind"] == "footer"
+
+
+def test_ctrl_c_while_everything_is_loaded() -> None:
+    """As soon as our first line runs there is no traceback any more, whenever it comes."""
+    for delay in (0.03, 0.06, 0.1, 0.15, 0.2, 0.3):
+        process = start("run", "uio_msi", "--candidate", "builtin:upstream", "--budget", "1m", "--engine", "campaign")
+        with process:
+            assert process.stderr is not None
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(delay)
+            process.send_signal(signal.SIGINT)
+            err = process.stderr.read()
+
+        if "conformance" in err:  # else Python itself had not begun
+            assert process.returncode == 4, err
+            assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("columns", [20, 60])
+def test_what_people_read_fits(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    """Lines are broken between words beside their labels; commands to be pasted and JSON are left as they are."""
+    wide = cli.invoke(["run", "toy", "--candidate", "good.py:Shelf", "--engine", "explore"]), capsys.readouterr().out
+    monkeypatch.setenv("COLUMNS", str(columns))
+
+    narrow = cli.invoke(["run", "toy", "--candidate", "good.py:Shelf", "--engine", "explore"]), capsys.readouterr().out
+    cli.invoke(["list", "--json"])
+
+    def words(text: str) -> list[str]:
+        return [word for word in re.sub(r"figures.*", "", text, flags=re.DOTALL).split() if word]
+
+    assert words(wide[1].split("figures")[0]) == words(narrow[1].split("figures")[0])
+    json.loads(capsys.readouterr().out)
+    for line in narrow[1].splitlines():
+        assert len(line) <= columns or " replay " in line or " " not in line.strip(), line
+
+
+DEATHS = {
+    "os._exit(0)": "its process ended with exit code 0",
+    "os._exit(7)": "its process ended with exit code 7",
+    "ctypes.string_at(0)": "its process was killed by SIGSEGV",
+    "os.kill(os.getpid(), 9)": "its process was killed by SIGKILL",
+    "raise KeyboardInterrupt": "open raised KeyboardInterrupt",
+}
+
+
+def dying(path: Path, how: str) -> str:
+    """The spec of a driver whose second open ends so."""
     path.write_text(
-        "import os\n\nfrom conformance.candidates.builtin.uio_msi.upstream import Upstream\n\n\n"
-        "class Exiting(Upstream):\n"
+        "import ctypes\nimport os\n\nfrom conformance.candidates.builtin.uio_msi.upstream import Upstream\n\n\n"
+        "class Dying(Upstream):\n"
+        "    opened = 0\n\n"
         "    def open(self):\n"
-        f"        os._exit({code})\n"
+        "        self.opened += 1\n"
+        "        if self.opened == 2:\n"
+        f"            {how}\n"
+        "        return super().open()\n"
+    )
+    return f"{path}:Dying"
+
+
+def test_a_candidate_that_goes_elsewhere_moves_nobody(tmp_path: Path) -> None:
+    """It is found again for the next unit, and reports and traces are where they were asked for."""
+    (tmp_path / "moving.py").write_text(
+        "import os\n\nfrom conformance.candidates.builtin.uio_msi.upstream import Upstream\n\n\n"
+        "class Moving(Upstream):\n"
+        "    def open(self):\n"
+        "        os.chdir('/')\n"
+        "        return 5\n"
     )
     process = start(
-        *("run", "uio_msi", "--candidate", f"{path}:Exiting", "--engine", "explore,interleave", "-n", workers),
+        *("run", "uio_msi", "--candidate", "moving.py:Moving", "--engine", "corpus,machine"),
+        *("--report", "json:report.json"),
         cwd=tmp_path,
     )
 
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
 
-    assert process.returncode == 3, err
-    assert f"its process ended with exit code {code}" in out.splitlines()[-1]
+    assert process.returncode == 1, (out, err)
+    assert json.loads((tmp_path / "report.json").read_text().splitlines()[-1])["exit"] == 1
+    assert list((tmp_path / ".conformance" / "traces" / "uio_msi").glob("UIO-047-Open-result-*.json"))
+
+
+@pytest.mark.parametrize(
+    ("how", "workers"), [(how, "2" if how == "os._exit(7)" else "1") for how in DEATHS], ids=list(DEATHS)
+)
+def test_a_candidate_that_ends_its_process_is_found_out(tmp_path: Path, how: str, workers: str) -> None:
+    """A finding like any other, with clause, step and minimal trace; the other units go on."""
+    engines = "machine" if how.startswith("raise") else "explore,interleave"
+    report = tmp_path / "report.json"
+    process = start(
+        *("run", "uio_msi", "--candidate", dying(tmp_path / "mine.py", how), "--engine", engines, "-n", workers),
+        *("--report", f"json:{report}"),
+        cwd=tmp_path,
+    )
+
+    out, err = process.communicate(timeout=300)
+
+    assert process.returncode == 1, err
+    assert "UIO-078 violated by " in out
+    assert DEATHS[how] in out
+    assert "step 3    open(rawio=True) did not end" in out
+    assert out.splitlines()[-1].startswith("exit 1: uio_msi: does not conform: ")
+    found = [line for line in map(json.loads, report.read_text().splitlines()) if line["kind"] == "failure"]
+    assert ("UIO-078:Open:crash", 3) in {(f["signature"], len(f["trace"]["steps"])) for f in found}

@@ -82,7 +82,7 @@ def conformance(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, 
     def invoke(*arguments: str) -> tuple[int, str]:
         code = cli.invoke(arguments)
         out, err = capsys.readouterr()
-        return code, out + err
+        return code, err + out
 
     return invoke
 
@@ -635,3 +635,34 @@ def test_killed_at_any_moment_files_are_old_or_new(capfd: pytest.CaptureFixture[
     assert moments >= 50
     assert len(seen) == 3, "old, updated, and pruned"
     assert old in seen
+
+
+def test_a_stored_trace_that_ends_its_process_is_known_and_the_others_count() -> None:
+    """Each is then judged in a process of its own; what passes is deleted, what still ends the process is kept."""
+    Path("dying.py").write_text(
+        "import os\n\nfrom conformance.candidates.builtin.uio_msi import CANDIDATES\n\n\n"
+        "class Dying(CANDIDATES['upstream']):\n"
+        "    def open(self):\n"
+        "        os._exit(7)\n"
+    )
+    uio: dict[str, Any] = {"subsystem": "uio_msi", "candidate": "dying.py:Dying"}
+    deadly = '{"schema": 1, "subsystem": "uio_msi", "steps": [{"op": "Probe"}, {"op": "Open"}]}'
+    fine = '{"schema": 1, "subsystem": "uio_msi", "steps": [{"op": "Probe"}]}'
+    written(
+        known("UIO-078:Open:crash", trace=deadly, **uio),
+        known("UIO-049:Open:result", trace=deadly, **uio),
+        known("UIO-060:Probe:result", trace=fine, **uio),
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-m", "conformance", "baseline", "prune", "known.toml"],
+        env={**os.environ, "PYTHONPATH": str(Path(toyland.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 6, done.stdout + done.stderr
+    assert set(statuses()) == {"UIO-078:Open:crash", "UIO-049:Open:result"}
+    assert "attention UIO-049:Open:result fails otherwise now, as UIO-078:Open:crash" in done.stdout
+    assert "1 deleted, 2 kept" in done.stdout

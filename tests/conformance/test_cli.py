@@ -78,6 +78,7 @@ def test_a_failure_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
         "  expected  held = 1\n"
         "  got       held = 2\n"
         "  calls     show((0,))\n"
+        "  from      held: alloc() -> 2 in step 2, put\n"
         "  source    the tests\n"
         f"  repeat    {cli_name()} replay .conformance/traces/toy/TOY-007-Take-view.held-#.json"
         " --candidate builtin:as-posted"
@@ -275,6 +276,7 @@ def test_a_hunt_prints_its_seed_and_keeps_what_it_finds(
     monkeypatch.setattr(cli.random, "randrange", lambda _limit: 77)
     arguments = ("run", "toy", "--candidate", "builtin:as-posted", "--corpus", str(tmp_path / "corpus"))
 
+    conformance(capsys, "corpus", "init", str(tmp_path / "corpus"))
     _, out, _ = conformance(capsys, *arguments, "--budget", "1s", "--engine", "campaign")
     code, again, _ = conformance(capsys, *arguments, "--engine", "corpus")
 
@@ -374,6 +376,28 @@ def test_long_runs_say_how_far_they_are(capsys: pytest.CaptureFixture[str], monk
     _, _, err = conformance(capsys, "run", "toy", "--candidate", "builtin:upstream", "--engine", "campaign")
 
     assert re.search(r"1/2 done  [\d,]+ steps  [\d,]+/s  \d+ clauses exercised  0 failures", err)
+
+
+def test_the_first_failure_is_told_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """While other units go on; once."""
+    _, out, err = conformance(capsys, "run", "toy", "--candidate", "builtin:as-posted")
+
+    (line,) = [line for line in err.splitlines() if line.startswith("first failure")]
+    assert re.fullmatch(r"first failure after \d+\.\d s: TOY-007:Take:view\.held", line)
+    assert "first failure" not in out
+
+
+def test_a_run_may_end_with_the_first_failure(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """What was not done is not judged, and the report is whole."""
+    command = ("run", "toy", "--candidate", "builtin:as-posted", "-x")
+    code, out, _ = conformance(capsys, *command, "--report", f"json:{tmp_path / 'a'}")
+
+    assert code == 1
+    assert out.count(" violated by ") == 1
+    assert out.splitlines()[-1] == "exit 1: toy: does not conform: 1 clause broken (TOY-007)"
+    assert lines(tmp_path / "a")[-1]["kind"] == "footer"
+    assert "campaign" not in {line.get("engine") for line in lines(tmp_path / "a")}
+    assert conformance(capsys, *command[:-2], "builtin:upstream", "-x")[1].endswith("(TOY-008, TOY-011)\n")
 
 
 def test_every_exit_code_of_the_schema_is_one_of_ours() -> None:

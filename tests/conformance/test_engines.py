@@ -274,6 +274,39 @@ def test_an_engine_gives_up_on_a_candidate_that_keeps_hanging(engine: Any, monke
     assert len(entered) < 60
 
 
+def test_a_hang_is_reduced_however_long_its_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only tries that hang cost patience; those that do not are as cheap as any."""
+    monkeypatch.setattr(watchdog, "TICK", 0.01)
+    monkeypatch.setattr(watchdog, "IMPATIENCE", 0.03)
+
+    class Tiring(Shelf):
+        def take(self) -> int:
+            while len(self.items) == 2 and self.items[0][0] == 1 and self.items[1][0] == 2:
+                pass
+            return super().take()
+
+    long = trace(*[Put(0), Take(), Clear()] * 9, Put(1), Clear(), Put(1), *[Put(3), Take()] * 6, Put(2), Take())
+    with watching(0.03):
+        failure = run_trace(TOY, long, Tiring).failure
+        assert failure is not None
+        smallest = minimise(context(Tiring), failure)
+
+    assert failure.detail == "did not return within 0.03 s"
+    assert smallest.trace == trace(Put(1), Put(2), Take())
+
+
+def test_a_machine_without_a_world_does_nothing() -> None:
+    """A candidate may have no capability that any world needs."""
+    needy = replace(TOY, requires=lambda _config: frozenset({"colour"}))
+    given = replace(
+        context(Shelf), subsystem=needy, candidate=replace(context(Shelf).candidate, capabilities=frozenset())
+    )
+
+    machine.run(given)
+
+    assert (given.failures, given.tally.steps) == ([], 0)
+
+
 def test_a_failure_is_not_minimised_into_a_world_the_candidate_cannot_be_in() -> None:
     """A plainer configuration may need a capability that the candidate does not have."""
     needy = replace(TOY, requires=lambda config: frozenset({"small"}) if config.size == 2 else frozenset())

@@ -197,8 +197,8 @@ def test_known_and_stale_failures_stay_what_they_are() -> None:
     assert done.ending.why == "toy: the baseline needs attention: 2 no longer fail (TOY-001-a, TOY-001-b)"
 
 
-def test_all_units_but_the_corpus_are_a_whole_run() -> None:
-    """Nobody has to have a corpus."""
+def test_all_units_are_a_whole_run() -> None:
+    """One that is left out leaves something out, the saved traces too."""
     names = [u.name for u in request.units(request.Request((("toy", "x"),)))]
 
     assert request.is_complete("toy", names)

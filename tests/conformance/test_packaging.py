@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from conformance import __main__ as program
 from conformance.commands import main as cli
 from conformance.reports.version import SUITE
 
@@ -51,7 +52,7 @@ def test_all_holds_every_other_extra() -> None:
 
 def test_the_console_script_is_the_command_line() -> None:
     """What pyproject names is there."""
-    assert PYPROJECT["project"]["scripts"] == {"conformance": f"{cli.main.__module__}:{cli.main.__name__}"}
+    assert PYPROJECT["project"]["scripts"] == {"conformance": f"{program.__name__}:{program.main.__name__}"}
 
 
 def test_the_users_own_modules_hide_nothing(tmp_path: Path) -> None:

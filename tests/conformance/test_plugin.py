@@ -16,6 +16,7 @@ import pytest
 
 from conformance.baseline import file as files
 from conformance.baseline.entry import Entry
+from conformance.commands import corpus
 
 ROOT = Path(__file__).parent.parent.parent
 SCHEMA = json.loads((ROOT / "conformance" / "reports" / "report.schema.json").read_text())
@@ -83,7 +84,7 @@ def test_units_stand_beside_the_projects_own_tests(project: Path) -> None:
     both = run(project, "--collect-only", "-q", *CANDIDATE)[1]
     alone = run(project, "--collect-only", "-q")[1]
 
-    assert both.splitlines()[0] == "conformance::uio_msi.explore"
+    assert both.splitlines()[0] == "conformance::uio_msi.corpus"
     assert "test_theirs.py::test_theirs" in both
     assert alone.splitlines()[0] == "test_theirs.py::test_theirs"
 
@@ -112,7 +113,7 @@ def test_items_are_named_by_their_unit(project: Path) -> None:
     assert status == 0
     names = [line.rpartition("::")[2] for line in out.splitlines() if "::" in line]
     assert names == [
-        *("uio_msi.explore", "uio_msi.interleave.1", "uio_msi.interleave.2"),
+        *("uio_msi.corpus", "uio_msi.explore", "uio_msi.interleave.1", "uio_msi.interleave.2"),
         *("uio_msi.campaign.1", "uio_msi.campaign.2", "uio_msi.machine"),
     ]
 
@@ -213,3 +214,42 @@ def test_a_baseline_that_is_not_there_is_a_usage_error(project: Path) -> None:
     assert status == 4
     assert "there is no such file; this records it:" in out
     assert "baseline update no.toml uio_msi --candidate builtin:upstream --accept --expires 90d" in out
+
+
+def test_a_hunt_adds_to_the_corpus(project: Path) -> None:
+    """What workers find is kept by the controller, once, and tried from then on."""
+    corpus.init(project / "traces")
+    given = ("--candidate", "uio_msi=builtin:UIO-D05", "--conformance-corpus", "traces")
+
+    run(project, "-k", "uio_msi.campaign", "-n", "2", *given, "--conformance-budget", "2s")
+    added = [path.name for path in (project / "traces" / "uio_msi").iterdir()]
+    status, out = run(project, "-k", "uio_msi.corpus", *given)
+
+    assert len(added) == len({name.rsplit("-", 1)[0] for name in added}) >= 1
+    assert any(name.startswith("UIO-078-Probe-crash-") for name in added)
+    assert status == 1
+    assert "UIO-078 violated by builtin:UIO-D05 at step 1 of 1" in out
+
+
+def test_a_corpus_that_is_not_there_is_a_usage_error(project: Path) -> None:
+    """As on the command line."""
+    status, out = run(project, "--candidate", "uio_msi=builtin:upstream", "--conformance-corpus", "traces")
+
+    assert status == 4
+    assert "--conformance-corpus=traces: there is no such folder; `conformance corpus init traces` makes" in out
+
+
+def test_a_candidate_that_ends_its_process_is_found_out(project: Path) -> None:
+    """With the step that does it, as on the command line."""
+    (project / "dying.py").write_text(
+        "import os\n\nfrom conformance.candidates.builtin.uio_msi import CANDIDATES\n\n\n"
+        "class Dying(CANDIDATES['upstream']):\n"
+        "    def open(self):\n"
+        "        os._exit(0)\n"
+    )
+
+    status, out = run(project, "-k", "uio_msi.corpus", "--candidate", "uio_msi=dying.py:Dying")
+
+    assert status == 1, out
+    assert "step 2    open(rawio=True) did not end" in out
+    assert "because   its process ended with exit code 0" in out

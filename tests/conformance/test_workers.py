@@ -62,7 +62,7 @@ def test_a_mistake_of_ours_becomes_a_harness_error() -> None:
 
 def test_the_watchdog_works_in_workers() -> None:
     """Their main thread gets the alarm."""
-    assert set(run(jobs.loop, 2, 2).values()) == {"did not return in time"}
+    assert set(run(jobs.loop, 2, 2).values()) == {"did not return within 0.5 s"}
 
 
 def test_the_first_interrupt_stops_the_jobs() -> None:

@@ -108,6 +108,8 @@ def _hides_table(record: Record) -> bool | str:
         ("MSI-X table", config.table_bar, config.table_offset, config.vectors * k.PCI_MSIX_ENTRY_SIZE),
         ("pending bits", config.pba_bar, config.pba_offset, (config.vectors + 63) // 64 * 8),
     ):
+        if bar >= len(config.bars):
+            continue  # it lies in a BAR that the device does not have
         start = config.bars[bar].start + offset
         first, end = start & -PAGE_SIZE, start + size + PAGE_SIZE - 1 & -PAGE_SIZE
         for entry in world.uio.mem:
