@@ -118,6 +118,20 @@ def warning(found: Failure, repeat: str = "") -> list[str]:
     return [*lines, f"            {repeat}"] if repeat else lines
 
 
+def baseline(of: Conclusion) -> list[str]:
+    """What a baseline expects, a line each, and which of its entries need attention."""
+    lines = []
+    for found in [*of.failures, *of.warnings]:
+        if found.signature in of.known:
+            lines += _hanging(f"{found.signature}: {of.known[found.signature]}".rstrip(": "), "  known     ")
+    for clause, verdict in of.verdicts.items():
+        if verdict is Verdict.NOT_EXERCISED and clause.id in of.gaps:
+            lines += _hanging(f"{clause.id} is not exercised: {of.gaps[clause.id]}".rstrip(": "), "  known     ")
+    for gone in of.stale:
+        lines += _hanging(gone.text, "  attention ")
+    return [_short(values.printable(line)) for line in lines]
+
+
 def replay_command(saved: Path | str, spec: str) -> str:
     """What to type to see a saved trace again."""
     return f"{program()} replay {saved} --candidate {spec}"
@@ -146,8 +160,9 @@ def summary(conclusion: Conclusion) -> list[str]:
         chosen = [clause for clause, v in verdicts.items() if v is verdict]
         if chosen:
             lines += _listed(_LABELS[verdict], compressed(chosen))
-    if len(conclusion.failures) > 1:
-        lines += _listed("read first", _causes(conclusion.failures))
+    new = [found for found in conclusion.failures if found.signature not in conclusion.known]
+    if len(new) > 1:
+        lines += _listed("read first", _causes(new))
     speed = conclusion.steps / conclusion.seconds if conclusion.seconds else 0.0
     figures = f"{conclusion.steps:,} steps, {conclusion.seconds:.1f} s, {speed:,.0f} steps/s"
     explored = _explored(conclusion.notes)
