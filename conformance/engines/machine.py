@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
 from hypothesis.errors import Flaky, HypothesisWarning, StopTest, Unsatisfiable
 from hypothesis.stateful import run_state_machine_as_test
 
-from conformance.engines.context import Context
+from conformance.engines.context import HANGS, Context
 from conformance.engines.minimise import minimiser
-from conformance.machines.base import Machine, machine_of
+from conformance.machines.base import Enough, Machine, machine_of
 from conformance.verdict import Failure, HarnessError, Tally
 
 EXAMPLES = 320
@@ -23,7 +23,8 @@ STEPS = 50
 """Steps of one example at most."""
 
 IDLE = "rules that found nothing to do"
-"""A figure of the report."""
+UNSTEADY = "rounds ended by a candidate that is not deterministic"
+"""Figures of the report."""
 
 __all__ = ["EXAMPLES", "STEPS", "run"]
 
@@ -65,7 +66,7 @@ def _round(context: Context, machine: type[Machine], value: int, examples: int) 
             "on_failure": staticmethod(note),
             "on_warning": staticmethod(lambda warning: warned.setdefault(warning.signature, warning)),
             "tally": tally,
-            "stopped": staticmethod(context.expired),
+            "stopped": staticmethod(lambda: tally.hangs >= HANGS or context.expired()),
         },
     )
     try:
@@ -73,7 +74,12 @@ def _round(context: Context, machine: type[Machine], value: int, examples: int) 
             # Domains list many values, and a strategy's repr spells them out; nobody reads it here.
             warnings.filterwarnings("ignore", "Generating overly large repr", HypothesisWarning)
             run_state_machine_as_test(seed(value)(driven), settings=_settings(examples))
-    except (BaseExceptionGroup, Flaky, StopTest) as error:
+    except Enough:
+        pass
+    except Flaky:
+        # The same choices did not lead to the same steps: what depends on chance in a candidate is found elsewhere.
+        context.notes[UNSTEADY] = context.notes.get(UNSTEADY, 0) + 1
+    except (BaseExceptionGroup, StopTest) as error:
         raise HarnessError(f"Hypothesis could not run the machine: {error}") from error
     except Unsatisfiable as error:
         raise HarnessError(f"the strategies of {context.subsystem.name} generate nothing: {error}") from error

@@ -19,7 +19,6 @@ from hypothesis import event, target
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from conformance.engines.context import HANGS
 from conformance.lockstep import Lockstep
 from conformance.model.step import Fault, Parallel, Step
 from conformance.reports.values import snake
@@ -49,6 +48,10 @@ WORLDS = 8
 """Worlds of one example at most: one more after each failure that is known."""
 COPIES = 12
 """How often the operation with the largest weight stands in the table."""
+
+
+class Enough(BaseException):
+    """Nothing more is wanted of this run; no Exception, so that Hypothesis takes it for no failure."""
 
 
 class Disagreement(AssertionError):
@@ -104,7 +107,7 @@ class Machine(RuleBasedStateMachine):
     idle: ClassVar[int] = 0
     """How often the rule fired where nothing could happen."""
     stopped: ClassVar[Callable[[], bool]] = staticmethod(lambda: False)
-    """Whether the time is up: then nothing is begun any more."""
+    """Whether to end, at once and wherever Hypothesis is."""
     tells: ClassVar[bool] = False
     """Whether Hypothesis is told of operations and clauses (`event`, `target`)."""
 
@@ -190,7 +193,9 @@ class Machine(RuleBasedStateMachine):
         """Start a candidate in the world that `config` describes."""
         cls = type(self)
         self._end()
-        if cls.tally.hangs >= HANGS or self.worlds >= WORLDS or cls.stopped():
+        if cls.stopped():
+            raise Enough
+        if self.worlds >= WORLDS:
             return
         self.config = config
         self.worlds += 1

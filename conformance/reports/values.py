@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
+from conformance.model.matchers import AnyErrno, Anything, OneOf, Such
 from conformance.model.step import Parallel, Step
 
 HEX_FROM = 0x1000
@@ -34,7 +35,8 @@ ERRNO = {
 """The kernel's names; where two share a number, the one the kernel's sources use."""
 
 _HEX_NAME = re.compile(
-    r"(^|_)(addr|address|gpa|hpa|gva|gfn|pfn|msr|spte|pte|ssp|rip|rsp|mask|cr[0348]|efer|xcr0|xss|root|page)(_|$)"
+    r"(^|_)(addr|address|gpa|hpa|gva|gfn|pfn|msr|spte|pte|ssp|rip|rsp|mask|cr[0348]|efer|xcr0|xss|root|page"
+    r"|cet|indices|entries|denied|intercepts|table)(_|$)"
 )
 
 
@@ -68,6 +70,9 @@ def value(what: Any, name: str = "") -> str:
             return number(what, name)
         case bytes() | bytearray():
             return _bytes(bytes(what))
+        case tuple() if hasattr(what, "_fields"):
+            inner = ", ".join(f"{field}={value(item, field)}" for field, item in zip(what._fields, what, strict=True))
+            return f"{type(what).__name__}({inner})"
         case tuple() if _is_run(what):
             return f"({what[0]}..{what[-1]})"
         case tuple():
@@ -75,6 +80,8 @@ def value(what: Any, name: str = "") -> str:
             return f"({inner},)" if len(what) == 1 else f"({inner})"
         case frozenset():
             return "{" + ", ".join(value(item, name) for item in _ordered(what)) + "}"
+        case Anything() | AnyErrno() | OneOf() | Such():
+            return repr(what)
         case _ if dataclasses.is_dataclass(what) and not isinstance(what, type):
             return f"{type(what).__name__}({_fields(what)})"
     return repr(what)

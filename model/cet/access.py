@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from conformance.model.cet.module import advertised
 from conformance.model.cet.state import (
+    CLEAN,
     EMULATED_WRITE,
+    FAILED,
     GUEST,
     HOST,
     NESTED,
     ORIGINS,
+    PL0,
+    PL1,
+    PL2,
+    PL3,
     PLACE,
     RESET,
     SSP,
@@ -55,6 +61,33 @@ def refusal_of(state: State, v: Vcpu, msr: int, value: int, base_aligned: bool) 
     return pointer_refusal(value, state.host.width)
 
 
+def breaks_several(state: State, msr: int, value: int) -> bool:
+    """Whether more than one rule refuses this value, so that none of them is the reason."""
+    width = state.host.width
+    if msr in k.CONTROL_MSRS:
+        reserved, both = value >> 6 & 0xF, value >> 10 & 3 == 3
+        return bool(reserved) + both + (not is_canonical(base_of(value), width)) > 1
+    pointer = msr in k.POINTER_MSRS or msr == k.INTERNAL_GUEST_SSP
+    return pointer and value & 3 != 0 and not is_canonical(value, width)
+
+
+def oddity(msr: int, value: int) -> Clause | None:
+    """The clause by which a value out of the ordinary is a value like others; None for a plain one."""
+    if msr == k.XSS:
+        return c.XSS_WRITE
+    if msr in k.CONTROL_MSRS:
+        if value >> 10 & 3:
+            return c.CET_SUPPRESS_OR_TRACKER
+        if value >> 2:
+            return c.CET_IBT_BITS_NEED_IBT
+        return c.CET_SHSTK_BITS_NEED_SHSTK if value >> 1 else None
+    if value >> 47:
+        return c.SSP_CANONICAL
+    if msr == k.INT_SSP_TAB:
+        return c.TABLE_UNALIGNED if value & 7 else None
+    return c.SSP_ALIGNED if value & 4 else None
+
+
 def survival(v: Vcpu, place: int, *, host: bool = False, emulated: bool = False) -> Clause:
     """The clause by which this register has its value now."""
     origin = v.origin
@@ -63,6 +96,9 @@ def survival(v: Vcpu, place: int, *, host: bool = False, emulated: bool = False)
     if origin in (GUEST, EMULATED_WRITE, HOST):
         if place != v.place:
             return c.POINTERS_INDEPENDENT
+        odd = _shown(v, place)
+        if odd is not None:
+            return odd
         if origin == HOST:
             return c.LAST_ACCEPTED_VALUE if host else c.HOST_WRITE_REACHES_GUEST
         if host:
@@ -72,9 +108,19 @@ def survival(v: Vcpu, place: int, *, host: bool = False, emulated: bool = False)
         return c.LAST_ACCEPTED_VALUE if v.regs[place] else c.ZERO_IS_A_VALUE
     if origin == XRSTORS and host:
         return c.HOST_READS_GUEST_VALUE
-    if origin in (NESTED, VMRUN):
+    if origin in (NESTED, VMRUN, FAILED, CLEAN):
         return _nested_survival(v, place)
     return ORIGINS[origin]
+
+
+def _shown(v: Vcpu, place: int) -> Clause | None:
+    """The clause by which a register keeps every bit of the value last written to it; None for a plain value."""
+    value = v.regs[place]
+    if place in (PL0, PL1, PL2, PL3, SSP) and value & 4:
+        return c.SSP_ALIGNED
+    if place == TABLE and value & 7:
+        return c.TABLE_UNALIGNED
+    return c.ZERO_IS_A_VALUE if not value and v.over else None
 
 
 def _nested_survival(v: Vcpu, place: int) -> Clause:
@@ -82,6 +128,10 @@ def _nested_survival(v: Vcpu, place: int) -> Clause:
         return c.NESTING_KEEPS_USER_STATE
     if v.origin == VMRUN:
         return c.VMRUN_SWITCHES
+    if v.origin == CLEAN:
+        return c.CLEAN_VMCB12
+    if v.origin == FAILED:
+        return c.FAILED_ENTRY_IS_AN_EXIT
     return c.L1_RESUMES if v.l2 is None else c.L2_STARTS
 
 
@@ -111,7 +161,8 @@ def host_write(state: State, v: Vcpu, msr: int, value: int, base_aligned: bool) 
         return None, c.ADVERTISED_BUT_ABSENT if msr in advertised(state) else lacks, False
     refusal = refusal_of(state, v, msr, value, base_aligned)
     if refusal is not None:
-        return None, refusal, False
+        return None, c.HOST_VALUES_CHECKED if breaks_several(state, msr, value) else refusal, False
     new = written(v, PLACE[msr], value, HOST)
     bad_base = msr in k.CONTROL_MSRS and not is_canonical(base_of(value), state.host.width)
-    return new, c.CET_BASE_CANONICAL if bad_base else c.HOST_WRITE_REACHES_GUEST, bad_base
+    clause = oddity(msr, value) or c.HOST_WRITE_REACHES_GUEST
+    return new, c.CET_BASE_CANONICAL if bad_base else clause, bad_base

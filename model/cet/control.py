@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from conformance.model.cet.nesting import stored_by_exit
 from conformance.model.cet.operations import (
     Answers,
     CpuidSize,
@@ -14,8 +15,9 @@ from conformance.model.cet.operations import (
     Reset,
     SetSregs,
 )
-from conformance.model.cet.state import RESET, TOGGLED, UNTOUCHED, XSS, ZEROS, State, put, vcpu_of, with_vcpu
+from conformance.model.cet.state import RESET, TOGGLED, UNTOUCHED, XSS, ZEROS, State, Vcpu, put, vcpu_of, with_vcpu
 from conformance.model.cet.values import xsaves_size
+from conformance.model.freedom import End, Freedom, Part
 from conformance.model.step import Outcome, Outcomes
 from conformance.specs.cet import Profile
 from conformance.specs.cet import clauses as c
@@ -40,14 +42,19 @@ def mov_cr(state: State, op: MovCr0 | MovCr4, _env: Answers, _profile: Profile) 
 
 
 def set_sregs(state: State, op: SetSregs, _env: Answers, _profile: Profile) -> Outcomes:
-    """KVM_SET_SREGS. 0, or -EINVAL with nothing changed."""
+    """KVM_SET_SREGS. 0, or -EINVAL, before or after CR0 was taken; CR4 then was not."""
     v = vcpu_of(state, op.vcpu)
+    taken = Part("CR0", lambda s: with_vcpu(s, op.vcpu, replace(v, wp=op.wp)))
     if op.cet and not (v.shstk or v.ibt):
-        return Outcome(state, -EINVAL, because=c.CR4_CET_RESERVED, effect=c.CR4_CET_RESERVED)
+        return Freedom(state, (taken,), (End(-EINVAL, because=c.CR4_CET_RESERVED, effect=c.CR4_CET_RESERVED),))
     new = replace(v, wp=op.wp, cet=op.cet, since=TOGGLED if op.cet != v.cet else v.since)
     stored = Outcome(with_vcpu(state, op.vcpu, new), 0, because=c.SREGS_PAIR)
     if op.cet and not op.wp:
-        return (Outcome(state, -EINVAL, because=c.SREGS_PAIR), stored)
+        return Freedom(
+            state,
+            (taken, Part("CR4", lambda s: stored.state, after=("CR0",))),
+            (End(-EINVAL, because=c.SREGS_PAIR, before=("CR4",)), End(0, because=c.SREGS_PAIR, complete=True)),
+        )
     return replace(stored, because=c.CR4_CET_RESERVED)
 
 
@@ -72,10 +79,23 @@ def reset(state: State, op: Init | Reset | GetMpState, _env: Answers, _profile: 
         dead=False,
     )
     because = c.RESET_CLEARS if isinstance(op, Reset) else c.INIT_ANYWHERE
-    done = Outcome(with_vcpu(state, op.vcpu, new), result, because=because, effect=c.RESET_CLEARS)
+    if v.smm is not None or v.l2 is not None:
+        return _reset_in_mode(state, op.vcpu, v, new)
+    also = (c.RESET_CLEARS_CRS,) if v.cet or v.wp else ()
+    done = Outcome(with_vcpu(state, op.vcpu, new), result, because=because, effect=c.RESET_CLEARS, also=also)
     if isinstance(op, GetMpState) and not v.ran:
         return (done, replace(done, state=with_vcpu(state, op.vcpu, replace(new, ran=True))))
     return done
+
+
+def _reset_in_mode(state: State, slot: int, v: Vcpu, new: Vcpu) -> Outcomes:
+    """RESET of a vCPU in SMM or L2 leaves both; who leaves L2 by an exit has stored its values, with nobody to read."""
+    left = replace(new, smm=None, l2=None, refused=True)
+    done = Outcome(with_vcpu(state, slot, left), None, because=c.RESET_LEAVES_MODES, effect=c.RESET_LEAVES_MODES)
+    if v.l2 is None:
+        return done
+    stored = with_vcpu(state, slot, replace(left, area=stored_by_exit(v)))
+    return (done, replace(done, state=stored))
 
 
 def cpuid_size(state: State, op: CpuidSize, _env: Answers, _profile: Profile) -> Outcome:

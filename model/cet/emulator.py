@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.model.cet.operations import Answers, Emulate
+from conformance.model.cet.operations import TRANSFERS, Answers, Emulate
 from conformance.model.cet.state import SSP, S, State, U, vcpu_of
 from conformance.model.step import Outcome, Outcomes
 from conformance.specs.cet import Profile
@@ -11,27 +11,25 @@ from conformance.specs.cet.constants import EMULATED, EMULATED_GP, ENDBR_EN, SH_
 
 
 def emulate(state: State, op: Emulate, _env: Answers, _profile: Profile) -> Outcomes:
-    """The emulator refuses what active CET affects, and does the rest."""
+    """The emulator refuses what active CET affects; what it could do it may refuse too while CR4.CET is set.
+
+    Whether a transfer is affected is known in full only to who follows it to its target, and for a far one to the
+    other privilege level; so nobody is held to emulate one. Without CR4.CET nothing is affected, and all is done.
+    """
     v = vcpu_of(state, op.vcpu)
     done = Outcome(state, EMULATED, because=c.EMULATOR_REFUSES)
+    if not v.cet or op.instruction not in TRANSFERS:
+        return done
     refused = Outcome(state, UNHANDLEABLE, because=c.EMULATOR_REFUSES)
-    here, there = (v.regs[U], v.regs[S]) if op.user else (v.regs[S], v.regs[U])
-    shstk, ibt = v.cet and here >> SH_STK_EN & 1, v.cet and here >> ENDBR_EN & 1
-    elsewhere = v.cet and (there >> SH_STK_EN | there >> ENDBR_EN) & 1
-    match op.instruction:
-        case "ret":
-            return refused if shstk else done
-        case "indirect_jmp":
-            return refused if ibt else done
-        case "indirect_call":
-            return refused if shstk or ibt else done
-        case "task_switch":
-            if shstk or ibt:
-                return refused
-            return (done, refused) if elsewhere else done
-        case "far_jmp":
-            if shstk and v.regs[SSP] >> 32:
-                done = Outcome(state, EMULATED_GP, because=c.EMULATOR_REFUSES)
-            return (done, refused) if ibt else done
-        case _:
-            return done
+    active = v.regs[U] if op.user else v.regs[S]
+    shstk, ibt = active >> SH_STK_EN & 1, active >> ENDBR_EN & 1
+    affected = {
+        "ret": shstk,
+        "indirect_jmp": ibt,
+        "indirect_call": shstk | ibt,
+        "task_switch": shstk | ibt,
+        "far_jmp": ibt,
+    }[op.instruction]
+    if op.instruction == "far_jmp" and shstk and v.regs[SSP] >> 32:
+        return (Outcome(state, EMULATED_GP, because=c.EMULATOR_REFUSES), refused)
+    return refused if affected else (done, refused)

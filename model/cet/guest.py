@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from conformance.model.cet.access import lacking, refusal_of, survival
+from conformance.model.cet.access import lacking, oddity, refusal_of, survival
 from conformance.model.cet.operations import Answers, Rdmsr, ReadSsp, WriteSsp, Wrmsr, Xrstors, Xsaves
 from conformance.model.cet.state import (
     COMPONENTS,
     EMULATED_WRITE,
+    FRESH,
     GUEST,
+    HOST,
     MIGRATED,
     ORIGINS,
     PLACE,
@@ -68,7 +70,8 @@ def wrmsr(state: State, op: Wrmsr, _env: Answers, profile: Profile) -> Outcomes:
     """The guest writes an MSR. 0, or 1 for #GP, with nothing changed.
 
     A write that is passed through is judged by the processor with the host's features;
-    the others by KVM with the vCPU's. Where a profile leaves interception open, both may be.
+    the others by KVM with the vCPU's. Where interception is open, by the profile or in L2 (CET-088 says what must be
+    stopped there, nothing what must pass), either may judge.
     """
     v, msr, value = vcpu_of(state, op.vcpu), op.msr, op.value
     if msr == k.INTERNAL_GUEST_SSP:
@@ -86,11 +89,11 @@ def wrmsr(state: State, op: Wrmsr, _env: Answers, profile: Profile) -> Outcomes:
         op.vcpu,
         written(v, PLACE[msr], value, EMULATED_WRITE if op.emulated else GUEST),
     )
-    stored = Outcome(new, 0, because=_STORED[msr], also=_enabling(v, msr))
+    stored = Outcome(new, 0, because=oddity(msr, value) or _STORED[msr], also=_enabling(v, msr))
     if msr not in k.CONTROL_MSRS:
         return stored if refusal is None else Outcome(state, 1, because=refusal)
     passed = stored if hardware_takes(state.host, value) else Outcome(state, 1, because=refusal or c.CET_BASE_CANONICAL)
-    if state.exact and not op.emulated:
+    if state.exact and not op.emulated and v.l2 is None:
         return passed
     judged = _judged(state, stored, value, refusal)
     if op.emulated or judged == (passed,):
@@ -110,7 +113,7 @@ def _judged(state: State, stored: Outcome, value: int, refusal: Clause | None) -
 
 _STORED = {
     **dict.fromkeys(k.CONTROL_MSRS, c.CET_ONE_FEATURE),
-    **dict.fromkeys(k.POINTER_MSRS, c.SSP_ALIGNED),
+    **dict.fromkeys(k.POINTER_MSRS, c.NO_ORDER_WITH_ENABLE),
     k.INT_SSP_TAB: c.TABLE_UNALIGNED,
     k.XSS: c.XSS_WRITE,
 }
@@ -148,7 +151,10 @@ def xsaves(state: State, op: Xsaves, _env: Answers, _profile: Profile) -> Outcom
     if not v.regs[XSS] >> op.component & 1:
         return Outcome(state, None, because=_enabled_by(v))
     words = tuple(v.regs[place] for place in COMPONENTS[op.component])
-    return Outcome(state, words, because=survival(v, COMPONENTS[op.component][0]), also=_READ)
+    because = survival(v, COMPONENTS[op.component][0])
+    if v.since == UNTOUCHED and v.origin in (FRESH, HOST, GUEST, MIGRATED):
+        because = c.XSS_WRITE if v.place == XSS else c.PASSED_READS_ARE_LOADED
+    return Outcome(state, words, because=because, also=_READ)
 
 
 def ssp(state: State, op: WriteSsp | ReadSsp, _env: Answers, _profile: Profile) -> Outcome:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from conformance.model.cet import operations as m
 from conformance.model.cet.access import lacking, refusal_of
 from conformance.model.cet.nesting import entry_refusal
-from conformance.model.cet.state import COMPONENTS, PLACE, ZEROS, S, State, U, Vcpu
+from conformance.model.cet.state import COMPONENTS, PLACE, ZEROS, S, State, U, Vcpu, Words
 from conformance.model.cet.values import (
     base_of,
     hardware_takes,
@@ -15,12 +15,10 @@ from conformance.model.cet.values import (
 )
 from conformance.specs.cet.constants import (
     CET_U,
-    GUEST_INTR_SSP_TABLE,
-    GUEST_S_CET,
-    GUEST_SSP,
     INTERNAL_GUEST_SSP,
     ONE_REG_GUEST_SSP,
     ONE_REG_MSR,
+    VMCS12_FIELDS,
     XSS,
 )
 
@@ -58,7 +56,7 @@ def legal_live(state: State, v: Vcpu, op: m.Operation) -> bool:
         case m.NestedExit():
             return v.l2 is not None
         case m.Vmread(_, field):
-            return plain and host.vendor == "intel" and field in (GUEST_S_CET, GUEST_SSP, GUEST_INTR_SSP_TABLE)
+            return plain and host.vendor == "intel" and field in VMCS12_FIELDS
         case m.Init():
             return plain
         case _:
@@ -74,9 +72,9 @@ def legal_idle(state: State, v: Vcpu, op: m.Operation) -> bool:
         case m.SetCpuid(_, cpuid):
             return plain and (v.ran or v.regs == ZEROS or cpuid == v.asked) and not v.cet
         case m.SetMsrs(_, entries):
-            return all(msr != INTERNAL_GUEST_SSP and 0 <= x < 1 << 64 and _fits(v, msr, x) for msr, x in entries)
+            return all(_nameable(state, v, msr) and 0 <= x < 1 << 64 and _fits(v, msr, x) for msr, x in entries)
         case m.GetMsrs(_, indices):
-            return INTERNAL_GUEST_SSP not in indices
+            return all(_nameable(state, v, msr) for msr in indices)
         case m.SetOneReg(_, reg, value):
             msr = one_reg_msr(reg)
             return reg != _ALIAS and 0 <= value < 1 << 64 and _settled(v, reg) and (not msr or _fits(v, msr, value))
@@ -87,7 +85,7 @@ def legal_idle(state: State, v: Vcpu, op: m.Operation) -> bool:
         case m.SetSregs():
             return plain
         case m.Reset():
-            return plain
+            return True
         case m.GetMpState(_, init):
             return plain or not init
         case m.SetXsave(_, component, words):
@@ -110,6 +108,11 @@ def legal_idle(state: State, v: Vcpu, op: m.Operation) -> bool:
 
 _ALIAS = ONE_REG_MSR | INTERNAL_GUEST_SSP
 """GUEST_SSP's internal number as an MSR: what that does is not specified."""
+
+
+def _nameable(state: State, v: Vcpu, msr: int) -> bool:
+    """Whether a batch may name it: what GUEST_SSP's internal number gives is specified only where there is no SSP."""
+    return msr != INTERNAL_GUEST_SSP or not (v.shstk or state.ignore_msrs)
 
 
 def _settled(v: Vcpu, reg: int) -> bool:
@@ -153,8 +156,15 @@ def _plausible(state: State, v: Vcpu, area: m.Area) -> bool:
     if not has and (area.load or area.load_host or area.cet or area.host_cet):
         return False
     if state.host.vendor == "amd":
-        return v.shstk and (not area.clean or (words[:3] == v.area and not v.refused))
-    return not area.clean
+        return v.shstk and area.address in (0, 1) and (not area.clean or words[:3] == _unchanged(v, area.address))
+    return not (area.clean or area.address)
+
+
+def _unchanged(v: Vcpu, address: int) -> Words | None:
+    """What a vmcb12 held when VMRUN last took it; None if nobody knows, since it never ran or was refused."""
+    if address != v.address:
+        return v.other
+    return None if v.refused else v.area
 
 
 def _restorable(state: State, v: Vcpu) -> bool:

@@ -102,7 +102,7 @@ def set_cpuid(state: State, op: SetCpuid, _env: Answers, _profile: Profile) -> O
         return (refused, replace(refused, result=0)) if same else refused
     if cpuid == v.asked:
         return Outcome(state, 0, because=c.FILTER_INTERCEPTS)
-    new = replace(new_vcpu(state, cpuid), denied=v.denied, wp=v.wp, area=v.area, smram=v.smram)
+    new = replace(new_vcpu(state, cpuid), denied=v.denied, wp=v.wp, area=v.area, host_area=v.host_area, smram=v.smram)
     return Outcome(with_vcpu(state, op.vcpu, new), 0, because=c.FILTER_INTERCEPTS)
 
 

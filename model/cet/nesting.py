@@ -6,8 +6,12 @@ from dataclasses import replace
 
 from conformance.model.cet.operations import Answers, Area, NestedEnter, NestedExit, SetNestedState, Vmread
 from conformance.model.cet.state import (
+    CLEAN,
+    FAILED,
     L2,
     NESTED,
+    NOTHING,
+    REFUSED,
     SSP,
     TABLE,
     UNTOUCHED,
@@ -15,6 +19,7 @@ from conformance.model.cet.state import (
     S,
     State,
     Vcpu,
+    Words,
     put,
     vcpu_of,
     with_vcpu,
@@ -25,10 +30,8 @@ from conformance.specs.cet import Profile
 from conformance.specs.cet import clauses as c
 from conformance.specs.cet.constants import (
     ENTERED,
-    GUEST_INTR_SSP_TABLE,
-    GUEST_S_CET,
-    GUEST_SSP,
     INVALID_GUEST_STATE,
+    VMCS12_FIELDS,
     VMEXIT_INVALID,
     VMFAIL_HOST_STATE,
 )
@@ -79,11 +82,15 @@ def nested_enter(state: State, op: NestedEnter | SetNestedState, _env: Answers, 
     v, area = vcpu_of(state, op.vcpu), op.area
     amd = state.host.vendor == "amd"
     entering = isinstance(op, NestedEnter)
-    words = (area.s_cet, area.ssp, area.table)
+    words = Words(area.s_cet, area.ssp, area.table)
+    if area.address != v.address:
+        v = replace(v, area=v.other or NOTHING, other=None if v.refused else v.area, address=area.address)
     written = replace(v, area=words)
+    if not amd:
+        written = replace(written, host_area=(area.host_s_cet, area.host_ssp, area.host_table))
     refusal = entry_refusal(state, v, area, profile.base_aligned)
     if refusal is not None:
-        return Outcome(with_vcpu(state, op.vcpu, replace(written, refused=True)), refusal[0], because=refusal[1])
+        return _failed(state, op.vcpu, replace(written, refused=True), area, refusal)
     regs = v.regs
     if entering and (amd or area.load):
         regs = _switched(v, words)
@@ -97,11 +104,21 @@ def nested_enter(state: State, op: NestedEnter | SetNestedState, _env: Answers, 
         entered=entering,
     )
     cet, wp = (area.cet, area.wp) if entering else (v.cet, v.wp)
-    new = replace(
-        written, regs=regs, wp=wp, cet=cet, l2=l2, refused=False, origin=VMRUN if amd else NESTED, since=UNTOUCHED
-    )
+    origin = (CLEAN if area.clean else VMRUN) if amd else NESTED
+    new = replace(written, regs=regs, wp=wp, cet=cet, l2=l2, refused=False, origin=origin, since=UNTOUCHED)
     because = c.VMRUN_SWITCHES if amd else _accepted(area)
-    return Outcome(with_vcpu(state, op.vcpu, new), ENTERED, because=because, also=_ENTRY[amd])
+    return Outcome(with_vcpu(state, op.vcpu, new), ENTERED, because, effect=_EFFECT[amd], also=_ENTRY[amd])
+
+
+def _failed(state: State, slot: int, v: Vcpu, area: Area, refusal: tuple[int, Clause]) -> Outcome:
+    """An entry that does not reach L2: on the guest area it ends as an exit does, else L1 goes on with what it had."""
+    result, because = refusal
+    if result != INVALID_GUEST_STATE:
+        new = replace(v, since=REFUSED)
+        return Outcome(with_vcpu(state, slot, new), result, because=because, effect=c.REFUSED_ENTRY_CHANGES_NOTHING)
+    regs = _switched(v, (area.host_s_cet, area.host_ssp, area.host_table)) if area.load_host else v.regs
+    new = replace(v, regs=regs, wp=area.host_wp, cet=area.host_cet, origin=FAILED, since=UNTOUCHED)
+    return Outcome(with_vcpu(state, slot, new), result, because=because, effect=c.FAILED_ENTRY_IS_AN_EXIT)
 
 
 def _accepted(area: Area) -> Clause:
@@ -113,6 +130,7 @@ def _accepted(area: Area) -> Clause:
     return c.L2_STARTS
 
 
+_EFFECT = {True: c.VMRUN_SWITCHES, False: c.L2_STARTS}
 _ENTRY = {True: (c.VMRUN_CHECKS,), False: (c.NESTED_HOST_AREA, c.NESTED_GUEST_AREA, c.L2_STARTS)}
 
 
@@ -126,16 +144,21 @@ def _switched(v: Vcpu, words: tuple[int, int, int]) -> tuple[int, ...]:
     return regs
 
 
+def stored_by_exit(v: Vcpu) -> Words:
+    """S_CET, SSP and table in the guest area after an exit from L2, as far as the vCPU has them."""
+    return Words(
+        v.regs[S] if v.shstk or v.ibt else v.area[0],
+        v.regs[SSP] if v.shstk else v.area[1],
+        v.regs[TABLE] if v.shstk else v.area[2],
+    )
+
+
 def nested_exit(state: State, op: NestedExit, _env: Answers, _profile: Profile) -> Outcome:
     """L2's values go to the guest area; L1 gets the host area's, its own, or L2's."""
     v = vcpu_of(state, op.vcpu)
     l2 = v.l2
     assert l2 is not None
-    stored = (
-        v.regs[S] if v.shstk or v.ibt else v.area[0],
-        v.regs[SSP] if v.shstk else v.area[1],
-        v.regs[TABLE] if v.shstk else v.area[2],
-    )
+    stored = stored_by_exit(v)
     regs = _switched(v, l2.regs) if l2.restores else v.regs
     amd = state.host.vendor == "amd"
     origin = VMRUN if amd else NESTED
@@ -145,11 +168,10 @@ def nested_exit(state: State, op: NestedExit, _env: Answers, _profile: Profile) 
 
 
 def vmread(state: State, op: Vmread, _env: Answers, _profile: Profile) -> Outcomes:
-    """L1 reads a CET field of vmcs12: fails without the hardware, works with hardware and feature."""
+    """L1 reads a CET field of vmcs12, of either area: fails without the hardware, works with hardware and feature."""
     v = vcpu_of(state, op.vcpu)
     failed = Outcome(state, (1, 0), because=c.VMCS12_FIELDS_ABSENT)
-    place = (GUEST_S_CET, GUEST_SSP, GUEST_INTR_SSP_TABLE).index(op.field)
-    value = Outcome(state, (0, v.area[place]), because=c.VMCS12_FIELDS_ABSENT)
+    value = Outcome(state, (0, (*v.area, *v.host_area)[VMCS12_FIELDS.index(op.field)]), because=c.VMCS12_FIELDS_ABSENT)
     host = state.host
     if not (host.load_cet_entry and host.load_cet_exit) or not (host.shstk or host.ibt):
         return failed

@@ -32,7 +32,9 @@ class Host:
     s_cet: int = 0
     """S_CET of the host itself."""
     sev_es: bool = False
-    """The guests' register state is encrypted."""
+    """SVM: the guests' register state is encrypted; VMRUN and #VMEXIT switch XSS, not the hypervisor."""
+    own_xss: int = 0
+    """XSS that the host itself runs with, 0x800 where its tasks have shadow stacks of the kernel's making."""
 
     @property
     def width(self) -> int:
@@ -86,7 +88,9 @@ class Area:
     host_64: bool = True
     """L1 resumes in 64-bit mode."""
     intercepts: tuple[int, ...] = ()
-    """MSRs whose accesses L1 intercepts."""
+    """MSRs whose accesses L1 intercepts; all of them, if it has no bitmap."""
+    address: int = 0
+    """SVM: which vmcb12 it is, 0 or 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -561,7 +565,9 @@ NEEDS: dict[type, frozenset[str]] = {
     Emulate: frozenset({"emulator"}),
 }
 
-EMULATED = ("mov", "ret", "indirect_jmp", "indirect_call", "far_jmp", "task_switch")
+TRANSFERS = ("ret", "indirect_jmp", "indirect_call", "far_jmp", "task_switch")
+"""Of the instructions that `Emulate` knows, those that go elsewhere; the far jump is one to compatibility mode."""
+EMULATED = ("mov", *TRANSFERS)
 """Instructions `Emulate` knows."""
 
 

@@ -6,9 +6,11 @@ from dataclasses import replace
 
 from conformance.model.cet.operations import Answers, Exit, Halt, HostTask, KernelFpu, Leave, Preempt, Run, Window
 from conformance.model.cet.state import (
+    EMULATED_WRITE,
     HALTED,
     MOVED,
     SWITCHED,
+    TORN,
     UNTOUCHED,
     WINDOW,
     XRSTORS,
@@ -43,6 +45,8 @@ def preempt(state: State, op: Preempt | Window | Halt, _env: Answers, _profile: 
     because = c.HALT_IS_PREEMPTION if isinstance(op, Halt) else c.NO_LOST_UPDATE
     if not v.live:
         since = WINDOW
+    elif isinstance(op, Window) and v.origin == EMULATED_WRITE:
+        since = TORN
     elif op.cpu:
         since = MOVED
     else:

@@ -37,4 +37,5 @@ def rsm(state: State, op: Rsm, _env: Answers, _profile: Profile) -> Outcome:
         return Outcome(with_vcpu(state, op.vcpu, dead), 1, because=c.SSP_THROUGH_SMRAM)
     regs = put(v.regs, SSP, slot) if v.shstk else v.regs
     new = replace(v, regs=regs, smm=None, smram=slot, wp=wp, cet=cet, origin=SMM, since=UNTOUCHED)
-    return Outcome(with_vcpu(state, op.vcpu, new), 0, because=c.SSP_THROUGH_SMRAM, effect=c.SMM_CLEARS_CR4)
+    because = c.SMM_CLEARS_CR4 if cet and not v.wp else c.SSP_THROUGH_SMRAM
+    return Outcome(with_vcpu(state, op.vcpu, new), 0, because=because, effect=c.SMM_CLEARS_CR4)

@@ -8,6 +8,7 @@ came about and what they survived, so that a wrong value later cites the clause 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from conformance.model.cet.capabilities import capabilities
 from conformance.model.cet.operations import Config, Cpuid, Host
@@ -23,9 +24,9 @@ COMPONENTS = {CET_U: (U, PL3), CET_S: (PL0, PL1, PL2)}
 """Registers of an XSAVES component."""
 ZEROS = (0,) * 9
 
-FRESH, HOST, GUEST, EMULATED_WRITE, XRSTORS, RESET, MIGRATED, NESTED, SMM, SUCCESSOR, VMRUN = range(11)
+FRESH, HOST, GUEST, EMULATED_WRITE, XRSTORS, RESET, MIGRATED, NESTED, SMM, SUCCESSOR, VMRUN, FAILED, CLEAN = range(13)
 """How a vCPU's values came to be what they are: the last operation that was meant to change some."""
-UNTOUCHED, SWITCHED, MOVED, WINDOW, HALTED, CROSSED, TOGGLED = range(7)
+UNTOUCHED, SWITCHED, MOVED, WINDOW, HALTED, CROSSED, TOGGLED, REFUSED, TORN = range(9)
 """What they survived since then, that was not meant to change any."""
 
 ORIGINS = {
@@ -44,8 +45,21 @@ SURVIVED = {
     HALTED: c.HALT_IS_PREEMPTION,
     CROSSED: c.FAST_PATH_INVALIDATED,
     TOGGLED: c.TOGGLE_KEEPS_STATE,
+    TORN: c.SAVE_IS_ATOMIC,
+    REFUSED: c.REFUSED_ENTRY_CHANGES_NOTHING,
 }
 """The clause by which they keep them."""
+
+
+class Words(NamedTuple):
+    """What vmcs12 or vmcb12 holds for L2."""
+
+    s_cet: int
+    ssp: int
+    table: int
+
+
+NOTHING = Words(0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +106,14 @@ class Vcpu:
     smram: int = 0
     """The SSP slot of SMRAM."""
     l2: L2 | None = None
-    area: tuple[int, int, int] = (0, 0, 0)
-    """S_CET, SSP and table in the vmcs12 or vmcb12 in memory."""
+    area: Words = NOTHING
+    """S_CET, SSP and table in the vmcs12 or vmcb12 in memory that L1 used last."""
+    host_area: tuple[int, int, int] = (0, 0, 0)
+    """The same three of a vmcs12's host area."""
+    address: int = 0
+    """Which vmcb12 was used last."""
+    other: Words | None = None
+    """S_CET, SSP and table in the other vmcb12, once that has run."""
     refused: bool = False
     """The last VMRUN failed, so nobody knows whether the processor has vmcb12's values."""
     dead: bool = False

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
-from conformance.model.cet.access import host_read, host_write
+from conformance.model.cet.access import host_read, host_write, lacking
 from conformance.model.cet.operations import (
     Answers,
     GetMsrs,
@@ -30,6 +31,7 @@ from conformance.model.cet.state import (
     with_vcpu,
 )
 from conformance.model.cet.values import one_reg_msr
+from conformance.model.freedom import End, Freedom, Part
 from conformance.model.step import Outcome, Outcomes
 from conformance.specs.cet import Profile
 from conformance.specs.cet import clauses as c
@@ -79,12 +81,12 @@ def set_msrs(state: State, op: SetMsrs, env: Answers, profile: Profile) -> Outco
     """KVM_SET_MSRS.
 
     Returns:
-        n        entries stored, up to the first that was refused
+        n        entries stored, up to the first that was refused, or that could not be read
         -E2BIG   256 entries or more, none stored
-        -EFAULT  a bad user pointer, none stored
+        -EFAULT  an entry could not be read; those before it may be stored, itself is not
     """
     if env.copy_from_user:
-        return Outcome(state, -EFAULT, because=c.BATCH_STOPS_AT_FAILURE)
+        return _unreadable(state, op, profile)
     if len(op.entries) >= MAX_MSR_ENTRIES:
         return Outcome(state, -E2BIG, because=c.BATCH_LIMIT)
     stopped: list[Outcome] = []
@@ -104,6 +106,32 @@ def set_msrs(state: State, op: SetMsrs, env: Answers, profile: Profile) -> Outco
     return (*stopped, done) if stopped else done
 
 
+def _unreadable(state: State, op: SetMsrs, profile: Profile) -> Freedom:
+    """A fault somewhere in the batch: who reads it entry by entry has stored those before, up to the first refused."""
+
+    def store(entry: tuple[int, int]) -> Callable[[State], State]:
+        def stored(before: State) -> State:
+            new = host_write(before, vcpu_of(before, op.vcpu), *entry, profile.base_aligned)[0]
+            return before if new is None else with_vcpu(before, op.vcpu, new)
+
+        return stored
+
+    readable = op.entries[:-1] if len(op.entries) <= MAX_MSR_ENTRIES else ()
+    parts: list[Part] = []
+    ends = [End(-EFAULT, because=c.BATCH_STOPS_AT_FAILURE)]
+    v = vcpu_of(state, op.vcpu)
+    for n, entry in enumerate(readable):
+        new = host_write(state, v, *entry, profile.base_aligned)[0]
+        if new is None:
+            break
+        v = new
+        parts.append(Part(str(n), store(entry), after=(parts[-1].name,) if parts else ()))
+    for n, part in enumerate(parts):
+        until = (parts[n + 1].name,) if n + 1 < len(parts) else ()
+        ends.append(End(n + 1, because=c.BATCH_STOPS_AT_FAILURE, after=(part.name,), before=until))
+    return Freedom(state, tuple(parts), tuple(ends))
+
+
 def _stored(state: State, slot: int, v: Vcpu, n: int, because: Clause, breaches: tuple[Clause, ...]) -> Outcome:
     return Outcome(with_vcpu(state, slot, v), n, because=because, also=_HOST_WRITE, breaches=breaches)
 
@@ -117,15 +145,18 @@ def set_one_reg(state: State, op: SetOneReg, env: Answers, profile: Profile) -> 
     Returns:
         0        stored
         -EINVAL  a bad id, a register the vCPU lacks, or a value refused
-        -EFAULT  a good id and a bad user pointer
+        -EFAULT  the request or the value cannot be read; the value of a bad id is not looked for (a check says so)
     """
     v, msr = vcpu_of(state, op.vcpu), one_reg_msr(op.reg)
+    fault = Outcome(state, -EFAULT, because=c.ONE_REG_ID)
     if msr is None or (msr == INTERNAL_GUEST_SSP and not v.shstk):
-        return Outcome(state, -EINVAL, because=c.ONE_REG_ID)
+        bad = replace(fault, result=-EINVAL)
+        return (bad, fault) if env.copy_from_user else bad
     if env.copy_from_user:
-        return Outcome(state, -EFAULT, because=c.ONE_REG_ID)
-    clause = c.GUEST_SSP_REGISTER if msr == INTERNAL_GUEST_SSP else c.ONE_REG_IS_HOST_ACCESS
-    new, _, bad_base = host_write(state, v, msr, op.value, profile.base_aligned)
+        return fault
+    new, clause, bad_base = host_write(state, v, msr, op.value, profile.base_aligned)
+    if bad_base or clause is c.HOST_WRITE_REACHES_GUEST or lacking(state, v, msr) is not None:
+        clause = c.GUEST_SSP_REGISTER if msr == INTERNAL_GUEST_SSP else c.ONE_REG_IS_HOST_ACCESS
     refused = Outcome(state, -EINVAL, because=clause)
     if new is None:
         return refused
@@ -139,8 +170,10 @@ def get_one_reg(state: State, op: GetOneReg, env: Answers, _profile: Profile) ->
     Returns:
         (0, value)    the register
         (-EINVAL, 0)  a bad id, or a register the vCPU lacks
-        (-EFAULT, 0)  a bad user pointer
+        (-EFAULT, 0)  the request cannot be read, or a good id's value not be written
     """
+    if env.copy_from_user:
+        return Outcome(state, (-EFAULT, 0), because=c.ONE_REG_ID)
     v, msr = vcpu_of(state, op.vcpu), one_reg_msr(op.reg)
     if msr is None or (msr == INTERNAL_GUEST_SSP and not v.shstk):
         return Outcome(state, (-EINVAL, 0), because=c.ONE_REG_ID)
@@ -149,7 +182,7 @@ def get_one_reg(state: State, op: GetOneReg, env: Answers, _profile: Profile) ->
         return Outcome(state, (-EINVAL, 0), because=c.ONE_REG_IS_HOST_ACCESS)
     if env.copy_to_user:
         return Outcome(state, (-EFAULT, 0), because=c.ONE_REG_ID)
-    if v.origin in (FRESH, HOST) and v.since == UNTOUCHED:
+    if clause is c.LAST_ACCEPTED_VALUE and v.origin in (FRESH, HOST):
         clause = c.GUEST_SSP_REGISTER if msr == INTERNAL_GUEST_SSP else c.ONE_REG_IS_HOST_ACCESS
     also = (c.GUEST_SSP_REGISTER,) if msr == INTERNAL_GUEST_SSP else (c.ONE_REG_IS_HOST_ACCESS,)
     return Outcome(state, (0, value), because=clause, also=also)
@@ -179,5 +212,17 @@ def migrate(state: State, op: Migrate, _env: Answers, _profile: Profile) -> Outc
     """A fresh vCPU with everything that was saved and restored; True if every call succeeded."""
     v = vcpu_of(state, op.vcpu)
     fresh = new_vcpu(state, v.asked)
-    new = replace(fresh, regs=v.regs, wp=v.wp, cet=v.cet, origin=MIGRATED, since=UNTOUCHED, area=v.area, smram=v.smram)
+    new = replace(
+        fresh,
+        regs=v.regs,
+        wp=v.wp,
+        cet=v.cet,
+        origin=MIGRATED,
+        since=UNTOUCHED,
+        area=v.area,
+        host_area=v.host_area,
+        address=v.address,
+        other=v.other,
+        smram=v.smram,
+    )
     return Outcome(with_vcpu(state, op.vcpu, new), True, because=c.MIGRATION_ROUND_TRIP)

@@ -45,8 +45,7 @@ def base_of(value: int) -> int:
 
 def hardware_takes(host: Host, value: int) -> bool:
     """Whether the processor itself accepts a value of U_CET or S_CET: the host's features decide."""
-    ibt = host.ibt and host.vendor == "intel"
-    return control_refusal(value, host.shstk, ibt, False) is None and is_canonical(base_of(value), host.width)
+    return control_refusal(value, host.shstk, host.ibt, False) is None and is_canonical(base_of(value), host.width)
 
 
 def pointer_refusal(value: int, width: int) -> Clause | None:

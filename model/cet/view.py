@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from conformance.model.cet.operations import Operation, Rsm, Smi
-from conformance.model.cet.state import CPUS, State
+from conformance.model.cet.operations import GetMpState, Init, NestedExit, Operation, Reset, Rsm, Smi
+from conformance.model.cet.state import CPUS, State, Words
 from conformance.specs.cet import clauses as c
 from conformance.specs.clause import Clause
+
+
+class Crs(NamedTuple):
+    """CR0.WP and CR4.CET of a vCPU."""
+
+    wp: bool
+    cet: bool
+
+
+CRS = {(wp, cet): Crs(wp, cet) for wp in (False, True) for cet in (False, True)}
+"""All there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,11 +28,11 @@ class View:
 
     s_cet: tuple[int, ...]
     """S_CET of each physical CPU, with no guest running."""
-    crs: tuple[tuple[bool, bool] | None, ...]
+    crs: tuple[Crs | None, ...]
     """CR0.WP and CR4.CET."""
     smram: tuple[int | None, ...]
     """The SSP slot."""
-    area: tuple[tuple[int, int, int] | None, ...]
+    area: tuple[Words | None, ...]
     """S_CET, SSP and table in vmcs12 or vmcb12, outside L2."""
 
 
@@ -34,11 +46,11 @@ VIEW_CLAUSES: dict[str, Clause] = {
 
 def view(state: State) -> View:
     """What hardware and memory show."""
-    crs: list[tuple[bool, bool] | None] = []
+    crs: list[Crs | None] = []
     smram: list[int | None] = []
-    area: list[tuple[int, int, int] | None] = []
+    area: list[Words | None] = []
     for v in state.vcpus:
-        crs.append(None if v is None or v.dead else (v.wp, v.cet))
+        crs.append(None if v is None or v.dead else CRS[v.wp, v.cet])
         smram.append(None if v is None else v.smram)
         area.append(None if v is None or v.l2 is not None else v.area)
     return View((state.host.s_cet,) * CPUS, tuple(crs), tuple(smram), tuple(area))
@@ -48,6 +60,9 @@ def cite(state: State, op: Operation, field: str, _expected: View, _got: View) -
     """A better clause than the view field's."""
     if isinstance(op, Smi | Rsm):
         return c.SMM_CLEARS_CR4 if field == "crs" else c.SSP_THROUGH_SMRAM if field == "smram" else None
-    if field == "area" and state.host.vendor == "amd":
-        return c.VMRUN_SWITCHES
+    if isinstance(op, Init | Reset | GetMpState) and field == "crs":
+        return c.RESET_CLEARS_CRS
+    if isinstance(op, NestedExit):
+        amd = state.host.vendor == "amd"
+        return c.VMRUN_SWITCHES if amd else c.L1_RESUMES if field == "crs" else None
     return None

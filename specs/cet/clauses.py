@@ -240,8 +240,8 @@ ONE_REG_ID = Clause(
     kind=Kind.RESPONSE,
     text=(
         "A register id with a wrong architecture, reserved bits, an unknown type or index, a wrong size, or "
-        "GUEST_SSP without SHSTK is refused with -EINVAL even under ignore_msrs; only then can the user pointer "
-        "fault with -EFAULT."
+        "GUEST_SSP without SHSTK is refused with -EINVAL even under ignore_msrs; only then is the value looked for, "
+        "and can its pointer fault with -EFAULT."
     ),
     source="kvm_get_set_one_reg; review of the series' v15, patch 13",
     needs=frozenset({"one-reg"}),
@@ -571,9 +571,12 @@ EMULATOR_REFUSES = Clause(
     kind=Kind.RESPONSE,
     text=(
         "The emulator refuses control transfers that active SHSTK or IBT affects and task switches, and a far "
-        "jump to compatibility mode with SSP above 32 bits gives #GP."
+        "jump to compatibility mode with SSP above 32 bits gives #GP or is refused."
     ),
-    source="Series v16: cover letter and the FAR JMP patch",
+    source=(
+        "Series v16: cover letter and the FAR JMP patch; kernel e30f3a0ac1e9 (every far JMP is affected by IBT, of "
+        "either privilege level) and 3015807872e1 (task switches likewise)"
+    ),
     needs=frozenset({"emulator"}),
 )
 # CR0, CR4 and XSS
@@ -809,6 +812,74 @@ ANSWERS = Clause(
     source="Derived",
 )
 
+# What else a nested entry, the host and a reset are owed
+
+FAILED_ENTRY_IS_AN_EXIT = Clause(
+    id="CET-094",
+    level=Level.MUST,
+    kind=Kind.INVARIANT,
+    text=(
+        "After a nested entry that failed on the guest area L1 has the host area's CR0 and CR4, and the host area's "
+        "S_CET, SSP and table if the exit control is set, otherwise its own; the guest area is not stored."
+    ),
+    source=(
+        "SDM volume 3, VM-entry failures during or after loading guest state; vmentry_fail_vmexit. Linux 6.18 gives "
+        "L1 the guest area's values where the exit control is clear (read from its source, no upstream report found)"
+    ),
+    needs=frozenset({"nested"}),
+)
+REFUSED_ENTRY_CHANGES_NOTHING = Clause(
+    id="CET-095",
+    level=Level.MUST,
+    kind=Kind.INVARIANT,
+    text="A nested entry that VM-fails, or a VMRUN that is invalid, changes no CET value of L1.",
+    source="SDM volume 3, VM instruction error; APM volume 2, VMRUN canonicalization and consistency checks",
+    needs=frozenset({"nested"}),
+)
+XSS_IS_THE_HOSTS = Clause(
+    id="CET-096",
+    level=Level.MUST,
+    kind=Kind.SECURITY,
+    text="Once the vCPU's thread has left its physical CPU or returned to userspace, hardware's XSS is the host's.",
+    source="kvm_load_host_xfeatures; a Linux host with user shadow stacks runs with XSS bit 11 set",
+)
+SSP_IS_THE_HOSTS = Clause(
+    id="CET-097",
+    level=Level.MUST,
+    kind=Kind.SECURITY,
+    text="Hardware's SSP and interrupt SSP table are the host's whenever no guest runs.",
+    source="Set host constant supervisor states to VMCS fields",
+)
+VMCB_MOVED = Clause(
+    id="CET-098",
+    level=Level.MUST,
+    kind=Kind.ENV_PROTOCOL,
+    text="Clean bit 12 of a VMCB is cleared before a VMRUN on a physical CPU that holds an older copy of it.",
+    source="APM volume 2, VMCB clean field: a VMCB that moved to another core; pre_svm_run",
+)
+RESET_CLEARS_CRS = Clause(
+    id="CET-099",
+    level=Level.MUST,
+    kind=Kind.INVARIANT,
+    text="RESET and INIT leave CR4.CET and CR0.WP clear.",
+    source="SDM volume 3, IA-32 processor states following power-up, reset, or INIT; kvm_vcpu_reset",
+)
+RESET_LEAVES_MODES = Clause(
+    id="CET-100",
+    level=Level.MUST,
+    kind=Kind.INVARIANT,
+    text="RESET of a vCPU that is in SMM or in L2 leaves both: it goes on as L1, with what RESET gives.",
+    source="kvm_vcpu_reset, which calls kvm_leave_nested and kvm_smm_changed",
+)
+CLEAN_VMCB12 = Clause(
+    id="CET-101",
+    level=Level.MUST,
+    kind=Kind.INVARIANT,
+    text="VMRUN takes vmcb12's S_CET, SSP and table whatever its clean bit 12, unless it ran the same vmcb12 last.",
+    source="nested_vmcb02_prepare_save and last_vmcb12_gpa; APM volume 2, VMCB clean field",
+    needs=frozenset({"nested"}),
+)
+
 CLAUSES = (
     CET_RESERVED_BITS,
     CET_SHSTK_BITS_NEED_SHSTK,
@@ -903,6 +974,14 @@ CLAUSES = (
     VMRUN_CHECKS,
     VMCB_DIRTY,
     ANSWERS,
+    FAILED_ENTRY_IS_AN_EXIT,
+    REFUSED_ENTRY_CHANGES_NOTHING,
+    XSS_IS_THE_HOSTS,
+    SSP_IS_THE_HOSTS,
+    VMCB_MOVED,
+    RESET_CLEARS_CRS,
+    RESET_LEAVES_MODES,
+    CLEAN_VMCB12,
 )
 
 ROBUSTNESS = ANSWERS

@@ -52,6 +52,8 @@ HOST_CR4 = 0x6C04
 HOST_S_CET = 0x6C18
 HOST_SSP = 0x6C1A
 HOST_INTR_SSP_TABLE = 0x6C1C
+VMCS12_FIELDS = (GUEST_S_CET, GUEST_SSP, GUEST_INTR_SSP_TABLE, HOST_S_CET, HOST_SSP, HOST_INTR_SSP_TABLE)
+"""The CET fields of a VMCS, guest area first."""
 VM_EXIT_CONTROLS = 0x400C
 VM_ENTRY_CONTROLS = 0x4012
 VM_ENTRY_LOAD_CET = 20
@@ -75,6 +77,8 @@ SMRAM_CR0 = 0xFF58
 
 MAX_MSR_ENTRIES = 256
 """A batch of this many MSRs or more is refused."""
+ONE_REG_SIZE = 16
+"""Bytes of `struct kvm_one_reg`: the id, and where the 8 bytes of the value are."""
 ONE_REG_MSR = 0x2030_0002_0000_0000
 """Id of a 64-bit register of type MSR; the MSR's number is in the low 32 bits."""
 ONE_REG_GUEST_SSP = 0x2030_0003_0000_0000

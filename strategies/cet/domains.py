@@ -117,6 +117,7 @@ ENTRIES: Domain[tuple[tuple[int, int], ...]] = Domain(
         *((((msr, value),)) for msr in (k.PL0_SSP, k.PL3_SSP, k.INT_SSP_TAB) for value in POINTER_EDGES),
         ((k.PL0_SSP, 0),) * 255,
         ((k.PL0_SSP, 8),) * 256,
+        ((k.INTERNAL_GUEST_SSP, 0x1000),),
     ),
 )
 INDICES: Domain[tuple[int, ...]] = Domain(
@@ -139,6 +140,7 @@ INDICES: Domain[tuple[int, ...]] = Domain(
         k.MSRS[::-1],
         (k.S_CET,) * 255,
         (k.S_CET,) * 256,
+        (k.INTERNAL_GUEST_SSP,),
     ),
 )
 
@@ -187,7 +189,13 @@ def areas() -> tuple[m.Area, ...]:
     listed += [replace(bare, s_cet=0x40), replace(bare, ssp=1), replace(bare, table=1 << 62)]
     listed += [replace(bare, host_s_cet=0x40), replace(bare, host_ssp=2), replace(bare, host_table=1 << 62)]
     listed += [replace(plain, s_cet=0x40, host_s_cet=0x40), replace(plain, cet=True, wp=False, host_ssp=1)]
-    listed += [replace(plain, clean=True), m.Area(clean=True, load=False, load_host=False, cet=False)]
+    listed += [replace(plain, intercepts=k.MSRS)]
+    listed += [replace(plain, address=1), replace(plain, address=1, s_cet=2, ssp=tag(0, 0x9), table=0)]
+    listed += [
+        replace(plain, address=1, clean=True),
+        replace(plain, clean=True),
+        m.Area(clean=True, load=False, load_host=False, cet=False),
+    ]
     listed += [m.Area(cet=False, load=False, load_host=False)]
     listed += [replace(plain, s_cet=value) for value in (*CONTROL_EDGES, 0)]
     listed += [replace(plain, ssp=value) for value in (*POINTER_EDGES, 0, 1 << 47, 1 << 56)]
@@ -227,6 +235,7 @@ CONFIGS = (
     m.Config(vcpus=(m.Cpuid(lm=False), m.Cpuid(xss=0x800))),
     m.Config(vcpus=(NEITHER, m.Cpuid(shstk=False, ibt=False, xsaves=False, xss=0)), ignore_msrs=True),
     m.Config(m.Host(ibt=False), (m.Cpuid(), SHSTK_ONLY)),
+    m.Config(m.Host(own_xss=0x800), (m.Cpuid(), SHSTK_ONLY)),
     m.Config(m.Host(vendor="amd", sev_es=True), (m.Cpuid(),)),
     m.Config(m.Host(tdp=False, lm=False), (m.Cpuid(), IBT_ONLY)),
     m.Config(m.Host(xss=0x800), (m.Cpuid(),)),

@@ -87,7 +87,7 @@ SHAPES: dict[type, Shape] = {
     m.NestedEnter: Shape({"vcpu": VCPU, "area": AREA}, 1, interrupts=_PREEMPTIONS, points=12),
     m.NestedExit: Shape({"vcpu": VCPU}, 0.7, interrupts=_PREEMPTIONS, points=12),
     m.SetNestedState: Shape({"vcpu": VCPU, "area": AREA, "cpu": CPU}, 0.4),
-    m.Vmread: Shape({"vcpu": VCPU, "field": Domain((k.GUEST_S_CET, k.GUEST_SSP, k.GUEST_INTR_SSP_TABLE))}, 0.3),
+    m.Vmread: Shape({"vcpu": VCPU, "field": Domain(k.VMCS12_FIELDS)}, 0.3),
     m.Migrate: Shape({"vcpu": VCPU, "order": Domain((0, 1, 2)), "cpu": CPU}, 0.5),
     m.SetCpuid: Shape({"vcpu": VCPU, "cpuid": CPUID, "cpu": CPU}, 0.5, interrupts=_PREEMPTIONS, points=4),
     m.SetFilter: Shape({"vcpu": VCPU, "denied": DENIED}, 0.3),

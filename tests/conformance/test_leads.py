@@ -111,13 +111,13 @@ def test_seeds_follow_one_another_in_rounds() -> None:
     """What does the same every time is done once; the others again and again, with what is known by then."""
     hunted = hunt()
     given = iter(hunted)
-    once = [next(given) for _ in range(3)]
+    once = [next(given) for _ in range(4)]
     first = [next(given) for _ in range(3)]
     hunted.learn(0, result({"TOY-001": 1}, {}, {"TOY-001": Recipe(0, ("Put",))}))
     hunted.known["toy"] = {"TOY-001:Put:result": None}
     second = [next(given) for _ in range(3)]
 
-    assert [unit.engine for unit in once] == ["explore", "interleave", "interleave"]
+    assert [unit.engine for unit in once] == ["corpus", "explore", "interleave", "interleave"]
     assert [(unit.name, unit.seed) for unit in first] == [
         ("toy.campaign.1", 3), ("toy.campaign.2", 3), ("toy.machine", 3)
     ]  # fmt: skip

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pytest
 
 from conformance.lockstep import run_trace
+from conformance.model.matchers import ERRNO, Such
 from conformance.model.step import Fault, Step
 from conformance.reports import values
 from tests.toy import TOY, Clear, Parallel, Put, Shelf, Take, trace
@@ -19,6 +21,13 @@ class Entry:
     gpa: int
     size: int = 4096
     owner: bytes = b""
+
+
+class Pair(NamedTuple):
+    """A tuple whose fields have names."""
+
+    s_cet: int
+    n: int
 
 
 @dataclass(frozen=True)
@@ -36,11 +45,14 @@ class Table:
         (-524, "-ENOTSUPP"),
         (-(2**31), "-0x80000000"),
         (4095, "4095"),
+        (Pair(12, 12), "Pair(s_cet=0xc, n=12)"),
         (0xFFFF_F000, "0xfffff000"),
         (True, "True"),
         ((-22, 7), "(-EINVAL, 7)"),
         (b"\x01\x02", "0102"),
         (bytes(64), "64 zero bytes"),
+        ((ERRNO, None), "(a negative errno, None)"),
+        (Such("an even number", lambda n: n % 2 == 0), "an even number"),
     ],
 )
 def test_results_use_the_kernels_words(value: object, text: str) -> None:

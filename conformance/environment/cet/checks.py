@@ -6,7 +6,7 @@ from conformance.model.cet import operations as m
 from conformance.model.cet.state import Vcpu
 from conformance.model.cet.values import one_reg_msr
 from conformance.specs.cet import clauses as c
-from conformance.specs.cet.constants import POINTER_MSRS, S_CET, U_CET
+from conformance.specs.cet.constants import EFAULT, INTERNAL_GUEST_SSP, ONE_REG_SIZE, POINTER_MSRS, S_CET, U_CET
 from conformance.subsystem import Check, Record
 
 
@@ -72,13 +72,28 @@ def _init_without_fpu(record: Record) -> bool | str:
     return f"the guest FPU was swapped {swaps} times for an INIT" if swaps and taken else True
 
 
+def _value_after_id(record: Record) -> bool | str:
+    """A register id is judged before the value it comes with is looked for: only the request itself may fault first."""
+    op, v = record.op, record.before.vcpus[record.op.vcpu]
+    msr = one_reg_msr(op.reg)
+    if msr is not None and (msr != INTERNAL_GUEST_SSP or v.shstk):
+        return False
+    result = record.result if isinstance(op, m.SetOneReg) else record.result[0]
+    followed = result == -EFAULT and any(
+        call in ("copy_from_user", "copy_to_user") and args[0] != ONE_REG_SIZE and answer
+        for call, args, answer in record.calls
+    )
+    return "the value of a bad register id was looked for, and the fault reported" if followed else True
+
+
+_ID = Check(c.ONE_REG_ID, _value_after_id)
 _BATCH = Check(c.FPU_LOADED_FOR_BATCH, _fpu_for_batch)
 
 CHECKS: dict[type, tuple[Check, ...]] = {
     m.SetMsrs: (_BATCH, Check(c.S_CET_NOT_XSTATE, _host_s_cet_untouched)),
     m.GetMsrs: (_BATCH,),
-    m.SetOneReg: (_BATCH,),
-    m.GetOneReg: (_BATCH,),
+    m.SetOneReg: (_BATCH, _ID),
+    m.GetOneReg: (_BATCH, _ID),
     m.Wrmsr: (Check(c.S_CET_NOT_XSTATE, _host_s_cet_untouched),),
     m.Exit: (Check(c.NO_SWAP_ON_KERNEL_EXITS, _quiet_exit),),
     m.GetMpState: (Check(c.INIT_ANYWHERE, _init_without_fpu),),

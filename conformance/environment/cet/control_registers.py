@@ -6,8 +6,8 @@ from conformance.environment.cet.vcpus import PerVcpu
 from conformance.specs.cet.constants import CR0_WP, CR4_CET
 
 CR0_REST = 0x8000_0033
-CR4_REST = 0x20
-"""Bits of CR0 and CR4 that never change here."""
+CR4_REST = 0x4_0020
+"""Bits of CR0 and CR4 that never change here: PAE and OSXSAVE of CR4, without which no guest has XSAVES."""
 
 
 def cr0_of(wp: bool) -> int:
@@ -40,10 +40,10 @@ class ControlRegisters(PerVcpu[Pair]):
         """Power-up values."""
         self.parts[vcpu] = Pair()
 
-    def reset(self, vcpu: int) -> None:
-        """INIT and RESET clear WP and CET."""
+    def boot(self, vcpu: int) -> None:
+        """The guest starts over after INIT or RESET: it sets the other bits again, WP and CET are as it finds them."""
         part = self.parts[vcpu]
-        part.cr0, part.cr4 = CR0_REST, CR4_REST
+        part.cr0, part.cr4 = cr0_of(bool(part.cr0 >> CR0_WP & 1)), cr4_of(bool(part.cr4 >> CR4_CET & 1))
 
     def bits(self, vcpu: int) -> tuple[bool, bool]:
         """CR0.WP and CR4.CET."""

@@ -247,6 +247,8 @@ def wrmsr_guest(world: Cet, op: m.Wrmsr) -> int:
     vm_exit(world, thread)
     world.values.learn(vcpu, op.value)
     result = world.enter_int(world.driver.guest_wrmsr, vcpu, op.msr, op.value)
+    if op.msr == k.XSS and result == 0:
+        world.vmsa.accept(thread, op.value)
     return 1 if 0 < result <= 3 else result
 
 
@@ -369,6 +371,9 @@ def set_msrs(world: Cet, op: m.SetMsrs) -> int:
     thread = begin_ioctl(world, op.vcpu, op.cpu)
     world.values.learn(thread.number, *(value for _, value in op.entries))
     result = world.enter_int(world.driver.set_msrs, thread.number, op.entries)
+    for msr, value in op.entries[: max(result, 0)]:
+        if msr == k.XSS:
+            world.vmsa.accept(thread, value)
     end_ioctl(world, thread)
     return result
 
@@ -391,6 +396,8 @@ def set_one_reg(world: Cet, op: m.SetOneReg) -> int:
     thread = begin_ioctl(world, op.vcpu, op.cpu)
     world.values.learn(thread.number, op.value)
     result = world.enter_int(world.driver.set_one_reg, thread.number, op.reg, op.value)
+    if op.reg == k.ONE_REG_MSR | k.XSS and result == 0:
+        world.vmsa.accept(thread, op.value)
     end_ioctl(world, thread)
     return result
 
@@ -471,7 +478,7 @@ def get_mp_state(world: Cet, op: m.GetMpState) -> int:
         reset(world, thread, True)
         world.enter(world.driver.run_end, vcpu)
     if op.init:
-        world.crs.reset(vcpu)
+        world.crs.boot(vcpu)
     end_ioctl(world, thread)
     return result
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from conformance.environment.cet.registers import COUNT, XSS, S
+from conformance.environment.cet.registers import COUNT, SSP, TABLE, XSS, S
 from conformance.environment.simulator import Simulator
 from conformance.model.cet.operations import Host
 from conformance.model.cet.state import CPUS
@@ -26,27 +26,34 @@ class Processors(Simulator):
     and S_CET do to instructions.
     """
 
-    CLAUSES = (c.SSP_CANONICAL, c.SSP_NEEDS_SHSTK, c.XSS_NEVER_FAULTS, c.S_CET_IS_THE_HOSTS)
+    CLAUSES = (
+        c.SSP_CANONICAL,
+        c.SSP_NEEDS_SHSTK,
+        c.XSS_NEVER_FAULTS,
+        c.S_CET_IS_THE_HOSTS,
+        c.SSP_IS_THE_HOSTS,
+        c.XSS_IS_THE_HOSTS,
+    )
 
     def __init__(self, door: Environment, platform: Platform) -> None:
         self.door = door
         self.platform = platform
         self.files = [[0] * COUNT for _ in range(CPUS)]
         """The registers of each physical CPU, by place."""
-        for regs in self.files:
-            regs[S] = platform.host.s_cet
+        self.boot()
 
     def boot(self) -> None:
-        """All registers as after power-up, S_CET as the host sets it."""
+        """All registers as after power-up, S_CET and XSS as the host sets them."""
+        host = self.platform.host
         for regs in self.files:
             regs[:] = [0] * COUNT
-            regs[S] = self.platform.host.s_cet
+            regs[S], regs[XSS] = host.s_cet, host.own_xss if host.xsaves else 0
 
     def fault(self, msr: int, value: int | None) -> Clause | None:
         """Why the processor raises #GP for RDMSR (no value) or WRMSR, by the *host's* features."""
         host = self.platform.host
         if msr in k.CONTROL_MSRS:
-            return _control_fault(host, value, host.ibt and not self.platform.amd)
+            return _control_fault(host, value)
         if msr == k.XSS:
             return c.XSS_NEVER_FAULTS if not host.xsaves or (value or 0) & ~host.xss else None
         if not host.shstk:
@@ -62,16 +69,29 @@ class Processors(Simulator):
         return bool(self.files[cpu][XSS] >> component & 1)
 
     def after_exit(self, cpu: int) -> None:
-        """Whatever the guest did, S_CET is the host's again."""
+        """Whatever the guest did, S_CET, SSP and the table are the host's again."""
         found, own = self.files[cpu][S], self.platform.host.s_cet
         if found != own:
             raise Violation(c.S_CET_IS_THE_HOSTS, f"S_CET is {found:#x} after a VM exit, the host's is {own:#x}")
+        ssp, table = self.files[cpu][SSP], self.files[cpu][TABLE]
+        if ssp or table:
+            left = f"SSP is {ssp:#x} and the interrupt SSP table {table:#x} after a VM exit"
+            raise Violation(c.SSP_IS_THE_HOSTS, f"{left}, the host's are 0")
+
+    def out_of_hands(self, cpu: int) -> None:
+        """The vCPU's thread leaves this physical CPU or returns to userspace: XSS is the host's by then."""
+        host = self.platform.host
+        found, own = self.files[cpu][XSS], host.own_xss if host.xsaves else 0
+        if found != own:
+            raise Violation(c.XSS_IS_THE_HOSTS, f"XSS is {found:#x} outside the guest, the host's {own:#x}")
+        self.door.hold(c.XSS_IS_THE_HOSTS)
+        self.door.hold(c.SSP_IS_THE_HOSTS)  # at every exit until now
 
 
-def _control_fault(host: Host, value: int | None, ibt: bool) -> Clause | None:
-    if not (host.shstk or ibt):
+def _control_fault(host: Host, value: int | None) -> Clause | None:
+    if not (host.shstk or host.ibt):
         return c.CET_NEITHER_FEATURE
     if value is None:
         return None
-    refusal = control_refusal(value, host.shstk, ibt, False)
+    refusal = control_refusal(value, host.shstk, host.ibt, False)
     return refusal or (None if is_canonical(base_of(value), host.width) else c.CET_BASE_CANONICAL)

@@ -36,6 +36,7 @@ def end_ioctl(world: Cet, thread: Thread, *, ran: bool = False) -> None:
     thread.loaded = False
     world.atomic -= 1
     fpu.require_put(thread.number)
+    world.processors.out_of_hands(thread.cpu)
     if not ran:
         onlookers.after_ioctl(thread)
     fpu.back_to_user(thread)
@@ -61,12 +62,16 @@ def vm_entry(world: Cet, slot: int) -> Thread:
             values.check(number, regs[place], f"enters with {hex(MSRS[place])} =")
     world.hold(c.NO_LEAK_BETWEEN_VCPUS)
     structure.enter(thread)
+    if world.platform.host.sev_es:
+        world.vmsa.enter(thread)
     return thread
 
 
 def vm_exit(world: Cet, thread: Thread) -> None:
     """Save the guest's three registers, load the host's, let the candidate see the exit."""
     world.structure.leave(thread)
+    if world.platform.host.sev_es:
+        world.vmsa.leave(thread)
     world.processors.after_exit(thread.cpu)
     world.enter(world.driver.exit_guest, thread.number)
     world.atomic -= 1
@@ -86,6 +91,8 @@ def guest_runs(world: Cet, slot: int) -> None:
 
 
 def reset(world: Cet, thread: Thread, init: bool) -> None:
-    """The candidate's part, then that of the generic code."""
+    """The candidate's part, then that of the guest, which starts over."""
     world.enter(world.driver.vcpu_reset, thread.number, init)
-    world.crs.reset(thread.number)
+    if not init:
+        world.vmsa.reset(thread.number)
+    world.crs.boot(thread.number)

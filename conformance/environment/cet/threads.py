@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Thread:
     """The thread of the VMM that runs one vCPU."""
 
-    __slots__ = ("asked", "cpu", "found", "live", "loaded", "moves", "number", "on", "slot")
+    __slots__ = ("asked", "cpu", "found", "live", "loaded", "number", "on", "slot")
 
     def __init__(self, number: int, slot: int) -> None:
         self.number = number
@@ -29,8 +29,6 @@ class Thread:
         self.cpu = slot % CPUS
         self.on = False
         """It is the one that runs on `cpu`."""
-        self.moves = 0
-        """How often it came to another physical CPU."""
         self.loaded = False
         """The preempt notifier is registered."""
         self.live = False
@@ -52,6 +50,7 @@ class Threads(PerVcpu[Thread]):
 
     def __init__(self, door: Environment, processors: Processors, fpu: Fpu) -> None:
         super().__init__(door)
+        self.processors = processors
         self.files = processors.files
         self.fpu = fpu
         self.current: list[Thread | None] = [None] * CPUS
@@ -90,8 +89,6 @@ class Threads(PerVcpu[Thread]):
             current = self.current[cpu]
             if current is not None:
                 self.switch_from(current)
-            if cpu != thread.cpu:
-                thread.moves += 1
             thread.cpu, thread.on = cpu, True
             self.current[cpu] = thread
             door.frame.actor = thread
@@ -110,6 +107,7 @@ class Threads(PerVcpu[Thread]):
             door.atomic += 1
             door.enter(door.driver.sched_out, thread.number)
             door.atomic -= 1
+            self.processors.out_of_hands(thread.cpu)
         self.fpu.save(thread)
         thread.on = False
         self.current[thread.cpu] = None

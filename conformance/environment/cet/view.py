@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from conformance.environment.cet.registers import S
 from conformance.model.cet import View
+from conformance.model.cet.state import Words
+from conformance.model.cet.view import CRS, Crs
 from conformance.specs.cet.constants import SMRAM_SSP
 
 if TYPE_CHECKING:
@@ -14,9 +16,9 @@ if TYPE_CHECKING:
 
 def view(world: Cet) -> View:
     """Registers of the host, and what memory holds for each vCPU."""
-    crs: list[Any] = []
+    crs: list[Crs | None] = []
     smram: list[int | None] = []
-    area: list[Any] = []
+    area: list[Words | None] = []
     for thread in world.threads.slots:
         if thread is None:
             crs.append(None)
@@ -24,7 +26,7 @@ def view(world: Cet) -> View:
             area.append(None)
         else:
             vcpu = thread.number
-            crs.append(None if world.events.parts[vcpu].shutdown else world.crs.bits(vcpu))
+            crs.append(None if world.events.parts[vcpu].shutdown else CRS[world.crs.bits(vcpu)])
             smram.append(world.memory.parts[vcpu].smram.get(SMRAM_SSP, 0))
             area.append(None if world.structure.level(vcpu) else world.memory.words(vcpu))
     return View(tuple(regs[S] for regs in world.processors.files), tuple(crs), tuple(smram), tuple(area))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 from conformance.environment.cet.registers import SAVE_AREA, SSP, SWITCHED, TABLE, S
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 class Blocks:
     """vmcb01 and vmcb02 of a vCPU."""
 
-    __slots__ = ("cached", "clean", "fields", "level", "moves")
+    __slots__ = ("cached", "clean", "fields", "level", "ran_on")
 
     def __init__(self) -> None:
         self.fields: tuple[dict[int, int], dict[int, int]] = ({}, {})
@@ -29,19 +30,19 @@ class Blocks:
         """Which one VMRUN uses: 0 for L1, 1 for L2."""
         self.clean = [False, False]
         """Clean bit 12 of each."""
-        self.cached: list[tuple[int, ...]] = [(0, 0, 0), (0, 0, 0)]
-        """What the processor keeps of each."""
-        self.moves = 0
-        """How often the vCPU had moved at its last VMRUN: another physical CPU has no copy."""
+        self.cached: dict[tuple[int, int], tuple[int, ...]] = {}
+        """What a physical CPU keeps of one since it last ran it, by number of the CPU and level."""
+        self.ran_on = [-1, -1]
+        """The physical CPU that ran each last."""
 
 
 class Vmcb(PerVcpu[Blocks]):
-    """SVM: S_CET, SSP and ISST_ADDR in the save areas, and clean bit 12, by which the processor uses its copy.
+    """SVM: S_CET, SSP and ISST_ADDR in the save areas, and clean bit 12, by which a physical CPU uses its copy.
 
-    The copy is used whenever it may be. Other fields and clean bits are not modelled.
+    The copy is used whenever it may be, and nobody takes it away. Other fields and clean bits are not modelled.
     """
 
-    CLAUSES = (c.VMCB_DIRTY,)
+    CLAUSES = (c.VMCB_DIRTY, c.VMCB_MOVED)
 
     def __init__(self, door: Environment, platform: Platform, processors: Processors) -> None:
         super().__init__(door)
@@ -52,6 +53,10 @@ class Vmcb(PerVcpu[Blocks]):
         """Two new VMCBs."""
         self.parts[vcpu] = Blocks()
 
+    def digest(self) -> Hashable:
+        """What vmcb02 holds: L2's state of long ago, which whoever trusts a clean bit goes on with."""
+        return tuple(tuple(part.fields[1].get(field, 0) for field in SAVE_AREA) for part in self.parts.values())
+
     def level(self, vcpu: int) -> int:
         """Which one the next VMRUN uses: 0 for L1, 1 for L2."""
         return self.parts[vcpu].level
@@ -60,20 +65,19 @@ class Vmcb(PerVcpu[Blocks]):
         """VMRUN loads the save area, or the processor's copy of it where the clean bit says they agree."""
         part, regs = self.parts[thread.number], self.files[thread.cpu]
         level = part.level
-        if part.moves != thread.moves:
-            part.moves, part.clean = thread.moves, [False, False]
+        place = thread.cpu, level
         fields = part.fields[level]
         memory = tuple(fields.get(field, 0) for field in SAVE_AREA)
-        if part.clean[level]:
-            self.door.require(
-                c.VMCB_DIRTY,
-                memory == part.cached[level],
-                "VMRUN with clean bit 12 set after a write of S_CET, SSP or ISST_ADDR",
-            )
+        agree = not part.clean[level] or memory == part.cached.get(place, memory)
+        if part.ran_on[level] == thread.cpu:
+            wrong = "VMRUN with clean bit 12 set after a write of S_CET, SSP or ISST_ADDR"
+            self.door.require(c.VMCB_DIRTY, agree, wrong)
         else:
-            part.cached[level] = memory
-        for place, value in zip(SWITCHED, memory, strict=True):
-            regs[place] = value
+            wrong = f"VMRUN with clean bit 12 set on CPU {thread.cpu}, which holds an older copy"
+            self.door.require(c.VMCB_MOVED, agree, wrong)
+        part.cached[place], part.ran_on[level] = memory, thread.cpu
+        for register, value in zip(SWITCHED, memory, strict=True):
+            regs[register] = value
 
     def leave(self, thread: Thread) -> None:
         """#VMEXIT stores the guest's three registers, and brings the host's back."""
@@ -82,7 +86,7 @@ class Vmcb(PerVcpu[Blocks]):
         fields = part.fields[level]
         memory = (regs[S], regs[SSP], regs[TABLE])
         fields[k.VMCB_S_CET], fields[k.VMCB_SSP], fields[k.VMCB_ISST_ADDR] = memory
-        part.cached[level] = memory
+        part.cached[thread.cpu, level] = memory
         part.clean[level] = True
         regs[S], regs[SSP], regs[TABLE] = self.platform.host.s_cet, 0, 0
 

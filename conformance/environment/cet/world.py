@@ -22,6 +22,7 @@ from conformance.environment.cet.vcpus import PerVcpu
 from conformance.environment.cet.view import view
 from conformance.environment.cet.vmcb import Vmcb
 from conformance.environment.cet.vmcs import Vmcs
+from conformance.environment.cet.vmsa import Vmsa
 from conformance.environment.door import Environment
 from conformance.model.cet import Config, View
 from conformance.model.cet import operations as m
@@ -45,6 +46,7 @@ class Cet(Environment):
     threads: Threads
     vmcs: Vmcs
     vmcb: Vmcb
+    vmsa: Vmsa
     crs: ControlRegisters
     memory: GuestMemory
     intercepts: Intercepts
@@ -63,6 +65,7 @@ class Cet(Environment):
         self.threads = Threads(self, processors, self.fpu)
         self.vmcs = Vmcs(self, platform, processors)
         self.vmcb = Vmcb(self, platform, processors)
+        self.vmsa = Vmsa(self, platform, processors)
         self.crs = ControlRegisters(self)
         self.memory = GuestMemory(self, platform)
         self.intercepts = Intercepts(self, platform, self.memory, profile)
@@ -74,6 +77,7 @@ class Cet(Environment):
         """What VM entries use on this host."""
         self.per_vcpu: tuple[PerVcpu[Any], ...] = (
             self.fpu,
+            self.vmsa,
             self.crs,
             self.memory,
             self.intercepts,

@@ -47,6 +47,15 @@ KEPT: dict[str, tuple[object, ...]] = {
         m.NestedExit(0),
         *VMREADS,
     ),
+    "refused": (
+        m.NestedEnter(0, replace(EXCHANGED, host_ssp=2)),
+        m.NestedEnter(0, replace(EXCHANGED, ssp=2)),
+        m.NestedEnter(0, replace(EXCHANGED, s_cet=0x40, host_wp=False)),
+        m.NestedEnter(0, replace(EXCHANGED, s_cet=0x40, load_host=False)),
+        m.NestedEnter(0, replace(EXCHANGED, cet=True, wp=False)),
+        m.NestedEnter(0, EXCHANGED),
+        m.NestedExit(0),
+    ),
     "scheduling": (
         m.Leave(0),
         m.Preempt(0, 1),

@@ -29,13 +29,14 @@ def switches() -> tuple[Step, ...]:
         Step(m.SetNestedState(0, replace(AREAS[0], cet=False))),
         Step(m.NestedExit(0)),
         Step(m.Wrmsr(0, k.S_CET, 3)),
+        Step(m.Wrmsr(0, k.S_CET, 0x40)),
         Step(m.Wrmsr(0, k.INT_SSP_TAB, A1)),
         Step(m.Wrmsr(0, k.PL3_SSP, A0)),
         Step(m.SetMsrs(0, ((k.S_CET, 1),))),
     )
 
 
-VMREADS = tuple(m.Vmread(0, field) for field in (k.GUEST_S_CET, k.GUEST_SSP, k.GUEST_INTR_SSP_TABLE))
+VMREADS = tuple(m.Vmread(0, field) for field in k.VMCS12_FIELDS)
 
 
 def nested_pair() -> tuple[Step, ...]:
@@ -60,4 +61,47 @@ def migrated_svm() -> tuple[Step, ...]:
         Step(m.NestedExit(0)),
         Step(m.Leave(0)),
         Step(m.Migrate(0)),
+    )
+
+
+def two_vmcb12s() -> tuple[Step, ...]:
+    """Two L2s in turn, whose L1 says of each vmcb12 that it has not changed since VMRUN took it."""
+    other = replace(EXCHANGED, address=1, s_cet=2, ssp=0x6000, table=0x7000)
+    return (
+        Step(m.Rdmsr(0, k.S_CET)),
+        Step(m.ReadSsp(0)),
+        Step(m.Run(0)),
+        *(Step(m.NestedEnter(0, replace(area, clean=clean))) for area in (EXCHANGED, other) for clean in (False, True)),
+        Step(m.NestedExit(0)),
+    )
+
+
+def moved_svm() -> tuple[Step, ...]:
+    """A VMCB that one physical CPU runs, then another, then the first again."""
+    return (
+        Step(m.Rdmsr(0, k.S_CET)),
+        Step(m.Run(0)),
+        *(Step(m.Preempt(0, cpu)) for cpu in (0, 1)),
+        Step(m.Wrmsr(0, k.S_CET, 1)),
+        Step(m.WriteSsp(0, A0)),
+        Step(m.NestedEnter(0, EXCHANGED)),
+        Step(m.NestedExit(0)),
+    )
+
+
+def reset_in_mode() -> tuple[Step, ...]:
+    """RESET in the midst of L2, or of SMM."""
+    return (
+        Step(m.Rdmsr(0, k.S_CET)),
+        Step(m.ReadSsp(0)),
+        Step(m.Run(0)),
+        Step(m.Wrmsr(0, k.S_CET, 1)),
+        Step(m.NestedEnter(0, EXCHANGED)),
+        Step(m.NestedExit(0)),
+        Step(m.MovCr0(0, True)),
+        Step(m.MovCr4(0, True)),
+        Step(m.Smi(0)),
+        Step(m.Rsm(0)),
+        Step(m.Leave(0)),
+        Step(m.Reset(0)),
     )

@@ -24,6 +24,8 @@ def control() -> tuple[Step, ...]:
         Step(m.Rdmsr(0, k.S_CET)),
         Step(m.ReadSsp(0)),
         Step(m.Reset(0)),
+        Step(m.Init(0)),
+        Step(m.GetMpState(0, True)),
     )
 
 

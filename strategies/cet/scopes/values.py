@@ -111,6 +111,8 @@ def registers_of_guest() -> Iterator[Step]:
 
 def presence() -> Iterator[Step]:
     """Every register there may be, by every way to it: what a vCPU has, and what it makes of what it has not."""
+    yield Step(m.GetMsrs(0, (k.INTERNAL_GUEST_SSP,)))
+    yield Step(m.SetMsrs(0, ((k.INTERNAL_GUEST_SSP, 0x1000),)))
     for msr in (*k.MSRS, 0x6A9):
         reg = k.ONE_REG_MSR | msr
         yield Step(m.GetMsrs(0, (msr,)))
@@ -164,6 +166,20 @@ def sizes() -> tuple[Step, ...]:
         Step(m.Xsaves(0, k.CET_S)),
         Step(m.Xsaves(0, k.CET_U)),
         *(Step(op) for op in (m.Init(0), m.Reset(0))),
+    )
+
+
+def host_xss() -> tuple[Step, ...]:
+    """XSS of a guest on a host that has one of its own, and what is left of it wherever somebody else comes to run."""
+    return (
+        Step(m.Rdmsr(0, k.XSS)),
+        *(Step(m.Xsaves(0, component)) for component in (k.CET_S, k.CET_U)),
+        Step(m.Run(0)),
+        Step(m.Leave(0)),
+        *(Step(m.Wrmsr(0, k.XSS, value)) for value in (0x1800, 0x1000, 0x800, 0)),
+        Step(m.SetMsrs(0, ((k.XSS, 0x1000),))),
+        Step(m.Xrstors(0, k.CET_S, (A0, 8, 16))),
+        *(Step(op) for op in (m.Preempt(0), m.Preempt(0, 1), m.HostTask(0), m.Init(0), m.Reset(0))),
     )
 
 

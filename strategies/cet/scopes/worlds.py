@@ -66,6 +66,16 @@ def _plain() -> dict[str, Scope]:
         "switches-svm": Scope(SVM, nesting.switches(), depth=5, needs=NESTED),
         "nested-pair-vmx": Scope(TWO, nesting.nested_pair(), depth=7, needs=NESTED),
         "nested-pair-svm": Scope(m.Config(AMD, (SHSTK_ONLY, SHSTK_ONLY)), nesting.nested_pair(), depth=7, needs=NESTED),
+        "two-vmcb12s": Scope(SVM, nesting.two_vmcb12s(), depth=9, needs=NESTED),
+        "moved-svm": Scope(SVM, nesting.moved_svm(), depth=7, needs=NESTED),
+        "reset-in-mode": Scope(ONE, nesting.reset_in_mode(), depth=7, needs=NESTED | frozenset({"smm"})),
+        "reset-in-mode-svm": Scope(SVM, nesting.reset_in_mode(), depth=7, needs=NESTED | frozenset({"smm"})),
+        "host-xss": Scope(m.Config(m.Host(own_xss=0x800), (m.Cpuid(),)), values.host_xss(), depth=6),
+        "host-xss-sev-es": Scope(
+            m.Config(m.Host(vendor="amd", ibt=False, sev_es=True, own_xss=0x800), (m.Cpuid(),)),
+            values.host_xss(),
+            depth=6,
+        ),
         "others": Scope(TWO, kept.others(), depth=4),
         "migrated-svm": Scope(SVM, nesting.migrated_svm(), depth=8, needs=NESTED | ONE_REG),
         "userspace-ignoring": Scope(ignoring, values.userspace(), depth=1, needs=ONE_REG),
@@ -79,7 +89,7 @@ def _kept() -> dict[str, Scope]:
     scopes = {}
     worlds = {"": ONE, "-ibt": m.Config(vcpus=(IBT_ONLY,)), "-shstk": m.Config(vcpus=(SHSTK_ONLY,)), "-amd": SVM}
     for (topic, between), (name, config) in product(kept.KEPT.items(), worlds.items()):
-        if not name or topic in ("reset", "control", "nested"):
+        if not name or topic in ("reset", "control", "nested", "refused"):
             steps = kept.kept(values.fitting(config.vcpus[0]), *between)
             scopes[f"kept-{topic}{name}"] = Scope(config, steps, depth=7, needs=_needs(steps))
     return scopes

@@ -25,8 +25,10 @@ from conformance.strategies.cet import suggest
 from conformance.strategies.cet.domains import IBT_ONLY, NEITHER, SHSTK_ONLY
 from conformance.subsystem import subsystem
 from tests.conformance.cet.judging import ONE, TWO, A, B, S, blamed, run, window
+from tests.conformance.peers.linux_cet import PEERS as VARIANTS
 
 PEERS = Path(__file__).parents[1] / "peers" / "cet.py"
+LINUX = PEERS.with_name("linux_cet.py")
 
 
 @pytest.mark.parametrize(
@@ -37,6 +39,8 @@ PEERS = Path(__file__).parents[1] / "peers" / "cet.py"
         "builtin:repaired",
         f"{PEERS}:LazySwap",
         f"{PEERS}:Cautious",
+        "builtin:linux",
+        *(f"{LINUX}:{peer.__name__}" for peer in VARIANTS.values()),
     ],
 )
 def test_a_correct_candidate_is_not_accused(spec: str) -> None:
@@ -59,6 +63,18 @@ def test_what_another_left_on_a_physical_cpu_is_not_a_reload() -> None:
     )
 
     assert report.failure is None
+
+
+@pytest.mark.parametrize("peer", VARIANTS)
+def test_variants_of_linux_conform_in_small_worlds(peer: str) -> None:
+    """Those worlds in which each of them does something else than the kernel."""
+    candidate = load(f"{LINUX}:{VARIANTS[peer].__name__}", S)
+    scopes = {name: S.scopes[name] for name in ("emulator", "kept-refused", "moved-svm", "two-vmcb12s", "filtered")}
+    context = Context(subsystem=replace(S, scopes=scopes), candidate=candidate, profile=candidate.profile)
+
+    explore.run(context)
+
+    assert [failure.signature for failure in context.failures] == []
 
 
 @pytest.mark.parametrize("scope", ["torn", "pair", "switches-vmx", "switches-svm", "bypass"])

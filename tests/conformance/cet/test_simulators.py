@@ -23,6 +23,7 @@ from conformance.environment.cet.users import UserCopies
 from conformance.environment.cet.values import Values
 from conformance.environment.cet.vmcb import Vmcb
 from conformance.environment.cet.vmcs import Vmcs
+from conformance.environment.cet.vmsa import Vmsa
 from conformance.environment.door import Environment, Frame
 from conformance.model.cet import operations as m
 from conformance.model.step import Fault
@@ -312,7 +313,7 @@ def test_a_thread_gives_way_to_another() -> None:
 
     assert bench.calls == [("out", 1), ("in", 2), ("out", 2), ("in", 1)]
     assert bench.door.frame.actor is first
-    assert (first.on, second.on, first.moves, second.moves) == (True, False, 0, 1)
+    assert (first.on, second.on, first.cpu, second.cpu) == (True, False, 0, 0)
 
 
 def test_a_thread_takes_its_registers_along() -> None:
@@ -457,8 +458,40 @@ def test_memory_moves_with_the_guest() -> None:
     assert memory.words(2) == (0, A, 0)
 
 
+def test_each_physical_cpu_has_a_copy_of_a_vmcb() -> None:
+    """What ran elsewhere in between is stale here, unless the clean bit says so."""
+    bench = Bench(AMD)
+    for cpu, value in ((0, A), (1, A + 8)):
+        thread = bench.thread(1, cpu)
+        bench.vmcb.enter(thread)
+        bench.processors.files[cpu][SSP] = value
+        bench.vmcb.leave(thread)
+
+    with breach(c.VMCB_MOVED):
+        bench.vmcb.enter(bench.thread(1, 0))
+    bench.vmcb.vmcb_mark_dirty(1, 1, k.VMCB_CET)
+    bench.vmcb.enter(bench.thread(1, 0))
+    assert bench.processors.files[0][SSP] == A + 8
+
+
+def test_vmrun_of_protected_state_switches_xss() -> None:
+    """To the value last accepted, and back to the host's."""
+    bench = Bench(m.Host(vendor="amd", ibt=False, sev_es=True, own_xss=0x800))
+    vmsa, thread = Vmsa(bench.door, bench.platform, bench.processors), bench.thread()
+    vmsa.add(1)
+    vmsa.accept(thread, 0x1000)
+
+    vmsa.enter(thread)
+    assert bench.processors.files[0][XSS] == 0x1000
+    vmsa.leave(thread)
+    assert bench.processors.files[0][XSS] == 0x800
+    bench.processors.files[0][XSS] = 0
+    with breach(c.XSS_IS_THE_HOSTS):
+        bench.processors.out_of_hands(0)
+
+
 def test_the_processor_keeps_cet_and_wp_together() -> None:
-    """Where the guest owns the bit; the candidate may write what it wants."""
+    """Where the guest owns the bit; the candidate may write what it wants, and the guest sets the others again."""
     crs = ControlRegisters(Environment())
     crs.add(1)
 
@@ -467,8 +500,9 @@ def test_the_processor_keeps_cet_and_wp_together() -> None:
     assert crs.mov_cr4(1, True)
     assert crs.bits(1) == (True, True)
     assert crs.read_cr(1, 4) == cr4_of(True)
-    crs.reset(1)
-    assert crs.bits(1) == (False, False)
+    crs.write_cr(1, 4, 0)
+    crs.boot(1)
+    assert (crs.bits(1), crs.read_cr(1, 4)) == ((True, False), cr4_of(False))
 
 
 def test_an_init_is_taken_once() -> None:

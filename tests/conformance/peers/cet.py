@@ -146,6 +146,7 @@ class Deferred(Upstream):
         return refusal
 
     def vcpu_load(self, vcpu: int, cpu: int) -> None:
+        super().vcpu_load(vcpu, cpu)
         if not self.svm:
             self.set_constant_fields(self.vcpus[vcpu])
 
@@ -178,6 +179,7 @@ class Deferred(Upstream):
             self.stale.discard(vcpu)
             super().recalc_intercepts(v)
         self.flush(v)
+        self.follow_cpu(v)
         if self.port.host_cap("xsaves"):
             self.port.wrmsr(k.XSS, v.xss)
             self.guest_xss.add(vcpu)
@@ -189,7 +191,7 @@ class Deferred(Upstream):
         """The host's XSS, once."""
         if vcpu in self.guest_xss:
             self.guest_xss.discard(vcpu)
-            self.port.wrmsr(k.XSS, 0)
+            self.port.wrmsr(k.XSS, self.host_xss)
 
     def vcpu_put(self, vcpu: int) -> None:
         self.restore_xss(vcpu)
@@ -260,7 +262,7 @@ class Direct(Upstream):
 
     def __init__(self, port: Port) -> None:
         super().__init__(port)
-        self.loaded_vmcb12: set[int] = set()
+        self.loaded_vmcb12: dict[int, int] = {}
 
     def reset_xstate(self, v: Vcpu) -> None:
         if not self.port.guest_fpu_in_use(v.number):
@@ -280,8 +282,13 @@ class Direct(Upstream):
         if not init:
             self.set_xss(v, 0)
             v.smm = False
+        if v.l2:
+            self.loaded_vmcb12.pop(vcpu, None)
+            super().nested_exit(vcpu)
         for field in SWITCHED_FIELDS:
             self.field_write(v, field, 0)
+        self.port.write_cr(vcpu, 0, 0)
+        self.port.write_cr(vcpu, 4, 0)
         self.reset_xstate(v)
 
     def vcpu_destroy(self, vcpu: int) -> None:
@@ -355,18 +362,19 @@ class Direct(Upstream):
         return (0, 0) if result == 2 and self.ignore_msrs else (result, value)
 
     def enter_guest(self, vcpu: int) -> None:
+        self.follow_cpu(self.vcpus[vcpu])
         if self.port.host_cap("xsaves"):
             self.port.rdmsr(k.XSS)
             self.port.wrmsr_safe(k.XSS, self.vcpus[vcpu].xss)
 
     def exit_guest(self, vcpu: int) -> None:
-        if self.port.host_cap("xsaves") and self.port.rdmsr(k.XSS):
-            self.port.wrmsr_safe(k.XSS, 0)
+        if self.port.host_cap("xsaves") and self.port.rdmsr(k.XSS) != self.host_xss:
+            self.port.wrmsr_safe(k.XSS, self.host_xss)
 
     def nested_enter(self, vcpu: int) -> int:
         failed = super().nested_enter(vcpu)
         if failed:
-            self.loaded_vmcb12.discard(vcpu)
+            self.loaded_vmcb12.pop(vcpu, None)
         return failed
 
     def enter_vmcb02(self, v: Vcpu) -> None:
@@ -377,10 +385,11 @@ class Direct(Upstream):
         self.port.vmcb_switch(v.number, 2)
         v.l2 = True
         self.recalc_intercepts(v)
-        if v.shstk and not (clean and v.number in self.loaded_vmcb12):
+        address = self.port.vmcb12_address(v.number)
+        if v.shstk and not (clean and self.loaded_vmcb12.get(v.number) == address):
             for field, offset in VMCB_OF.items():
                 self.field_write(v, field, self.port.vmcs12_read(v.number, offset))
-        self.loaded_vmcb12.add(v.number)
+        self.loaded_vmcb12[v.number] = address
 
     def vmread(self, vcpu: int, field: int) -> tuple[int, int]:
         v = self.vcpus[vcpu]
@@ -506,9 +515,11 @@ class Owner(Upstream):
             del self.owner[cpu]
 
     def vcpu_load(self, vcpu: int, cpu: int) -> None:
+        super().vcpu_load(vcpu, cpu)
         self.on[vcpu] = cpu
 
     def sched_in(self, vcpu: int, cpu: int) -> None:
+        super().sched_in(vcpu, cpu)
         self.on[vcpu] = cpu
 
     def enter_guest(self, vcpu: int) -> None:

@@ -57,6 +57,7 @@ class AsPosted(Upstream):
 
     def sched_in(self, vcpu: int, cpu: int) -> None:
         """The thread goes on."""
+        super().sched_in(vcpu, cpu)
         self.reload_ssp(self.vcpus[vcpu])
 
     def recalc_intercepts(self, v: Vcpu) -> None:

@@ -76,6 +76,7 @@ class Repaired(Upstream):
 
     def sched_in(self, vcpu: int, cpu: int) -> None:
         """The thread goes on."""
+        super().sched_in(vcpu, cpu)
         v = self.vcpus[vcpu]
         if v.running:
             self.swap_in(v)

@@ -51,3 +51,4 @@ class V5(AsPosted):
 
     def sched_in(self, vcpu: int, cpu: int) -> None:
         """The thread goes on."""
+        Upstream.sched_in(self, vcpu, cpu)

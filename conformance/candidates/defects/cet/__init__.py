@@ -245,6 +245,70 @@ DEFECTS: tuple[Defect, ...] = (
     ),
     Defect("CET-U-20", "In SMM the guest reads KVM's own MSR for SSP.", upstream.InternalMsrInSmm, ("CET-030",), 3),
     Defect("CET-U-21", "RSM ignores an invalid SSP.", upstream.RsmIgnoresFailure, ("CET-079",), 3),
+    Defect(
+        "CET-U-22",
+        "A nested entry that fails on the guest area leaves L1 as it was.",
+        upstream.FailedEntryIgnored,
+        ("CET-094",),
+        3,
+    ),
+    Defect(
+        "CET-U-23",
+        "After a failed nested entry without the exit control L1 has the guest area's values.",
+        upstream.FailedEntryLoadsGuestArea,
+        ("CET-094",),
+        3,
+        note="Released Linux has it.",
+    ),
+    Defect(
+        "CET-U-24",
+        "A refused nested entry clears L1's S_CET, SSP and table.",
+        upstream.RefusedEntryClears,
+        ("CET-095",),
+        4,
+    ),
+    Defect("CET-U-25", "The guest's XSS stays in hardware.", upstream.XssLeftBehind, ("CET-096",), 3),
+    Defect(
+        "CET-U-26", "The host's XSS is 0 after a guest, whatever it was.", upstream.XssRestoredAsZero, ("CET-096",), 3
+    ),
+    Defect("CET-U-27", "vmcs02 gets its host fields from L1.", upstream.HostFieldsOfL1, ("CET-097",), 2),
+    Defect(
+        "CET-U-28", "The value of a register id is looked for before the id.", upstream.ValueBeforeId, ("CET-027",), 1
+    ),
+    Defect("CET-U-29", "A far jump is emulated under IBT.", upstream.FarJumpUnderIbt, ("CET-067",), 5),
+    Defect(
+        "CET-U-30",
+        "A VMCB is clean on a physical CPU that has an older copy.",
+        upstream.VmcbTrustedElsewhere,
+        ("CET-098",),
+        5,
+    ),
+    Defect("CET-U-31", "INIT leaves CR4.CET.", upstream.InitKeepsCr4, ("CET-099",), 3),
+    Defect("CET-U-32", "RESET leaves a vCPU in L2.", upstream.ResetStaysInL2, ("CET-100",), 4),
+    Defect("CET-U-33", "A clean vmcb12 is taken for the one that ran last.", upstream.AnyCleanVmcb12, ("CET-101",), 8),
+    Defect(
+        "CET-U-34",
+        "A clean vmcb12 is not read by a vCPU that never ran it.",
+        upstream.CleanVmcb12OfNobody,
+        ("CET-101", "CET-090"),
+        8,
+        note="CET-090: at the exit the stale values are stored into vmcb12.",
+    ),
+    Defect(
+        "CET-U-35",
+        "KVM_GET_MSRS shows SSP under its internal number without SHSTK.",
+        upstream.SspForAnyVcpu,
+        ("CET-013", "CET-021"),
+        1,
+    ),
+    Defect(
+        "CET-U-36",
+        "L2's WRMSR of S_CET is stopped, and taken unchecked.",
+        upstream.L2WritesUnjudged,
+        ("CET-001", "CET-002", "CET-003", "CET-004", "CET-005", "CET-006"),
+        3,
+    ),
+    Defect("CET-U-37", "A guest with encrypted state cannot write XSS.", upstream.ProtectedXssRefused, ("CET-073",), 2),
 )
 
 __all__ = ["DEFECTS"]

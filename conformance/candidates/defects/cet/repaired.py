@@ -25,6 +25,7 @@ class EntryWindowSave(Repaired):
     """From vcpu_load on the values count as being in hardware, though KVM_RUN loads them later."""
 
     def vcpu_load(self, vcpu: int, cpu: int) -> None:
+        super().vcpu_load(vcpu, cpu)
         self.vcpus[vcpu].in_hardware = self.vcpus[vcpu].active
 
     def run_begin(self, vcpu: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from conformance.candidates.builtin.cet.upstream import Upstream
-from conformance.candidates.builtin.cet.upstream.vcpu import Vcpu
+from conformance.candidates.builtin.cet.upstream.vcpu import INVALID, SWITCHED_FIELDS, VMCB_OF, Vcpu
 from conformance.specs.cet import constants as k
 
 
@@ -205,3 +205,153 @@ class RsmIgnoresFailure(Upstream):
     def rsm(self, vcpu: int) -> int:
         super().rsm(vcpu)
         return 0
+
+
+class FailedEntryIgnored(Upstream):
+    """An entry that fails on the guest area leaves L1 as it was."""
+
+    def nested_enter(self, vcpu: int) -> int:
+        v = self.vcpus[vcpu]
+        return (not self.svm and self.check_vmcs12(v)) or super().nested_enter(vcpu)
+
+
+class FailedEntryLoadsGuestArea(Upstream):
+    """After a failed entry without the exit control L1 gets the guest area, as after an exit."""
+
+    def nested_enter(self, vcpu: int) -> int:
+        result = super().nested_enter(vcpu)
+        v, read = self.vcpus[vcpu], self.port.vmcs12_read
+        if result == k.INVALID_GUEST_STATE and not read(vcpu, k.VM_EXIT_CONTROLS) >> k.VM_EXIT_LOAD_CET & 1:
+            for field in SWITCHED_FIELDS:
+                if self.has_field(v, field):
+                    self.field_write(v, field, read(vcpu, field))
+        return result
+
+
+class RefusedEntryClears(Upstream):
+    """An entry that VM-fails, or an invalid VMRUN, costs L1 its S_CET, SSP and table."""
+
+    def nested_enter(self, vcpu: int) -> int:
+        result = super().nested_enter(vcpu)
+        if result in (k.VMFAIL_HOST_STATE, k.VMEXIT_INVALID):
+            for field in SWITCHED_FIELDS:
+                self.field_write(self.vcpus[vcpu], field, 0)
+        return result
+
+
+class XssLeftBehind(Upstream):
+    """The guest's XSS stays in hardware."""
+
+    def exit_guest(self, vcpu: int) -> None:
+        pass
+
+
+class XssRestoredAsZero(Upstream):
+    """Whatever the host's XSS was, it is 0 after the guest."""
+
+    def exit_guest(self, vcpu: int) -> None:
+        if self.vcpus[vcpu].xss:
+            self.port.wrmsr(k.XSS, 0)
+
+
+class HostFieldsOfL1(Upstream):
+    """L1's host area is taken for vmcs02's own."""
+
+    def enter_vmcs02(self, v: Vcpu, run_pending: bool) -> None:
+        super().enter_vmcs02(v, run_pending)
+        for field in (k.HOST_SSP, k.HOST_INTR_SSP_TABLE):
+            self.port.vmcs_write(v.number, field, self.port.vmcs12_read(v.number, field))
+
+
+class ValueBeforeId(Upstream):
+    """KVM_SET_ONE_REG looks for the value before it knows whether there is such a register."""
+
+    def set_one_reg(self, vcpu: int, reg: int, value: int) -> int:
+        return -k.EFAULT if self.port.copy_from_user(8) else super().set_one_reg(vcpu, reg, value)
+
+
+class FarJumpUnderIbt(Upstream):
+    """A far jump is emulated while IBT is active."""
+
+    def emulate(self, vcpu: int, instruction: str, user: bool) -> int:
+        return k.EMULATED if instruction == "far_jmp" else super().emulate(vcpu, instruction, user)
+
+
+class VmcbTrustedElsewhere(Upstream):
+    """A VMCB stays clean on another physical CPU, which may have an older copy of it."""
+
+    def follow_cpu(self, v: Vcpu) -> None:
+        pass
+
+
+class InitKeepsCr4(Upstream):
+    """INIT leaves CR4.CET and CR0.WP as they were."""
+
+    def vcpu_reset(self, vcpu: int, init: bool) -> None:
+        before = self.port.read_cr(vcpu, 0), self.port.read_cr(vcpu, 4)
+        super().vcpu_reset(vcpu, init)
+        if init:
+            self.port.write_cr(vcpu, 0, before[0])
+            self.port.write_cr(vcpu, 4, before[1])
+
+
+class ResetStaysInL2(Upstream):
+    """RESET of a vCPU in L2 clears L2's state, and goes on in L2."""
+
+    def leave_l2(self, v: Vcpu) -> None:
+        pass
+
+
+class AnyCleanVmcb12(Upstream):
+    """A clean vmcb12 is taken for the one that ran last."""
+
+    def enter_vmcb02(self, v: Vcpu) -> None:
+        kept = [self.port.vmcb_read(v.number, 2, offset) for offset in VMCB_OF.values()]
+        super().enter_vmcb02(v)
+        if self.trusts(v) and self.port.vmcs12_read(v.number, k.VMCB_CLEAN) >> k.VMCB_CET & 1:
+            for field, value in zip(VMCB_OF, kept, strict=True):
+                self.field_write(v, field, value)
+        v.entered = True
+
+    def trusts(self, v: Vcpu) -> bool:
+        """Whether vmcb02 has been filled before."""
+        return v.entered
+
+
+class CleanVmcb12OfNobody(AnyCleanVmcb12):
+    """A clean vmcb12 is not read even by a vCPU that never ran it, a migrated one."""
+
+    def trusts(self, v: Vcpu) -> bool:
+        return True
+
+
+class SspForAnyVcpu(Upstream):
+    """KVM_GET_MSRS shows SSP under its internal number whatever the vCPU has."""
+
+    def get_msr(self, v: Vcpu, msr: int, host: bool) -> tuple[int, int]:
+        if msr == k.INTERNAL_GUEST_SSP and host:
+            return 0, self.fetch_msr(v, msr)
+        return super().get_msr(v, msr, host)
+
+
+class L2WritesUnjudged(Upstream):
+    """WRMSR of L2 is always stopped, and S_CET taken as it comes."""
+
+    def recalc_intercepts(self, v: Vcpu) -> None:
+        super().recalc_intercepts(v)
+        if v.l2:
+            self.port.set_intercept(v.number, 2, k.S_CET, k.WRITE, True)
+
+    def guest_wrmsr(self, vcpu: int, msr: int, value: int) -> int:
+        v = self.vcpus[vcpu]
+        if v.l2 and msr == k.S_CET and (v.shstk or v.ibt):
+            self.field_write(v, k.GUEST_S_CET, value)
+            return 0
+        return super().guest_wrmsr(vcpu, msr, value)
+
+
+class ProtectedXssRefused(Upstream):
+    """A guest with encrypted state cannot write XSS."""
+
+    def set_xss(self, v: Vcpu, value: int) -> int:
+        return INVALID if self.port.host_cap("sev_es") and value else super().set_xss(v, value)

@@ -42,14 +42,27 @@ class Control(Msrs):
         return 0
 
     def vcpu_reset(self, vcpu: int, init: bool) -> None:
-        """Clear everything; XSS only on RESET."""
+        """Leave L2 and SMM, clear everything; XSS only on RESET."""
         v = self.vcpus[vcpu]
+        v.smm = False
+        if v.l2:
+            self.leave_l2(v)
+        self.port.write_cr(vcpu, 4, self.port.read_cr(vcpu, 4) & ~(1 << k.CR4_CET))
+        self.port.write_cr(vcpu, 0, self.port.read_cr(vcpu, 0) & ~(1 << k.CR0_WP))
         self.reset_xstate(v)
         for field in SWITCHED_FIELDS:
             self.field_write(v, field, 0)
         if not init and v.xss:
             v.xss = 0
             self.refresh_cpuid(v)
+
+    def leave_l2(self, v: Vcpu) -> None:
+        """L1's control structure is current again, with nothing stored for L1 to read."""
+        v.l2 = False
+        if self.svm:
+            self.port.vmcb_switch(v.number, 1)
+        else:
+            self.port.vmcs_load(v.number, 1)
 
     def reset_xstate(self, v: Vcpu) -> None:
         """Clear both CET components, out of hardware if they are there."""
@@ -98,7 +111,9 @@ class Control(Msrs):
             return k.UNHANDLEABLE if any((*here, *there)) else k.EMULATED
         if instruction in ("ret", "indirect_call") and shstk:
             return k.UNHANDLEABLE
-        if instruction in ("indirect_jmp", "indirect_call") and ibt:
+        if instruction == "far_jmp":
+            ibt = any(self.active_for(v, privilege)[1] for privilege in (True, False))
+        if instruction in ("indirect_jmp", "indirect_call", "far_jmp") and ibt:
             return k.UNHANDLEABLE
         if instruction == "far_jmp" and shstk and self.field_read(v, k.GUEST_SSP) >> 32:
             return k.EMULATED_GP

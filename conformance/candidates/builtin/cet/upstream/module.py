@@ -20,6 +20,7 @@ class Module:
         self.lm = False
         self.width = 48
         self.host_s_cet = 0
+        self.host_xss = 0
         self.ignore_msrs = False
         self.advertised: tuple[int, ...] = ()
         self.nested_cet = False
@@ -36,6 +37,7 @@ class Module:
             self.host_s_cet = self.port.rdmsr(S_CET)
             if self.host_s_cet & 1:
                 return -EIO
+        self.host_xss = self.port.rdmsr(XSS) if cap("xsaves") else 0
         self.set_caps()
         self.nested_cet = not self.svm and (self.shstk or self.ibt)
         self.advertised = self.probe_msrs()

@@ -14,6 +14,8 @@ class Nested(Msrs):
         """Check, then switch."""
         v = self.vcpus[vcpu]
         failed = self.check_vmcb12(v) if self.svm else self.check_vmcs12(v)
+        if failed == k.INVALID_GUEST_STATE:
+            self.load_host_area(v, [self.field_read(v, field) for field in SWITCHED_FIELDS])
         if failed:
             return failed
         if self.svm:
@@ -109,14 +111,19 @@ class Nested(Msrs):
         for field, value in zip(SWITCHED_FIELDS, values, strict=True):
             if self.has_field(v, field):
                 port.vmcs12_write(vcpu, field, value)
+        v.l2 = False
+        port.vmcs_load(vcpu, 1)
+        self.load_host_area(v, values)
+
+    def load_host_area(self, v: Vcpu, values: list[int]) -> None:
+        """L1 after an exit or a failed entry: its control registers, and the host area or these values."""
+        port, vcpu = self.port, v.number
         if port.vmcs12_read(vcpu, k.VM_EXIT_CONTROLS) >> k.VM_EXIT_LOAD_CET & 1:
             host = (k.HOST_S_CET, k.HOST_SSP, k.HOST_INTR_SSP_TABLE)
             values = [
                 port.vmcs12_read(vcpu, area) if self.has_field(v, field) else value
                 for area, field, value in zip(host, SWITCHED_FIELDS, values, strict=True)
             ]
-        v.l2 = False
-        port.vmcs_load(vcpu, 1)
         for field, value in zip(SWITCHED_FIELDS, values, strict=True):
             self.field_write(v, field, value)
         port.write_cr(vcpu, 0, port.vmcs12_read(vcpu, k.HOST_CR0))

@@ -43,6 +43,11 @@ class Vcpu:
         self.denied: tuple[int, ...] = ()
         self.smm = False
         self.l2 = False
+        self.entered = False
+        """L2 ran on it."""
+        self.cpu = 0
+        self.vmcb_cpu = [-1, -1]
+        """Physical CPU of the last VMRUN of each VMCB."""
         self.l1_state = (0, 0)
         """CR0 and CR4 of L1 while SVM runs L2."""
         # the manual swap of the seed and of v5

@@ -77,7 +77,8 @@ class Vcpus(Module):
                 self.port.set_intercept(v.number, 2, msr, both, stopped)
 
     def vcpu_load(self, vcpu: int, cpu: int) -> None:
-        """Nothing to do."""
+        """Remember where."""
+        self.vcpus[vcpu].cpu = cpu
 
     def vcpu_put(self, vcpu: int) -> None:
         """Nothing to do."""
@@ -96,18 +97,28 @@ class Vcpus(Module):
         """Nothing to do: the FPU code saves."""
 
     def sched_in(self, vcpu: int, cpu: int) -> None:
-        """Nothing to do: the FPU code reloads."""
+        """Remember where; the FPU code reloads."""
+        self.vcpus[vcpu].cpu = cpu
 
     def enter_guest(self, vcpu: int) -> None:
-        """Load the guest's XSS."""
-        xss = self.vcpus[vcpu].xss
-        if xss:
-            self.port.wrmsr(k.XSS, xss)
+        """Distrust another physical CPU's copy of the VMCB, load the guest's XSS."""
+        v = self.vcpus[vcpu]
+        self.follow_cpu(v)
+        if v.xsaves and v.xss != self.host_xss:
+            self.port.wrmsr(k.XSS, v.xss)
+
+    def follow_cpu(self, v: Vcpu) -> None:
+        """A VMCB that ran elsewhere last is clean for nobody here."""
+        level = 2 if v.l2 else 1
+        if self.svm and v.vmcb_cpu[level - 1] != v.cpu:
+            v.vmcb_cpu[level - 1] = v.cpu
+            self.port.vmcb_mark_dirty(v.number, level, k.VMCB_CET)
 
     def exit_guest(self, vcpu: int) -> None:
         """Load the host's XSS."""
-        if self.vcpus[vcpu].xss:
-            self.port.wrmsr(k.XSS, 0)
+        v = self.vcpus[vcpu]
+        if v.xsaves and v.xss != self.host_xss:
+            self.port.wrmsr(k.XSS, self.host_xss)
 
     def field_read(self, v: Vcpu, field: int) -> int:
         """One of the three values that VM entries switch."""
