@@ -30,16 +30,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FORM:PATH",
         help="also write a report (repeatable)",
     )
+    group.addoption("--baseline", metavar="FILE", help="failures that are known; see conformance baseline")
+    group.addoption(
+        "--conformance-allow-untracked",
+        action="store_true",
+        default=None,
+        help="known failures need no ticket and no last day",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Add the units of a run to what pytest collects, once a candidate is named; refuse wrong options at once."""
     config.addinivalue_line("markers", "conformance: a unit of work of the conformance suite")
-    names = ("profile", "budget", "seed", "corpus", "report")
-    given = [name for name in names if config.getoption(f"--conformance-{name}") not in (None, [])]
+    options = ("profile", "budget", "seed", "corpus", "report", "allow-untracked")
+    names = ["--baseline", *(f"--conformance-{name}" for name in options)]
+    given = [name for name in names if config.getoption(name) not in (None, [])]
     if config.getoption("--candidate"):
         from conformance.runs import items
 
         items.register(config)
     elif given:
-        raise pytest.UsageError(f"--conformance-{given[0]}: needs --candidate SUBSYSTEM=SPEC")
+        raise pytest.UsageError(f"{given[0]}: needs --candidate SUBSYSTEM=SPEC")

@@ -37,7 +37,8 @@ TWICE = 2.0
 def cli(show_traceback: bool) -> None:
     """Hold an implementation of a Linux-virtualization subsystem to its specification.
 
-    Exit codes: 0 conforms, 1 does not conform, 2 usage, 3 the suite failed, 4 inconclusive, 5 nothing ran.
+    Exit codes: 0 conforms, 1 does not conform, 2 usage, 3 the suite failed, 4 inconclusive, 5 nothing ran,
+    6 the baseline needs attention.
     """
     if show_traceback:
         os.environ["CONFORMANCE_DEBUG"] = "1"
@@ -66,6 +67,8 @@ _CANDIDATE = "builtin:NAME, MODULE:CLASS or FILE.py:CLASS"
 @click.option("--report", "reports", multiple=True, metavar="FORM:PATH", help="Also write a report (repeatable).")
 @click.option("--traces", default=str(TRACES), show_default=True, metavar="DIR", help="Where failing traces go.")
 @click.option("--strict", is_flag=True, help="Breaches of SHOULD clauses fail, too.")
+@click.option("--baseline", "known", metavar="FILE", help="Failures that are known; see conformance baseline.")
+@click.option("--allow-untracked", "untracked", is_flag=True, help="Known failures need no ticket and no last day.")
 @click.option("--cluster", metavar="ADDRESS", help=_ON_CLUSTER)
 def run(
     subsystems: tuple[str, ...],
@@ -82,6 +85,8 @@ def run(
     reports: tuple[str, ...],
     traces: str,
     strict: bool,
+    known: str | None,
+    untracked: bool,
     cluster: str | None,
 ) -> Ending:
     """Test a candidate and give a verdict per clause.
@@ -89,6 +94,7 @@ def run(
     Without --budget this is the gate: fixed work, the same verdict every time. With --budget it is the hunt:
     random, until the time is up.
     """
+    from conformance.baseline.file import expected
     from conformance.runs.request import Request
 
     if not specs:
@@ -96,9 +102,11 @@ def run(
     options.place(workers, cluster)
     limit = None if budget is None else options.seconds(budget)
     chosen = options.seed(seed) if seed is not None else 0 if limit is None else random.randrange(2**32)
+    chosen_candidates = options.candidates(specs, subsystems, _everything)
     request = Request(
-        candidates=options.candidates(specs, subsystems, _everything),
+        candidates=chosen_candidates,
         profile=profile,
+        baseline=() if known is None else expected(Path(known), chosen_candidates, profile, untracked),
         engines=options.engines(engine),
         seed=chosen,
         budget=limit,
@@ -119,14 +127,113 @@ def run(
 @click.option("-n", "workers", type=click.IntRange(1), default=1, metavar="WORKERS", help="Processes side by side.")
 @click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of the random engines.")
 @click.option("--report", "reports", multiple=True, metavar="FORM:PATH", help="Also write a report (repeatable).")
+@click.option("--record", "matrix", metavar="FILE", help="Write which clause kills which defect (TOML).")
+@click.option("--against", metavar="FILE", help="Fail where a kill is lost that FILE has.")
+@click.option("--engine", metavar="NAME,…", help="What each of these engines kills alone, at the gate's settings.")
 @click.option("--cluster", metavar="ADDRESS", help=_ON_CLUSTER)
 def strength(
-    subsystems: tuple[str, ...], only: str, workers: int, seed: int, reports: tuple[str, ...], cluster: str | None
+    subsystems: tuple[str, ...],
+    only: str,
+    workers: int,
+    seed: int,
+    reports: tuple[str, ...],
+    matrix: str | None,
+    against: str | None,
+    engine: str | None,
+    cluster: str | None,
 ) -> Ending:
     """Run the zoo: which clause kills which known defect, in how many steps and seconds."""
     names = tuple(options.subsystem_name(name) for name in subsystems) or _everything()
     options.place(workers, cluster)
-    return Strength(names, only, workers, options.seed(seed), forms.targets(reports), cluster, say=say).perform()
+    zoo = Strength(names, only, workers, options.seed(seed), forms.targets(reports), cluster, say=say)
+    zoo.recording = None if matrix is None else Path(matrix)
+    zoo.against = None if against is None else Path(against)
+    zoo.alone = () if engine is None else options.searches(engine, matrix or against)
+    return zoo.perform()
+
+
+@cli.group()
+def baseline() -> None:
+    """Keep a file of the failures that are known, each with the trace that shows it: run --baseline FILE."""
+
+
+@baseline.command()
+@click.argument("file", metavar="FILE")
+@click.argument("subsystems", nargs=-1, metavar="[SUBSYSTEM]...")
+@click.option(
+    "--candidate", "specs", multiple=True, metavar="SPEC", help=f"{_CANDIDATE}; SUBSYSTEM=SPEC for one of several."
+)
+@click.option("--accept", is_flag=True, help="Record what is new.")
+@click.option("--reason", default="", metavar="TEXT", help="Why what is recorded is accepted.")
+@click.option("--ticket", default="", metavar="TEXT", help="Where it is seen to.")
+@click.option("--owner", default="", metavar="TEXT", help="By whom.")
+@click.option("--expires", metavar="DAY", help="The last day on which it is accepted: 2027-01-31, or 90d.")
+@click.option("--allow-untracked", "untracked", is_flag=True, help="Record without a ticket and a last day.")
+@click.option("--profile", metavar="P", help="Which profile to hold it to; default: the one the candidate declares.")
+@click.option("--strict", is_flag=True, help="Record breaches of SHOULD clauses, too.")
+@click.option("--budget", metavar="TIME", help="Hunt that long before the gate.")
+@click.option("--seed", type=int, default=0, metavar="N", help="Seed of the hunt.")
+@click.option("-n", "workers", type=click.IntRange(1), default=1, metavar="WORKERS", help="Processes side by side.")
+def update(
+    file: str,
+    subsystems: tuple[str, ...],
+    specs: tuple[str, ...],
+    accept: bool,
+    reason: str,
+    ticket: str,
+    owner: str,
+    expires: str | None,
+    untracked: bool,
+    profile: str | None,
+    strict: bool,
+    budget: str | None,
+    seed: int,
+    workers: int,
+) -> Ending:
+    """Run the gate and bring FILE up to what it shows. What is new is shown, and recorded with --accept alone.
+
+    Exit codes: 0 all is known, 1 something is new or cannot be recorded, 6 entries need attention.
+    """
+    from conformance.commands.baseline import Note, Update, expiry
+    from conformance.runs.request import Request
+
+    if not specs:
+        raise UsageError("baseline update needs --candidate SPEC, for instance --candidate builtin:as-posted")
+    request = Request(
+        candidates=options.candidates(specs, subsystems, _everything),
+        profile=profile,
+        budget=None if budget is None else options.seconds(budget),
+        seed=options.seed(seed),
+        workers=workers,
+    )
+    note = Note(reason, ticket, owner, expiry(expires))
+    return Update(Path(file), request, accept, note, untracked, strict, say=say, complain=complain).perform()
+
+
+@baseline.command()
+@click.argument("file", metavar="FILE")
+@click.option("-n", "workers", type=click.IntRange(1), default=1, metavar="WORKERS", help="Processes side by side.")
+def prune(file: str, workers: int) -> Ending:
+    """Judge the stored traces of FILE and delete the entries that no longer fail.
+
+    Exit codes: 0 what is left is known, 6 some of it needs attention.
+    """
+    from conformance.commands.baseline import Prune
+
+    return Prune(Path(file), workers, say=say, complain=complain).perform()
+
+
+@baseline.command()
+@click.argument("file", metavar="FILE")
+@click.option("--allow-untracked", "untracked", is_flag=True, help="Entries need no ticket and no last day.")
+def lint(file: str, untracked: bool) -> Ending:
+    """Look FILE over without running anything: what stands twice, is broken, has expired, or is out of order.
+
+    Exit codes: 0 nothing is wrong, 2 a run would refuse the file, 6 people should see to something.
+    """
+    from conformance.commands.baseline import lint as perform
+
+    return perform(Path(file), untracked, say)
 
 
 @cli.command()

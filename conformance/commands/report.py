@@ -27,6 +27,11 @@ def report(form: str, out: str, paths: Sequence[str]) -> Ending:
     data = TOGETHER[form](read) if form in TOGETHER else FORMS[form](read[0][1])
     forms.put(target, data)
     what = paths[0] if len(paths) == 1 else f"{len(paths)} reports"
+    truncated = [path for path, (_, whole) in zip(paths, read, strict=True) if whole.footer is None]
+    if truncated:
+        return Ending(
+            Exit.INCONCLUSIVE, f"{what} written as {form} to {out}; inconclusive: {truncated[0]} is truncated"
+        )
     return Ending(Exit.CONFORMS, f"{what} written as {form} to {out}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -14,13 +15,13 @@ from conformance.engines import corpus
 from conformance.reports import forms, record, text
 from conformance.reports.forms import Target
 from conformance.reports.progress import Progress
-from conformance.runs.autopsy import post_mortem
 from conformance.runs.conclusion import Conclusion, conclude, together
 from conformance.runs.describe import Described, describe, is_ours
 from conformance.runs.executor import Executor, Processes, executor
 from conformance.runs.growth import Growth
-from conformance.runs.request import Request, Unit, is_complete, units
+from conformance.runs.request import BASELINE, Request, Unit, baselines, is_complete, units
 from conformance.runs.result import Result
+from conformance.runs.stored import ended_early
 from conformance.runs.unit import unit_job
 from conformance.runs.work import Hunt, Work
 from conformance.runs.workers import Died
@@ -57,19 +58,23 @@ class Run:
 
     def perform(self) -> Ending:
         """Everything; raises UsageError before the run starts, OSError when a report cannot be written."""
-        request = self._restricted()
+        self.request = self._restricted()
         _ = self.candidates
-        with executor(request.workers, self.cluster, [spec for _, spec in request.candidates]) as place:
-            return self._perform(request, place)
+        with self.executor() as place:
+            return self._perform(place)
 
-    def _perform(self, request: Request, place: Executor) -> Ending:
-        listed = units(replace(request, workers=place.slots))
+    def executor(self) -> AbstractContextManager[Executor]:
+        """Where the work is to be done."""
+        request = self.request
+        return executor(request.workers, self.cluster, [spec for _, spec in request.candidates])
+
+    def _perform(self, place: Executor) -> Ending:
+        listed = units(replace(self.request, workers=place.slots))
         headers = [self._header(name, units) for name, units in _by_subsystem(listed).items()]
         if not listed:
             return Ending(Exit.NOTHING_RAN, "nothing ran: this shard or selection has no work")
         forms.begin(self.reports, headers)
-        results, interrupted = self._results(listed, place)
-        conclusions = self._conclusions(listed, results)
+        conclusions, interrupted = self.concluded(listed, place)
         if self.growth is not None:
             self.growth.end()
         ending = together(conclusions, interrupted)
@@ -107,37 +112,56 @@ class Run:
             units=tuple(unit.name for unit in listed),
         )
 
-    def _results(self, listed: Sequence[Unit], place: Executor) -> tuple[list[Result], bool]:
-        """The results in the order of the units, and whether somebody interrupted."""
+    def concluded(self, listed: Sequence[Unit], place: Executor) -> tuple[list[Conclusion], bool]:
+        """What the units come to for each candidate, and whether somebody interrupted."""
+        results, interrupted = self.results(listed, place)
+        return self._conclusions(listed, results), interrupted
+
+    def results(self, listed: Sequence[Unit], place: Executor) -> tuple[list[Result], bool]:
+        """The results in the order of the units, and whether somebody interrupted.
+
+        Stored traces are judged before the rest begins, so that nothing is spent on what is known.
+        """
         results: list[Result] = []
         strangers = not all(is_ours(spec) for _, spec in self.request.candidates)
+        known: dict[str, tuple[str, ...]] = {}
         for where, part in self._places(listed, place):
-            work = Work(part) if self.cluster is None or self.request.budget is None else Hunt(part, self.request)
+            work = self._work([replace(unit, known=known.get(unit.subsystem, ())) for unit in part])
             with Progress(work.names) as progress:
                 for number, answer in where.run(unit_job, work, progress.tell, apart=strangers, until=work.until):
                     result = self._failed(work.units[number], answer.how) if isinstance(answer, Died) else answer
-                    progress.end(number, result.steps, result.clauses, [data["signature"] for data in result.failures])
+                    new = _new(result, known)
+                    progress.end(number, result.steps, result.clauses, new)
                     self._keep(result)
                     work.learn(number, result)
-                    if self.request.first and result.failures:
+                    if self.request.first and new:
                         return results + work.results(), False
-            results += work.results()
+            known |= {result.subsystem: tuple(sorted(result.known)) for result in work.results() if result.known}
+            results += [result for result in work.results() if _is_of(result, listed)]
             if where.interrupted:
                 return results, True
             if where.lost:
                 self.complain(text.not_awaited([work.names[number] for number in where.lost]))
         return results, False
 
+    def _work(self, part: list[Unit]) -> Work | Hunt:
+        """What is handed out: of a hunt on many machines seed after seed, of all else each unit once."""
+        once = self.cluster is None or self.request.budget is None or all(unit.engine == BASELINE for unit in part)
+        return Work(part) if once else Hunt(part, self.request)
+
     def _places(self, listed: Sequence[Unit], place: Executor) -> Iterator[tuple[Executor, list[Unit]]]:
-        """The user's own traces are tried where they are, the rest is done where he wants it."""
-        here = [] if self.cluster is None else [u for u in listed if u.engine == "corpus" and u.corpus is not None]
+        """Stored traces are judged first; the user's are tried where they are, the rest is done where he wants it."""
+        if first := baselines(self.request):
+            yield Processes(self.request.workers), first
+        rest = [unit for unit in listed if unit.engine != BASELINE]
+        here = [] if self.cluster is None else [u for u in rest if u.engine == "corpus" and u.corpus is not None]
         if here:
             yield Processes(1), here
-        yield place, [unit for unit in listed if unit not in here]
+        yield place, [unit for unit in rest if unit not in here]
 
     def _failed(self, unit: Unit, how: str) -> Result:
         """What a unit found whose process has ended under it."""
-        return post_mortem(unit, self.candidates[unit.subsystem], how, lambda *_: None)
+        return ended_early(unit, self.candidates[unit.subsystem], how)
 
     @cached_property
     def growth(self) -> Growth | None:
@@ -158,7 +182,10 @@ class Run:
             group = [result for result in results if result.subsystem == name]
             if group:
                 complete = is_complete(name, self._done(of, group))
-                conclusions.append(conclude(group, strict=self.strict, complete=complete, only=self.only))
+                hunting = self.request.budget is not None
+                conclusions.append(
+                    conclude(group, strict=self.strict, complete=complete, only=self.only, hunting=hunting)
+                )
         return conclusions
 
     def _done(self, listed: Sequence[Unit], results: Sequence[Result]) -> set[str]:
@@ -173,6 +200,8 @@ class Run:
         self.say("\n".join(text.summary(conclusion)))
         told: set[str] = set()
         for found in sorted(conclusion.failures, key=_in_order):
+            if found.signature in conclusion.known:
+                continue
             saved = self._save(found)
             if found.clause.id in told:
                 self.say(text.another(found, saved))
@@ -180,8 +209,12 @@ class Run:
                 self.say("\n" + text.failure(found, conclusion.spec, saved))
             told.add(found.clause.id)
         for found in sorted(conclusion.warnings, key=_in_order):
+            if found.signature in conclusion.known:
+                continue
             saved = self._save(found)
             self.say("\n".join(text.warning(found, text.replay_command(saved, conclusion.spec) if saved else "")))
+        for line in text.baseline(conclusion):
+            self.say(line)
         for error in conclusion.errors:
             self.say(f"  harness error: {error}")
         self.say("")
@@ -194,6 +227,17 @@ class Run:
         except OSError as error:
             self.complain(f"the trace of {found.signature} was not saved: {error.strerror}: {error.filename}")
             return None
+
+
+def _new(result: Result, known: dict[str, tuple[str, ...]]) -> list[str]:
+    """Signatures of what failed that no stored trace has shown."""
+    accepted = {*result.known, *known.get(result.subsystem, ())}
+    return [data["signature"] for data in result.failures if data["signature"] not in accepted]
+
+
+def _is_of(result: Result, listed: Sequence[Unit]) -> bool:
+    """Whether a result is one of this shard: each judges the stored traces, and one of them tells of it."""
+    return any(unit.name == result.unit for unit in listed)
 
 
 def _in_order(failure: Failure) -> tuple[str, int]:

@@ -33,6 +33,8 @@ def minimise(context: Context, failure: Failure, environment: Callable[..., Envi
     if failure.trace is None:
         return failure
     failure = _without_company(context, failure, environment or context.fast)
+    if failure.signature in context.known:
+        return failure  # the plain failure is known, and nobody will read this one
     probe = _Probe(context, failure.signature, environment or context.fast)
     assert failure.trace is not None
     smallest = probe(failure.trace)

@@ -115,6 +115,8 @@ class Environment:
         self.driver: Any = None
         """The candidate's object."""
         self.calls = CALL_BUDGET
+        self.work = 1
+        """How many times as many points of preemption as usual two threads may need, for what the world holds."""
         self.scheduler: Any = None
         """The `Scheduler` while two threads run; locks and waits then call its `block`."""
 

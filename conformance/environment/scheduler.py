@@ -186,8 +186,8 @@ class Scheduler:
         me = self.running
         is_open = self._can_yield(me)
         self.passed.append(Point(me, call, is_open))
-        if point >= POINT_BUDGET:
-            hang = Hang(f"livelock: {POINT_BUDGET} points of preemption without an end, the last at {call}")
+        if point >= POINT_BUDGET * self.env.work:
+            hang = Hang(f"livelock: {point} points of preemption without an end, the last at {call}")
             raise self.env.remember(hang)
         wanted = point in self.schedule if self.priorities is None else self.priorities.switch_at(point, me)
         if wanted and is_open:

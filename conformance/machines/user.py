@@ -24,7 +24,6 @@ from hypothesis.errors import HypothesisWarning
 from conformance.candidates.load import Candidate, from_class, load
 from conformance.engines import corpus
 from conformance.machines.base import Disagreement, Machine, machine_of
-from conformance.reports import text
 from conformance.reports.story import tell
 from conformance.subsystem import Subsystem
 from conformance.subsystem import subsystem as subsystem_of
@@ -97,6 +96,8 @@ class Explained(Disagreement):
             saved: Path | None = corpus.save(corpus.TRACES, self.failure)
         except OSError:
             saved = None
+        from conformance.reports import text  # which tells of strength, whose engines are machines
+
         return text.failure(tell(self.failure, self.of, self.candidate), self.candidate.spec, saved)
 
     def __str__(self) -> str:

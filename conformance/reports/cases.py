@@ -108,14 +108,21 @@ def _outcome(part: Part, clause: ClauseVerdict, found: Sequence[Finding]) -> tup
         case Verdict.NOT_FOLLOWED.value:
             return Outcome.PASS, f"not followed: {', '.join(f.signature for f in found)}"
         case Verdict.KNOWN.value:
-            return Outcome.KNOWN, f"known failure: {', '.join(f.signature for f in found)}"
+            return Outcome.KNOWN, f"known failure: {', '.join(map(_known, found))}"
         case Verdict.FAIL.value if found and all(f.flaky for f in found):
             return Outcome.ERROR, f"{_heading(part, clause, found)}, which did not show again when replayed"
         case Verdict.FAIL.value:
             return Outcome.FAIL, _heading(part, clause, found)
+        case Verdict.NOT_EXERCISED.value if clause.gap is not None:
+            reason = f" ({clause.gap})" if clause.gap else ""
+            return Outcome.SKIP, f"not exercised: {clause.why}, which is known{reason}"
         case Verdict.NOT_EXERCISED.value if clause.is_binding and _is_inconclusive(part):
             return Outcome.ERROR, f"not exercised: {clause.why}"
     return Outcome.SKIP, f"{clause.verdict.replace('-', ' ')}: {clause.why}"
+
+
+def _known(found: Finding) -> str:
+    return f"{found.signature} ({found.reason})" if found.reason else found.signature
 
 
 def _heading(part: Part, clause: ClauseVerdict, found: Sequence[Finding]) -> str:
@@ -132,8 +139,9 @@ def _is_inconclusive(part: Part) -> bool:
 
 
 def _stale(found: StaleFound, outcome: Outcome) -> Case:
-    why = f"{found.signature} is a known failure that no longer fails ({found.id})"
-    return Case(f"{safe(found.clause)}-stale-{safe(found.signature)}", outcome, line(why))
+    why = found.text or f"{found.signature} is a known failure that no longer fails ({found.id})"
+    name = "stale" if found.became == "fixed" else found.became
+    return Case(f"{safe(found.clause)}-{name}-{safe(found.signature)}", outcome, line(why))
 
 
 def _kill(found: KillFound) -> Case:

@@ -22,7 +22,7 @@ _HEADINGS = {
     Exit.HARNESS: "the suite failed",
     Exit.INCONCLUSIVE: "inconclusive",
     Exit.NOTHING_RAN: "nothing ran",
-    Exit.STALE_BASELINE: "stale baseline",
+    Exit.STALE_BASELINE: "the baseline needs attention",
 }
 _COLUMNS = {
     Outcome.PASS: "pass",
@@ -71,8 +71,8 @@ def _row(suite: Suite) -> str:
 
 
 def _blocks(suite: Suite) -> Iterator[str]:
-    """Failures first."""
-    for outcome in (Outcome.FAIL, Outcome.ERROR, Outcome.KNOWN, Outcome.PASS):
+    """Failures first; what is known is counted alone."""
+    for outcome in (Outcome.FAIL, Outcome.ERROR, Outcome.PASS):
         chosen = [case for case in suite.cases if case.outcome is outcome and (case.text or case.why)]
         plain = [case for case in chosen if not case.text]
         yield from (_details(suite, case) for case in chosen if case.text)
@@ -89,7 +89,7 @@ def _details(suite: Suite, case: Case) -> str:
     return f"<details><summary>{head}</summary>\n\n{fence}text\n{told}\n{fence}\n\n</details>"
 
 
-_LABELS = {Outcome.FAIL: "❌", Outcome.ERROR: "⚠️", Outcome.KNOWN: "known", Outcome.PASS: "warning", Outcome.SKIP: ""}
+_LABELS = {Outcome.FAIL: "❌", Outcome.ERROR: "⚠️", Outcome.PASS: "warning"}
 
 
 def _plain(what: str) -> str:

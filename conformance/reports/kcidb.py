@@ -58,6 +58,8 @@ def _add(data: dict[str, Any], suite: Suite, checkout: str, build: str) -> None:
                 data["issues"].append(_issue(found, case, suite))
                 data["incidents"].append(_incident(build, suite, found.signature, test["id"], present=True))
     for stale in suite.part.stale:
+        if not stale.is_gone:
+            continue
         test_of = tests.get(stale.clause)
         data["incidents"].append(_incident(build, suite, stale.signature, test_of, present=False))
 

@@ -5,15 +5,16 @@ What a merged report says is concluded again by the code that concludes runs, fr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
+from conformance.baseline.entry import Stale
 from conformance.reports.record import Finding, Header, Line, Part, Report, StaleFound, whole
 from conformance.reports.version import SUITE
 from conformance.runs.conclusion import Conclusion, conclude, together
-from conformance.runs.request import ENGINES, is_complete
+from conformance.runs.request import BASELINE, ENGINES, is_complete
 from conformance.runs.result import Result
 from conformance.subsystem import available
 from conformance.trace import TraceError, to_data
@@ -57,19 +58,18 @@ def merge(sources: Sequence[Source]) -> Merged:
         UsageError  they are not of one run: another version, candidate, profile, or the same work twice
     """
     grouped = _grouped(sources)
-    headers, conclusions, stale = [], [], {}
-    for name, parts in grouped.items():
+    headers, conclusions = [], []
+    for parts in grouped.values():
         headers.append(_header(parts))
         concluded = _concluded(parts, headers[-1])
-        stale[name] = _stale([part for _, part in parts])
         if concluded is not None:
-            conclusions.append(_with_stale(concluded, [part for _, part in parts], stale[name]))
+            conclusions.append(concluded)
     footers = [source.report.footer for source in sources]
     interrupted = any(footer is not None and footer.interrupted for footer in footers)
     ending = together(conclusions, interrupted)
     saved = dict(_saved(conclusions, [part for source in sources for part in source.report.parts]))
     seconds = sum(footer.seconds for footer in footers if footer is not None)
-    lines = whole(headers, conclusions, ending, seconds=seconds, interrupted=interrupted, saved=saved, stale=stale)
+    lines = whole(headers, conclusions, ending, seconds=seconds, interrupted=interrupted, saved=saved)
     truncated = [source.name for source in sources if source.report.footer is None]
     if truncated:
         return Merged(lines[:-1], _unfinished(ending, truncated), conclusions)
@@ -133,7 +133,8 @@ def _told(value: object) -> str:
 def _place(unit: str) -> tuple[int, int]:
     """Where in a run a unit stands."""
     _, engine, part, *_ = [*unit.split("."), "", ""]
-    return ENGINES.index(engine) if engine in ENGINES else len(ENGINES), int(part) if part.isdecimal() else 0
+    order = (BASELINE, *ENGINES)
+    return order.index(engine) if engine in order else len(order), int(part) if part.isdecimal() else 0
 
 
 def _concluded(parts: Sequence[tuple[str, Part]], header: Header) -> Conclusion | None:
@@ -141,10 +142,10 @@ def _concluded(parts: Sequence[tuple[str, Part]], header: Header) -> Conclusion 
     results = [_result(part) for _, part in parts if part.conclusion is not None or part.clauses]
     if not results:
         return None
-    known = {found.signature for _, part in parts for found in _findings(part) if found.status == "known"}
     complete = is_complete(header.subsystem, header.units)
+    hunting = header.budget is not None
     try:
-        return conclude(results, strict=header.strict, known=known, complete=complete, only=header.only)
+        return conclude(results, strict=header.strict, complete=complete, only=header.only, hunting=hunting)
     except TraceError as error:
         raise UsageError(f"{', '.join(name for name, _ in parts)}: a trace cannot be read: {error}") from None
 
@@ -162,6 +163,9 @@ def _result(part: Part) -> Result:
         failures=[msgspec.to_builtins(found) for found in part.failures],
         warnings=[msgspec.to_builtins(found) for found in part.warnings],
         scopes=[msgspec.to_builtins(seen) for seen in part.scopes],
+        known={found.signature: found.reason for found in _findings(part) if found.status == "known"},
+        gaps={clause.id: clause.gap for clause in part.clauses if clause.gap is not None},
+        stale=[_stale(found) for found in part.stale],
     )
     if concluded is not None:
         result.steps, result.seconds = concluded.steps, concluded.seconds
@@ -183,17 +187,6 @@ def _saved(conclusions: Sequence[Conclusion], parts: Sequence[Part]) -> Iterator
         yield found.signature, paths.get((found.signature, msgspec.json.encode(to_data(found.trace))), "")
 
 
-def _stale(parts: Iterable[Part]) -> list[StaleFound]:
-    """Known failures that fail in none of the parts, though one of them exercised the clause."""
-    listed = list(parts)
-    failing = {found.signature for part in listed for found in _findings(part)}
-    told = {found.signature: found for part in listed for found in part.stale if found.signature not in failing}
-    return [told[signature] for signature in sorted(told)]
-
-
-def _with_stale(concluded: Conclusion, parts: Sequence[Part], stale: Sequence[StaleFound]) -> Conclusion:
-    """A conclusion that would be content, but for known failures that no longer fail where they are asked for."""
-    asked = [part.conclusion for part in parts if part.conclusion and part.conclusion.exit == Exit.STALE_BASELINE]
-    if stale and asked and concluded.exit is Exit.CONFORMS:
-        concluded.exit, concluded.why = Exit.STALE_BASELINE, asked[0].why
-    return concluded
+def _stale(found: StaleFound) -> dict[str, str]:
+    """As a result has it."""
+    return {name: getattr(found, name) for name in Stale.__struct_fields__}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from conformance.reports.record import ClauseVerdict, Finding, Footer, Header, KillFound, Part, Report
+from conformance.reports.record import Finding, Footer, Header, KillFound, Part, Report, StaleFound
 from conformance.runs.request import ENGINES
 from conformance.specs.clause import Clause
 from conformance.subsystem import available
@@ -217,6 +217,11 @@ class Page:
         return ", ".join(section.name for section in self.sections) or "nothing ran"
 
     @property
+    def stale(self) -> list[tuple[Column, StaleFound]]:
+        """Entries of baselines that need attention."""
+        return [(column, found) for column in self.columns for found in column.part.stale]
+
+    @property
     def explored(self) -> list[Column]:
         """Candidates some of whose scopes were explored."""
         return [column for column in self.columns if column.part.scopes]
@@ -318,8 +323,8 @@ def _failures(section: Section) -> Iterator[Shown]:
     catalogue = _catalogue(section.name)
     for column in section.columns:
         judged = {clause.id: clause for clause in column.part.clauses}
-        found: list[tuple[Finding, str]] = [(f, _verdict(judged.get(f.clause))) for f in column.part.failures]
-        found += [(f, "warning") for f in column.part.warnings]
+        found: list[tuple[Finding, str]] = [(f, _verdict(f, "fail")) for f in column.part.failures]
+        found += [(f, _verdict(f, "warning")) for f in column.part.warnings]
         for finding, verdict in sorted(found, key=lambda pair: (pair[1] == "warning", pair[0].clause)):
             clause = catalogue.get(finding.clause)
             level = judged[finding.clause].level if finding.clause in judged else clause.level.value if clause else ""
@@ -327,8 +332,8 @@ def _failures(section: Section) -> Iterator[Shown]:
             yield Shown(0, column, finding, verdict, level, text, source)
 
 
-def _verdict(judged: ClauseVerdict | None) -> str:
-    return judged.verdict if judged is not None and judged.verdict == Verdict.KNOWN.value else "fail"
+def _verdict(found: Finding, otherwise: str) -> str:
+    return Verdict.KNOWN.value if found.status == "known" else otherwise
 
 
 def _fill(section: Section, shown: list[Shown]) -> None:

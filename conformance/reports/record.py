@@ -65,6 +65,8 @@ class ClauseVerdict(Line, frozen=True, tag="clause"):
     source: str = ""
     why: str = ""
     """Why it was not judged; empty where it was."""
+    gap: str | None = None
+    """Why a baseline accepts that nothing exercises it; None where it does not."""
 
     @property
     def is_binding(self) -> bool:
@@ -92,6 +94,8 @@ class Finding(Line, frozen=True, kw_only=True):
     story: Story | None
     status: Literal["new", "known"] = "new"
     """`known`: a baseline expects it."""
+    reason: str = ""
+    """Why that accepts it: reason, ticket, owner, last day."""
     saved: str = ""
     """Where its trace was saved; empty where it was not."""
 
@@ -105,12 +109,21 @@ class WarningFound(Finding, frozen=True, tag="warning", kw_only=True):
 
 
 class StaleFound(Line, frozen=True, tag="stale"):
-    """A known failure that no longer fails."""
+    """An entry of the baseline that needs attention."""
 
     clause: str
     signature: str
     id: str
     """What the baseline calls it."""
+    became: Literal["fixed", "changed", "review", "expired"] = "fixed"
+    """`fixed`: its trace no longer fails; `changed`: it fails otherwise; `review`: it cannot be judged any more."""
+    text: str = ""
+    """The same as a sentence, and where the entry is."""
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the failure is, as far as its trace shows."""
+        return self.became in ("fixed", "changed")
 
 
 class KillFound(Line, frozen=True, tag="kill"):
@@ -210,18 +223,17 @@ def whole(
     seconds: float,
     interrupted: bool = False,
     saved: Mapping[str, str] = MappingProxyType({}),
-    stale: Mapping[str, Sequence[StaleFound]] = MappingProxyType({}),
 ) -> list[Line]:
     """The lines of the report of a run.
 
-    `saved` says where the traces of which signatures are, `stale` which known failures of a subsystem are gone.
+    `saved` says where the traces of which signatures are.
     """
     lines: list[Line] = []
     for head in headers:
         lines.append(head)
         for conclusion in conclusions:
             if conclusion.subsystem.name == head.subsystem:
-                lines += [*findings(conclusion, saved), *stale.get(head.subsystem, ()), ended(conclusion)]
+                lines += [*findings(conclusion, saved), ended(conclusion)]
     steps = sum(conclusion.steps for conclusion in conclusions)
     return [*lines, footer(ending.exit, ending.why, steps=steps, seconds=seconds, interrupted=interrupted)]
 
@@ -236,7 +248,10 @@ def findings(conclusion: Conclusion, saved: Mapping[str, str] = MappingProxyType
     ]:
         status = "known" if found.signature in conclusion.known else "new"
         extra = {"status": status, "saved": saved.get(found.signature, "")}
-        yield msgspec.convert({**failure_to_data(found), **extra}, kind)
+        reason = conclusion.known.get(found.signature, "")
+        yield msgspec.convert({**failure_to_data(found), **extra, "reason": reason}, kind)
+    for gone in conclusion.stale:
+        yield msgspec.convert(msgspec.to_builtins(gone), StaleFound)
     yield from (msgspec.convert(seen, ScopeExplored) for seen in conclusion.scopes)
 
 
@@ -263,7 +278,9 @@ def clause_verdict(clause: Clause, verdict: Verdict = Verdict.FAIL, of: Conclusi
     """What a run says of a clause, with what the clause itself says."""
     exercised = 0 if of is None else of.exercised.get(clause, 0)
     why = "" if of is None else _why(clause, verdict, exercised, of)
-    return ClauseVerdict(clause.id, clause.level.value, verdict.value, exercised, clause.text, clause.source, why)
+    gap = None if of is None else of.gaps.get(clause.id)
+    level = clause.level.value
+    return ClauseVerdict(clause.id, level, verdict.value, exercised, clause.text, clause.source, why, gap)
 
 
 def _why(clause: Clause, verdict: Verdict, exercised: int, of: Conclusion) -> str:

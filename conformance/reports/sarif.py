@@ -10,7 +10,7 @@ import msgspec
 
 from conformance.reports import json, text, values
 from conformance.reports.cases import Case, Outcome, Suite, file_of, line, safe, suites
-from conformance.reports.record import ClauseVerdict, FailureFound, Finding, Footer, Report
+from conformance.reports.record import ClauseVerdict, FailureFound, Finding, Footer, Report, StaleFound
 from conformance.verdict import Exit
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -40,7 +40,7 @@ def _run(suite: Suite, footer: Footer | None) -> dict[str, Any]:
         "automationDetails": {"id": f"conformance/{safe(head.subsystem)}/{safe(head.candidate)}/"},
         "invocations": [_invocation(suite, footer, index)],
         "results": [_result(f, suite, index) for f in found]
-        + [_absent(stale.clause, stale.signature, stale.id, suite, index) for stale in suite.part.stale],
+        + [_absent(stale, suite, index) for stale in suite.part.stale if stale.is_gone],
         "properties": {
             "subsystem": line(head.subsystem),
             "candidate": line(head.candidate),
@@ -73,17 +73,19 @@ def _result(found: Finding, suite: Suite, index: dict[str, int]) -> dict[str, An
         "properties": {"engine": line(found.engine), "flaky": found.flaky},
     }
     if found.status == "known":
+        reason = line(found.reason)
         result["suppressions"] = [
-            {"kind": "external", "status": "accepted", "justification": "a known failure of the baseline"}
+            {"kind": "external", "status": "accepted", "justification": f"known{f': {reason}' if reason else ''}"}
         ]
     return result
 
 
-def _absent(clause: str, signature: str, known: str, suite: Suite, index: dict[str, int]) -> dict[str, Any]:
+def _absent(stale: StaleFound, suite: Suite, index: dict[str, int]) -> dict[str, Any]:
+    told = stale.text or f"{stale.signature} is a known failure that no longer fails ({stale.id})"
     return {
-        **_about(clause, signature, suite, index),
+        **_about(stale.clause, stale.signature, suite, index),
         "level": "note",
-        "message": {"text": line(f"{signature} is a known failure that no longer fails ({known})")},
+        "message": {"text": line(told)},
         "baselineState": "absent",
     }
 
@@ -113,6 +115,11 @@ def _location(candidate: str) -> dict[str, Any]:
 def _invocation(suite: Suite, footer: Footer | None, index: dict[str, int]) -> dict[str, Any]:
     concluded = suite.part.conclusion
     told = [_notification(case, index) for case in suite.cases if case.outcome is Outcome.ERROR]
+    told += [
+        {"level": "warning", "message": {"text": line(stale.text or stale.id)}}
+        for stale in suite.part.stale
+        if not stale.is_gone
+    ]
     ended: dict[str, Any] = {}
     if footer is not None:
         end = concluded if concluded is not None else footer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,20 @@ def warning(found: Failure, repeat: str = "") -> list[str]:
     return [*lines, f"            {repeat}"] if repeat else lines
 
 
+def baseline(of: Conclusion) -> list[str]:
+    """What a baseline expects, a line each, and which of its entries need attention."""
+    lines = []
+    for found in [*of.failures, *of.warnings]:
+        if found.signature in of.known:
+            lines += _hanging(f"{found.signature}: {of.known[found.signature]}".rstrip(": "), "  known     ")
+    for clause, verdict in of.verdicts.items():
+        if verdict is Verdict.NOT_EXERCISED and clause.id in of.gaps:
+            lines += _hanging(f"{clause.id} is not exercised: {of.gaps[clause.id]}".rstrip(": "), "  known     ")
+    for gone in of.stale:
+        lines += _hanging(gone.text, "  attention ")
+    return [_short(values.printable(line)) for line in lines]
+
+
 def replay_command(saved: Path | str, spec: str) -> str:
     """What to type to see a saved trace again."""
     return f"{program()} replay {saved} --candidate {spec}"
@@ -146,8 +160,9 @@ def summary(conclusion: Conclusion) -> list[str]:
         chosen = [clause for clause, v in verdicts.items() if v is verdict]
         if chosen:
             lines += _listed(_LABELS[verdict], compressed(chosen))
-    if len(conclusion.failures) > 1:
-        lines += _listed("read first", _causes(conclusion.failures))
+    new = [found for found in conclusion.failures if found.signature not in conclusion.known]
+    if len(new) > 1:
+        lines += _listed("read first", _causes(new))
     speed = conclusion.steps / conclusion.seconds if conclusion.seconds else 0.0
     figures = f"{conclusion.steps:,} steps, {conclusion.seconds:.1f} s, {speed:,.0f} steps/s"
     explored = _explored(conclusion.notes)
@@ -185,6 +200,24 @@ def strength(of: Subsystem, kills: Sequence[Kill]) -> list[str]:
     total = sum(k.seconds for k in kills)
     figures = f"killed {killed}/{expressible}, {expected_ones} by a clause that was expected"
     return [*lines, f"  {figures}; median {median:.2f} s, total {total:.1f} s"]
+
+
+def alone(of: Subsystem, table: Mapping[str, Sequence[Kill]]) -> list[str]:
+    """What each engine kills by itself, and in which median time; then each defect with those that kill it."""
+    lines = [f"{of.name}: each engine alone, doing what it does in the gate"]
+    for engine, kills in table.items():
+        killed, tried, _, median = strength_summary(list(kills))
+        share = f"{killed / tried:.0%}" if tried else "none"
+        lines.append(f"  {engine:<11} killed {killed}/{tried} ({share}), median {median:.2f} s")
+    rows = {k.defect.id: k.defect for kills in table.values() for k in kills}
+    wide = max(map(len, rows), default=0)
+    for identifier in rows:
+        seconds = {
+            e: k.seconds for e, kills in table.items() for k in kills if k.defect.id == identifier and k.is_killed
+        }
+        told = ", ".join(f"{engine} {taken:.2f} s" for engine, taken in seconds.items())
+        lines.append(f"  {identifier:<{wide}}  {told or 'none of them'}")
+    return lines
 
 
 def _kill(k: Kill) -> str:

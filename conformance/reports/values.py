@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
+from conformance.model.matchers import AnyErrno, Anything, OneOf, Such
 from conformance.model.step import Parallel, Step
 
 HEX_FROM = 0x1000
@@ -79,6 +80,8 @@ def value(what: Any, name: str = "") -> str:
             return f"({inner},)" if len(what) == 1 else f"({inner})"
         case frozenset():
             return "{" + ", ".join(value(item, name) for item in _ordered(what)) + "}"
+        case Anything() | AnyErrno() | OneOf() | Such():
+            return repr(what)
         case _ if dataclasses.is_dataclass(what) and not isinstance(what, type):
             return f"{type(what).__name__}({_fields(what)})"
     return repr(what)

@@ -30,6 +30,7 @@ class Growth:
     def add(self, result: Result) -> None:
         """What one unit found; failures that did not show again prove nothing and are left out."""
         of = subsystem(result.subsystem)
+        self.shown.update(result.known)
         found = [failure_from_data(data, of) for data in result.failures if not data["flaky"]]
         if result.unit == f"{of.name}.corpus":
             self.shown.update(failure.signature for failure in found)

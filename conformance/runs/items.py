@@ -9,24 +9,26 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from conformance.baseline.entry import gap
+from conformance.baseline.file import expected
 from conformance.commands import options
 from conformance.engines import corpus
 from conformance.engines.corpus import TRACES
 from conformance.reports import forms, record, text
-from conformance.runs.autopsy import post_mortem
 from conformance.runs.conclusion import Conclusion, conclude, together
-from conformance.runs.describe import Described, describe, is_ours
+from conformance.runs.describe import describe, is_ours
 from conformance.runs.growth import Growth
-from conformance.runs.request import Request, Unit, is_complete, units
+from conformance.runs.request import BASELINE, Request, Unit, baselines, is_complete, units
 from conformance.runs.result import Result, failure_from_data
+from conformance.runs.stored import ended_early
 from conformance.runs.unit import unit_job
 from conformance.runs.workers import Died, Jobs
 from conformance.subsystem import subsystem
@@ -57,9 +59,14 @@ class _Run:
         if seed is not None:
             options.seed(seed, "--conformance-seed")
         self.targets = forms.targets(config.getoption("--conformance-report"), "--conformance-report")
+        candidates = options.candidates(given)
+        profile = config.getoption("--conformance-profile")
+        baseline = config.getoption("--baseline")
+        untracked = bool(config.getoption("--conformance-allow-untracked"))
         self.request = Request(
-            candidates=options.candidates(given),
-            profile=config.getoption("--conformance-profile"),
+            candidates=candidates,
+            profile=profile,
+            baseline=() if baseline is None else expected(Path(baseline), candidates, profile, untracked),
             seed=input_.get("conformance_seed", seed if seed is not None else chosen),
             budget=limit,
             corpus=options.corpus(config.getoption("--conformance-corpus"), "--conformance-corpus"),
@@ -70,6 +77,32 @@ class _Run:
             for name, spec in self.request.candidates
         }
         """What the candidates say of themselves: a wrong one is refused before anything runs."""
+        self.judged: dict[str, Result] = {}
+
+    def result(self, unit: Unit) -> Result:
+        """What a unit finds; before the first one of a subsystem each process judges the stored traces for itself."""
+        name = unit.subsystem
+        for first in baselines(self.request):
+            if first.subsystem == name and name not in self.judged:
+                self.judged[name] = self._done(first)
+        if unit.engine == BASELINE:
+            return self.judged[name]
+        return self._done(replace(unit, known=tuple(sorted(self.known(unit)))))
+
+    def known(self, unit: Unit) -> dict[str, str]:
+        """Signatures that the stored traces of the unit's subsystem have shown."""
+        judged = self.judged.get(unit.subsystem)
+        return {} if judged is None else judged.known
+
+    def _done(self, unit: Unit) -> Result:
+        """What a unit finds; a candidate that is not ours runs in a process of its own."""
+        jobs = Jobs(unit_job, [unit], 1, lambda *_: None, apart=not is_ours(unit.spec))
+        for _, answer in jobs.run():
+            if not isinstance(answer, Died):
+                result: Result = answer
+                return result
+            return ended_early(unit, self.described[unit.subsystem], answer.how)
+        raise KeyboardInterrupt
 
 
 class _Units:
@@ -107,48 +140,41 @@ class Units(pytest.Collector):
 
     def collect(self) -> list[pytest.Item]:
         """One item per unit."""
-        return [
-            UnitItem.from_parent(self, name=unit.name, unit=unit, described=self.run.described[unit.subsystem])
-            for unit in units(self.run.request)
-        ]
+        return [UnitItem.from_parent(self, name=unit.name, unit=unit, run=self.run) for unit in units(self.run.request)]
 
 
 class UnitItem(pytest.Item):
     """One unit of work; fails with what it found."""
 
-    def __init__(self, *, unit: Unit, described: Described, **kwargs: Any) -> None:
+    def __init__(self, *, unit: Unit, run: _Run, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.unit = unit
-        self.described = described
+        self.run = run
         self.add_marker("conformance")
         self.result: dict[str, Any] | None = None
         """The `Result` as plain data, once it is there."""
 
     def runtest(self) -> None:
         """Do the unit's work."""
-        result = self._result()
+        result = self.run.result(self.unit)
         self.result = asdict(result)
         if result.interrupted:
             raise KeyboardInterrupt
         if result.errors:
             raise HarnessError("; ".join(result.errors))
-        if result.failures:
-            raise NotConforming(self._explained(result))
-
-    def _result(self) -> Result:
-        """What the unit found; a candidate that is not ours runs in a process of its own."""
-        described = self.described
-        jobs = Jobs(unit_job, [self.unit], 1, lambda *_: None, apart=not is_ours(self.unit.spec))
-        for _, answer in jobs.run():
-            if not isinstance(answer, Died):
-                result: Result = answer
-                return result
-            return post_mortem(self.unit, described, answer.how, lambda *_: None)
-        raise KeyboardInterrupt
+        new = [data for data in result.failures if data["signature"] not in self.run.known(self.unit)]
+        if new:
+            raise NotConforming(self._explained(result, new))
+        if result.stale:
+            raise NeedsAttention("\n".join(found["text"] for found in result.stale))
+        if result.known or result.gaps:
+            told = [f"{signature} ({why})" if why else signature for signature, why in result.known.items()]
+            told += [f"{gap(clause)} ({why})" if why else gap(clause) for clause, why in result.gaps.items()]
+            pytest.xfail(f"{len(told)} known: {', '.join(told)}")
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """The text of the failures, without a traceback; ours with one."""
-        if isinstance(excinfo.value, NotConforming | UsageError | HarnessError):
+        if isinstance(excinfo.value, NotConforming | NeedsAttention | UsageError | HarnessError):
             return str(excinfo.value)
         return super().repr_failure(excinfo, style)
 
@@ -156,10 +182,10 @@ class UnitItem(pytest.Item):
         """Where the item comes from, and its headline."""
         return self.path, None, f"{self.unit.name}: {self.unit.spec}"
 
-    def _explained(self, result: Result) -> str:
+    def _explained(self, result: Result, new: Sequence[dict[str, Any]]) -> str:
         of = subsystem(result.subsystem)
         told = []
-        for data in result.failures:
+        for data in new:
             found = failure_from_data(data, of)
             try:
                 saved = corpus.save(TRACES, found)
@@ -173,6 +199,10 @@ class NotConforming(Exception):
     """The candidate broke clauses; the message is the failures' text."""
 
 
+class NeedsAttention(Exception):
+    """Entries of the baseline do; the message is a sentence for each."""
+
+
 class _Conclusions:
     """Lives where the reports come together: gathers results, concludes, and sets the exit status."""
 
@@ -182,6 +212,8 @@ class _Conclusions:
         self.conclusions: list[Conclusion] = []
         self.ending = Ending(Exit.NOTHING_RAN, "nothing ran")
         self.started = time.monotonic()
+        self.other_failures = False
+        """Whether anything failed beside the baseline's own item."""
         self.complaints: list[str] = []
         self.growth = self._growth()
 
@@ -207,6 +239,7 @@ class _Conclusions:
             self.results.append(Result(**data))
             if self.growth is not None:
                 self.growth.add(self.results[-1])
+        self.other_failures |= report.failed and (data is None or not data["stale"] or bool(data["errors"]))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
@@ -222,10 +255,10 @@ class _Conclusions:
         for name in dict.fromkeys(result.subsystem for result in self.results):
             group = [result for result in self.results if result.subsystem == name]
             complete = is_complete(name, [result.unit for result in group])
-            self.conclusions.append(conclude(group, complete=complete))
+            self.conclusions.append(conclude(group, complete=complete, hunting=self.run.request.budget is not None))
         self.ending = together(self.conclusions, interrupted)
         if exitstatus == pytest.ExitCode.OK or (
-            exitstatus == pytest.ExitCode.TESTS_FAILED and self.ending.exit is Exit.HARNESS
+            exitstatus == pytest.ExitCode.TESTS_FAILED and (self.ending.exit is Exit.HARNESS or not self.other_failures)
         ):
             session.exitstatus = int(self.ending.exit)
         self._write(interrupted)
@@ -238,7 +271,11 @@ class _Conclusions:
         for conclusion in self.conclusions:
             for line in text.summary(conclusion):
                 terminalreporter.line(line)
+            for line in text.baseline(conclusion):
+                terminalreporter.line(line)
             for warning in conclusion.warnings:
+                if warning.signature in conclusion.known:
+                    continue
                 for line in text.warning(warning):
                     terminalreporter.line(line)
         for line in self.complaints:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import date
 
+from conformance.baseline.entry import Entry, today
 from conformance.engines.leads import Recipe
 
 ENGINES = ("corpus", "explore", "interleave", "campaign", "machine")
 """In the order in which they run: known failures first, then shortest counterexamples."""
+
+BASELINE = "baseline"
+"""Stands for an engine in the units that judge the stored traces of known failures, before anything is searched for."""
 
 GATE_STEPS = {"campaign": 40_000}
 """Steps of the engines that could go on for ever, in the gate."""
@@ -34,6 +39,10 @@ class Request:
     shard: tuple[int, int] = (1, 1)
     """Do part I of N."""
     workers: int = 1
+    baseline: tuple[Entry, ...] = ()
+    """Failures that are known, of any candidates."""
+    today: date = field(default_factory=today)
+    """Entries that expired before are told of."""
     first: bool = False
     """End with the first failure."""
 
@@ -53,9 +62,12 @@ class Unit:
     corpus: str | None = None
     first: bool = False
     known: tuple[str, ...] = ()
-    """Signatures that others have found already."""
+    """Signatures that nothing is spent on: stored traces have shown them, or others found them already."""
     follow: tuple[Recipe, ...] | None = None
     """What leads the campaign in a hunt on many machines; None elsewhere."""
+    entries: tuple[Entry, ...] = ()
+    """Of a unit that judges stored traces: the candidate's, in any profile."""
+    today: date | None = None
 
     @property
     def name(self) -> str:
@@ -66,7 +78,7 @@ class Unit:
 
 def units(request: Request) -> list[Unit]:
     """The work of a request, in a fixed order; `shard` picks its part of the list."""
-    listed: list[Unit] = []
+    listed = baselines(request)
     for name, spec in request.candidates:
         for engine in request.engines:
             listed += _engine_units(request, name, spec, engine)
@@ -77,8 +89,20 @@ def units(request: Request) -> list[Unit]:
     return _share_time(chosen, request)
 
 
+def baselines(request: Request) -> list[Unit]:
+    """The units that judge stored traces, whatever the shard: all must know what is known."""
+    return [
+        Unit(name, spec, request.profile, BASELINE, request.seed, entries=entries, today=request.today)
+        for name, spec in request.candidates
+        if (entries := tuple(e for e in request.baseline if (e.subsystem, e.candidate) == (name, spec)))
+    ]
+
+
 def is_complete(name: str, done: Iterable[str]) -> bool:
-    """Whether these units of a subsystem are all that there are, so that a clause left unexercised means something."""
+    """Whether these units of a subsystem are all that there are, so that a clause left unexercised means something.
+
+    The baseline is extra: nobody has to have one.
+    """
     return {unit.name for unit in units(Request(((name, ""),)))} <= set(done)
 
 
@@ -94,6 +118,10 @@ def _share_time(chosen: Sequence[Unit], request: Request) -> list[Unit]:
     """Divide the budget: each unit gets its share of what the workers have."""
     assert request.budget is not None
     shares = {"corpus": 0.5, "explore": 2.0, "interleave": 1.0, "campaign": 3.0, "machine": 3.0}
-    total = sum(shares[unit.engine] for unit in chosen) or 1.0
-    seconds = request.budget * max(1, min(request.workers, len(chosen)))
-    return [replace(unit, seconds=max(1.0, seconds * shares[unit.engine] / total)) for unit in chosen]
+    hunting = [unit for unit in chosen if unit.engine != BASELINE]
+    total = sum(shares[unit.engine] for unit in hunting) or 1.0
+    seconds = request.budget * max(1, min(request.workers, len(hunting)))
+    return [
+        unit if unit.engine == BASELINE else replace(unit, seconds=max(1.0, seconds * shares[unit.engine] / total))
+        for unit in chosen
+    ]

@@ -34,6 +34,12 @@ class Result:
     notes: dict[str, int] = field(default_factory=dict)
     scopes: list[dict[str, Any]] = field(default_factory=list)
     """What was explored; see `reports.graph.tell`."""
+    known: dict[str, str] = field(default_factory=dict)
+    """Signature -> why a baseline accepts it: of those whose stored traces failed as they did."""
+    gaps: dict[str, str] = field(default_factory=dict)
+    """Clause id -> why a baseline accepts that nothing exercises it."""
+    stale: list[dict[str, str]] = field(default_factory=list)
+    """Entries of the baseline that need attention; see `baseline.entry.Stale`."""
     interrupted: bool = False
     transitions: dict[str, int] = field(default_factory=dict)
     """Of a hunt on many machines: how often which clause decided a step after which; see `engines.leads`."""

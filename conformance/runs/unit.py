@@ -10,6 +10,9 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 
+import msgspec
+
+from conformance.baseline.judge import Judged, judge
 from conformance.candidates.load import Candidate, check_profile, load
 from conformance.engines import campaign, corpus, explore, interleave, machine
 from conformance.engines.context import Context
@@ -17,7 +20,7 @@ from conformance.engines.leads import Leads
 from conformance.reports import graph
 from conformance.reports.story import tell
 from conformance.runs.describe import Described
-from conformance.runs.request import ENGINES, GATE_STEPS, Unit
+from conformance.runs.request import BASELINE, ENGINES, GATE_STEPS, Unit
 from conformance.runs.result import Result, failure_to_data
 from conformance.runs.watchdog import watching
 from conformance.runs.workers import Tell
@@ -53,10 +56,10 @@ def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> R
         known=set(unit.known),
         leads=None if unit.follow is None else Leads(unit.follow),
     )
-    errors, interrupted = [], False
+    judged, errors, interrupted = Judged(), [], False
     try:
         with watching(), redirect_stdout(sys.stderr):  # what a candidate prints is not our verdict
-            _engine(unit, context)
+            judged = _perform(unit, context)
     except KeyboardInterrupt:
         interrupted = True
     except HarnessError as failed:
@@ -76,11 +79,23 @@ def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> R
         seconds=time.monotonic() - started,
         notes=context.notes,
         scopes=[graph.tell(explored, of, profile) for explored in context.explored],
+        known=judged.known,
+        gaps=judged.gaps,
+        stale=[msgspec.to_builtins(stale) for stale in judged.stale],
         interrupted=interrupted,
         transitions=transitions,
         recipes=recipes,
         errors=errors,
     )
+
+
+def _perform(unit: Unit, context: Context) -> Judged:
+    """The unit's work; what it says of a baseline, if that is what it is about."""
+    if unit.engine == BASELINE:
+        assert unit.today is not None
+        return judge(context, unit.entries, unit.today)
+    _engine(unit, context)
+    return Judged()
 
 
 def _engine(unit: Unit, context: Context) -> None:

@@ -122,7 +122,7 @@ class Hunt:
         return self.deadline - time.monotonic()
 
     def _known(self, unit: Unit) -> tuple[str, ...]:
-        return tuple(self.known.get(unit.subsystem, ()))
+        return tuple(dict.fromkeys((*unit.known, *self.known.get(unit.subsystem, ()))))
 
     def _handed(self, unit: Unit) -> Unit:
         self.units[len(self.names)] = unit

@@ -24,6 +24,8 @@ def boot(config: Config, profile: Profile) -> tuple[Any, ...]:
     ids = [i for i in config.vcpus if free or i <= host.max_id]
     ops: list[Any] = [s.VmCreate(0, config.irqchip, config.max_vcpu_ids)]
     ops += [s.VcpuCreate(i) for i in ids]
+    if len({i & 0xFF for i in ids}) < len(ids):
+        ops.append(s.VcpuReset(ids[0]))  # an alias may be noticed only now
     if config.x2apic:
         ops += [s.SetApicBase(i, APIC_BASE | 1 << BASE_AE | 1 << BASE_EXTD, host=True) for i in ids]
     if config.enabled:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from conformance.model.avic.apic import pend
 from conformance.model.avic.looking import lately
 from conformance.model.avic.operations import Answers, Deliver, GaLogNotify, IommuPost, UpdateIrte
-from conformance.model.avic.state import Irte, State, find, found, is_active, with_vcpu
+from conformance.model.avic.state import Irte, State, find, found, has_apic, is_active, with_vcpu
 from conformance.model.step import Outcome, Outcomes
 from conformance.specs.avic import Profile
 from conformance.specs.avic import clauses as c
@@ -15,6 +15,8 @@ from conformance.specs.avic.constants import EIO
 def deliver(state: State, op: Deliver, _env: Answers, _profile: Profile) -> Outcomes:
     """The host's interrupt reaches IRR and, if the vCPU can take it, the vCPU (AVIC-082)."""
     vcpu = pend(found(state, op.id), op.vector, op.level)
+    if not has_apic(state):
+        return Outcome(with_vcpu(state, vcpu), 0, because=c.OFF_IS_A_SOFTWARE_APIC)
     woken = frozenset({op.id}) if any(v.pending for v in state.vcpus) else None
     effect = c.DELIVERY_SETS_IRR_FIRST
     if is_active(state, vcpu) and vcpu.in_guest:
@@ -37,6 +39,8 @@ def update_irte(state: State, op: UpdateIrte, env: Answers, _profile: Profile) -
         -EIO  the affinity call gave no metadata; in host mode (AVIC-095)
         other the affinity call's refusal; in host mode
     """
+    if not has_apic(state):
+        return Outcome(state, 0, because=c.OFF_IS_A_SOFTWARE_APIC, effect=c.OFF_IS_A_SOFTWARE_APIC)
     others = tuple(i for i in state.irtes if i.irq != op.irq)
     if env.set_vcpu_affinity:
         result = -EIO if env.set_vcpu_affinity > 0 else env.set_vcpu_affinity

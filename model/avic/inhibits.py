@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from conformance.model.avic.apic import seen_by_routing
+from conformance.model.avic.apic import mode_of, seen_by_routing
 from conformance.model.avic.looking import settled
 from conformance.model.avic.operations import Answers, Inhibit
-from conformance.model.avic.routing import XAPIC, logical_map_is_aliased
+from conformance.model.avic.routing import X2APIC, XAPIC, logical_map_is_aliased
 from conformance.model.avic.state import State, Vcpu, Vm, with_vm
 from conformance.model.step import Outcome
 from conformance.specs.avic import Profile
@@ -18,6 +18,7 @@ from conformance.specs.avic.constants import (
     INHIBIT_PHYSICAL_ID_ALIASED,
 )
 
+_ALIASED = 1 << INHIBIT_PHYSICAL_ID_ALIASED | 1 << INHIBIT_LOGICAL_ID_ALIASED
 _DERIVED = 1 << INHIBIT_PHYSICAL_ID_ALIASED | 1 << INHIBIT_APIC_ID_MODIFIED | 1 << INHIBIT_LOGICAL_ID_ALIASED
 
 
@@ -35,15 +36,29 @@ def derived_inhibits(vcpus: Sequence[Vcpu]) -> int:
     return mask
 
 
-def recalculated(state: State, n: int) -> State:
-    """The state with the inhibits of VM `n` derived anew."""
+def is_shared_across_modes(vcpus: Sequence[Vcpu]) -> bool:
+    """Whether an x2APIC's id is also the ID of an xAPIC: hardware tells them apart, a map keyed by id does not."""
+    modes = {mode_of(v.base) for v in vcpus}
+    if X2APIC not in modes or XAPIC not in modes:
+        return False
+    apics = [seen_by_routing(v) for v in vcpus]
+    return bool({a.id for a in apics if a.mode == X2APIC} & {a.xid for a in apics if a.mode == XAPIC})
+
+
+def recalculations(state: State, n: int) -> tuple[State, ...]:
+    """The states in which the inhibits of VM `n` may be once they were derived anew.
+
+    Usually one. Whether an id that an x2APIC and an xAPIC share is an alias, is the driver's choice (AVIC-086).
+    """
     vm = state.vms[n]
     if vm is None or not vm.irqchip:
-        return state
-    mask = vm.inhibits & ~_DERIVED | derived_inhibits([v for v in state.vcpus if v.vm == n])
-    if mask == vm.inhibits:
-        return state
-    return with_vm(state, n, Vm(vm.irqchip, vm.max_vcpu_ids, mask))
+        return (state,)
+    vcpus = [v for v in state.vcpus if v.vm == n]
+    mask = vm.inhibits & ~_DERIVED | derived_inhibits(vcpus)
+    ways = (mask, mask | _ALIASED) if is_shared_across_modes(vcpus) else (mask,)
+    if ways == (vm.inhibits,):
+        return (state,)
+    return tuple(with_vm(state, n, Vm(vm.irqchip, vm.max_vcpu_ids, way)) for way in dict.fromkeys(ways))
 
 
 def inhibit(state: State, op: Inhibit, _env: Answers, _profile: Profile) -> Outcome:
@@ -54,6 +69,8 @@ def inhibit(state: State, op: Inhibit, _env: Answers, _profile: Profile) -> Outc
     mask = vm.inhibits | bit if op.on else vm.inhibits & ~bit
     after = with_vm(state, 0, Vm(vm.irqchip, vm.max_vcpu_ids, mask))
     because = c.INHIBIT_CONDITIONS if op.on else c.INHIBITS_RECOMPUTED
+    if not state.host.avic:
+        return Outcome(after, 0, because=c.OFF_IS_A_SOFTWARE_APIC)
     also = (c.INHIBITED_NEVER_RUNNING,) if op.on else ()
     effect = c.INHIBIT_KICKS_AND_LOSES_NOTHING
     return Outcome(settled(after), 0, because=because, effect=effect, also=also)

@@ -176,7 +176,7 @@ def by_hardware(state: State, sender: Vcpu, message: Message) -> list[tuple[tupl
 def _effect(state: State, sender: Vcpu, message: Message, after: State) -> Clause:
     """The clause to cite when something else than routing's IRR bits is seen."""
     if not is_active(state, sender):
-        return c.ACCEPTANCE_SETS_IRR_AND_TMR
+        return c.HARDWARE_AND_HANDLER_MATCH_ROUTING
     if message.mode != FIXED or message.level:
         return c.UNACCELERATED_IPI_SENT_ONCE
     if message.vector < 16:
@@ -227,7 +227,7 @@ def guest_ipi(state: State, op: GuestIpi, _env: Answers, _profile: Profile) -> O
     if op.defer:
         return _deferred(base, written, message, low)
     hardware = [after for _, after in by_hardware(base, written, message)]
-    ways = dict.fromkeys([*by_software(base, message), *hardware])
+    ways = dict.fromkeys([*hardware, *by_software(base, message)])
     also = _also(state, sender)
     effects = {after: _effect(base, written, message, after) for after in ways}
     outcomes = tuple(

@@ -15,7 +15,7 @@ from conformance.model.avic.apic import (
     take,
     with_regs,
 )
-from conformance.model.avic.inhibits import recalculated
+from conformance.model.avic.inhibits import recalculations
 from conformance.model.avic.looking import settled
 from conformance.model.avic.operations import (
     Answers,
@@ -133,11 +133,11 @@ def vcpu_create(state: State, op: VcpuCreate, env: Answers, profile: Profile) ->
     if big:
         mask = vm.inhibits | 1 << INHIBIT_PHYSICAL_ID_TOO_BIG
         after = with_vm(after, op.vm, Vm(vm.irqchip, vm.max_vcpu_ids, mask))
-    after = recalculated(after, op.vm)
+    ways = dict.fromkeys((*recalculations(after, op.vm), after))  # its aliases may be noticed with the next change
     met = (c.REGISTERS_HAVE_RESET_VALUES, c.LVT0_MASKED_AFTER_RESET) if has_apic(state, op.vm) else ()
-    created = Outcome(after, 0, because=because, also=met)
+    created = tuple(Outcome(way, 0, because=because, also=met) for way in ways)
     if big and not profile.inhibits_big_ids:
-        return created, Outcome(state, -EINVAL, because=because)
+        return *created, Outcome(state, -EINVAL, because=because)
     return created
 
 
@@ -147,20 +147,21 @@ def vcpu_free(state: State, op: VcpuFree, _env: Answers, _profile: Profile) -> O
     irtes = tuple(i for i in state.irtes if op.vm or i.id != op.id)
     left = State(state.config, state.host, state.vms, vcpus, irtes, state.late, stale=state.stale)
     because, effect = c.TABLES_FREED_ONCE, c.OTHER_VCPUS_KEEP_REGISTERS
-    plain = recalculated(left, op.vm)
-    vm = plain.vms[op.vm]
-    assert vm is not None
-    outcomes = [Outcome(plain, 0, because=because, effect=effect)]
-    if vm.inhibits >> INHIBIT_PHYSICAL_ID_TOO_BIG & 1 and not any(
-        v.vm == op.vm and v.id > state.host.max_id for v in vcpus
-    ):  # whether the inhibit outlives the vCPU is not said
-        mask = vm.inhibits & ~(1 << INHIBIT_PHYSICAL_ID_TOO_BIG)
-        lifted = with_vm(plain, op.vm, Vm(vm.irqchip, vm.max_vcpu_ids, mask))
-        outcomes.append(Outcome(settled(lifted), 0, because=because, effect=effect))
+    outcomes = []
+    for way in recalculations(left, op.vm):
+        vm = way.vms[op.vm]
+        assert vm is not None
+        outcomes.append(Outcome(way, 0, because=because, effect=effect))
+        if vm.inhibits >> INHIBIT_PHYSICAL_ID_TOO_BIG & 1 and not any(
+            v.vm == op.vm and v.id > state.host.max_id for v in vcpus
+        ):  # whether the inhibit outlives the vCPU is not said
+            mask = vm.inhibits & ~(1 << INHIBIT_PHYSICAL_ID_TOO_BIG)
+            lifted = with_vm(way, op.vm, Vm(vm.irqchip, vm.max_vcpu_ids, mask))
+            outcomes.append(Outcome(settled(lifted), 0, because=because, effect=effect))
     return tuple(outcomes)
 
 
-def vcpu_reset(state: State, op: VcpuReset, _env: Answers, _profile: Profile) -> Outcome:
+def vcpu_reset(state: State, op: VcpuReset, _env: Answers, _profile: Profile) -> Outcomes:
     """RESET sets everything to its default; INIT leaves APIC_BASE and ID (AVIC-050)."""
     vcpu = find(state, op.id)
     assert vcpu is not None
@@ -174,23 +175,32 @@ def vcpu_reset(state: State, op: VcpuReset, _env: Answers, _profile: Profile) ->
     also: tuple[Clause, ...] = (c.LVT0_MASKED_AFTER_RESET, c.APIC_BAR_FOLLOWS_BASE)
     if vcpu.regs[LDR]:
         also += (c.RESET_REMOVES_LOGICAL_ENTRY,)
-    return Outcome(recalculated(with_vcpu(state, v), 0), 0, because=c.REGISTERS_HAVE_RESET_VALUES, also=also)
+    ways = recalculations(with_vcpu(state, v), 0)
+    return tuple(Outcome(way, 0, because=c.REGISTERS_HAVE_RESET_VALUES, also=also) for way in ways)
 
 
-def enter(state: State, op: Enter, _env: Answers, _profile: Profile) -> Outcome:
-    """A short visit to the guest; the result says whether AVIC was active in it."""
+def enter(state: State, op: Enter, _env: Answers, _profile: Profile) -> Outcomes:
+    """A short visit to the guest; the result says whether AVIC was active in it.
+
+    With AVIC off, injection may be no business of this driver's.
+    """
     vcpu = find(state, op.id, op.vm)
     assert vcpu is not None
     active = int(is_active(state, vcpu))
-    v = Vcpu(vcpu.vm, vcpu.id, vcpu.regs, vcpu.base, vcpu.core, False, False, 0, ())
-    if has_apic(state, op.vm) and mode_of(v.base) != DISABLED:
+    v = fresh = Vcpu(vcpu.vm, vcpu.id, vcpu.regs, vcpu.base, vcpu.core, False, False, 0, ())
+    vm = state.vms[op.vm]
+    if vm is not None and vm.irqchip and mode_of(v.base) != DISABLED:
         vector = deliverable(v)
         v = take(v, vector) if vector >= 0 else v
-        if op.tpr >= 0:
+        if op.tpr >= 0 and state.host.avic:
             v = with_regs(v, put(v.regs, TPR, op.tpr & 0xFF))
             vector = deliverable(v)
             v = take(v, vector) if vector >= 0 else v
-    return Outcome(with_vcpu(state, v), active, because=c.ACTIVE_IFF_NOTHING_FORBIDS, effect=c.V_TPR_FOLLOWS_TPR)
+    because, effect = c.ACTIVE_IFF_NOTHING_FORBIDS, c.V_TPR_FOLLOWS_TPR
+    entered = Outcome(with_vcpu(state, v), active, because=because, effect=effect)
+    if state.host.avic or v is fresh:
+        return entered
+    return entered, Outcome(with_vcpu(state, fresh), active, because=because, effect=effect)
 
 
 def vmcb_reinit(state: State, _op: VmcbReinit, _env: Answers, _profile: Profile) -> Outcome:

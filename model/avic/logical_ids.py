@@ -19,23 +19,23 @@ def logical_index(ldr: int, dfr: int) -> int:
 
 def with_entries(before: State, after: State) -> State:
     """The state after an operation, with the vCPUs of VM 0 whose logical entry may be out of date by now."""
-    vm = after.vms[0]
     if after.vcpus is before.vcpus and after.vms is before.vms:
-        return after
-    if not after.stale and (vm is None or not vm.inhibits):
         return after
     stale = set(after.stale)
     for v in after.vcpus:
         if v.vm:
             continue
-        if is_active(after, v):
-            if v.core >= 0 and not v.asleep:
-                stale.discard(v.id)
+        active = is_active(after, v)
+        if active and v.core >= 0 and not v.asleep:
+            stale.discard(v.id)
             continue
         old = find(before, v.id)
-        if old is not None and (_claims(old) != _claims(v)):
+        if old is None or old is v or (active and is_active(before, old)):
+            continue
+        if _claims(old) != _claims(v):
             stale.add(v.id)
-    stale &= {v.id for v in after.vcpus if not v.vm}
+    if stale:
+        stale &= {v.id for v in after.vcpus if not v.vm}
     if stale == after.stale:
         return after
     return State(

@@ -36,10 +36,12 @@ class Config:
     ipiv: bool = True
     next_tag: int = 1
     """Where the generator of VM tags stands."""
+    software: bool = False
+    """With AVIC off, the driver's APIC is asked all the same: it works in software then (AVIC-117)."""
     tagged: bool = False
     """Physical addresses carry bits outside 51:12, so that a wrong mask shows."""
     busy_sticky: bool = False
-    """Hardware leaves ICR busy set when it gives up on an IPI."""
+    """Hardware leaves ICR busy set, in the page and in EXITINFO1, when it gives up on an IPI."""
     checks_spiv: bool = False
     """Hardware skips software-disabled targets."""
     clears_tmr: bool = False
@@ -187,6 +189,10 @@ class SetLapic:
     spiv: int = 0x1FF
     irr: int = 0
     """A pending vector, 0 for none."""
+    isr: int = 0
+    """A vector in service, 0 for none."""
+    level: bool = False
+    """The vector in service is level-triggered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -530,6 +536,8 @@ def requires(config: Config) -> frozenset[str]:
     """Capabilities that a configuration needs."""
     if not config.vcpus:
         return frozenset()
+    if config.software:
+        return _POSTED
     return _EXITS if config.running or config.x2apic else _TABLES
 
 

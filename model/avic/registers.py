@@ -24,7 +24,7 @@ from conformance.model.avic.apic import (
     with_bit,
     with_regs,
 )
-from conformance.model.avic.inhibits import recalculated
+from conformance.model.avic.inhibits import recalculations
 from conformance.model.avic.looking import settled
 from conformance.model.avic.operations import (
     Answers,
@@ -38,7 +38,7 @@ from conformance.model.avic.operations import (
     SetLapic,
 )
 from conformance.model.avic.routing import DISABLED, X2APIC, XAPIC, x2_ldr
-from conformance.model.avic.state import Registers, State, Vm, find, found, with_vcpu, with_vm
+from conformance.model.avic.state import Registers, State, Vm, find, found, is_active, with_vcpu, with_vm
 from conformance.model.step import Outcome, Outcomes
 from conformance.specs.avic import Profile
 from conformance.specs.avic import clauses as c
@@ -65,6 +65,9 @@ from conformance.specs.avic.constants import (
     SPIV_ENABLE,
 )
 from conformance.specs.clause import Clause
+
+MOST_ADDRESS_BITS, TOLD_ADDRESS_BITS = 52, 48
+"""Bits of a physical address: at most, and what every guest of this world has."""
 
 
 def written(regs: Registers, offset: int, value: int) -> Registers | None:
@@ -110,13 +113,19 @@ def guest_write(state: State, op: GuestWrite, _env: Answers, _profile: Profile) 
     if regs is None:
         because = c.REMOTE_READ_IGNORED if op.offset == APIC_RRR else c.TRAPS_AND_FAULTS_TOLD_APART
         return Outcome(settled(state), 0, because=because, effect=because)
-    ways = [settled(recalculated(with_vcpu(state, with_regs(vcpu, r)), 0)) for r in _masked(regs, op.offset)]
+    ways = [
+        settled(way)
+        for r in _masked(regs, op.offset)
+        for way in recalculations(with_vcpu(state, with_regs(vcpu, r)), 0)
+    ]
     because = c.TRAP_REAPPLIES_WITH_MASKS
     also: tuple[Clause, ...] = (c.INHIBITS_RECOMPUTED,)
     if op.offset == APIC_TPR:
         because, also = c.V_TPR_FOLLOWS_TPR, ()
     elif op.offset == APIC_ID:
         because = c.FOREIGN_APIC_ID_INHIBITS
+    elif op.offset == APIC_DFR and op.value != FLAT and op.value | 0x0FFFFFFF == FLAT:
+        because = c.FLAT_IS_ALL_ONES
     elif op.offset in (APIC_LDR, APIC_DFR):
         because = c.LOGICAL_WRITES_REACH_SOFTWARE_APIC
     done = tuple(Outcome(after, 0, because=because, effect=because, also=also) for after in ways)
@@ -152,23 +161,33 @@ def raw_noaccel(state: State, op: RawNoaccel, _env: Answers, _profile: Profile) 
     regs = written(vcpu.regs, offset, vcpu.regs[offset >> 4]) if offset < 0x400 and offset != APIC_TPR else None
     if regs is None or regs == vcpu.regs:
         return kept
-    return kept, Outcome(settled(recalculated(with_vcpu(state, with_regs(vcpu, regs)), 0)), 1, because=because)
+    ways = recalculations(with_vcpu(state, with_regs(vcpu, regs)), 0)
+    return kept, *(Outcome(settled(way), 1, because=because) for way in ways)
 
 
-def guest_eoi(state: State, op: GuestEoi, _env: Answers, _profile: Profile) -> Outcome:
-    """End the highest interrupt in service; a level-triggered one is broadcast to the IOAPICs (a check counts)."""
+def guest_eoi(state: State, op: GuestEoi, _env: Answers, _profile: Profile) -> Outcomes:
+    """End the highest interrupt in service; a level-triggered one is broadcast to the IOAPICs (a check counts).
+
+    Where hardware cleared the bit itself, a driver that ends the highest one ends another (AVIC-115).
+    """
     vcpu = found(state, op.id)
+    owed = frozenset[int]() if any(v.pending for v in state.vcpus) else None
     vector = highest(vcpu.regs, ISR)
     because = c.PPR_FROM_TPR_AND_ISR
+    level = vector >= 0 and has_bit(vcpu.regs, TMR, vector)
+    if level:
+        because = c.LEVEL_EOI_BROADCAST_ONCE
     if vector >= 0:
-        if has_bit(vcpu.regs, TMR, vector):
-            because = c.LEVEL_EOI_BROADCAST_ONCE
         vcpu = with_regs(vcpu, with_bit(vcpu.regs, ISR, vector, False))
-    owed = frozenset[int]() if any(v.pending for v in state.vcpus) else None
-    return Outcome(settled(with_vcpu(state, vcpu), owed), 0, because=because, effect=because)
+    done = Outcome(settled(with_vcpu(state, vcpu), owed), 0, because=because, effect=because)
+    second = highest(vcpu.regs, ISR)
+    if not (level and state.config.eoi_cleared and is_active(state, vcpu) and second >= 0):
+        return done
+    both = settled(with_vcpu(state, with_regs(vcpu, with_bit(vcpu.regs, ISR, second, False))), owed)
+    return done, Outcome(both, 0, because=because, effect=because, breaches=(c.EOI_ENDED_BY_VECTOR,))
 
 
-def set_lapic(state: State, op: SetLapic, _env: Answers, _profile: Profile) -> Outcome:
+def set_lapic(state: State, op: SetLapic, _env: Answers, _profile: Profile) -> Outcomes:
     """Registers from user space, taken raw; in x2APIC mode LDR stays derived from the id (AVIC-053)."""
     vcpu = find(state, op.id)
     assert vcpu is not None
@@ -180,10 +199,12 @@ def set_lapic(state: State, op: SetLapic, _env: Answers, _profile: Profile) -> O
         regs = put(regs, DFR, CLUSTER if op.cluster else FLAT)
     if op.irr >= 16:
         regs = with_bit(regs, IRR, op.irr, True)
-    after = recalculated(with_vcpu(state, with_regs(vcpu, regs)), 0)
-    return Outcome(
-        settled(after), 0, because=c.ONE_APIC_STATE, effect=c.ONE_APIC_STATE, also=(c.RESTORE_SYNCS_LOGICAL_TABLE,)
-    )
+    if op.isr >= 16:
+        regs = with_bit(with_bit(regs, ISR, op.isr, True), TMR, op.isr, op.level)
+    because: Clause = c.RESTORED_INTERRUPTS_END if op.isr else c.ONE_APIC_STATE
+    also = (c.RESTORE_SYNCS_LOGICAL_TABLE,)
+    ways = recalculations(with_vcpu(state, with_regs(vcpu, regs)), 0)
+    return tuple(Outcome(settled(way), 0, because=because, effect=because, also=also) for way in ways)
 
 
 def get_lapic(state: State, op: GetLapic, _env: Answers, _profile: Profile) -> Outcome:
@@ -205,15 +226,16 @@ def set_apic_base(state: State, op: SetApicBase, _env: Answers, _profile: Profil
     old, new = mode_of(vcpu.base), mode_of(op.value)
     invalid = op.value >> BASE_EXTD & 1 and not op.value >> BASE_AE & 1
     step = (old, new) in ((X2APIC, XAPIC), (DISABLED, X2APIC))
-    if invalid or op.value & 0x2FF or op.value >> 48 or (step and not op.host):
-        return Outcome(state, 1, because=c.APIC_BASE_REFUSED, effect=c.APIC_BASE_REFUSED)
+    refused = Outcome(state, 1, because=c.APIC_BASE_REFUSED, effect=c.APIC_BASE_REFUSED)
+    if invalid or op.value & 0x2FF or op.value >> MOST_ADDRESS_BITS or (step and not op.host):
+        return refused
     regs = vcpu.regs
     kept = [regs]
     if new == DISABLED:
         kept = [NO_REGISTERS]
     elif new == X2APIC and old == XAPIC:
-        entered = put(put(put(regs, ID, vcpu.id), LDR, x2_ldr(vcpu.id)), DFR, 0)
-        kept = [put(entered, ICR2, high) for high in (regs[ICR2], regs[ICR2] & 0xFF000000)]  # nor what is left of ICR
+        fresh = put(put(put(regs, ID, vcpu.id), LDR, x2_ldr(vcpu.id)), DFR, 0)
+        kept = [put(fresh, ICR2, high) for high in (regs[ICR2], regs[ICR2] & 0xFF000000)]  # nor what is left of ICR
     elif new == XAPIC and old == X2APIC:  # what LDR and DFR are then, no manual says
         back = put(regs, ID, (vcpu.id & 0xFF) << 24)
         kept = [put(put(back, LDR, ldr), DFR, dfr) for ldr in (regs[LDR], 0) for dfr in (FLAT, CLUSTER)]
@@ -225,8 +247,10 @@ def set_apic_base(state: State, op: SetApicBase, _env: Answers, _profile: Profil
         state = with_vm(state, 0, Vm(vm.irqchip, vm.max_vcpu_ids, mask))
     also = (c.X2APIC_LDR_IS_READ_ONLY,) if new == X2APIC else ()
     because = c.INHIBIT_CONDITIONS if moved else c.ACTIVE_IFF_NOTHING_FORBIDS
-    ways = [recalculated(with_vcpu(state, with_regs(vcpu, r, op.value)), 0) for r in dict.fromkeys(kept)]
-    return tuple(Outcome(settled(s), 0, because=because, also=also) for s in ways)
+    entered = [with_vcpu(state, with_regs(vcpu, r, op.value)) for r in dict.fromkeys(kept)]
+    ways = [way for after in entered for way in recalculations(after, 0)]
+    done = tuple(Outcome(settled(s), 0, because=because, also=also) for s in ways)
+    return done if not op.value >> TOLD_ADDRESS_BITS else (refused, *done)  # the guest's CPUID is not told
 
 
 def hwapic_update(state: State, _op: HwapicUpdate, _env: Answers, _profile: Profile) -> Outcome:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 from conformance.specs.avic import clauses as c
@@ -157,7 +157,9 @@ def route(apics: Sequence[Apic], message: Message) -> tuple[tuple[tuple[int, ...
     because = _deciding(apics, message)
     also: tuple[Clause, ...] = ()
     if any(apic.mode == DISABLED for apic in apics):
-        also += (c.DISABLED_APIC_RECEIVES_NOTHING,)
+        awake = [replace(apic, mode=XAPIC) if apic.mode == DISABLED else apic for apic in apics]
+        if named(awake, message) != positions:
+            because, also = c.DISABLED_APIC_RECEIVES_NOTHING, (because,)
     unclear = [n for n in range(len(apics)) if _is_unclear(apics[n], message)]
     if unclear:
         certain = [n for n in positions if n not in unclear]
@@ -189,6 +191,8 @@ def _accepting(
     """Which of the APICs that are named accept; the allowed sets."""
     also: tuple[Clause, ...] = ()
     mode = message.mode
+    if message.hint and message.sender < 0 and mode not in (FIXED, LOWEST):
+        return _redirected(apics, message, positions, because)
     if mode in (NMI, STARTUP) or (mode == INIT and (message.asserted or not message.level)):
         if not all(apics[n].spiv >> SPIV_ENABLE & 1 for n in positions):
             return (tuple(positions),), c.FIXED_NEEDS_SOFTWARE_ENABLE, (because,)
@@ -214,6 +218,19 @@ def _accepting(
     if len(enabled) > 1 and message.shorthand == NO_SHORTHAND and not message.logical and mode == LOWEST:
         choices += (enabled,)  # a physical broadcast, which may be treated as fixed
     return choices, c.LOWEST_PRIORITY_PICKS_ONE, (because, *also)
+
+
+def _redirected(
+    apics: Sequence[Apic], message: Message, positions: Sequence[int], because: Clause
+) -> tuple[tuple[tuple[int, ...], ...], Clause, tuple[Clause, ...]]:
+    """A redirection hint in another mode than fixed: heeded, among all targets or the enabled ones, or not."""
+    plain, because, also = _accepting(apics, replace(message, hint=False), positions, because)
+    if plain == ((),):
+        return plain, because, also
+    one: tuple[tuple[int, ...], ...] = tuple((n,) for n in positions)
+    if not any(apics[n].spiv >> SPIV_ENABLE & 1 for n in positions):
+        one += ((),)
+    return (*plain, *(some for some in one if some not in plain)), because, also
 
 
 # -- KVM

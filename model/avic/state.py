@@ -76,8 +76,9 @@ class State:
     passing: frozenset[tuple[int, int]] = frozenset()
     """VM and id of vCPUs whose creation comes to nothing, but takes a while."""
     stale: frozenset[int] = frozenset()
-    """Ids of vCPUs of VM 0 whose LDR, DFR or mode changed while AVIC was inhibited, and that have not run since: their
-    entry in the logical table may be the one from before (AVIC-038 is not asked then, AVIC-045 at the next VMRUN)."""
+    """Ids of vCPUs of VM 0 whose LDR, DFR or mode changed while AVIC was inactive for them, or with the step that made
+    it active or inactive, and that have not run since: their entry in the logical table may be the one from before
+    (AVIC-038 is not asked then, AVIC-045 at the next VMRUN)."""
     digest: int = field(default=0, init=False, compare=False, repr=False)
     """The hash once it was asked for: exploration looks a state up far more often than it makes one."""
 
@@ -120,6 +121,12 @@ def has_apic(state: State, vm: int = 0) -> bool:
     """Whether the vCPUs of this VM have backing pages."""
     record = state.vms[vm]
     return state.host.avic and record is not None and record.irqchip
+
+
+def is_asked(state: State, vm: int = 0) -> bool:
+    """Whether the APICs of this VM are the driver's business: always with AVIC on, and in software where that is so."""
+    record = state.vms[vm]
+    return (state.host.avic or state.config.software) and record is not None and record.irqchip
 
 
 def is_active(state: State, vcpu: Vcpu) -> bool:

@@ -12,7 +12,7 @@ from conformance.model.avic.logical_ids import with_entries
 from conformance.model.avic.looking import looked, settled, with_late
 from conformance.model.avic.operations import Answers
 from conformance.model.avic.routing import DISABLED, X2APIC, XAPIC
-from conformance.model.avic.state import State, Vcpu, find, has_apic, is_active, is_running
+from conformance.model.avic.state import State, Vcpu, find, has_apic, is_active, is_asked, is_running
 from conformance.model.step import Outcome, Outcomes, each
 from conformance.specs.avic import Profile
 from conformance.specs.avic import clauses as c
@@ -165,13 +165,13 @@ def _legal(state: State, op: Any) -> bool:
     if kind is s.GuestStore:
         return bool(op.page > 0)
     if kind is s.UpdateIrte:
-        return has_apic(state) and (op.id == -1 or find(state, op.id) is not None)
+        return is_asked(state) and (op.id == -1 or find(state, op.id) is not None)
     if kind is s.IommuPost:
         return _can_post(state, op)
     if kind is s.GaLogNotify:
         return has_apic(state) and op.tag in (0, 0xFFFFFFFF) and all(v.id != 4095 for v in state.vcpus)
     if kind is s.Inhibit:
-        return has_apic(state) and op.reason in TOLD_INHIBITS
+        return is_asked(state) and op.reason in TOLD_INHIBITS
     vcpu = find(state, op.id)
     return vcpu is not None and _legal_for(state, vcpu, op, kind)
 
@@ -219,13 +219,17 @@ def _legal_for(state: State, v: Vcpu, op: Any, kind: type) -> bool:
         return v.core < 0 and op.host_id >= 0 and all(o.core != op.host_id for o in state.vcpus)
     if kind is s.Put:
         return v.core >= 0 and not v.pending
-    if not apic:
-        return False
     enabled = v.base >> BASE_AE & 1 == 1
+    if not is_asked(state, v.vm):
+        return False
     if kind is s.SetLapic:
         return outside and enabled
     if kind is s.GetLapic:
         return outside and enabled and _is_readable(v, op.offset)
+    if kind is s.Deliver:
+        return enabled and v.regs[SPIV] >> SPIV_ENABLE & 1 == 1 and 16 <= op.vector <= 255
+    if not apic:
+        return False
     if kind is s.SetApicBase:
         comes_back = not enabled and op.value >> BASE_AE & 1 == 1 and (op.host or not op.value >> BASE_EXTD & 1)
         return (outside if op.host else v.in_guest) and not comes_back
@@ -235,13 +239,13 @@ def _legal_for(state: State, v: Vcpu, op: Any, kind: type) -> bool:
         return v.asleep and v.core >= 0
     if kind is s.HandleExit:
         return bool(v.pending) and v.core >= 0
-    if kind is s.Deliver:
-        return enabled and v.regs[SPIV] >> SPIV_ENABLE & 1 == 1 and 16 <= op.vector <= 255
-    if not enabled:
-        return False
     if kind is s.VmRun:
         return outside and v.core >= 0
     if not v.in_guest:
+        return False
+    if kind is s.Exit:
+        return True
+    if not enabled:
         return False
     x2 = mode_of(v.base) == X2APIC
     if kind is s.GuestIpi:
@@ -252,8 +256,6 @@ def _legal_for(state: State, v: Vcpu, op: Any, kind: type) -> bool:
         return op.offset not in (APIC_ICR, APIC_ICR2, APIC_EOI)
     if kind is s.GuestRead:
         return not x2
-    if kind is s.Exit:
-        return True
     if kind is s.RawIpiExit:
         return is_active(state, v) and (not x2 or (state.host.x2avic and not op.info1 & (X2_ICR_RESERVED | 1 << 12)))
     if kind is s.RawNoaccel:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from conformance.model.avic import operations as s
-from conformance.model.avic.apic import ICR2, LVT0, mode_of, put
+from conformance.model.avic.apic import ICR, ICR2, LVT0, TMR, mode_of, put
 from conformance.model.avic.routing import X2APIC, XAPIC
 from conformance.model.avic.state import Registers, State, Vcpu, find, has_apic, is_active, is_running
 from conformance.specs.avic import clauses as c
-from conformance.specs.avic.constants import APIC_BASE, BASE_AE
+from conformance.specs.avic.constants import APIC_BASE, BASE_AE, ICR_BUSY
 from conformance.specs.clause import Clause
 
 
@@ -23,7 +24,7 @@ class View:
     events: tuple[int, ...]
     """Signals since the last VMRUN."""
     controls: tuple[tuple[int, ...] | None, ...]
-    """int_ctl bits 31 and 30, CR8 write intercept, ICR open; None for a vCPU not loaded or asleep."""
+    """int_ctl bits 31 and 30, CR8 write intercept while active, ICR open; None for a vCPU not loaded or asleep."""
     running: tuple[int, ...]
     """Host id of the hardware entry while IsRunning is set, -1 otherwise."""
     bar: tuple[int | None, ...]
@@ -70,7 +71,7 @@ def view(state: State) -> View:
         active = is_active(state, v)
         if v.core >= 0 and not v.asleep:
             x2 = int(active and x2avic and mode_of(v.base) == X2APIC)
-            controls.append((int(active), x2, int(not active), x2))
+            controls.append((int(active), x2, 0, x2))
         else:
             controls.append(None)
         entries.append(v.core if is_running(state, v) else -1)
@@ -127,6 +128,13 @@ def cite(state: State, op: Any, field: str, expected: Any, got: Any) -> Clause |
 
 
 def _cite_registers(state: State, op: Any, expected: Any, got: Any) -> Clause | None:
+    if isinstance(op, s.GuestIpi):
+        if _busy_stays(expected, got):
+            return c.UNACCELERATED_IPI_SENT_ONCE
+        if _icr_of_x2apic(state, op, expected, got):
+            return c.X2_ICR_STORED_IN_HALVES
+    if isinstance(op, s.GuestIpi | s.Deliver) and _only(range(TMR, TMR + 8), expected, got):
+        return c.ACCEPTANCE_SETS_IRR_AND_TMR
     if isinstance(op, s.VcpuCreate | s.VmDestroy):
         own = [v.vm == op.vm and v.id == op.id for v in state.vcpus] if isinstance(op, s.VcpuCreate) else []
         old = {(v.vm, v.id) for v in state.vcpus}
@@ -144,6 +152,27 @@ def _cite_registers(state: State, op: Any, expected: Any, got: Any) -> Clause | 
                 return c.LVT0_MASKED_AFTER_RESET
         return c.REGISTERS_HAVE_RESET_VALUES
     return None
+
+
+def _busy_stays(expected: Any, got: Any) -> bool:
+    """Whether some ICR is as it should be but for its busy bit, in which case targets are not to blame."""
+    pairs = zip(expected, got, strict=False)
+    return any(e and g and e[ICR] != g[ICR] and e[ICR] == g[ICR] & ~(1 << ICR_BUSY) for e, g in pairs)
+
+
+def _icr_of_x2apic(state: State, op: s.GuestIpi, expected: Any, got: Any) -> bool:
+    """Whether the sender is an x2APIC, and what differs is its ICR alone."""
+    sender = find(state, op.id)
+    x2 = sender is not None and mode_of(sender.base) == X2APIC
+    return x2 and _only((ICR, ICR2), expected, got)
+
+
+def _only(numbers: Collection[int], expected: Any, got: Any) -> bool:
+    """Whether registers of these numbers differ and no others."""
+    pairs = [(e, g) for e, g in zip(expected, got, strict=False) if e != g]
+    if len(expected) != len(got) or not all(e and g for e, g in pairs):
+        return False
+    return all(n in numbers for e, g in pairs for n in range(64) if e[n] != g[n])
 
 
 def _cite_controls(op: Any, expected: Any, got: Any) -> Clause | None:

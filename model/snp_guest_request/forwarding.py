@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from conformance.model.freedom import End, Freedom, Part
 from conformance.model.matchers import ERRNO
-from conformance.model.snp_guest_request.addresses import address, page_at
-from conformance.model.snp_guest_request.guest_memory import data_gpa, is_composed, is_readable, is_writable, with_page
-from conformance.model.snp_guest_request.messages import MESSAGES, firmware_status
+from conformance.model.snp_guest_request.addresses import INDEX, address, page_at
+from conformance.model.snp_guest_request.guest_memory import (
+    asks_report,
+    data_gpa,
+    is_composed,
+    is_readable,
+    is_writable,
+    with_page,
+)
+from conformance.model.snp_guest_request.messages import MESSAGES, Message, firmware_status
 from conformance.model.snp_guest_request.operations import CPU_OF, LATE_EFAULT, VM_OF, Answers, ExtGuestRequest, Request
-from conformance.model.snp_guest_request.results import REFUSAL, SUCCESS, answer
-from conformance.model.snp_guest_request.state import Label, State, with_vm
+from conformance.model.snp_guest_request.results import LASTING, REFUSAL, SUCCESS, answer
+from conformance.model.snp_guest_request.state import Label, State, registered_page, with_vm
 from conformance.model.step import Outcome, Outcomes
 from conformance.specs.clause import Clause
 from conformance.specs.snp_guest_request import clauses as c
 from conformance.specs.snp_guest_request.constants import (
-    EBADF,
-    EBUSY,
     EFAULT,
     EIO,
     ETIMEDOUT,
@@ -24,9 +30,46 @@ from conformance.specs.snp_guest_request.constants import (
     INVALID_ADDRESS,
     PAGE_SIZE,
     RECLAIM,
-    REPORT_REQ,
 )
 from conformance.specs.snp_guest_request.profiles import Profile
+
+RAN, ANSWERED, CLEARED, OLD, DEAD = "ran", "answered", "response cleared", "old response", "dead"
+UNISSUED = (RAN, ANSWERED, OLD, DEAD)
+"""Parts that nobody can have done who issued no command."""
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """What a request does to the pages for certificates before its command."""
+
+    parts: tuple[Part, ...] = ()
+    must: tuple[End, ...] = ()
+    """Why it cannot go on."""
+    may: tuple[End, ...] = ()
+    """What somebody may find wrong who looks at more of the pages than he needs."""
+    hit: bool = False
+    """Some of it falls on the message."""
+
+
+NO_DATA = Data()
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Which clauses the answer exercises, and which a wrong one breaks."""
+
+    also: tuple[Clause, ...] = ()
+    effect: Clause | None = None
+    owed: Clause | None = None
+    """Cited before the clauses on success and status: what firmware answers is owed to this one."""
+
+
+PLAIN = Counted()
+
+
+def fault(profile: Profile) -> object:
+    """The answer to a guest page that cannot be used."""
+    return answer(INVALID_ADDRESS) if profile.errors == "posted" else -EIO
 
 
 def is_refused(env: Answers) -> bool:
@@ -34,39 +77,45 @@ def is_refused(env: Answers) -> bool:
     return bool(env.mutex_lock_killable or env.alloc_page or env.alloc_fw_page or env.kmalloc or env.kzalloc)
 
 
-def refusals(state: State, op: Request, env: Answers, profile: Profile) -> tuple[Outcome, ...]:
-    """Why no command is issued for a valid request, in the order KVM finds it; () when one is.
+def refusals(state: State, op: Request, env: Answers, profile: Profile, *, kept: bool = False) -> tuple[End, ...]:
+    """Why no command is issued for a valid request; () when one is.
 
-    The order among them is left to the implementation: each is right while it holds.
+    Each is right while it holds, whichever is met first. `kept`: the message was read before, and may have been kept.
     """
-    vm, cpu = state.vms[VM_OF[op.vcpu]], CPU_OF[op.vcpu]
-    posted, inplace = profile.errors == "posted", profile.pages == "inplace"
-    fault = answer(INVALID_ADDRESS) if posted else -EIO
-    found: list[Outcome] = []
-    if vm.life not in ("launched", "running"):
-        found.append(Outcome(state, REFUSAL, c.NO_CONTEXT, c.NO_CONTEXT))
+    vm = state.vms[VM_OF[op.vcpu]]
+    posted = profile.errors == "posted"
+    found: list[End] = []
+    if not vm.has_context:
+        found.append(End(REFUSAL, c.NO_CONTEXT, c.NO_CONTEXT, before=UNISSUED))
     if is_refused(env):
-        found.append(Outcome(state, REFUSAL, c.NOT_DELIVERED, c.NOT_DELIVERED))
-    if not is_readable(vm, op) or env.read_guest:
-        found.append(Outcome(state, fault, c.GUEST_PAGE_FAULT))
-    if inplace:
-        resp = address(op.resp, cpu)
-        if not is_writable(vm, resp) or env.gfn_to_pfn or page_at(address(op.req, cpu)) == "readonly":
-            found.append(Outcome(state, fault, c.GUEST_PAGE_FAULT))
-        if _taken(state, op, profile):
-            found.append(Outcome(state, REFUSAL, c.RESPONSE_PAGE_FREE, c.RESPONSE_PAGE_FREE))
-        if env.rmp_make_private:
-            found.append(Outcome(state, REFUSAL, c.RESPONSE_PAGE_BACK, c.RESPONSE_PAGE_BACK))
+        found.append(End(REFUSAL, c.NOT_DELIVERED, c.NOT_DELIVERED, before=UNISSUED))
+    if env.read_guest or not (kept or is_readable(vm, op)):
+        found.append(End(fault(profile), c.GUEST_PAGE_FAULT, before=UNISSUED))
+    if profile.pages == "inplace":
+        found += _not_taken(state, op, env, profile)
     if vm.fd != "open":
-        found.append(
-            Outcome(state, REFUSAL if posted else -EBADF, c.FD_RULE, c.RESPONSE_PAGE_BACK if inplace else None)
-        )
+        effect = c.RESPONSE_PAGE_BACK if profile.pages == "inplace" else None
+        found.append(End(REFUSAL if posted else LASTING, c.FD_RULE, effect, before=UNISSUED))
     if state.dead:
-        found.append(Outcome(state, REFUSAL if posted else -EBUSY, c.DEAD_FIRMWARE, c.DEAD_FIRMWARE))
+        found.append(End(REFUSAL if posted else LASTING, c.DEAD_FIRMWARE, c.DEAD_FIRMWARE, before=UNISSUED))
     given = env.snp_guest_request
     if LATE_EFAULT < given < 0 and given != -ETIMEDOUT:
-        found.append(Outcome(state, REFUSAL if posted else given, c.NOT_DELIVERED, c.NOT_DELIVERED))
+        found.append(End(REFUSAL if posted else given, c.NOT_DELIVERED, c.NOT_DELIVERED, before=UNISSUED))
     return tuple(found)
+
+
+def _not_taken(state: State, op: Request, env: Answers, profile: Profile) -> list[End]:
+    """In place: why the response page does not become firmware's."""
+    vm, cpu = state.vms[VM_OF[op.vcpu]], CPU_OF[op.vcpu]
+    found: list[End] = []
+    if not is_writable(vm, address(op.resp, cpu)) or env.gfn_to_pfn or page_at(address(op.req, cpu)) == "readonly":
+        found.append(End(fault(profile), c.GUEST_PAGE_FAULT, before=UNISSUED))
+    untouched = (*UNISSUED, CLEARED)
+    if _taken(state, op, profile):
+        found.append(End(REFUSAL, c.RESPONSE_PAGE_FREE, c.RESPONSE_PAGE_FREE, before=untouched))
+    if env.rmp_make_private:
+        found.append(End(REFUSAL, c.RESPONSE_PAGE_BACK, c.RESPONSE_PAGE_BACK, before=UNISSUED))
+    return found
 
 
 def _taken(state: State, op: Request, profile: Profile) -> bool:
@@ -75,16 +124,36 @@ def _taken(state: State, op: Request, profile: Profile) -> bool:
     page = page_at(address(op.resp, cpu))
     if page == "private":
         return True
-    cpus = [v for v in range(len(VM_OF)) if VM_OF[v] == number and state.vcpus[v].registered]
-    if page in [f"G{CPU_OF[v]}" for v in cpus]:
+    if any(VM_OF[v] == number and page == registered_page(v, vcpu) for v, vcpu in enumerate(state.vcpus)):
         return True
     if type(op) is not ExtGuestRequest or "b" in op.missing or not op.npages:
         return False
-    if profile.errors != "posted" and not (is_composed(op) and MESSAGES[op.message].type == REPORT_REQ):
+    if profile.errors != "posted" and not asks_report(op):
         return False
     blob = state.vms[number].instance or state.host_certs
     pages = min(op.npages, -(-blob.length // PAGE_SIZE) if blob else 1)
     return 0 <= (address(op.resp, cpu) - data_gpa(op)) // PAGE_SIZE < pages
+
+
+def early(state: State, op: Request, env: Answers, profile: Profile, *, kept: bool = False) -> tuple[End, ...]:
+    """What a handler may find before it issues a command, or only after it.
+
+    A response page that cannot be written; a message that has to be read again and is not there any more; a context
+    that was to be given up.
+    """
+    vm = state.vms[VM_OF[op.vcpu]]
+    given_up = (End(REFUSAL, c.NO_CONTEXT, c.NO_CONTEXT, before=UNISSUED),) if vm.life == "stuck" else ()
+    if profile.pages != "bounce":
+        return given_up
+    unreadable = kept and not is_readable(vm, op)
+    if not (unreadable or env.gfn_to_pfn or env.clear_guest or _is_lost(state, op, env)):
+        return given_up
+    return (*given_up, End(-EIO, c.GUEST_PAGE_FAULT, before=UNISSUED))
+
+
+def _is_lost(state: State, op: Request, env: Answers) -> bool:
+    """Whether what firmware answers cannot be given to the guest."""
+    return bool(env.write_guest) or not is_writable(state.vms[VM_OF[op.vcpu]], address(op.resp, CPU_OF[op.vcpu]))
 
 
 def forwarded(
@@ -92,130 +161,195 @@ def forwarded(
     op: Request,
     env: Answers,
     profile: Profile,
-    also: tuple[Clause, ...] = (),
-    effect: Clause | None = None,
+    counted: Counted = PLAIN,
+    data: Data = NO_DATA,
+    *,
+    kept: bool = False,
 ) -> Outcomes:
     """Have firmware answer, or say why not."""
-    refused = refusals(state, op, env, profile)
+    must = (*refusals(state, op, env, profile, kept=kept), *data.must)
     inplace = profile.pages == "inplace"
-    if refused:
-        return _cleaned(op, env, refused) if inplace else refused
-    if env.snp_guest_request == -ETIMEDOUT:
-        dead = replace(state, dead=True)
-        if inplace:
-            return Outcome(_leaked(dead, op, FIRMWARE), ERRNO, c.TIMEOUT, c.RECLAIM_FAILED)
-        return Outcome(dead, -ETIMEDOUT, c.TIMEOUT, c.TIMEOUT)
-    also += (c.NO_ACTION,) if profile.errors == "posted" else (c.NO_ACTION, c.HALVES)
-    outcomes = _answered(state, op, env, profile, also, effect)
-    return _cleaned(op, env, outcomes) if inplace else outcomes
+    if must:
+        ends = (*must, *data.may, *early(state, op, env, profile, kept=kept))
+        found = Freedom(state, (*data.parts, *clearing(state, op)), ends)
+        return _cleaned(op, env, found) if inplace else found
+    if env.snp_guest_request == -ETIMEDOUT and inplace:
+        # The dead firmware does not give the page back either.
+        done = Freedom(replace(state, dead=True), (*data.parts, *clearing(state, op)), (_TIMED_OUT,))
+        return tuple(replace(o, state=_leaked(o.state, op, FIRMWARE)) for o in done)
+    halves = (c.NO_ACTION,) if profile.errors == "posted" else (c.NO_ACTION, c.HALVES)
+    counted = replace(counted, also=(*counted.also, *halves))
+    if data is NO_DATA and env == _UNREFUSED and _is_plain(state, op, env, profile, kept=kept):
+        plain = _plainly(state, op, profile, counted)
+        if plain is not None:
+            return plain
+    ends = (*_answers(state, op, env, profile, counted, data, kept=kept), *data.may)
+    ends += early(state, op, env, profile, kept=kept)
+    found = Freedom(state, _parts(state, op, data), ends)
+    return _cleaned(op, env, found) if inplace else found
 
 
-def _answered(
-    state: State, op: Request, env: Answers, profile: Profile, also: tuple[Clause, ...], effect: Clause | None
-) -> tuple[Outcome, ...]:
-    """What firmware makes of the message, and how the guest learns of it."""
+def _is_plain(state: State, op: Request, env: Answers, profile: Profile, *, kept: bool) -> bool:
+    """Whether nothing can be found wrong but by firmware."""
+    if op.race or kept or state.vms[VM_OF[op.vcpu]].life == "stuck":
+        return False
+    return profile.pages == "inplace" or not _is_lost(state, op, env)
+
+
+_UNREFUSED = Answers()
+_TIMED_OUT = End(ERRNO, c.TIMEOUT, c.RECLAIM_FAILED, complete=True)
+
+
+def _plainly(state: State, op: Request, profile: Profile, counted: Counted) -> Outcome | None:
+    """The one outcome of a request that nothing is wrong with; None where firmware refuses it."""
     number, cpu = VM_OF[op.vcpu], CPU_OF[op.vcpu]
     vm = state.vms[number]
     message = MESSAGES[op.message] if is_composed(op) else MESSAGES["zero"]
-    count = vm.counts[cpu] if vm.counts else 0
-    given = env.snp_guest_request
-    status = given if given > 0 else firmware_status(message, vm.gstate, count)
-    outcomes: tuple[Outcome, ...]
-    if status:
-        also = (*also, c.STATUS_ORDER, c.NO_OLD_RESPONSE) if vm.last != "zero" else (*also, c.STATUS_ORDER)
-        plain = Outcome(state, answer(status), c.FIRMWARE_STATUS, effect, also)
-        outcomes = (plain, *_stale(state, op, env, profile, plain))
-    elif given == LATE_EFAULT:
-        return (_late(state, op, profile),)
-    else:
-        outcomes = _succeeded(state, op, env, profile, ("rsp", vm.guest, cpu, count + 2), also, effect)
-    if op.race == "type":
-        outcomes = _raced(state, op, env, profile, outcomes)
-    return outcomes
+    if firmware_status(message, vm.gstate, vm.counts[cpu] if vm.counts else 0):
+        return None
+    label = _label(state, op)
+    after = with_page(_ran(state, op, label), number, address(op.resp, cpu), label)
+    end = _success(op, profile, counted)
+    also = (*end.also, c.RESPONSE_PAGE_BACK, c.CLEANUP_IS_NO_STATUS) if profile.pages == "inplace" else end.also
+    return Outcome(after, SUCCESS, end.because, end.effect, also)
 
 
-def _raced(
-    state: State, op: Request, env: Answers, profile: Profile, outcomes: tuple[Outcome, ...]
-) -> tuple[Outcome, ...]:
-    """The guest flips MSG_TYPE once it was read: who reads the page again forwards bytes that fail their tag.
+# -- parts
 
-    Harmless where nothing was decided by the first read; where certificates were, a SHOULD is broken.
-    """
+
+def clearing(state: State, op: Request) -> tuple[Part, ...]:
+    """The response page may be cleared before firmware is asked: it holds nothing but an output."""
+    number, gpa = VM_OF[op.vcpu], address(op.resp, CPU_OF[op.vcpu])
+    if page_at(gpa) not in INDEX or not is_writable(state.vms[number], gpa):
+        return ()
+    return (Part(CLEARED, lambda s: with_page(s, number, gpa, "zero"), owed=False),)
+
+
+def _parts(state: State, op: Request, data: Data) -> tuple[Part, ...]:
+    """All that a request may have done by its end, in order."""
+    number, gpa = VM_OF[op.vcpu], address(op.resp, CPU_OF[op.vcpu])
+    last = state.vms[number].last
+    label = _label(state, op)
+    after = (
+        Part(DEAD, lambda s: replace(s, dead=True), owed=False),
+        Part(RAN, lambda s: _ran(s, op, label)),
+        Part(OLD, lambda s: with_page(s, number, gpa, last), owed=False),
+        Part(ANSWERED, lambda s: with_page(s, number, gpa, label), after=(RAN,)),
+    )
+    return (*data.parts, *clearing(state, op), *after)
+
+
+def _label(state: State, op: Request) -> Label:
+    """What the response page holds once firmware has answered."""
     vm, cpu = state.vms[VM_OF[op.vcpu]], CPU_OF[op.vcpu]
-    flipped = replace(MESSAGES[op.message], tag=True)
-    status = max(0, env.snp_guest_request) or firmware_status(flipped, vm.gstate, vm.counts[cpu] if vm.counts else 0)
-    breach = (c.TYPE_OF_SNAPSHOT,) if type(op) is ExtGuestRequest and profile.pages == "bounce" else ()
-    mixed = Outcome(state, answer(status), c.FIRMWARE_STATUS, None, (), breach)
-    stale = tuple(replace(o, breaches=(*o.breaches, *breach)) for o in _stale(state, op, env, profile, mixed))
-    first = replace(outcomes[0], also=(*outcomes[0].also, c.TYPE_OF_SNAPSHOT))
-    return (first, *outcomes[1:], mixed, *stale)
+    return ("rsp", vm.guest, cpu, (vm.counts[cpu] if vm.counts else 0) + 2)
 
 
-def _late(state: State, op: Request, profile: Profile) -> Outcome:
-    """Firmware answered, and then the driver failed: the number is used up, and the guest learns nothing of it."""
+def _ran(state: State, op: Request, label: Label) -> State:
+    """Firmware processed one message: its counter grew by 2, or the context is gone after an export."""
     number, cpu = VM_OF[op.vcpu], CPU_OF[op.vcpu]
     vm = state.vms[number]
-    label = ("rsp", vm.guest, cpu, vm.counts[cpu] + 2)
-    counted = with_vm(_counted(state, number, cpu, op.message), number, last=label)
-    if profile.pages == "inplace":
-        counted = with_page(counted, number, address(op.resp, cpu), label)
-    return Outcome(
-        counted, REFUSAL if profile.errors == "posted" else -EFAULT, c.NOT_DELIVERED, c.NOT_DELIVERED, (c.COUNTERS,)
-    )
+    if op.message == "export":
+        return with_vm(state, number, gstate="gone", counts=(), last=label)
+    counts = (*vm.counts[:cpu], vm.counts[cpu] + 2, *vm.counts[cpu + 1 :])
+    return with_vm(state, number, counts=counts, last=label)
 
 
-def _succeeded(
+# -- ends
+
+
+def _answers(
+    state: State, op: Request, env: Answers, profile: Profile, counted: Counted, data: Data, *, kept: bool
+) -> tuple[End, ...]:
+    """What firmware makes of the message, and how the guest learns of it."""
+    if env.snp_guest_request == -ETIMEDOUT:
+        return (End(-ETIMEDOUT, c.TIMEOUT, c.TIMEOUT, after=(DEAD,), before=(RAN, ANSWERED, OLD)),)
+    vm, cpu = state.vms[VM_OF[op.vcpu]], CPU_OF[op.vcpu]
+    count = vm.counts[cpu] if vm.counts else 0
+    ends: list[End] = []
+    for message, breaches in _messages(op, profile, data, kept=kept):
+        status = max(0, env.snp_guest_request) or firmware_status(message, vm.gstate, count)
+        if status:
+            ends += _told(state, op, env, profile, status, counted, breaches)
+        elif env.snp_guest_request == LATE_EFAULT:
+            ends.append(_late(profile))
+        elif profile.pages == "bounce" and _is_lost(state, op, env):
+            ends.append(End(-EIO, c.GUEST_PAGE_FAULT, complete=True, after=(RAN,), before=(DEAD, OLD, ANSWERED)))
+        else:
+            ends.append(replace(_success(op, profile, counted), breaches=breaches))
+    return tuple(ends)
+
+
+def _messages(
+    op: Request, profile: Profile, data: Data, *, kept: bool
+) -> tuple[tuple[Message, tuple[Clause, ...]], ...]:
+    """What firmware may be given, and which SHOULD clauses are broken by it; the message as it was sent first.
+
+    The guest flips MSG_TYPE once it was read: who reads the page again forwards bytes that fail their tag. Harmless
+    where nothing was decided by the first read, or userspace was asked in between. Certificates that the guest has put
+    over its message are forwarded, unless the message was copied before.
+    """
+    message = MESSAGES[op.message] if is_composed(op) else MESSAGES["zero"]
+    broken = replace(message, tag=True)
+    found: list[tuple[Message, tuple[Clause, ...]]] = [(message, ())]
+    if op.race == "type":
+        is_breach = type(op) is ExtGuestRequest and profile.pages == "bounce" and not kept
+        found.append((broken, (c.TYPE_OF_SNAPSHOT,) if is_breach else ()))
+    if data.hit:
+        found += [(broken, ()), (MESSAGES["zero"], ())]
+    return tuple(found)
+
+
+def _told(
     state: State,
     op: Request,
     env: Answers,
     profile: Profile,
-    label: Label,
-    also: tuple[Clause, ...],
-    effect: Clause | None,
-) -> tuple[Outcome, ...]:
-    number, cpu = VM_OF[op.vcpu], CPU_OF[op.vcpu]
-    vm = state.vms[number]
-    resp = address(op.resp, cpu)
-    counted = with_vm(_counted(state, number, cpu, op.message), number, last=label)
-    also = (*also, c.COUNTERS, c.CONTEXT_DROPPED) if op.message == "export" else (*also, c.COUNTERS)
+    status: int,
+    counted: Counted,
+    breaches: tuple[Clause, ...],
+) -> list[End]:
+    """Firmware refused. A bounce buffer that is copied out all the same holds an older response, or zeros."""
+    last = state.vms[VM_OF[op.vcpu]].last
+    also = (*counted.also, c.NO_OLD_RESPONSE) if last != "zero" else counted.also
+    also = (*also, c.TYPE_OF_SNAPSHOT) if op.race == "type" and not breaches else also
+    also = also if counted.owed is None else (*also, c.FIRMWARE_STATUS)
+    plain = End(answer(status), counted.owed or c.FIRMWARE_STATUS, counted.effect, also, breaches, complete=True)
+    ends = [replace(plain, before=UNISSUED)]
+    if profile.pages == "bounce" and _is_lost(state, op, env):
+        ends.append(End(-EIO, c.GUEST_PAGE_FAULT, complete=True, before=UNISSUED))
+    elif profile.pages == "bounce" and last != "zero":
+        stale = (*breaches, c.NO_OLD_RESPONSE)
+        ends.append(replace(plain, breaches=stale, after=(OLD,), before=(RAN, ANSWERED, DEAD)))
+    return ends
+
+
+def _success(op: Request, profile: Profile, counted: Counted) -> End:
+    also = (*counted.also, c.COUNTERS)
+    also = (*also, c.CONTEXT_DROPPED) if op.message == "export" else also
     also = (*also, c.GUEST_PAGES_STAY) if profile.pages == "bounce" else also
-    if profile.pages == "bounce" and (not is_writable(vm, resp) or env.write_guest):
-        return (Outcome(counted, -EIO, c.GUEST_PAGE_FAULT),)
-    return (Outcome(with_page(counted, number, resp, label), SUCCESS, c.SUCCESS, effect, also),)
+    also = (*also, c.TYPE_OF_SNAPSHOT) if op.race == "type" else also
+    also = also if counted.owed is None else (*also, c.SUCCESS)
+    # Whether the response page was cleared before it was filled makes no difference.
+    unseen = (CLEARED, OLD, DEAD)
+    return End(SUCCESS, counted.owed or c.SUCCESS, counted.effect, also, complete=True, before=unseen)
 
 
-def _counted(state: State, number: int, cpu: int, message: str) -> State:
-    """Firmware processed one message: its counter grew by 2, or the context is gone after an export."""
-    vm = state.vms[number]
-    if message == "export":
-        return with_vm(state, number, gstate="gone", counts=())
-    counts = (*vm.counts[:cpu], vm.counts[cpu] + 2, *vm.counts[cpu + 1 :])
-    return with_vm(state, number, counts=counts)
+def _late(profile: Profile) -> End:
+    """Firmware answered, and then the driver failed: the number is used up, and the guest learns nothing of it."""
+    done, never = ((RAN, ANSWERED), ()) if profile.pages == "inplace" else ((RAN,), (ANSWERED,))
+    result = REFUSAL if profile.errors == "posted" else -EFAULT
+    also = (c.COUNTERS,)
+    return End(result, c.NOT_DELIVERED, c.NOT_DELIVERED, also, complete=True, after=done, before=(OLD, DEAD, *never))
 
 
-def _stale(state: State, op: Request, env: Answers, profile: Profile, plain: Outcome) -> tuple[Outcome, ...]:
-    """A bounce buffer that is copied out though firmware refused: an older response, or zeros."""
-    if profile.pages != "bounce":
-        return ()
-    number, cpu = VM_OF[op.vcpu], CPU_OF[op.vcpu]
-    vm, resp = state.vms[number], address(op.resp, cpu)
-    if not is_writable(vm, resp) or env.write_guest:
-        return (Outcome(state, -EIO, c.GUEST_PAGE_FAULT),)
-    found = [replace(plain, state=with_page(state, number, resp, "zero"), also=(*plain.also, c.NO_OLD_RESPONSE))]
-    if vm.last != "zero":
-        old = replace(plain, state=with_page(state, number, resp, vm.last), breaches=(c.NO_OLD_RESPONSE,))
-        found.append(old)
-    return tuple(o for o in found if o.state != state or o.breaches)
-
-
-def _cleaned(op: Request, env: Answers, outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
+def _cleaned(op: Request, env: Answers, found: Freedom) -> Outcomes:
     """In place: when the response page could not be had back it is leaked, and the VM is dead."""
     if not (env.snp_page_reclaim or env.rmp_make_shared):
-        return tuple(replace(o, also=(*o.also, c.RESPONSE_PAGE_BACK, c.CLEANUP_IS_NO_STATUS)) for o in outcomes)
+        return found.each(lambda o: replace(o, also=(*o.also, c.RESPONSE_PAGE_BACK, c.CLEANUP_IS_NO_STATUS)))
     stuck, clause = (FIRMWARE, c.RECLAIM_FAILED) if env.snp_page_reclaim else (RECLAIM, c.MAKE_SHARED_FAILED)
-    return tuple(
-        Outcome(_leaked(o.state, op, stuck), ERRNO, clause, clause, (c.CLEANUP_IS_NO_STATUS,)) for o in outcomes
-    )
+    also = (c.CLEANUP_IS_NO_STATUS,)
+    return tuple(Outcome(_leaked(o.state, op, stuck), ERRNO, clause, clause, also) for o in found)
 
 
 def _leaked(state: State, op: Request, rmp: int) -> State:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
-from conformance.model.matchers import ERRNO
+from conformance.model.matchers import ANYTHING, ERRNO, OneOf
 from conformance.model.snp_guest_request.hosts import (
     BUSY_SURELY_TAKEN,
     HONEST,
     HONEST_PAGES,
     LOST,
     REPLAYS,
+    SEALED,
     TAMPERED,
     script,
 )
@@ -29,11 +31,12 @@ from conformance.specs.snp_guest_request.constants import (
     PAGE_SIZE,
     TOO_SMALL_INFO2,
 )
+from conformance.specs.snp_guest_request.profiles import Profile
 
 Call = GetReport | GetDerivedKey | GetExtReport
 
 
-def call(state: State, op: Call, env: Answers) -> Outcomes:
+def call(state: State, op: Call, env: Answers, profile: Profile) -> Outcomes:
     """One request of the caller: result, exitinfo2, answer, certificates, length needed.
 
     Returns:
@@ -50,89 +53,156 @@ def call(state: State, op: Call, env: Answers) -> Outcomes:
     assert guest is not None
     refused: list[Outcome] = []
     if type(op) is GetExtReport and op.buffer and (op.certs_len % PAGE_SIZE or op.certs_len > FW_BLOB_MAX_SIZE):
-        refused.append(_result(state, -EINVAL, c.CERTS_LENGTH))
+        refused.append(_unsent(state, -EINVAL, c.CERTS_LENGTH))
     if guest.wiped[guest.vmpck]:
-        refused.append(_result(state, -ENOTTY, c.WIPE))
-    elif guest.counts[guest.vmpck] + 1 >= 2**32 - 1:
-        refused.append(_result(state, -EIO, c.SEQUENCE))
+        refused.append(_unsent(state, -ENOTTY, c.WIPE))
+    elif _stored(guest) + 1 >= 2**32 - 1:
+        refused.append(_unsent(state, -EIO, c.SEQUENCE))
     if env.alloc_pages or env.set_decrypted:
-        refused.append(_result(state, ERRNO, c.SHARED_PAGES_BACK))
-    return tuple(refused) or _exchange(state, guest, op)
+        refused.append(_unsent(state, ERRNO, c.SHARED_PAGES_BACK))
+    return tuple(refused) or _exchange(state, guest, op, profile)
 
 
-def _exchange(state: State, guest: Guest, op: Call) -> Outcomes:
+def _stored(guest: Guest) -> int:
+    """The sequence number that the driver has stored."""
+    return guest.counts[guest.vmpck] + 2 * guest.ahead[guest.vmpck]
+
+
+def _unsent(state: State, errno: object, clause: Clause) -> Outcome:
+    return Outcome(state, (errno, ANYTHING, None, None, 0), clause, clause)
+
+
+def _exchange(state: State, guest: Guest, op: Call, profile: Profile) -> Outcomes:
     """Follow the host's treatment of each exit to the end."""
-    extended = type(op) is GetExtReport
     pages = op.certs_len // PAGE_SIZE if type(op) is GetExtReport and op.buffer else 0
-    exits = script(op.host)
-    busy, needed, host = 0, 0, exits.pop(0) if exits else "ok"
-    while host == "busy":
-        busy += 1
-        if busy > BUSY_SURELY_TAKEN + 1:
-            return _wiped(state, guest, -ETIMEDOUT, c.BUSY_RESEND)
-        host = exits.pop(0) if exits else "ok"
-    also: tuple[Clause, ...] = (c.BUSY_RESEND,) if busy else ()
-    timeout: tuple[Outcome, ...] = ()
-    if busy > BUSY_SURELY_TAKEN:
-        timeout = (_wiped(state, guest, -ETIMEDOUT, c.BUSY_RESEND),)
-    if extended and (host.startswith("too-small") or (host in HONEST and pages < HONEST_PAGES)):
-        needed = 1 if host == "too-small-lie" else HONEST_PAGES
-        host = exits.pop(0) if exits else "ok"
-        while host == "busy":
-            busy += 1
-            if busy > BUSY_SURELY_TAKEN + 1:
-                return _wiped(state, guest, -ETIMEDOUT, c.BUSY_RESEND)
-            host = exits.pop(0) if exits else "ok"
-    if host == "toctou":
-        good = _end(state, guest, op, "ok", needed, (*also, c.RESPONSE_CHECKED))
-        return (good, _end(state, guest, op, "corrupt", needed, also), *timeout)
-    return (_end(state, guest, op, host, needed, also), *timeout)
+    exits = iter(script(op.host))
+    end = _End(state, guest, op, profile)
+    host, timeout = end.delayed(exits)
+    if type(op) is GetExtReport and (host.startswith("too-small") or (host in HONEST and pages < HONEST_PAGES)):
+        end.needed = 1 if host == "too-small-lie" else HONEST_PAGES
+        host, timeout = end.delayed(exits)
+    return (*(() if host == "busy" else end.of(host)), *timeout)
 
 
-def _end(state: State, guest: Guest, op: Call, host: str, needed: int, also: tuple[Clause, ...]) -> Outcome:
-    """What the last exit of the exchange leads to."""
-    if host == "ok":
-        after = replace(state, guest=_counted(guest)._replace(answered=True))
-        if needed:
-            result = (-EIO, TOO_SMALL_INFO2, None, None, needed * PAGE_SIZE)
-            because = also[0] if also else c.TOO_SMALL_RESEND
-            return Outcome(after, result, because, c.TOO_SMALL_RESEND, (c.TOO_SMALL_RESEND, c.COUNTERS, c.SEQUENCE))
-        kind = "key" if type(op) is GetDerivedKey else "report"
-        certs = "certs" if type(op) is GetExtReport else None
-        because = also[0] if also else c.SEQUENCE
+class _End:
+    """The ways in which one exchange may end."""
+
+    def __init__(self, state: State, guest: Guest, op: Call, profile: Profile) -> None:
+        self.state, self.guest, self.op = state, guest, op
+        self.keeps = profile.resend == "keeps"
+        self.needed = 0
+        """Pages that the host said it needs, 0 while it did not."""
+        self.busy = 0
+
+    def delayed(self, exits: Iterator[str]) -> tuple[str, tuple[Outcome, ...]]:
+        """What follows BUSY, and the ends that waiting for it may have; "busy" when nothing follows."""
+        host = next(exits, "ok")
+        while host == "busy" and self.busy <= BUSY_SURELY_TAKEN + 1:
+            self.busy += 1
+            host = next(exits, "ok")
+        if self.busy <= BUSY_SURELY_TAKEN:
+            return host, ()
+        host = "busy" if self.busy > BUSY_SURELY_TAKEN + 1 else host
+        return host, self._wiped(self.guest, -ETIMEDOUT, c.BUSY_RESEND)
+
+    def of(self, host: str) -> tuple[Outcome, ...]:
+        """What the last exit of the exchange leads to."""
+        guest, counted = self.guest, _counted(self.guest)
+        if guest.ahead[guest.vmpck] and host in HONEST:
+            # Firmware does not take the number.
+            return self._refused(guest)
+        if host == "ok":
+            return (self._answered(counted),)
+        if host == "toctou":
+            return (self._answered(counted, (c.RESPONSE_CHECKED,)), *self.of("corrupt"))
+        if host in REPLAYS or host in TAMPERED:
+            after = counted if host in TAMPERED else guest
+            clause = c.PRIVATE_ENCRYPTION if host in REPLAYS else c.RESPONSE_CHECKED
+            clause = c.SEALED_HEADER if host in SEALED else clause
+            wiped = self._wiped(after, -EBADMSG, clause, (c.RESPONSE_CHECKED,))
+            if self.needed:
+                # Nobody waits for that response, so nobody has to look at it.
+                return (*wiped, self._kept(after if host in TAMPERED else _ahead(guest), c.TOO_SMALL_RESEND))
+            return (*wiped, *self._believed(counted, host))
+        return self._refused(counted if host in LOST else guest)
+
+    def _because(self, plain: Clause) -> Clause:
+        return c.BUSY_RESEND if self.busy else plain
+
+    def _answered(self, guest: Guest, also: tuple[Clause, ...] = ()) -> Outcome:
+        """The exchange is complete."""
+        if self.needed:
+            return self._kept(guest._replace(answered=True), self._because(c.TOO_SMALL_RESEND))
+        after = replace(self.state, guest=guest._replace(answered=True))
         clauses = (
             c.SEQUENCE,
             c.NO_IV_REUSE,
             c.RESPONSE_CHECKED,
             c.COUNTERS,
-            c.RESPONSE_HEADER,
             c.PRIVATE_ENCRYPTION,
             *also,
         )
-        clauses += () if type(op) is GetDerivedKey else (c.SIGNATURE,)
-        return Outcome(after, (0, 0, kind, certs, 0), because, c.COUNTERS, clauses)
-    if host in REPLAYS or host in TAMPERED:
-        processed = _counted(guest) if host in TAMPERED else guest
-        clause = c.PRIVATE_ENCRYPTION if host in REPLAYS else c.RESPONSE_CHECKED
-        return _wiped(state, processed, -EBADMSG, clause, (c.RESPONSE_CHECKED,))
-    return _wiped(state, _counted(guest) if host in LOST else guest, ERRNO, c.WIPE)
+        clauses += () if type(self.op) is GetDerivedKey else (c.SIGNATURE,)
+        because = self._because(also[0] if also else c.SEQUENCE)
+        return Outcome(after, self._success(self._kind()), because, c.COUNTERS, clauses)
+
+    def _kind(self) -> str:
+        return "key" if type(self.op) is GetDerivedKey else "report"
+
+    def _success(self, kind: object) -> tuple[object, ...]:
+        return (0, 0, kind, "certs" if type(self.op) is GetExtReport else None, 0)
+
+    def _believed(self, guest: Guest, host: str) -> tuple[Outcome, ...]:
+        """A driver that leaves it at the tag takes what somebody sealed who has its key."""
+        if host not in SEALED:
+            return ()
+        kind: object = OneOf(frozenset({"key", "another key"})) if host == "sealed-size" else self._kind()
+        after = replace(self.state, guest=guest._replace(answered=True))
+        return (Outcome(after, self._success(kind), c.SEALED_HEADER, breaches=(c.SEALED_HEADER,)),)
+
+    def _kept(self, guest: Guest, because: Clause) -> Outcome:
+        """The caller is told how much room the certificates need, and the key stays usable."""
+        result = (-EIO, TOO_SMALL_INFO2, None, None, self.needed * PAGE_SIZE)
+        also = (c.TOO_SMALL_RESEND, c.COUNTERS, c.SEQUENCE)
+        return Outcome(replace(self.state, guest=guest), result, because, c.TOO_SMALL_RESEND, also)
+
+    def _refused(self, guest: Guest) -> tuple[Outcome, ...]:
+        """An answer that is no success: the key is wiped; released Linux keeps it after "too small"."""
+        ends = self._wiped(guest, ERRNO, c.WIPE)
+        if self.keeps and self.needed:
+            asked = guest.counts != self.guest.counts
+            ends = (self._kept(guest if asked else _ahead(guest), c.WIPE), *ends)
+        return ends
+
+    def _wiped(
+        self,
+        guest: Guest,
+        result: object,
+        clause: Clause,
+        also: tuple[Clause, ...] = (),
+    ) -> tuple[Outcome, ...]:
+        """The key is gone; after "too small" the caller may be told of that, whatever came then."""
+        wiped = list(guest.wiped)
+        wiped[guest.vmpck] = True
+        after = replace(self.state, guest=guest._replace(wiped=tuple(wiped)))
+        plain = Outcome(after, (result, ANYTHING, None, None, 0), clause, c.WIPE, also)
+        if not self.needed:
+            return (plain,)
+        return (plain, replace(plain, result=(result, TOO_SMALL_INFO2, None, None, self.needed * PAGE_SIZE)))
 
 
 def _counted(guest: Guest) -> Guest:
-    counts = list(guest.counts)
-    counts[guest.vmpck] += 2
-    return guest._replace(counts=tuple(counts))
+    """Firmware has answered one message more."""
+    return guest._replace(counts=_plus(guest.counts, guest.vmpck, 2))
 
 
-def _wiped(state: State, guest: Guest, result: object, clause: Clause, also: tuple[Clause, ...] = ()) -> Outcome:
-    wiped = list(guest.wiped)
-    wiped[guest.vmpck] = True
-    after = replace(state, guest=guest._replace(wiped=tuple(wiped)))
-    return Outcome(after, (result, None, None, None, 0), clause, c.WIPE, also)
+def _ahead(guest: Guest) -> Guest:
+    """The driver has counted an exchange that firmware saw nothing of."""
+    return guest._replace(ahead=_plus(guest.ahead, guest.vmpck, 1))
 
 
-def _result(state: State, errno: object, clause: Clause) -> Outcome:
-    return Outcome(state, (errno, None, None, None, 0), clause, clause)
+def _plus(numbers: tuple[int, ...], at: int, more: int) -> tuple[int, ...]:
+    return (*numbers[:at], numbers[at] + more, *numbers[at + 1 :])
 
 
 def open_(state: State, op: Open | Kexec, env: Answers) -> Outcome:

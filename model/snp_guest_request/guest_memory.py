@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from conformance.model.snp_guest_request.addresses import INDEX, address, page_at
+from conformance.model.snp_guest_request.messages import MESSAGES
 from conformance.model.snp_guest_request.operations import CPU_OF, ExtGuestRequest, Request
 from conformance.model.snp_guest_request.state import Label, State, Vm, with_vm
+from conformance.specs.snp_guest_request.constants import REPORT_REQ
 
 
 def is_composed(op: Request) -> bool:
     """Whether the request page is the one the guest left its message in."""
     return op.req == "R"
+
+
+def asks_report(op: Request) -> bool:
+    """Whether the hypervisor finds a report request there."""
+    return is_composed(op) and MESSAGES[op.message].type == REPORT_REQ
 
 
 def is_readable(vm: Vm, op: Request) -> bool:

@@ -26,6 +26,9 @@ TAMPERED = (
 )
 """Firmware was asked, and its answer changed on the way; `sealed`: by somebody who has the key."""
 
+SEALED = ("sealed-number", "sealed-type", "sealed-version", "sealed-size")
+"""Those of them that only a holder of the guest's key can do."""
+
 LOST = ("lost", "lost-status", "exception")
 """Firmware was asked, and its answer arrived, but the host reports a failure."""
 

@@ -23,17 +23,20 @@ from conformance.model.snp_guest_request.operations import (
     VmDestroy,
     Wait,
 )
+from conformance.model.snp_guest_request.results import LASTING
 from conformance.model.snp_guest_request.state import State, Vcpu, Vm, running, with_vcpu, with_vm
 from conformance.model.step import Outcome, Outcomes
 from conformance.specs.snp_guest_request import clauses as c
-from conformance.specs.snp_guest_request.constants import EBADF, EINVAL, EIO, ENOMEM, ETIMEDOUT, SNP
+from conformance.specs.snp_guest_request.constants import EINVAL, ENOMEM, ETIMEDOUT, SNP
 
 
 def boot(state: State, op: Boot) -> Outcome:
     """A VM from nothing to running; every entry point on the way returns 0."""
     vm = running(op.vm, op.kind, op.certs and op.kind == SNP and state.certs == "userspace")
     state = with_vm(state, op.vm, **vm._asdict())
-    state = with_vcpu(state, 0 if op.vm == 0 else 2, created=True, registered=op.kind == SNP, pending=None)
+    state = with_vcpu(
+        state, 0 if op.vm == 0 else 2, created=True, registered="own" if op.kind == SNP else "", pending=None
+    )
     return Outcome(state, 0, c.INIT_FAILURE, None, (c.ENABLE_CERTS,) if vm.certs else ())
 
 
@@ -44,10 +47,12 @@ def vm_create(state: State, op: VmCreate) -> Outcome:
 
 def sev_init(state: State, op: SevInit, env: Answers) -> Outcome:
     """What requests need is taken, or the errno of the first refusal is returned and all is given back."""
+    if state.vms[op.vm].life != "created":
+        return Outcome(state, ERRNO, c.LIFE_ORDER, c.LIFE_ORDER)
     if env.alloc_page or env.kmalloc or env.kzalloc:
         return Outcome(state, -ENOMEM, c.INIT_FAILURE, c.INIT_FAILURE)
     if env.alloc_fw_page:
-        return Outcome(state, -EIO, c.INIT_FAILURE, c.INIT_FAILURE)
+        return Outcome(state, LASTING, c.INIT_FAILURE, c.INIT_FAILURE)
     if env.alloc_asid:
         return Outcome(state, ERRNO, c.INIT_FAILURE, c.INIT_FAILURE)
     return Outcome(with_vm(state, op.vm, life="init"), 0, c.INIT_FAILURE)
@@ -59,7 +64,9 @@ def launch_start(state: State, op: LaunchStart, env: Answers) -> Outcomes:
     Source: KVM, snp_launch_start; commit e3a7792d9676.
     """
     vm = state.vms[op.vm]
-    if vm.life in ("launched", "running") or vm.kind != SNP:
+    if vm.life == "created" or vm.kind != SNP:
+        return Outcome(state, ERRNO, c.LIFE_ORDER, c.LIFE_ORDER)
+    if vm.life in ("launched", "running"):
         return Outcome(state, -EINVAL, c.ONE_CONTEXT, c.ONE_CONTEXT)
     left = with_vm(state, op.vm, life="stuck") if env.snp_decommission else state
     failed = Outcome(left, ERRNO, c.CONTEXT_FAILURE, c.CONTEXT_FAILURE)
@@ -89,8 +96,10 @@ def _met(env: Answers) -> bool:
 def launch_finish(state: State, op: LaunchFinish, env: Answers) -> Outcome:
     """The guest may run; needs the stored file as every command does."""
     vm = state.vms[op.vm]
+    if vm.life != "launched":
+        return Outcome(state, ERRNO, c.LIFE_ORDER, c.LIFE_ORDER)
     if vm.fd != "open":
-        return Outcome(state, -EBADF, c.FD_RULE)
+        return Outcome(state, LASTING, c.FD_RULE)
     if state.dead or env.snp_launch_finish:
         return Outcome(state, ERRNO, c.NOT_DELIVERED)
     return Outcome(with_vm(state, op.vm, life="running", gstate="running"), 0, c.CONTEXT_FAILURE)
@@ -114,7 +123,7 @@ def decommission(state: State, op: Decommission, env: Answers) -> Outcomes:
     if state.dead or env.snp_decommission or vm.gstate == "gone":
         state = _timed_out(state, env)
         because = c.CONTEXT_DROPPED if vm.gstate == "gone" else c.DECOMMISSION_FAILED
-        return Outcome(with_vm(state, op.vm, life="stuck", gstate="none", counts=(), instance=None), ERRNO, because)
+        return Outcome(with_vm(state, op.vm, life="stuck", instance=None), ERRNO, because)
     plain = Outcome(gone, 0, c.DECOMMISSION, c.DECOMMISSION)
     if env.snp_page_reclaim or env.rmp_make_shared:
         return (plain, Outcome(gone, ERRNO, c.DECOMMISSION_FAILED))
@@ -150,14 +159,14 @@ def move_from(state: State) -> Outcomes:
     moved = with_vm(state, 1, **dst._asdict())
     left = Vm(src.kind, "moved", guest=0, pages=src.pages, removed=src.removed)
     moved = with_vm(moved, 0, **left._asdict())
-    moved = with_vcpu(moved, 2, created=True, registered=True, pending=None)
+    moved = with_vcpu(moved, 2, created=True, registered="own", pending=None)
     return (Outcome(moved, 0, c.MOVE, c.MOVE), refused)
 
 
 def mirror_from(state: State) -> Outcomes:
     """VM 1 shares VM 0's encryption context without being an SNP VM, or is refused."""
     mirror = with_vm(state, 1, **Vm(SNP, "mirror", guest=1)._asdict())
-    mirror = with_vcpu(mirror, 2, created=True, registered=True, pending=None)
+    mirror = with_vcpu(mirror, 2, created=True, registered="own", pending=None)
     return (Outcome(mirror, 0, c.MOVE), Outcome(state, ERRNO, c.MOVE))
 
 
@@ -167,7 +176,7 @@ def world(state: State, op: VcpuCreate | RegisterGhcb | SnpShutdown | CloseFd | 
         case VcpuCreate():
             return Outcome(with_vcpu(state, op.vcpu, created=True), 0, c.INIT_FAILURE)
         case RegisterGhcb():
-            return Outcome(with_vcpu(state, op.vcpu, registered=True), 0, c.REGISTERED_GHCB)
+            return Outcome(with_vcpu(state, op.vcpu, registered=op.ghcb), 0, c.REGISTERED_GHCB)
         case SnpShutdown():
             kernel = (c.HOST_CERTS_DROPPED,) if state.certs == "kernel" else ()
             return Outcome(replace(state, host_certs=None), 0, c.INIT_FAILURE, None, kernel)

@@ -152,9 +152,11 @@ class VcpuCreate:
 
 @dataclass(frozen=True, slots=True)
 class RegisterGhcb:
-    """The guest registers its GHCB."""
+    """The guest registers a page as its GHCB; the one it registered before is none any more."""
 
     vcpu: int = 0
+    ghcb: str = "own"
+    """As in GuestRequest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +261,8 @@ class GetReport:
     """SNP_GET_REPORT; `host` says how the host treats each exit of this operation, honestly once it ends."""
 
     host: tuple[str, ...] = ()
+    vmpl: int = 3
+    """The VMPL that the answer is for: no lower than that of the key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +271,7 @@ class GetDerivedKey:
 
     host: tuple[str, ...] = ()
     fields: int = 0
+    vmpl: int = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +281,7 @@ class GetExtReport:
     host: tuple[str, ...] = ()
     certs_len: int = 0x4000
     buffer: bool = True
+    vmpl: int = 3
 
 
 @dataclass(frozen=True, slots=True)

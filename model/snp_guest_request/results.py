@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from conformance.model.matchers import ERRNO, Such
 from conformance.specs.snp_guest_request import clauses as c
-from conformance.specs.snp_guest_request.constants import MALFORMED, RESUME
+from conformance.specs.snp_guest_request.constants import EAGAIN, EINTR, MALFORMED, RESUME
 from conformance.specs.snp_guest_request.profiles import Profile
 
 
 def _is_refusal(result: object) -> bool:
     if type(result) is tuple and result[0] == RESUME:
-        return bool(result[1] or result[2])
+        return result[1:3] != (0, 0)
     return result == ERRNO
 
 
 REFUSAL = Such("an errno, or an answer that is no success", _is_refusal)
 """A negative errno, and every resumption in which the guest does not see success."""
+LASTING = Such(
+    "an errno that asks nobody to try again", lambda result: result == ERRNO and -result not in (EINTR, EAGAIN)
+)
+"""What is wrong stays wrong, and no interface says which errno that is."""
+UNTOUCHED = (RESUME, None, None, None)
+"""The guest goes on and finds its GHCB as it left it: no answer, and its own inputs are no success."""
 SUCCESS = (RESUME, 0, 0, None)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from conformance.model.snp_guest_request.addresses import WATCHED
-from conformance.model.snp_guest_request.operations import Config
+from conformance.model.snp_guest_request.operations import CPU_OF, Config
 from conformance.specs.snp_guest_request.constants import SNP
 from conformance.specs.snp_guest_request.profiles import Profile
 
@@ -32,7 +32,10 @@ class Vm(NamedTuple):
 
     kind: int = 0
     life: str = "absent"
-    """absent, created, init, launched, running, dropped, stuck (decommission failed), moved, mirror."""
+    """absent, created, init, launched, running, dropped, stuck (decommission failed), moved, mirror.
+
+    A VM that is stuck still has the context in firmware, where it had one; whether it is used any more is left open.
+    """
     gstate: str = "none"
     """Firmware's view of the guest: none, launch, running, or gone when firmware dropped it by itself."""
     counts: tuple[int, ...] = ()
@@ -52,13 +55,19 @@ class Vm(NamedTuple):
     removed: frozenset[str] = frozenset()
     """Pages whose memslot is gone."""
 
+    @property
+    def has_context(self) -> bool:
+        """Whether there is a guest context that a command could use."""
+        return self.life in ("launched", "running") or (self.life == "stuck" and self.gstate != "none")
+
 
 class Vcpu(NamedTuple):
     """A vCPU, the registration of its GHCB, and its certificate exit if one is pending."""
 
     created: bool = False
-    registered: bool = False
-    pending: object = None
+    registered: str = ""
+    """Which page the guest registered as its GHCB, in the words of GuestRequest.ghcb; "" before it did."""
+    pending: Any = None
     """The ExtGuestRequest that waits for userspace."""
 
 
@@ -68,7 +77,9 @@ class Guest(NamedTuple):
     opened: bool = False
     vmpck: int = 0
     counts: tuple[int, ...] = (0, 0, 0, 0)
-    """Firmware's counters by VMPCK: the stored sequence numbers too, until a key is wiped."""
+    """Firmware's counters by VMPCK: the stored sequence numbers too, but for `ahead`, until a key is wiped."""
+    ahead: tuple[int, ...] = (0, 0, 0, 0)
+    """Exchanges that the driver counted and firmware did not, by VMPCK."""
     wiped: tuple[bool, ...] = (False,) * 4
     answered: bool = False
     """There is an older response that a host could replay."""
@@ -100,10 +111,10 @@ def initial(config: Config, profile: Profile) -> State:
     if config.started:
         certs = config.certs and profile.certs == "userspace"
         vms[0] = running(0, SNP, certs)._replace(counts=(config.count, 0, 0, 0))
-        vcpus[: config.vcpus] = [Vcpu(True, True)] * config.vcpus
+        vcpus[: config.vcpus] = [Vcpu(True, "own")] * config.vcpus
     if config.second:
         vms[1] = running(1, config.second, False)
-        vcpus[2] = Vcpu(True, config.second == SNP)
+        vcpus[2] = Vcpu(True, "own" if config.second == SNP else "")
     return State(tuple(vms), tuple(vcpus), throttle=config.throttle, certs=profile.certs)
 
 
@@ -124,6 +135,17 @@ def with_vm(state: State, number: int, **changes: Any) -> State:
     vm = state.vms[number]._replace(**changes)
     vms = (vm, state.vms[1]) if number == 0 else (state.vms[0], vm)
     return replace(state, vms=vms)
+
+
+def registered_page(number: int, vcpu: Vcpu) -> str | None:
+    """Name of the page that is the vCPU's GHCB."""
+    return ghcb_page(number, vcpu.registered)
+
+
+def ghcb_page(number: int, ghcb: str) -> str | None:
+    """Name of the page that a vCPU exits through, from the word for it."""
+    own = CPU_OF[number]
+    return {"own": f"G{own}", "sibling": f"G{1 - own}", "spare": "spare"}.get(ghcb)
 
 
 def with_vcpu(state: State, number: int, **changes: Any) -> State:

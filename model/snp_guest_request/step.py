@@ -44,7 +44,7 @@ from conformance.model.snp_guest_request.operations import (
     VmDestroy,
     Wait,
 )
-from conformance.model.snp_guest_request.state import State
+from conformance.model.snp_guest_request.state import State, ghcb_page
 from conformance.model.step import Outcomes
 from conformance.specs.snp_guest_request.constants import REPORT_REQ, SNP
 from conformance.specs.snp_guest_request.profiles import Profile
@@ -60,7 +60,7 @@ def step(state: State, op: Operation, env: Answers, profile: Profile) -> Outcome
         case Continue():
             return certificates.continue_(state, op, env, profile)
         case GetReport() | GetDerivedKey() | GetExtReport():
-            return guest.call(state, op, env)
+            return guest.call(state, op, env, profile)
         case VcpuCreate() | RegisterGhcb() | SnpShutdown() | CloseFd() | RemoveSlot() | Wait():
             return lifecycle.world(state, op)
         case Boot():
@@ -117,9 +117,9 @@ def _can_exit(state: State, op: Request) -> bool:
 
 
 def _can_run(state: State, op: Request | UnknownExit) -> bool:
-    """A vCPU runs when it exists, waits for nobody, and its VM is neither bugged nor half torn down."""
+    """A vCPU runs when it exists, waits for nobody, and its VM is there and not bugged."""
     vcpu, vm = state.vcpus[op.vcpu], state.vms[VM_OF[op.vcpu]]
-    return vcpu.created and vcpu.pending is None and not vm.bugged and vm.life not in ("absent", "stuck")
+    return vcpu.created and vcpu.pending is None and not vm.bugged and vm.life != "absent"
 
 
 def _hits_waiting_request(state: State, op: Request) -> bool:
@@ -127,9 +127,13 @@ def _hits_waiting_request(state: State, op: Request) -> bool:
 
     Its guest knows what it asks until it is answered.
     """
-    if not any(v.pending is not None for v in state.vcpus):
+    vm = VM_OF[op.vcpu]
+    waiting = [(n, v) for n, v in enumerate(state.vcpus) if VM_OF[n] == vm]
+    if not any(v.pending is not None for _, v in waiting):
         return False
-    return op.ghcb == "sibling" or any(name.startswith("R'") for name in (op.resp, getattr(op, "data", "")))
+    if any(v.pending is not None and ghcb_page(n, v.pending.ghcb) == ghcb_page(op.vcpu, op.ghcb) for n, v in waiting):
+        return True
+    return any(name.startswith("R'") for name in (op.resp, getattr(op, "data", "")))
 
 
 def _is_sane(op: Request) -> bool:
@@ -148,17 +152,17 @@ def _can_begin(state: State, op: Boot | VmCreate) -> bool:
 
 
 def _can_init(state: State, op: SevInit) -> bool:
-    return state.vms[op.vm].life == "created"
+    return state.vms[op.vm].life in ("created", *_INITIALISED)
 
 
 def _can_launch(state: State, op: LaunchStart) -> bool:
     vm = state.vms[op.vm]
-    return vm.kind == SNP and vm.life in _INITIALISED and not vm.bugged
+    return vm.life in ("created", *_INITIALISED) and not vm.bugged
 
 
 def _can_finish(state: State, op: LaunchFinish) -> bool:
     vm = state.vms[op.vm]
-    return vm.life == "launched" and not vm.bugged
+    return vm.life in ("created", *_INITIALISED) and not vm.bugged
 
 
 def _can_enable(state: State, op: EnableReqCerts) -> bool:
@@ -171,7 +175,7 @@ def _can_add_vcpu(state: State, op: VcpuCreate) -> bool:
 
 def _can_register(state: State, op: RegisterGhcb) -> bool:
     vcpu, vm = state.vcpus[op.vcpu], state.vms[VM_OF[op.vcpu]]
-    return vcpu.created and not vcpu.registered and vm.kind == SNP and vm.life in _INITIALISED
+    return vcpu.created and vcpu.pending is None and vm.kind == SNP and vm.life in _INITIALISED
 
 
 def _can_decommission(state: State, op: Decommission) -> bool:
@@ -262,13 +266,18 @@ def _is_closed(state: State, op: Open) -> bool:
 
 def _has_room(state: State, op: GetReport | GetExtReport) -> bool:
     """How large an answer a driver has room for is left open, but for a key."""
-    return _is_open(state, op) and "sealed-size" not in op.host
+    return _may_ask(state, op) and "sealed-size" not in op.host
+
+
+def _may_ask(state: State, op: GetReport | GetDerivedKey | GetExtReport) -> bool:
+    """Firmware answers for the VMPL of the key and those below it; what it says to others is its own business."""
+    return state.guest is not None and state.guest.opened and state.guest.vmpck <= op.vmpl <= 3
 
 
 _POSSIBLE_IN_GUEST: Mapping[type, Callable[[State, Any], bool]] = {
     Open: _is_closed,
     GetReport: _has_room,
-    GetDerivedKey: _is_open,
+    GetDerivedKey: _may_ask,
     GetExtReport: _has_room,
     Close: _is_open,
     Kexec: _always,

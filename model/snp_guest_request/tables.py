@@ -25,15 +25,22 @@ TABLES: dict[str, tuple[str, ...]] = {
 }
 """Certificate tables by name, and the certificates in them that lie within the table."""
 
+EMPTY_AFTER_ALL = ("zero-length", "short", "nothing")
+"""Tables that hold no certificate: to find none in them is right."""
+
 SOUND_TABLES = ("two", "empty", "end-terminator", "stops-at-zero")
 """Tables that must be parsed; of the others a parser may give the certificates named, fewer, or an error."""
 
 
 def parse_certs(state: State, op: ParseCerts) -> Outcomes:
-    """The certificates up to the zero entry; a table that is not sound gives an error or what is sound of it."""
+    """The certificates up to the zero entry; a table that is not sound gives an error or what is sound of it.
+
+    It never reads as a table without certificates: a caller could not tell it from an empty one.
+    """
     names = TABLES[op.table]
     plain = Outcome(state, (0, names), c.TABLE_BOUNDS)
     if op.table in SOUND_TABLES:
         return plain
-    fewer = tuple(Outcome(state, (0, names[:n]), c.TABLE_BOUNDS) for n in range(len(names)))
+    least = 0 if op.table in EMPTY_AFTER_ALL else 1
+    fewer = tuple(Outcome(state, (0, names[:n]), c.TABLE_BOUNDS) for n in range(least, len(names)))
     return (Outcome(state, (ERRNO, ()), c.TABLE_BOUNDS), plain, *fewer)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from conformance.model.snp_guest_request.addresses import WATCHED, address, page_at
-from conformance.model.snp_guest_request.guest_memory import is_composed
-from conformance.model.snp_guest_request.messages import MESSAGES
+from conformance.model.snp_guest_request.guest_memory import asks_report
 from conformance.model.snp_guest_request.operations import CPU_OF, VM_OF, ExtGuestRequest, Request
 from conformance.model.snp_guest_request.state import Label, State
 from conformance.specs.clause import Clause
 from conformance.specs.snp_guest_request import clauses as c
-from conformance.specs.snp_guest_request.constants import REPORT_REQ, SNP
+from conformance.specs.snp_guest_request.constants import SNP
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +44,10 @@ def view(state: State) -> View:
     if guest is not None:
         return View(counts=(guest.counts,), wiped=guest.wiped)
     a, b = state.vms
+    first, second = (("none", ()) if vm.life == "stuck" else (vm.gstate, vm.counts) for vm in state.vms)
     return View(
-        (a.gstate, b.gstate),
-        (a.counts, b.counts),
+        (first[0], second[0]),
+        (first[1], second[1]),
         (a.moved, b.moved),
         (a.pages, b.pages),
         (a.bugged, b.bugged),
@@ -64,10 +64,12 @@ def cite(state: State, op: object, field: str, expected: View, got: View) -> Cla
         return None
     number = VM_OF[op.vcpu]
     vm = state.vms[number]
-    if vm.kind == SNP and vm.life != "mirror" and (op.ghcb != "own" or not state.vcpus[op.vcpu].registered):
+    if vm.kind == SNP and vm.life != "mirror" and state.vcpus[op.vcpu].registered != op.ghcb:
         return c.REGISTERED_GHCB
     if op.usage or any(letter in op.missing for letter in "c12"):
         return c.MALFORMED_IS_INERT
+    if op.race not in ("", "type"):
+        return c.GHCB_SNAPSHOT
     if type(op) is not ExtGuestRequest:
         return None
     page = page_at(address(op.resp, CPU_OF[op.vcpu]))
@@ -78,7 +80,7 @@ def cite(state: State, op: object, field: str, expected: View, got: View) -> Cla
     ]
     if not wrong:
         return None
-    if state.certs != "kernel" and not (is_composed(op) and MESSAGES[op.message].type == REPORT_REQ):
+    if state.certs != "kernel" and not asks_report(op):
         return c.OTHER_TYPES_ARE_BASIC
     instance, host = state.vms[number].instance, state.host_certs
     if state.certs == "kernel" and (instance or host):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from conformance.model.snp_guest_request.addresses import address
 from conformance.model.snp_guest_request.certificates import extended_request
-from conformance.model.snp_guest_request.forwarding import forwarded, is_refused
+from conformance.model.snp_guest_request.forwarding import PLAIN, Counted, forwarded
 from conformance.model.snp_guest_request.guest_memory import data_gpa
 from conformance.model.snp_guest_request.operations import CPU_OF, VM_OF, Answers, ExtGuestRequest, Request, UnknownExit
 from conformance.model.snp_guest_request.results import INERT, REFUSAL, answer, malformed, posted_or
 from conformance.model.snp_guest_request.state import State
-from conformance.model.step import Outcome, Outcomes
+from conformance.model.step import Outcome, Outcomes, each
 from conformance.specs.snp_guest_request import clauses as c
 from conformance.specs.snp_guest_request.constants import (
     BUSY_INFO2,
@@ -54,12 +56,22 @@ def request(state: State, op: Request, env: Answers, profile: Profile) -> Outcom
         return refused
     if env.ratelimit:
         return Outcome(state, answer(BUSY_INFO2), c.RATE, also=(c.NO_ACTION, c.HALVES))
-    if not extended and is_refused(env):
-        return Outcome(state, REFUSAL, c.NOT_DELIVERED, c.NOT_DELIVERED)
     if not extended:
-        return forwarded(state, op, env, profile, also=(c.NO_OTHER_EXIT,) if profile.certs == "userspace" else ())
+        return _snapshot(op, forwarded(state, op, env, profile, _BASIC if profile.certs == "userspace" else PLAIN))
     assert type(op) is ExtGuestRequest
-    return extended_request(state, op, env, profile)
+    return _snapshot(op, extended_request(state, op, env, profile))
+
+
+_BASIC = Counted((c.NO_OTHER_EXIT,))
+
+
+def _snapshot(op: Request, outcomes: Outcomes) -> Outcomes:
+    """Where the guest changes its GHCB after it was fetched, another answer breaks the clause on that."""
+    if op.race in ("", "type"):
+        return outcomes
+    return tuple(
+        replace(o, because=c.GHCB_SNAPSHOT, effect=c.GHCB_SNAPSHOT, also=(*o.also, o.because)) for o in each(outcomes)
+    )
 
 
 def _entered(state: State, op: Request | UnknownExit, env: Answers) -> Outcomes | None:
@@ -70,8 +82,8 @@ def _entered(state: State, op: Request | UnknownExit, env: Answers) -> Outcomes 
     vm = state.vms[VM_OF[op.vcpu]]
     if env.ghcb_map:
         return Outcome(state, REFUSAL, c.NOT_DELIVERED)
-    own = isinstance(op, UnknownExit) or op.ghcb == "own"
-    unregistered = vm.kind == SNP and vm.life != "mirror" and not (own and state.vcpus[op.vcpu].registered)
+    ghcb = "own" if isinstance(op, UnknownExit) else op.ghcb
+    unregistered = vm.kind == SNP and vm.life != "mirror" and state.vcpus[op.vcpu].registered != ghcb
     refused = Outcome(state, -EINVAL, c.REGISTERED_GHCB)
     if op.usage:
         told = Outcome(state, malformed(INVALID_USAGE), c.USAGE, also=INERT)

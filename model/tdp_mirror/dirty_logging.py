@@ -19,10 +19,10 @@ from conformance.specs.tdp_mirror import clauses as c
 
 
 def _protect(state: State, gfns: Iterable[range], levels: tuple[int, ...]) -> Outcomes:
-    """Leaves of the valid direct root in the ranges become read-only; those of invalid roots may as well (TDP-095)."""
-    clause = c.MIRROR_UNTOUCHED
+    """Leaves of the valid direct root in the ranges become read-only; those of invalid roots may as well (TDP-109)."""
+    clause = c.PROTECTION_COMPLETE
     states = dict.fromkeys(_protected(state, tuple(gfns), levels, wide) for wide in (False, True))
-    return tuple(Outcome(s, 0, because=clause, effect=clause) for s in states)
+    return tuple(Outcome(s, 0, because=clause, effect=clause, also=(c.MIRROR_UNTOUCHED,)) for s in states)
 
 
 def _protected(state: State, ranges: tuple[range, ...], levels: tuple[int, ...], wide: bool) -> State:
@@ -51,13 +51,15 @@ def wrprot_slot(state: State, op: WrprotSlot, _answers: Answers, _profile: Profi
 
 def clear_dirty_slot(state: State, _op: ClearDirtySlot, _answers: Answers, _profile: Profile) -> Outcomes:
     """Dirty bits only."""
-    return Outcome(state, 0, because=c.MIRROR_UNTOUCHED, effect=c.MIRROR_UNTOUCHED)
+    return Outcome(state, 0, because=c.PROTECTION_COMPLETE, effect=c.PROTECTION_COMPLETE, also=(c.MIRROR_UNTOUCHED,))
 
 
 def clear_dirty_masked(state: State, op: ClearDirtyMasked, _answers: Answers, _profile: Profile) -> Outcomes:
     """Dirty or writable bits of the pages of 4K in the mask."""
     if not op.wrprot:
-        return Outcome(state, 0, because=c.MIRROR_UNTOUCHED, effect=c.MIRROR_UNTOUCHED)
+        return Outcome(
+            state, 0, because=c.PROTECTION_COMPLETE, effect=c.PROTECTION_COMPLETE, also=(c.MIRROR_UNTOUCHED,)
+        )
     gfns = (op.gfn + bit for bit in range(op.mask.bit_length()) if op.mask >> bit & 1)
     return _protect(state, (range(gfn, gfn + 1) for gfn in gfns), (1,))
 

@@ -53,8 +53,8 @@ def memory_fault_exit(config: Config, gfn: int, private: bool) -> tuple[int, int
 def page_fault(state: State, op: PageFault, answers: Answers, profile: Profile) -> Outcomes:
     """Resolve a fault; the result is (RET_PF or -errno, memory-fault exit or ())."""
     normal = fault(state, op.vcpu, op.gpa, op.private, op.write, op.prefetch, answers, profile)
-    if op.present and is_direct(state.config, op.gpa) and not op.private:
-        fast = fast_outcome(state, op.vcpu, op.gpa, op.write)
+    if op.present and not _in_mirror(state.config, op.gpa, op.private):
+        fast = fast_outcome(state, op.vcpu, op.gpa, op.private, op.write)
         if fast is not None and (fast.state != state or is_obsolete(state, op.vcpu)):
             return (replace(fast, result=(fast.result, ())), *each(normal))
     return normal
@@ -70,9 +70,10 @@ def fault(
         clause = c.HALVES_DISAGREE
         refusals = (-EFAULT, ()), (-EFAULT, memory_fault_exit(config, gfn, private))
         bugged = replace(state, bugged=True)
+        without_memory = ((-ENOMEM, ()),) if answers.cache_topup or answers.page_alloc else ()
         return tuple(
             Outcome(after, result, because=clause, effect=clause)
-            for after, results in ((state, refusals), (bugged, (*refusals, (-EIO, ()))))
+            for after, results in ((state, (*refusals, *without_memory)), (bugged, (*refusals, (-EIO, ()))))
             for result in results
         )
     if answers.cache_topup or answers.page_alloc:
@@ -100,29 +101,31 @@ def fault(
 
 
 def _resolve(state: State, gfn: int, private: bool, prefetch: bool, answers: Answers) -> Outcomes | None:
-    """Attributes, slot and page of a gfn; None when a page is there."""
-    config = state.config
-    exit_record = memory_fault_exit(config, gfn, private)
-    if private != (gfn in state.attributes):
-        return Outcome(
-            state, (-EFAULT, exit_record), because=c.ATTRIBUTE_MISMATCH, effect=c.CONVERSION_FINAL,
-            also=(c.CONVERSION_FINAL,),
-        )  # fmt: skip
+    """What is wrong with attributes, slot or page of a gfn, whichever is found first; None when a page is there."""
+    exit_record = memory_fault_exit(state.config, gfn, private)
     slot = slot_of(state, gfn)
+    wrong: tuple[Outcome, ...] = ()
+    if private != (gfn in state.attributes):
+        wrong += (
+            Outcome(
+                state, (-EFAULT, exit_record), because=c.ATTRIBUTE_MISMATCH, effect=c.CONVERSION_FINAL,
+                also=(c.CONVERSION_FINAL,),
+            ),
+        )  # fmt: skip
+    if slot is not None and (slot[3] & SLOT_INVALID or answers.slot_invalid):
+        wrong += _in_deletion(state, prefetch)
     if slot is None or (private and not slot[3] & MEM_GUEST_MEMFD):
-        if slot is not None and (slot[3] & SLOT_INVALID or answers.slot_invalid):
-            return _in_deletion(state, prefetch)
-        return _no_slot(state, gfn, private)
-    if slot[3] & SLOT_INVALID or answers.slot_invalid:
-        return _in_deletion(state, prefetch)
-    if answers.gmem_get_pfn:
+        wrong += (_no_slot(state, gfn, private),)
+    if not wrong and answers.gmem_get_pfn:
         return Outcome(state, (answers.gmem_get_pfn, exit_record), because=c.GMEM_ERROR)
-    return None
+    return wrong or None
 
 
-def _in_deletion(state: State, prefetch: bool) -> Outcome:
-    result = -EAGAIN if prefetch else RET_PF_RETRY
-    return Outcome(state, (result, ()), because=c.INVALID_SLOT, effect=c.INVALID_SLOT)
+def _in_deletion(state: State, prefetch: bool) -> tuple[Outcome, ...]:
+    """RETRY; a prefetch does better with EAGAIN, as whoever waits for the end of the deletion may delay it."""
+    results = (-EAGAIN, RET_PF_RETRY) if prefetch else (RET_PF_RETRY,)
+    clause = c.INVALID_SLOT
+    return tuple(Outcome(state, (result, ()), because=clause, effect=clause) for result in results)
 
 
 def _no_slot(state: State, gfn: int, private: bool) -> Outcome:
@@ -159,23 +162,31 @@ def faultin(state: State, op: Faultin, answers: Answers, _profile: Profile) -> O
 
 
 def fast_fault(state: State, op: FastFault, _answers: Answers, _profile: Profile) -> Outcomes:
-    """The lockless path: never for the private half (TDP-095); it may leave anything to the slow way."""
+    """The lockless path: never for the half of a mirror (TDP-095); it may leave anything to the slow way."""
     invalid = Outcome(state, RET_PF_INVALID, because=c.MIRROR_UNTOUCHED, effect=c.MIRROR_UNTOUCHED)
-    if op.private or (state.config.mirror and not is_direct(state.config, op.gpa)):
+    if _in_mirror(state.config, op.gpa, op.private):
         return invalid
-    fast = fast_outcome(state, op.vcpu, op.gpa, op.write)
+    fast = fast_outcome(state, op.vcpu, op.gpa, op.private, op.write)
     if fast is None:
         return Outcome(state, RET_PF_INVALID, because=c.FAULT_RESULT, effect=c.FAULT_RESULT)
     return (fast, Outcome(state, RET_PF_INVALID, because=c.FAULT_RESULT))
 
 
-def fast_outcome(state: State, vcpu: int, gpa: int, write: bool) -> Outcome | None:
-    """FIXED or SPURIOUS for a leaf of the vCPU's direct root, valid or not; None without one."""
+def _in_mirror(config: Config, gpa: int, private: bool) -> bool:
+    """Whether an access is to the half of a mirror, by its kind or by its address."""
+    return config.mirror and (private or not is_direct(config, gpa))
+
+
+def fast_outcome(state: State, vcpu: int, gpa: int, private: bool, write: bool) -> Outcome | None:
+    """FIXED or SPURIOUS for a leaf of the vCPU's direct root, valid or not; None without one.
+
+    The attributes say so too: what is found is what the access asks for.
+    """
     pair = state.vcpus[vcpu]
     assert pair is not None
     root = state.roots[pair[0]]
     leaf = covering_leaf(state.config, root, gpa >> 12 & ~state.config.direct_bits)
-    if gpa >> 12 & ~state.config.direct_bits in state.attributes:
+    if private != (gpa >> 12 & ~state.config.direct_bits in state.attributes):
         return None
     if leaf is None or is_unmappable(state.config, gpa >> 12):
         return None

@@ -37,12 +37,12 @@ from conformance.specs.tdp_mirror.constants import (
 _REFUSALS = (-EIO, -EFAULT, -EINVAL, RET_PF_RETRY)
 
 
-def any_refusal(state: State, because: Clause) -> Outcomes:
-    """Refused by one of several errors, with or without bugging the VM; nothing else changed."""
+def any_refusal(state: State, because: Clause, *, silently: bool = True) -> Outcomes:
+    """Refused by one of several errors, with a VM bug or, where that is no matter, without; nothing else changed."""
     return tuple(
         Outcome(replace(state, bugged=bugged), (result, ()), because=because, effect=because)
         for result in _REFUSALS
-        for bugged in (True, False)
+        for bugged in ((True, False) if silently else (True,))
     )
 
 
@@ -62,7 +62,7 @@ def map_leaf(
     root = state.roots[index]
     leaf = covering_leaf(config, root, gfn)
     if root.mirror and leaf is not None and leaf[1] > 1:
-        return any_refusal(state, c.MIRROR_NO_HUGE)
+        return any_refusal(state, c.MIRROR_NO_HUGE, silently=False)
     outcomes: tuple[Outcome, ...] = ()
     if leaf is None:
         outcomes = interrupted(state, index, gfn, answers)
@@ -103,7 +103,7 @@ def _permitted(state: State, index: int, leaf: Leaf, allowed: bool) -> Outcome:
 def interrupted(state: State, index: int, gfn: int, answers: Answers) -> tuple[Outcome, ...]:
     """RETRY after some of the missing tables were linked, because the external tree or another thread said no."""
     hard = -EIO in (answers.ext_link, answers.ext_set)
-    reason = answers.ext_link or answers.ext_set or answers.contended or answers.pt_cmpxchg
+    reason = answers.ext_link or answers.ext_set or answers.contended or answers.pt_cmpxchg or answers.killed
     if not reason:
         return ()
     because = c.BUSY_IS_NO_BUG if answers.ext_link or answers.ext_set else c.FAULT_RESULT

@@ -511,6 +511,8 @@ class Answers:
     """Another thread got in the way: an entry was frozen, or changed before an exchange."""
     killed: int = 0
     """Another thread bugged the VM meanwhile."""
+    taken: int = 0
+    """Another thread took a page out of the external tree meanwhile."""
     slot_invalid: int = 0
     """A slot was met in the middle of its deletion or move."""
     vcpu_has_events: int = 0

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from conformance.model.freedom import End, Freedom
 from conformance.model.step import Outcome, Outcomes, each
 from conformance.model.tdp_mirror.faults import fault
 from conformance.model.tdp_mirror.mapping import interrupted
 from conformance.model.tdp_mirror.operations import Answers, EptViolation, Prefault
-from conformance.model.tdp_mirror.roots import with_roots, without_obsolete
+from conformance.model.tdp_mirror.roots import loading, with_roots, without_obsolete
 from conformance.model.tdp_mirror.state import (
     NONE,
     State,
@@ -37,11 +38,14 @@ def ept_violation(state: State, op: EptViolation, answers: Answers, profile: Pro
 def repeated_fault(
     state: State, vcpu: int, gpa: int, private: bool, prefetch: bool, answers: Answers, profile: Profile
 ) -> tuple[Outcome, ...]:
-    """A fault that is tried again: what got in its way once is gone the next time, or the VM is dead."""
+    """A fault that is tried again: what got in its way once is gone the next time, or the VM is dead.
+
+    A violation may look for that before it tries again only, a prefault before it tries at all.
+    """
     dead: tuple[Outcome, ...] = ()
     if state.bugged:
         dead = (Outcome(state, (-EIO, ()), because=c.BUSY_IS_NO_BUG, effect=c.BUSY_IS_NO_BUG),)
-        if not answers.killed:
+        if prefetch and not answers.killed:
             return dead
     outcomes = each(fault(state, vcpu, gpa, private, not prefetch, prefetch, answers, profile))
     if answers.mmu_invalidate_retry:
@@ -92,28 +96,29 @@ def _is_stuck(state: State, vcpu: int, gpa: int, answers: Answers) -> bool:
 
 def prefault(state: State, op: Prefault, answers: Answers, profile: Profile) -> Outcomes:
     """Map one page ahead of time: bytes advanced, or -errno (TDP-103)."""
-    config = state.config
-    result = _prefault_refusal(state, op)
-    early = tuple(Outcome(state, -errno, because=clause, effect=clause) for errno, clause in result)
-    if result and op.gpa + op.size != 2**64:
-        return early
-    if answers.signal_pending and not answers.mmu_invalidate_retry and not answers.contended:
-        early += (Outcome(state, -EINTR, because=c.PREFAULT_RESULTS),)
-    freed = without_obsolete(state, op.vcpu)
-    if answers.cache_topup or answers.page_alloc:
-        failed = dict.fromkeys((freed, with_roots(freed, op.vcpu), state))
-        return early + tuple(Outcome(s, -ENOMEM, because=c.ALLOCATION_BEFORE_LOCK) for s in failed)
-    loaded = with_roots(freed, op.vcpu)
+    wrong = _prefault_refusal(state, op)
+    ends = tuple(End(-errno, because=clause, effect=clause) for errno, clause in wrong)
+    if answers.signal_pending:
+        ends += (End(-EINTR, because=c.PREFAULT_RESULTS),)
+    no_memory = bool(answers.cache_topup or answers.page_alloc)
+    if no_memory:
+        ends += (End(-ENOMEM, because=c.ALLOCATION_BEFORE_LOCK),)
     if state.bugged:
-        results = (-EIO, -EINTR) if answers.signal_pending else (-EIO,)
-        states = dict.fromkeys((state, freed, loaded))
-        early += tuple(Outcome(s, r, because=c.BUSY_IS_NO_BUG) for s in states for r in results)
-        if not answers.killed:
-            return early
+        ends += (End(-EIO, because=c.BUSY_IS_NO_BUG),)
+    early = Freedom(state, loading(op.vcpu), ends)
+    refused = bool(wrong) and (op.flags or op.gpa + op.size != 2**64)
+    if refused or no_memory or (state.bugged and not answers.killed):
+        return early
+    return (*early, *_prefaulted(with_roots(without_obsolete(state, op.vcpu), op.vcpu), op, answers, profile))
+
+
+def _prefaulted(loaded: State, op: Prefault, answers: Answers, profile: Profile) -> tuple[Outcome, ...]:
+    """What comes of the fault that a prefault makes."""
+    state, config = loaded, loaded.config
     gfn = op.gpa >> 12
     private = gfn in state.attributes
     gpa = op.gpa if private else op.gpa | config.direct_bits << 12
-    outcomes = early
+    outcomes: tuple[Outcome, ...] = ()
     for outcome in repeated_fault(loaded, op.vcpu, gpa, private, True, answers, profile):
         for advanced in prefault_results(outcome.result[0], private, _progress(outcome.state, op, private)):
             outcomes += (
@@ -122,8 +127,6 @@ def prefault(state: State, op: Prefault, answers: Answers, profile: Profile) -> 
                     also=(outcome.because, *outcome.also),
                 ),
             )  # fmt: skip
-    if answers.signal_pending:
-        outcomes += (Outcome(loaded, -EINTR, because=c.PREFAULT_RESULTS),)
     if answers.attributes_changed:
         changed = (Outcome(loaded, -EFAULT, because=c.ATTRIBUTE_MISMATCH),)
         outcomes += changed
@@ -134,10 +137,9 @@ def prefault(state: State, op: Prefault, answers: Answers, profile: Profile) -> 
 
 def _prefault_refusal(state: State, op: Prefault) -> list[tuple[int, Clause]]:
     """Errors that come before any work, each with its clause; several where their order is open."""
-    if op.flags or op.gpa & 4095 or op.size & 4095 or op.size == 0 or op.gpa + op.size > 2**64:
-        return [(EINVAL, c.PREFAULT_RESULTS)]
     refusals = []
-    if op.gpa + op.size == 2**64 or is_alias(state.config, op.gpa >> 12):
+    malformed = op.flags or op.gpa & 4095 or op.size & 4095 or op.size == 0 or op.gpa + op.size >= 2**64
+    if malformed or is_alias(state.config, op.gpa >> 12):
         refusals.append((EINVAL, c.PREFAULT_RESULTS))
     if state.td != k.TD_RUNNABLE and not state.config.early:
         refusals.append((EOPNOTSUPP, c.PREFAULT_AFTER_FINALIZE))

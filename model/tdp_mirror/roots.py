@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from conformance.model.freedom import End, Freedom, Part
+from conformance.model.matchers import OneOf
 from conformance.model.step import Outcome, Outcomes
 from conformance.model.tdp_mirror.operations import (
     AddrIsDirect,
@@ -24,7 +26,17 @@ from conformance.model.tdp_mirror.operations import (
     ZapAllFast,
     ZapInvalidated,
 )
-from conformance.model.tdp_mirror.state import NONE, Root, State, is_alias, is_direct, is_loaded, references, valid_root
+from conformance.model.tdp_mirror.state import (
+    NONE,
+    Root,
+    State,
+    is_alias,
+    is_direct,
+    is_loaded,
+    references,
+    valid_root,
+    with_root,
+)
 from conformance.specs.clause import Clause
 from conformance.specs.tdp_mirror import Profile
 from conformance.specs.tdp_mirror import clauses as c
@@ -41,16 +53,20 @@ from conformance.specs.tdp_mirror.constants import (
 def _collect(state: State) -> State:
     """Roots that nobody holds any more leave the list."""
     for index in range(len(state.roots) - 1, -1, -1):
-        if references(state, index) == 0:
-            state = replace(
-                state,
-                roots=state.roots[:index] + state.roots[index + 1 :],
-                vcpus=tuple(
-                    None if pair is None else (pair[0] - (pair[0] > index), pair[1] - (pair[1] > index))
-                    for pair in state.vcpus
-                ),
-            )
+        if references(state, index) == 0 and not state.roots[index].lost:
+            state = _without(state, index)
     return state
+
+
+def _without(state: State, index: int) -> State:
+    """One root leaves the list; those behind it move up."""
+    return replace(
+        state,
+        roots=state.roots[:index] + state.roots[index + 1 :],
+        vcpus=tuple(
+            None if pair is None else (pair[0] - (pair[0] > index), pair[1] - (pair[1] > index)) for pair in state.vcpus
+        ),
+    )
 
 
 def _set_vcpu(state: State, vcpu: int, pair: tuple[int, int] | None) -> State:
@@ -103,15 +119,12 @@ def mmu_unload(state: State, op: MmuUnload, _answers: Answers, _profile: Profile
 
 def _final_put(state: State, vcpu: int) -> Outcomes:
     """The last reference of a root that is still valid: a VM bug, whatever becomes of the root (TDP-033)."""
-    dropped = replace(_drop_direct(state, vcpu, False), bugged=True, stolen=False)
-    index = valid_root(dropped, False)
-    freed = replace(dropped, roots=tuple(r for i, r in enumerate(dropped.roots) if i != index))
-    freed = replace(
-        freed, vcpus=tuple(None if pair is None else (pair[0], pair[1] - (pair[1] > index)) for pair in freed.vcpus)
-    )
-    kept = replace(dropped, stolen=True)
+    pair = state.vcpus[vcpu]
+    assert pair is not None
+    kept = replace(_set_vcpu(state, vcpu, (NONE, pair[1])), bugged=True, stolen=False)
     return tuple(
-        Outcome(after, 0, because=c.FINAL_PUT_OF_VALID, effect=c.FINAL_PUT_OF_VALID) for after in (freed, kept)
+        Outcome(after, 0, because=c.FINAL_PUT_OF_VALID, effect=c.FINAL_PUT_OF_VALID)
+        for after in (_without(kept, pair[0]), kept)
     )
 
 
@@ -122,11 +135,22 @@ def free_obsolete_roots(state: State, op: FreeObsoleteRoots, _answers: Answers, 
 
 def mmu_reload(state: State, op: MmuReload, answers: Answers, _profile: Profile) -> Outcomes:
     """Free obsolete roots if requested, then load what is missing (TDP-039, 021, 025)."""
-    freed = without_obsolete(state, op.vcpu)
     if answers.cache_topup or answers.page_alloc:
         clause = c.ALLOCATION_BEFORE_LOCK
-        return tuple(Outcome(s, -ENOMEM, because=clause, effect=clause) for s in dict.fromkeys((freed, state)))
+        return Freedom(state, loading(op.vcpu), (End(-ENOMEM, because=clause, effect=clause, before=("loaded",)),))
+    freed = without_obsolete(state, op.vcpu)
     return Outcome(with_roots(freed, op.vcpu), 0, because=c.RELOAD_FREES_OBSOLETE, also=_load_clauses(freed, op.vcpu))
+
+
+def loading(vcpu: int) -> tuple[Part, ...]:
+    """What a vCPU does before it maps: it frees obsolete roots if that is requested, and loads what is missing.
+
+    Neither does harm to whoever then finds that there is nothing to map.
+    """
+    return (
+        Part("freed", lambda state: without_obsolete(state, vcpu)),
+        Part("loaded", lambda state: with_roots(state, vcpu), after=("freed",)),
+    )
 
 
 def without_obsolete(state: State, vcpu: int) -> State:
@@ -166,7 +190,7 @@ def with_roots(state: State, vcpu: int) -> State:
             mirror = len(state.roots)
             state = replace(state, roots=(*state.roots, Root(mirror=True)))
     direct = valid_root(state, False)
-    if direct == NONE:
+    if direct == NONE or not references(state, direct):
         direct = len(state.roots)
         state = replace(state, roots=(*state.roots, Root(mirror=False)))
     return _set_vcpu(state, vcpu, (direct, mirror))
@@ -266,11 +290,19 @@ def filter_to_types(state: State, op: FilterToTypes, _answers: Answers, _profile
 
 
 def select_root(state: State, op: SelectRoot, _answers: Answers, _profile: Profile) -> Outcomes:
-    """Place of the vCPU's mirror root for MIRROR without DIRECT, of its direct root otherwise."""
+    """Place of the vCPU's mirror root for MIRROR without DIRECT, of its direct root otherwise.
+
+    Where there are no mirrors the first is whatever `mirror_root_hpa` says, or the only root there is.
+    """
     pair = state.vcpus[op.vcpu]
     assert pair is not None
-    mirror = op.types & MIRROR_ROOTS and not op.types & DIRECT_ROOTS and state.config.mirror
-    return Outcome(state, pair[1] if mirror else pair[0], because=c.SELECT_MIRROR)
+    if op.types & MIRROR_ROOTS and not op.types & DIRECT_ROOTS:
+        if state.config.mirror:
+            return Outcome(state, pair[1], because=c.SELECT_MIRROR)
+        return Outcome(state, OneOf(frozenset({NONE, pair[0]})), because=c.SELECT_MIRROR)
+    if not op.types & (MIRROR_ROOTS | DIRECT_ROOTS):
+        return Outcome(state, OneOf(frozenset({NONE, pair[0]})), because=c.SELECT_MIRROR)
+    return Outcome(state, pair[0], because=c.SELECT_MIRROR)
 
 
 def addr_is_direct(state: State, op: AddrIsDirect, _answers: Answers, _profile: Profile) -> Outcomes:
@@ -285,4 +317,6 @@ def gfn_is_alias(state: State, op: GfnIsAlias, _answers: Answers, _profile: Prof
 
 def steal_reference(state: State, _op: StealReference, _answers: Answers, _profile: Profile) -> Outcomes:
     """Corruption, not an act of the candidate."""
-    return Outcome(replace(state, stolen=True), 0, because=c.ROOT_REFERENCES)
+    index = valid_root(state, False)
+    robbed = with_root(state, index, replace(state.roots[index], lost=True))
+    return Outcome(replace(robbed, stolen=True), 0, because=c.ROOT_REFERENCES)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from conformance.model.freedom import End, Freedom, Part
 from conformance.model.step import Outcome, Outcomes, each
-from conformance.model.tdp_mirror.operations import Answers, SetAttributes, SlotCreate, SlotDelete, SlotMove
+from conformance.model.tdp_mirror.operations import Answers, Config, SetAttributes, SlotCreate, SlotDelete, SlotMove
 from conformance.model.tdp_mirror.state import State, has_alias, slot_by_id, slot_range
 from conformance.model.tdp_mirror.zapping import lost_by_invalid, zap, zap_outcomes
 from conformance.specs.tdp_mirror import Profile
@@ -32,10 +33,10 @@ def set_attributes(state: State, op: SetAttributes, answers: Answers, _profile: 
         return Outcome(state, -EINVAL, because=c.CONVERSION_IDLE, effect=c.CONVERSION_IDLE)
     private = bool(op.attributes & ATTRIBUTE_PRIVATE)
     wanted = state.attributes.with_range(start, end, private)
-    if wanted == state.attributes:
-        return Outcome(state, 0, because=c.CONVERSION_IDLE, effect=c.CONVERSION_IDLE)
     if answers.reserve_attributes:
         return Outcome(state, -ENOMEM, because=c.CONVERSION_IDLE, effect=c.CONVERSION_IDLE)
+    if wanted == state.attributes:
+        return Outcome(state, 0, because=c.CONVERSION_IDLE, effect=c.CONVERSION_IDLE)
     after = state
     for _, base, npages, _flags in state.slots:
         lo, hi = max(start, base), min(end, base + npages)
@@ -47,21 +48,36 @@ def set_attributes(state: State, op: SetAttributes, answers: Answers, _profile: 
     return tuple(replace(o, state=replace(o.state, attributes=wanted)) for o in each(zapped))
 
 
-def slot_create(state: State, op: SlotCreate, _answers: Answers, _profile: Profile) -> Outcomes:
-    """Refuse what guest memory cannot have, and gfns that are aliases (TDP-094, 020)."""
+def gmem_refused(config: Config, flags: int) -> bool:
+    """Whether guest memory cannot have these flags, or the VM no guest memory (TDP-094)."""
+    wrong = flags & (MEM_LOG_DIRTY_PAGES | MEM_READONLY) or not config.private
+    return bool(flags & MEM_GUEST_MEMFD and wrong)
+
+
+def slot_create(state: State, op: SlotCreate, answers: Answers, profile: Profile) -> Outcomes:
+    """Refuse what guest memory cannot have, and gfns that are aliases (TDP-094, 020).
+
+    A slot that is there is changed, and one that has no pages any more is deleted, as it is in KVM's ABI.
+    """
     config = state.config
     last = op.base + op.npages - 1
-    gmem = op.flags & MEM_GUEST_MEMFD
     exists = slot_by_id(state, op.slot) is not None
+    if exists and not op.npages and not gmem_refused(config, op.flags):
+        refused = Outcome(state, -EINVAL, because=c.GMEM_SLOT_FLAGS, effect=c.GMEM_SLOT_FLAGS)
+        deleted = each(slot_delete(state, SlotDelete(op.slot), answers, profile))
+        return (refused, *(replace(o, because=c.GMEM_SLOT_FLAGS, effect=c.GMEM_SLOT_FLAGS) for o in deleted))
     refusal = None
-    if exists or (gmem and (op.flags & (MEM_LOG_DIRTY_PAGES | MEM_READONLY) or not config.private)):
+    if exists or gmem_refused(config, op.flags):
         refusal = c.GMEM_SLOT_FLAGS
     elif op.npages <= 0 or last > config.max_gfn or has_alias(config, op.base, last):
         refusal = c.SLOT_ALIAS
+    ends: tuple[End, ...] = ()
     if refusal is not None:
-        return Outcome(state, -EINVAL, because=refusal, effect=refusal)
+        ends += (End(-EINVAL, because=refusal, effect=refusal),)
     if any(op.base < base + npages and base <= last for _, base, npages, _ in state.slots):
-        return Outcome(state, -EEXIST, because=c.GMEM_SLOT_FLAGS, effect=c.GMEM_SLOT_FLAGS)
+        ends += (End(-EEXIST, because=c.GMEM_SLOT_FLAGS, effect=c.GMEM_SLOT_FLAGS),)
+    if ends:
+        return Freedom(state, (), ends)
     return Outcome(
         replace(state, slots=(*state.slots, (op.slot, op.base, op.npages, op.flags))), 0, because=c.SLOT_ALIAS
     )
@@ -77,22 +93,29 @@ def slot_delete(state: State, op: SlotDelete, answers: Answers, _profile: Profil
 
 
 def slot_move(state: State, op: SlotMove, answers: Answers, _profile: Profile) -> Outcomes:
-    """As a deletion and a creation; slots with guest memory stay where they are (TDP-094)."""
+    """As a deletion and a creation; slots with guest memory stay where they are (TDP-094).
+
+    The slot may be empty before the new place is looked at: shared leaves come back by themselves.
+    """
     config = state.config
     slot = slot_by_id(state, op.slot)
     assert slot is not None
     if slot[3] & MEM_GUEST_MEMFD:
         return Outcome(state, -EINVAL, because=c.GMEM_SLOT_FLAGS, effect=c.GMEM_SLOT_FLAGS)
     last = op.base + slot[2] - 1
-    if last > config.max_gfn or has_alias(config, op.base, last):
-        return Outcome(state, -EINVAL, because=c.SLOT_ALIAS, effect=c.SLOT_ALIAS)
-    others = tuple(s for s in state.slots if s is not slot)
-    if any(op.base < base + npages and base <= last for _, base, npages, _ in others):
-        return Outcome(state, -EEXIST, because=c.GMEM_SLOT_FLAGS, effect=c.GMEM_SLOT_FLAGS)
-    if op.base == slot[1]:
-        return Outcome(state, 0, because=c.SLOT_DELETE_LEAFS)
     gfns = slot_range(state, op.slot)
     after = zap(state, gfns.start, gfns.stop, mirror=True, direct=True, invalid=True)
+    unmapped = (Part("unmapped", lambda _: after, owed=False),)
+    ends: tuple[End, ...] = ()
+    if last > config.max_gfn or has_alias(config, op.base, last):
+        ends += (End(-EINVAL, because=c.SLOT_ALIAS, effect=c.SLOT_ALIAS),)
+    others = tuple(s for s in state.slots if s is not slot)
+    if any(op.base < base + npages and base <= last for _, base, npages, _ in others):
+        ends += (End(-EEXIST, because=c.GMEM_SLOT_FLAGS, effect=c.GMEM_SLOT_FLAGS),)
+    if not ends and op.base == slot[1]:
+        ends = (End(0, because=c.SLOT_DELETE_LEAFS),)
+    if ends:
+        return Freedom(state, unmapped, ends)
     slots = tuple((s[0], op.base, s[2], s[3]) if s is slot else s for s in state.slots)
     zapped = zap_outcomes(state, after, answers, c.SLOT_DELETE_LEAFS)
     return tuple(replace(o, state=replace(o.state, slots=slots)) for o in each(zapped))

@@ -81,6 +81,8 @@ class Root:
     """Whether the MMU's own reference is still to be put after a zap."""
     tables: frozenset[Table] = frozenset()
     leaves: frozenset[Leaf] = frozenset()
+    lost: bool = False
+    """Whether the MMU's own reference was lost, by no act of the candidate."""
     shielded: frozenset[int] = frozenset()
     """First gfns of leaves that the fast path may not make writable."""
 
@@ -113,7 +115,7 @@ class State:
     corrupt: bool = False
     gone: bool = False
     stolen: bool = False
-    """Whether the valid direct root lacks the MMU's reference."""
+    """Whether the next put of a direct root is the last of one that is still valid."""
 
 
 def initial(config: Config, _profile: Profile) -> State:
@@ -224,7 +226,7 @@ def huge_fits(state: State, gfn: int) -> bool:
 def references(state: State, index: int) -> int:
     """References that a root should have: of the MMU, and of each vCPU that loaded it."""
     root = state.roots[index]
-    own = 1 if (not root.invalid and not (state.stolen and not root.mirror)) or root.scheduled else 0
+    own = 1 if root.scheduled or not (root.invalid or root.lost) else 0
     return own + sum(index in pair for pair in state.vcpus if pair is not None)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from conformance.model.step import Outcomes
+from conformance.model.step import Outcome, Outcomes, each
 from conformance.model.tdp_mirror import (
     dirty_logging,
     faults,
@@ -20,7 +20,7 @@ from conformance.model.tdp_mirror import (
     zapping,
 )
 from conformance.model.tdp_mirror import operations as ops
-from conformance.model.tdp_mirror.operations import Answers, Op
+from conformance.model.tdp_mirror.operations import Answers, Config, Op
 from conformance.model.tdp_mirror.state import (
     NONE,
     State,
@@ -38,10 +38,19 @@ from conformance.model.tdp_mirror.state import (
     valid_root,
 )
 from conformance.specs.tdp_mirror import Profile
-from conformance.specs.tdp_mirror.constants import MEM_GUEST_MEMFD, MIRROR_ROOTS, SLOT_INVALID, TD_INIT, TD_RUNNABLE
+from conformance.specs.tdp_mirror import clauses as c
+from conformance.specs.tdp_mirror.constants import (
+    EIO,
+    MEM_GUEST_MEMFD,
+    MIRROR_ROOTS,
+    SLOT_INVALID,
+    TD_INIT,
+    TD_RUNNABLE,
+)
 
 _PURE = (ops.RootMatch, ops.FilterToTypes, ops.AddrIsDirect, ops.GfnIsAlias)
 _END = (ops.HkidRelease, ops.VmUninit, ops.ZapAll)
+_NOTIFIED = (ops.HvaInvalidate, ops.GmemInvalidate, ops.Age, ops.TestAge)
 _WHEN_BUGGED = (ops.Prefault, ops.EptViolation, ops.VcpuDestroy, ops.GmemInvalidate, *_END)
 
 
@@ -52,6 +61,8 @@ def legal(state: State, op: Op) -> bool:
         return False
     if kind in _PURE:
         return True
+    if isinstance(op, _NOTIFIED) and not _can_notify(state.config, op):
+        return False
     vcpu = getattr(op, "vcpu", None)
     if vcpu is not None:
         if vcpu >= len(state.vcpus) or (state.vcpus[vcpu] is None) != (kind is ops.VcpuCreate):
@@ -125,9 +136,6 @@ def _legal_alive(state: State, op: Op) -> bool:
             return slot is not None and config.mirror and not slot[3] & SLOT_INVALID
         case ops.GmemInvalidate():
             return config.private
-        case ops.HvaInvalidate():
-            # The host takes back huge pages as a whole: it splits them in an invalidation of their own.
-            return not config.huge or not (op.start | op.end) & (config.cover(2) - 1)
         case ops.SetAttributes():
             start, end = op.address >> 12, op.address + op.size >> 12
             within = end <= config.max_gfn + 1 and not (start < end and has_alias(config, start, end - 1))
@@ -148,6 +156,15 @@ def _legal_alive(state: State, op: Op) -> bool:
         case ops.SeptFree():
             return config.deep
     return not isinstance(op, ops.InSlot) or _legal_in_slot(state, op)
+
+
+def _can_notify(config: Config, op: ops.HvaInvalidate | ops.GmemInvalidate | ops.Age | ops.TestAge) -> bool:
+    """Whether a range is one that those can mean who know gfns and no halves: not empty, without alias bits.
+
+    The host takes back huge pages as a whole: it splits them in an invalidation of their own.
+    """
+    cut = config.huge and isinstance(op, ops.HvaInvalidate) and (op.start | op.end) & (config.cover(2) - 1)
+    return not cut and op.start < op.end and not has_alias(config, op.start, op.end - 1)
 
 
 def _legal_in_slot(state: State, op: ops.InSlot) -> bool:
@@ -284,6 +301,26 @@ _STEPS: dict[type, Callable[[State, Any, Answers, Profile], Outcomes]] = {
 """The function of each operation."""
 
 
+_FAULTS = (ops.PageFault, ops.TdpMap, ops.Faultin, ops.EptViolation)
+_FIND_DEATH = (
+    *_FAULTS, ops.Prefault, ops.MmuReload, ops.InitRegion, ops.Finalize, ops.SetAttributes, ops.SlotCreate,
+    ops.SlotDelete, ops.SlotMove,
+)  # fmt: skip
+"""Operations in which somebody may find the VM dead."""
+
+
 def step(state: State, op: Op, answers: Answers, profile: Profile) -> Outcomes:
     """What the specification allows."""
-    return _STEPS[type(op)](state, op, answers, profile)
+    outcomes = _STEPS[type(op)](state, op, answers, profile)
+    if (state.bugged or answers.killed) and type(op) in _FIND_DEATH:
+        return _or_found_dead(state, op, outcomes)
+    return outcomes
+
+
+def _or_found_dead(state: State, op: Op, outcomes: Outcomes) -> Outcomes:
+    """Whoever finds the VM dead may refuse, in every operation and whatever he has done by then (TDP-064)."""
+    allowed = each(outcomes)
+    result = (-EIO, ()) if isinstance(op, _FAULTS) else -EIO
+    clause = c.BUSY_IS_NO_BUG
+    reached = dict.fromkeys((state, *(outcome.state for outcome in allowed)))
+    return (*allowed, *(Outcome(s, result, because=clause, effect=clause) for s in reached))

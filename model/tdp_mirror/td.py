@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from conformance.model.freedom import End, Freedom
+from conformance.model.matchers import ERRNO, OneOf
 from conformance.model.step import Outcome, Outcomes
 from conformance.model.tdp_mirror.operations import (
     Accept,
@@ -17,7 +19,7 @@ from conformance.model.tdp_mirror.operations import (
     SeptSet,
 )
 from conformance.model.tdp_mirror.prefault import prefault_results, repeated_fault
-from conformance.model.tdp_mirror.roots import with_roots, without_obsolete
+from conformance.model.tdp_mirror.roots import loading, with_roots, without_obsolete
 from conformance.model.tdp_mirror.state import (
     BLOCKED,
     MAPPED,
@@ -28,6 +30,7 @@ from conformance.model.tdp_mirror.state import (
     with_external,
     with_root,
 )
+from conformance.model.tdp_mirror.zapping import zap
 from conformance.specs.clause import Clause
 from conformance.specs.tdp_mirror import Profile
 from conformance.specs.tdp_mirror import clauses as c
@@ -74,24 +77,39 @@ def accept(state: State, op: Accept, answers: Answers, _profile: Profile) -> Out
 
 def init_region(state: State, op: InitRegion, answers: Answers, profile: Profile) -> Outcomes:
     """Map a private page and add it to the TD (TDP-102)."""
-    freed = without_obsolete(state, op.vcpu)
-    loaded = with_roots(freed, op.vcpu)
     if answers.cache_topup or answers.page_alloc:
-        failed = dict.fromkeys((freed, loaded, state))
-        return tuple(Outcome(s, -ENOMEM, because=c.ALLOCATION_BEFORE_LOCK) for s in failed)
+        return Freedom(state, loading(op.vcpu), (End(-ENOMEM, because=c.ALLOCATION_BEFORE_LOCK),))
     if state.td == TD_RUNNABLE:
-        return tuple(
-            Outcome(s, -errno, because=c.PREMAPPED_COUNT, effect=c.PREMAPPED_COUNT)
-            for s in dict.fromkeys((state, freed, loaded))
-            for errno in (EINVAL, EIO)
-        )
-    gfn = op.gpa >> 12
-    outcomes: tuple[Outcome, ...] = ()
-    for outcome in repeated_fault(loaded, op.vcpu, op.gpa, True, True, answers, profile):
-        outcomes += _added(outcome, gfn, answers, profile)
+        clause = c.PREMAPPED_COUNT
+        ends = tuple(End(-errno, because=clause, effect=clause) for errno in (EINVAL, EIO))
+        return Freedom(state, loading(op.vcpu), ends)
+    loaded = with_roots(without_obsolete(state, op.vcpu), op.vcpu)
+    tried = repeated_fault(loaded, op.vcpu, op.gpa, True, True, answers, profile)
+    ends = tuple(end for outcome in tried for end in _unfit(outcome))
     if answers.signal_pending:
-        outcomes += (Outcome(loaded, -EINTR, because=c.PREFAULT_RESULTS),)
-    return outcomes
+        ends += (End(-EINTR, because=c.PREFAULT_RESULTS),)
+    gfn = op.gpa >> 12
+    mapped = tuple(added for outcome in tried for added in _added(outcome, gfn, answers, profile))
+    if answers.taken:
+        mapped += tuple(_taken(outcome, gfn) for outcome in tried if outcome.result[0] == RET_PF_FIXED)
+    return (*mapped, *Freedom(state, loading(op.vcpu), ends))
+
+
+def _taken(outcome: Outcome, gfn: int) -> Outcome:
+    """Between the map and the addition somebody took the page away: there is nothing to add."""
+    gone = zap(outcome.state, gfn, gfn + 1, mirror=True, direct=False, invalid=True)
+    return Outcome(gone, ERRNO, because=c.PREMAPPED_COUNT, effect=c.PREMAPPED_COUNT)
+
+
+_UNFIT = (c.ATTRIBUTE_MISMATCH, c.NO_BACKING)
+
+
+def _unfit(outcome: Outcome) -> tuple[End, ...]:
+    """Why the page cannot be had, which may be asked before anything is done for it."""
+    if outcome.because not in (*_UNFIT, c.GMEM_ERROR):
+        return ()
+    results = prefault_results(outcome.result[0], True) + ((-EINVAL,) if outcome.because in _UNFIT else ())
+    return tuple(End(result, because=outcome.because) for result in results)
 
 
 def _added(outcome: Outcome, gfn: int, answers: Answers, profile: Profile) -> tuple[Outcome, ...]:
@@ -100,7 +118,8 @@ def _added(outcome: Outcome, gfn: int, answers: Answers, profile: Profile) -> tu
         results = (0, -EIO, -EBUSY) if answers.tdh_mem_page_add else (0, -EIO)
         return tuple(Outcome(state, r, because=c.PREMAPPED_COUNT) for r in results)
     if result not in (RET_PF_FIXED, RET_PF_SPURIOUS):
-        return tuple(Outcome(state, r, because=outcome.because) for r in prefault_results(result, True))
+        told = prefault_results(result, True)
+        return tuple(Outcome(state, r, because=outcome.because) for r in told)
     if profile.premapped and answers.tdh_mem_page_add:
         errno = EBUSY if answers.tdh_mem_page_add & TDX_STATUS_MASK == TDX_OPERAND_BUSY else EIO
         return (Outcome(state, -errno, because=c.PREMAPPED_COUNT, effect=c.PREMAPPED_COUNT),)
@@ -117,17 +136,18 @@ def finalize(state: State, _op: Finalize, answers: Answers, _profile: Profile) -
     if answers.tdh_mr_finalize:
         return Outcome(state, -EBUSY, because=c.BUSY_TO_EBUSY, effect=c.PREFAULT_AFTER_FINALIZE)
     return Outcome(
-        replace(state, td=TD_RUNNABLE), 0, because=c.PREFAULT_AFTER_FINALIZE,
+        replace(state, td=TD_RUNNABLE), 0, because=c.PREMAPPED_COUNT,
         effect=c.PREFAULT_AFTER_FINALIZE,
     )  # fmt: skip
 
 
-def sept_refuses(state: State, op: SeptSet | SeptRemove | SeptFree, _answers: Answers, _profile: Profile) -> Outcomes:
-    """A hook called where it must not be: VM bug and EIO, nothing else (TDP-057, 100)."""
+def sept_refuses(state: State, op: SeptSet | SeptRemove | SeptFree, _answers: Answers, profile: Profile) -> Outcomes:
+    """A hook called where it must not be: VM bug and EIO, which a removal of 6.19 tells nobody (TDP-057, 100)."""
     clause: Clause = c.HKID_ORDER
     if isinstance(op, SeptSet):
         clause = c.MIRROR_4K_ONLY if op.level > 1 else c.BALANCED
-    return Outcome(replace(state, bugged=True), -EIO, because=clause, effect=clause, also=(c.HKID_ORDER,))
+    result = OneOf(frozenset({-EIO, 0})) if isinstance(op, SeptRemove) and not profile.premapped else -EIO
+    return Outcome(replace(state, bugged=True), result, because=clause, effect=clause, also=(c.HKID_ORDER,))
 
 
 def hkid_release(state: State, _op: HkidRelease, _answers: Answers, _profile: Profile) -> Outcomes:

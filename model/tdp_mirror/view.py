@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from conformance.model.tdp_mirror.operations import (
-    Finalize,
+    EptViolation,
     FreeObsoleteRoots,
-    GmemInvalidate,
     HvaInvalidate,
     InitRegion,
+    InSlot,
     InvalidateRoots,
     MmuReload,
     MmuUnload,
@@ -18,13 +18,15 @@ from conformance.model.tdp_mirror.operations import (
     Prefault,
     SetAttributes,
     Slot,
-    SlotDelete,
+    SplitHuge,
     Table,
+    TdpMap,
     Unmap,
     VcpuDestroy,
     ZapAllFast,
     ZapInvalidated,
     ZapLeafs,
+    ZapSp,
 )
 from conformance.model.tdp_mirror.state import ExternalLeaf, Leaf, State, is_direct, references
 from conformance.specs.clause import Clause
@@ -52,8 +54,8 @@ class View:
     attributes: tuple[tuple[int, int], ...]
     """Runs of gfns that are PRIVATE."""
     slots: frozenset[Slot]
-    td: tuple[int, int]
-    """State of the TD, premapped leaves."""
+    td: int
+    """State of the TD."""
     leaked: int
     bugged: bool
 
@@ -68,10 +70,12 @@ VIEW_CLAUSES: dict[str, Clause] = {
     "tables": c.ZAP_EXACT,
     "attributes": c.CONVERSION_ZAPS_OLD,
     "slots": c.GMEM_SLOT_FLAGS,
-    "td": c.PREMAPPED_COUNT,
+    "td": c.PREFAULT_AFTER_FINALIZE,
     "leaked": c.FAILED_FREE_LEAKS,
     "bugged": c.BUSY_IS_NO_BUG,
 }
+
+_MAPPING = (PageFault, TdpMap, Prefault, EptViolation, InitRegion)
 
 _CITES: dict[tuple[type, str], Clause] = {
     (HvaInvalidate, "private"): c.HVA_SHARED_ONLY,
@@ -83,10 +87,6 @@ _CITES: dict[tuple[type, str], Clause] = {
     (MmuReload, "shared"): c.RELOAD_FREES_OBSOLETE,
     (MmuReload, "old"): c.RELOAD_FREES_OBSOLETE,
     (MmuReload, "tables"): c.RELOAD_FREES_OBSOLETE,
-    (GmemInvalidate, "td"): c.PREMAPPED_COUNT,
-    (SetAttributes, "td"): c.PREMAPPED_COUNT,
-    (SlotDelete, "td"): c.PREMAPPED_COUNT,
-    (Finalize, "td"): c.PREFAULT_AFTER_FINALIZE,
     (MmuReload, "vcpus"): c.RELOAD_FREES_OBSOLETE,
     (ZapAllFast, "private"): c.MIRROR_SURVIVES_UNLOAD,
     (InvalidateRoots, "roots"): c.ONE_MIRROR_ROOT,
@@ -96,6 +96,7 @@ _CITES: dict[tuple[type, str], Clause] = {
     (VcpuDestroy, "roots"): c.DESTROY_PUTS_MIRROR,
     (MmuUnload, "roots"): c.MIRROR_SURVIVES_UNLOAD,
     (FreeObsoleteRoots, "roots"): c.MIRROR_SURVIVES_UNLOAD,
+    (SplitHuge, "roots"): c.ITERATOR_PUTS,
 }
 
 
@@ -107,6 +108,12 @@ def cite(state: State, op: Any, field: str, expected: Any, got: Any) -> Clause |
         return c.ZAP_WHOLE_ROOT
     if isinstance(op, PageFault) and state.config.mirror and op.private == is_direct(state.config, op.gpa):
         return c.HALVES_DISAGREE
+    if isinstance(op, InSlot | ZapSp) and (
+        field in ("private", "external") or (field == "tables" and expected.tables[0] != got.tables[0])
+    ):
+        return c.MIRROR_UNTOUCHED
+    if field == "bugged" and (got.bugged or (isinstance(op, _MAPPING) and not state.corrupt)):
+        return c.BUSY_IS_NO_BUG
     return _CITES.get((type(op), field))
 
 
@@ -153,7 +160,7 @@ def view(state: State) -> View:
         state.vcpus,
         state.attributes.ranges(),
         frozenset(state.slots),
-        (state.td, len(state.premapped)),
+        state.td,
         state.leaked,
         state.bugged,
     )

@@ -6,7 +6,15 @@ from dataclasses import replace
 
 from conformance.model.step import Outcome, Outcomes, each
 from conformance.model.tdp_mirror.operations import Answers, Unmap, ZapLeafs
-from conformance.model.tdp_mirror.state import BLOCKED, PENDING, PENDING_BLOCKED, ExternalLeaf, State
+from conformance.model.tdp_mirror.state import (
+    BLOCKED,
+    PENDING,
+    PENDING_BLOCKED,
+    ExternalLeaf,
+    State,
+    overlaps,
+    with_root,
+)
 from conformance.specs.clause import Clause
 from conformance.specs.tdp_mirror import Profile
 from conformance.specs.tdp_mirror import clauses as c
@@ -37,6 +45,14 @@ def zap(state: State, start: int, end: int, mirror: bool, direct: bool, invalid:
         ext_leaves=frozenset(leaf for leaf in state.ext_leaves if leaf[0] not in gone),
         premapped=state.premapped - gone,
     )
+
+
+def zap_root(state: State, index: int, start: int, end: int) -> State:
+    """Remove the leaves that overlap [start, end) from one direct root."""
+    root = state.roots[index]
+    gone = frozenset(leaf for leaf in root.leaves if overlaps(state.config, leaf, range(start, end)))
+    shielded = root.shielded - {leaf[0] for leaf in gone}
+    return with_root(state, index, replace(root, leaves=root.leaves - gone, shielded=shielded))
 
 
 def _failed_removals(state: State, after: State, answers: Answers) -> Outcomes | None:

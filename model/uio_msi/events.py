@@ -53,13 +53,6 @@ _DELIVERED = (c.MSIX_HANDLED, c.EVENTS_ADD_UP, c.HANDLERS_DO_NOT_SLEEP)
 def delivered(state: State, eventfd: int) -> tuple[Clause, ...]:
     """What one more signal to this eventfd shows besides the signal."""
     also: tuple[Clause, ...] = _DELIVERED
-    before = state.counters[eventfd]
-    if before:
-        also = (*also, c.SATURATION_DROPS if before == EVENTFD_MAX else c.COUNTER_PRESERVED)
     if eventfd not in state.fds:
         also = (*also, c.CLOSED_FD_STILL_SIGNALLED)
-    if eventfd < len(state.config.eventfds):
-        kind = state.config.eventfds[eventfd]
-        if kind.semaphore or not kind.nonblock:
-            also = (*also, c.FLAGS_DO_NOT_MATTER)
     return also

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from conformance.model.step import Outcome, Outcomes, each
 from conformance.model.uio_msi.binding import masked_or_not, torn_down
-from conformance.model.uio_msi.operations import Answers, Open
+from conformance.model.uio_msi.operations import Answers, Errno, Open, has_line
 from conformance.model.uio_msi.outcomes import any_of
 from conformance.model.uio_msi.state import Life, Past, State, number_of_vectors
 from conformance.specs.clause import Clause
@@ -31,6 +31,7 @@ def open_device(state: State, op: Open, answers: Answers, profile: Profile) -> O
 
     no device                          -ENODEV, by the core
     enabling MSI-X refused             its errno; not counted (UIO-048, UIO-051); or 0, enabled at a further attempt
+    anything else refused              its errno, -ENOMEM for NULL; not counted. request_irq may be made up for at a set
     only k vectors to be had           -ENOSPC, or 0 with max_vectors up to k (UIO-050)
     without CAP_SYS_RAWIO              -EPERM or -EACCES; 0 breaks UIO-089
     otherwise                          0; the first open enables all vectors (UIO-047)
@@ -52,12 +53,16 @@ def open_device(state: State, op: Open, answers: Answers, profile: Profile) -> O
 def _opened(state: State, answers: Answers, profile: Profile) -> Outcomes:
     more = state._replace(opens=state.opens + 1, past="new")
     refused = state if state.opens else state._replace(past="refused")
-    if answers.kzalloc or answers.kcalloc or answers.kasprintf:
-        return Outcome(refused, -ENOMEM, c.FAILED_OPEN_NOT_COUNTED, effect=c.FAILED_OPEN_NOT_COUNTED)
+    met = _met(answers)
+    if met:
+        failed = tuple(Outcome(refused, e, c.FAILED_OPEN_NOT_COUNTED, c.FAILED_OPEN_NOT_COUNTED) for e in met)
+        if met != (answers.request_irq,) or state.msix:
+            return failed
+        return (*failed, *each(_opened(state, replace(answers, request_irq=0), profile)))
     if state.config.msix_broken and state.msix is not False:
         useless = Outcome(refused._replace(msix=True), -EINVAL, c.UNUSABLE_MSIX, breaches=(c.UNUSABLE_MSIX,))
         fallen = Outcome(more._replace(msix=False), 0, c.UNUSABLE_MSIX)
-        return useless if state.msix or not state.config.intx else (fallen, useless)
+        return useless if state.msix or not has_line(state.config) else (fallen, useless)
     because = _OPENED_AFTER[state.past]
     if not state.msix:
         return Outcome(more, 0, c.INTX_FALLBACK if because is c.FIRST_OPEN_ENABLES else because)
@@ -76,6 +81,13 @@ def _opened(state: State, answers: Answers, profile: Profile) -> Outcomes:
             Outcome(more, 0, because, effect=because),
         )
     return Outcome(more, 0, because, effect=because)
+
+
+def _met(answers: Answers) -> tuple[Errno, ...]:
+    """What an open met beside MSI-X, as it must answer to it."""
+    memory = answers.kzalloc or answers.kcalloc or answers.kasprintf or answers.ioremap
+    found = (answers.pci_enable_device, answers.pci_request_regions, answers.request_irq, -ENOMEM if memory else 0)
+    return tuple(errno for errno in found if errno)
 
 
 _OPENED_AFTER: dict[Past, Clause] = {

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from conformance.model.matchers import ERRNO
 from conformance.model.step import Outcome, Outcomes, each
 from conformance.model.uio_msi.eventfds import with_signal
 from conformance.model.uio_msi.events import delivered
 from conformance.model.uio_msi.handles import after_remove
-from conformance.model.uio_msi.operations import ConfigIntx, SetIntx, Write
+from conformance.model.uio_msi.operations import Answers, ConfigIntx, SetIntx, Write
 from conformance.model.uio_msi.outcomes import any_of
 from conformance.model.uio_msi.state import State
 from conformance.specs.clause import Clause
@@ -16,13 +17,22 @@ from conformance.specs.uio_msi.constants import EINVAL, EIO, ENODEV, ENOSYS, EOP
 
 
 def intx_mapping_outcomes(
-    state: State, now: tuple[int | None, ...], eventfd: int, also: tuple[Clause, ...], effect: Clause, profile: Profile
+    state: State,
+    now: tuple[int | None, ...],
+    eventfd: int,
+    also: tuple[Clause, ...],
+    effect: Clause,
+    profile: Profile,
+    coalesced: int,
 ) -> Outcomes:
-    """A set unmasks INTx (UIO-083); a level still asserted signals at once and masks again (UIO-081)."""
+    """A set unmasks INTx (UIO-083); a level still asserted signals at once and masks again (UIO-081).
+
+    Not if the unmask coalesced with another one, whose signal is then that of both.
+    """
     policy = profile.intx_unmask
     if state.user_unmasks and state.masked and state.wired[0] is None:
         # Nobody must unmask here, and who does so for a fresh user does what he should (UIO-084).
-        unmasked = intx_mapping_outcomes(state._replace(masked=False), now, eventfd, also, effect, profile)
+        unmasked = intx_mapping_outcomes(state._replace(masked=False), now, eventfd, also, effect, profile, coalesced)
         left = Outcome(state._replace(wired=now), 0, c.SET_RETURNS_ZERO, effect, also)
         return (left, *each(unmasked))
     if policy == "set" or (policy == "explicit" and state.wired[0] is None):
@@ -35,14 +45,18 @@ def intx_mapping_outcomes(
     once = state._replace(wired=now, masked=True, counters=with_signal(state.counters, eventfd))
     signalled = Outcome(once, 0, c.SET_RETURNS_ZERO, c.INTX_UNMASK, also)
     old = state.wired[0]
-    if policy == "user" or old == eventfd:
+    if policy == "user":
         return signalled
+    silent = Outcome(state._replace(wired=now, masked=True), 0, c.SET_RETURNS_ZERO, c.INTX_UNMASK, also)
+    outcomes = (signalled, silent) if coalesced else (signalled,)
+    if old == eventfd:
+        return outcomes
     if old is not None:
         # An assertion that raced with this set may have reached the new eventfd instead of the old one. Counters
         # never go down, so this explains nothing where the assertion came before.
         moved = (*once.counters[:old], max(once.counters[old] - 1, 0), *once.counters[old + 1 :])
         raced = once._replace(counters=with_signal(moved, eventfd))
-        outcomes = (signalled, Outcome(raced, 0, c.SET_RETURNS_ZERO, c.INTX_UNMASK, also))
+        outcomes = (*outcomes, Outcome(raced, 0, c.SET_RETURNS_ZERO, c.INTX_UNMASK, also))
         if once.counters[old] < EVENTFD_MAX:
             return outcomes
         # The old eventfd is full: the signal that moved may never have shown there.
@@ -50,7 +64,7 @@ def intx_mapping_outcomes(
         return (*outcomes, Outcome(full, 0, c.SET_RETURNS_ZERO, c.INTX_UNMASK, also))
     # A driver that unmasks after request_irq, inside which the handler has already signalled, is told again.
     twice = once._replace(counters=with_signal(once.counters, eventfd))
-    return (signalled, Outcome(twice, 0, c.SET_RETURNS_ZERO, c.INTX_UNMASK, also))
+    return (*outcomes, Outcome(twice, 0, c.SET_RETURNS_ZERO, c.INTX_UNMASK, also))
 
 
 def with_intx_unmasked(state: State) -> State:
@@ -62,9 +76,14 @@ def with_intx_unmasked(state: State) -> State:
 
 
 def set_intx(state: State, op: SetIntx) -> Outcome:
-    """The function's INTx level: with a handler and unmasked, an assertion signals once and masks (UIO-081)."""
+    """The function's INTx level: mapped and unmasked, an assertion signals once and masks (UIO-081).
+
+    While nothing is mapped nobody is told, and the line is not left to itself (UIO-091).
+    """
     now = state._replace(asserted=op.level)
     wired = state.wired[0]
+    if op.level and wired is None and state.opens and state.life == "bound" and not state.user_unmasks:
+        return Outcome(now, 0, c.LINE_SERVED, c.LINE_SERVED)
     if not op.level or state.asserted or state.masked or wired is None:
         silent = c.INTX_NO_SECOND_SIGNAL if state.masked and wired is not None else c.SILENT_AFTER_RELEASE
         return Outcome(now, 0, silent, silent)
@@ -80,23 +99,27 @@ def other_interrupt(state: State) -> Outcome:
     return Outcome(state, 0, clause, clause)
 
 
-def config_intx(state: State, op: ConfigIntx, profile: Profile) -> Outcome:
-    """User space writes the disable bit: nothing to MSI-X; with INTx it stays until somebody unmasks.
+def config_intx(state: State, op: ConfigIntx, answers: Answers, profile: Profile) -> Outcomes:
+    """User space writes the disable bit: nothing to MSI-X; with INTx that is the mask, while it is mapped (UIO-095).
 
-    Where only user space unmasks, a level still asserted signals once more (UIO-083).
+    Cleared, a level still asserted signals once more. Where only user space unmasks, the bit also matters before a set.
     """
-    if state.msix or profile.intx_unmask != "user":
+    if state.msix or (state.wired[0] is None and profile.intx_unmask != "user"):
         return Outcome(state, 0, c.INTX_LEFT_AS_FOUND)
     if op.disable:
-        return Outcome(state._replace(masked=True), 0, c.INTX_UNMASK)
-    return Outcome(with_intx_unmasked(state), 0, c.INTX_UNMASK, c.INTX_UNMASK)
+        return Outcome(state._replace(masked=True), 0, c.USER_WRITES_DISABLE_BIT, c.USER_WRITES_DISABLE_BIT)
+    if not state.masked:
+        return Outcome(state, 0, c.USER_WRITES_DISABLE_BIT, c.USER_WRITES_DISABLE_BIT)
+    unmasked = Outcome(with_intx_unmasked(state), 0, c.USER_WRITES_DISABLE_BIT, c.USER_WRITES_DISABLE_BIT)
+    return (unmasked, Outcome(state, 0, c.USER_WRITES_DISABLE_BIT)) if answers.unmask_coalesced else unmasked
 
 
-def write(state: State, op: Write, profile: Profile) -> Outcomes:
+def write(state: State, op: Write, answers: Answers, profile: Profile) -> Outcomes:
     """irqcontrol.
 
-    INTx mapped, and not 0             0; unmasked; a level still asserted signals at once and masks (UIO-083)
-    INTx mapped, and 0                 any answer; masked, unmasked or neither
+    INTx mapped, and 1                 0; unmasked; a level still asserted signals at once and masks (UIO-083)
+    INTx mapped, and 0                 0; masked (UIO-093)
+    INTx mapped, and another number    as 1, or an errno, and nothing happens
     MSI-X, or nothing mapped           any answer; nothing happens
     """
     if state.life == "gone":
@@ -106,11 +129,12 @@ def write(state: State, op: Write, profile: Profile) -> Outcomes:
         return Outcome(state, -ENOSYS, c.INTX_UNMASK)
     if state.msix or wired is None:
         return any_of(state, _ANY_ANSWER, c.MEMORY_SAFE)
-    unmasked = with_intx_unmasked(state)
-    if op.value:
-        return Outcome(unmasked, 0, c.INTX_UNMASK, c.INTX_UNMASK)
-    states = dict.fromkeys((state._replace(masked=True), state, unmasked))
-    return tuple(Outcome(now, answer, c.MEMORY_SAFE) for now in states for answer in _ANY_ANSWER)
+    if not op.value:
+        return Outcome(state._replace(masked=True), 0, c.IRQCONTROL_MASKS, c.IRQCONTROL_MASKS)
+    outcomes: tuple[Outcome, ...] = (Outcome(with_intx_unmasked(state), 0, c.INTX_UNMASK, c.INTX_UNMASK),)
+    if answers.unmask_coalesced:
+        outcomes = (*outcomes, Outcome(state._replace(masked=True), 0, c.INTX_UNMASK, c.INTX_UNMASK))
+    return outcomes if op.value == 1 else (*outcomes, Outcome(state, ERRNO, c.INTX_UNMASK, c.INTX_UNMASK))
 
 
 _ANY_ANSWER = (0, -EINVAL, -EIO, -ENODEV, -ENOSYS, -EOPNOTSUPP)

@@ -11,19 +11,20 @@ from conformance.specs.uio_msi import Profile
 from conformance.specs.uio_msi import clauses as c
 
 
-def mapping_outcomes(state: State, vector: int, eventfd: int, profile: Profile) -> Outcomes:
+def mapping_outcomes(state: State, vector: int, eventfd: int, profile: Profile, coalesced: int = 0) -> Outcomes:
     """The set succeeded: what the hardware held back reaches the new eventfd at once."""
     wired = state.wired
     old = wired[vector]
     effect = c.FD_NAMES_OBJECT if old is None else c.SAME_AGAIN if old == eventfd else c.REPLACING
     also: tuple[Clause, ...] = ()
-    if eventfd in wired and old != eventfd:
-        also = (c.SHARED_EVENTFD,)
-    if old is not None and state.opens > 1:
-        also = (*also, c.SHARED_TABLE)
+    because = c.SET_RETURNS_ZERO
+    if old == eventfd:
+        because, also = c.SAME_AGAIN, (c.SET_RETURNS_ZERO,)
+    elif eventfd in wired:
+        because, also = c.SHARED_EVENTFD, (c.SET_RETURNS_ZERO,)
     now = (*wired[:vector], eventfd, *wired[vector + 1 :])
     if not state.msix:
-        return intx_mapping_outcomes(state, now, eventfd, also, effect, profile)
+        return intx_mapping_outcomes(state, now, eventfd, also, effect, profile, coalesced)
     counters, pending = state.counters, state.pending
     if pending[vector]:
         effect = c.HELD_EVENT_DELIVERED_ONCE
@@ -32,7 +33,7 @@ def mapping_outcomes(state: State, vector: int, eventfd: int, profile: Profile) 
             counters = with_signal(counters, eventfd)
     mapped = State(*state[:6], now, pending, state.lost, counters, *state[10:])
     if vector not in state.lost:
-        plain = Outcome(mapped, 0, c.SET_RETURNS_ZERO, effect, also)
+        plain = Outcome(mapped, 0, because, effect, also)
         if not state.was_reset or old is not None:
             return plain
         # A set that was undone before anybody looked may have left the message as the reset did.

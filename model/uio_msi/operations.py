@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from conformance.specs.uio_msi.constants import PAGE_SIZE, UIO_MSI_IRQ_SET
+from conformance.specs.uio_msi.constants import IRQ_NOTCONNECTED, PAGE_SIZE, UIO_MSI_IRQ_SET
+
+PDEV_IRQ = 17
+"""The function's INTx line, which another device shares."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,8 @@ class Config:
     pba_offset: int = 0x800
     intx: bool = True
     """Whether the function has INTx with a working disable bit."""
+    irq: int = PDEV_IRQ
+    """pdev->irq; 0 or IRQ_NOTCONNECTED where the pin leads nowhere. Always 0 for a VF, which has no pin."""
     bridge: bool = False
     virtfn: bool = False
     msix_broken: bool = False
@@ -72,7 +77,7 @@ O_PATH_FD = 485
 """An O_PATH descriptor of the first eventfd."""
 NEVER_OPENED_FD = 500
 """A number that is never in use."""
-DECOY_COUNT = 0x5000
+DECOY_COUNT = 500
 """Counter of the decoy at the start."""
 PAGE = 0x1_0000
 """The one page of user memory that is mapped."""
@@ -171,7 +176,7 @@ class OtherInterrupt:
 
 @dataclass(frozen=True, slots=True)
 class ConfigIntx:
-    """User space writes the disable bit of the command register through sysfs."""
+    """User space writes the disable bit of the command register through sysfs, at any time."""
 
     disable: bool = True
 
@@ -181,7 +186,7 @@ class Write:
     """User space writes a number to /dev/uioN: irqcontrol(value)."""
 
     value: int = 1
-    """s32; any but 0 unmasks INTx."""
+    """s32; 0 masks INTx, 1 unmasks it, and others unmask it or are refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,9 +282,14 @@ _COMPAT = frozenset({"compat"})
 NEEDS = {CompatIrqSet: _COMPAT, CompatIoctl: _COMPAT, Write: frozenset({"irqcontrol", "intx"})}
 
 
+def has_line(config: Config) -> bool:
+    """Whether the function can interrupt by INTx: a pin that leads somewhere, and a disable bit."""
+    return config.intx and not config.virtfn and config.irq not in (0, IRQ_NOTCONNECTED)
+
+
 def requires(config: Config) -> frozenset[str]:
     """Capabilities without which a driver cannot be held to this world."""
-    intx = {"intx"} if not config.vectors and config.intx else set()
+    intx = {"intx"} if not config.vectors and has_line(config) else set()
     return frozenset(intx | ({"core-4.1"} if config.core_41 else set()))
 
 
@@ -304,6 +314,9 @@ class Answers:
     """Number of bytes that could not be copied."""
     eventfd_ctx_fdget: int = 0
     request_irq: int = 0
+    unmask_coalesced: int = 0
+    """1 where an unmask of INTx met another one, or an assertion, of which the handler was still under way: a level
+    has no memory, so the two are one interrupt."""
 
 
 NOTHING_REFUSED = Answers()

@@ -44,7 +44,7 @@ class State(NamedTuple):
     asserted: bool
     """The function asserts INTx."""
     masked: bool
-    """The disable bit, as far as it matters; False where the driver may leave it either way."""
+    """The disable bit while INTx is mapped; False while the driver may leave it either way."""
     user_unmasks: bool
     """Whether user space writes the disable bit while the device is open, because nothing else unmasks INTx."""
     was_reset: bool

@@ -35,6 +35,7 @@ from conformance.model.uio_msi.operations import (
     ReuseFd,
     SetIntx,
     Write,
+    has_line,
 )
 from conformance.model.uio_msi.outcomes import decided_by
 from conformance.model.uio_msi.state import CLOSED, PIPE, State
@@ -71,9 +72,9 @@ def step(state: State, op: Operation, answers: Answers, profile: Profile) -> Out
         case OtherInterrupt():
             return other_interrupt(state)
         case ConfigIntx():
-            return config_intx(state, op, profile)
+            return config_intx(state, op, answers, profile)
         case Write():
-            return write(state, op, profile)
+            return write(state, op, answers, profile)
         case CloseFd(fd):
             was_open = state.fds[fd - FIRST_FD] != CLOSED
             return Outcome(with_fd(state, fd, CLOSED), 0 if was_open else -EBADF, c.CLOSED_FD_STILL_SIGNALLED)
@@ -117,7 +118,7 @@ def legal(state: State, op: Operation) -> bool:
         case OtherInterrupt():
             return _has_intx(state)
         case ConfigIntx():
-            return bool(state.msix) or state.opens == 0 or (state.user_unmasks and _gain_within_ceiling(state, 0))
+            return bool(state.msix) or state.opens == 0 or _gain_within_ceiling(state, 0)
         case Write():
             return state.opens > 0 and (bool(state.msix) or _gain_within_ceiling(state, 0))
         case CloseFd() | ReuseFd():
@@ -133,17 +134,22 @@ def legal(state: State, op: Operation) -> bool:
 
 
 def _has_intx(state: State) -> bool:
-    """Whether the function interrupts by INTx: it has no MSI-X, or none that works."""
-    return not state.config.vectors or (state.config.msix_broken and state.config.intx)
+    """Whether the function interrupts by INTx: it has no MSI-X, none that works, or its driver gave up on it."""
+    config = state.config
+    return has_line(config) and (not config.vectors or config.msix_broken or state.msix is False)
 
 
 def _is_refused(state: State, op: Flood) -> bool:
-    """Whether an ioctl changes nothing however often it is repeated."""
+    """Whether an ioctl changes nothing however often it is repeated.
+
+    A refused request_irq is refused to those who call it: who has the action already maps the eventfd, which signals
+    nothing while the level is low.
+    """
     if op.cmd & COMMAND_MASK != UIO_MSI_IRQ_SET or not is_readable(op.pointer):
         return not op.refusal
     if op.vector >= state.limit or (op.fd >= 0 and eventfd_of(state, op.fd) < 0):
         return not op.refusal
-    return op.fd >= 0 and op.refusal < 0
+    return op.fd >= 0 and op.refusal < 0 and not state.asserted
 
 
 def _gain_within_ceiling(state: State, vector: int) -> bool:

@@ -458,7 +458,7 @@ RESET_REMOVES_LOGICAL_ENTRY = Clause(
     id="AVIC-044",
     level=Level.MUST,
     kind=Kind.RESPONSE,
-    text="RESET and INIT remove the vCPU's logical entry.",
+    text="RESET and INIT remove the vCPU's logical entry, at the latest when AVIC is active for it again.",
     source="AVIC-038 applied to reset; kvm_lapic_reset",
     needs=frozenset({"layer-t", "exits"}),
 )
@@ -814,11 +814,8 @@ LEVEL_EOI_BROADCAST_ONCE = Clause(
     id="AVIC-079",
     level=Level.MUST,
     kind=Kind.RESPONSE,
-    text=(
-        "A level EOI exit ends with the in-service bit clear and one EOI broadcast, whether or not hardware had "
-        "cleared the bit."
-    ),
-    source="APM 15.29.3.1 and 15.29.9.2, whose wording conflicts",
+    text="A level EOI exit ends with the in-service bit of the vector clear and its EOI broadcast once.",
+    source="APM 15.29.3.1; kvm_apic_write_nodecode, apic_set_eoi",
     needs=frozenset({"layer-t", "exits"}),
 )
 
@@ -1203,6 +1200,55 @@ X2_GUEST_WRITE_FAULTS = Clause(
     profiles=frozenset({"upstream", "as-posted", "arch"}),
     needs=frozenset({"layer-t", "exits"}),
 )
+EOI_ENDED_BY_VECTOR = Clause(
+    id="AVIC-115",
+    level=Level.SHOULD,
+    kind=Kind.RESPONSE,
+    text=(
+        "A level EOI exit is finished for the vector that EXITINFO2 names, so that it is right whether or not "
+        "hardware had cleared the in-service bit."
+    ),
+    source=(
+        "APM 15.29.3.1 and 15.29.9.2, whose wording conflicts; what processors do is not verified, and Linux ends the "
+        "highest vector in service"
+    ),
+    needs=frozenset({"layer-t", "exits"}),
+)
+
+TIMER_LVT_INTERCEPTED = Clause(
+    id="AVIC-116",
+    level=Level.MUST,
+    kind=Kind.INVARIANT,
+    text=(
+        "While x2AVIC is active, writes of the timer LVT stay intercepted: TSC-deadline mode is not virtualized, and "
+        "the processor would give #GP."
+    ),
+    source="avic_set_x2apic_msr_interception, comment on LVTT",
+    profiles=frozenset({"upstream"}),
+    needs=frozenset({"layer-t"}),
+)
+OFF_IS_A_SOFTWARE_APIC = Clause(
+    id="AVIC-117",
+    level=Level.MUST,
+    kind=Kind.RESPONSE,
+    text=(
+        "With AVIC off a VM with an in-kernel local APIC works as ever: its registers are kept, interrupts injected, "
+        "inhibits and routes succeed, and no IRTE is posted."
+    ),
+    source="avic_pi_update_irte; the crash of 5.6-rc with assigned devices and AVIC off",
+    needs=frozenset({"layer-t", "exits"}),
+)
+RESTORED_INTERRUPTS_END = Clause(
+    id="AVIC-118",
+    level=Level.MUST,
+    kind=Kind.RESPONSE,
+    text=(
+        "set_lapic takes over ISR and TMR as well: what was in service still is, holds back lower classes, and ends "
+        "as it began, level or edge."
+    ),
+    source="kvm_apic_set_state",
+    needs=frozenset({"layer-t", "exits"}),
+)
 
 CLAUSES = (
     NEEDS_CPUID_BIT,
@@ -1319,6 +1365,10 @@ CLAUSES = (
     APIC_BASE_REFUSED,
     NO_SLEEPING_WHILE_ATOMIC,
     X2_GUEST_WRITE_FAULTS,
+    EOI_ENDED_BY_VECTOR,
+    TIMER_LVT_INTERCEPTED,
+    OFF_IS_A_SOFTWARE_APIC,
+    RESTORED_INTERRUPTS_END,
 )
 """All of them; the ids run without a gap."""
 

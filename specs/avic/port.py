@@ -22,10 +22,13 @@ class Candidate(Protocol):
 
     # layer R
     def route(self, apics: Apics, message: Message) -> int:
-        """The APICs that accept, as a bit mask by position in `apics`; -1 for #GP."""
+        """The APICs that accept, as a bit mask by position in `apics`; -1 for #GP.
+
+        By the manuals, but in profile kvm-lapic: a destination above 0xFF names no xAPIC, an MSI to 0xFF no x2APIC.
+        """
 
     def signal_msi(self, apics: Apics, message: Message) -> int:
-        """Return value of KVM_SIGNAL_MSI for this message."""
+        """Return value of KVM_SIGNAL_MSI for this message, as KVM has it in every profile; vectors 0 to 15 count."""
 
     # layer T: setup and lifecycle
     def hw_setup(
@@ -44,8 +47,10 @@ class Candidate(Protocol):
     ) -> int:
         """Detect AVIC from CPUID Fn8000_000A and the parameters; called again when the module is loaded anew.
 
-        `next_tag` is where the generator of VM tags stands. Result: bit 0 AVIC, bit 1 x2AVIC,
-        bit 2 IPI virtualization, bits 31:16 the highest usable id (0 when AVIC is off).
+        `npt` is what became of nested paging, whatever EDX[0] says; `avic` and `force` are module parameters.
+        `next_tag` is where the generator of VM tags stands, 32 bits, of which a driver takes what it uses.
+        Result: bit 0 AVIC, bit 1 x2AVIC, bit 2 IPI virtualization, bits 31:16 the highest usable id (0 when
+        AVIC is off).
         """
 
     def hw_unsetup(self) -> None:
@@ -55,13 +60,16 @@ class Candidate(Protocol):
         """Create a VM, with an in-kernel local APIC if `irqchip`. 0 or -ENOMEM."""
 
     def vm_precreate(self, vm: int) -> int:
-        """Before each vCPU creation, with the VM's lock held; idempotent. 0 or -ENOMEM."""
+        """Before each vCPU creation, with the VM's lock held, which creations themselves are not; idempotent.
+
+        0 or -ENOMEM.
+        """
 
     def vm_pre_destroy(self, vm: int) -> None:
         """Destruction begins; the vCPUs are still there."""
 
     def vm_destroy(self, vm: int) -> None:
-        """Destruction ends; the vCPUs have been freed, or creation of the VM failed."""
+        """Destruction ends; the vCPUs have been freed, or creation of the VM failed, and then nothing came before."""
 
     def vm_tag(self, vm: int) -> int:
         """The tag or id of this VM for the GALog; 0 while it has none."""
@@ -69,17 +77,20 @@ class Candidate(Protocol):
     def vcpu_create(self, vm: int, vcpu: int, apic_id: int) -> int:
         """Create a vCPU. 0, -ENOMEM, -EFAULT, -EINVAL (id not below max_vcpu_ids), -EEXIST, or the memslot's error.
 
-        `vcpu` is new for each call, also when the id is a duplicate.
+        `vcpu` is new for each call, also when the id is a duplicate. The boot vCPU has id 0.
         """
 
     def vcpu_free(self, vcpu: int) -> None:
-        """Free a vCPU that was created; one that did more than a RESET is freed with nothing beside it."""
+        """Free a vCPU that was created; one that did more than a RESET is freed with nothing beside it.
+
+        The VM may live on: entries go, IRTEs return to host mode, and what the vCPU's id forbade may be allowed again.
+        """
 
     def vcpu_reset(self, vcpu: int, init: int) -> None:
-        """RESET (`init` 0; follows each creation) or INIT."""
+        """RESET (`init` 0; follows each creation, when the vCPU is listed) or INIT."""
 
     def vmcb_reinit(self, vcpu: int) -> None:
-        """The VMCB is undefined after a SHUTDOWN exit: rebuild it from zero."""
+        """The VMCB is undefined after a SHUTDOWN exit: rebuild it from zero. No more than that is lost."""
 
     def prepare_guest(self, vcpu: int) -> None:
         """Last thing before VMRUN, on the vCPU's core: synchronise V_TPR, inject when AVIC is inactive."""
@@ -91,14 +102,17 @@ class Candidate(Protocol):
         """The highest vector of ISR may have changed."""
 
     def set_lapic(self, vcpu: int, registers: bytes) -> int:
-        """KVM_SET_LAPIC: 1024 bytes of registers, taken raw. 0 or -EINVAL."""
+        """KVM_SET_LAPIC: 1024 bytes of registers, taken raw, ISR and TMR included; ID in the 8-bit format.
+
+        0, or -EINVAL without an in-kernel APIC. Asked with AVIC off as well.
+        """
 
     def get_lapic(self, vcpu: int) -> bytes:
         """KVM_GET_LAPIC: 1024 bytes of registers."""
 
     # exits, scheduling, delivery
     def vcpu_load(self, vcpu: int, host_id: int) -> None:
-        """The vCPU's thread now runs on the core with that APIC id."""
+        """The vCPU's thread now runs on the core with that APIC id, which may have more than 12 bits."""
 
     def vcpu_put(self, vcpu: int) -> None:
         """The vCPU's thread leaves its core."""
@@ -110,7 +124,10 @@ class Candidate(Protocol):
         """The vCPU is awake again (or did not sleep)."""
 
     def incomplete_ipi_exit(self, vcpu: int, info1: int, info2: int) -> int:
-        """AVIC_INCOMPLETE_IPI. 1 resumes the guest, 0 exits to user space."""
+        """AVIC_INCOMPLETE_IPI. 1 resumes the guest, 0 exits to user space.
+
+        Where hardware left ICR busy set, bit 12 is 1 in `info1` and in the page.
+        """
 
     def noaccel_exit(self, vcpu: int, info1: int, info2: int) -> int:
         """AVIC_NOACCEL. 1 resumes the guest, 0 exits to user space."""
@@ -118,17 +135,23 @@ class Candidate(Protocol):
     def apic_access(self, vcpu: int, offset: int, value: int) -> int:
         """An intercepted write to an APIC register by MMIO or MSR. 0, or 1 for #GP.
 
-        In x2APIC mode `offset` is 16 * (MSR - 0x800), and the ICR's `value` has 64 bits.
+        MMIO of an xAPIC gives no #GP. In x2APIC mode `offset` is 16 * (MSR - 0x800), and the ICR's `value` has 64 bits.
         """
 
     def set_apic_base(self, vcpu: int, value: int, host: int) -> int:
-        """Write the APIC_BASE MSR, by the guest or by the host. 0, or 1 for #GP."""
+        """Write the APIC_BASE MSR, by the guest or by the host. 0, or 1 for #GP.
+
+        Bits 63:52 are reserved; which of 51:48 are, the guest's CPUID says, which is not told: either is right.
+        """
 
     def deliver(self, vcpu: int, vector: int, level: int) -> None:
-        """A fixed interrupt from the host, already accepted by the enabled local APIC."""
+        """A fixed interrupt from the host, already accepted by the enabled local APIC; IRR and TMR are still to do.
+
+        Asked with AVIC off as well.
+        """
 
     def inhibit(self, vm: int, reason: int, on: int) -> None:
-        """Set or clear one inhibit reason."""
+        """Set or clear one inhibit reason; with AVIC off nothing follows."""
 
     def refresh(self, vcpu: int) -> None:
         """The request made by `request_refresh`: the vCPU is out of the guest and not blocking."""
@@ -141,7 +164,10 @@ class Candidate(Protocol):
         """The IOMMU logged an interrupt for a vCPU that does not run. 0."""
 
     def update_irte(self, irq: int, vcpu: int, vector: int) -> int:
-        """Route `irq` to a vCPU, or to none (-1). 0, -EIO or the environment's error."""
+        """Route `irq` to a vCPU, or to none (-1), posted before or not. 0, -EIO or the environment's error.
+
+        With AVIC off it succeeds and posts nothing.
+        """
 
     # pure helpers
     def hpa_field(self, address: int) -> int:
@@ -202,7 +228,7 @@ class Port(Protocol):
         """Fill the whole allocation with zeros."""
 
     def kzalloc(self, size: int) -> int:
-        """Zeroed kernel memory; a handle, or 0."""
+        """Zeroed kernel memory, for permission maps among others; a handle, or 0."""
 
     def kfree(self, handle: int) -> None:
         """Give kernel memory back."""
@@ -271,7 +297,7 @@ class Port(Protocol):
         """1 while the vCPU is in guest mode, 0 outside."""
 
     def vcpu_cpu(self, vcpu: int) -> int:
-        """APIC id of the core the vCPU is loaded on, -1 for none."""
+        """APIC id of the core the vCPU is loaded on, -1 for none: Linux's vcpu->cpu keeps the last one."""
 
     def wrmsr(self, msr: int, value: int) -> None:
         """Write a host MSR; the doorbell is 0xC001011B."""
@@ -283,7 +309,10 @@ class Port(Protocol):
         """Make the vCPU leave guest mode, or wake it, so that it sees its requests and pending events."""
 
     def request_refresh(self, vcpu: int) -> None:
-        """Make the vCPU call `refresh` before it enters the guest again; it is not kicked for it."""
+        """Make the vCPU call `refresh` before it enters the guest again; it is neither kicked nor woken for it.
+
+        A vCPU that is still being created may be asked too.
+        """
 
     def inject(self, vcpu: int, vector: int) -> None:
         """Inject an interrupt at the coming VMRUN; software has moved it to ISR."""
@@ -301,7 +330,11 @@ class Port(Protocol):
         """Log a warning that an administrator sees."""
 
     def lock(self, name: str, of: int) -> None:
-        """Take a lock. Names: slots, hash, inhibit (sleeping), ir_list (spinlock of vCPU `of`), ga_hash (spinlock)."""
+        """Take a lock. Names: slots, hash, inhibit (sleeping), ir_list (spinlock of vCPU `of`), ga_hash (spinlock).
+
+        Each is exclusive, one for each value of `of`: the VM for sleeping locks, 0 for ga_hash. What they guard is the
+        driver's choice; kvm->lock is not among them.
+        """
 
     def unlock(self, name: str, of: int) -> None:
         """Release it."""
@@ -316,7 +349,8 @@ class Port(Protocol):
         """Post an IRTE to a backing page, or return it to host mode (page 0).
 
         0, a refusal, or 1: it succeeded but gave no metadata, so it cannot be updated later. A
-        posted IRTE starts not running and without GALogIntr.
+        posted IRTE starts not running and without GALogIntr: tell it more with the vCPU's list locked.
+        Page 0 is never refused, nor wrong for an irq that was never posted.
         """
 
     def iommu_update_ga(self, irq: int, cpu: int, ga_log_intr: int) -> int:

@@ -1,15 +1,15 @@
-"""The 94 clauses of guest requests, and one on robustness."""
+"""The clauses of guest requests, and one on robustness."""
 
 from __future__ import annotations
 
 from conformance.specs.clause import Clause, Kind, Level
 
-_GHCB = frozenset({"upstream", "kernel-certs", "stub"})
-_BOUNCE = frozenset({"upstream", "stub"})
+_GHCB = frozenset({"upstream", "linux", "kernel-certs", "stub"})
+_BOUNCE = frozenset({"upstream", "linux", "stub"})
 _INPLACE = frozenset({"as-posted", "kernel-certs"})
 _KERNEL_CERTS = frozenset({"as-posted", "kernel-certs"})
-_USERSPACE_CERTS = frozenset({"upstream"})
-_CERTS = frozenset({"upstream", "as-posted", "kernel-certs"})
+_USERSPACE_CERTS = frozenset({"upstream", "linux"})
+_CERTS = frozenset({"upstream", "linux", "as-posted", "kernel-certs"})
 _HYPERVISOR = frozenset({"hypervisor"})
 _GUEST = frozenset({"guest"})
 _VERIFIER = frozenset({"verifier"})
@@ -817,7 +817,8 @@ DESTROY_ORDER = Clause(
     level=Level.MUST,
     kind=Kind.ORDERING,
     text=(
-        "Destroying a VM reclaims its response buffer before it frees it, then decommissions, then releases the ASID."
+        "Destroying a VM reclaims its response buffer before it frees it, and decommissions its context before it "
+        "releases the ASID."
     ),
     source="KVM, sev_vm_destroy",
     needs=_HYPERVISOR,
@@ -892,6 +893,7 @@ RESPONSE_HEADER = Clause(
         "arrive inside a valid response."
     ),
     source="AMD's published Genoa firmware source",
+    untestable="Firmware is the world's own here; a hypervisor that changes the response breaks SNP-017.",
 )
 
 STATUS_ORDER = Clause(
@@ -901,6 +903,7 @@ STATUS_ORDER = Clause(
     text="The firmware status is that of the first check that fails, in the firmware's order.",
     source="AMD's published Genoa firmware source; the status of a bad tag differs on Milan",
     needs=_HYPERVISOR,
+    untestable="Firmware is the world's own here; a hypervisor that hands on another status breaks SNP-018.",
 )
 
 SIGNATURE = Clause(
@@ -912,6 +915,7 @@ SIGNATURE = Clause(
         "little-endian, the rest is zero."
     ),
     source="go-sev-guest, abi.go; checked on real reports",
+    needs=_GUEST,
 )
 
 NO_IV_REUSE = Clause(
@@ -1021,8 +1025,8 @@ TABLE_BOUNDS = Clause(
     level=Level.MUST,
     kind=Kind.RESPONSE,
     text=(
-        "Parsing a certificate table stops at the zero entry, bounds offset plus length without wrapping, and "
-        "never reads beyond the buffer."
+        "Parsing a certificate table stops at the zero entry, bounds offset plus length without wrapping, never reads "
+        "beyond the buffer, and finds no table empty because of a bad entry."
     ),
     source="sev-guest, sev_report_new; go-sev-guest",
     needs=_VERIFIER,
@@ -1043,6 +1047,79 @@ ROBUST = Clause(
     kind=Kind.INVARIANT,
     text="Every entry point returns, and returns a value of its documented type, whatever it is asked.",
     source="the suite's own",
+)
+
+SEALED_HEADER = Clause(
+    id="SNP-096",
+    level=Level.SHOULD,
+    kind=Kind.SECURITY,
+    text="A response that opens with the guest's key is held to the number, type, version and size asked for.",
+    source="sev-guest, verify_and_dec_payload; only a holder of the VMPCK can break it, so it is defence in depth",
+    needs=_GUEST,
+)
+
+AS_ASKED = Clause(
+    id="SNP-097",
+    level=Level.MUST,
+    kind=Kind.RESPONSE,
+    text="The request holds what the caller asked for: its data and VMPL, and of a key its fields, SVN and TCB.",
+    source="sev-guest, get_report and get_derived_key",
+    needs=_GUEST,
+)
+
+CERTS_PAGES_CLEAR = Clause(
+    id="SNP-098",
+    level=Level.MUST,
+    kind=Kind.SECURITY,
+    text=(
+        "Pages offered for certificates are clear when they are offered, so that a host that supplies none leaves an "
+        "empty table and the caller finds nothing of anybody else's."
+    ),
+    source="sev-guest, get_ext_report",
+    needs=_GUEST,
+)
+
+STATUS_TO_CALLER = Clause(
+    id="SNP-099",
+    level=Level.MUST,
+    kind=Kind.RESPONSE,
+    text=(
+        "When an answer other than too small or busy ends a request, the caller's exitinfo2 is that answer; "
+        "after too small it may be 1 << 32 all the same."
+    ),
+    source="uapi sev-guest.h, exitinfo2; sev-guest, snp_issue_guest_request",
+    needs=_GUEST,
+)
+
+LIFE_ORDER = Clause(
+    id="SNP-100",
+    level=Level.MUST,
+    kind=Kind.RESPONSE,
+    text=(
+        "Initialising a VM that is initialised, starting a launch before that or of a VM that is not SNP, and "
+        "finishing one that is finished or was not started return an error and change nothing."
+    ),
+    source="KVM, __sev_guest_init, snp_launch_start, snp_launch_finish",
+    needs=_HYPERVISOR,
+)
+
+OUTPUT_VALID = Clause(
+    id="SNP-101",
+    level=Level.SHOULD,
+    kind=Kind.RESPONSE,
+    text="What the guest is answered in SW_EXITINFO1, SW_EXITINFO2 and RBX carries its valid bit.",
+    source="KVM, ghcb_set_sw_exit_info_1 and its siblings; coconut-svsm, ghcb.rs, which looks at them",
+    needs=_HYPERVISOR,
+)
+
+NO_SUCCESS_LEFT = Clause(
+    id="SNP-102",
+    level=Level.SHOULD,
+    kind=Kind.RESPONSE,
+    text="After an errno of KVM_RUN the GHCB says no success, so that a vCPU that is run all the same is not deceived.",
+    source="reading of KVM, sev_handle_vmgexit, which stores 0 in both fields before it calls the handler",
+    profiles=_GHCB,
+    needs=_HYPERVISOR,
 )
 
 CLAUSES = (
@@ -1141,6 +1218,13 @@ CLAUSES = (
     TABLE_BOUNDS,
     SHARED_PAGES_BACK,
     ROBUST,
+    SEALED_HEADER,
+    AS_ASKED,
+    CERTS_PAGES_CLEAR,
+    STATUS_TO_CALLER,
+    LIFE_ORDER,
+    OUTPUT_VALID,
+    NO_SUCCESS_LEFT,
 )
 """All clauses, in the order of their ids."""
 

@@ -44,16 +44,17 @@ class Candidate(Protocol):
         """Make an empty VM of kind SEV, SEV_ES or SNP."""
 
     def sev_init(self, vm: int) -> int:
-        """Make it a protected VM: take what requests need, initialise its lock."""
+        """Make it a protected VM: take what requests need, initialise its lock. Once; a second time is an error."""
 
     def launch_start(self, vm: int, fd: int, policy: int) -> int:
         """Create the guest context and bind it; `fd` is the file of the secure processor to keep.
 
-        Bit 17 of a valid policy is 1.
+        Bit 17 of a valid policy is 1; bit 20 and those above 25 are 0 in the policies asked for here. What fails gives
+        everything back, and a VM that is not initialised, or not SNP, is refused.
         """
 
     def launch_finish(self, vm: int) -> int:
-        """Let the guest run."""
+        """Let the guest run; an error where the launch was not started, or is finished."""
 
     def enable_req_certs(self, vm: int) -> int:
         """Fetch certificates from userspace from now on (certs=userspace)."""
@@ -77,19 +78,27 @@ class Candidate(Protocol):
         """Add a vCPU; it exits through the GHCB."""
 
     def ghcb_register(self, vcpu: int, gpa: int) -> int:
-        """The guest registers its GHCB page by the MSR protocol."""
+        """The guest registers its GHCB page by the MSR protocol; the page that it registered last counts."""
 
     def vmgexit(self, vcpu: int, gpa: int) -> int:
-        """Handle an exit whose GHCB is at `gpa`: RESUME, EXIT with the run structure filled, or -errno."""
+        """Handle an exit whose GHCB is at `gpa`: RESUME, EXIT with the run structure filled, or -errno.
+
+        The answer is stored by `ghcb_leave` at the latest, with the valid bits of its fields; those of the input may be
+        cleared. A guest whose GHCB cannot be mapped may be resumed with nothing written.
+        """
 
     def vcpu_continue(self, vcpu: int) -> int:
         """Continue after EXIT; userspace has answered in the run structure. Results as for `vmgexit`."""
 
     def ghcb_leave(self, vcpu: int) -> int:
-        """The vCPU is about to enter the guest, or to be freed: give the registers and the GHCB back."""
+        """The vCPU is about to enter the guest, failed with an errno, or is freed: give registers and GHCB back."""
 
     def decommission(self, vm: int) -> int:
-        """Give the guest context up."""
+        """Give the guest context up.
+
+        0 where there is none. When firmware refuses, its errno: the context is then leaked and never used again, or
+        kept, to be tried again when the VM goes.
+        """
 
     def vm_destroy(self, vm: int) -> int:
         """Free what is left of the VM; its vCPUs are gone."""
@@ -104,10 +113,13 @@ class Candidate(Protocol):
         """SNP is shut down on the whole host; it is initialised again before the next VM."""
 
     def open(self, vmpck: int) -> int:
-        """Kind G: start using key `vmpck` of the secrets page."""
+        """Kind G: start using key `vmpck` of the secrets page; an errno where there is none, or it is zeros."""
 
     def get_report(self, data: bytes, vmpl: int) -> tuple[int, int, bytes]:
-        """Kind G: result, exitinfo2 for the caller, and the decrypted answer (0x4C0 bytes) or b""."""
+        """Kind G: result, exitinfo2 for the caller, and the decrypted answer (0x4C0 bytes) or b"".
+
+        exitinfo2 is what the host answered in SW_EXITINFO2; free where nothing was sent, or nothing came of it.
+        """
 
     def get_derived_key(self, fields: int, vmpl: int, svn: int, tcb: int) -> tuple[int, int, bytes]:
         """Kind G: result, exitinfo2, and the decrypted answer (0x40 bytes) or b""."""
@@ -117,14 +129,18 @@ class Candidate(Protocol):
     ) -> tuple[int, int, bytes, bytes, int]:
         """Kind G: result, exitinfo2, answer, certificate buffer, and length needed.
 
-        `address` is 0 when the caller gives no buffer for certificates.
+        `address` is 0 when the caller gives no buffer for certificates; the buffer is then b"". The length needed is 0
+        where nothing was too small.
         """
 
     def close(self) -> int:
         """Kind G: stop, and give the shared pages back."""
 
     def parse_certs(self, table: bytes) -> tuple[int, tuple[tuple[bytes, bytes], ...]]:
-        """Result, and each certificate of the table by its GUID, in the table's order."""
+        """Result, and each certificate of the table by its GUID, in the table's order.
+
+        A table with a bad entry gives an errno and (), or 0 and those before it; never 0 and () as an empty one does.
+        """
 
 
 class Port(Protocol):
@@ -136,10 +152,10 @@ class Port(Protocol):
     # -- GHCB and run structure
 
     def ghcb_map(self, vcpu: int, gpa: int) -> int:
-        """Map the page as the vCPU's GHCB."""
+        """Map the page as the vCPU's GHCB; again while it is mapped, or after it was, is no harm."""
 
     def ghcb_read(self, vcpu: int, offset: int, size: int) -> int:
-        """Little-endian value of `size` bytes, as the guest has them now."""
+        """Little-endian value of `size` bytes, as the guest has them now: it may store there between two calls."""
 
     def ghcb_write(self, vcpu: int, offset: int, value: int) -> int:
         """Store 8 bytes for the guest."""
@@ -165,7 +181,7 @@ class Port(Protocol):
         """Address of a zeroed page in RMP state FIRMWARE; 0 when memory is short or the transition fails."""
 
     def leak_page(self, pfn: int) -> int:
-        """Never use this page again."""
+        """Never use this page again; said once, of a page that could not be had back."""
 
     def kmalloc(self, size: int) -> int:
         """Address of `size` bytes whose content is whatever was there; 0 when memory is short."""
@@ -290,7 +306,7 @@ class Port(Protocol):
         """Store into the guest's secrets page."""
 
     def alloc_pages(self, npages: int) -> int:
-        """Guest-physical address of private pages; 0 when memory is short."""
+        """Guest-physical address of private pages, which hold whatever was there; 0 when memory is short."""
 
     def free_pages(self, gpa: int) -> int:
         """Give them back to the guest's allocator."""
@@ -314,7 +330,7 @@ class Port(Protocol):
         """AES-256-GCM: ciphertext and 16 bytes of tag."""
 
     def gcm_decrypt(self, key: bytes, iv: bytes, aad: bytes, data: bytes) -> bytes:
-        """The payload, or b"" when the tag does not fit."""
+        """The payload, or b"" when the tag does not fit; no message here has an empty payload."""
 
     def guest_exit(self, code: int, info1: int, info2: int, rax: int, rbx: int) -> tuple[int, int, int]:
         """VMGEXIT: SW_EXITINFO1, SW_EXITINFO2 and RBX as the host left them."""

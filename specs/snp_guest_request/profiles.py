@@ -17,6 +17,12 @@ class Profile(clause.Profile):
     """`userspace`: fetched by an exit when enabled; `empty`: always an empty table; `kernel`: blobs in the host."""
     errors: str
     """`ghcb`: hypervisor conditions high, firmware low, host failures end KVM_RUN; `posted`: all in the low half."""
+    resend: str = "wipes"
+    """A guest whose basic request after "too small" is refused: `wipes` its key, or `keeps` it and counts on.
+
+    Released Linux keeps it (sev-guest, __handle_guest_request puts the earlier answer over the later one, and
+    snp_send_guest_request wipes for neither). No number is used twice, but firmware may not have counted.
+    """
 
 
 PROFILES = {
@@ -26,6 +32,14 @@ PROFILES = {
         pages="bounce",
         certs="userspace",
         errors="ghcb",
+    ),
+    "linux": Profile(
+        name="linux",
+        text='As upstream, but a guest keeps its key when the request after "too small" fails, as Linux does.',
+        pages="bounce",
+        certs="userspace",
+        errors="ghcb",
+        resend="keeps",
     ),
     "as-posted": Profile(
         name="as-posted",

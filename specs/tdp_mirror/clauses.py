@@ -197,7 +197,7 @@ SLOT_ALIAS = Clause(
     kind=Kind.RESPONSE,
     text=(
         "Slot creation/move fails EINVAL if the last gfn exceeds max_gfn or is an alias. The spec extends "
-        "this to any gfn of the slot being an alias."
+        "this to any gfn of the slot being an alias. Of a slot whose move fails the leaves may be gone."
     ),
     source="Linux 6.16 x86.c kvm_arch_prepare_memory_region; derived here, no public report",
 )
@@ -438,10 +438,11 @@ ATOMIC_UPDATES = Clause(
     kind=Kind.ENV_PROTOCOL,
     text=(
         "Under the read lock a present entry changes only by cmpxchg/atomic ops; plain stores only by the "
-        "freezer or under the write lock; entries with volatile bits are exchanged atomically even under the "
-        "write lock."
+        "freezer or under the write lock; entries of which hardware may set the dirty bit, or the fast path the "
+        "writable one, are exchanged atomically even under the write lock. Nothing that hardware noted before is "
+        "lost, and no entry becomes present again because its bits were changed."
     ),
-    source="Linux 6.16 tdp_iter.h",
+    source="Linux 6.16 tdp_iter.h; spte.c spte_needs_atomic_update, which lets the accessed bit be lost",
 )
 
 LEAF_PFN_FIXED = Clause(
@@ -488,9 +489,11 @@ SNAPSHOT_FIRST = Clause(
     level=Level.MUST,
     kind=Kind.ORDERING,
     text=(
-        "inv.seq is snapshot before the attribute check, which precedes pfn resolution; both precede taking mmu_lock."
+        "inv.seq is snapshot before the attribute check, which precedes pfn resolution; both precede taking mmu_lock. "
+        "Where a lock keeps the page where it is, of the file or, while a TD is built, of the slots, no snapshot is "
+        "needed."
     ),
-    source="Linux 6.16 kvm_mmu_faultin_pfn",
+    source="Linux 6.16 kvm_mmu_faultin_pfn, kvm_gmem_populate",
 )
 
 ATTRIBUTE_MISMATCH = Clause(
@@ -616,9 +619,10 @@ BUSY_IS_NO_BUG = Clause(
     kind=Kind.RESPONSE,
     text=(
         "ext EBUSY never bugs the VM on the mapping side; any other ext error does, and then later faults "
-        "return EIO/exit instead of spinning."
+        "return EIO/exit instead of spinning. Whoever finds the VM dead may refuse with EIO, in every operation and "
+        "before anything else is looked at."
     ),
-    source="Linux 6.16 tdx.c; tdp_map_page VM_DEAD check",
+    source="Linux 6.16 tdx.c; tdp_map_page VM_DEAD check; kvm_vcpu_ioctl, kvm_vm_ioctl",
 )
 
 LINK_ARGUMENTS = Clause(
@@ -786,8 +790,8 @@ FLUSH_STICKY = Clause(
     level=Level.MUST,
     kind=Kind.SECURITY,
     text=(
-        "The flush flag is sticky: result = input OR (a leaf of a valid root was zapped since the last "
-        "flush). Skipping a root must return the input flag."
+        "The flush flag is sticky: the result is true if the input was, or a leaf of a valid root was zapped, since "
+        "the last flush. Skipping a root must return the input flag. A flush that is not due does no harm."
     ),
     source="v19 059/130, review; Linux 6.16",
 )
@@ -837,7 +841,7 @@ REMOVED_FROZEN = Clause(
     kind=Kind.SECURITY,
     text=(
         "Removed tables have their entries set FROZEN before recursion so that late lockless mappers cannot "
-        "install into them."
+        "install into them. Under the write lock there are none, and what is not present may be left as it is."
     ),
     source="Linux 6.16 handle_removed_pt",
 )
@@ -864,7 +868,7 @@ CONVERSION_ZAPS_OLD = Clause(
     kind=Kind.SECURITY,
     text=(
         "Setting attribute PRIVATE zaps SHARED only; setting SHARED zaps PRIVATE only. Order: zap old half, "
-        "store attributes, end invalidation; all under slots_lock."
+        "store attributes, end invalidation; all under slots_lock. Where no slot is, nothing need be invalidated."
     ),
     source="v2 01/15; Linux 6.16 kvm_arch_pre_set_memory_attributes",
 )
@@ -914,7 +918,10 @@ GMEM_SLOT_FLAGS = Clause(
     id="TDP-094",
     level=Level.MUST,
     kind=Kind.RESPONSE,
-    text="Slots with gmem cannot have LOG_DIRTY or READONLY and cannot be modified after creation (EINVAL).",
+    text=(
+        "Slots with gmem cannot have LOG_DIRTY or READONLY and cannot be modified after creation (EINVAL); of no "
+        "pages they are deleted, or that is refused."
+    ),
     source="Linux 6.16 kvm_main",
 )
 
@@ -1024,7 +1031,7 @@ VIOLATION_RETRIED = Clause(
     kind=Kind.RESPONSE,
     text=(
         "A private EPT violation is handled as a write and retried locally until not RETRY, event pending, "
-        "signal, VM dead (EIO), or slot INVALID (6.18+)."
+        "signal, VM dead (EIO), or slot INVALID (6.18+). That the VM is dead need not be asked before the first try."
     ),
     source="Linux 6.16, 6.19 tdx_handle_ept_violation",
 )
@@ -1048,6 +1055,56 @@ KEEPS_PAGE_ANYHOW = Clause(
     ),
     source="Linux 6.19, which dropped the references; what the releases before demand (TDP-079)",
     profiles=frozenset({"upstream-6.19"}),
+)
+
+SPLIT_KEEPS = Clause(
+    id="TDP-107",
+    level=Level.MUST,
+    kind=Kind.SECURITY,
+    text=(
+        "The small leaves that a huge one is split into say what it said: they may be read and written as it might, "
+        "and are dirty if it was."
+    ),
+    source="Linux 6.16 spte.c make_small_spte",
+)
+
+PREFETCH_NOT_ACCESSED = Clause(
+    id="TDP-108",
+    level=Level.MUST,
+    kind=Kind.RESPONSE,
+    text="A shared leaf that a prefetch installs is not marked accessed: nobody has touched the page yet.",
+    source="Linux 6.16 spte.c make_spte",
+)
+
+PROTECTION_COMPLETE = Clause(
+    id="TDP-109",
+    level=Level.MUST,
+    kind=Kind.SECURITY,
+    text=(
+        "Write protection takes the permission to write from every leaf of its range in the valid direct root, "
+        "clearing dirty takes the dirty bit, and neither takes more."
+    ),
+    source="Linux 6.16 kvm_tdp_mmu_wrprot_slot, kvm_tdp_mmu_clear_dirty_slot, kvm_tdp_mmu_write_protect_gfn",
+)
+
+SPLIT_COMPLETE = Clause(
+    id="TDP-110",
+    level=Level.MUST,
+    kind=Kind.RESPONSE,
+    text=(
+        "Splitting leaves no huge leaf above the level in its range, and no gfn unmapped that was mapped, unless "
+        "memory is short or somebody changes the tables meanwhile. Recovering takes leaves only where one huge leaf "
+        "could be, and puts that in their place or nothing."
+    ),
+    source="Linux 6.16 kvm_tdp_mmu_try_split_huge_pages, kvm_tdp_mmu_recover_huge_pages",
+)
+
+NX_RECOVERY_ZAPS = Clause(
+    id="TDP-111",
+    level=Level.MUST,
+    kind=Kind.RESPONSE,
+    text="NX recovery of a direct table takes away the table with all below it, and nothing else.",
+    source="Linux 6.16 kvm_tdp_mmu_zap_sp",
 )
 
 CLAUSES: tuple[Clause, ...] = (
@@ -1157,4 +1214,9 @@ CLAUSES: tuple[Clause, ...] = (
     VIOLATION_RETRIED,
     ROBUSTNESS,
     KEEPS_PAGE_ANYHOW,
+    SPLIT_KEEPS,
+    PREFETCH_NOT_ACCESSED,
+    PROTECTION_COMPLETE,
+    SPLIT_COMPLETE,
+    NX_RECOVERY_ZAPS,
 )

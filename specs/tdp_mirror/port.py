@@ -6,7 +6,12 @@ from typing import Protocol
 
 
 class Candidate(Protocol):
-    """What the harness calls. gfns are without alias bits unless said otherwise; ranges are [start, end)."""
+    """What the harness calls. gfns are without alias bits unless said otherwise; ranges are [start, end).
+
+    Whoever finds the VM dead may refuse with -EIO, in every entry point that returns an errno and before anything
+    else is looked at; `vm_is_dead` stands for vm_dead and KVM_REQ_VM_DEAD alike. Locks that no entry point says are
+    held are the candidate's to take. MMIO SPTEs are not made: a shared fault without a slot is RET_PF_EMULATE.
+    """
 
     def vm_init(
         self, mirror: int, direct_bits: int, root_level: int, index_bits: int, max_gfn: int, private: int
@@ -15,7 +20,8 @@ class Candidate(Protocol):
 
         `mirror`: whether the VM has mirror roots. `direct_bits`: gfn mask of the shared half, 0 when there is no
         split. `index_bits`: binary logarithm of the entries of a table (9 in real hardware).
-        `private`: whether it has private memory. Returns 0.
+        `max_gfn`: the last gfn that a slot may have, in whichever half; it need not be the last that an entry of the
+        root covers, and may lie beyond what the root can name. `private`: whether it has private memory. Returns 0.
         """
 
     def vcpu_create(self, vcpu: int) -> int:
@@ -25,7 +31,10 @@ class Candidate(Protocol):
         """Drop both roots and the caches of the vCPU."""
 
     def mmu_reload(self, vcpu: int) -> int:
-        """Free obsolete roots if that is requested, then load roots if there is none. 0, or -ENOMEM."""
+        """Free obsolete roots if that is requested, then load roots if there is none.
+
+        0, or -ENOMEM, or -EIO when the VM is dead.
+        """
 
     def mmu_unload(self, vcpu: int) -> None:
         """Drop the direct root."""
@@ -46,13 +55,19 @@ class Candidate(Protocol):
         """Whether `gfn` has an alias bit set. 0 or 1."""
 
     def select_root(self, vcpu: int, types: int) -> int:
-        """Address of the vCPU's mirror root for types with MIRROR and without DIRECT, of its direct root otherwise."""
+        """Address of the vCPU's mirror root for types with MIRROR and without DIRECT, of its direct root otherwise.
+
+        INVALID_PAGE where there is no such root.
+        """
 
     def page_fault(self, vcpu: int, gpa: int, error_code: int, prefetch: int) -> int:
         """Resolve a fault. RET_PF or a negative errno; takes its own locks."""
 
     def tdp_map(self, vcpu: int, gpa: int, pfn: int, is_private: int, write: int, goal_level: int) -> int:
-        """Install `pfn` at `goal_level`; the caller holds mmu_lock for read. RET_PF or a negative errno."""
+        """Install `pfn` at `goal_level`; the caller holds mmu_lock for read. RET_PF or a negative errno.
+
+        Refused, by RETRY or an error, on a vCPU that has no root for this half, or an invalid one.
+        """
 
     def faultin_pfn(self, vcpu: int, gfn: int, is_private: int) -> int:
         """Resolve the page behind a raw gfn as a fault would, without mapping it.
@@ -61,16 +76,19 @@ class Candidate(Protocol):
         """
 
     def prefault(self, vcpu: int, gpa: int, size: int, flags: int) -> int:
-        """KVM_PRE_FAULT_MEMORY for the first page of the range: bytes advanced, or a negative errno."""
+        """KVM_PRE_FAULT_MEMORY for the first page of the range: bytes advanced, or a negative errno.
+
+        It loads roots itself, and enters SRCU itself; faults come with SRCU held.
+        """
 
     def ept_violation(self, vcpu: int, gpa: int) -> int:
         """A private EPT violation: a write, retried until it is not RETRY. RET_PF or a negative errno."""
 
     def fast_pf(self, vcpu: int, gpa: int, error_code: int) -> int:
-        """The lockless path: INVALID (go the slow way), FIXED or SPURIOUS."""
+        """The lockless path: INVALID (go the slow way), FIXED or SPURIOUS. It has nothing to warn of."""
 
     def get_walk(self, vcpu: int, gpa: int) -> tuple[int, ...]:
-        """Entries on the walk to `gpa`, from the root down to the last level reached."""
+        """Entries on the walk to `gpa` in its own half, from the root down to the last level reached."""
 
     def gpa_is_mapped(self, vcpu: int, gpa: int) -> int:
         """Whether a present leaf maps `gpa`; the caller holds mmu_lock for read. 0 or 1."""
@@ -130,19 +148,25 @@ class Candidate(Protocol):
         """The host takes back the pages behind the shared half. Takes mmu_lock itself."""
 
     def gmem_invalidate(self, start: int, end: int) -> None:
-        """A hole is punched in guest memory, or the file closed. Takes mmu_lock itself."""
+        """A hole is punched in guest memory, or the file closed. The file's lock is held; takes mmu_lock itself."""
 
     def slot_create(self, slot: int, base: int, npages: int, flags: int) -> int:
-        """0 or -EINVAL; an existing slot is modified."""
+        """0 or a negative errno; takes slots_lock itself. An existing slot is modified, one of 0 pages deleted.
+
+        A change of LOG_DIRTY asks for no work: splitting, protection and recovery are entry points of their own.
+        """
 
     def slot_delete(self, slot: int) -> int:
-        """0 or -EINVAL."""
+        """0 or -EINVAL; takes slots_lock itself, and flags the slot INVALID until nobody uses it any more."""
 
     def slot_move(self, slot: int, base: int) -> int:
-        """0 or -EINVAL."""
+        """0 or a negative errno; takes slots_lock itself."""
 
     def rcu_callback(self, page: int) -> None:
-        """The grace period asked for by call_rcu(page) is over: free what `page` needs no more."""
+        """The grace period asked for by call_rcu(page) is over: free the table, its header, its external page.
+
+        Which those are, the candidate has to remember.
+        """
 
     def sept_link(self, gfn: int, level: int, page: int) -> int:
         """The external operation behind ext_link. 0, -EBUSY or -EIO."""
@@ -197,7 +221,11 @@ class Port(Protocol):
         """Give an object back to the allocator."""
 
     def page_leak(self, page: int) -> None:
-        """Drop a page on purpose because its owner is not known any more; it is never given out again."""
+        """Drop a page on purpose because its owner is not known any more; it is never given out again.
+
+        For the external page of a table that `ext_free` did not give back; the rest of the table is freed. Whoever just
+        forgets the page does as well.
+        """
 
     def sp_init(self, page: int, header: int, role: int, gfn: int, external: int) -> None:
         """Fill in the header of a table before it is linked: role word, base gfn, external page or 0."""
@@ -359,7 +387,10 @@ class Port(Protocol):
         """0 or ATTRIBUTE_PRIVATE."""
 
     def range_has_attributes(self, start: int, end: int, value: int) -> int:
-        """Whether all gfns of [start, end) have exactly these attributes. 0 or 1."""
+        """Whether all gfns of [start, end) have exactly these attributes. 0 or 1.
+
+        Under mmu_lock too: there is no lpage_info that says where huge pages are mixed.
+        """
 
     def reserve_attributes(self, start: int, end: int) -> int:
         """Reserve memory so that storing cannot fail. 0 or -ENOMEM."""
@@ -368,16 +399,28 @@ class Port(Protocol):
         """Set the attributes of a range; slots_lock held."""
 
     def mmu_invalidate_begin(self, start: int, end: int) -> None:
-        """An invalidation of [start, end) begins; mmu_lock held for write."""
+        """An invalidation of [start, end) begins; mmu_lock held for write. The range is known by then."""
 
     def mmu_invalidate_end(self) -> None:
         """It ends, and the sequence number grows; mmu_lock held for write."""
 
     def mmu_invalidate_seq(self) -> int:
-        """The sequence number; read with a barrier after it."""
+        """The sequence number, of 64 bits; read with a barrier after it."""
 
     def mmu_invalidate_retry(self, seq: int, gfn: int) -> int:
-        """Whether an invalidation covers `gfn` or has happened since `seq`. 0 or 1."""
+        """Whether an invalidation covers `gfn` or has happened since `seq`. 0 or 1.
+
+        `seq` is what `mmu_invalidate_seq` told this operation before it resolved the page.
+        """
+
+    def filemap_invalidate_lock(self) -> None:
+        """The lock of the file of guest memory: while it is held none of its pages goes.
+
+        Taken after slots_lock and before mmu_lock; `gmem_invalidate` is called with it held.
+        """
+
+    def filemap_invalidate_unlock(self) -> None:
+        """Release it."""
 
     def gmem_get_pfn(self, slot: int, gfn: int) -> int:
         """Page of guest memory, with a reference; or a negative errno. May sleep."""
@@ -385,7 +428,7 @@ class Port(Protocol):
     def hva_get_pfn(self, slot: int, gfn: int, write: int) -> tuple[int, int, int]:
         """(pfn, writable, largest level) behind the shared half, with a reference. May sleep.
 
-        `writable`: whether the leaf is to be writable, even for a read.
+        `writable`: whether the leaf is to be writable, even for a read. Slots that may only be read do not occur.
         """
 
     def max_mapping_level(self, slot: int, gfn: int) -> int:
@@ -426,7 +469,7 @@ class Port(Protocol):
         """TDH.MEM.PAGE.AUG: add a pending page to a runnable TD."""
 
     def tdh_mem_range_block(self, gpa: int, level: int) -> int:
-        """TDH.MEM.RANGE.BLOCK."""
+        """TDH.MEM.RANGE.BLOCK. What the entry was is not told; a page not added yet shows in the status."""
 
     def tdh_mem_range_unblock(self, gpa: int, level: int) -> int:
         """TDH.MEM.RANGE.UNBLOCK of what is blocked and tracked."""
@@ -456,7 +499,7 @@ class Port(Protocol):
         """TDH.MR.FINALIZE: the TD becomes runnable."""
 
     def clear_page(self, pfn: int) -> None:
-        """Overwrite a page that the TD no longer owns (MOVDIR64B)."""
+        """Overwrite a page that the TD no longer owns (MOVDIR64B). `pfn`: also of an external page, a frame number."""
 
     def page_pin(self, pfn: int) -> None:
         """Take a reference on a page that the TD will own."""

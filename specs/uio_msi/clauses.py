@@ -267,6 +267,7 @@ SHARED_TABLE = Clause(
     kind=Kind.STATE,
     text="A second opener may change the mappings made through another handle: the table belongs to the device.",
     source="uio_msi as posted: the callbacks do not see who calls",
+    untestable=("It permits, and the callbacks do not see who calls, so no driver can keep it from one opener."),
 )
 
 MESSAGE_REWRITTEN = Clause(
@@ -309,6 +310,10 @@ SATURATION_DROPS = Clause(
     kind=Kind.STATE,
     text="Signalling does not block: at saturation events are dropped and the handler still returns.",
     source="fs/eventfd.c eventfd_signal",
+    untestable=(
+        "eventfd_signal is the kernel's own, and the port has no other way to a counter, so no driver of this "
+        "interface can break it."
+    ),
 )
 
 FLAGS_DO_NOT_MATTER = Clause(
@@ -317,6 +322,10 @@ FLAGS_DO_NOT_MATTER = Clause(
     kind=Kind.STATE,
     text="The semaphore and nonblock flags of an eventfd do not change how much is added.",
     source="fs/eventfd.c eventfd_signal",
+    untestable=(
+        "eventfd_signal is the kernel's own, and the port has no other way to a counter, so no driver of this "
+        "interface can break it."
+    ),
 )
 
 COUNTER_PRESERVED = Clause(
@@ -325,6 +334,10 @@ COUNTER_PRESERVED = Clause(
     kind=Kind.STATE,
     text="What an eventfd's counter held before is preserved and added to.",
     source="fs/eventfd.c eventfd_signal",
+    untestable=(
+        "eventfd_signal is the kernel's own, and the port has no other way to a counter, so no driver of this "
+        "interface can break it."
+    ),
 )
 
 SILENT_AFTER_DETACH = Clause(
@@ -397,6 +410,10 @@ POLLERS_WOKEN = Clause(
     kind=Kind.STATE,
     text="Who polls the eventfd is woken by each delivery.",
     source="fs/eventfd.c eventfd_signal",
+    untestable=(
+        "eventfd_signal is the kernel's own, and the port has no other way to a counter, so no driver of this "
+        "interface can break it."
+    ),
 )
 
 # -- Open and release
@@ -730,10 +747,13 @@ INTX_UNMASK = Clause(
     level=Level.MUST,
     kind=Kind.STATE,
     text=(
-        "A successful set (and irqcontrol(1) where there is one) unmasks INTx: one more signal follows if the "
-        "level is still asserted, none if it is gone."
+        "irqcontrol(1), a set that maps INTx and, in the default profile, every successful set unmasks INTx: one more "
+        "signal follows if the level is still asserted, none if it is gone."
     ),
-    source="VFIO, igb_uio irqcontrol, DPDK EAL; as posted only user space unmasks",
+    source=(
+        "VFIO, igb_uio irqcontrol, DPDK EAL. In profile vfio-like a set on a mapped vector leaves the mask; as posted "
+        "only user space unmasks"
+    ),
     needs=frozenset({"intx"}),
 )
 
@@ -811,6 +831,66 @@ NO_INTERNAL_CODES = Clause(
     kind=Kind.RESPONSE,
     text="Kernel-internal codes (517, 524, 512) are never returned from open, ioctl or release.",
     source="include/linux/errno.h",
+)
+
+LINE_SERVED = Clause(
+    id="UIO-091",
+    level=Level.MUST,
+    kind=Kind.STATE,
+    text=(
+        "While the device is open and INTx unmapped, the function cannot drive the shared line unserved: its disable "
+        "bit is set, or a handler that masks it is installed."
+    ),
+    source=(
+        "kernel/irq/spurious.c note_interrupt: nobody cared, and the line is switched off for all; VFIO "
+        "vfio_pci_core_disable, uio_pci_generic keep it so"
+    ),
+    needs=frozenset({"intx"}),
+    profiles=frozenset({"upstream", "vfio-like"}),
+)
+
+LINE_QUIET_WHEN_CLOSED = Clause(
+    id="UIO-092",
+    level=Level.SHOULD,
+    kind=Kind.STATE,
+    text="The same holds from the last release until the next open or remove.",
+    source="VFIO vfio_pci_core_disable sets the disable bit; igb_uio frees the irq and leaves the bit as it is",
+    needs=frozenset({"intx"}),
+    profiles=frozenset({"upstream", "vfio-like"}),
+)
+
+IRQCONTROL_MASKS = Clause(
+    id="UIO-093",
+    level=Level.MUST,
+    kind=Kind.STATE,
+    text="irqcontrol(0) masks INTx and returns 0: nothing is signalled until it is unmasked.",
+    source="include/linux/uio_driver.h irqcontrol: disable with 0; igb_uio igbuio_pci_irqcontrol",
+    needs=frozenset({"intx", "irqcontrol"}),
+    profiles=frozenset({"upstream", "vfio-like"}),
+)
+
+NO_LINE = Clause(
+    id="UIO-094",
+    level=Level.MUST,
+    kind=Kind.RESPONSE,
+    text=(
+        "A function without MSI-X whose pdev->irq is 0 or IRQ_NOTCONNECTED has no interrupt: probe refuses it, or "
+        "every set with an eventfd fails, and irq 0 is never requested."
+    ),
+    source="VFIO vfio_intx_enable; uio_pci_generic; kernel/irq/manage.c: IRQ_NOTCONNECTED is answered with -ENOTCONN",
+    needs=frozenset({"intx"}),
+)
+
+USER_WRITES_DISABLE_BIT = Clause(
+    id="UIO-095",
+    level=Level.MUST,
+    kind=Kind.STATE,
+    text=(
+        "When user space writes the INTx disable bit while the device is open, that is the mask: set, nothing is "
+        "signalled; cleared, a level still asserted signals once more."
+    ),
+    source="DPDK eal_interrupts.c uio_intx_intr_disable and _enable write the command register through sysfs",
+    needs=frozenset({"intx"}),
 )
 
 CLAUSES = (
@@ -904,6 +984,11 @@ CLAUSES = (
     REVIEWERS_CONTRACT,
     OPEN_IS_PRIVILEGED,
     NO_INTERNAL_CODES,
+    LINE_SERVED,
+    LINE_QUIET_WHEN_CLOSED,
+    IRQCONTROL_MASKS,
+    NO_LINE,
+    USER_WRITES_DISABLE_BIT,
 )
 """The catalogue, in the order of the ids."""
 

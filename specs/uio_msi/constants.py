@@ -48,6 +48,8 @@ UIO_IRQ_NONE = 0
 UIO_MEM_PHYS = 1
 UIO_PORT_X86 = 1
 IRQF_SHARED = 0x80
+IRQ_NOTCONNECTED = 0x8000_0000
+"""pdev->irq of a function whose INTx pin leads nowhere; 0 says the same."""
 IRQ_NONE = 0
 IRQ_HANDLED = 1
 IORESOURCE_IO = 0x100

@@ -16,11 +16,16 @@ OPTIONAL = {"compat_ioctl": "compat", "irqcontrol": "irqcontrol"}
 class Candidate(Protocol):
     """A driver: what the harness calls. It is given the `Port` when it is created.
 
-    One object lives through any number of bindings of one device, like a loaded module.
+    One object lives through any number of bindings of one device, like a loaded module. What a driver must do that no
+    call asks for stands in docs/uio_msi.md.
     """
 
     def probe(self, irq: int, hdr_type: int, is_virtfn: bool) -> int:
-        """Bind the device; `irq`, `hdr_type` and `is_virtfn` as in struct pci_dev. 0 or a negative errno."""
+        """Bind the device; `irq`, `hdr_type` and `is_virtfn` as in struct pci_dev. 0 or a negative errno.
+
+        `irq` is the function's INTx line, 0 or IRQ_NOTCONNECTED (0x80000000) where its pin leads nowhere; it is 0 for a
+        VF, and may be any of these beside MSI-X. `hdr_type` is without the multi-function bit.
+        """
         ...
 
     def remove(self) -> None:
@@ -28,7 +33,10 @@ class Candidate(Protocol):
         ...
 
     def open(self) -> int:
-        """A handle of /dev/uioN was opened. 0, or a negative errno and the handle does not exist."""
+        """A handle of /dev/uioN was opened. 0, or a negative errno and the handle does not exist.
+
+        The one place to ask `capable`; who lacks it gets -EPERM or -EACCES.
+        """
         ...
 
     def release(self) -> int:
@@ -44,11 +52,19 @@ class Candidate(Protocol):
         ...
 
     def irqcontrol(self, on: int) -> int:
-        """User space wrote `on` to the device. 0 or a negative errno. Needs `irqcontrol`."""
+        """User space wrote `on` to the device. 0 or a negative errno. Needs `irqcontrol`.
+
+        With INTx mapped 0 masks and 1 unmasks, and both return 0; another number unmasks, or is refused and does
+        nothing. With MSI-X, and while nothing is mapped, any answer will do, and nothing happens.
+        """
         ...
 
     def handler(self, irq: int, dev_id: int) -> int:
-        """The interrupt handler of every `request_irq`. IRQ_NONE or IRQ_HANDLED. Must not sleep."""
+        """The interrupt handler of every `request_irq`. IRQ_NONE or IRQ_HANDLED. Must not sleep.
+
+        Where the kernel has a function for each, this is one for all: `irq` tells INTx from MSI-X. It may read config
+        space, use the INTx calls below and take spinlocks.
+        """
         ...
 
 
@@ -57,7 +73,9 @@ class Port(Protocol):
 
     Pointers are opaque ints, NULL is 0. What lives in memory of the driver (a mutex, a dev_id) is
     named by an address in an allocation of `kzalloc` or `kcalloc`: its token plus an offset;
-    addresses below 0x1000 stand for static data of the module.
+    addresses below 0x1000 stand for static data of the module, which all functions that it drives share.
+    A dev_id may also be an eventfd's context. Nothing here must be called that a driver can do without: neither
+    regions nor `ioremap` nor names are needed for what it does.
     """
 
     def pci_enable_device(self) -> int:
@@ -105,11 +123,11 @@ class Port(Protocol):
         ...
 
     def pci_write_config(self, where: int, size: int, value: int) -> None:
-        """Write config space. The command register only under pci_cfg_access_lock."""
+        """Write config space. The command register only under pci_cfg_access_lock (`pci_intx` needs no such lock)."""
         ...
 
     def pci_cfg_access_lock(self) -> None:
-        """Exclude other accesses to config space; may sleep."""
+        """Keep user space, and others who hold it, out of config space; may sleep."""
         ...
 
     def pci_cfg_access_unlock(self) -> None:
@@ -127,8 +145,9 @@ class Port(Protocol):
     def pci_enable_msix(self, entries: tuple[int, ...]) -> int:
         """Enable MSI-X with these table entries. 0; a negative errno; or k > 0: nothing done, k could be had.
 
-        All vectors are masked until their first request_irq. `pci_irq_vector` gives the irq numbers,
-        which are new at every enabling.
+        All vectors are masked until their first request_irq. `pci_irq_vector` gives the irq numbers, which are others
+        at every enabling: one that was a vector's may be another vector's now, or another device's. INTx is
+        disabled meanwhile: this sets the disable bit, and disabling MSI-X clears it, whatever it was before.
         """
         ...
 
@@ -161,7 +180,11 @@ class Port(Protocol):
         ...
 
     def pci_check_and_mask_intx(self) -> int:
-        """If the function asserts INTx: set the disable bit, set already or not, and return 1; else 0."""
+        """If the function asserts INTx: set the disable bit, set already or not, and return 1; else 0.
+
+        On a shared line a handler that is called while the bit is set was not called for this function; only the
+        command register says so, since user space may write it as well.
+        """
         ...
 
     def pci_check_and_unmask_intx(self) -> int:
@@ -215,7 +238,9 @@ class Port(Protocol):
     def request_irq(self, irq: int, flags: int, name: int, dev_id: int) -> int:
         """Install `Candidate.handler`. 0 or a negative errno. The handler may run before this returns.
 
-        `name` is a token of kasprintf, referenced until free_irq, or 0 for a constant string.
+        `name` is a token of kasprintf, referenced until free_irq, or 0 for a constant string. `dev_id` is handed to the
+        handler. With IRQF_SHARED it is not NULL and the function's own on that line; with MSI-X several vectors may
+        have the same. IRQ_NOTCONNECTED is answered with -ENOTCONN.
         """
         ...
 
@@ -236,7 +261,7 @@ class Port(Protocol):
         ...
 
     def eventfd_signal(self, ctx: int) -> None:
-        """Add 1 to the counter; never sleeps."""
+        """Add 1 to the counter; never sleeps, and may be called by a process as well as by a handler."""
         ...
 
     def mutex_init(self, mutex: int) -> None:
@@ -264,8 +289,11 @@ class Port(Protocol):
     ) -> int:
         """Make /dev/uioN appear; opens may follow at once. 0 or a negative errno.
 
-        `irqcontrol` says whether the driver has that callback. Entries of `mem` are (name, addr, offs,
-        size, memtype), of `port` (name, start, size, porttype).
+        `name` and `version` are any but empty. `irq` is UIO_IRQ_CUSTOM for a driver that requests its irqs itself;
+        with UIO_IRQ_NONE nobody can write to the device, and with a number the core requests that line and calls
+        a handler of its own, which there is none of here. `irqcontrol` says whether the driver has that callback.
+        Entries of `mem` are (name, addr, offs, size, memtype), of `port` (name, start, size, porttype); the pieces of
+        a BAR that is split around the MSI-X table all bear its name.
         """
         ...
 

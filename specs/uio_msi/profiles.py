@@ -17,9 +17,7 @@ class Profile(clause.Profile):
     vec_oob: int = -ERANGE
     """Answer to a vector out of range (UIO-009)."""
     bad_fd_replace: str = "keep"
-    """`keep` or `lose`: the old mapping when the new fd is refused (UIO-020)."""
-    irq_fail_replace: str = "either"
-    """`either` or `lose`: the old mapping when request_irq fails (UIO-021)."""
+    """`keep` or `lose`: whether it breaks UIO-020 that the old mapping is lost when the new fd is refused."""
     short_enable: str = "enospc"
     """`enospc` or `negative`: the errno of an open for which there are too few vectors (UIO-050)."""
     intx_unmask: str = "set"
@@ -43,7 +41,6 @@ PROFILES = {
         text="What the patch of 30 Sep 2015 meant to do, with its undefined behaviour removed.",
         unknown_cmd=-EOPNOTSUPP,
         bad_fd_replace="lose",
-        irq_fail_replace="lose",
         intx_unmask="user",
         core="4.1",
         security="posted",
@@ -54,7 +51,6 @@ PROFILES = {
         text="The same ioctl with the choices VFIO made in VFIO_DEVICE_SET_IRQS.",
         vec_oob=-EINVAL,
         bad_fd_replace="lose",
-        irq_fail_replace="lose",
         short_enable="negative",
         intx_unmask="explicit",
     ),

@@ -64,10 +64,15 @@ CONFIGS = (
     Config(avic=0),
     Config(vcpus=(0, 1), irqchip=False),
     Config(vcpus=(0, 1), avic=0),
+    Config(vcpus=(0, 1), avic=0, software=True),
     Config(next_tag=0xFFFFF),
     Config(next_tag=0xFFFFFFFF),
     Config(edx=X2AVIC_HOST, ecx=1 << CPUID_X2AVIC_EXT),
     Config(vcpus=(0, 255, 256), edx=X2AVIC_HOST),
+    Config(vcpus=(0,), running=True, enabled=True),
+    Config(vcpus=(0,), running=True, enabled=True, edx=X2AVIC_HOST),
+    Config(vcpus=(0, 1, 2), running=True, edx=X2AVIC_HOST),
+    Config(vcpus=(0, 1, 257), running=True, enabled=True, x2apic=True, edx=X2AVIC_HOST),
     Config(vcpus=(0, 1, 300), running=True, enabled=True, x2apic=True, edx=X2AVIC_HOST, ecx=1 << CPUID_X2AVIC_EXT),
 )
 
@@ -75,7 +80,7 @@ IDS = Domain((0, 1, 2), (17, 255, 256, 300, 15, 31, 128, 254), usual=0.9)
 NEW_IDS = Domain((0, 1, 2), (255, 254, 17, 256, 300, 511, 512, 4095, 4096, 7), usual=0.75)
 VECTORS = Domain((0x41, 0x52, 0x30), (0, 15, 16, 31, 32, 0xF0, 0xFE, 0xFF), usual=0.85)
 DELIVERED = Domain((0x41, 0x52, 0x30), (16, 32, 0xF0, 0xFF))
-LDRS = Domain((0, 1, 2, 4, 3, 0x11, 0x12), (8, 0x80, 0xFF, 0x10, 0x18, 0x1F, 0xE8, 0xF0, 0xF1))
+LDRS = Domain((0, 1, 2, 4, 3, 0x11, 0x12), (8, 0x80, 0xFF, 0x10, 0x18, 0x1F, 0xE8, 0xF0, 0xF1), (0, 0xFF))
 DESTINATIONS = Domain(
     (1, 0, 2, 3, 0xFF),
     (4, 0x11, 0x12, 0x13, 0x80, 0xFE, 0x100, 0xFFFF, 0x10000, 0x10002, 0xF8000, 0x100001, 0xFFFFFFFF, 0x20002, 17)
@@ -83,7 +88,7 @@ DESTINATIONS = Domain(
     usual=0.75,
 )
 HOST_IDS = Domain((0x20, 0x21, 0x22, 0x123), (0, 0xFE, 0xFF, 0x100, 0xFFE, 0xFFF, 0x1000), usual=0.7)
-TPRS = Domain((0, 0x40, 0x50, 0xFF), (0x0F, 0x10, 0x3F, 0x4F, 0x51))
+TPRS = Domain((0, 0x40, 0x50, 0xFF), (0x0F, 0x10, 0x3F, 0x4F, 0x51), (0, 0xFF))
 SPIVS = Domain((0x1FF, 0xFF), (0x13F, 0x3FF, 0x2FF))
 
 WRITES: dict[int, tuple[int, ...]] = {

@@ -130,6 +130,8 @@ SHAPES: dict[type, Shape] = {
             cluster=Domain((False,), (True,)),
             spiv=SPIVS,
             irr=Domain((0, 0x41), (0x20, 0x52, 0xF0)),
+            isr=Domain((0, 0x41), (0x20, 0x52, 0xF0), usual=0.9),
+            level=BOOLEAN,
         ),
         weight=0.6,
     ),
@@ -191,6 +193,7 @@ SHAPES: dict[type, Shape] = {
             value=Domain(
                 (0, 0x01000000, 0x02000000, 0x1FF, FLAT),
                 (0x11000000, CLUSTER, 0x50, 0x03000000, 0x10000, 5, 0xFFF900EF),
+                (0, 0xFFFFFFFF),
             ),
         ),
         weight=2,

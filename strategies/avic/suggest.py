@@ -8,7 +8,7 @@ from conformance.model.avic import Config, State
 from conformance.model.avic import operations as s
 from conformance.model.step import Step
 from conformance.specs.avic import Profile
-from conformance.specs.avic.constants import BASE_EXTD
+from conformance.specs.avic.constants import APIC_DFR, APIC_ID, APIC_LDR, BASE_EXTD
 from conformance.strategies.avic.domains import HOST_IDS, VECTORS, WRITES
 
 
@@ -29,7 +29,11 @@ def suggest(state: State, random: Random) -> Step | None:
         return Step(s.VmRun(v.id) if draw < 0.7 else s.Block(v.id))
     if draw < 0.45:
         offset = random.choice(tuple(WRITES)[:5]) if random.random() < 0.7 else random.choice(tuple(WRITES))
-        return Step(s.GuestWrite(v.id, offset, random.choice(WRITES[offset])))
+        value = random.choice(WRITES[offset])
+        if random.random() < 0.15:  # the high byte alone means something to ID, LDR and DFR
+            high = offset in (APIC_ID, APIC_LDR, APIC_DFR)
+            value = random.randrange(256) << 24 if high else random.randrange(1 << 12)
+        return Step(s.GuestWrite(v.id, offset, value))
     if draw < 0.7:
         other = random.choice(mine)
         if random.random() < 0.5:

@@ -41,6 +41,7 @@ CONFIGS = (
 )
 
 VMS = Domain((0, 1))
+VMPLS = Domain((3,), (2, 1, 0), usual=0.8)
 VCPUS = Domain((0, 1, 2))
 
 MESSAGE_NAMES = Domain(
@@ -78,7 +79,7 @@ RESPONSES = Domain(
 
 DATA = Domain(
     ("D", "D3"),
-    ("D+8", "hole", "P", "G", "private", "readonly", "D1", "D+1", "D+2048", "0", "2^63", "-4096"),
+    ("D+8", "hole", "P", "G", "R", "private", "readonly", "D1", "D+1", "D+2048", "0", "2^63", "-4096"),
     usual=0.75,
 )
 

@@ -54,6 +54,7 @@ def _races() -> dict[str, Race]:
         "busy-report-key": Race(guest, (), Step(GetReport(("busy",))), Step(GetDerivedKey())),
         "refused-report-key": Race(guest, (), Step(GetReport(("status",))), Step(GetDerivedKey())),
         "extended-extended": Race(guest, (), Step(GetExtReport()), Step(GetExtReport((), 0))),
+        "extended-pages": Race(guest, (), Step(GetExtReport()), Step(GetExtReport()), switches=1),
     }
 
 

@@ -100,6 +100,7 @@ _EXTENDED_INPUTS = _each(
         for missing in ("", "a", "b")
     ),
     *(ExtGuestRequest(0, resp=resp, data=data) for resp in _PLACES for data in ("D", "P", "G")),
+    *(ExtGuestRequest(0, message, data="R", npages=npages) for message in ("report", "key") for npages in (1, 4)),
     *(ExtGuestRequest(0, req=req) for req in _ADDRESSES),
     *(ExtGuestRequest(0, message) for message in MESSAGES),
     *(ExtGuestRequest(0, npages=npages) for npages in (3, 4, 5, 2**20, 2**51, 2**52 - 1, 2**52 + 1, 2**63, 2**64 - 1)),
@@ -110,11 +111,17 @@ _EXTENDED_INPUTS = _each(
 
 _ONE_OF_EACH = (GuestRequest(0), ExtGuestRequest(0), GuestRequest(0, "bad-tag"))
 
-_REFUSED = _refused(_ONE_OF_EACH, REQUEST_FAULTS) + tuple(
-    Step(op, (Fault("snp_guest_request", command), Fault(call, -EIO)))
-    for op in _ONE_OF_EACH[:2]
-    for command in (0x16, -EBADF, -ETIMEDOUT, LATE_EFAULT)
-    for call in ("snp_page_reclaim", "rmp_make_shared")
+_UNMAPPED = _refused((GuestRequest(0, req="0"), ExtGuestRequest(0, req="0")), (("ghcb_map", (-EFAULT,)),))
+
+_REFUSED = (
+    _refused(_ONE_OF_EACH, REQUEST_FAULTS)
+    + _UNMAPPED
+    + tuple(
+        Step(op, (Fault("snp_guest_request", command), Fault(call, -EIO)))
+        for op in _ONE_OF_EACH[:2]
+        for command in (0x16, -EBADF, -ETIMEDOUT, LATE_EFAULT)
+        for call in ("snp_page_reclaim", "rmp_make_shared")
+    )
 )
 
 _STATUS_TABLE = tuple(
@@ -160,6 +167,10 @@ _RUNNING = _each(
     VcpuCreate(1),
     RegisterGhcb(1),
     GuestRequest(1),
+    RegisterGhcb(0, "spare"),
+    GuestRequest(0, ghcb="spare"),
+    SevInit(0),
+    LaunchFinish(0),
 )
 
 _ANSWERS = _each(
@@ -174,6 +185,7 @@ _ANSWERS = _each(
     Continue(1, 0),
     CloseFd(0),
     RemoveSlot(0, "D0"),
+    RemoveSlot(0, "R0"),
     Decommission(0),
     EnableReqCerts(0),
     Wait(),
@@ -192,6 +204,8 @@ _ANSWER_TABLE = _each(
 _OTHER_KIND = _each(
     *(VmCreate(0, kind) for kind in (SEV_ES, SEV)),
     SevInit(0),
+    LaunchStart(0),
+    LaunchFinish(0),
     EnableReqCerts(0),
     VcpuCreate(0),
     GuestRequest(0),
@@ -345,8 +359,10 @@ _DRIVER = (
     *_each(
         *(GetReport((host,)) for host in HOSTS),
         GetReport(),
+        GetReport((), 0),
         GetDerivedKey(),
         GetDerivedKey((), 63),
+        GetDerivedKey((), 9, 1),
         *(GetDerivedKey((host,)) for host in ("status", "sealed-size", "sealed-type")),
         *(GetExtReport((host,)) for host in HOSTS),
         *(
@@ -356,6 +372,9 @@ _DRIVER = (
                 ("too-small", "busy"),
                 ("busy", "too-small"),
                 ("too-small", "drop"),
+                ("too-small", "status"),
+                ("too-small", "lost"),
+                ("too-small", "tag"),
             )
         ),
         *(GetExtReport((), length) for length in (0, 4096, 8192, 1, 2048, 0x1800, 4095, 0x4001, 0x5000)),
@@ -377,6 +396,7 @@ _DRIVERS = tuple(
     for left, right in (
         (GetReport(), GetReport()),
         (GetExtReport(), GetExtReport((), 0)),
+        (GetExtReport(), GetExtReport()),
         (GetExtReport(("busy",)), GetDerivedKey()),
         (GetReport(("status",)), GetDerivedKey()),
     )
@@ -388,10 +408,10 @@ _G = frozenset({"guest"})
 
 SCOPES: dict[str, Scope] = {
     "basic inputs": Scope(Config(), _BASIC_INPUTS, depth=2, needs=_H, in_gate=False),
-    "inputs": Scope(Config(), _BASIC_INPUTS + _EXTENDED_INPUTS, depth=1, states=16, transitions=730, needs=_H),
-    "refusals": Scope(Config(), _each(*_ONE_OF_EACH) + _REFUSED, depth=2, states=18, transitions=608, needs=_H),
-    "life": Scope(Config(started=False), _LIFE, depth=7, states=57, transitions=796, needs=_H),
-    "running": Scope(Config(), _RUNNING, depth=3, states=229, transitions=830, needs=_H),
+    "inputs": Scope(Config(), _BASIC_INPUTS + _EXTENDED_INPUTS, depth=1, states=16, transitions=734, needs=_H),
+    "refusals": Scope(Config(), _each(*_ONE_OF_EACH) + _REFUSED, depth=2, states=18, transitions=624, needs=_H),
+    "life": Scope(Config(started=False), _LIFE, depth=7, states=101, transitions=1272, needs=_H),
+    "running": Scope(Config(), _RUNNING, depth=3, states=291, transitions=1247, needs=_H),
     "last numbers": Scope(
         Config(count=2**64 - 4),
         _each(GuestRequest(0), GuestRequest(0, "key")),
@@ -404,8 +424,8 @@ SCOPES: dict[str, Scope] = {
         Config(certs=True, vcpus=2),
         _ANSWERS,
         depth=3,
-        states=126,
-        transitions=544,
+        states=167,
+        transitions=707,
         needs=_H,
         profiles=frozenset({"upstream"}),
     ),
@@ -419,10 +439,10 @@ SCOPES: dict[str, Scope] = {
         needs=_H,
         profiles=frozenset({"upstream"}),
     ),
-    "other kinds": Scope(Config(started=False), _OTHER_KIND, depth=5, states=7, transitions=22, needs=_H),
-    "files": Scope(Config(started=False), _FILES, depth=8, states=44, transitions=180, needs=_H),
-    "life again": Scope(Config(), _AGAIN, depth=8, states=62, transitions=272, needs=_H),
-    "tried again": Scope(Config(started=False), _TRIED_AGAIN, depth=4, states=4, transitions=24, sequences=4, needs=_H),
+    "other kinds": Scope(Config(started=False), _OTHER_KIND, depth=5, states=7, transitions=38, needs=_H),
+    "files": Scope(Config(started=False), _FILES, depth=8, states=44, transitions=240, needs=_H),
+    "life again": Scope(Config(), _AGAIN, depth=8, states=62, transitions=356, needs=_H),
+    "tried again": Scope(Config(started=False), _TRIED_AGAIN, depth=4, states=4, transitions=40, sequences=4, needs=_H),
     "two that fetch": Scope(
         Config(certs=True, second=SNP),
         _TWO_FETCH,
@@ -451,8 +471,8 @@ SCOPES: dict[str, Scope] = {
         transitions=17,
         needs=_H,
     ),
-    "other VM": Scope(Config(second=SNP), _OTHER_VM, depth=3, states=64, transitions=226, needs=_H),
-    "moved VM": Scope(Config(), _OTHER_VM, depth=3, states=34, transitions=93, needs=_H),
+    "other VM": Scope(Config(second=SNP), _OTHER_VM, depth=3, states=67, transitions=232, needs=_H),
+    "moved VM": Scope(Config(), _OTHER_VM, depth=3, states=35, transitions=93, needs=_H),
     "not SNP": Scope(
         Config(second=SEV_ES),
         _each(GuestRequest(2), ExtGuestRequest(2), UnknownExit(2), EnableReqCerts(1)),
@@ -465,8 +485,8 @@ SCOPES: dict[str, Scope] = {
         Config(throttle=True, second=SNP),
         _each(GuestRequest(0), GuestRequest(2), ExtGuestRequest(0), Wait()),
         depth=4,
-        states=19,
-        transitions=56,
+        states=56,
+        transitions=112,
         needs=_H,
     ),
     "blobs": Scope(Config(), _BLOBS, depth=3, needs=_H, profiles=INPLACE),
@@ -479,9 +499,9 @@ SCOPES: dict[str, Scope] = {
     ),
     "blobs that move": Scope(Config(), _MOVED_BLOBS, depth=4, needs=_H, profiles=INPLACE),
     "shutdown": Scope(Config(started=False), _SHUTDOWN, depth=4, needs=_H, profiles=INPLACE),
-    "driver": Scope(Config(side="guest"), _DRIVER, depth=3, states=64, transitions=1309, needs=_G),
+    "driver": Scope(Config(side="guest"), _DRIVER, depth=3, states=64, transitions=1378, needs=_G),
     "driver in the loop": Scope(
-        Config(side="guest", host="hypervisor"), _DRIVER, depth=1, states=6, transitions=79, needs=_G
+        Config(side="guest", host="hypervisor"), _DRIVER, depth=1, states=6, transitions=84, needs=_G
     ),
     "driver's last numbers": Scope(
         Config(side="guest", count=2**32 - 6),
@@ -492,7 +512,7 @@ SCOPES: dict[str, Scope] = {
         needs=_G,
     ),
     "drivers side by side": Scope(
-        Config(side="guest"), _each(GetReport()) + _DRIVERS, depth=1, states=5, transitions=177, needs=_G
+        Config(side="guest"), _each(GetReport()) + _DRIVERS, depth=1, states=5, transitions=221, needs=_G
     ),
     "tables": Scope(
         Config(side="guest"),

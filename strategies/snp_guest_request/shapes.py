@@ -33,6 +33,7 @@ from conformance.strategies.snp_guest_request.domains import (
     TEARDOWN_FAULTS,
     USAGE,
     VCPUS,
+    VMPLS,
     VMS,
 )
 
@@ -105,7 +106,7 @@ SHAPES: dict[type, Shape] = {
     o.LaunchFinish: Shape({"vm": VMS}, weight=1),
     o.EnableReqCerts: Shape({"vm": VMS}, weight=0.5),
     o.VcpuCreate: Shape({"vcpu": VCPUS}, weight=1),
-    o.RegisterGhcb: Shape({"vcpu": VCPUS}, weight=1),
+    o.RegisterGhcb: Shape({"vcpu": VCPUS, "ghcb": GHCB}, weight=1),
     o.Decommission: Shape({"vm": VMS}, weight=0.3, faults=TEARDOWN_FAULTS, deepest=2),
     o.VmDestroy: Shape({"vm": VMS}, weight=0.5, faults=TEARDOWN_FAULTS, deepest=2),
     o.MoveFrom: Shape({}, weight=0.4),
@@ -134,7 +135,7 @@ SHAPES: dict[type, Shape] = {
         {"vmpck": Domain((0, 1), (2, 3, 4))}, weight=1, faults=(("alloc_pages", (-ENOMEM,)), ("set_decrypted", (-EIO,)))
     ),
     o.GetReport: Shape(
-        {"host": Domain(((), ("busy",)), tuple((h,) for h in HOSTS), usual=0.5)},
+        {"host": Domain(((), ("busy",)), tuple((h,) for h in HOSTS), usual=0.5), "vmpl": VMPLS},
         weight=4,
         beside=(o.GetReport, o.GetDerivedKey, o.GetExtReport),
     ),
@@ -142,6 +143,7 @@ SHAPES: dict[type, Shape] = {
         {
             "host": Domain(((), ("busy",)), tuple((h,) for h in HOSTS), usual=0.5),
             "fields": Domain((0, 9), (63, 16, 32)),
+            "vmpl": VMPLS,
         },
         weight=2,
         beside=(o.GetReport, o.GetDerivedKey),
@@ -153,6 +155,9 @@ SHAPES: dict[type, Shape] = {
                 (
                     *((h,) for h in HOSTS),
                     ("too-small", "too-small"),
+                    ("too-small", "status"),
+                    ("too-small", "tag"),
+                    ("too-small", "lost"),
                     ("too-small", "busy"),
                     ("busy", "too-small"),
                     ("too-small", "drop"),
@@ -162,6 +167,7 @@ SHAPES: dict[type, Shape] = {
             ),
             "certs_len": Domain((0x4000, 0), (4096, 8192, 1, 2048, 4095, 0x1800, 0x4001, 0x5000), usual=0.6),
             "buffer": Domain((True,), (False,)),
+            "vmpl": VMPLS,
         },
         weight=4,
         beside=(o.GetReport, o.GetExtReport),

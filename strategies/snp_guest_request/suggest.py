@@ -13,6 +13,7 @@ from conformance.model.snp_guest_request.operations import (
     GuestRequest,
     HostSetExtConfig,
     Open,
+    RemoveSlot,
     SetInstanceCerts,
 )
 from conformance.model.snp_guest_request.state import State
@@ -25,6 +26,8 @@ def suggest(state: State, random: Random) -> Step | None:
     if state.guest is not None:
         return None if state.guest.opened or random.random() < 0.3 else Step(Open(random.randrange(4)))
     pending = [v for v, vcpu in enumerate(state.vcpus) if vcpu.pending is not None]
+    if pending and random.random() < 0.05:
+        return Step(RemoveSlot(VM_OF[pending[0]], random.choice(("R0", "P0", "D0"))))
     if pending and random.random() < 0.7:
         return Step(Continue(pending[0], random.choice((0, 0, ENOSPC, EAGAIN, EIO, 22)), random.choice((1, 2, 4))))
     if state.dead and random.random() < 0.5:
@@ -34,7 +37,9 @@ def suggest(state: State, random: Random) -> Step | None:
     if roll < 0.15:
         second = [v for v, vcpu in enumerate(state.vcpus) if vcpu.created]
         if second:
-            return Step(GuestRequest(random.choice(second), random.choice(tuple(MESSAGES))))
+            vcpu = random.choice(second)
+            ghcb = state.vcpus[vcpu].registered or "own"
+            return Step(GuestRequest(vcpu, random.choice(tuple(MESSAGES)), ghcb=ghcb))
     elif roll < 0.22 and state.vms[0].life == "running" and state.vcpus[1].registered:
         points = tuple(sorted(random.sample(range(40), random.randrange(1, 4))))
         right: Any = random.choice((GuestRequest(1), GuestRequest(1, resp="P'"), ExtGuestRequest(1, data="D")))

@@ -12,7 +12,6 @@ from conformance.specs.tdp_mirror.constants import (
     MEM_GUEST_MEMFD,
     SLOT_INVALID,
     TDX_OPERAND_BUSY,
-    TDX_OPERAND_BUSY_HOST_PRIORITY,
     TDX_OPERAND_ID_EPOCH,
     TDX_OPERAND_ID_SEPT,
     TDX_OPERAND_INVALID,
@@ -30,6 +29,8 @@ HALF_PRIVATE = Config(huge=True, slots=((0, 0, 4, MEM_GUEST_MEMFD),), private_gf
 """A private block beside one that may be huge."""
 MIXED = Config(huge=True, slots=((0, 0, 4, MEM_GUEST_MEMFD),), private_gfns=(1,))
 """One block of both halves, one that may be huge."""
+UNALIGNED = Config(max_gfn=2, slots=((0, 0, 2, MEM_GUEST_MEMFD), (1, 2, 1, 0)), private_gfns=(0,))
+"""The last gfn is in the middle of what an entry of the root covers."""
 COPIED = Config(slots=((0, 0, 4, MEM_GUEST_MEMFD),), private_gfns=(0,), readonly_gfns=(1, 2))
 """Pages of the host that are shared with others until they are written."""
 DEEP = Config(deep=True)
@@ -60,6 +61,7 @@ CONFIGS = (
     HUGE,
     COPIED,
     UNEVEN,
+    UNALIGNED,
     TWO_FILES,
     MIXED,
     DEEP,
@@ -84,7 +86,7 @@ GPAS: Domain[int] = Domain(
      2**52 - 4096),
 )  # fmt: skip
 FIRSTS: Domain[int] = Domain((0, 1, 2, 3), (4, 5, 511, 512, 2**35 - 1, 2**35, 2**39))
-ENDS: Domain[int] = Domain((4, 1, 2, 3), (0, 8, 512, 513, 2**35, 2**39, 2**40))
+ENDS: Domain[int] = Domain((4, 1, 2, 3), (0, 8, 12, 512, 513, 2**35, 2**39, 2**40))
 SLOTS: Domain[int] = Domain((0, 1), (2,))
 TYPES: Domain[int] = Domain((2, 4, 6, 3, 5, 7, 0, 1))
 FILTERS: Domain[int] = Domain((1, 2, 3), (0,))
@@ -92,8 +94,6 @@ GFNS: Domain[int] = Domain((0, 1, 2, 3))
 
 BUSY = TDX_OPERAND_BUSY
 BROKEN = TDX_OPERAND_INVALID
-HOST_FIRST = TDX_OPERAND_BUSY_HOST_PRIORITY
-"""Sounds busy, and is not."""
 
 REMOVAL = (
     ("tdh_mem_range_block", (BUSY | TDX_OPERAND_ID_SEPT, BROKEN)),

@@ -76,7 +76,6 @@ from conformance.strategies.tdp_mirror.domains import (
     FOUR_LEVELS,
     HALF_PRIVATE,
     HIGH,
-    HOST_FIRST,
     HUGE,
     MIXED,
     PLAIN,
@@ -85,6 +84,7 @@ from conformance.strategies.tdp_mirror.domains import (
     SHARED,
     SMALL,
     TWO_FILES,
+    UNALIGNED,
     UNEVEN,
     fault_at,
 )
@@ -208,7 +208,7 @@ _SEAMCALLS = (
     Step(Access(0, 0)),
     Step(Accept(0, 0)),
     Step(Accept(0, 0x1000)),
-    Step(PageFault(0, 0x1000, True), (Fault("tdh_mem_page_aug", HOST_FIRST),)),
+    Step(PageFault(0, 0x1000, True), (Fault("tdh_mem_page_aug", BROKEN),)),
     Step(GmemInvalidate(0, 4), (Fault("tdh_mem_track", TDX_PREVIOUS_TLB_EPOCH_BUSY),)),
     Step(GmemInvalidate(0, 1)),
     *(Step(GmemInvalidate(0, 1), (Fault(call, busy),)) for call, (busy, *_) in REMOVAL),
@@ -241,6 +241,7 @@ _REACH = (
         (2, 1, MEM_GUEST_MEMFD), (0, 1, 0), (2, 1, MEM_GUEST_MEMFD | 2), (3, 0, 0),
     )),
     Step(SlotCreate(0, 0, 2, 0)),
+    Step(SlotDelete(1)),
     Step(SlotMove(1, 12)),
     Step(SlotMove(1, 2)),
     Step(SlotMove(0, 2)),
@@ -249,7 +250,7 @@ _REACH = (
     Step(ZapLeafs(4, 8)),
     Step(ZapLeafs(5, 6)),
     Step(Unmap(4, 8, 1)),
-    Step(HvaInvalidate(4, 8)),
+    Step(HvaInvalidate(8, 12)),
 )  # fmt: skip
 
 _REAL = (
@@ -315,6 +316,7 @@ _MOVING = (
     Step(SlotMove(1, 2)),
     Step(SlotMove(1, 0)),
     Step(SlotMove(1, 3)),
+    Step(SlotMove(1, 4)),
     Step(SlotMove(0, 0)),
     Step(SlotCreate(2, 1, 2, 0)),
     Step(SlotCreate(2, 1, 2, MEM_GUEST_MEMFD)),
@@ -348,10 +350,10 @@ _TOGETHER = (
 )
 
 SCOPES = {
-    "two halves": Scope(SMALL, _SELECTIVE, depth=6, states=1228, transitions=8560),
+    "two halves": Scope(SMALL, _SELECTIVE, depth=6, states=1344, transitions=9077),
     "refusals": Scope(SMALL, _FAULTY, depth=5, states=389, transitions=8908),
     "two vCPUs": Scope(SMALL, _TWO_VCPUS, depth=6, states=245, transitions=995),
-    "protection and huge pages": Scope(MIXED, _LOGGING, depth=5, states=110, transitions=1295),
+    "protection and huge pages": Scope(MIXED, _LOGGING, depth=5, states=205, transitions=1748),
     "protection and huge pages, uneven": Scope(
         UNEVEN,
         (*_LIVES[:2], *(fault_at(gfn, False) for gfn in range(4)), Step(RecoverHuge(0)), Step(SplitHuge(0, 0, 2)),
@@ -366,7 +368,7 @@ SCOPES = {
          Step(WrprotSlot(0)), Step(WriteProtectGfn(0, 1)), Step(Access(0, 0x1000 | SHARED, True)),
          Step(HvaInvalidate(1, 2)), Step(HvaInvalidate(0, 4, False), (Fault("resched", 2),)), Step(ZapAllFast()),
          Step(Prefault(0, 0x1000))),
-        depth=6, states=88, transitions=878,
+        depth=6, states=123, transitions=1130,
     ),
     "a private block": Scope(
         HALF_PRIVATE,
@@ -380,7 +382,7 @@ SCOPES = {
         (*_LIVES[:2], fault_at(3, False), Step(InvalidateRoots()), Step(HvaInvalidate(0, 4)), Step(Unmap(3, 4, 1)),
          Step(SetAttributes(0x3000, 4096, ATTRIBUTE_PRIVATE)), Step(Age(0, 4)), Step(ZapInvalidated()),
          Step(Access(0, 0x3000 | SHARED, True))),
-        depth=6, states=57, transitions=336,
+        depth=6, states=75, transitions=399,
     ),
     "teardown": Scope(
         SMALL,
@@ -397,17 +399,36 @@ SCOPES = {
          Step(Prefault(0, 0x2000))),
         depth=5, states=505, transitions=2607,
     ),
-    "SEAMCALLs": Scope(DEEP, _SEAMCALLS, depth=6, needs=frozenset({"seamcalls"}), states=569, transitions=3666),
+    "SEAMCALLs": Scope(DEEP, _SEAMCALLS, depth=6, needs=frozenset({"seamcalls"}), states=613, transitions=4081),
     "before finalize": Scope(EARLY, (*_LIVES[:2], Step(SeptSet(0, 1))), needs=frozenset({"seamcalls"}), states=6,
                              transitions=6),
-    "reach of the root": Scope(HIGH, _REACH, depth=4, states=36, transitions=528),
+    "reach of the root": Scope(HIGH, _REACH, depth=4, states=113, transitions=1325),
+    "a last gfn that no entry of the root ends at": Scope(
+        UNALIGNED,
+        (*_LIVES[:3], fault_at(0, True), fault_at(1, False), fault_at(2, False), Step(InvalidateRoots()),
+         Step(ZapInvalidated()), Step(ZapAllFast()), Step(ZapLeafs(0, 4)), Step(HvaInvalidate(0, 3)),
+         Step(GmemInvalidate(0, 3)), Step(HkidRelease()), Step(ZapAll()), Step(VmUninit())),
+        depth=6, states=490, transitions=1877,
+    ),
+    "a flush that is due from the root before": Scope(
+        SMALL,
+        (*_LIVES[:2], fault_at(0, True), fault_at(3, False), Step(InvalidateRoots()), Step(MmuReload(0)),
+         *(Step(Unmap(0, 4, 3), (Fault("resched", 2, nth),)) for nth in range(1, 9))),
+        depth=6, states=36, transitions=292,
+    ),
     "slots in deletion": Scope(DELETING, _DELETION, states=3, transitions=11),
     "four levels of 512": Scope(FOUR_LEVELS, _REAL, depth=4, needs=frozenset({"tables-of-512"}), states=49,
                                 transitions=203),
     "in the middle of faults": Scope(SMALL, _MEETING, depth=3, states=14, transitions=163),
     "in the middle of zaps": Scope(SMALL, _YIELDING, depth=5, states=9, transitions=1823),
     "beside faults": Scope(HUGE, _TOGETHER, depth=3, states=9, transitions=143),
-    "slots that come and go": Scope(SMALL, _MOVING, depth=5, states=540, transitions=2351),
+    "ageing beside a notifier": Scope(
+        SMALL,
+        (*_LIVES[:2], fault_at(3, False),
+         *(Step(Parallel(Step(Age(0, 4)), Step(HvaInvalidate(0, 4)), (point,))) for point in range(36))),
+        depth=4, states=9, transitions=262,
+    ),
+    "slots that come and go": Scope(SMALL, _MOVING, depth=5, states=547, transitions=2533),
     "without a mirror": Scope(
         PROTECTED,
         (*_LIVES[:2], Step(PageFault(0, 0, True)), Step(PageFault(0, 0x2000, False)),
@@ -421,7 +442,7 @@ SCOPES = {
          *(Step(SetAttributes(0, 4096, value)) for value in (0, 1, ATTRIBUTE_PRIVATE)),
          Step(SlotCreate(2, 4, 1, MEM_GUEST_MEMFD)), Step(Prefault(0, 0x1000)), Step(HvaInvalidate(0, 4)),
          Step(GetWalk(0, 0x1000)), Step(VcpuDestroy(0)), Step(VmUninit())),
-        depth=5, states=23, transitions=147,
+        depth=5, states=28, transitions=176,
     ),
     "long two halves": Scope(SMALL, _SELECTIVE, depth=7, in_gate=False),
 }  # fmt: skip

@@ -84,7 +84,6 @@ from conformance.strategies.tdp_mirror.domains import (
     FIRSTS,
     GFNS,
     GPAS,
-    HOST_FIRST,
     REMOVAL,
     SHARED,
     SLOTS,
@@ -103,8 +102,8 @@ _YIELD = ("resched", (1, 2))
 _REMOVE = ("ext_remove", (-EIO,))
 
 _ADD = (
-    ("tdh_mem_sept_add", (BUSY | TDX_OPERAND_ID_SEPT, BROKEN, HOST_FIRST)),
-    ("tdh_mem_page_aug", (BUSY | TDX_OPERAND_ID_SEPT, BROKEN, HOST_FIRST)),
+    ("tdh_mem_sept_add", (BUSY | TDX_OPERAND_ID_SEPT, BROKEN)),
+    ("tdh_mem_page_aug", (BUSY | TDX_OPERAND_ID_SEPT, BROKEN)),
     ("tdh_mem_page_add", (BUSY | TDX_OPERAND_ID_TDR, BROKEN)),
 )
 

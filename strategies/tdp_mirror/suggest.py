@@ -49,7 +49,10 @@ def suggest(state: State, random: Random) -> Step | None:
         return Step(SetAttributes(gfn << 12, 4096, new if config.private else 0))
     if draw < 0.8:
         gfn = _some_gfn(state, random)
-        return Step(random.choice((HvaInvalidate, GmemInvalidate, Age))(gfn, gfn + random.choice((1, 2, 512))))
+        end = min(gfn + random.choice((1, 2, 512)), config.max_gfn + 1)
+        if gfn < config.direct_bits:
+            end = min(end, config.direct_bits)
+        return Step(random.choice((HvaInvalidate, GmemInvalidate, Age))(gfn, end))
     if draw < 0.9 and state.roots:
         gfn = _some_gfn(state, random)
         write = random.random() < 0.5

@@ -15,7 +15,7 @@ from conformance.model.uio_msi.operations import (
     Bar,
     Eventfd,
 )
-from conformance.specs.uio_msi.constants import MAX_MSIX_VECTORS, UIO_MSI_IRQ_SET
+from conformance.specs.uio_msi.constants import IRQ_NOTCONNECTED, MAX_MSIX_VECTORS, UIO_MSI_IRQ_SET
 from conformance.strategies.domain import Domain
 
 INT_MIN, INT_MAX = -(2**31), 2**31 - 1
@@ -166,6 +166,9 @@ CONFIGS = (
         pba_bar=0,
         pba_offset=0x2_1F80,
     ),
+    Config(vectors=0, irq=0),
+    Config(vectors=0, irq=IRQ_NOTCONNECTED),
+    Config(intx=False),
 )
 """Plainest first; the odd ones are for probe."""
 ZERO = (Eventfd(), Eventfd(), Eventfd())

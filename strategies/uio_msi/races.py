@@ -11,6 +11,7 @@ from conformance.model.uio_msi.operations import (
     Close,
     CloseFd,
     CompatIrqSet,
+    ConfigIntx,
     IrqSet,
     Open,
     OtherInterrupt,
@@ -48,6 +49,7 @@ _SHARED = (*_MAPPED, Step(Open()))
 _ATTACH, _MOVE, _DETACH = Step(IrqSet(0, FIRST_FD)), Step(IrqSet(0, FIRST_FD + 1)), Step(IrqSet(0, -1))
 _RAISED, _ASSERTED = Step(RaiseVector(0)), Step(SetIntx(level=True))
 _REFUSED = Step(Open(), (Fault("pci_enable_msix", -ENOMEM),))
+_CLEARS = Step(ConfigIntx(disable=False))
 _CLOSE, _REMOVE, _WRITE = Step(Close()), Step(Remove()), Step(Write(1))
 _BOTH = (*_MAPPED, Step(IrqSet(1, FIRST_FD + 1)))
 _FAILS = Step(IrqSet(0, FIRST_FD + 1), (Fault("request_irq", -EBUSY),))
@@ -83,6 +85,12 @@ RACES: dict[str, Race] = {
     "refused-raise": Race(_WORLD, _MAPPED, _FAILS, _RAISED),
     "replace-other": Race(_INTX, _UP, _MOVE, Step(OtherInterrupt())),
     "write-replace": Race(_INTX, _UP, _WRITE, _MOVE),
+    "write-write": Race(_INTX, _UP, _WRITE, _WRITE),
+    "config-set": Race(_INTX, _UP, _CLEARS, _MOVE),
+    "config-unset": Race(_INTX, _UP, _CLEARS, _DETACH),
+    "config-intx": Race(_INTX, _MAPPED, Step(ConfigIntx(disable=True)), _ASSERTED),
+    "config-open": Race(_INTX, (*_BOUND, _ASSERTED), _CLEARS, Step(Open())),
+    "open-intx": Race(_INTX, _BOUND, Step(Open()), _ASSERTED),
     "write-unset": Race(_INTX, _UP, _WRITE, _DETACH),
     "old-open-open": Race(_OLD, _BOUND, Step(Open()), Step(Open())),
     "old-open-open-refused": Race(_OLD, _BOUND, _REFUSED, Step(Open())),

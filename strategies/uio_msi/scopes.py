@@ -45,6 +45,7 @@ from conformance.specs.uio_msi.constants import (
     ENOSPC,
     ENOTCONN,
     EVENTFD_MAX,
+    IRQ_NOTCONNECTED,
     MAX_MSIX_VECTORS,
     UIO_MSI_IRQ_SET,
 )
@@ -73,6 +74,7 @@ from conformance.strategies.uio_msi.shapes import (
     REGIONS,
     REGISTER,
     REQUEST,
+    TRIAL,
 )
 
 
@@ -113,7 +115,9 @@ def _refusals() -> tuple[Step, ...]:
         for value in values
         for nth in (1, 2, 3)
     ]
+    probes += [Step(Probe(), (Fault(call, value),)) for call, values in (TRIAL, REQUEST) for value in values]
     opens = [Step(Open(), (Fault("pci_enable_msix", value),)) for value in (-ENOMEM, -ENOSPC, -EINVAL, -EIO, 1)]
+    opens += [Step(Open(), (Fault(call, values[0]),)) for call, values in (REQUEST, ENABLE_DEVICE, IOREMAP)]
     sets = [
         Step(IrqSet(0, fd), (Fault(call, value),))
         for fd in (FIRST_FD, FIRST_FD + 1)
@@ -276,7 +280,7 @@ SCOPES: dict[str, Scope] = {
     "1,1,1": Scope(_world(1, 1, 1), _plain(1, 1), states=44, transitions=237),
     "intx-1,1": Scope(_world(0, 1, 1), _plain(0, 1), states=82, transitions=598),
     "intx-fallback": Scope(replace(_world(2, 1, 1), msix_broken=True), _plain(0, 1), states=82, transitions=598),
-    "inputs": Scope(PLAIN, (*_walk_through(2), *_INPUTS), depth=4, states=68, transitions=2106),
+    "inputs": Scope(PLAIN, (*_walk_through(2), *_INPUTS), depth=4, states=69, transitions=2106),
     "intx-inputs": Scope(INTX, (*_walk_through(0), *_INTX_INPUTS), depth=4, states=49, transitions=879),
     **{
         f"beyond-{size}": Scope(
@@ -326,10 +330,10 @@ SCOPES: dict[str, Scope] = {
         states=4,
         transitions=7,
     ),
-    "probes": Scope(PLAIN, (*_refusals(), *_walk_through(2)), depth=5, states=46, transitions=1094),
-    "intx-probes": Scope(INTX, (*_refusals(), *_walk_through(0)), depth=5, states=42, transitions=1003),
+    "probes": Scope(PLAIN, (*_refusals(), *_walk_through(2)), depth=5, states=58, transitions=1603),
+    "intx-probes": Scope(INTX, (*_refusals(), *_walk_through(0)), depth=5, states=42, transitions=1097),
     "probes-64": Scope(
-        Config(vectors=64), (Step(Probe()), *_late_refusals(ALLOCATIONS)), depth=1, states=2, transitions=43
+        Config(vectors=64), (Step(Probe()), *_late_refusals(ALLOCATIONS)), depth=1, states=3, transitions=43
     ),
     "probes-six-bars": Scope(
         Config(vectors=0, bars=_SIX),
@@ -349,8 +353,8 @@ SCOPES: dict[str, Scope] = {
         Config(vectors=64),
         (*_BRIEF, *(Step(op) for v in _FAR for op in (IrqSet(v, FIRST_FD), RaiseVector(v))), *_FAR_END),
         depth=5,
-        states=481,
-        transitions=1734,
+        states=497,
+        transitions=1750,
     ),
     "many": Scope(
         PLAIN,
@@ -398,8 +402,8 @@ SCOPES: dict[str, Scope] = {
             *(Step(op) for op in (IrqSet(1, -1), IrqSet(3, FIRST_FD), RaiseVector(0), RaiseVector(2))),
         ),
         depth=5,
-        states=63,
-        transitions=303,
+        states=75,
+        transitions=332,
     ),
     "opens": Scope(
         _world(1, 2, 2),
@@ -414,8 +418,8 @@ SCOPES: dict[str, Scope] = {
     "intx-bindings": Scope(
         INTX,
         tuple(Step(op) for op in (Probe(), Remove(), ConfigIntx(True), ConfigIntx(False))),
-        states=3,
-        transitions=9,
+        states=9,
+        transitions=27,
         sequences=6,
     ),
     "intx-user": Scope(
@@ -426,12 +430,101 @@ SCOPES: dict[str, Scope] = {
         transitions=810,
         profiles=frozenset({"as-posted"}),
     ),
+    "intx-config": Scope(
+        INTX,
+        (
+            *_walk_through(0),
+            *(Step(op) for op in (ConfigIntx(True), ConfigIntx(False), Write(1), Write(0), OtherInterrupt())),
+        ),
+        depth=6,
+        states=148,
+        transitions=844,
+        profiles=frozenset({"upstream", "vfio-like"}),
+    ),
+    "intx-unserved": Scope(
+        replace(INTX, ceiling=0x12),
+        tuple(
+            Step(op)
+            for op in (
+                *(Probe(), Open(), IrqSet(0, FIRST_FD), _UNSET, Close(), Remove()),
+                *(SetIntx(True), SetIntx(False), Write(1), Write(0), ConfigIntx(False)),
+            )
+        )
+        + (Step(IrqSet(0, FIRST_FD), (Fault("request_irq", -EBUSY),)),),
+        depth=7,
+        states=121,
+        transitions=730,
+    ),
+    "intx-trial": Scope(
+        PLAIN,
+        (
+            *(Step(Probe(), (Fault("pci_enable_msix", value),)) for value in TRIAL[1]),
+            *(Step(op) for op in (*MAPPING, IrqSet(1, FIRST_FD), SetIntx(True), RaiseVector(0), Close(), Remove())),
+        ),
+        depth=6,
+        states=82,
+        transitions=294,
+    ),
+    "irq-0": Scope(
+        Config(vectors=0, irq=0),
+        tuple(Step(op) for op in (*MAPPING, _UNSET, Write(1), Close(), Remove())),
+        depth=5,
+        states=1,
+        transitions=2,
+    ),
+    "irq-notconnected": Scope(
+        Config(vectors=0, irq=IRQ_NOTCONNECTED),
+        tuple(Step(op) for op in (*MAPPING, _UNSET, Write(1), Close(), Remove())),
+        depth=5,
+        states=1,
+        transitions=2,
+    ),
+    "irqs-reused": Scope(
+        Config(vectors=3),
+        tuple(
+            Step(op)
+            for op in (
+                *(Probe(), Open(), Close(), IrqSet(1, FIRST_FD), IrqSet(2, FIRST_FD + 1)),
+                *(RaiseVector(1), RaiseVector(2)),
+            )
+        ),
+        depth=8,
+        states=247,
+        transitions=856,
+    ),
+    "vectors-apart": Scope(
+        Config(vectors=64),
+        tuple(
+            Step(op)
+            for op in (
+                *(Probe(), Open(), Close(), IrqSet(1, FIRST_FD), IrqSet(33, FIRST_FD + 1), IrqSet(33, -1)),
+                *(IrqSet(1, -1), RaiseVector(1), RaiseVector(33)),
+            )
+        ),
+        depth=6,
+        states=97,
+        transitions=355,
+    ),
     "intx-writes": Scope(
         INTX,
         (*_walk_through(0), *(Step(Write(value)) for value in WRITTEN.values if isinstance(value, int))),
         depth=6,
         states=101,
         transitions=527,
+    ),
+    "intx-swapped": Scope(
+        INTX,
+        (*_BRIEF, *_beside(((SetIntx(True), _SET_B), (_SET_B, SetIntx(True))), 10)),
+        depth=4,
+        states=12,
+        transitions=91,
+    ),
+    "intx-resent": Scope(
+        INTX,
+        (*_BRIEF, Step(SetIntx(True)), *_beside(((Write(), _SET_B), (_UNSET, Write())), 14)),
+        depth=5,
+        states=35,
+        transitions=382,
     ),
     "intx-races": Scope(
         INTX,

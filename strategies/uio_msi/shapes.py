@@ -57,6 +57,7 @@ from conformance.strategies.uio_msi.domains import (
 
 ENABLE_DEVICE = ("pci_enable_device", (-EIO, -ENOMEM, -EINVAL, -EBUSY))
 REGIONS = ("pci_request_regions", (-EBUSY,))
+TRIAL = ("pci_enable_msix", (-ENOSPC, -ENOMEM, -EIO))
 _MSIX = ("pci_enable_msix", (-ENOMEM, -EINVAL, -ENOSPC, -EIO, 1, 2, 63))
 IOREMAP = ("ioremap", (-ENOMEM,))
 ALLOCATIONS = (("kzalloc", (-ENOMEM,)), ("kcalloc", (-ENOMEM,)), ("kasprintf", (-ENOMEM,)))
@@ -71,7 +72,7 @@ SHAPES: dict[type, Shape] = {
     Probe: Shape(
         {},
         weight=2,
-        faults=(ENABLE_DEVICE, REGIONS, IOREMAP, *ALLOCATIONS, REGISTER),
+        faults=(ENABLE_DEVICE, REGIONS, IOREMAP, *ALLOCATIONS, REGISTER, TRIAL, REQUEST),
         deepest=4,
         interrupts=(Open, ListInterrupts),
         points=128,
@@ -86,7 +87,7 @@ SHAPES: dict[type, Shape] = {
     Open: Shape(
         {"rawio": Domain((True,), (False,), usual=0.9)},
         weight=1.5,
-        faults=(_MSIX, _MSIX, *ALLOCATIONS),
+        faults=(_MSIX, _MSIX, *ALLOCATIONS, REQUEST, ENABLE_DEVICE),
         interrupts=(RaiseVector, SetIntx, CloseFd),
         beside=(Open, Close),
         points=12,
@@ -138,12 +139,12 @@ SHAPES: dict[type, Shape] = {
     RaiseMany: Shape({"vector": EVENT_VECTOR, "count": Domain((2, 300))}, weight=0.05),
     SetIntx: Shape({"level": Domain((True, False))}, weight=3, beside=(OtherInterrupt, IrqSet, Close, Remove)),
     OtherInterrupt: Shape({}, weight=1.5),
-    ConfigIntx: Shape({"disable": Domain((True, False))}, weight=0.3),
+    ConfigIntx: Shape({"disable": Domain((True, False))}, weight=0.6, beside=(SetIntx, IrqSet, Write)),
     Write: Shape(
         {"value": WRITTEN},
         weight=1,
         interrupts=(SetIntx, OtherInterrupt),
-        beside=(SetIntx, OtherInterrupt, IrqSet, Close, Remove),
+        beside=(SetIntx, OtherInterrupt, IrqSet, Close, Remove, Write),
     ),
     CloseFd: Shape({"fd": USER_FD}, weight=0.3),
     ReuseFd: Shape({"fd": USER_FD, "pipe": BOOLEAN}, weight=0.3),

@@ -6,7 +6,7 @@ from random import Random
 
 from conformance.model.step import Step
 from conformance.model.uio_msi import Config, State
-from conformance.model.uio_msi.operations import FIRST_FD, IrqSet, Open, Probe, RaiseVector, SetIntx
+from conformance.model.uio_msi.operations import FIRST_FD, ConfigIntx, IrqSet, Open, Probe, RaiseVector, SetIntx
 from conformance.specs.uio_msi import Profile
 
 
@@ -23,6 +23,10 @@ def suggest(state: State, random: Random) -> Step | None:
         return Step(Open())
     vector = random.randrange(min(state.limit, 3))
     if random.random() < 0.5:
-        return Step(RaiseVector(vector) if state.msix else SetIntx(not state.asserted))
+        if state.msix:
+            return Step(RaiseVector(vector))
+        if random.random() < 0.2:
+            return Step(ConfigIntx(not state.masked))
+        return Step(SetIntx(not state.asserted))
     fd = FIRST_FD + random.randrange(2)
     return Step(IrqSet(vector, fd if state.wired[vector] is None or random.random() < 0.7 else -1))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from conformance.engines import campaign, corpus, explore, machine
-from conformance.engines.minimise import minimise
+from conformance.engines.minimise import minimise, minimiser
 from conformance.lockstep import run_trace
 from conformance.model.step import Fault, Parallel, Step
 from conformance.runs import watchdog
@@ -202,6 +202,25 @@ def test_a_failure_met_in_company_is_reported_plain() -> None:
     smallest = minimise(given, failure)
 
     assert smallest.signature == "TOY-007:Take:view.held"
+
+
+def test_a_known_failure_met_in_company_is_not_made_small() -> None:
+    """It is seen to be the plain one, which is known; that takes two traces at most."""
+    made: list[Leaky] = []
+
+    class Counted(Leaky):
+        def __init__(self, port: Any) -> None:
+            super().__init__(port)
+            made.append(self)
+
+    steps = (Put(), Put(), Step(Parallel(Step(Take()), Step(Put()), (1,))))
+    given = context(Counted, known={"TOY-007:Take:view.held"})
+    failure = run_trace(TOY, trace(*steps), Leaky).failure
+    assert failure is not None
+
+    assert not given.note_failure(failure, minimiser(given))
+    assert 1 <= len(made) <= 2
+    assert given.failures == []
 
 
 def test_an_endless_loop_is_stopped_by_the_watchdog() -> None:

@@ -152,9 +152,12 @@ def hostile(said: str) -> Report:
     part = Part(
         header(f"{said}.py:{said}"),
         clauses,
-        [finding(FailureFound, 1, said, **signed[0]), finding(FailureFound, 2, said, status="known", **signed[1])],
+        [
+            finding(FailureFound, 1, said, **signed[0]),
+            finding(FailureFound, 2, said, status="known", reason=said, **signed[1]),
+        ],
         [finding(WarningFound, 3, said, **signed[2])],
-        [StaleFound("TOY-004", f"TOY-004:{said}:{said}", said)],
+        [StaleFound("TOY-004", f"TOY-004:{said}:{said}", said, "review", said)],
         conclusion=concluded(Exit.HARNESS, why=said, errors=(said, said), notes={"explored": 3}),
     )
     return Report([part], Footer(3, said, 9, 1.0))

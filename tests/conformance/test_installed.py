@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import venv
 import zipfile
+from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 import pytest
+import yaml
+
+from conformance.baseline import file as files
+from conformance.baseline.entry import Entry
 
 ROOT = Path(__file__).parents[2]
 DRIVER = """
@@ -26,13 +33,13 @@ class Driver(CANDIDATES["upstream"]):
 """
 
 
-def command(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def command(*words: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
     """A command whose environment names nothing of this checkout."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "PYTHON"))}
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "PYTHON", "TOX"))}
     return subprocess.run(
         words,
         cwd=cwd,
-        env={**clean, "NO_COLOR": "1"},
+        env={**clean, "NO_COLOR": "1", **more},
         capture_output=True,
         text=True,
         check=False,
@@ -123,3 +130,87 @@ def test_pytest_runs_in_the_users_project(installed: Path, project: Path) -> Non
     assert done.returncode == 4, done.stdout + done.stderr
     assert "2 passed" in done.stdout
     assert "exit 4: uio_msi: inconclusive: no failure in the part of the work that was done" in done.stdout
+
+
+WRONG = """
+from conformance.candidates.defects.uio_msi import DEFECTS
+
+(Driver,) = [defect.candidate for defect in DEFECTS if defect.id == "UIO-D27"]
+"""
+KNOWN = Entry(
+    clause="UIO-060",
+    signature="UIO-060:Probe:result",
+    subsystem="uio_msi",
+    candidate="src/driver.py:Driver",
+    profile="upstream",
+    first_seen=date(2026, 3, 2),
+    last_seen=date(2026, 3, 2),
+    ticket="T-1",
+    trace='{"schema": 1, "subsystem": "uio_msi", "steps": [{"op": "Probe", "answers": {"ioremap": -12}}]}',
+)
+RECIPES = (ROOT / "docs" / "ci.md").read_text()
+
+
+def recipe(title: str) -> str:
+    """The example of a section of docs/ci.md."""
+    section = RECIPES[RECIPES.index(f"## {title}\n") :]
+    return section.split("```")[1].partition("\n")[2]
+
+
+def conformance_commands(listed: str) -> list[list[str]]:
+    """The words of the suite's own commands in a file for CI."""
+    scripts = [str(script) for script in _values(yaml.safe_load(listed))]
+    return [shlex.split(script)[1:] for script in scripts if script.startswith("conformance run ")]
+
+
+def _values(data: object) -> Iterator[object]:
+    if isinstance(data, dict):
+        yield from (value for item in data.values() for value in _values(item))
+    elif isinstance(data, list):
+        yield from (value for item in data for value in _values(item))
+    else:
+        yield data
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A user's repository with a driver that has one defect, and the recipe for tox."""
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "driver.py").write_text(WRONG)
+    (tmp_path / "tox.ini").write_text(recipe("tox"))
+    known = files.new(tmp_path / "conformance.toml")
+    known.put([KNOWN])
+    known.write()
+    (tmp_path / "test_theirs.py").write_text("def test_theirs():\n    assert True\n")
+    return tmp_path
+
+
+def test_the_recipes_for_tox_and_pytest_work(wheel: Path, installed: Path, repository: Path) -> None:
+    """As they stand in docs/ci.md, in a repository of a user's: tox with what pip finds for the wheel."""
+    tox = command(sys.executable, "-m", "tox", "run", cwd=repository, CONFORMANCE=str(wheel))
+    program, *words = shlex.split(recipe("pytest"))
+    assert program == "pytest"
+    tested = command(str(installed / "python"), "-m", "pytest", *words, cwd=repository)
+
+    assert tox.returncode == 0, tox.stdout + tox.stderr
+    assert "exit 0: uio_msi: nothing new: " in tox.stdout
+    assert "UIO-060:Probe:result: T-1" in tox.stdout
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    assert "7 passed, 1 xfailed" in tested.stdout
+    for name in ("conformance.xml", "conformance-pytest.xml"):
+        assert "known" in (repository / name).read_text()
+
+
+@pytest.mark.parametrize("title", ["GitHub", "GitLab"])
+def test_the_commands_of_the_other_recipes_are_understood(installed: Path, repository: Path, title: str) -> None:
+    """Up to where the run would begin: it ends at a pattern that matches nothing, after all else was read."""
+    listed = conformance_commands(recipe(title))
+
+    assert listed
+    for words in listed:
+        named = [word.replace("$GITHUB_STEP_SUMMARY", "summary.md") for word in words]
+        done = command(str(installed / "conformance"), *named, "-k", "NONE-*", cwd=repository)
+        assert (done.returncode, done.stderr) == (
+            2,
+            "conformance: -k NONE-*: matches no clause; known: " + done.stderr.rpartition("known: ")[2],
+        )

@@ -184,17 +184,17 @@ def test_of_two_failures_with_one_signature_the_plainer_stays() -> None:
 
 
 def test_known_and_stale_failures_stay_what_they_are() -> None:
-    """A known failure that fails in one part is not stale in another."""
+    """Of all the parts, once each; entries that need attention keep the run from being content."""
     known = part(clauses=everything(), failures=[failure(status="known")])
-    gone = [record.StaleFound("TOY-001", s, "K") for s in ("TOY-001:Take:result", "TOY-001:Put:result")]
-    ended = Concluded(exit=6, why="1 known failure is gone", complete=False, steps=1, seconds=1.0)
+    gone = [record.StaleFound("TOY-001", "TOY-001:Put:result", name) for name in ("TOY-001-b", "TOY-001-a")]
 
-    done = merged(report(known), report(part("toy.machine", stale=gone, conclusion=ended)))
+    done = merged(report(known), report(part("toy.machine", stale=gone)), report(part("toy.corpus", stale=gone)))
 
     (only,) = record.gathered(done.lines).parts
     assert [f.status for f in only.failures] == ["known"]
-    assert [s.signature for s in only.stale] == ["TOY-001:Put:result"]
+    assert [s.id for s in only.stale] == ["TOY-001-a", "TOY-001-b"]
     assert done.ending.exit is Exit.STALE_BASELINE
+    assert done.ending.why == "toy: the baseline needs attention: 2 no longer fail (TOY-001-a, TOY-001-b)"
 
 
 def test_all_units_are_a_whole_run() -> None:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
+from xml.etree import ElementTree
 
 import jsonschema
 import pytest
 
+from conformance.baseline import file as files
+from conformance.baseline.entry import Entry
 from conformance.commands import corpus
 
 ROOT = Path(__file__).parent.parent.parent
@@ -143,6 +148,72 @@ def test_a_hunt_says_how_to_repeat_it(project: Path) -> None:
 
     assert status == 4, out
     assert "repeat this hunt with --conformance-seed 5" in out
+
+
+def baseline(project: Path, candidate: str) -> Entry:
+    """A baseline with the failure of UIO-D05, as one of another candidate."""
+    report = project / "found.jsonl"
+    run(project, "-k", "campaign.2", "--candidate", KNOWN, "--conformance-report", f"json:{report}")
+    found = [json.loads(line) for line in report.read_text().splitlines()]
+    (failure,) = [line for line in found if line["kind"] == "failure"]
+    entry = Entry(
+        clause=failure["clause"],
+        signature=failure["signature"],
+        subsystem="uio_msi",
+        candidate=candidate,
+        profile="upstream",
+        first_seen=date(2026, 3, 2),
+        last_seen=date(2026, 3, 2),
+        reason="to be freed",
+        ticket="T-1",
+        trace=json.dumps(failure["trace"]),
+    )
+    listed = files.new(project / "known.toml")
+    listed.put([entry])
+    listed.write()
+    return entry
+
+
+KNOWN = "uio_msi=builtin:UIO-D05"
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+def test_a_known_failure_is_expected_and_stands_in_junit(project: Path, workers: tuple[str, ...]) -> None:
+    """An item for the baseline, before the others, which know what it knows wherever they run."""
+    entry = baseline(project, "builtin:UIO-D05")
+
+    status, out = run(
+        project,
+        *("-k", "uio_msi.baseline or uio_msi.campaign.2", "--junitxml", "junit.xml", *workers),
+        *("--candidate", KNOWN, "--baseline", "known.toml"),
+    )
+
+    assert status == 4, out  # for the MUSTs that a part of the work does not exercise
+    assert re.search(r"1 passed, (\d+ deselected, )?1 xfailed", out)
+    assert "violated by" not in out
+    assert f"known     {entry.signature}: to be freed, T-1" in out
+    cases = ElementTree.parse(project / "junit.xml").getroot().iter("skipped")  # noqa: S314 - pytest's own
+    assert [case.get("message") for case in cases] == [f"1 known: {entry.signature} (to be freed, T-1)"]
+
+
+def test_a_fixed_failure_ends_with_the_command_lines_exit_status(project: Path) -> None:
+    """Where nothing else failed: 6, and the lines to delete."""
+    entry = baseline(project, "builtin:upstream")
+
+    status, out = run(project, "-n", "2", *CANDIDATE, "--baseline", "known.toml")
+
+    assert status == 6, out
+    assert f"{entry.signature} no longer fails: {entry.id} (known.toml:5-" in " ".join(out.split())
+    assert f"exit 6: uio_msi: the baseline needs attention: 1 no longer fails ({entry.id})" in out
+
+
+def test_a_baseline_that_is_not_there_is_a_usage_error(project: Path) -> None:
+    """With the line that records it."""
+    status, out = run(project, *SMALL, *CANDIDATE, "--baseline", "no.toml")
+
+    assert status == 4
+    assert "there is no such file; this records it:" in out
+    assert "baseline update no.toml uio_msi --candidate builtin:upstream --accept --expires 90d" in out
 
 
 def test_a_hunt_adds_to_the_corpus(project: Path) -> None:

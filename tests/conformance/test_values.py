@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from conformance.lockstep import run_trace
+from conformance.model.matchers import ERRNO, Such
 from conformance.model.step import Fault, Step
 from conformance.reports import values
 from tests.toy import TOY, Clear, Parallel, Put, Shelf, Take, trace
@@ -50,6 +51,8 @@ class Table:
         ((-22, 7), "(-EINVAL, 7)"),
         (b"\x01\x02", "0102"),
         (bytes(64), "64 zero bytes"),
+        ((ERRNO, None), "(a negative errno, None)"),
+        (Such("an even number", lambda n: n % 2 == 0), "an even number"),
     ],
 )
 def test_results_use_the_kernels_words(value: object, text: str) -> None:

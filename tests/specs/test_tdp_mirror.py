@@ -17,10 +17,10 @@ from conformance.specs.tdp_mirror.constants import (
 )
 
 
-def test_ids_run_from_1_to_106() -> None:
-    """The 104 clauses of the sources, the one on robustness, and what 6.19 leaves of TDP-079 as a SHOULD."""
-    assert [clause.id for clause in c.CLAUSES] == [f"TDP-{n:03}" for n in range(1, 107)]
-    assert c.CLAUSES[-2] is c.ROBUSTNESS
+def test_ids_run_without_gaps() -> None:
+    """The 104 clauses of the sources, the one on robustness, what 6.19 leaves of TDP-079, and what was not said."""
+    assert [clause.id for clause in c.CLAUSES] == [f"TDP-{n:03}" for n in range(1, len(c.CLAUSES) + 1)]
+    assert c.CLAUSES[104] is c.ROBUSTNESS
     assert c.KEEPS_PAGE_ANYHOW.profiles == {"upstream-6.19"}
 
 

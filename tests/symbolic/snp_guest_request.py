@@ -14,7 +14,7 @@ from conformance.model.snp_guest_request.operations import (
     GuestRequest,
     SetInstanceCerts,
 )
-from conformance.model.step import Outcome
+from conformance.model.step import Outcome, each
 from conformance.specs import snp_guest_request as specs
 from conformance.specs.snp_guest_request import constants as k
 
@@ -23,7 +23,7 @@ _UPSTREAM, _KERNEL = specs.PROFILES["upstream"], specs.PROFILES["kernel-certs"]
 
 
 def _first(outcomes: object) -> Outcome:
-    return outcomes if isinstance(outcomes, Outcome) else outcomes[0]  # type: ignore[index]  # Outcomes
+    return each(outcomes)[0]  # type: ignore[arg-type]  # Outcomes
 
 
 _ASKED = _first(model.step(model.initial(Config(certs=True), _UPSTREAM), ExtGuestRequest(), _NOTHING, _UPSTREAM)).state

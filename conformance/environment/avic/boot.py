@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 BOOT_CLAUSES: dict[type, Clause] = {
     s.VmCreate: c.TABLES_BELONG_TO_ONE_VM,
     s.VcpuCreate: c.ACTIVE_IFF_NOTHING_FORBIDS,
+    s.VcpuReset: c.REGISTERS_HAVE_RESET_VALUES,
     s.SetApicBase: c.APIC_BASE_REFUSED,
     s.SetLapic: c.ONE_APIC_STATE,
     s.Load: c.IS_RUNNING_TELLS_THE_TRUTH,

@@ -9,7 +9,7 @@ from conformance.environment.avic.vcpus import Cpu
 from conformance.environment.avic.vmcbs import CACHED, Vmcb
 from conformance.model.avic.apic import mode_of
 from conformance.model.avic.logical_ids import logical_index
-from conformance.model.avic.routing import X2APIC, XAPIC
+from conformance.model.avic.routing import DISABLED, X2APIC, XAPIC
 from conformance.specs.avic import clauses as c
 from conformance.specs.avic.constants import (
     ADDRESS_BITS,
@@ -180,11 +180,15 @@ def _vmcb(cpu: Cpu) -> Vmcb:
 
 
 def _logical(world: Avic, cpus: list[Cpu]) -> None:
-    """Valid entries belong to who they say, while hardware may look (AVIC-038, AVIC-040)."""
+    """Valid entries belong to who they say, while hardware may look (AVIC-038, AVIC-040).
+
+    A vCPU whose APIC is disabled, or that will refresh before it enters, is inactive at its next VMRUN, whatever its
+    VMCB says until then.
+    """
     page = world.memory.pages.get(_vmcb(cpus[0]).get(VMCB_LOGICAL_TABLE) & ADDRESS_BITS)
     if page is None:
         return
-    active = all(_vmcb(cpu).is_avic for cpu in cpus)
+    active = all(_vmcb(cpu).is_avic and mode_of(cpu.base) != DISABLED and not cpu.refresh for cpu in cpus)
     for index in sorted(page.live):
         entry = page.words[index]
         if entry >> 8 & 0x7FFFFF:
@@ -221,7 +225,8 @@ def _maps(world: Avic, cpus: list[Cpu], apic_id: int, index: int) -> bool:
 
 def _access_page(world: Avic, cpus: list[Cpu], vm: int) -> None:
     """MMIO must not reach a backing page of a vCPU in x2APIC mode without x2AVIC (AVIC-090)."""
-    hybrid = [cpu for cpu in cpus if _vmcb(cpu).is_avic and not _vmcb(cpu).is_x2avic and mode_of(cpu.base) == X2APIC]
+    running = [cpu for cpu in cpus if cpu.in_guest and _vmcb(cpu).is_avic and not _vmcb(cpu).is_x2avic]
+    hybrid = [cpu for cpu in running if mode_of(cpu.base) == X2APIC]  # outside the guest there is no MMIO
     if hybrid:
         mapped = world.slots.guest_page(vm, APIC_BASE >> 12) is not None
         world.require(c.X2APIC_REMOVES_ACCESS_PAGE, not mapped, f"vCPU {hybrid[0].id} is in x2APIC mode")

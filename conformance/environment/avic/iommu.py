@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 from conformance.environment.simulator import Simulator
@@ -49,6 +50,10 @@ class Iommu(Simulator):
         """Whether the device interrupt raised last went past the host."""
         self.delivering = 0
         """Device interrupts in host mode that are on their way into the driver."""
+
+    def digest(self) -> Hashable:
+        """What each entry was last told."""
+        return tuple((irq, i.posted, i.returned, i.cpu, i.log) for irq, i in sorted(self.irtes.items()))
 
     def register_ga_notifier(self) -> None:
         """Log entries are reported from now on."""

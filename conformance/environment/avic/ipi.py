@@ -107,6 +107,7 @@ def send(
     def gives_up(identifier: int, index: int = 0) -> Ipi:
         if freedom.busy_sticky and identifier in (IPI_INVALID_TYPE, IPI_INVALID_TARGET):
             page.set(APIC_ICR >> 2, low | 1 << ICR_BUSY)
+            return Ipi([], (EXIT_INCOMPLETE_IPI, info1 | 1 << ICR_BUSY, identifier << 32 | index))
         return Ipi([], (EXIT_INCOMPLETE_IPI, info1, identifier << 32 | index))
 
     if low >> 8 & 7 or low >> 15 & 1:

@@ -36,6 +36,8 @@ from conformance.specs.avic.constants import (
     EXIT_NOACCEL,
     FAULT_READS,
     FLAT,
+    IPI_INVALID_PAGE,
+    IPI_INVALID_VECTOR,
     LVT_MASKED,
     TRAP_WRITES,
     X2_ICR_RESERVED,
@@ -298,6 +300,9 @@ def set_lapic(world: Avic, op: s.SetLapic) -> int:
         words[offset >> 2] = LVT_MASKED
     if op.irr >= 16:
         words[(APIC_IRR >> 2) + 4 * (op.irr >> 5)] |= 1 << (op.irr & 31)
+    if op.isr >= 16:
+        for bank in (APIC_ISR, APIC_TMR) if op.level else (APIC_ISR,):
+            words[(bank >> 2) + 4 * (op.isr >> 5)] |= 1 << (op.isr & 31)
     world.watch.changed = True
     result = world.enter_int(world.driver.set_lapic, cpu.handle, b"".join(word.to_bytes(4, "little") for word in words))
     if world.threads.deliverable(cpu):
@@ -515,18 +520,20 @@ def guest_eoi(world: Avic, op: s.GuestEoi) -> int:
 
 def raw_ipi_exit(world: Avic, op: s.RawIpiExit) -> int:
     """An IPI exit with any content."""
-    return _raw(world, op, world.driver.incomplete_ipi_exit)
+    identifier = op.info2 >> 32
+    reported = identifier == IPI_INVALID_PAGE or identifier > IPI_INVALID_VECTOR  # no guest can cause it
+    return _raw(world, op, world.driver.incomplete_ipi_exit, world.enter_int if reported else world.threads.quietly)
 
 
 def raw_noaccel(world: Avic, op: s.RawNoaccel) -> int:
     """A NOACCEL exit with any content."""
-    return _raw(world, op, world.driver.noaccel_exit)
+    return _raw(world, op, world.driver.noaccel_exit, world.enter_int)
 
 
-def _raw(world: Avic, op: s.RawIpiExit | s.RawNoaccel, handler: Callable[..., int]) -> int:
+def _raw(world: Avic, op: s.RawIpiExit | s.RawNoaccel, handler: Callable[..., int], enter: Callable[..., int]) -> int:
     cpu = world.vcpus.named(op.id)
     cpu.in_guest = False
-    result = world.enter_int(handler, cpu.handle, op.info1, op.info2)
+    result = enter(handler, cpu.handle, op.info1, op.info2)
     world.threads.resume(cpu)
     return result
 

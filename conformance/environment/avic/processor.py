@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
-from conformance.environment.avic.bitmaps import evaluate
+from conformance.environment.avic.bitmaps import evaluate, highest
 from conformance.environment.avic.ipi import Ipi, send
 from conformance.environment.avic.vmcbs import CACHED
 from conformance.environment.simulator import Simulator
@@ -12,11 +13,16 @@ from conformance.model.avic.apic import mode_of
 from conformance.model.avic.routing import X2APIC
 from conformance.specs.avic import clauses as c
 from conformance.specs.avic.constants import (
+    APIC_IRR,
+    APIC_LVTT,
+    APIC_SPIV,
     APIC_TPR,
     BASE_AE,
     CLEAN_AVIC,
     DOORBELL_MSR,
     INT_CTL_INTR_MASKING,
+    INT_CTL_X2AVIC,
+    SPIV_ENABLE,
     TLB_FLUSH_ASID,
     VMCB_ASID,
     VMCB_INT_CTL,
@@ -46,7 +52,9 @@ class Processor(Simulator):
     CLAUSES = (
         c.ACTIVE_CONTROLS_SET,
         c.X2_BIT_ONLY_IN_X2APIC_MODE,
+        c.ACTIVATION_SETS_CONTROLS_AND_INTERCEPTS,
         c.X2APIC_MSRS_INTERCEPTED,
+        c.TIMER_LVT_INTERCEPTED,
         c.MAX_INDEX_IN_RANGE,
         c.CLEAN_BIT_CLEARED_ON_CHANGE,
         c.TLB_FLUSHED_ON_ACTIVATION,
@@ -63,8 +71,12 @@ class Processor(Simulator):
         self.vcpus = vcpus
         self.tables = tables
         self.watch = watch
-        self.on_core: dict[int, Cpu] = {}
-        """The vCPU that each core ran last."""
+        self.on_core: dict[int, tuple[Cpu, int]] = {}
+        """The vCPU that each core ran last, and its ASID then."""
+
+    def digest(self) -> Hashable:
+        """Whose translations each core holds, where that is not who runs there."""
+        return tuple((core, cpu.vm, cpu.id, asid) for core, (cpu, asid) in self.on_core.items() if cpu.core != core)
 
     def vmrun(self, cpu: Cpu) -> None:
         """VMRUN: consistency checks, caches, and delivery (APM 15.29.4)."""
@@ -73,7 +85,8 @@ class Processor(Simulator):
         fields = vmcb.fields
         control = fields.get(VMCB_INT_CTL, 0)
         self.vcpus.vms[cpu.vm].ran = True
-        self.watch.changed = self.watch.changed or vmcb.cached is None
+        hybrid = control >> INT_CTL_X2AVIC & 3 == 2 and mode_of(cpu.base) == X2APIC
+        self.watch.changed = self.watch.changed or vmcb.cached is None or hybrid
         mode = control >> 30 & 3
         if mode:
             self._check_controls(cpu, control, mode)
@@ -92,7 +105,7 @@ class Processor(Simulator):
             self._check_flushes(cpu, mode)
         vmcb.mode = mode
         vmcb.flush = False
-        self.on_core[cpu.core] = cpu
+        self.on_core[cpu.core] = cpu, fields.get(VMCB_ASID, 0)
         cpu.in_guest = True
         page = self.tables.backing_page(cpu)
         if page is None or not cpu.base >> BASE_AE & 1:
@@ -105,6 +118,20 @@ class Processor(Simulator):
         )
         if mode & 2:
             evaluate(page, control & 0xF)
+        elif not vmcb.cr8 and self.host.found.avic:
+            self._hears_of_cr8(cpu, page)
+
+    def _hears_of_cr8(self, cpu: Cpu, page: Page) -> None:
+        """While AVIC is inactive, lowering CR8 must exit if that lets a pending vector in."""
+        vector = highest(page, APIC_IRR)
+        masked = vector >= 16 and vector >> 4 <= page.words[APIC_TPR >> 2] >> 4 & 0xF
+        if self.host.applies(c.ACTIVATION_SETS_CONTROLS_AND_INTERCEPTS):
+            self.door.require(
+                c.ACTIVATION_SETS_CONTROLS_AND_INTERCEPTS,
+                not masked or not page.words[APIC_SPIV >> 2] >> SPIV_ENABLE & 1,
+                f"vCPU {cpu.id} enters without AVIC and with CR8 writes not intercepted, though TPR holds back vector "
+                f"{vector:#x}",
+            )
 
     def _check_controls(self, cpu: Cpu, control: int, mode: int) -> None:
         vmcb = cpu.vmcb
@@ -116,6 +143,9 @@ class Processor(Simulator):
         fits = not x2 or (mode == 3 and mode_of(cpu.base) == X2APIC and self.host.found.x2avic)
         self.door.require(c.X2_BIT_ONLY_IN_X2APIC_MODE, fits, f"{detail}, APIC_BASE {cpu.base:#x}")
         limit = 255 if not x2 else max(self.host.found.max_id, 511)
+        if mode == 3 and self.host.applies(c.TIMER_LVT_INTERCEPTED):
+            open_ = (X2APIC_MSRS + (APIC_LVTT >> 4), 1) in vmcb.opened
+            self.door.require(c.TIMER_LVT_INTERCEPTED, not open_, f"vCPU {cpu.id} enters with writes of LVTT open")
         index = vmcb.get(VMCB_PHYSICAL_TABLE) & 0xFFF
         self.door.require(c.MAX_INDEX_IN_RANGE, index <= limit, f"vCPU {cpu.id}: maximum index {index}, limit {limit}")
 
@@ -129,10 +159,10 @@ class Processor(Simulator):
             self.door.require(
                 c.TLB_FLUSHED_ON_ACTIVATION, done, f"vCPU {cpu.id} enters with AVIC mode {mode} without a flush"
             )
-        last = self.on_core.get(cpu.core)
-        if mode != 2 or last is None or last is cpu or last.vm != cpu.vm or not last.alive or last.vmcb is None:
+        last, asid = self.on_core.get(cpu.core, (cpu, 0))
+        if mode != 2 or last is cpu or last.vm != cpu.vm or not last.alive:
             return
-        if last.vmcb.get(VMCB_ASID) == vmcb.get(VMCB_ASID):
+        if asid == vmcb.get(VMCB_ASID):
             self.door.require(
                 c.TLB_FLUSHED_ON_ACTIVATION,
                 flush in (1, TLB_FLUSH_ASID) or vmcb.flush,

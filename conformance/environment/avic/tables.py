@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 from conformance.environment.simulator import Simulator
@@ -9,6 +10,7 @@ from conformance.specs.avic import clauses as c
 from conformance.specs.avic.constants import (
     ADDRESS_BITS,
     APIC_ISR,
+    APIC_TMR,
     ENTRY_RUNNING,
     ENTRY_VALID,
     VMCB_BACKING_PAGE,
@@ -54,6 +56,10 @@ class Tables(Simulator):
         """(table, index) whose entry once said that its vCPU runs."""
         self.before: tuple[int, ...] = ()
         """Logical table entries before a write of LDR or DFR; see the check on it."""
+
+    def digest(self) -> Hashable:
+        """What is left in the logical table, entries of long ago included."""
+        return self.logical_entries()
 
     def forget(self, cpu: Cpu) -> None:
         """The vCPU's backing page is none any more."""
@@ -118,8 +124,13 @@ class Tables(Simulator):
         page.write64(offset, value)
 
     def _plain_bitmap_store(self, page: Page, offset: int) -> None:
-        """Hardware and the IOMMU set bits in these words at any time, but while the vCPU is being reset."""
-        if self.door.frame.actor not in RESETTING:
+        """Hardware and the IOMMU set bits in these words at any time, but while the vCPU is being reset.
+
+        ISR is changed by hardware only while its vCPU runs, so that vCPU's thread has it to itself outside the guest.
+        """
+        owner = self.backing[page.address]
+        own = offset < APIC_TMR and owner.busy > 0 and not owner.in_guest
+        if not own and self.door.frame.actor not in RESETTING:
             raise Violation(
                 c.BITMAPS_CHANGE_ATOMICALLY, f"plain store to the bitmap word at {offset:#x} of {page.address:#x}"
             )

@@ -60,7 +60,7 @@ def view(world: Avic) -> View:
         if cpu.core >= 0 and not cpu.asleep:
             mode = vmcb.fields.get(VMCB_INT_CTL, 0) >> 30
             icr = int((X2APIC_MSRS + (APIC_ICR >> 4), 1) in vmcb.opened) if vmcb.opened else 0
-            cr8 = int(vmcb.cr8) if told else int(not mode >> 1)
+            cr8 = int(vmcb.cr8) if told and mode >> 1 else 0  # of an inactive one, VMRUN asks
             controls.append((mode >> 1, mode & 1, cr8, icr or int(bool(vmcb.opened))))
         else:
             controls.append(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from functools import lru_cache
 
 from conformance.environment.door import Environment
@@ -45,6 +46,10 @@ class Blobs(Simulator):
         """By VM, or HOST: the blob that was set last."""
         self.certs_tcb: dict[str, int] = {}
         """The TCB that the host's blob was set with."""
+
+    def digest(self) -> Hashable:
+        """The TCB that the host's blob was set with."""
+        return tuple(self.certs_tcb.items())
 
     def candidates(self, newest: list[tuple[str, int]]) -> list[tuple[str, int]]:
         """Blobs in the order in which they are looked for: those first, then the longest."""

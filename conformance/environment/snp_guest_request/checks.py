@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any
-
-from conformance.environment.snp_guest_request.firmware import vmpck
-from conformance.environment.snp_guest_request.report import SIGNED_SIZE, Header, unseal
 from conformance.environment.snp_guest_request.tasks import Task
-from conformance.environment.snp_guest_request.verifier import REPORT_AT
 from conformance.environment.snp_guest_request.world import World
 from conformance.model.snp_guest_request.operations import Continue, ExtGuestRequest, GuestRequest, UnknownExit
+from conformance.model.snp_guest_request.results import UNTOUCHED
 from conformance.specs.snp_guest_request import clauses as c
 from conformance.specs.snp_guest_request.constants import (
     BUSY_INFO2,
-    HEADER_SIZE,
     MALFORMED,
-    REPORT_REQ,
-    REPORT_SIZE,
     RESUME,
     TOO_SMALL_INFO2,
 )
@@ -42,9 +34,10 @@ def _task(record: Record) -> Task:
 
 
 def _resumed(record: Record) -> tuple[int, int] | None:
-    """SW_EXITINFO1 and SW_EXITINFO2 where the guest goes on."""
+    """SW_EXITINFO1 and SW_EXITINFO2 where the guest goes on and was told something."""
     result = record.result
-    return (result[1], result[2]) if type(result) is tuple and result[0] == RESUME else None
+    told = type(result) is tuple and result[0] == RESUME and result != UNTOUCHED
+    return (result[1], result[2]) if told else None
 
 
 def malformed_is_inert(record: Record) -> bool | str:
@@ -101,6 +94,21 @@ def one_command(record: Record) -> bool | str:
     return True if issued == 1 else f"{issued} commands were issued for one request"
 
 
+def answer_is_valid(record: Record) -> bool | str:
+    """What the guest is answered carries its valid bits."""
+    if _resumed(record) is None:
+        return False
+    clear = _task(record).invalid
+    return f"the valid bit of {' and '.join(clear)} is clear" if clear else True
+
+
+def no_success_left(record: Record) -> bool | str:
+    """A vCPU that is run again after an errno finds no success."""
+    if type(record.result) is not int or record.profile.errors == "posted":
+        return False
+    return "the GHCB says success though KVM_RUN returned an errno" if _task(record).left_success else True
+
+
 def exits_before_command(record: Record) -> bool | str:
     """No firmware command runs before userspace was asked."""
     if type(record.result) is not tuple or record.result[0] == RESUME:
@@ -117,62 +125,21 @@ def is_killable(record: Record) -> bool | str:
     return "mutex_lock_killable" in names
 
 
-def response_header(record: Record) -> bool | str:
-    """What a guest that takes the answer apart finds: its own key, the next type and number, a payload that opens."""
-    told = _task(record).answered
-    if told is None or _resumed(record) != (0, 0):
-        return False
-    return header_refused(*told) or True
-
-
-def signature(record: Record) -> bool | str:
-    """A report that came back verifies with the chip's key."""
-    told = _task(record).answered
-    if told is None or _resumed(record) != (0, 0):
-        return False
-    suite, guest, _, message = told
-    return signature_refused(suite, guest, message)
-
-
-@lru_cache(maxsize=4096)
-def header_refused(suite: Any, guest: int, request: bytes, message: bytes) -> str:
-    """Why a response is not the answer to a request, as its guest finds; empty when it is."""
-    asked, answer = Header.decode(request), Header.decode(message)
-    if (answer.vmpck, answer.type, answer.number) != (asked.vmpck, asked.type + 1, asked.number + 1):
-        return f"response {answer} to request {asked}"
-    if (answer.algo, answer.header_version, answer.header_size, answer.version) != (1, 1, HEADER_SIZE, 1):
-        return f"response header {answer}"
-    payload = unseal(suite, vmpck(guest, asked.vmpck), message)
-    return "the response does not open with the guest's key" if payload is None else ""
-
-
-@lru_cache(maxsize=4096)
-def signature_refused(suite: Any, guest: int, message: bytes) -> bool | str:
-    """False for what is no report or one that was refused inside; else whether the signature verifies."""
-    answer = Header.decode(message)
-    payload = unseal(suite, vmpck(guest, answer.vmpck), message)
-    if payload is None or answer.type != REPORT_REQ + 1 or any(payload[:4]):
-        return False
-    report = payload[REPORT_AT : REPORT_AT + REPORT_SIZE]
-    verifies = suite.verify(report[:SIGNED_SIZE], report[SIGNED_SIZE:])
-    return True if verifies else "the signature does not verify over bytes 0..0x29F"
-
-
 _COMPLETION = (
-    Check(c.RESPONSE_HEADER, response_header),
-    Check(c.SIGNATURE, signature),
     Check(c.RAN_OR_NOT, ran_or_not),
     Check(c.ONE_COMMAND, one_command),
     Check(c.BUSY_IS_INERT, busy_is_inert),
     Check(c.TOO_SMALL, too_small_is_inert),
     Check(c.CHEAP_CHECKS_FIRST, cheap_checks_first),
     Check(c.KILLABLE, is_killable),
+    Check(c.OUTPUT_VALID, answer_is_valid),
+    Check(c.NO_SUCCESS_LEFT, no_success_left),
 )
 _MALFORMED = Check(c.MALFORMED_IS_INERT, malformed_is_inert)
 
 CHECKS = {
     GuestRequest: (_MALFORMED, *_COMPLETION),
     ExtGuestRequest: (_MALFORMED, Check(c.CERTS_EXIT, exits_before_command), *_COMPLETION),
-    UnknownExit: (_MALFORMED,),
+    UnknownExit: (_MALFORMED, Check(c.OUTPUT_VALID, answer_is_valid)),
     Continue: _COMPLETION,
 }

@@ -51,6 +51,16 @@ def classify(
     return "corrupt"
 
 
+def _is_blobs(label: object) -> bool:
+    """Whether a page holds certificates; the same bytes may be those of another blob."""
+    return _name_of(label) not in ("", "rsp")
+
+
+def _name_of(label: object) -> str:
+    """Name of the blob, `rsp` for a response, nothing for what is neither."""
+    return str(label[0]) if isinstance(label, tuple) else ""
+
+
 def _rest_is_old(page: Page, data: bytes, size: int) -> bool:
     rest = data[size:]
     return rest == page.before[size:] or not any(rest)
@@ -94,12 +104,12 @@ class Contents(Simulator):
         names = set()
         for page in self.dirty:
             page.dirty = False
-            if page.before == page.data:
+            if page.before == page.data and not _is_blobs(page.label):
                 continue
             if page in self.watched[page.vm]:
                 page.label = self._label(page)
-            if type(page.label) is tuple and page.label[0] != "rsp" and page.before != page.data:
-                names.add(page.label[0])
+            if _is_blobs(page.label) and page.before != page.data:
+                names.add(_name_of(page.label))
         self.dirty = []
         if len(names) > 1:
             raise Violation(c.BLOB_ATOMIC, f"one request is given pages of blobs {' and '.join(sorted(names))}")

@@ -29,14 +29,20 @@ from conformance.verdict import Crash, Violation
 class Ghcb:
     """A vCPU's GHCB as mapped, and what was fetched from it."""
 
-    __slots__ = ("mapped", "missing", "overlaid", "race", "raced", "supplied")
+    __slots__ = ("answered", "gpa", "mapped", "missing", "overlaid", "race", "raced", "registered", "supplied")
 
     def __init__(self) -> None:
         self.mapped: Page | None = None
+        self.registered: Page | None = None
+        """The page that the guest registered last."""
+        self.gpa = 0
+        """Where the guest left its last exit."""
+        self.answered: dict[int, int] = {}
+        """Offset -> what the hypervisor stored there since the exit."""
         self.missing = ""
         """Letters of the valid bits that the guest left clear."""
         self.overlaid = False
-        """The guest has its answer or its certificates put where a GHCB is."""
+        """The guest has its response or its certificates put where a GHCB is: what it finds there is its own doing."""
         self.race: dict[int, int] = {}
         """Byte of the GHCB -> what the guest stores there once it was fetched."""
         self.raced: set[int] = set()
@@ -83,11 +89,6 @@ class Ghcbs(Simulator):
         page = self._mapped(vcpu)
         value = int.from_bytes(page.data[offset : offset + size], "little")
         ghcb = self.of_vcpu[vcpu]
-        if ghcb.raced and any(offset <= at < offset + size for at in ghcb.raced):
-            raise Violation(
-                c.GHCB_SNAPSHOT,
-                f"GHCB field {offset:#x} is fetched again, after the guest changed it: {value:#x}",
-            )
         for at in [at for at in ghcb.race if offset <= at < offset + size]:
             page.data[at] = ghcb.race.pop(at)
             ghcb.raced.add(at)
@@ -104,6 +105,7 @@ class Ghcbs(Simulator):
             raise Violation(c.NO_UNINITIALISED, f"GHCB field {offset:#x} is {value:#x}, bits that nobody wrote")
         check_write(page, "the GHCB")
         page.data[offset : offset + 8] = value.to_bytes(8, "little")
+        self.of_vcpu[vcpu].answered[offset] = value
         self.of_vcpu[vcpu].raced -= set(range(offset, offset + 8))
         return 0
 
@@ -117,11 +119,12 @@ class Ghcbs(Simulator):
             raise Violation(c.ROBUST, f"vCPU {vcpu} has no GHCB mapped")
         return page
 
-    def register(self, vm: int, gpa: int) -> None:
-        """The guest registers the page as a GHCB."""
-        page = self.memslots.own(vm, gpa)
-        if page is not None:
-            page.is_ghcb = True
+    def register(self, vcpu: int, gpa: int) -> None:
+        """The guest registers the page as a GHCB; what it registered before is none any more."""
+        self.of_vcpu[vcpu].registered = self.memslots.own(VM_OF[vcpu], gpa)
+        registered = [ghcb.registered for ghcb in self.of_vcpu]
+        for page in self.memslots.mapped[VM_OF[vcpu]].values():
+            page.is_ghcb = page in registered
 
     def judge_left(self, vcpu: int) -> None:
         """The guest is entered: its GHCB is mapped no more."""

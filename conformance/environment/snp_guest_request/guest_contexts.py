@@ -150,6 +150,10 @@ class GuestContexts(Simulator):
         page = self.of_vm[vm]
         return page is not None and page.context is not None and not page.freed
 
+    def is_initialised(self, vm: int) -> bool:
+        """Whether the VM has an address-space id."""
+        return vm in self.asids.values()
+
     @property
     def keep_asids(self) -> bool:
         """Whether firmware would not decommission a context, so that its ASID must not be used again."""

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import ClassVar
 
 from conformance.environment.door import Environment
@@ -13,12 +13,14 @@ from conformance.environment.snp_guest_request.contents import Contents
 from conformance.environment.snp_guest_request.crypto import Suite
 from conformance.environment.snp_guest_request.firmware import Firmware
 from conformance.environment.snp_guest_request.frames import Page
+from conformance.environment.snp_guest_request.frames import seen as seen_by_host
 from conformance.environment.snp_guest_request.guest_contexts import GuestContexts, frame_of
 from conformance.environment.snp_guest_request.mailbox import Mailbox, written
 from conformance.environment.snp_guest_request.memory import HostMemory
 from conformance.environment.snp_guest_request.ratelimit import RateLimit
-from conformance.environment.snp_guest_request.tasks import Tasks
-from conformance.model.snp_guest_request.operations import LATE_EFAULT
+from conformance.environment.snp_guest_request.tasks import Task, Tasks
+from conformance.model.snp_guest_request.addresses import address
+from conformance.model.snp_guest_request.operations import CPU_OF, LATE_EFAULT
 from conformance.specs.clause import Clause
 from conformance.specs.snp_guest_request import clauses as c
 from conformance.specs.snp_guest_request.constants import (
@@ -118,7 +120,6 @@ class GuestRequests(Simulator):
         self.rates.count(task.vm)
         key = message[0x3C]
         number = int.from_bytes(message[0x20:0x28], "little")
-        task.answered = (self.firmware.suite, context.guest, bytes(source[:HEADER_SIZE]), message)
         self.contents.responses[message[:HEADER_SIZE]] = (("rsp", context.guest, key, number), message)
         self.contents.judge_signer(self.firmware.reported_tcb)
         if self.door.frame.given.get("snp_guest_request") == LATE_EFAULT:
@@ -131,6 +132,8 @@ class GuestRequests(Simulator):
         page = self.memory.pages.get(frame_of(gctx))
         if page is None or page.freed:
             raise Violation(c.NO_CONTEXT, f"SNP_GUEST_REQUEST with guest context {gctx:#x}, where none is")
+        if page.leaked:
+            raise Violation(c.NO_CONTEXT, f"SNP_GUEST_REQUEST with guest context {gctx:#x}, which was leaked")
         if task.vm in self.contexts.joined and self.contexts.of_vm[task.vm] is not page:
             raise Violation(c.MOVE, "SNP_GUEST_REQUEST for a VM that was moved away, or is a mirror")
         if page.context is None or (page.owner != task.vm and self.contexts.of_vm[task.vm] is not page):
@@ -169,9 +172,20 @@ class GuestRequests(Simulator):
         task = self.tasks.current
         if req.is_guest or res.is_guest:
             raise Violation(c.GUEST_PAGES_STAY, "firmware is given a guest page")
-        if task.instants and bytes(req.data) not in task.instants and not task.misaligned:
+        seen = (*task.instants, self._now(task)) if task.instants else ()
+        if seen and bytes(req.data) not in seen and not task.misaligned:
             raise Violation(c.WHOLE_REQUEST, "firmware is given other bytes than the guest's request page had")
         self.door.hold(c.WHOLE_REQUEST)
+
+    def digest(self) -> Hashable:
+        """The TCB that reports show."""
+        return self.firmware.reported_tcb
+
+    def _now(self, task: Task) -> bytes:
+        """The guest's request page as it is: the guest may have its certificates put over its message."""
+        gpa = address(getattr(task.op, "req", "R"), CPU_OF[task.vcpu])
+        page = self.memory.memslots.page(task.vm, gpa, write=False)
+        return b"" if page is None else bytes(seen_by_host(page))
 
     def snp_config(self, tcb: int) -> int:
         self.mailbox.enter()

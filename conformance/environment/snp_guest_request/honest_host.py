@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from conformance.environment.door import Environment
 from conformance.environment.simulator import Simulator
 from conformance.environment.snp_guest_request.crypto import Suite
 from conformance.environment.snp_guest_request.firmware import Context, Firmware
-from conformance.environment.snp_guest_request.report import Header, certificate_table, chain
+from conformance.environment.snp_guest_request.report import certificate_table, chain
 from conformance.environment.snp_guest_request.shared_pages import Region, SharedPages
 from conformance.model.snp_guest_request.hosts import HONEST_PAGES
-from conformance.specs.clause import Clause
-from conformance.specs.snp_guest_request import clauses as c
 from conformance.specs.snp_guest_request.constants import MSG_TYPE, PAGE_SIZE, REPORT_REQ, TOO_SMALL_INFO2
 
 
@@ -21,8 +17,6 @@ class HonestHost(Simulator):
 
     There is no hypervisor in it: `Loop` has one.
     """
-
-    CLAUSES: ClassVar[tuple[Clause, ...]] = (c.RESPONSE_HEADER,)
 
     def __init__(self, door: Environment, shared: SharedPages, suite: Suite, counts: tuple[int, ...]) -> None:
         super().__init__(door)
@@ -48,7 +42,6 @@ class HonestHost(Simulator):
         if not status:
             response.data[: len(message)] = message
             self.previous = message
-            self._judge_answer(page, message)
         return 0, status, rbx
 
     def hand_out(self, rax: int, rbx: int) -> None:
@@ -56,12 +49,6 @@ class HonestHost(Simulator):
         certs, offset = self.shared.within(rax, rbx * PAGE_SIZE)
         table = self.table()
         certs.data[offset : offset + len(table)] = table
-
-    def _judge_answer(self, page: bytes, message: bytes) -> None:
-        """Firmware's own header follows the request's (SNP-081); the simulator is held to it as well."""
-        asked, told = Header.decode(page), Header.decode(message)
-        fits = told.vmpck == asked.vmpck and told.type == asked.type + 1 and told.number == asked.number + 1
-        self.door.require(c.RESPONSE_HEADER, fits, f"response header {told} to request {asked}")
 
     def table(self) -> bytes:
         """The honest host's certificate table."""

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import ClassVar
 
 from conformance.environment.door import Environment
@@ -111,6 +111,7 @@ class HostMemory(Simulator):
         self.next_buffer += BUFFER_STRIDE
         data = bytearray((fill * size)[:size])
         buffer = Memory(self.next_buffer, data, self.tasks.current.vm, fill == b"\0")
+        buffer.by = self.tasks.current.op
         self.buffers[self.next_buffer] = buffer
         self.tasks.current.allocated.append(buffer)
         return self.next_buffer
@@ -204,15 +205,24 @@ class HostMemory(Simulator):
 
     # -- lives of VMs
 
+    def digest(self) -> Hashable:
+        """What is allocated, by whom it was taken: what an operation that failed has left behind."""
+        live = [thing.owner for thing in (*self.pages.values(), *self.buffers.values()) if not thing.freed]
+        return tuple(sorted(live))
+
     def judge_gone(self, vm: int) -> None:
         """No small allocation outlives the VM it was made for."""
         for buffer in self._kept(vm):
-            raise Violation(c.DECOMMISSION, f"{buffer.size} bytes at {buffer.base:#x} outlive their VM")
+            raise Violation(c.DECOMMISSION, f"{buffer.size} bytes that {_operation(buffer.by)} took outlive their VM")
 
     def judge_decommissioned(self, vm: int) -> None:
-        """Nor does it outlive the VM's guest context: certificates are all that is kept there."""
+        """Nor do certificates outlive the VM's guest context; what a vCPU's own request took is not among them."""
         for buffer in self._kept(vm):
-            raise Violation(c.DECOMMISSION, f"{buffer.size} bytes of certificate storage are kept")
+            if getattr(buffer.by, "vcpu", None) is None:
+                raise Violation(
+                    c.DECOMMISSION,
+                    f"{buffer.size} bytes of certificate storage that {_operation(buffer.by)} took are kept",
+                )
 
     def _kept(self, vm: int) -> list[Memory]:
         return [buffer for buffer in self.buffers.values() if buffer.owner == vm and not buffer.freed]
@@ -228,3 +238,8 @@ class HostMemory(Simulator):
         heirs = {vm: HOST, MOVED: 1 - vm}
         for thing in (*self.pages.values(), *self.buffers.values()):
             thing.owner = heirs.get(thing.owner, thing.owner)
+
+
+def _operation(op: object) -> str:
+    """Which operation, in words."""
+    return "the start of the world" if op is None else repr(op)

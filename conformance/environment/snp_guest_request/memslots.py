@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import ClassVar
 
 from conformance.environment.door import Environment
@@ -84,6 +85,10 @@ class Memslots(Simulator):
             return refusal
         page.refs += 1
         return page.pfn
+
+    def digest(self) -> Hashable:
+        """References to guest pages."""
+        return tuple((page.pfn, page.refs) for pages in self.mapped for page in pages.values() if page.refs)
 
     def judge_gone(self, vm: int) -> None:
         """No reference to a page outlives its VM."""

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import ClassVar
 
 from conformance.environment.door import Environment
@@ -59,6 +60,14 @@ class RateLimit(Simulator):
             f"{len(recent) + 1} requests of VM {vm} within {RATE_SECONDS} s were forwarded",
         )
         self.forwarded[vm] = [*recent, self.seconds]
+
+    def digest(self) -> Hashable:
+        """By VM, how long ago requests were granted and forwarded, as far as it still counts."""
+        return tuple(
+            (vm, tuple(self.seconds - t for t in times if self.seconds - t < RATE_SECONDS))
+            for kept in (self.granted, self.forwarded)
+            for vm, times in sorted(kept.items())
+        )
 
     def forget(self, vm: int) -> None:
         """The VM is gone, and its rate with it."""

@@ -171,6 +171,9 @@ class Rmp(Simulator):
                 c.RESPONSE_PAGE_BACK if page.is_guest else self.leak_clause(page),
                 f"page {pfn:#x} is leaked for no reason",
             )
+        if page.leaked:
+            clause = c.RECLAIM_FAILED if page.is_guest else self.leak_clause(page)
+            raise Violation(clause, f"page {pfn:#x} is leaked a second time")
         page.leaked = True
         return 0
 

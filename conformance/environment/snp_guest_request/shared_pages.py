@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import ClassVar
 
-from conformance.environment.door import Environment
+from conformance.environment.door import Environment, Frame
 from conformance.environment.simulator import Simulator
 from conformance.environment.snp_guest_request.mutexes import Mutexes
 from conformance.environment.snp_guest_request.tasks import Tasks
@@ -20,19 +21,25 @@ DATA = b"report data of the caller, 64 bytes, which nobody else may see.."
 """What the caller wants in the report; each operation puts its number in front."""
 
 
+STALE = b"of another user, once"[:16]
+"""What pages hold that nobody cleared."""
+
+
 class Region:
     """Pages that the driver allocated."""
 
-    __slots__ = ("data", "leaked", "read", "shared", "trap")
+    __slots__ = ("data", "leaked", "read", "shared", "trap", "users")
 
     def __init__(self, npages: int) -> None:
-        self.data = bytearray(npages * PAGE_SIZE)
+        self.data = bytearray(STALE * (npages * PAGE_SIZE // len(STALE)))
         self.shared = False
         self.leaked = False
         self.trap = False
         """The host changes it once it was read."""
         self.read: list[tuple[int, int]] = []
         """Ranges read since the trap was set, once it sprang."""
+        self.users: dict[Frame, frozenset[Hashable]] = {}
+        """By operation that used it, the locks under which it always did."""
 
 
 class SharedPages(Simulator):
@@ -94,8 +101,8 @@ class SharedPages(Simulator):
         return 0
 
     def shared_read(self, gpa: int, size: int) -> bytes:
-        self.judge_alone()
         region, offset = self.within(gpa, size)
+        self.judge_alone(region)
         span = (offset, offset + size)
         if region.read:
             if any(start < span[1] and span[0] < end for start, end in region.read):
@@ -111,8 +118,8 @@ class SharedPages(Simulator):
         return data
 
     def shared_write(self, gpa: int, data: bytes) -> int:
-        self.judge_alone()
         region, offset = self.within(gpa, len(data))
+        self.judge_alone(region)
         if region.shared and DATA[8:] in data:
             raise Violation(c.PRIVATE_ENCRYPTION, "a message in the clear is written to memory that the host shares")
         region.data[offset : offset + len(data)] = data
@@ -125,10 +132,19 @@ class SharedPages(Simulator):
             raise Violation(c.ROBUST, f"{gpa:#x} is no allocation of the driver")
         return region
 
-    def judge_alone(self) -> None:
-        """Shared pages are used under a lock while another call of the driver is in progress (SNP-092)."""
-        if len(self.tasks.running) > 1 and not self.mutexes.is_held():
-            raise Violation(c.ONE_LOCK, "shared pages are used without a lock while another call is in progress")
+    def judge_alone(self, region: Region) -> None:
+        """Pages that two calls use at once are used under one lock by both (SNP-092)."""
+        frame, users, running = self.door.frame, region.users, self.tasks.running
+        locks = frozenset(self.mutexes.locks.held(frame))
+        if frame in users:
+            locks &= users[frame]
+        elif len(users) > 1:
+            users = region.users = {user: held for user, held in users.items() if user in running}
+        users[frame] = locks
+        if len(running) > 1:
+            for other, held in users.items():
+                if other is not frame and other in running and not held & locks:
+                    raise Violation(c.ONE_LOCK, "pages that another call in progress uses are used without its lock")
 
     def within(self, gpa: int, size: int) -> tuple[Region, int]:
         """The allocation that holds these bytes, and their offset."""
@@ -136,6 +152,10 @@ class SharedPages(Simulator):
             if base <= gpa and gpa + size <= base + len(region.data):
                 return region, gpa - base
         raise Violation(c.ROBUST, f"{size} bytes at {gpa:#x} are not the driver's")
+
+    def digest(self) -> Hashable:
+        """How many allocations the driver has."""
+        return sum(not region.leaked for region in self.regions.values())
 
     def judge_back(self) -> None:
         """The driver is gone, and its pages are the allocator's again, or leaked."""

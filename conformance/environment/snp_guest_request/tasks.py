@@ -6,7 +6,6 @@ from typing import Any
 
 from conformance.environment.door import Environment, Frame
 from conformance.environment.simulator import Simulator
-from conformance.environment.snp_guest_request.crypto import Suite
 from conformance.environment.snp_guest_request.frames import HOST, Memory, Page
 from conformance.specs.snp_guest_request.constants import MSG_TYPE, PAGE_SIZE
 
@@ -16,14 +15,15 @@ class Task:
 
     __slots__ = (
         "allocated",
-        "answered",
         "cleanup_failed",
         "entered",
         "filled",
         "ghcb_written",
         "instants",
+        "invalid",
         "is_granted",
         "issued",
+        "left_success",
         "misaligned",
         "op",
         "ran",
@@ -46,8 +46,10 @@ class Task:
         self.misaligned = False
         """The request is not where a page begins, and no command is due."""
         self.ghcb_written = False
-        self.answered: tuple[Suite, int, bytes, bytes] | None = None
-        """Cipher, guest number, request header and response of the last message that firmware answered."""
+        self.invalid: list[str] = []
+        """Fields of the answer whose valid bit the guest finds clear."""
+        self.left_success = False
+        """KVM_RUN returned an errno, and the GHCB says success."""
         self.cleanup_failed = False
         """A guest page could not be reclaimed or made shared again."""
         self.is_granted = False

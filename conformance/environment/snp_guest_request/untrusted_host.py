@@ -54,11 +54,13 @@ _RESEAL = {
 class Exchange:
     """What the host does with the exits of one operation."""
 
-    __slots__ = ("script", "small")
+    __slots__ = ("last", "script", "small")
 
     def __init__(self, script: list[str]) -> None:
         self.script = script
         """The treatment of one exit after the other; honest when it is at its end."""
+        self.last = (0, 0)
+        """SW_EXITINFO1 and SW_EXITINFO2 of its last answer."""
         self.small = False
         """It said that the data buffer is too small."""
 
@@ -75,6 +77,7 @@ class UntrustedHost(Simulator):
         c.PRIVATE_ENCRYPTION,
         c.TOO_SMALL_RESEND,
         c.CERTS_LENGTH,
+        c.CERTS_PAGES_CLEAR,
         c.ROBUST,
     )
     CALL_CLAUSES: ClassVar[Mapping[str, tuple[Clause, ...]]] = {"guest_exit": (c.NO_IV_REUSE, c.ONE_LOCK)}
@@ -99,13 +102,14 @@ class UntrustedHost(Simulator):
         """How the exits of the running operation will be treated."""
         self.exchanges[self.door.frame] = Exchange(treatments)
 
-    def end(self) -> None:
-        """The running operation has ended."""
-        self.exchanges.pop(self.door.frame, None)
+    def end(self) -> Exchange:
+        """The running operation has ended; what the host did with its exits."""
+        return self.exchanges.pop(self.door.frame, None) or Exchange([])
 
     def guest_exit(self, code: int, info1: int, info2: int, rax: int, rbx: int) -> tuple[int, int, int]:
-        self.shared.judge_alone()
         request, response = self.shared.region(info1), self.shared.region(info2)
+        self.shared.judge_alone(request)
+        self.shared.judge_alone(response)
         if not (request.shared and response.shared):
             raise Violation(c.ROBUST, "a page given to the host is not shared with it")
         response.trap, response.read = False, []
@@ -123,7 +127,10 @@ class UntrustedHost(Simulator):
             given = op.certs_len // PAGE_SIZE if op.buffer else 0
             if rbx < given or (rbx and not given):
                 raise Violation(c.CERTS_LENGTH, f"{rbx} pages are offered where the caller gave {given}")
+            if rbx:
+                self._judge_offered(rax, rbx)
         told = self._treat(host, extended, header, response, page, rax, rbx)
+        exchange.last = told[:2]
         exchange.small |= extended and told[:2] == (0, TOO_SMALL_INFO2)
         return told
 
@@ -174,6 +181,13 @@ class UntrustedHost(Simulator):
         if any(response.data[:HEADER_SIZE]):
             raise Violation(c.PRIVATE_ENCRYPTION, "the response page is not cleared before sending")
         self.door.hold(c.NO_IV_REUSE)
+
+    def _judge_offered(self, rax: int, rbx: int) -> None:
+        """Pages for certificates show the host nothing, and their caller nothing but the host's (SNP-098)."""
+        region, offset = self.shared.within(rax, rbx * PAGE_SIZE)
+        self.shared.judge_alone(region)
+        clear = not any(region.data[offset : offset + rbx * PAGE_SIZE])
+        self.door.require(c.CERTS_PAGES_CLEAR, clear, "pages are offered for certificates that are not clear")
 
     def _tamper(self, host: str, asked: Header, response: Region) -> None:
         if host in _RESEAL:

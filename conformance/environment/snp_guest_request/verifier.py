@@ -18,6 +18,7 @@ REPORT_AT = 0x20
 """Offset of the report in the payload of a response."""
 REPORT_DATA = slice(0x50, 0x90)
 VMPL = slice(0x30, 0x34)
+CHIP_ID = slice(0x1A0, 0x1E0)
 
 
 def report_refused(suite: Suite, payload: bytes, data: bytes, vmpl: int | None = None) -> str:
@@ -50,7 +51,12 @@ def chain_refused(report: bytes, chain: Chain) -> str:
         return "the report is not signed by the VCEK"
     chip = vcek.extensions.get_extension_for_oid(x509.ObjectIdentifier("1.3.6.1.4.1.3704.1.4")).value
     assert isinstance(chip, x509.UnrecognizedExtension)
-    return "" if chip.value == report[0x1A0:0x1E0] else "the VCEK is another chip's"
+    return "" if is_of_chip(report, chip.value) else "the VCEK is another chip's"
+
+
+def is_of_chip(report: bytes, hwid: bytes) -> bool:
+    """Whether a report and a VCEK name one chip; its hwID has 64 bytes, or 8 on Turin, followed by zeros."""
+    return len(hwid) in (8, 64) and report[CHIP_ID] == hwid.ljust(64, b"\0")
 
 
 @cache

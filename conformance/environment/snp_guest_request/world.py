@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from conformance.environment.door import Environment
@@ -195,6 +195,10 @@ class World(Environment):
         if self.contents.dirty:
             self.contents.settle()
 
+    def digest(self) -> Hashable:
+        """As everywhere; simulators of the guest's side are there only where there is one."""
+        return tuple(getattr(self, name).digest() for name in self._remembering if hasattr(self, name))
+
     def can_interrupt(self, op: Any) -> bool:
         """In the middle of an operation the world may change, and another vCPU may exit while no lock is held."""
         if type(op) in (CloseFd, RemoveSlot, Wait):
@@ -219,7 +223,7 @@ def _is_entangled(op: Any) -> bool:
         getattr(op, "page", "P")[0] == "R"
         or getattr(op, "ghcb", "own") != "own"
         or getattr(op, "resp", "P")[0] in "RGD"
-        or getattr(op, "data", "D")[0] in "GP"
+        or getattr(op, "data", "D")[0] in "GPR"
     )
 
 

@@ -93,10 +93,14 @@ class Attributes(Simulator):
         return self.door.refused("reserve_attributes")
 
     def store_attributes(self, start: int, end: int, value: int) -> None:
-        """Store: inside an invalidation, after the other half was zapped (TDP-089)."""
+        """Store: inside an invalidation of what can be mapped, after the other half was zapped (TDP-089)."""
         self.slots_lock.needed("store_attributes")
-        if not self.invalidation.covers(start, end):
-            raise Violation(c.CONVERSION_ZAPS_OLD, "attributes change outside an invalidation of their range")
+        for _, base, npages, _ in self.guest_memory.slots.by_id.values():
+            lo, hi = max(start, base), min(end, base + npages)
+            if lo < hi and not self.invalidation.covers(lo, hi):
+                raise Violation(
+                    c.CONVERSION_ZAPS_OLD, f"attributes of {lo:#x} to {hi:#x} change outside an invalidation of them"
+                )
         if self.config.mirror and not self.vm.bugged:
             self._judge_stored(range(start, min(end, self.config.max_gfn + 1)), value)
         self.door.hold(c.CONVERSION_ZAPS_OLD)

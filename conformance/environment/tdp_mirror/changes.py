@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from conformance.environment.simulator import Simulator
 from conformance.environment.tdp_mirror.frozen import FrozenEntries
-from conformance.environment.tdp_mirror.groups import PROTECTING
+from conformance.environment.tdp_mirror.groups import CHANGING_BITS, PROTECTING, is_prefetch
 from conformance.environment.tdp_mirror.links import Links
 from conformance.environment.tdp_mirror.mirror import Mirror
 from conformance.environment.tdp_mirror.mmu_lock import MmuLock
@@ -41,6 +41,7 @@ class Changes(Simulator):
         c.ATOMIC_UPDATES,
         c.LEAF_PFN_FIXED,
         c.MIRROR_NO_HUGE,
+        c.PREFETCH_NOT_ACCESSED,
     )
 
     def __init__(
@@ -66,12 +67,18 @@ class Changes(Simulator):
         self.mirror = mirror
         self.links = links
 
-    def make(self, table: Page, index: int, old: int, new: int, plain: bool) -> None:
-        """Judge one change of one entry, by a plain store or an atomic access, and make it."""
+    def make(self, table: Page, index: int, old: int, new: int, plain: bool, noted: int = 0) -> None:
+        """Judge one change of one entry, by a plain store or an atomic access, and make it.
+
+        `noted`: bits that hardware set at this very moment, which nobody can have seen before.
+        """
         root = table.root
+        if old == new and not plain and old != FROZEN:
+            return  # bits cleared of an entry that has none of them change nothing
         if not table.linked:
             if root is not None:
                 self._judge_removed(table, index, old, plain)
+                self._judge_revived(old, new, f"entry {index} of the removed table {table.pa:#x}")
                 self.links.count(table, index, old, new)
                 if root.is_mirror and is_leaf(old, table.level) and not present(new):
                     self.mirror.clear(table, index, old)
@@ -90,7 +97,7 @@ class Changes(Simulator):
         if present(new):
             self._judge_leaf(table, index, old, new, where)
         if is_leaf(old, table.level) and is_leaf(new, table.level):
-            self._judge_bits(old & ~new, where)
+            self._judge_bits(old & ~new, noted, where)
         self.frozen.note(key, old, new)
         if new != FROZEN and root.is_mirror:
             self.mirror.thaw(key)
@@ -145,6 +152,12 @@ class Changes(Simulator):
             raise Violation(c.LEAF_PFN_FIXED, f"{where}: {old:#x} becomes {new:#x}, another page")
         if present(old) and is_leaf(new, level):
             self.door.hold(c.LEAF_PFN_FIXED)
+        if not root.is_mirror and is_leaf(new, level) and not present(old):
+            self._judge_revived(old, new, where)
+            if is_prefetch(self.threads.op):
+                if new >> k.ACCESSED & 1:
+                    raise Violation(c.PREFETCH_NOT_ACCESSED, f"{where}: {new:#x} is installed by a prefetch")
+                self.door.hold(c.PREFETCH_NOT_ACCESSED)
         if self.bits:
             step = self.cover(level)
             raw = table.raw + index * step
@@ -153,10 +166,18 @@ class Changes(Simulator):
         if root.is_mirror and present(old) and not is_leaf(old, level):
             raise Violation(c.MIRROR_NO_HUGE, f"{where}: a table of a mirror is replaced by {new:#x}")
 
-    def _judge_bits(self, lost: int, where: str) -> None:
-        """What hardware noted is lost only where somebody asks for it (TDP-046)."""
+    def _judge_revived(self, old: int, new: int, where: str) -> None:
+        """Whoever changes bits brings no entry back that was zapped meanwhile (TDP-046)."""
+        if type(self.threads.op) in CHANGING_BITS and present(new) and not present(old):
+            raise Violation(c.ATOMIC_UPDATES, f"{where}: {old:#x} becomes {new:#x}, though only bits were to change")
+
+    def _judge_bits(self, lost: int, noted: int, where: str) -> None:
+        """What hardware noted is lost only where somebody asks for it (TDP-046).
+
+        An accessed bit of this moment may be: an exchange shows it, and a false answer is tolerated.
+        """
         op = type(self.threads.op)
-        if lost >> k.ACCESSED & 1 and op is not ops.Age:
+        if (lost & ~noted) >> k.ACCESSED & 1 and op is not ops.Age:
             raise Violation(c.ATOMIC_UPDATES, f"{where}: the accessed bit is lost")
         if lost >> k.DIRTY & 1 and op not in PROTECTING:
             raise Violation(c.ATOMIC_UPDATES, f"{where}: the dirty bit is lost")

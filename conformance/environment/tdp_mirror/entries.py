@@ -75,16 +75,16 @@ class Entries(Simulator):
             raise Crash(f"entry {index} of a table of {self.size}")
         return table
 
-    def _by_hardware(self, call: str, table: Page, index: int, entry: int) -> bool:
-        """Set accessed and dirty as hardware may at any time, if that is planned and possible."""
+    def _by_hardware(self, call: str, table: Page, index: int, entry: int) -> int:
+        """Set accessed and dirty as hardware may at any time, if that is planned and possible: the new bits."""
         root = table.root
         if root is None or root.is_mirror or not is_leaf(entry, table.level):
-            return False
+            return 0
         marked = entry | 1 << k.ACCESSED | (entry >> k.WRITE & 1) << k.DIRTY
         if marked == entry or not self.door.refused(call):
-            return False
+            return 0
         table.entries[index] = marked
-        return True
+        return marked ^ entry
 
     def _contended(self) -> None:
         if self.door.scheduler is not None:
@@ -106,9 +106,8 @@ class Entries(Simulator):
     def pt_store(self, page: int, index: int, value: int) -> None:
         """Plain store."""
         table = self._access(page, index)
-        if self.door.frame.plan:
-            self._by_hardware("pt_store", table, index, table.read(index))
-        self.change(table, index, table.read(index), value, True)
+        noted = self._by_hardware("pt_store", table, index, table.read(index)) if self.door.frame.plan else 0
+        self.change(table, index, table.read(index), value, True, noted)
 
     def pt_cmpxchg(self, page: int, index: int, old: int, new: int) -> int:
         """Compare and exchange; hardware may set bits just before."""
@@ -140,10 +139,9 @@ class Entries(Simulator):
     def pt_xchg(self, page: int, index: int, new: int) -> int:
         """Exchange."""
         table = self._access(page, index)
-        if self.door.frame.plan:
-            self._by_hardware("pt_xchg", table, index, table.read(index))
+        noted = self._by_hardware("pt_xchg", table, index, table.read(index)) if self.door.frame.plan else 0
         old = table.read(index)
-        self.change(table, index, old, new, False)
+        self.change(table, index, old, new, False, noted)
         return old
 
     def pt_and(self, page: int, index: int, mask: int) -> int:

@@ -13,6 +13,7 @@ from conformance.environment.tdp_mirror.slots import Slots
 from conformance.environment.tdp_mirror.td_pages import TdPages
 from conformance.environment.tdp_mirror.threads import Threads
 from conformance.model.tdp_mirror import Config
+from conformance.model.tdp_mirror import operations as ops
 from conformance.model.tdp_mirror.state import GMEM_SOURCES, Gfns, gfns_in_slots
 from conformance.specs.clause import Clause
 from conformance.specs.tdp_mirror import clauses as c
@@ -57,6 +58,8 @@ class GuestMemory(Simulator):
         self.slots = slots
         self.sept = sept
         self.td_pages = td_pages
+        self.file_holder = -1
+        """The thread that holds the lock of the file of guest memory, -1 for none."""
         self.moved = {"hva": Gfns(), "gmem": Gfns()}
         """gfns whose page is the second one, by where it comes from."""
         self.grabbed = threads.own(0)
@@ -64,8 +67,12 @@ class GuestMemory(Simulator):
         self.phase = threads.own((0, 0))
         """1 after a snapshot of the invalidation sequence, 2 after attributes were read then; and the sections of
         mmu_lock for read that were over then, as the phase ends with the next one."""
-        self.moving: list[tuple[str, int, int] | None] = threads.own(None)
-        """Pages that go back to the host when the invalidation of the operation ends."""
+        self.is_free = threads.own(False)
+        """Whether the operation has a page that no lock keeps where it is."""
+        self.is_late = threads.own(False)
+        """Whether it has taken a snapshot since."""
+        self.moving: list[tuple[str, int, int, Gfns] | None] = threads.own(None)
+        """Pages that go back to the host as the operation's invalidations of them end; gfns whose have."""
 
     # -- where pages are
 
@@ -81,17 +88,20 @@ class GuestMemory(Simulator):
 
     def will_move(self, kind: str, start: int, end: int) -> None:
         """Pages go back to the host when the invalidation of this operation ends."""
-        self.moving[self.threads.me] = (kind, start, end)
+        self.moving[self.threads.me] = (kind, start, end, Gfns())
 
-    def move(self) -> None:
-        """The pages go back to the host at the end of the invalidation, and the next ones are others."""
+    def move(self, first: int = 0, last: int = 2**64) -> None:
+        """Pages go back to the host at the end of the invalidation of [first, last), and the next ones are others."""
         me = self.threads.me
         moving = self.moving[me]
         if moving is None:
             return
-        kind, start, end = moving
-        self.moving[me] = None
-        gfns = gfns_in_slots(tuple(self.slots.by_id.values()), kind, start, end)
+        kind, start, end, gone = moving
+        lo, hi = max(start, first), min(end, last)
+        self.moving[me] = None if (lo, hi) == (start, end) else (kind, start, end, gone.with_range(lo, hi, True))
+        gfns = gfns_in_slots(tuple(self.slots.by_id.values()), kind, lo, hi)
+        for before, after in gone.ranges():
+            gfns = gfns.with_range(before, after, False)
         for (gfn, _), pfn in self.sept.leaves.items() if kind == "gmem" else ():
             if gfn in gfns and pfn == self.page(gfn, True):
                 self.td_pages.go_back(pfn)
@@ -103,6 +113,7 @@ class GuestMemory(Simulator):
         """The invalidation sequence is read: what follows belongs to this snapshot."""
         me = self.threads.me
         self.phase[me] = (1, self.mmu_lock.reads[me])
+        self.is_late[me] = self.is_free[me]
 
     def attributes_read(self) -> None:
         """Attributes are read; after a snapshot a page may be resolved now."""
@@ -112,18 +123,40 @@ class GuestMemory(Simulator):
             self.phase[me] = (2, section)
 
     def _may_grab(self, what: str, slot: int, gfn: int) -> None:
-        """Pages are resolved outside mmu_lock, after a snapshot and the attributes (TDP-051)."""
+        """Pages are resolved outside mmu_lock, after a snapshot and the attributes (TDP-051).
+
+        Or while a lock keeps them where they are: that of the file, or in the TD's beginning, which takes no
+        snapshot, the one of the slots.
+        """
         natural(gfn, self.bits, what)
         me = self.threads.me
         if not self.slots.has(slot, gfn):
             raise Violation(c.NO_BACKING, f"{what}: gfn {gfn:#x} is not in slot {slot}")
         if self.mmu_lock.is_held(me):
             raise Violation(c.SNAPSHOT_FIRST, f"{what} under mmu_lock")
+        if self.file_holder == me or (type(self.threads.op) is ops.InitRegion and self.slots.slots_lock.holder == me):
+            return
+        self.is_free[me], self.is_late[me] = True, False
         phase, section = self.phase[me]
         if section != self.mmu_lock.reads[me] or phase < (2 if self.config.private else 1):
             raise Violation(c.SNAPSHOT_FIRST, f"{what} before the invalidation sequence and the attributes are read")
 
     # -- environment calls
+
+    def filemap_invalidate_lock(self) -> None:
+        """The file's lock; not under mmu_lock."""
+        me = self.threads.me
+        if self.file_holder == me or self.mmu_lock.is_held(me):
+            raise Violation(c.BALANCED, "the lock of the file taken twice, or under mmu_lock")
+        if not self.door.wait_until("the lock of the file", lambda: self.file_holder < 0):
+            raise Violation(c.BALANCED, "the lock of the file taken while it is held")
+        self.file_holder = me
+
+    def filemap_invalidate_unlock(self) -> None:
+        """Release it."""
+        if self.file_holder != self.threads.me:
+            raise Violation(c.BALANCED, "the lock of the file released, not held")
+        self.file_holder = -1
 
     def gmem_get_pfn(self, slot: int, gfn: int) -> int:
         """A page of guest memory."""
@@ -156,3 +189,4 @@ class GuestMemory(Simulator):
         if not self.grabbed[me]:
             raise Violation(c.BALANCED, f"pfn_release({pfn:#x}): no reference is held")
         self.grabbed[me] -= 1
+        self.is_free[me] = self.is_late[me] = False

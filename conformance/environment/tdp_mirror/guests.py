@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, ClassVar
 
 from conformance.environment.simulator import Simulator
@@ -41,6 +42,10 @@ class Guests(Simulator):
         """Whether the thread is a vCPU in the middle of running the guest."""
         self.kicked = threads.own(False)
         """Whether the operation has kicked vCPUs out of the guest."""
+
+    def digest(self) -> Hashable:
+        """Who is in the guest, and for how many epochs."""
+        return frozenset((vcpu, self.sept.epoch - epoch) for vcpu, epoch in self.epochs.items())
 
     def enter(self, vcpu: int) -> bool:
         """False while vCPUs must stay out (TDP-098)."""

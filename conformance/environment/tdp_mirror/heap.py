@@ -76,6 +76,9 @@ class Heap(Simulator):
         self.owned: set[int] = set()
         """External pages that the TD owns, or may own since it did not give them back."""
         self.leaked = 0
+        """Pages that are lost to the host."""
+        self.withheld: set[int] = set()
+        """Those of them that the TD did not give back when it was asked to."""
         self.caches: dict[int, Cache] = {}
         """By vCPU."""
 
@@ -120,6 +123,11 @@ class Heap(Simulator):
     def take_from_td(self, page: int) -> None:
         """It has given the page back."""
         self.owned.discard(page)
+
+    def withhold(self, page: int) -> None:
+        """The TD does not give the page back: it is lost, whether or not somebody says so."""
+        self.leaked += 1
+        self.withheld.add(page)
 
     def is_spare(self, pa: int, kind: int) -> bool:
         """Whether it is an object of this kind that is in no structure."""
@@ -187,7 +195,7 @@ class Heap(Simulator):
         """Give up a page that the firmware did not give back."""
         if page not in self.owned:
             raise Violation(c.BALANCED, f"page_leak({page:#x}): nothing forbids to free that page")
-        self.leaked += 1
+        self.leaked += page not in self.withheld
         self.owned.discard(page)
         self.objects.pop(page, None)
         self.loose.pop(page, None)

@@ -28,6 +28,7 @@ class Invalidation(Simulator):
 
     CLAUSES: ClassVar[tuple[Clause, ...]] = (
         c.NO_ALIAS_IN_CALLS,
+        c.SNAPSHOT_FIRST,
         c.STALE_FAULT,
         c.CONVERSION_ZAPS_OLD,
     )
@@ -47,15 +48,21 @@ class Invalidation(Simulator):
         self.mmu_lock = mmu_lock
         self.slots_lock = slots_lock
         self.guest_memory = guest_memory
-        self.sequence = 0
+        self.sequence = 2**32 - 1
+        """Of 64 bits; a VM that lives long enough passes those of 32."""
         self.ranges: list[tuple[int, int]] = []
         """Ranges of the invalidations in progress."""
         self.begun: list[tuple[tuple[int, int], ...]] = threads.own(())
         """Ranges of those that each operation has begun."""
+        self.told: list[tuple[int, ...]] = threads.own(())
+        """Values of the sequence that each operation was told."""
 
     def covers(self, start: int, end: int) -> bool:
-        """Whether a whole range is being invalidated at once."""
-        return any(lo <= start and end <= hi for lo, hi in self.ranges)
+        """Whether a whole range is being invalidated."""
+        for lo, hi in sorted(self.ranges):
+            if lo <= start < hi:
+                start = hi
+        return start >= end
 
     def judge_slots_unlock(self) -> None:
         """A conversion keeps slots_lock to its end (TDP-089)."""
@@ -84,19 +91,27 @@ class Invalidation(Simulator):
         me = self.threads.me
         if self.mmu_lock.writer != me or not self.begun[me]:
             raise Violation(c.STALE_FAULT, "mmu_invalidate_end without the write lock, or without a beginning")
-        self.guest_memory.move()
+        self.guest_memory.move(*self.begun[me][-1])
         self.ranges.remove(self.begun[me][-1])
         self.begun[me] = self.begun[me][:-1]
         self.sequence += 1
 
     def mmu_invalidate_seq(self) -> int:
         """Snapshot."""
+        me = self.threads.me
         self.guest_memory.snapshot_taken()
+        if self.sequence not in self.told[me]:
+            self.told[me] += (self.sequence,)
         return self.sequence
 
     def mmu_invalidate_retry(self, seq: int, gfn: int) -> int:
         """Stale, really or as planned."""
         natural(gfn, self.bits, "mmu_invalidate_retry")
+        me = self.threads.me
+        if seq not in self.told[me]:
+            raise Violation(c.STALE_FAULT, f"mmu_invalidate_retry({seq:#x}): the sequence was never {seq:#x} here")
+        if self.guest_memory.is_late[me] and self.mmu_lock.is_held(me):
+            raise Violation(c.SNAPSHOT_FIRST, "the page was resolved before the snapshot that it is judged by")
         if seq != self.sequence or any(start <= gfn < end for start, end in self.ranges):
             self.door.frame.given.setdefault("mmu_invalidate_retry", 1)
             return 1

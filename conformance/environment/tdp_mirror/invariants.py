@@ -20,6 +20,7 @@ _HOLDABLE = (
     "mmu_lock",
     "pages_lock",
     "slots_lock",
+    "the lock of the file",
     "an invalidation",
 )
 
@@ -33,6 +34,7 @@ def nothing_left(world: TdpMirror, me: int) -> None:
         world.mmu_lock.is_held(me),
         world.pages_lock.holder == me,
         world.slots_lock.holder == me,
+        world.guest_memory.file_holder == me,
         world.invalidation.begun[me],
     )
     if any(held):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from conformance.environment.simulator import Simulator
 from conformance.environment.tdp_mirror.accounts import Accounts
 from conformance.environment.tdp_mirror.heap import Heap
+from conformance.environment.tdp_mirror.mmu_lock import MmuLock
 from conformance.environment.tdp_mirror.tables import Page, Tables
 from conformance.environment.tdp_mirror.threads import Threads
 from conformance.environment.tdp_mirror.tlbs import Tlbs
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
     from conformance.environment.door import Environment
 
 
+_KEPT = 1 << k.READ | 1 << k.WRITE | 1 << k.HOST_WRITABLE | 1 << k.MMU_WRITABLE
+"""Bits of a huge leaf that its parts have if it has them."""
+_DIRTY = 1 << k.DIRTY
+
+
 class Links(Simulator):
     """What an entry that points to a table does to that table, and what must be true of it then.
 
@@ -35,6 +41,7 @@ class Links(Simulator):
         c.NONPRESENT_ENCODING,
         c.LEAF_PFN_FIXED,
         c.CHILD_ROLE,
+        c.SPLIT_KEEPS,
     )
 
     def __init__(
@@ -42,6 +49,7 @@ class Links(Simulator):
         door: Environment,
         config: Config,
         threads: Threads,
+        mmu_lock: MmuLock,
         tables: Tables,
         heap: Heap,
         accounts: Accounts,
@@ -52,6 +60,7 @@ class Links(Simulator):
         self.bits = config.direct_bits
         self.cover = config.cover
         self.threads = threads
+        self.mmu_lock = mmu_lock
         self.tables = tables
         self.heap = heap
         self.accounts = accounts
@@ -123,7 +132,10 @@ class Links(Simulator):
                 raise Violation(c.NONPRESENT_ENCODING, f"entry {i} of table {child.pa:#x}: {value:#x} lacks bit 63")
             if not is_leaf(value, child.level) or value & PFN_MASK != first + i * step:
                 raise Violation(c.LEAF_PFN_FIXED, f"entry {i} of table {child.pa:#x}: {value:#x}, split {split:#x}")
+            if (value ^ split) & _KEPT or split & ~value & _DIRTY:
+                raise Violation(c.SPLIT_KEEPS, f"entry {i} of table {child.pa:#x}: {value:#x}, split {split:#x}")
             self.count(child, i, NONPRESENT, value)
+        self.door.hold(c.SPLIT_KEEPS)
         self.threads.tell_others("split_beside")
 
     def fresh(self, table: Page) -> None:
@@ -139,6 +151,7 @@ class Links(Simulator):
     def _unlink(self, table: Page) -> None:
         """A table and all below it are out of reach for new walks."""
         table.linked, table.removed = False, True
+        table.shut = self.mmu_lock.writer == self.threads.me
         self.accounts.link(-1)
         root = table.root
         assert root is not None

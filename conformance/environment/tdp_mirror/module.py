@@ -222,8 +222,10 @@ class TdxModule(Simulator):
         if self.sept.runnable and not self.guests.kicked[self.threads.me] and self.sept.state(gfn):
             raise Violation(c.REMOVAL_SEQUENCE, f"TDH.MEM.PAGE.REMOVE of gfn {gfn:#x} without kicking vCPUs out")
         pfn = self.sept.leaves.get((gfn, level + 1), 0)
+        failed_before = self._asked(self.threads.me).failed
         status = self._insists("tdh_mem_page_remove", "shared", self.sept.page_remove, gfn, level + 1)
-        if status & k.TDX_STATUS_MASK in (k.TDX_GPA_RANGE_NOT_BLOCKED, k.TDX_TLB_TRACKING_NOT_DONE):
+        out_of_order = status & k.TDX_STATUS_MASK in (k.TDX_GPA_RANGE_NOT_BLOCKED, k.TDX_TLB_TRACKING_NOT_DONE)
+        if out_of_order and not failed_before:
             raise Violation(
                 c.REMOVAL_SEQUENCE, f"TDH.MEM.PAGE.REMOVE of gfn {gfn:#x}, which is not blocked or not tracked yet"
             )

@@ -8,13 +8,20 @@ from conformance.environment.simulator import Simulator
 from conformance.environment.tdp_mirror.heap import Heap
 from conformance.environment.tdp_mirror.tables import Page, Tables
 from conformance.environment.tdp_mirror.threads import Threads
+from conformance.environment.tdp_mirror.words import present
 from conformance.specs.clause import Clause
 from conformance.specs.tdp_mirror import clauses as c
+from conformance.specs.tdp_mirror import constants as k
 from conformance.specs.tdp_mirror.constants import FROZEN
 from conformance.verdict import Violation
 
 if TYPE_CHECKING:
     from conformance.environment.door import Environment
+
+
+def _closed(entry: int) -> int:
+    """A frozen entry as it was before somebody who ages what it once mapped cleared its accessed bit."""
+    return entry | 1 << k.ACCESSED
 
 
 class Rcu(Simulator):
@@ -40,7 +47,7 @@ class Rcu(Simulator):
         """Sections that each thread's operation is in."""
         self.waiting: list[tuple[int, set[int]]] = []
         """Tables that were given up, and the threads that may still read each."""
-        self.waited = False
+        self.waited = True
         """Whether callbacks were waited for since the last was asked for."""
 
     # -- environment calls
@@ -82,12 +89,18 @@ class Rcu(Simulator):
         self.waited = True
 
     def _judge_removed(self, table: Page) -> None:
-        """A removed table takes no new entries, and was cut off from above first (TDP-086)."""
-        entries = table.entries
-        if len(entries) < self.tables.entries or set(entries.values()) != {FROZEN}:
+        """A removed table takes no new entries, and was cut off from above first (TDP-086).
+
+        Whoever unlinked it as a writer of mmu_lock met no mapper in it: there an entry that is not present stays so.
+        """
+        entries = set(table.entries.values())
+        if len(table.entries) < self.tables.entries:
+            entries.add(table.init)
+        if any(map(present, entries)) if table.shut else {_closed(entry) for entry in entries} != {FROZEN}:
             raise Violation(c.REMOVED_FROZEN, f"removed table {table.pa:#x} still takes new entries")
         above, index = table.parent or (table, 0)
-        if above.removed and above.root is not above and above.read(index) != FROZEN:
+        entry = above.read(index)
+        if above.removed and above.root is not above and (present(entry) if above.shut else _closed(entry) != FROZEN):
             raise Violation(c.REMOVED_FROZEN, f"removed table {above.pa:#x}: entry {index} is not frozen in time")
         self.door.hold(c.REMOVED_FROZEN)
 

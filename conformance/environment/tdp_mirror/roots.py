@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from conformance.environment.simulator import Simulator
@@ -14,7 +14,7 @@ from conformance.environment.tdp_mirror.pages_lock import PagesLock
 from conformance.environment.tdp_mirror.tables import Page, Tables
 from conformance.environment.tdp_mirror.threads import Threads
 from conformance.environment.tdp_mirror.vcpus import Vcpus
-from conformance.environment.tdp_mirror.words import present
+from conformance.environment.tdp_mirror.words import is_leaf, present
 from conformance.model.tdp_mirror import Config
 from conformance.model.tdp_mirror import operations as ops
 from conformance.specs.clause import Clause
@@ -24,6 +24,9 @@ from conformance.verdict import Violation
 
 if TYPE_CHECKING:
     from conformance.environment.door import Environment
+
+
+_NOTED = 1 << k.ACCESSED | 1 << k.DIRTY
 
 
 class Roots(Simulator):
@@ -40,6 +43,7 @@ class Roots(Simulator):
         c.DESTROY_PUTS_MIRROR,
         c.ONE_MIRROR_ROOT,
         c.INVALIDATE_WRITE_LOCK,
+        c.ZAP_WHOLE_ROOT,
         c.SCHEDULED_ONCE,
         c.FREED_AFTER_GRACE,
         c.ROOT_WITHOUT_EXTERNAL,
@@ -73,6 +77,19 @@ class Roots(Simulator):
         self.links = links
         self.listed: list[Page] = []
 
+    def digest(self) -> Hashable:
+        """Accessed and dirty leaves of direct roots, which the hardware marks and nobody is told of."""
+        tables = self.tables
+        return tuple(
+            frozenset(
+                (tables.gfn(table, index), entry & _NOTED)
+                for table, index, entry in tables.walk(root)
+                if is_leaf(entry, table.level)
+            )
+            for root in self.listed
+            if not root.is_mirror
+        )
+
     def valid(self, *, mirror: bool) -> Page | None:
         """The valid root of a kind."""
         return next((root for root in self.listed if root.is_mirror == mirror and not root.invalid), None)
@@ -101,9 +118,15 @@ class Roots(Simulator):
             raise Violation(c.DESTROY_PUTS_MIRROR, f"reference of mirror root {page:#x} put without mmu_lock")
         if table.invalid and op in ZAPPING and self.door.scheduler is None:
             if table.refs <= self._still_needed(table) and any(present(e) for e in table.entries.values()):
-                raise Violation(c.SCHEDULED_ONCE, f"the MMU's reference to root {page:#x} is put before it is zapped")
+                self._judge_zapped(page)
         table.refs -= 1
         return int(table.refs == 0)
+
+    def _judge_zapped(self, page: int) -> None:
+        """The MMU's reference to a root that still maps something is put: before it is zapped, or a part of it."""
+        if any(name == "pt_read" and args[0] == page for name, args, _ in self.door.frame.log):
+            raise Violation(c.ZAP_WHOLE_ROOT, f"root {page:#x} is given up, and entries of it are left")
+        raise Violation(c.SCHEDULED_ONCE, f"the MMU's reference to root {page:#x} is put before it is zapped")
 
     def _still_needed(self, table: Page) -> int:
         """References to an invalid root while it is being zapped: the MMU's, the iterator's and the vCPUs'."""
@@ -123,7 +146,7 @@ class Roots(Simulator):
         if table.is_mirror and not self.config.mirror:
             raise Violation(c.MIRROR_BEFORE_DIRECT, "a mirror root on a VM without mirrors")
         for other in self.listed:
-            if not other.invalid and other.role == table.role:
+            if not other.invalid and other.role == table.role and other.refs:
                 raise Violation(c.ONE_ROOT_PER_ROLE, f"two valid roots of role {table.role:#x}")
         self.links.fresh(table)
         table.level, table.root, table.raw = self.config.levels, table, 0

@@ -23,7 +23,7 @@ class Page:
 
     __slots__ = (
         "entries", "external", "gfn", "grace", "header", "init", "invalid", "level", "linked", "listed", "pa", "parent",
-        "raw", "refs", "removed", "role", "root",
+        "raw", "refs", "removed", "role", "root", "shut",
     )  # fmt: skip
 
     def __init__(self, pa: int, init: int) -> None:
@@ -45,6 +45,8 @@ class Page:
         self.linked = False
         self.removed = False
         """Whether it was linked and is not any more."""
+        self.shut = False
+        """Whether it was unlinked by a writer of mmu_lock, who knew that nobody was on the way to its entries."""
         self.grace = False
         """Whether call_rcu was made."""
         self.listed = False

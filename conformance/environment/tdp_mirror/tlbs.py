@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, ClassVar
 
 from conformance.environment.simulator import Simulator
@@ -57,6 +58,15 @@ class Tlbs(Simulator):
         """gfns whose leaves went from valid roots since the last flush."""
         self.asked = threads.own(False)
         """Whether the caller of this operation came with a flush pending."""
+
+    def digest(self) -> Hashable:
+        """What is translated from roots that are valid."""
+        return tuple(
+            frozenset((gfn, writable) for gfn, (root, _, writable, _) in tlb.held.items() if not root.invalid)
+            if tlb is not None and tlb.held
+            else ()
+            for tlb in self.all
+        )
 
     def create(self, vcpu: int) -> None:
         """Hardware that has translated nothing."""

@@ -27,7 +27,7 @@ def view(world: TdpMirror) -> View:
         tuple(None if v is None else (places.get(v.root, NONE), places.get(v.mirror, NONE)) for v in world.vcpus.all),
         world.attributes.private.ranges(),
         frozenset(world.slots.by_id.values()),
-        (world.td.state, world.td.premaps),
+        world.td.state,
         world.heap.leaked,
         world.vm.bugged,
     )

@@ -24,9 +24,12 @@ def pfn_of(entry: int) -> int:
 
 
 def is_volatile(entry: int, level: int) -> bool:
-    """Whether hardware, or the lockless fast path, may change the entry at this moment."""
+    """Whether hardware, or the lockless fast path, may change what must not be lost of the entry at this moment.
+
+    The accessed bit is not of that kind: a false answer to who was there costs nothing but time.
+    """
     if not is_leaf(entry, level):
         return False
     if not entry >> k.WRITE & 1 and entry >> k.HOST_WRITABLE & 1 and entry >> k.MMU_WRITABLE & 1:
         return True
-    return not entry >> k.ACCESSED & 1 or bool(entry >> k.WRITE & 1 and not entry >> k.DIRTY & 1)
+    return bool(entry >> k.WRITE & 1 and not entry >> k.DIRTY & 1)

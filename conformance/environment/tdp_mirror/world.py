@@ -45,7 +45,9 @@ from conformance.model.tdp_mirror.state import Gfns
 from conformance.specs.tdp_mirror import Port, Profile
 
 CALLS = 150_000
-"""Environment calls within one operation after which a candidate hangs."""
+"""Environment calls within one operation after which a candidate hangs, where there are hardly any tables."""
+POINTS = 100_000
+"""Points of preemption that two operations need at most there."""
 
 
 class TdpMirror(Environment):
@@ -127,7 +129,7 @@ class TdpMirror(Environment):
         self.heap = Heap(self, threads, mmu_lock, tables, self.vcpus, frozen)
         self.rcu = Rcu(self, threads, tables, self.heap)
         self.accounts = Accounts(self)
-        self.links = Links(self, config, threads, tables, self.heap, self.accounts, self.tlbs)
+        self.links = Links(self, config, threads, mmu_lock, tables, self.heap, self.accounts, self.tlbs)
         self.slots = Slots(self, config, self.slots_lock)
         self.mirror = Mirror(self, threads, mmu_lock, tables, frozen)
         self.changes = Changes(self, config, threads, mmu_lock, self.slots, tables, frozen, self.mirror, self.links)
@@ -156,7 +158,8 @@ class TdpMirror(Environment):
             return False
         if type(op) in GUEST:
             return True
-        free = self.mmu_lock.is_free() and self.pages_lock.holder < 0 and self.slots_lock.holder < 0
+        locks = self.pages_lock.holder, self.slots_lock.holder, self.guest_memory.file_holder
+        free = self.mmu_lock.is_free() and max(locks) < 0
         moves = type(op) in (ops.SlotDelete, ops.SlotMove)
         return free and not self.rcu.depth[me] and not (self.srcu.depth[me] and moves)
 
@@ -171,6 +174,8 @@ class TdpMirror(Environment):
         me = threads.me
         outer = threads.begin(me, op)
         self.active += 1
+        if self.tables.entries > 2:
+            self._allow_for_work()
         try:
             vcpu = getattr(op, "vcpu", -1)
             if self.config.deep and vcpu >= 0 and type(op) not in GUEST:
@@ -185,6 +190,13 @@ class TdpMirror(Environment):
         if not self.active:
             invariants.settle(self)
         return result
+
+    def _allow_for_work(self) -> None:
+        """Who walks all entries once for each level and makes way at each of them begins again at the root there."""
+        levels = self.config.levels
+        work = self.tables.entries * len(self.tables.pages) * levels * (2 * levels + 8)
+        self.calls = CALLS + work
+        self.work = 1 + 4 * work // POINTS
 
     def at_switch(self) -> None:
         """Between two threads: the mirror is the external tree, but for entries that somebody is at."""

@@ -17,9 +17,10 @@ from conformance.model.uio_msi.operations import (
     IrqSet,
     Open,
     Probe,
-    RaiseVector,
     RawIoctl,
     Remove,
+    SetIntx,
+    Write,
 )
 from conformance.specs.uio_msi import clauses as c
 from conformance.specs.uio_msi import constants as k
@@ -249,21 +250,20 @@ def _touches_nothing_out_of_range(record: Record) -> bool | str:
 
 
 def _detaches_nothing(record: Record) -> bool | str:
-    """No effect for fd -1 on an unmapped vector (UIO-013)."""
+    """No effect for fd -1 on an unmapped vector (UIO-013); to wait for handlers is none."""
     op, before = record.op, record.before
     if op.fd >= 0 or op.vector >= before.limit or before.life != "bound" or before.wired[op.vector] is not None:
         return False
-    touched = {call[0] for call in record.calls} & _TOUCHING
+    touched = {call[0] for call in record.calls} & (_TOUCHING - {"synchronize_irq"})
     return f"it called {', '.join(sorted(touched))}" if touched else True
 
 
-def _wakes_pollers(record: Record) -> bool | str:
-    world = _world(record)
-    before, after = record.before.counters, record.after.counters
-    if before == after:
+def _line_is_quiet(record: Record) -> bool | str:
+    """After the last release nobody is there for the line, unless the driver keeps a handler (UIO-092)."""
+    before = record.before
+    if before.user_unmasks or before.opens or before.life != "bound" or before.past != "used" or not record.op.level:
         return False
-    eventfd = next(i for i, (a, b) in enumerate(zip(before, after, strict=True)) if a != b)
-    return True if world.eventfds.files.woken(eventfd) else f"nobody waiting for eventfd {eventfd} was woken"
+    return "the function drives the line, and no handler is there" if _world(record).intx.is_unserved() else True
 
 
 def _limits_its_log(record: Record) -> bool | str:
@@ -307,6 +307,7 @@ CHECKS: Mapping[type, tuple[Check, ...]] = {
     CompatIrqSet: _ON_SET,
     RawIoctl: _ON_IOCTL,
     CompatIoctl: _ON_IOCTL,
-    RaiseVector: (Check(c.POLLERS_WOKEN, _wakes_pollers),),
+    Write: (Check(c.NO_INTERNAL_CODES, _keeps_codes_inside),),
+    SetIntx: (Check(c.LINE_QUIET_WHEN_CLOSED, _line_is_quiet),),
     Flood: (Check(c.LOG_LIMITED, _limits_its_log),),
 }

@@ -11,7 +11,7 @@ from conformance.model.uio_msi import Config
 from conformance.model.uio_msi.operations import Bar
 from conformance.specs.uio_msi import clauses as c
 from conformance.specs.uio_msi import constants as k
-from conformance.verdict import Violation
+from conformance.verdict import HarnessError, Violation
 
 if TYPE_CHECKING:
     from conformance.environment.door import Environment
@@ -96,7 +96,6 @@ class ConfigSpace(Simulator):
 
     def pci_write_config(self, where: int, size: int, value: int) -> None:
         """As the port says; of what is written only the command register has an effect."""
-        self.device.must_be_enabled("pci_write_config")
         low, high = (where <= byte < where + size for byte in (k.PCI_COMMAND, k.PCI_COMMAND + 1))
         if not low and not high:
             return
@@ -112,6 +111,12 @@ class ConfigSpace(Simulator):
         self.context.may_sleep("pci_cfg_access_lock")
         if not self.locks.take("config space", "pci_cfg_access_lock"):
             raise Violation(c.MEMORY_SAFE, "pci_cfg_access_lock: deadlock, it is held")
+
+    def keep_user_out(self) -> None:
+        """What pci_user_write_config waits for, before user space writes config space."""
+        owners = self.locks.owners
+        if owners and not self.door.wait_until("pci_cfg_access_lock", lambda: not owners):
+            raise HarnessError("user space wrote config space in the middle of pci_cfg_access_lock")
 
     def pci_cfg_access_unlock(self) -> None:
         """As the port says."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from conformance.environment.irq import IrqCore
 from conformance.environment.simulator import Simulator
+from conformance.model.uio_msi.operations import PDEV_IRQ
 from conformance.specs.clause import Clause
 from conformance.specs.uio_msi import clauses as c
 from conformance.specs.uio_msi.constants import EBUSY
@@ -14,9 +15,6 @@ from conformance.verdict import Violation
 
 if TYPE_CHECKING:
     from conformance.environment.door import Environment
-
-PDEV_IRQ = 17
-"""The function's INTx line, which another device shares."""
 
 
 class Device(Simulator):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 from conformance.environment.irq import Action, IrqCore
 from conformance.environment.simulator import Simulator
-from conformance.environment.uio_msi.device import PDEV_IRQ
 from conformance.model.uio_msi import Config
+from conformance.model.uio_msi.operations import PDEV_IRQ, has_line
 from conformance.specs.uio_msi import clauses as c
 from conformance.specs.uio_msi.constants import IRQ_HANDLED, IRQ_NONE
 from conformance.verdict import Violation
@@ -15,7 +16,6 @@ from conformance.verdict import Violation
 if TYPE_CHECKING:
     from conformance.environment.door import Environment
     from conformance.environment.uio_msi.context import Context
-    from conformance.environment.uio_msi.device import Device
     from conformance.environment.uio_msi.eventfds import EventfdContexts
     from conformance.environment.uio_msi.handlers import Handlers
 
@@ -27,7 +27,8 @@ class Intx(Simulator):
     """A level-triggered line that another device shares, and the two bits by which the function drives it.
 
     The line is evaluated whenever one of the bits changes, and its handlers run at once. Of the other device only
-    the interrupts are there; its handler always serves them.
+    the interrupts are there; its handler always serves them. Nobody switches the line off when it is driven and no
+    handler is there; that it could be is what `is_unserved` says.
     """
 
     CLAUSES = (c.INTX_NOT_OURS, c.INTX_NO_SECOND_SIGNAL, c.INTX_MASKED_AND_SIGNALLED, c.MEMORY_SAFE)
@@ -37,7 +38,6 @@ class Intx(Simulator):
         door: Environment,
         context: Context,
         core: IrqCore,
-        device: Device,
         handlers: Handlers,
         eventfds: EventfdContexts,
         config: Config,
@@ -45,34 +45,39 @@ class Intx(Simulator):
         super().__init__(door)
         self.context = context
         self.core = core
-        self.device = device
         self.handlers = handlers
         self.eventfds = eventfds
         self.maskable = config.intx
+        self.is_wired = has_line(config)
         self.is_used = not config.vectors or config.msix_broken
-        """Whether the function interrupts by INTx, rather than by MSI-X."""
+        """Whether the function interrupts by INTx: it has no MSI-X, none that works, or none could be had at probe."""
         self.disable_bit = config.left_masked
         """Of the command register."""
         self.found_disable_bit = config.left_masked
         """The same when probe began."""
         self.asserted = False
         """The interrupt bit of the status register."""
+        self.is_users = False
+        """User space cleared the disable bit, and the driver has neither written it since nor had a reason to."""
         self.config_writes = 0
         """Writes to the command register."""
         self.is_cores = False
         """Whether the UIO core requested the line itself."""
         core.add_line(PDEV_IRQ)
 
+    def digest(self) -> Hashable:
+        """The disable bit also where the model lets it be."""
+        return self.disable_bit, self.is_users
+
     def pci_intx_mask_supported(self) -> int:
         """As the port says."""
-        self.device.must_be_enabled("pci_intx_mask_supported")
         return int(self.maskable)
 
     def pci_check_and_mask_intx(self) -> int:
         """As the port says."""
-        self.device.must_be_enabled("pci_check_and_mask_intx")
         if not self.asserted:
             return 0
+        self.is_users = False
         if not self.disable_bit:
             self.disable_bit = True
             self.config_writes += 1
@@ -80,20 +85,19 @@ class Intx(Simulator):
 
     def pci_check_and_unmask_intx(self) -> int:
         """As the port says."""
-        self.device.must_be_enabled("pci_check_and_unmask_intx")
         if self.asserted:
             return 0
-        self.disable_bit = False
+        self.disable_bit = self.is_users = False
         self.config_writes += 1
         return 1
 
     def pci_intx(self, enable: int) -> None:
         """As the port says."""
-        self.device.must_be_enabled("pci_intx")
         self.write_command(not enable)
 
     def write_command(self, disable: bool) -> None:
         """The driver writes the command register."""
+        self.is_users = False
         self.config_writes += 1
         self.set_disable_bit(disable)
 
@@ -114,12 +118,28 @@ class Intx(Simulator):
         if self.asserted and not self.disable_bit:
             self._run_core_handler()
         actions = self.core.lines[PDEV_IRQ]
-        for _ in range(STORM):
+        for turn in range(STORM):
             if not self.asserted or self.disable_bit or not actions:
                 return
             for action in tuple(actions):
-                self.run(action)
+                if action.running:
+                    self._wait_for(action, first=not turn)
+                # It may have been freed meanwhile.
+                if action in actions:
+                    self.run(action)
         raise Violation(c.INTX_MASKED_AND_SIGNALLED, "INTx storms: no handler masks it")
+
+    def _wait_for(self, action: Action, *, first: bool) -> None:
+        """Its handler is under way for another interrupt, and may mask what this one is about: the two are then one."""
+        waited = self.door.wait_until(f"handlers of irq {PDEV_IRQ}", lambda: not action.running)
+        if waited and first and self.disable_bit:
+            self.door.frame.given.setdefault("unmask_coalesced", 1)
+
+    def is_unserved(self) -> bool:
+        """Whether the function drives the line, no action is there, and it was not user space that wanted it so."""
+        if not self.asserted or self.disable_bit or self.is_users or not self.is_used:
+            return False
+        return not self.core.lines[PDEV_IRQ]
 
     def interrupt_of_another(self) -> None:
         """The other device interrupts: every handler of the line is called."""
@@ -133,7 +153,10 @@ class Intx(Simulator):
             raise Violation(c.MEMORY_SAFE, f"registered with irq {PDEV_IRQ}, so the core calls info.handler: NULL")
 
     def run(self, action: Action) -> None:
-        """One call of our handler on the shared line, and what it may do then."""
+        """One call of our handler on the shared line, and what it may do then.
+
+        How often an assertion is signalled, if anybody is mapped at all, the counters show.
+        """
         door = self.door
         asserted, masked = self.asserted, self.disable_bit
         signals, writes = self.eventfds.signals, self.config_writes
@@ -148,7 +171,5 @@ class Intx(Simulator):
         elif masked:
             door.require(c.INTX_NO_SECOND_SIGNAL, not signals, f"{did} while INTx was masked")
         else:
-            # In the middle of a set or a teardown there may be nobody to tell; the level stays for the next set.
-            once = signals == 1 or (not signals and door.frame.outer is not None)
-            holds = result == IRQ_HANDLED and once and self.disable_bit
+            holds = result == IRQ_HANDLED and signals <= 1 and self.disable_bit
             door.require(c.INTX_MASKED_AND_SIGNALLED, holds, f"{did}, and the disable bit is {self.disable_bit}")

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from conformance.environment.irq import IrqCore
 from conformance.environment.simulator import Simulator
-from conformance.environment.uio_msi.device import PDEV_IRQ
+from conformance.model.uio_msi.operations import PDEV_IRQ
 from conformance.specs.clause import Clause
 from conformance.specs.uio_msi import clauses as c
-from conformance.specs.uio_msi.constants import EBUSY, IRQF_SHARED
+from conformance.specs.uio_msi.constants import EBUSY, ENOTCONN, IRQ_NOTCONNECTED, IRQF_SHARED, PAGE_SIZE
 from conformance.verdict import Violation
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class Irqs(Simulator):
         c.NO_REQUEST_WHILE_DISABLED,
         c.FREE_MATCHES_REQUEST,
         c.INTX_REQUEST,
+        c.NO_LINE,
         c.MEMORY_SAFE,
     )
     CALL_CLAUSES: ClassVar[Mapping[str, tuple[Clause, ...]]] = {
@@ -67,14 +68,18 @@ class Irqs(Simulator):
         self.context.may_sleep("request_irq")
         if name and name not in self.heap.allocations:
             raise Violation(c.MEMORY_SAFE, f"request_irq: the name {name:#x} is not allocated")
-        if irq == PDEV_IRQ and self.intx.is_used:
+        if irq == IRQ_NOTCONNECTED:
+            return -ENOTCONN
+        if irq == 0 and not self.msix.size and not self.intx.is_wired:
+            raise Violation(c.NO_LINE, "request_irq of irq 0: the function has none, and that one is another device's")
+        if irq == PDEV_IRQ and self.intx.is_used and self.intx.is_wired:
             return self._request_intx(flags, name, dev_id)
         vector = self.msix.vector_of.get(irq)
         if vector is None:
             raise self._not_ours(irq)
         if self.core.lines[irq] and not flags & IRQF_SHARED:
             return -EBUSY
-        refusal = self.refusal or self.door.refused("request_irq")
+        refusal = self._refused()
         if refusal:
             return refusal
         action = self.core.request(irq, flags, name, dev_id)
@@ -84,6 +89,12 @@ class Irqs(Simulator):
         self.msix.unmask(vector, action)
         return 0
 
+    def _refused(self) -> int:
+        """What this request is refused with, 0 when it is not."""
+        if self.refusal:
+            self.door.frame.given.setdefault("request_irq", self.refusal)
+        return self.refusal or self.door.refused("request_irq")
+
     def _not_ours(self, irq: int) -> Violation:
         if not self.msix.size:
             return Violation(c.INTX_REQUEST, f"request_irq of irq {irq}, the function's is {PDEV_IRQ}")
@@ -92,13 +103,15 @@ class Irqs(Simulator):
 
     def _request_intx(self, flags: int, name: int, dev_id: int) -> int:
         door, intx = self.door, self.intx
-        unique = dev_id != 0 and self.core.find(PDEV_IRQ, dev_id) is None
+        # Static data is one for all functions of the module, which may share the line.
+        unique = dev_id >= PAGE_SIZE and self.core.find(PDEV_IRQ, dev_id) is None
+        static = ", static data that all functions of the module share" if 0 < dev_id < PAGE_SIZE else ""
         door.require(
             c.INTX_REQUEST,
             bool(flags & IRQF_SHARED) and unique,
-            f"request_irq of INTx with flags {flags:#x} and dev_id {dev_id:#x}",
+            f"request_irq of INTx with flags {flags:#x} and dev_id {dev_id:#x}{static}",
         )
-        refusal = self.refusal or door.refused("request_irq")
+        refusal = self._refused()
         if refusal:
             return refusal
         self.core.request(PDEV_IRQ, flags, name, dev_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 from conformance.environment.irq import Action, IrqCore
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from conformance.environment.uio_msi.process import Process
 
 FIRST_IRQ = 201
-"""Irq numbers of the first enabling start here: no number is ever a vector's."""
+"""Irq numbers of vectors start here: no number is ever a vector's, and those in between are other devices'."""
 IRQ_STEP = 3
 """Irq numbers of neighbouring vectors lie this far apart."""
 
@@ -71,12 +72,17 @@ class Msix(Simulator):
         self.irq_of: dict[int, int] = {}
         """irq number of each enabled vector."""
         self.vector_of: dict[int, int] = {}
-        self.next_irq = FIRST_IRQ
+        self.is_second = False
+        """Whether the next enabling gives the numbers of every second one."""
         self.pending = [False] * number_of_vectors(config)
         self.lost: set[int] = set()
         """Vectors whose message is cleared."""
         self.window: set[int] = set()
         """Vectors with an event that came while an ioctl had them unmapped."""
+
+    def digest(self) -> Hashable:
+        """Which numbers there are, where some come back: of two vectors none does."""
+        return self.is_second and self.size > 2
 
     # -- enabling
 
@@ -91,7 +97,7 @@ class Msix(Simulator):
             return answer
         planned = self._planned_enable()
         if 0 < planned < len(entries) or planned < 0:
-            return self.door.refused("pci_enable_msix")
+            return self._refused()
         return self._enable(tuple(entries))
 
     def pci_enable_msix_range(self, entries: tuple[int, ...], minvec: int, maxvec: int) -> int:
@@ -117,9 +123,9 @@ class Msix(Simulator):
             return answer
         planned = self._planned_enable()
         if planned < 0:
-            return self.door.refused("pci_enable_msix")
+            return self._refused()
         if 0 < planned < len(entries):
-            entries = entries[: self.door.refused("pci_enable_msix")]
+            entries = entries[: self._refused()]
         if len(entries) < least:
             return -ENOSPC
         self._enable(entries)
@@ -145,17 +151,21 @@ class Msix(Simulator):
 
     def _enable(self, entries: tuple[int, ...]) -> int:
         self.order = entries
-        for entry in entries:
-            irq = self.next_irq
-            self.next_irq = irq + IRQ_STEP
+        for nr, entry in enumerate(entries):
+            irq = _number(nr, self.is_second)
             self.irq_of[entry] = irq
             self.vector_of[irq] = entry
             self.core.add_line(irq)
-        # The next enabling starts elsewhere, and a decoy device gets the numbers in between.
-        self.next_irq += 1
+        self.is_second = not self.is_second
         self.intx.disable_bit = True
         self.lost = set()
         return 0
+
+    def _refused(self) -> int:
+        """The refusal that is planned is met. At probe it may decide for INTx."""
+        if self.device.probing:
+            self.intx.is_used = True
+        return self.door.refused("pci_enable_msix")
 
     def pci_disable_msix(self) -> None:
         """As the port says."""
@@ -242,3 +252,14 @@ class Msix(Simulator):
         result = self.handlers.run(action)
         if result != IRQ_HANDLED:
             raise Violation(c.MSIX_HANDLED, f"the MSI-X handler returned {result}")
+
+
+def _number(nr: int, is_second: bool) -> int:
+    """The irq number of the `nr`-th vector.
+
+    Of two enablings in a row the first vector has different numbers, one of them another device's meanwhile, and those
+    behind it have each other's, two by two: numbers come back, for other vectors.
+    """
+    if not is_second:
+        return FIRST_IRQ + IRQ_STEP * nr
+    return FIRST_IRQ + IRQ_STEP * ((nr - 1 ^ 1) + 1) if nr else FIRST_IRQ + 1

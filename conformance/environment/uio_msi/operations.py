@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from conformance.environment.uio_msi.blame import blame
-from conformance.environment.uio_msi.device import PDEV_IRQ
 from conformance.environment.uio_msi.process import Argument
 from conformance.model.uio_msi.operations import (
     PAGE,
@@ -60,8 +59,10 @@ def _probe(world: UioMsi, _op: Probe) -> int:
     device.probing = True
     device.disorder = ""
     intx.found_disable_bit = intx.disable_bit
+    intx.is_used = not world.config.vectors or world.config.msix_broken
     hdr_type = PCI_HEADER_TYPE_BRIDGE if world.config.bridge else 0
-    result = world.enter_int(world.driver.probe, PDEV_IRQ, hdr_type, world.config.virtfn)
+    irq = 0 if world.config.virtfn else world.config.irq
+    result = world.enter_int(world.driver.probe, irq, hdr_type, world.config.virtfn)
     device.probing = False
     device.bound = result == 0
     if result:
@@ -88,6 +89,9 @@ def _open(world: UioMsi, op: Open) -> int:
     if not uio.registered:
         uio.drop_info_lock()
         return -EINVAL
+    if not uio.opens:
+        # From here on the disable bit is the driver's affair, but for what user space writes later.
+        world.intx.is_users = False
     if not op.rawio:
         world.process.unprivileged.add(world.frame)
     if world.device.probing:
@@ -201,6 +205,9 @@ def _ioctl(world: UioMsi, entry: Callable[[int, int], int], cmd: int, pointer: i
     if not world.uio.registered:
         return -ENODEV
     process, frame = world.process, world.frame
+    if any(world.eventfds.references):
+        # What is unmapped now, the driver has to mask, whoever unmasked it.
+        world.intx.is_users = False
     process.arguments[frame] = Argument(pointer, data)
     process.copied_under_mutex = None
     result = world.enter_int(entry, cmd, pointer)
@@ -234,6 +241,8 @@ def _other_interrupt(world: UioMsi, _op: OtherInterrupt) -> int:
 
 
 def _config_intx(world: UioMsi, op: ConfigIntx) -> int:
+    world.config_space.keep_user_out()
+    world.intx.is_users = not op.disable
     world.intx.set_disable_bit(op.disable)
     return 0
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from conformance.environment.simulator import Simulator
-from conformance.environment.uio_msi.device import PDEV_IRQ
+from conformance.model.uio_msi.operations import PDEV_IRQ
 from conformance.specs.clause import Clause
 from conformance.specs.uio_msi import MAPS_TYPE, PORTS_TYPE
 from conformance.specs.uio_msi import clauses as c

@@ -18,13 +18,18 @@ def view(world: UioMsi) -> View:
         () if world.device.bound else _leftovers(world),
         world.uio.registered,
         len(msix.order),
-        tuple(counts),
         files.references(),
         files.counters(),
         tuple(msix.pending),
-        world.intx.disable_bit and not msix.irq_of and counts[0] > 0,
+        world.intx.disable_bit and not msix.irq_of and any(world.eventfds.references),
         frozenset([v for v in msix.lost if counts[v]]) if msix.lost else NONE_LOST,
+        world.intx.asserted and world.uio.opens > 0 and _is_unserved(world),
     )
+
+
+def _is_unserved(world: UioMsi) -> bool:
+    """While the device is bound; where only user space unmasks, the line is its affair."""
+    return world.device.bound and world.profile.intx_unmask != "user" and world.intx.is_unserved()
 
 
 def _leftovers(world: UioMsi) -> tuple[str, ...]:

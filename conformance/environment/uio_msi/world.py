@@ -29,6 +29,7 @@ from conformance.model.uio_msi.operations import (
     Close,
     CompatIoctl,
     CompatIrqSet,
+    ConfigIntx,
     Flood,
     IrqSet,
     Open,
@@ -96,7 +97,7 @@ class UioMsi(Environment):
         self.eventfds = eventfds = EventfdContexts(self, context, process, backend(open_files(config)))
         self.device = device = Device(self, core)
         self.handlers = handlers = Handlers(self, context, heap, core, device)
-        self.intx = intx = Intx(self, context, core, device, handlers, eventfds, config)
+        self.intx = intx = Intx(self, context, core, handlers, eventfds, config)
         self.msix = msix = Msix(self, context, core, device, handlers, intx, process, eventfds, config)
         self.config_space = ConfigSpace(self, context, device, intx, msix, config)
         self.irqs = Irqs(self, context, heap, core, handlers, intx, msix)
@@ -117,6 +118,8 @@ class UioMsi(Environment):
         Two events of a vector within the gap of one replacement are one, which no order of the three explains.
         """
         if type(op) is RaiseVector and op.vector in self.msix.window:
+            return False
+        if type(op) is ConfigIntx and self.config_space.locks.owners:
             return False
         if type(op) not in CALLBACKS:
             return True

@@ -12,6 +12,7 @@ _FAILURES = (
     ("alloc_page", -ENOMEM, 2),
     ("alloc_page", -ENOMEM, 3),
     ("kzalloc", -ENOMEM, 1),
+    ("kzalloc", -ENOMEM, 2),
     ("alloc_vmcb", -ENOMEM, 1),
     ("set_memory_region", -ENOMEM, 1),
     ("set_memory_region", -ENOMEM, 2),
@@ -44,7 +45,7 @@ LIFECYCLE = (
         s.HwapicUpdate(0),
         s.VmDestroy(),
     ),
-    *faulty(s.VmCreate(), *_FAILURES[:4]),
+    *faulty(s.VmCreate(), *_FAILURES[:5]),
     *faulty(s.VcpuCreate(0), *_FAILURES),
     *faulty(s.VcpuCreate(1), *_FAILURES),
 )

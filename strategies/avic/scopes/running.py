@@ -208,5 +208,105 @@ ACCESSES = (
     ),
 )
 SLEEPER = steps(
-    *(op(1) for op in (s.Exit, s.Block, s.Put, s.Unblock, s.VmRun)), s.Load(1, 0x31), s.GuestIpi(0, 1), s.Deliver(1)
+    *(op(1) for op in (s.Exit, s.Block, s.Put, s.Unblock, s.VmRun)),
+    s.Load(1, 0x31),
+    s.Load(1, 0x1000),
+    s.GuestIpi(0, 1),
+    s.Deliver(1),
 )
+
+SPELLED = steps(
+    *(s.GuestWrite(0, APIC_DFR, dfr) for dfr in (0xF0000000, FLAT, CLUSTER)),
+    *(s.GuestWrite(0, APIC_LDR, ldr << 24) for ldr in (1, 4, 0x10)),
+    s.GuestIpi(1, 4, logical=True),
+)
+"""DFR whose low bits the guest leaves 0: flat all the same."""
+UNNAMED = steps(
+    s.GuestWrite(1, APIC_LDR, 0),
+    *(op(1) for op in (s.Exit, s.Block)),
+    s.GuestIpi(0, 0xFF, logical=True),
+    s.GuestIpi(0, 0xFF),
+)
+"""Broadcasts to who has no logical id."""
+HYBRID = steps(
+    s.SetApicBase(0, X2_ON),
+    *(op(1) for op in (s.Exit, s.Block, s.VmRun)),
+    *(s.GuestIpi(0, dest) for dest in (1, 0xFFFFFFFF)),
+    s.GuestIpi(0, 0, shorthand=3),
+    s.GuestIpi(1, 0),
+)
+"""An x2APIC among xAPICs that have no logical id, so that nothing inhibits AVIC."""
+POSTED_WIDE = steps(
+    *(s.UpdateIrte(0, i) for i in (1, 257)),
+    *(op(i) for i in (1, 257) for op in (s.Exit, s.Block)),
+    s.IommuPost(0),
+    s.VmRun(257),
+)
+RESTORED = steps(
+    s.Exit(0),
+    s.SetLapic(0, irr=0x52, isr=0x41, level=True, ldr=1),
+    s.SetLapic(0, irr=0x45, isr=0x41, ldr=1),
+    s.SetLapic(0, isr=0x61, ldr=1),
+    s.VmRun(0),
+    s.GuestEoi(0),
+    s.Deliver(0, 0x52),
+    s.Inhibit(INHIBIT_BLOCKIRQ, True),
+    s.Inhibit(INHIBIT_BLOCKIRQ, False),
+)
+DISABLED_APIC = steps(
+    s.SetApicBase(1, APIC_BASE),
+    *(op(1) for op in (s.Exit, s.VmRun, s.Put)),
+    s.SetApicBase(1, APIC_BASE, host=True),
+    s.Load(1, 0x21),
+    *(s.GuestIpi(0, dest) for dest in (1, 0xFF)),
+    s.GuestIpi(0, 2, logical=True),
+    s.GuestIpi(0, 1, mode=4),
+    s.VcpuReset(1),
+)
+HELD_BACK = steps(
+    s.GuestWrite(0, APIC_TPR, 0x50),
+    s.Deliver(0, 0x41),
+    s.Deliver(0, 0x62),
+    s.Inhibit(INHIBIT_BLOCKIRQ, True),
+    s.Inhibit(INHIBIT_BLOCKIRQ, False),
+    s.GuestWrite(0, APIC_TPR, 0),
+    s.GuestEoi(0),
+)
+SOFTWARE = (
+    *steps(
+        s.SetLapic(0, irr=0x41, ldr=1),
+        s.SetLapic(0, tpr=0x50, irr=0x41),
+        s.Deliver(0, 0x52, level=True),
+        *(s.GetLapic(0, offset) for offset in (APIC_TPR, 0x220, 0x120, 0x1A0)),
+        s.Enter(0),
+        s.VcpuReset(0),
+        *(s.UpdateIrte(0, i) for i in (0, 1, -1)),
+        s.Inhibit(INHIBIT_BLOCKIRQ, True),
+        s.Inhibit(INHIBIT_BLOCKIRQ, False),
+        s.VcpuFree(1),
+    ),
+)
+"""A VM with an in-kernel APIC, and AVIC off."""
+SOFTWARE_DISABLED = steps(
+    s.GuestWrite(1, APIC_SPIV, 0xFF),
+    s.GuestWrite(1, APIC_SPIV, 0x1FF),
+    s.Inhibit(INHIBIT_BLOCKIRQ, True),
+    s.GuestIpi(0, 3, logical=True, mode=1),
+    s.GuestIpi(0, 2, logical=True, mode=4),
+    s.GuestIpi(0, 2, logical=True),
+    s.GuestIpi(0, 1, mode=4),
+)
+CHANGES_MODE = steps(
+    s.GuestWrite(1, APIC_LDR, 0),
+    s.SetApicBase(0, X2_ON),
+    s.GuestIpi(1, 1, logical=True),
+    s.VcpuReset(0),
+    s.Exit(0),
+    s.VmRun(0),
+)
+MOVED = steps(
+    *(op(i) for i in (0, 1) for op in (s.Put, s.VmRun)),
+    *(s.Load(i, core) for i in (0, 1) for core in (0x20, 0x21)),
+    s.GuestIpi(0, 1),
+)
+"""Two vCPUs that change cores; what a core held of the other shows at VMRUN."""

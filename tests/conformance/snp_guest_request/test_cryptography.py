@@ -26,7 +26,7 @@ from conformance.environment.snp_guest_request.report import (
     report_body,
     signed_report,
 )
-from conformance.environment.snp_guest_request.verifier import REPORT_AT, chain_refused, report_refused
+from conformance.environment.snp_guest_request.verifier import REPORT_AT, chain_refused, is_of_chip, report_refused
 from conformance.specs.snp_guest_request.constants import HEADER_SIZE, PAGE_SIZE, REPORT_SIZE
 from tests.conformance.snp_guest_request.judging import DATA, SUITES
 
@@ -223,3 +223,13 @@ def test_missing_package_is_told_in_one_sentence() -> None:
 
     assert "cryptography" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_a_chip_is_known_by_64_bytes_or_by_8() -> None:
+    """On Turin the hwID is shorter, and the report fills it up."""
+    turin, milan = bytes(range(1, 9)), bytes(range(64))
+
+    assert is_of_chip(bytes(0x1A0) + turin + bytes(56), turin)
+    assert is_of_chip(bytes(0x1A0) + milan, milan)
+    assert not is_of_chip(bytes(0x1A0) + milan, milan[:8])
+    assert not is_of_chip(bytes(0x1A0) + bytes(64), b"")

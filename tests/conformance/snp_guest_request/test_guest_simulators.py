@@ -76,6 +76,7 @@ def test_a_response_is_read_once() -> None:
     """SNP-089: the host changes it after that."""
     shared = shared_pages()
     gpa = shared.alloc_pages(1)
+    shared.shared_write(gpa, bytes(k.PAGE_SIZE))
     shared.regions[gpa].trap = True
 
     assert shared.shared_read(gpa, 96) == bytes(96)
@@ -85,16 +86,19 @@ def test_a_response_is_read_once() -> None:
 
 
 def test_shared_pages_are_used_under_a_lock_beside_another_call() -> None:
-    """SNP-092."""
-    shared = shared_pages()
-    gpa = shared.alloc_pages(1)
-    shared.tasks.running[Frame()] = Task(None, 0, -1)
-
-    with breaks(c.ONE_LOCK):
-        shared.shared_read(gpa, 1)
+    """SNP-092: the pages that both use; each may have its own without a lock."""
+    shared, other = shared_pages(), Frame()
+    own, both = shared.alloc_pages(1), shared.alloc_pages(1)
+    shared.tasks.running = {shared.door.frame: Task(None, 0, -1), other: Task(None, 0, -1)}
     shared.mutexes.mutex_init("a")
+    shared.regions[both].users[other] = frozenset({"a"})
+
+    shared.shared_write(own, b"\0")
     shared.mutexes.mutex_lock("a")
-    assert shared.shared_read(gpa, 1) == b"\0"
+    shared.shared_write(both, b"\0")
+    shared.mutexes.mutex_unlock("a")
+    with breaks(c.ONE_LOCK):
+        shared.shared_read(both, 1)
 
 
 def guest_exit(host: UntrustedHost, message: bytes, treatment: str = "ok", *, code: int = k.GUEST_REQUEST) -> Any:
@@ -102,6 +106,7 @@ def guest_exit(host: UntrustedHost, message: bytes, treatment: str = "ok", *, co
     request, response = host.shared.alloc_pages(1), host.shared.alloc_pages(1)
     for gpa in (request, response):
         host.shared.set_decrypted(gpa)
+        host.shared.shared_write(gpa, bytes(k.PAGE_SIZE))
     host.shared.shared_write(request, message)
     host.plan([treatment])
     told = host.guest_exit(code, request, response, 0, 0)

@@ -64,7 +64,7 @@ class Bench:
         self.heap = Heap(door, threads, lock, tables, self.vcpus, frozen)
         self.rcu = Rcu(door, threads, tables, self.heap)
         self.accounts = Accounts(door)
-        self.links = Links(door, config, threads, tables, self.heap, self.accounts, self.tlbs)
+        self.links = Links(door, config, threads, lock, tables, self.heap, self.accounts, self.tlbs)
         self.slots = Slots(door, config, self.slots_lock)
         self.mirror = Mirror(door, threads, lock, tables, frozen)
         self.changes = Changes(door, config, threads, lock, self.slots, tables, frozen, self.mirror, self.links)

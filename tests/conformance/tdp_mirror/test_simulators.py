@@ -437,6 +437,8 @@ def test_a_removed_table_waits_for_its_readers() -> None:
     for index in (0, 1):
         bench.entries.pt_xchg(table.pa, index, NONPRESENT)
     bench.rcu.rcu_read_lock()
+    bench.mmu_lock.write_unlock()
+    bench.mmu_lock.read_lock()
     parent, index = table.parent or (table, 0)
     bench.entries.pt_xchg(parent.pa, index, NONPRESENT)
     with breach(c.REMOVED_FROZEN):
@@ -452,6 +454,21 @@ def test_a_removed_table_waits_for_its_readers() -> None:
 
     assert bench.callbacks == [table.pa]
     bench.heap.page_free(table.pa)
+
+
+def test_a_writer_who_removes_a_table_freezes_what_is_present() -> None:
+    """Nobody is on the way to the other entries."""
+    bench = Bench()
+    table = bench.mapped()
+    parent, index = table.parent or (table, 0)
+    bench.entries.pt_store(parent.pa, index, NONPRESENT)
+    with breach(c.REMOVED_FROZEN):
+        bench.rcu.call_rcu(table.pa)
+    bench.entries.pt_xchg(table.pa, 0, FROZEN)
+
+    bench.rcu.call_rcu(table.pa)
+
+    assert bench.callbacks == [table.pa]
 
 
 def test_a_linked_table_is_not_given_up() -> None:

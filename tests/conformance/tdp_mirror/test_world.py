@@ -156,13 +156,11 @@ END = (
     Step(ops.VmUninit()),
 )
 TOUCH = Step(ops.Access(gpa=0x3000 | SHARED))
-AGED = (Step(ops.Age()), Step(ops.HvaInvalidate()))
+CLEANED = (Step(ops.ClearDirtySlot(1)), Step(ops.HvaInvalidate()))
 
 
-@pytest.mark.parametrize(
-    ("candidate", "clause", "steps"),
-    [
-        (StoresOverLiveLeaf, "TDP-046", (CREATE, RELOAD, PUBLIC, *AGED)),
+WRONG: tuple[tuple[type[Upstream], str, tuple[Step, ...]], ...] = (
+        (StoresOverLiveLeaf, "TDP-046", (CREATE, RELOAD, PUBLIC, *CLEANED)),
         (NoFlush, "TDP-081", (CREATE, RELOAD, PUBLIC, Step(ops.Unmap()))),
         (NoFlush, "TDP-084", (CREATE, RELOAD, PUBLIC, TOUCH, Step(ops.HvaInvalidate()))),
         (YieldsUnflushed, "TDP-082", (CREATE, RELOAD, Step(ops.PageFault(gpa=0x2000 | SHARED)),
@@ -180,8 +178,11 @@ AGED = (Step(ops.Age()), Step(ops.HvaInvalidate()))
         (StoresFirst, "TDP-089", (CREATE, RELOAD, PRIVATE, Step(ops.SetAttributes()))),
         (WrongLevelOfFree, "TDP-077", (CREATE, RELOAD, PRIVATE, *END)),
         (LeaksTable, "TDP-063", (CREATE, RELOAD, Step(PRIVATE.op, (Fault("ext_link", -k.EBUSY),)))),
-    ],
 )  # fmt: skip
+"""Wrong candidates, the clause that each breaks, and where it shows."""
+
+
+@pytest.mark.parametrize(("candidate", "clause", "steps"), WRONG)
 def test_the_environment_names_what_is_wrong(candidate: type, clause: str, steps: tuple[Step, ...]) -> None:
     """Where it happens, by the clause it breaks."""
     assert failed(judge(*steps, candidate=candidate)).clause.id == clause

@@ -10,9 +10,11 @@ from conformance.candidates.defects.tdp_mirror import DEFECTS
 from conformance.model.step import Fault, Parallel, Step
 from conformance.model.tdp_mirror import Config
 from conformance.model.tdp_mirror import operations as ops
-from conformance.strategies.tdp_mirror.domains import DEEP, DELETING, EARLY, HIGH, HUGE, SMALL
+from conformance.strategies.tdp_mirror.domains import DEEP, DELETING, EARLY, HIGH, HUGE, SMALL, UNALIGNED, UNEVEN
 from conformance.trace import Trace, decode, encode
 from tests.conformance.tdp_mirror.judging import BUSY, CREATE, OF, RELOAD, failed, judge
+
+PUBLIC = Step(ops.PageFault(gpa=0x7000))
 
 SHORTEST: dict[str, tuple[str, Config, tuple[Step, ...]]] = {
     "A-01": (
@@ -246,6 +248,7 @@ SHORTEST: dict[str, tuple[str, Config, tuple[Step, ...]]] = {
             Step(ops.VcpuCreate()),
             Step(ops.InitRegion(), (Fault("tdh_mem_page_add", BUSY),)),
             Step(ops.GmemInvalidate()),
+            Step(ops.Finalize()),
         ),
     ),
     "U-11": (
@@ -258,15 +261,7 @@ SHORTEST: dict[str, tuple[str, Config, tuple[Step, ...]]] = {
             Step(ops.MmuReload()),
         ),
     ),
-    "U-12": (
-        "TDP-055",
-        DELETING,
-        (
-            Step(ops.VcpuCreate()),
-            Step(ops.MmuReload()),
-            Step(ops.PageFault(private=True, prefetch=True)),
-        ),
-    ),
+    "U-12": ("TDP-105", DELETING, (Step(ops.VcpuCreate()), Step(ops.Prefault()))),
     "U-13": (
         "TDP-105",
         DELETING,
@@ -300,7 +295,7 @@ SHORTEST: dict[str, tuple[str, Config, tuple[Step, ...]]] = {
             Step(ops.Prefault(gpa=32768)),
         ),
     ),
-    "U-16": ("TDP-020", HIGH, (Step(ops.SlotCreate(slot=3, base=7, npages=2)),)),
+    "U-16": ("TDP-020", HIGH, (Step(ops.SlotDelete(1)), Step(ops.SlotCreate(slot=3, base=7, npages=2)))),
     "U-17": (
         "TDP-057",
         SMALL,
@@ -347,13 +342,77 @@ SHORTEST: dict[str, tuple[str, Config, tuple[Step, ...]]] = {
             Step(ops.VmUninit()),
         ),
     ),
+    "N-01": (
+        "TDP-058",
+        SMALL,
+        (
+            CREATE,
+            RELOAD,
+            Step(ops.PageFault(private=True), (Fault("ext_link", -16, 2),)),
+            Step(ops.InjectHuge()),
+            Step(ops.PageFault(private=True)),
+        ),
+    ),
+    "N-02": ("TDP-056", SMALL, (CREATE, RELOAD, Step(ops.HvaInvalidate()), PUBLIC)),
+    "N-03": ("TDP-035", UNALIGNED, (CREATE, RELOAD, Step(ops.PageFault(gpa=0x6000)), Step(ops.ZapAll()))),
+    "N-04": ("TDP-107", HUGE, (CREATE, RELOAD, Step(ops.PageFault(gpa=0x4000, write=True)), Step(ops.SplitHuge()))),
+    "N-05": ("TDP-108", SMALL, (CREATE, Step(ops.Prefault(gpa=0x3000)))),
+    "N-06": (
+        "TDP-082",
+        SMALL,
+        (
+            CREATE,
+            RELOAD,
+            Step(ops.PageFault(private=True)),
+            PUBLIC,
+            Step(ops.Unmap(attr_filter=3), (Fault("resched", 2, 3),)),
+        ),
+    ),
+    "N-07": (
+        "TDP-046",
+        SMALL,
+        (CREATE, RELOAD, PUBLIC, Step(Parallel(Step(ops.Age()), Step(ops.HvaInvalidate()), (23,)))),
+    ),
+    "N-08": ("TDP-086", SMALL, (CREATE, RELOAD, PUBLIC, Step(ops.ZapAllFast()))),
+    "N-09": ("TDP-051", SMALL, (CREATE, RELOAD, PUBLIC)),
+    "N-10": ("TDP-089", SMALL, (Step(ops.SetAttributes(size=0x4000, attributes=8)),)),
+    "N-11": ("TDP-097", DEEP, (CREATE, Step(ops.InitRegion()), Step(ops.Finalize()), Step(ops.GmemInvalidate()))),
+    "N-12": ("TDP-068", SMALL, (CREATE, RELOAD, PUBLIC, Step(ops.PageFault(gpa=0x7000, write=True)))),
+    "N-13": ("TDP-104", SMALL, (CREATE, RELOAD, Step(ops.EptViolation(), (Fault("ext_link", -5),)))),
+    "N-14": ("TDP-020", SMALL, (Step(ops.SlotMove(base=4)),)),
+    "N-15": ("TDP-094", SMALL, (Step(ops.SlotCreate(0, 3, 0)),)),
+    "N-16": ("TDP-110", UNEVEN, (CREATE, RELOAD, Step(ops.PageFault(gpa=0x6000)), Step(ops.RecoverHuge()))),
+    "N-17": (
+        "TDP-109",
+        HUGE,
+        (
+            CREATE,
+            RELOAD,
+            Step(ops.PageFault(gpa=0x4000, write=True)),
+            Step(ops.PageFault(gpa=0x6000, write=True)),
+            Step(ops.WrprotSlot()),
+        ),
+    ),
+    "N-18": ("TDP-017", SMALL, (CREATE, RELOAD, PUBLIC, Step(ops.ZapAllFast()))),
+    "N-20": (
+        "TDP-064",
+        DEEP,
+        (
+            CREATE,
+            Step(ops.InitRegion()),
+            Step(ops.Finalize()),
+            Step(ops.PageFault(gpa=0x1000, private=True), (Fault("tdh_mem_page_aug", 0xC000010000000000),)),
+        ),
+    ),
+    "N-19": ("TDP-032", SMALL, (CREATE, RELOAD, PUBLIC, Step(ops.ZapAllFast()))),
 }
 """By defect: the clause that is cited, the world, and a shortest trace that shows it."""
 
 
 def test_every_defect_is_in_the_zoo_or_says_why_not() -> None:
-    """Eighteen of the posted design, twenty-one of the series and of upstream."""
-    assert [d.id for d in DEFECTS] == [f"A-{n:02}" for n in range(1, 19)] + [f"U-{n:02}" for n in range(1, 22)]
+    """Eighteen of the posted design, twenty-one of the series and of upstream, and those that nobody saw before."""
+    numbered = (("A", 18), ("U", 21), ("N", 20))
+    assert [d.id for d in DEFECTS] == [f"{kind}-{n:02}" for kind, last in numbered for n in range(1, last + 1)]
     assert all((d.candidate is None) == bool(d.why_not) for d in DEFECTS)
     assert set(SHORTEST) == {d.id for d in DEFECTS if d.candidate is not None}
 

@@ -11,7 +11,7 @@ from conformance.environment.eventfd import FastEventfds
 from conformance.environment.irq import Action, IrqCore
 from conformance.environment.memory import UserMemory
 from conformance.environment.uio_msi.context import Context
-from conformance.environment.uio_msi.device import PDEV_IRQ, Device
+from conformance.environment.uio_msi.device import Device
 from conformance.environment.uio_msi.eventfds import FIRST_CTX, EventfdContexts, open_files
 from conformance.environment.uio_msi.heap import FIRST_TOKEN, Heap
 from conformance.environment.uio_msi.iomem import IoMemory
@@ -21,7 +21,7 @@ from conformance.environment.uio_msi.process import Argument, Process
 from conformance.environment.uio_msi.spinlocks import Spinlocks
 from conformance.environment.uio_msi.uio_core import UioCore
 from conformance.model.uio_msi import Config
-from conformance.model.uio_msi.operations import FIRST_FD, NEVER_OPENED_FD, PAGE, PAGE_END
+from conformance.model.uio_msi.operations import FIRST_FD, NEVER_OPENED_FD, PAGE, PAGE_END, PDEV_IRQ
 from conformance.specs.uio_msi import clauses as c
 from conformance.specs.uio_msi.constants import (
     CAP_SYS_RAWIO,

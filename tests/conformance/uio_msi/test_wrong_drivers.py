@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from conformance.candidates.builtin.uio_msi.upstream import Upstream
-from conformance.environment.uio_msi.device import PDEV_IRQ
 from conformance.model.step import Parallel, Step
 from conformance.model.uio_msi import Config
-from conformance.model.uio_msi.operations import FIRST_FD, IrqSet, Open, Probe, RaiseVector
+from conformance.model.uio_msi.operations import FIRST_FD, PDEV_IRQ, IrqSet, Open, Probe, RaiseVector
 from conformance.specs.uio_msi import PORTS_TYPE, Port
 from conformance.specs.uio_msi import constants as k
 from conformance.specs.uio_msi.constants import EBADF, EINVAL, ENODEV, ENOMEM

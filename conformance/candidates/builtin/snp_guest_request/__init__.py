@@ -5,6 +5,7 @@ from __future__ import annotations
 from conformance.candidates.builtin.snp_guest_request.as_posted import AsPosted
 from conformance.candidates.builtin.snp_guest_request.guest import GuestDriver
 from conformance.candidates.builtin.snp_guest_request.inplace import InPlace
+from conformance.candidates.builtin.snp_guest_request.linux import Linux, LinuxGuest
 from conformance.candidates.builtin.snp_guest_request.posted_errors import PostedErrors
 from conformance.candidates.builtin.snp_guest_request.stub import Stub
 from conformance.candidates.builtin.snp_guest_request.throttled import Throttled
@@ -18,6 +19,8 @@ CANDIDATES = {
     "posted-errors": PostedErrors,
     "stub": Stub,
     "throttled": Throttled,
+    "linux": Linux,
+    "linux-guest": LinuxGuest,
 }
 
 __all__ = ["CANDIDATES"]

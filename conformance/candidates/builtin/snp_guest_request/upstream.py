@@ -45,6 +45,8 @@ from conformance.specs.snp_guest_request.constants import (
 
 REGISTERS = (GHCB_RAX, GHCB_RBX, GHCB_RCX, GHCB_RDX)
 CERT_ENTRY_SIZE = 24
+ANSWERED = sum(1 << offset // 8 - 64 for offset in (GHCB_SW_EXITINFO1, GHCB_SW_EXITINFO2, GHCB_RBX))
+"""Valid bits of the fields that may hold an answer, in the upper half of the bitmap."""
 
 
 def psp_pa(address: int) -> int:
@@ -104,6 +106,8 @@ class Upstream:
 
     def sev_init(self, vm: int) -> int:
         sev = self.sevs[vm]
+        if sev.active:
+            return -EINVAL
         asid = self.port.alloc_asid()
         if asid < 0:
             return int(asid)
@@ -281,6 +285,7 @@ class Upstream:
     def complete(self, vcpu: int, info1: int, info2: int) -> int:
         self.port.ghcb_write(vcpu, GHCB_SW_EXITINFO1, info1)
         self.port.ghcb_write(vcpu, GHCB_SW_EXITINFO2, info2)
+        self.port.ghcb_write(vcpu, GHCB_VALID_BITMAP + 8, self.svms[vcpu].valid >> 64 | ANSWERED)
         return RESUME
 
     def malformed(self, vcpu: int, reason: int) -> int:

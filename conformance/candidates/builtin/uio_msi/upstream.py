@@ -109,7 +109,7 @@ class Upstream:
         self.msix = count > 0 and self._msix_works()
         if self.msix:
             self.max_vectors = min(count, MAX_MSIX_VECTORS)
-        elif port.pci_intx_mask_supported():
+        elif irq not in (0, k.IRQ_NOTCONNECTED) and port.pci_intx_mask_supported():
             self.max_vectors = 1
         else:
             return -EINVAL
@@ -230,6 +230,8 @@ class Upstream:
                 return count if count < 0 else -ENOSPC
             self.irqs = [port.pci_irq_vector(vector) for vector in range(self.max_vectors)]
         else:
+            # Nobody serves the shared line until the first set.
+            port.pci_intx(0)
             self.irqs = [self.irq]
         return 0
 
@@ -324,12 +326,16 @@ class Upstream:
         port.pci_intx(1)
         err = 0 if old else port.request_irq(self.irq, IRQF_SHARED, self.names[0], self.contexts)
         if err:
+            port.pci_intx(0)
             self.triggers[0] = 0
             port.eventfd_ctx_put(trigger)
         return err
 
     def _detach(self, vector: int) -> None:
         port = self.port
+        if not self.msix:
+            # From here on nobody serves the line.
+            port.pci_intx(0)
         port.free_irq(self.irqs[vector], self.contexts + vector * SIZEOF_CONTEXT)
         port.eventfd_ctx_put(self.triggers[vector])
         self.triggers[vector] = 0
@@ -342,7 +348,7 @@ class Upstream:
         port.mutex_lock(STATE_MUTEX)
         err = -ENODEV
         if self.bound and self.open_count:
-            if not self.msix:
+            if not self.msix and self.triggers[0]:
                 port.pci_intx(1 if on else 0)
             err = 0
         port.mutex_unlock(STATE_MUTEX)

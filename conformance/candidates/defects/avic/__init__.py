@@ -2,6 +2,7 @@
 
 from conformance.candidates.defect import Defect
 from conformance.candidates.defects.avic import as_posted as p
+from conformance.candidates.defects.avic import linux as x
 from conformance.candidates.defects.avic import upstream as u
 
 
@@ -34,7 +35,13 @@ DEFECTS: tuple[Defect, ...] = (
     ),
     _defect("AP-12", "Growth wipes live APIC state.", u.GrowthWipes, 52, steps=4),
     _defect(
-        "AP-12b", "A new highest id wipes the others' pages in the posted design.", p.GrowthWipesPosted, 52, steps=2
+        "AP-12b",
+        "A new highest id wipes the others' pages in the posted design.",
+        p.GrowthWipesPosted,
+        52,
+        65,
+        steps=2,
+        note="Beside a creation that is given up, a page that it wipes may be freed by then.",
     ),
     _defect("AP-16b", "The posted design's pages lie at the APIC window.", p.InsideTheWindow, 49, steps=2),
     _defect(
@@ -185,4 +192,34 @@ DEFECTS: tuple[Defect, ...] = (
     _defect("UP-28", "PIT reinjection does not inhibit AVIC.", u.PitRunsWithAvic, 86, steps=1),
     _defect("UP-29", "SNP hosts are offered AVIC.", u.SnpIgnored, 7, steps=1),
     _defect("UP-30", "The maximum index is put into the wrong field.", u.WrongFieldCarriesIndex, 14, 15, 75, steps=2),
+    _defect("UP-31", "Every x2APIC MSR is open, both ways.", u.OpensEveryMsr, 116, 20, steps=0),
+    _defect("UP-32", "The vCPU in a tag is cut to eight bits.", u.TagOfEightBits, 92, 91, 74, steps=1),
+    _defect("UP-33", "A route is looked up in structures that AVIC alone has.", u.RouteNeedsAvic, 117, 108, steps=1),
+    _defect("UP-34", "With AVIC off an interrupt is accepted by nobody.", u.OffAcceptsNothing, 117, 53, steps=3),
+    _defect("UP-35", "Restored registers lose what is in service.", u.RestoreDropsIsr, 118, 53, steps=2),
+    _defect("UP-35b", "Restored interrupts are all edge-triggered.", u.RestoreDropsTmr, 118, 53, 79, steps=2),
+    _defect("UP-36", "CR8 writes are never intercepted.", u.Cr8NeverIntercepted, 20, steps=3),
+    _defect("UP-37", "An x2APIC wakes other x2APICs only.", u.WakesOwnModeOnly, 70, 71, 72, 74, 107, steps=4),
+    _defect("UP-38", "A core keeps translations of another vCPU.", u.NeverFlushesForAnother, 22, steps=4),
+    _defect("LX-01", "A duplicate id is found once the entry is overwritten.", x.DuplicateFoundLate, 61, steps=1),
+    _defect("LX-02", "A failure after the entry was written leaves it.", x.PermissionMapLast, 58, steps=1),
+    _defect("LX-03", "DFR is kept as the guest wrote it.", x.RawDfr, 38, 43, 41, 39, steps=3),
+    _defect("LX-04", "An xAPIC's logical entry outlives its mode.", x.EntryStaysInX2apic, 38, 45, 46, steps=2),
+    _defect("LX-05", "A logical broadcast is looked up in the table.", x.LogicalBroadcastByTable, 71, 70, 74, steps=4),
+    _defect("LX-06", "A vCPU found by its tag is used after the lock is dropped.", x.WakesAfterUnlock, 67, steps=4),
+    _defect("LX-07", "Vectors 0 to 15 are accepted.", x.TakesLowVectors, 102, 68, 73, 107, steps=1),
+    _defect("LX-08", "Lowest priority picks among bits that nobody has.", x.HashesUnmapped, 101, 107, 68, steps=1),
+    _defect("LX-09", "A software-disabled APIC gets no logical NMI.", x.NoNmiWhileDisabled, 100, 68, 107, 97, steps=1),
+    _defect("LX-10", "A doorbell names an id of more than 12 bits.", x.DoorbellOutOfRange, 83, steps=4),
+    _defect(
+        "LX-11",
+        "An MSI to 0xFF is a broadcast to x2APICs.",
+        x.BroadcastQuirk,
+        96,
+        102,
+        steps=1,
+        note="It is asked for messages through the routing as released, which takes vectors 0 to 15 as well.",
+    ),
+    _defect("LX-13", "An x2APIC's broadcast wakes no xAPIC.", x.BroadcastByTargetsMode, 71, 70, 74, 107, steps=4),
+    _defect("LX-12", "An IRTE logs whenever its vCPU does not run.", x.LogsWheneverPut, 94, steps=3),
 )

@@ -16,10 +16,12 @@ from conformance.candidates.builtin.avic.upstream import (
 from conformance.specs.avic.constants import (
     APIC_BASE,
     APIC_ID,
+    APIC_ISR,
     APIC_LDR,
     APIC_LVT0,
     APIC_RRR,
     APIC_SPIV,
+    APIC_TMR,
     EEXIST,
     EFAULT,
     EINVAL,
@@ -871,3 +873,88 @@ class LocksInTwoOrders(Upstream):
         self.port.lock("slots", kvm.vm)
         super()._change_inhibits(kvm, reasons, value)
         self.port.unlock("slots", kvm.vm)
+
+
+# -- worlds beside the usual ones
+
+
+class OpensEveryMsr(Upstream):
+    """With x2AVIC every MSR from 0x800 to 0x83F passes, both ways."""
+
+    def _intercept_x2apic(self, v: Vcpu, intercept: bool) -> None:
+        for msr in range(0x800, 0x840):
+            self.port.set_msr_intercept(v.handle, msr, int(intercept), int(intercept))
+
+
+class TagOfEightBits(Upstream):
+    """The vCPU that a tag is decoded to has eight bits."""
+
+    def ga_log_notify(self, tag: int) -> int:
+        return super().ga_log_notify(tag & ~0xF00)
+
+
+class RouteNeedsAvic(Upstream):
+    """An interrupt is routed by a vCPU's posted list, which it has with AVIC alone."""
+
+    def update_irte(self, irq: int, vcpu: int, vector: int) -> int:
+        lists = {v.handle: v.irqs for v in self.vcpus.values() if self.avic}
+        if vcpu in self.vcpus:
+            lists[vcpu].pop(irq, None)
+        return super().update_irte(irq, vcpu, vector)
+
+
+class OffAcceptsNothing(Upstream):
+    """Delivery leaves everything to AVIC's page, also where there is none."""
+
+    def _deliver(self, v: Vcpu, vector: int, level: int) -> None:
+        if self.avic:
+            super()._deliver(v, vector, level)
+
+
+class RestoreDropsIsr(Upstream):
+    """KVM_SET_LAPIC takes IRR alone."""
+
+    dropped = (APIC_ISR,)
+
+    def set_lapic(self, vcpu: int, registers: bytes) -> int:
+        kept = bytearray(registers)
+        for bank in self.dropped:
+            kept[bank : bank + 0x80] = bytes(0x80)
+        return super().set_lapic(vcpu, bytes(kept))
+
+
+class RestoreDropsTmr(RestoreDropsIsr):
+    """KVM_SET_LAPIC takes IRR and ISR, and no trigger modes."""
+
+    dropped = (APIC_TMR,)
+
+
+class Cr8NeverIntercepted(Upstream):
+    """CR8 writes pass also while AVIC is inactive."""
+
+    def _deactivate_vmcb(self, v: Vcpu) -> None:
+        super()._deactivate_vmcb(v)
+        self.port.set_cr8_intercept(v.handle, 0)
+
+
+class WakesOwnModeOnly(Upstream):
+    """For exit id 1 an x2APIC looks for targets among the x2APICs."""
+
+    def _complete_delivery(self, v: Vcpu) -> None:
+        if self.sender is None or v.x2 or not self.sender.x2:
+            super()._complete_delivery(v)
+
+    sender: Vcpu | None = None
+
+    def _kick_targets(self, v: Vcpu, low: int, high: int, index: int) -> None:
+        self.sender = v
+        super()._kick_targets(v, low, high, index)
+        self.sender = None
+
+
+class NeverFlushesForAnother(Upstream):
+    """A core that ran another vCPU of the VM goes on with its translations."""
+
+    def prepare_guest(self, vcpu: int) -> None:
+        self.last_on_core.clear()
+        super().prepare_guest(vcpu)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from conformance.candidates.builtin.snp_guest_request.guest import GuestDriver
+from conformance.candidates.builtin.snp_guest_request.guest import HEADER, GuestDriver
 from conformance.candidates.defect import Defect
 from conformance.specs.snp_guest_request.constants import (
     BUSY_INFO2,
     ENOTTY,
+    EXT_GUEST_REQUEST,
     FW_BLOB_MAX_SIZE,
     GENERIC_INFO2,
+    HEADER_SIZE,
+    MSG_ALGO,
     PAGE_SIZE,
+    REPORT_REQ,
+    REPORT_RSP_SIZE,
     UNINITIALISED,
 )
 
@@ -105,6 +110,50 @@ class GivesUpEarly(GuestDriver):
     started = 0
 
 
+class BadTableIsEmpty(GuestDriver):
+    """Finds no certificates in a table with an entry that it cannot take."""
+
+    def parse_certs(self, table: bytes) -> tuple[int, tuple[tuple[bytes, bytes], ...]]:
+        ret, certs = super().parse_certs(table)
+        return 0, certs if not ret else ()
+
+
+class StatusLost(GuestDriver):
+    """Returns the errno alone where a request was refused."""
+
+    def exchange(self, kind: int, payload: bytes, size: int, code: int, npages: int) -> tuple[int, int, bytes, int]:
+        ret, info2, answer, needed = super().exchange(kind, payload, size, code, npages)
+        return ret, info2 if needed else 0, answer, needed
+
+
+class VmplIgnored(GuestDriver):
+    """Asks for the least privileged VMPL whatever its caller wants."""
+
+    def get_report(self, data: bytes, vmpl: int) -> tuple[int, int, bytes]:
+        return super().get_report(data, 3)
+
+
+class StaleCertsPages(GuestDriver):
+    """Offers its pages for certificates as the last call, or whoever had them before, has left them."""
+
+    def ext_locked(self, payload: bytes, certs_len: int) -> tuple[int, int, bytes, bytes, int]:
+        npages = certs_len // PAGE_SIZE
+        ret, info2, answer, needed = self.exchange(REPORT_REQ, payload, REPORT_RSP_SIZE, EXT_GUEST_REQUEST, npages)
+        certs = bytes(self.port.shared_read(self.certs, certs_len)) if not ret and npages else b""
+        return ret, info2, answer, certs, needed
+
+
+class TagIsEnough(GuestDriver):
+    """Takes every response that opens with the key, whatever its header says."""
+
+    def unseal(self, number: int, kind: int, size: int) -> bytes:
+        message = bytes(self.port.shared_read(self.response, PAGE_SIZE))
+        tag, got, *_, got_size, _ = HEADER.unpack_from(message)
+        iv = got.to_bytes(8, "little") + bytes(4)
+        body = message[HEADER_SIZE : HEADER_SIZE + got_size]
+        return bytes(self.port.gcm_decrypt(self.key(), iv, message[MSG_ALGO:HEADER_SIZE], body + tag))
+
+
 DEFECTS: tuple[Defect, ...] = (
     Defect(
         "SNP-G01",
@@ -134,4 +183,9 @@ DEFECTS: tuple[Defect, ...] = (
         1,
     ),
     Defect("SNP-V10", "The driver gives up on BUSY after half the time.", GivesUpEarly, ("SNP-087",), 1),
+    Defect("SNP-V15", "A table with a bad entry reads as an empty one.", BadTableIsEmpty, ("SNP-093",), 1),
+    Defect("SNP-V16", "The caller is not told what the host answered.", StatusLost, ("SNP-099",), 1),
+    Defect("SNP-V17", "The VMPL that was asked for is ignored.", VmplIgnored, ("SNP-097",), 1),
+    Defect("SNP-V18", "Pages for certificates are offered uncleared.", StaleCertsPages, ("SNP-098",), 1),
+    Defect("SNP-V21", "A response is taken for its tag alone.", TagIsEnough, ("SNP-096",), 1),
 )

@@ -14,6 +14,7 @@ from conformance.specs.snp_guest_request.constants import (
     GHCB_RAX,
     GHCB_RBX,
     GHCB_SW_EXITCODE,
+    GHCB_VALID_BITMAP,
     HEADER_SIZE,
     INVALID_ADDRESS,
     INVALID_GUEST,
@@ -198,8 +199,9 @@ class InitFailureIsSuccess(Upstream):
     """Returns 0 when the request buffers cannot be had."""
 
     def sev_init(self, vm: int) -> int:
-        super().sev_init(vm)
-        return 0
+        was_active = self.sevs[vm].active
+        ret = super().sev_init(vm)
+        return ret if was_active else 0
 
 
 class ContextBeforeChecks(Upstream):
@@ -360,6 +362,72 @@ class HalfPagesPass(Upstream):
         return reason
 
 
+class FirstGhcbStays(Upstream):
+    """Keeps the page that was registered first."""
+
+    def ghcb_register(self, vcpu: int, gpa: int) -> int:
+        return 0 if self.svms[vcpu].registered >= 0 else super().ghcb_register(vcpu, gpa)
+
+
+class InitTwice(Upstream):
+    """Initialises a VM again that was initialised before."""
+
+    def sev_init(self, vm: int) -> int:
+        self.sevs[vm].active = False
+        return super().sev_init(vm)
+
+
+class LeaksAgain(Upstream):
+    """Leaks a page that could not be reclaimed where that is found, and where it is reported once more."""
+
+    def free_firmware_page(self, address: int) -> None:
+        port, pfn = self.port, address >> 12
+        if port.snp_page_reclaim(pfn) or port.rmp_make_shared(pfn):
+            port.leak_page(pfn)
+            port.leak_page(pfn)
+            return
+        port.free_page(address)
+
+
+class UsesLeakedContext(Upstream):
+    """Leaks a context that firmware would not decommission, and goes on with it."""
+
+    kept: dict[int, int]
+
+    def decommission(self, vm: int) -> int:
+        gctx = self.sevs[vm].gctx
+        ret = super().decommission(vm)
+        if ret:
+            self.kept = {vm: gctx}
+        return ret
+
+    def forward(self, sev: Sev, resp_gpa: int) -> tuple[int, int]:
+        gctx = sev.gctx
+        sev.gctx = gctx or getattr(self, "kept", {}).get(sev.vm, 0)
+        ret = super().forward(sev, resp_gpa)
+        sev.gctx = gctx
+        return ret
+
+
+class ValidBitsCleared(Upstream):
+    """Takes the guest's valid bits for its own input alone, and leaves none behind."""
+
+    def complete(self, vcpu: int, info1: int, info2: int) -> int:
+        ret = super().complete(vcpu, info1, info2)
+        self.port.ghcb_write(vcpu, GHCB_VALID_BITMAP + 8, 0)
+        return ret
+
+
+class SuccessBeforehand(Upstream):
+    """Stores success before it knows, and leaves it there when it fails."""
+
+    def forward(self, sev: Sev, resp_gpa: int) -> tuple[int, int]:
+        for vcpu, svm in self.svms.items():
+            if svm.sev is sev and svm.mapped:
+                self.complete(vcpu, 0, 0)
+        return super().forward(sev, resp_gpa)
+
+
 DEFECTS: tuple[Defect, ...] = (
     Defect(
         "SNP-D01",
@@ -476,4 +544,10 @@ DEFECTS: tuple[Defect, ...] = (
     ),
     Defect("SNP-V06", "A request that continues after userspace takes no lock.", ContinuesUnlocked, ("SNP-065",), 2),
     Defect("SNP-V07", "Pages may begin in the middle of a page.", HalfPagesPass, ("SNP-005", "SNP-006"), 1),
+    Defect("SNP-V11", "The GHCB that was registered first stays it.", FirstGhcbStays, ("SNP-004",), 2),
+    Defect("SNP-V12", "A VM is initialised twice.", InitTwice, ("SNP-067", "SNP-100"), 1),
+    Defect("SNP-V13", "A page is leaked twice.", LeaksAgain, ("SNP-037", "SNP-072"), 1),
+    Defect("SNP-V14", "A context that was leaked is used.", UsesLeakedContext, ("SNP-025",), 2),
+    Defect("SNP-V19", "The answer's valid bits are cleared.", ValidBitsCleared, ("SNP-101",), 1),
+    Defect("SNP-V20", "Success is stored before it is known.", SuccessBeforehand, ("SNP-102",), 1),
 )

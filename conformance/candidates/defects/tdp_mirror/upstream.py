@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from conformance.candidates.builtin.tdp_mirror.upstream import Upstream
 from conformance.candidates.builtin.tdp_mirror.upstream.mmu_internal import Fault, ShadowPage
-from conformance.candidates.builtin.tdp_mirror.upstream.spte import PA_MASK, is_last, is_present
+from conformance.candidates.builtin.tdp_mirror.upstream.spte import (
+    ACCESSED,
+    DIRTY,
+    PA_MASK,
+    WRITABLE,
+    is_last,
+    is_present,
+)
+from conformance.candidates.builtin.tdp_mirror.upstream.tdp_iter import Iter
 from conformance.specs.tdp_mirror import constants as k
 from conformance.specs.tdp_mirror.constants import FROZEN, INVALID_PAGE
 
@@ -424,3 +433,228 @@ class PageFreedWhileOwned(Upstream):
         if error and self.port.hkid_assigned():
             self.port.page_unpin(pfn)
         return error
+
+
+class RefusesHugeSilently(Upstream):
+    """A huge leaf in a mirror is met, and nobody is told."""
+
+    def build_table(self, sp: ShadowPage, index: int, spte: int, fault: Fault) -> int:
+        """Refused, as if it were nothing."""
+        if is_present(spte) and sp.mirror:
+            return -k.EIO
+        return super().build_table(sp, index, spte, fault)
+
+
+class SequenceOf32Bits(Upstream):
+    """Keeps the invalidation sequence in 32 bits."""
+
+    def is_stale(self, fault: Fault) -> bool:
+        """What a u32 of it says."""
+        fault.seq &= 2**32 - 1
+        return super().is_stale(fault)
+
+
+class ZapsUpToLastGfn(Upstream):
+    """Zaps a root in steps of its entries, as many as fit into the address space."""
+
+    def walk_all(self, root: ShadowPage, min_level: int) -> Iterator[Iter]:
+        """The last entry of the root is left out where the last gfn lies within it."""
+        step = self.pages_per_entry(root.level)
+        end = (self.max_gfn + 1) // step * step
+        for it in super().walk_all(root, min_level):
+            if it.gfn & ~self.bits < end:
+                yield it
+
+
+class SplitCleansLeaves(Upstream):
+    """The small leaves of a huge one that was dirty are clean."""
+
+    def fill_split(self, child: ShadowPage, huge: int) -> None:
+        """As if nobody had written."""
+        super().fill_split(child, huge & ~DIRTY)
+
+
+class PrefetchIsAccessed(Upstream):
+    """A leaf that is mapped ahead of time counts as accessed."""
+
+    def make_spte(self, fault: Fault, level: int, mirror: bool) -> int:
+        """Like any other."""
+        return super().make_spte(fault, level, mirror) | ACCESSED
+
+
+class FlushOfRootBefore(Upstream):
+    """Each root is zapped on its own; what is due from the one before is remembered beside it."""
+
+    def unmap_gfn_range(self, start: int, end: int, attr_filter: int, may_block: int, flush: int) -> int:
+        """A yield in a later root flushes nothing of an earlier one."""
+        due = bool(flush)
+        for root in self.each_root(self.filter_to_types(attr_filter) | self.invalid_too):
+            due |= self.zap_leafs_root(root, start, end, bool(may_block), False)
+        return int(due)
+
+
+class ClearsBitsOfGone(Upstream):
+    """Clears bits by an exchange with what was read before, whatever has become of the entry."""
+
+    def clear_bits(self, it: Iter, bits: int) -> bool:
+        """Without a comparison."""
+        new = it.old_spte & ~bits
+        if new == it.old_spte:
+            return False
+        self.port.pt_xchg(it.page, it.index, new)
+        return True
+
+
+class RemovedTablesStayOpen(Upstream):
+    """Entries of removed tables are emptied, and whoever is late fills them again."""
+
+    def remove_entry(self, sp: ShadowPage, index: int, shared: bool) -> int:
+        """NONPRESENT where FROZEN is meant."""
+        old: int = self.port.pt_xchg(sp.page, index, k.NONPRESENT)
+        return old
+
+
+class PageBeforeSnapshot(Upstream):
+    """Resolves the page behind a gfn, then looks at the sequence."""
+
+    def get_pfn(self, fault: Fault) -> int:
+        """A change in between is not noticed."""
+        result = super().get_pfn(fault)
+        fault.seq = self.port.mmu_invalidate_seq()
+        return result
+
+
+class InvalidatesFirstSlot(Upstream):
+    """A conversion invalidates the first slot that it meets, and converts them all."""
+
+    def invalidated_range(self, start: int, end: int) -> tuple[int, int]:
+        """As far as that slot goes."""
+        slots = self.port.memslots(start, min(end, self.max_gfn + 1))
+        return (max(start, slots[0][1]), min(end, slots[0][1] + slots[0][2])) if slots else (start, end)
+
+
+class NeverTracks(Upstream):
+    """A running TD's page is removed as soon as it is blocked."""
+
+    def track(self) -> int:
+        """vCPUs may still translate it."""
+        return 0
+
+
+class FailsWhereNothingFailed(Upstream):
+    """Finds a VM dead that is not."""
+
+    def handle_fault(self, fault: Fault) -> int:
+        """A second fault of a vCPU."""
+        if fault.write and self.gpa_was_mapped(fault):
+            return -k.EIO
+        return super().handle_fault(fault)
+
+    def gpa_was_mapped(self, fault: Fault) -> bool:
+        """Whether there is a leaf."""
+        self.port.read_lock()
+        mapped = self.gpa_is_mapped(fault.vcpu, fault.gpa)
+        self.port.read_unlock()
+        return bool(mapped)
+
+
+class ViolationSpinsOnDead(Upstream):
+    """A violation is tried again though the VM is dead."""
+
+    def ept_violation(self, vcpu: int, gpa: int) -> int:
+        """Until it is not RETRY."""
+        result = k.RET_PF_RETRY
+        while result == k.RET_PF_RETRY:
+            result = self.handle_fault(Fault(vcpu, gpa, True, True, False))
+        return result
+
+
+class RefusedMoveForgets(Upstream):
+    """A slot that cannot be moved is gone."""
+
+    def move_slot(self, slot: int, base: int) -> int:
+        """Removed before the new place is looked at."""
+        found = self.port.memslot_by_id(slot)
+        if found and not found[3] & k.MEM_GUEST_MEMFD and not self.accepts_range(base, found[2]):
+            self.zap_slot(found[1], found[2])
+            self.port.memslot_remove(slot)
+            return -k.EINVAL
+        return super().move_slot(slot, base)
+
+
+class ResizesGuestMemory(Upstream):
+    """A slot of guest memory that is created again gets the new size."""
+
+    def slot_create(self, slot: int, base: int, npages: int, flags: int) -> int:
+        """Modified."""
+        found = self.port.memslot_by_id(slot)
+        if not found or npages:
+            return super().slot_create(slot, base, npages, flags)
+        self.port.slots_lock()
+        self.port.memslot_install(slot, found[1], 1, found[3])
+        self.port.slots_unlock()
+        return 0
+
+
+class RecoversTooMuch(Upstream):
+    """Recovering zaps every table of leaves of the slot, whether or not they could be huge."""
+
+    def is_contiguous(self, page: int) -> bool:
+        """Nobody looks."""
+        return True
+
+    def recover_huge(self, slot: int) -> int:
+        """Nor at the level that the host allows."""
+        start, end = self.slot_range(slot)
+        for root in self.each_root(self.shared_types()):
+            self.port.rcu_read_lock()
+            for it in self.walk(root, start, end, 2):
+                if it.level == 2 and is_present(it.old_spte) and not is_last(it.old_spte, 2):
+                    self.set_spte(self.sps[it.page], it.index, it.gfn, k.NONPRESENT)
+            self.port.rcu_read_unlock()
+        return 1
+
+
+class ProtectsFirstLeaf(Upstream):
+    """Write protection ends at the first leaf that it protects."""
+
+    def wrprot_slot(self, slot: int, min_level: int) -> int:
+        """The others may be written."""
+        changed = False
+        for it in self.shared_leaves(*self.slot_range(slot)):
+            changed = changed or self.clear_bits(it, WRITABLE)
+        return int(changed)
+
+
+class PutsHalfZapped(Upstream):
+    """A root is given up after the first of its entries was zapped."""
+
+    def zap_root_level(self, root: ShadowPage, shared: bool, level: int) -> None:
+        """Those of the natural half, where a direct root has none."""
+        if root.mirror or not self.bits:
+            super().zap_root_level(root, shared, level)
+        else:
+            self.port.pt_read(root.page, 0)
+
+
+class PutsBeforeZap(Upstream):
+    """The MMU's reference to a root is put before the root is zapped."""
+
+    def zap_scheduled(self, *, shared: bool) -> None:
+        """The wrong way round."""
+        port = self.port
+        (port.read_lock if shared else port.write_lock)()
+        for root in self.each_root(self.all_types):
+            if root.scheduled:
+                root.scheduled = False
+                self.put_root(root)
+                self.zap_root(root, shared)
+        (port.read_unlock if shared else port.write_unlock)()
+
+
+class NobodyBugs(Upstream):
+    """A broken external tree is reported from hand to hand, and nobody declares the VM dead."""
+
+    def sept_error(self, status: int) -> int:
+        """EIO, no more."""
+        return self.sept_error_quiet(status)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import struct
 
-from conformance.candidates.builtin.uio_msi.upstream import STATE_MUTEX, Upstream
+from conformance.candidates.builtin.uio_msi.upstream import SIZEOF_CONTEXT, STATE_MUTEX, Upstream
 from conformance.candidates.defect import Defect
 from conformance.specs.uio_msi import MAPS_TYPE, Port
 from conformance.specs.uio_msi.constants import (
+    EBUSY,
     EFAULT,
     EINVAL,
     ENODEV,
@@ -22,6 +23,7 @@ from conformance.specs.uio_msi.constants import (
     IRQ_HANDLED,
     IRQ_NONE,
     IRQF_SHARED,
+    MAX_MSIX_VECTORS,
     PCI_BARS,
     PCI_COMMAND,
     PCI_COMMAND_INTX_DISABLE,
@@ -551,10 +553,10 @@ class UnmasksUnlocked(Upstream):
     """Unmasks as VFIO does, signalling where the level is still up, but without the mutex."""
 
     def irqcontrol(self, on: int) -> int:
-        if self.msix or not self.open_count:
+        if not on or self.msix or not self.open_count:
             return super().irqcontrol(on)
         trigger = self.triggers[0]
-        if on and not self.port.pci_check_and_unmask_intx() and trigger:
+        if trigger and not self.port.pci_check_and_unmask_intx():
             self.port.eventfd_signal(trigger)
         return 0
 
@@ -579,6 +581,219 @@ class NamesLeakOnError(Upstream):
         if self.failing:
             self.names = []
         super()._free_tables()
+
+
+class UnservedOnceUnmapped(Upstream):
+    """Frees the INTx action without masking the function first, so that nobody serves the line."""
+
+    def _detach(self, vector: int) -> None:
+        self.port.free_irq(self.irqs[vector], self.contexts + vector * SIZEOF_CONTEXT)
+        self.port.eventfd_ctx_put(self.triggers[vector])
+        self.triggers[vector] = 0
+
+
+class UnservedFromOpen(Upstream):
+    """Leaves INTx as it is when it is opened, with nobody on the line before the first set."""
+
+    def _switch_on(self) -> int:
+        if self.msix:
+            return super()._switch_on()
+        self.port.pci_set_master()
+        self.irqs = [self.irq]
+        return 0
+
+
+class UnmasksForNobody(Upstream):
+    """Lets irqcontrol unmask also while no handler is there."""
+
+    def irqcontrol(self, on: int) -> int:
+        self.port.mutex_lock(STATE_MUTEX)
+        if self.bound and not self.msix:
+            self.port.pci_intx(1 if on else 0)
+        self.port.mutex_unlock(STATE_MUTEX)
+        return 0
+
+
+class UnservedOnceClosed(Upstream):
+    """Puts the disable bit back as it was at the last release, when the function may still assert INTx."""
+
+    def _shut_down(self) -> None:
+        super()._shut_down()
+        if not self.msix:
+            self._set_intx_mask(self.was_masked)
+
+
+class NeverMasks(Upstream):
+    """Takes every number written to the device for a request to unmask."""
+
+    def irqcontrol(self, on: int) -> int:
+        return super().irqcontrol(1)
+
+
+class IgnoresZero(Upstream):
+    """Takes irqcontrol for a call that unmasks, and a 0 for nothing."""
+
+    def irqcontrol(self, on: int) -> int:
+        return super().irqcontrol(on) if on else 0
+
+
+class TrustsIrq(Upstream):
+    """Does not look whether the function has an irq."""
+
+    def probe(self, irq: int, hdr_type: int, is_virtfn: bool) -> int:
+        self.given = irq
+        return super().probe(irq, hdr_type, is_virtfn)
+
+    def _set_up(self, irq: int) -> int:
+        err = super()._set_up(irq or 1)
+        self.irq = self.given
+        return err
+
+
+MASK_LOCK = 0x300
+"""Static spinlock of a flag beside the disable bit."""
+
+
+class MaskFlag(Upstream):
+    """Remembers in a flag whether INTx is masked, and does not look at the bit that user space may have written."""
+
+    masked = True
+
+    def handler(self, irq: int, dev_id: int) -> int:
+        if self.msix:
+            return super().handler(irq, dev_id)
+        if self.masked or not self.port.pci_check_and_mask_intx():
+            return IRQ_NONE
+        self.masked = True
+        self.port.eventfd_signal(self.triggers[0])
+        return IRQ_HANDLED
+
+    def _mask(self, masked: bool) -> None:
+        self.port.spin_lock_irqsave(MASK_LOCK)
+        self.masked = masked
+        self.port.pci_intx(int(not masked))
+        self.port.spin_unlock_irqrestore(MASK_LOCK)
+
+    def _attach_intx(self, trigger: int) -> int:
+        old, self.triggers[0] = self.triggers[0], trigger
+        err = 0
+        if old:
+            self.port.synchronize_irq(self.irq)
+            self.port.eventfd_ctx_put(old)
+        else:
+            err = self.port.request_irq(self.irq, IRQF_SHARED, self.names[0], self.contexts)
+        if err:
+            self.triggers[0] = 0
+            self.port.eventfd_ctx_put(trigger)
+        else:
+            self._mask(False)
+        return err
+
+    def _detach(self, vector: int) -> None:
+        if not self.msix:
+            self._mask(True)
+        super()._detach(vector)
+
+    def irqcontrol(self, on: int) -> int:
+        self.port.mutex_lock(STATE_MUTEX)
+        if self.bound and not self.msix and self.triggers[0]:
+            self._control(bool(on))
+        self.port.mutex_unlock(STATE_MUTEX)
+        return 0
+
+    def _control(self, on: bool) -> None:
+        self._mask(not on)
+
+
+class UnmasksByFlag(MaskFlag):
+    """Looks at the bit when it is interrupted, and at a flag when it is asked to unmask."""
+
+    def handler(self, irq: int, dev_id: int) -> int:
+        handled = Upstream.handler(self, irq, dev_id)
+        self.masked = self.masked or handled == IRQ_HANDLED
+        return handled
+
+    def _control(self, on: bool) -> None:
+        if on == self.masked:
+            self._mask(not on)
+
+
+class IrqsRemembered(Upstream):
+    """Finds the vector of an irq number in a table from which nothing is ever taken out."""
+
+    def __init__(self, port: Port) -> None:
+        super().__init__(port)
+        self.vector_of: dict[int, int] = {}
+
+    def _switch_on(self) -> int:
+        err = super()._switch_on()
+        for vector, irq in enumerate(self.irqs):
+            self.vector_of.setdefault(irq, vector)
+        return err
+
+    def handler(self, irq: int, dev_id: int) -> int:
+        if not self.msix:
+            return super().handler(irq, dev_id)
+        trigger = self.triggers[self.vector_of[irq]]
+        if trigger:
+            self.port.eventfd_signal(trigger)
+        return IRQ_HANDLED
+
+
+class StaticDevId(Upstream):
+    """Requests INTx with static data of the module for its dev_id, the same for every function that it drives."""
+
+    def _allocate_tables(self) -> int:
+        err = super()._allocate_tables()
+        if not err and not self.msix:
+            self.port.kfree(self.contexts)
+            self.contexts = 0x200
+        return err
+
+    def _free_tables(self) -> None:
+        if self.contexts == 0x200:
+            self.contexts = 0
+        super()._free_tables()
+
+
+class MapOfThirtyTwo(Upstream):
+    """Remembers the mapped vectors in 32 bits, and believes them at an unmap."""
+
+    mapped = 0
+
+    def _set(self, vector: int, fd: int) -> int:
+        if vector >= self.max_vectors:
+            return super()._set(vector, fd)
+        bit = 1 << vector % 32
+        if fd < 0 and not self.mapped & bit:
+            return 0
+        err = super()._set(vector, fd)
+        self.mapped = self.mapped | bit if self.triggers[vector] else self.mapped & ~bit
+        return err
+
+
+class FallsBackWithAllVectors(Upstream):
+    """Falls back to INTx where a trial of MSI-X fails, and keeps the number of vectors."""
+
+    def _set_up(self, irq: int) -> int:
+        err = super()._set_up(irq)
+        count = self.port.pci_msix_vec_count()
+        if not err and not self.msix and count > 1:
+            self._free_tables()
+            self.max_vectors = min(count, MAX_MSIX_VECTORS)
+            err = self._allocate_tables()
+        return err
+
+
+class TrialLosesErrno(Upstream):
+    """Takes a trial of MSI-X that failed for a reason to fail, and forgets which."""
+
+    def _set_up(self, irq: int) -> int:
+        err = super()._set_up(irq)
+        if err or self.msix or self.port.pci_msix_vec_count() < 0:
+            return err
+        self._free_tables()
+        return -EBUSY
 
 
 DEFECTS: tuple[Defect, ...] = (
@@ -732,7 +947,13 @@ DEFECTS: tuple[Defect, ...] = (
         "UIO-U13", "VFIO: open, release and remove are not one critical section.", OpenWithoutMutex, ("UIO-047",), 2
     ),
     Defect("UIO-U14", "VFIO: an eventfd is dropped under the INTx handler.", PutBeforeSynchronised, ("UIO-027",), 4),
-    Defect("UIO-U14b", "VFIO: unmasking does not exclude the ioctl.", UnmasksUnlocked, ("UIO-027", "UIO-078"), 5),
+    Defect(
+        "UIO-U14b",
+        "VFIO: unmasking does not exclude the ioctl.",
+        UnmasksUnlocked,
+        ("UIO-027", "UIO-078", "UIO-091"),
+        5,
+    ),
     Defect(
         "UIO-U15",
         "VFIO: two ways of shutting an eventfd down race.",
@@ -745,4 +966,43 @@ DEFECTS: tuple[Defect, ...] = (
         "DPDK: the consumer masks and reads wrongly.",
         why_not="The mistakes are the consumer's; that a driver survives them is asked of every candidate.",
     ),
+    Defect("UIO-L01", "An unmapped INTx drives a line that nobody serves.", UnservedOnceUnmapped, ("UIO-091",), 5),
+    Defect("UIO-L02", "INTx drives a line that nobody serves from open on.", UnservedFromOpen, ("UIO-091",), 3),
+    Defect("UIO-L03", "irqcontrol unmasks INTx with no handler there.", UnmasksForNobody, ("UIO-091",), 4),
+    Defect("UIO-L04", "igb_uio: INTx drives the line after the last release.", UnservedOnceClosed, ("UIO-092",), 4),
+    Defect("UIO-L05", "irqcontrol(0) unmasks.", NeverMasks, ("UIO-093",), 4),
+    Defect("UIO-L06", "irqcontrol(0) does nothing.", IgnoresZero, ("UIO-093",), 4),
+    Defect("UIO-L07", "irq 0 is requested for a function that has none.", TrustsIrq, ("UIO-094",), 3),
+    Defect(
+        "UIO-L08",
+        "VFIO: a flag says that INTx is masked, where user space has cleared the disable bit.",
+        MaskFlag,
+        ("UIO-095", "UIO-081", "UIO-082", "UIO-083"),
+        5,
+        note="VFIO can keep a flag because it virtualises config space; here user space writes the register itself.",
+    ),
+    Defect(
+        "UIO-L09",
+        "A flag keeps irqcontrol from masking or unmasking.",
+        UnmasksByFlag,
+        ("UIO-083", "UIO-093", "UIO-095"),
+        6,
+    ),
+    Defect(
+        "UIO-L10",
+        "irq numbers of an earlier enabling name their former vectors.",
+        IrqsRemembered,
+        ("UIO-033", "UIO-034", "UIO-041", "UIO-078"),
+        6,
+    ),
+    Defect("UIO-L11", "Two functions on one line share a dev_id.", StaticDevId, ("UIO-079",), 3),
+    Defect(
+        "UIO-L12",
+        "Vectors 32 apart share a bit.",
+        MapOfThirtyTwo,
+        ("UIO-012", "UIO-017", "UIO-039"),
+        6,
+    ),
+    Defect("UIO-L13", "INTx has as many vectors as MSI-X had.", FallsBackWithAllVectors, ("UIO-009", "UIO-065"), 3),
+    Defect("UIO-L14", "A refused trial of MSI-X loses its errno.", TrialLosesErrno, ("UIO-060",), 1),
 )

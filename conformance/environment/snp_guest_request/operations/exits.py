@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from conformance.environment.snp_guest_request.contents import USER_TABLE
 from conformance.environment.snp_guest_request.frames import Page
+from conformance.environment.snp_guest_request.ghcbs import Ghcb
 from conformance.environment.snp_guest_request.messages import request_page
 from conformance.model.snp_guest_request.addresses import GPA, address
 from conformance.model.snp_guest_request.messages import MESSAGES
@@ -18,6 +19,8 @@ from conformance.model.snp_guest_request.operations import (
     GuestRequest,
     UnknownExit,
 )
+from conformance.model.snp_guest_request.results import UNTOUCHED
+from conformance.model.snp_guest_request.state import ghcb_page
 from conformance.specs.snp_guest_request import clauses as c
 from conformance.specs.snp_guest_request.constants import (
     EXIT,
@@ -74,7 +77,7 @@ _RACES = {
 
 
 @lru_cache(maxsize=4096)
-def ghcb_page(code: int, info1: int, info2: int, rax: int, rbx: int, missing: str, usage: int) -> bytes:
+def ghcb_bytes(code: int, info1: int, info2: int, rax: int, rbx: int, missing: str, usage: int) -> bytes:
     """A GHCB as the guest fills it; fields whose valid bit is missing hold something all the same."""
     page = bytearray(PAGE_SIZE)
     valid = 0
@@ -128,12 +131,13 @@ def unknown_exit(world: World, op: UnknownExit) -> object:
 def exit_through_ghcb(world: World, op: Any, code: int, info1: int, info2: int, rax: int, rbx: int) -> object:
     """Fill a GHCB, and exit."""
     vcpu = op.vcpu
-    vm, index = VM_OF[vcpu], CPU_OF[vcpu]
-    gpa = GPA[{"own": f"G{index}", "sibling": f"G{1 - index}", "spare": "spare"}[getattr(op, "ghcb", "own")]]
+    vm = VM_OF[vcpu]
+    gpa = GPA[ghcb_page(vcpu, getattr(op, "ghcb", "own")) or ""]
     page = world.memslots.own(vm, gpa)
     assert page is not None
-    page.data[:] = ghcb_page(code, info1, info2, rax, rbx, op.missing, op.usage)
+    page.data[:] = ghcb_bytes(code, info1, info2, rax, rbx, op.missing, op.usage)
     ghcb = world.ghcbs.of_vcpu[vcpu]
+    ghcb.gpa, ghcb.answered = gpa, {}
     supplied = {GHCB_RAX: rax, GHCB_RBX: rbx, GHCB_RCX: RCX, GHCB_RDX: RDX}
     ghcb.supplied = {
         at: v ^ _STALE if letter in op.missing else v
@@ -155,7 +159,7 @@ def continue_(world: World, op: Continue) -> object:
     ghcb = world.ghcbs.of_vcpu[op.vcpu]
     vm = VM_OF[op.vcpu]
     world.tasks.current.instants = world.runs.answer(op.vcpu, op.npages, op.ret)
-    page = world.memslots.page(vm, GPA[f"G{CPU_OF[op.vcpu]}"], write=False)
+    page = world.memslots.own(vm, ghcb.gpa)
     assert page is not None
     for at, bits in _RACES.get(op.race, ()):
         page.data[at] ^= bits
@@ -175,12 +179,14 @@ def _returned(world: World, vcpu: int, page: Page, ret: int) -> object:
         raise Crash(f"vmgexit returned {ret}, which is neither RESUME, EXIT nor an errno", "type")
     world.enter_int(world.driver.ghcb_leave, vcpu)
     world.ghcbs.judge_left(vcpu)
+    task, ghcb = world.tasks.current, world.ghcbs.of_vcpu[vcpu]
     if ret < 0:
+        answered = task.ghcb_written and not ghcb.overlaid
+        task.left_success = answered and not _field(page, GHCB_SW_EXITINFO1) and not _field(page, GHCB_SW_EXITINFO2)
         return ret
-    info1, info2 = _field(page, GHCB_SW_EXITINFO1), _field(page, GHCB_SW_EXITINFO2)
-    task = world.tasks.current
     if not task.ghcb_written:
-        return (RESUME, info1, info2, None)
+        return UNTOUCHED
+    info1, info2, rbx = (_answer(ghcb, page, at) for at in (GHCB_SW_EXITINFO1, GHCB_SW_EXITINFO2, GHCB_RBX))
     if info1 & 0xFFFFFFFF == MALFORMED:
         info1 = MALFORMED
     if info1 not in (0, MALFORMED):
@@ -189,9 +195,9 @@ def _returned(world: World, vcpu: int, page: Page, ret: int) -> object:
         raise Violation(c.CLEANUP_IS_NO_STATUS, f"SW_EXITINFO2 {info2:#x} after the response page was not had back")
     if info1 == 0 and info2 >> 32 and info2 & 0xFFFFFFFF and world.profile.errors == "ghcb":
         raise Violation(c.HALVES, f"SW_EXITINFO2 is {info2:#018x}: both halves are set")
-    rbx = _field(page, GHCB_RBX)
     small = info1 == 0 and info2 == TOO_SMALL_INFO2
-    if not world.ghcbs.of_vcpu[vcpu].overlaid:
+    if not ghcb.overlaid:
+        task.invalid = _invalid(page, small=small)
         _judge_registers(world, vcpu, page, {GHCB_RBX} if small else set())
     return (RESUME, info1, info2, rbx if small else None)
 
@@ -219,6 +225,20 @@ def _judge_registers(world: World, vcpu: int, page: Page, answers: set[int]) -> 
         if value != supplied and not (value == 0 and absent) and not raced:
             raise Violation(c.REGISTERS_KEPT, f"GHCB field {offset:#x} came back as {value:#x}, was {supplied:#x}")
     world.hold(c.REGISTERS_KEPT)
+
+
+def _answer(ghcb: Ghcb, page: Page, offset: int) -> int:
+    """What the hypervisor answered in a field, though the guest itself may have stored something over it."""
+    is_guests = ghcb.overlaid or any(offset <= at < offset + 8 for at in ghcb.raced)
+    return ghcb.answered[offset] if is_guests and offset in ghcb.answered else _field(page, offset)
+
+
+def _invalid(page: Page, *, small: bool) -> list[str]:
+    """Names of the answer's fields whose valid bit is clear."""
+    valid = int.from_bytes(page.data[GHCB_VALID_BITMAP : GHCB_VALID_BITMAP + 16], "little")
+    fields = {"SW_EXITINFO1": GHCB_SW_EXITINFO1, "SW_EXITINFO2": GHCB_SW_EXITINFO2}
+    fields |= {"RBX": GHCB_RBX} if small else {}
+    return [name for name, offset in fields.items() if not valid >> offset // 8 & 1]
 
 
 def _field(page: Page, offset: int) -> int:

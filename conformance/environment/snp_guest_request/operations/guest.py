@@ -10,6 +10,7 @@ from conformance.environment.snp_guest_request.firmware import COMMITTED_TCB
 from conformance.environment.snp_guest_request.report import GUIDS, LAUNCH
 from conformance.environment.snp_guest_request.shared_pages import DATA
 from conformance.environment.snp_guest_request.taint import is_tainted
+from conformance.environment.snp_guest_request.untrusted_host import Exchange
 from conformance.environment.snp_guest_request.verifier import report_refused
 from conformance.model.snp_guest_request.hosts import script
 from conformance.model.snp_guest_request.operations import (
@@ -22,7 +23,7 @@ from conformance.model.snp_guest_request.operations import (
     ParseCerts,
 )
 from conformance.specs.snp_guest_request import clauses as c
-from conformance.specs.snp_guest_request.constants import TOO_SMALL_INFO2
+from conformance.specs.snp_guest_request.constants import BUSY_INFO2, TOO_SMALL_INFO2
 from conformance.verdict import Crash, Violation
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 
 USER_BUFFER = 0x7F00_0000_0000
-VMPL = 3
-"""What callers ask for: allowed with every VMPCK."""
 KEY_SVN = LAUNCH.guest_svn
 KEY_TCB = COMMITTED_TCB
 """What callers ask a key for: the newest allowed."""
@@ -60,13 +59,13 @@ def kexec(world: World, op: Kexec) -> int:
 def get_report(world: World, op: GetReport) -> object:
     """SNP_GET_REPORT."""
     data = _plan(world, op)
-    return _told(world, op, data, world.enter(world.driver.get_report, data, VMPL))
+    return _told(world, op, data, world.enter(world.driver.get_report, data, op.vmpl))
 
 
 def get_derived_key(world: World, op: GetDerivedKey) -> object:
     """SNP_GET_DERIVED_KEY."""
     _plan(world, op)
-    result = world.enter(world.driver.get_derived_key, op.fields, VMPL, KEY_SVN, KEY_TCB)
+    result = world.enter(world.driver.get_derived_key, op.fields, op.vmpl, KEY_SVN, KEY_TCB)
     return _told(world, op, b"", result)
 
 
@@ -74,12 +73,12 @@ def get_ext_report(world: World, op: GetExtReport) -> object:
     """SNP_GET_EXT_REPORT."""
     data = _plan(world, op)
     address = USER_BUFFER if op.buffer else 0
-    return _told(world, op, data, world.enter(world.driver.get_ext_report, data, VMPL, op.certs_len, address))
+    return _told(world, op, data, world.enter(world.driver.get_ext_report, data, op.vmpl, op.certs_len, address))
 
 
 def _told(world: World, op: Any, data: bytes, result: Any) -> object:
     """Result, exitinfo2 where it means something, what the answer and the certificates are, length needed."""
-    world.host.end()
+    exchange = world.host.end()
     shape = [int, int, bytes, bytes, int] if type(op) is GetExtReport else [int, int, bytes]
     if type(result) is not tuple or [type(value) for value in result] != shape:
         raise Crash(f"returned {result!r}, expected {', '.join(kind.__name__ for kind in shape)}", "type")
@@ -88,8 +87,8 @@ def _told(world: World, op: Any, data: bytes, result: Any) -> object:
         raise Violation(c.NO_UNINITIALISED, f"the caller is given exitinfo2 {info2:#x}, bits that nobody wrote")
     world.hold(c.NO_UNINITIALISED)
     if ret:
-        small = info2 == TOO_SMALL_INFO2 and rest and rest[1] and ret == -5
-        return (ret, info2 if small else None, None, None, rest[1] if small else 0)
+        _judge_status(world, exchange, info2)
+        return (ret, info2, None, None, rest[1] if rest and info2 == TOO_SMALL_INFO2 else 0)
     certs = None
     if rest:
         table = world.honest.table()
@@ -97,13 +96,25 @@ def _told(world: World, op: Any, data: bytes, result: Any) -> object:
     return (ret, info2, _kind(world, op, data, payload), certs, rest[1] if rest else 0)
 
 
+def _judge_status(world: World, exchange: Exchange, info2: int) -> None:
+    """The caller of a request that was refused is told what the host answered (SNP-099)."""
+    told1, told2 = exchange.last
+    if told1 or told2 in (0, BUSY_INFO2):
+        return
+    passed_on = info2 == told2 or (exchange.small and info2 == TOO_SMALL_INFO2)
+    world.require(c.STATUS_TO_CALLER, passed_on, f"the caller is given exitinfo2 {info2:#x}, the host said {told2:#x}")
+
+
 def _kind(world: World, op: Any, data: bytes, payload: bytes) -> str:
     if type(op) is GetDerivedKey:
-        request = struct.pack("<IIQIIQ", 0, 0, op.fields, VMPL, KEY_SVN, KEY_TCB)
-        fits = payload == world.honest.firmware.derived_key(world.honest.context, request, 0)
-        return "key" if fits else "another key"
-    why = report_refused(world.suite, payload, data, VMPL)
+        request = struct.pack("<IIQIIQ", 0, 0, op.fields, op.vmpl, KEY_SVN, KEY_TCB)
+        key = world.honest.firmware.derived_key(world.honest.context, request, 0)
+        asked = payload == key or len(payload) != len(key)
+        world.require(c.AS_ASKED, asked, "the key that comes back is derived from other fields than were asked for")
+        return "key" if payload == key else "another key"
+    why = report_refused(world.suite, payload, data, op.vmpl)
     world.require(c.SIGNATURE, "signature" not in why, why)
+    world.require(c.AS_ASKED, "than was asked for" not in why, why)
     return "report" if not why else f"no report: {why}"
 
 

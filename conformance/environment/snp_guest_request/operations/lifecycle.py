@@ -9,7 +9,6 @@ from conformance.environment.snp_guest_request.files import CLOSED_FD, FOREIGN_F
 from conformance.environment.snp_guest_request.frames import Page
 from conformance.model.snp_guest_request.addresses import GPA
 from conformance.model.snp_guest_request.operations import (
-    CPU_OF,
     VM_OF,
     Boot,
     CloseFd,
@@ -28,6 +27,7 @@ from conformance.model.snp_guest_request.operations import (
     VmDestroy,
     Wait,
 )
+from conformance.model.snp_guest_request.state import ghcb_page
 from conformance.specs.clause import Clause
 from conformance.specs.snp_guest_request import clauses as c
 from conformance.specs.snp_guest_request.constants import SNP
@@ -60,7 +60,7 @@ def boot(world: World, op: Boot) -> int:
         result = world.enter_int(function, *arguments)
         if result:
             return result
-    world.ghcbs.register(vm, GPA["G0"])
+    world.ghcbs.register(vcpu, GPA["G0"])
     if op.certs:
         world.vms.fetching.add(vm)
     return 0
@@ -74,9 +74,10 @@ def vm_create(world: World, op: VmCreate) -> int:
 
 def sev_init(world: World, op: SevInit) -> int:
     """KVM_SEV_INIT2."""
+    clause = c.LIFE_ORDER if world.contexts.is_initialised(op.vm) else c.INIT_FAILURE
     result = world.enter_int(world.driver.sev_init, op.vm)
     if result < 0:
-        _nothing_left(world, c.INIT_FAILURE)
+        _nothing_left(world, clause)
     return result
 
 
@@ -125,8 +126,8 @@ def vcpu_create(world: World, op: VcpuCreate) -> int:
 
 def register_ghcb(world: World, op: RegisterGhcb) -> int:
     """The guest registers its GHCB."""
-    gpa = GPA[f"G{CPU_OF[op.vcpu]}"]
-    world.ghcbs.register(VM_OF[op.vcpu], gpa)
+    gpa = GPA[ghcb_page(op.vcpu, op.ghcb) or ""]
+    world.ghcbs.register(op.vcpu, gpa)
     return world.enter_int(world.driver.ghcb_register, op.vcpu, gpa)
 
 
@@ -204,7 +205,7 @@ def _joined(world: World, contextless: int) -> int:
     world.contexts.joined.add(contextless)
     world.enter_int(world.driver.vcpu_create, 2, 1)
     world.enter_int(world.driver.ghcb_register, 2, GPA["G0"])
-    world.ghcbs.register(1, GPA["G0"])
+    world.ghcbs.register(2, GPA["G0"])
     return 0
 
 

@@ -79,7 +79,7 @@ def _cleared_dirty(world: TdpMirror, start: int, end: int, levels: tuple[int, ..
             gfn = tables.gfn(table, index)
             inside = start <= gfn and gfn + tables.cover(table.level) <= end
             if inside and table.level in levels and is_leaf(entry, table.level) and entry >> DIRTY & 1:
-                raise Violation(c.MIRROR_UNTOUCHED, f"gfn {gfn:#x} is left dirty")
+                raise Violation(c.PROTECTION_COMPLETE, f"gfn {gfn:#x} is left dirty")
 
 
 def clear_dirty_masked(world: TdpMirror, op: ops.ClearDirtyMasked) -> int:

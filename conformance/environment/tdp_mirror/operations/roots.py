@@ -9,6 +9,7 @@ from conformance.model.tdp_mirror.state import NONE
 from conformance.specs.tdp_mirror import clauses as c
 from conformance.specs.tdp_mirror.constants import (
     DIRECT_ROOTS,
+    INVALID_PAGE,
     MIRROR_ROOTS,
     REQ_FREE_OBSOLETE_ROOTS,
     TYPE_VALIDITY,
@@ -81,9 +82,10 @@ def gfn_is_alias(world: TdpMirror, op: ops.GfnIsAlias) -> int:
 
 
 def select_root(world: TdpMirror, op: ops.SelectRoot) -> int:
-    """The place in the list of the root that is chosen."""
+    """The place in the list of the root that is chosen; NONE for INVALID_PAGE, and what is no root has no place."""
     page = world.enter_int(world.driver.select_root, op.vcpu, op.types)
-    return next((i for i, root in enumerate(world.roots.listed) if root.pa == page), NONE)
+    nowhere = NONE if page == INVALID_PAGE else NONE - 1
+    return next((i for i, root in enumerate(world.roots.listed) if root.pa == page), nowhere)
 
 
 def invalidate_roots(world: TdpMirror, op: ops.InvalidateRoots) -> int:

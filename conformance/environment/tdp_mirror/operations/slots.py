@@ -25,10 +25,13 @@ def hva_invalidate(world: TdpMirror, op: ops.HvaInvalidate) -> int:
 
 
 def gmem_invalidate(world: TdpMirror, op: ops.GmemInvalidate) -> int:
-    """A hole is punched into guest memory."""
-    world.guest_memory.will_move("gmem", op.start, op.end)
+    """A hole is punched into guest memory, with the lock of its file held."""
+    memory = world.guest_memory
+    memory.filemap_invalidate_lock()
+    memory.will_move("gmem", op.start, op.end)
     world.enter(world.driver.gmem_invalidate, op.start, op.end)
-    world.guest_memory.move()
+    memory.move()
+    memory.filemap_invalidate_unlock()
     return 0
 
 

@@ -57,7 +57,7 @@ class Counted(Deferred):
 
     def launch_start(self, vm: int, fd: int, policy: int) -> int:
         it, port = self.vms[vm], self.port
-        if it.context or not policy & 1 << 17:
+        if it.kind != SNP or it.context or not policy & 1 << 17:
             return -EINVAL
         context = self.firmware_page()
         if not context:

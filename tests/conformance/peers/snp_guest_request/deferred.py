@@ -93,6 +93,8 @@ class Deferred:
         return 0
 
     def sev_init(self, vm: int) -> int:
+        if self.vms[vm].ready:
+            return -EINVAL
         asid = self.port.alloc_asid()
         if asid < 0:
             return asid
@@ -101,7 +103,7 @@ class Deferred:
 
     def launch_start(self, vm: int, fd: int, policy: int) -> int:
         it, port = self.vms[vm], self.port
-        if it.context or not policy & 1 << 17:
+        if it.kind != SNP or it.context or not policy & 1 << 17:
             return -EINVAL
         request, response = port.alloc_page(0), self.firmware_page()
         context = self.firmware_page() if request and response else 0

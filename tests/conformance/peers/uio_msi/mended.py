@@ -98,7 +98,7 @@ class MendedDriver:
         port = self.port
         size = port.pci_msix_vec_count()
         self.is_msix = size > 0
-        if not self.is_msix and not port.pci_intx_mask_supported():
+        if not self.is_msix and not (self.line not in (0, k.IRQ_NOTCONNECTED) and port.pci_intx_mask_supported()):
             return -k.EINVAL
         vectors = min(size, k.MAX_MSIX_VECTORS) if self.is_msix else 1
         self.contexts, self.ctx = self._keep(port.kcalloc(vectors, SLOT)), [0] * vectors

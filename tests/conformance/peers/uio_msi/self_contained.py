@@ -33,7 +33,6 @@ class SelfContainedDriver:
         self.line = 0
         self.opens = 0
         self.is_msix = False
-        self.is_masked = False
         self.found = 0
         self.table = 0
         self.irqs: list[int] = []
@@ -81,7 +80,8 @@ class SelfContainedDriver:
             entries = tuple(range(min(self.size, k.MAX_MSIX_VECTORS)))
             self.is_msix = port.pci_enable_msix_range(entries, 1, len(entries)) > 0
             port.pci_disable_msix()
-        return 0 if self.is_msix or port.pci_intx_mask_supported() else -k.ENODEV
+        has_line = self.line not in (0, k.IRQ_NOTCONNECTED) and port.pci_intx_mask_supported()
+        return 0 if self.is_msix or has_line else -k.ENODEV
 
     def _regions(self) -> tuple[MAPS_TYPE, PORTS_TYPE]:
         """From the last BAR to the first; a memory BAR without its secret pages."""
@@ -168,6 +168,8 @@ class SelfContainedDriver:
                 port.kfree(table)
                 return int(got)
             irqs = [port.pci_irq_vector(vector) for vector in range(got)]
+        else:
+            port.pci_intx(0)
         port.pci_set_master()
         self.table, self.irqs, self.ctx = table, irqs, [0] * len(irqs)
         return 0
@@ -268,6 +270,7 @@ class SelfContainedDriver:
         ctx = self.ctx[vector]
         if not self.is_msix:
             self._store(vector, 0)
+            self._mask()
         self.port.free_irq(self.irqs[vector], self._dev_id(vector))
         self.ctx[vector] = 0
         self.port.eventfd_ctx_put(ctx)
@@ -275,20 +278,19 @@ class SelfContainedDriver:
     # -- INTx
 
     def _mask(self) -> None:
-        """Whatever the flag says: user space may have written the disable bit meanwhile."""
+        """Whatever was the case: user space may have written the disable bit meanwhile."""
         self._lock(0)
         self.port.pci_intx(0)
-        self.is_masked = True
         self._unlock(0)
+
+    def _is_masked(self) -> bool:
+        return bool(self.port.pci_read_config(k.PCI_COMMAND + 1, 1) & 4)
 
     def _unmask(self) -> None:
         """Where the level is still up, stay masked and signal at once."""
         self._lock(0)
-        if self.is_masked:
-            if self.port.pci_check_and_unmask_intx():
-                self.is_masked = False
-            elif self.ctx[0]:
-                self.port.eventfd_signal(self.ctx[0])
+        if self._is_masked() and self.ctx[0] and not self.port.pci_check_and_unmask_intx():
+            self.port.eventfd_signal(self.ctx[0])
         self._unlock(0)
 
     def irqcontrol(self, on: int) -> int:
@@ -308,8 +310,8 @@ class SelfContainedDriver:
         vector = (dev_id - self.table) // (2 * SLOT)
         self._lock(vector)
         is_ours = self.is_msix
-        if not is_ours and not self.is_masked:
-            is_ours = self.is_masked = bool(self.port.pci_check_and_mask_intx())
+        if not is_ours and not self._is_masked():
+            is_ours = bool(self.port.pci_check_and_mask_intx())
         if is_ours and self.ctx[vector]:
             self.port.eventfd_signal(self.ctx[vector])
         self._unlock(vector)

@@ -133,6 +133,7 @@ class SwappingDriver:
     def _start(self) -> int:
         port = self.port
         if not self.is_msix:
+            port.pci_intx(0)
             port.pci_set_master()
             self.irqs = [self.line]
             return 0
@@ -217,6 +218,8 @@ class SwappingDriver:
         ctx = self.ctx[vector]
         if not ctx:
             return
+        if not self.is_msix:
+            self.port.pci_intx(0)
         self.port.free_irq(self.irqs[vector], self._dev_id(vector))
         self.ctx[vector] = 0
         self.port.eventfd_ctx_put(ctx)

@@ -1,0 +1,11 @@
+"""Everything together: the candidate."""
+
+from __future__ import annotations
+
+from conformance.candidates.builtin.tdp_mirror.linux.tdx import Tdx
+
+
+class Linux(Tdx):
+    """KVM of Linux 6.16 with TDX."""
+
+    profile = "upstream"

@@ -1,0 +1,342 @@
+"""Right code is not accused where a specification leaves the means open, and the wrong code next to it still is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from conformance.candidates.builtin.avic.linux import Linux
+from conformance.candidates.builtin.avic.linux.structs import Kvm
+from conformance.candidates.builtin.avic.linux.structs import Vcpu as LinuxVcpu
+from conformance.candidates.builtin.avic.upstream import Kvm as UpstreamKvm
+from conformance.candidates.builtin.avic.upstream import Upstream, Vcpu
+from conformance.model.avic import Config
+from conformance.model.avic import operations as s
+from conformance.model.avic.routing import DISABLED, Apic, Message
+from conformance.specs.avic.constants import (
+    APIC_BASE,
+    APIC_ID,
+    APIC_IRR,
+    APIC_ISR,
+    APIC_LDR,
+    APIC_TPR,
+    CPUID_X2AVIC_EXT,
+    ICR_BUSY,
+    INHIBIT_PHYSICAL_ID_TOO_BIG,
+    TLB_FLUSH_ASID,
+    VMCB_ASID,
+    VMCB_TLB_CONTROL,
+)
+from conformance.strategies.avic.domains import ON, X2_ON, X2AVIC_HOST
+from tests.conformance.avic.judging import cited, judged
+from tests.conformance.peers.linux_avic import AtomicIsr, EoiByVector, OneAsidPerVm, WideAddresses
+
+CREATED = Config(vcpus=(0, 1), edx=X2AVIC_HOST)
+ONE = Config(vcpus=(0,), running=True, enabled=True)
+TWO = Config(vcpus=(0, 1), running=True, enabled=True)
+STICKY = Config(vcpus=(0, 1, 2), running=True, enabled=True, busy_sticky=True)
+CLEARED = Config(vcpus=(0, 1), running=True, enabled=True, eoi_cleared=True)
+X2_17 = Config(vcpus=(0, 1, 17), running=True, x2apic=True, edx=X2AVIC_HOST)
+X2_300 = Config(vcpus=(0, 1, 300), running=True, enabled=True, x2apic=True, edx=X2AVIC_HOST, ecx=1 << CPUID_X2AVIC_EXT)
+FLAT_PAIR = (Apic(0, ldr=1 << 24), Apic(1, ldr=2 << 24))
+MIXED = (Apic(0, ldr=1 << 24), Apic(1, DISABLED), Apic(2, ldr=3 << 24), Apic(3, spiv=0xFF, ldr=1 << 24))
+MOVED = (s.Exit(0), s.Exit(1), s.Put(1), s.Put(0), s.Load(0, 33), s.Load(1, 32), s.VmRun(1), s.VmRun(0))
+"""Two vCPUs that change cores."""
+
+
+# -- drivers that are right in another way
+
+
+class KeepsStaleEntries(Upstream):
+    """Touches the logical table only while AVIC is active for the vCPU; when it is again, at its next entry."""
+
+    def _handle_ldr_update(self, v: Vcpu) -> None:
+        if v.apicv_active:
+            super()._handle_ldr_update(v)
+
+    def _handle_dfr_update(self, v: Vcpu) -> None:
+        if v.apicv_active:
+            super()._handle_dfr_update(v)
+
+    def _post_state_restore(self, v: Vcpu) -> None:
+        if v.apicv_active:
+            super()._post_state_restore(v)
+
+
+class NeverForgetsBigIds(Upstream):
+    """The inhibit of an id that was too big stays, whatever becomes of its vCPU."""
+
+    def _set_inhibit(self, kvm: UpstreamKvm, reason: int, on: bool) -> None:
+        if on or reason != INHIBIT_PHYSICAL_ID_TOO_BIG:
+            super()._set_inhibit(kvm, reason, on)
+
+
+class LatelyAliased(Linux):
+    """As kvm_arch_vcpu_create has it: the first RESET comes before the vCPU is listed, so the map does not hold it."""
+
+    def vcpu_reset(self, vcpu: int, init: int) -> None:
+        v = self.vcpus[vcpu]
+        listed = v.kvm.vcpus
+        known = self.__dict__.setdefault("known", set())
+        if vcpu in known:
+            super().vcpu_reset(vcpu, init)
+            return
+        known.add(vcpu)
+        v.kvm.vcpus = [other for other in listed if other is not v]
+        super().vcpu_reset(vcpu, init)
+        v.kvm.vcpus = listed
+
+
+NOT_ACCUSED: list[tuple[str, Callable[[Any], Any], Config, tuple[Any, ...]]] = [
+    ("CR8 is not intercepted while nothing is held back", Linux, TWO, (s.Inhibit(3),)),
+    ("CR8, by an alias", Linux, TWO, (s.GuestWrite(0, APIC_LDR, 2 << 24),)),
+    ("CR8, in x2APIC mode without x2AVIC", Linux, TWO, (s.SetApicBase(0, X2_ON),)),
+    ("ISR belongs to the vCPU's thread", Linux, TWO, (s.Deliver(0, 65, level=True), s.GuestEoi(0))),
+    ("ISR changed with locked instructions", AtomicIsr, TWO, (s.Deliver(0, 65, level=True), s.GuestEoi(0))),
+    ("busy is seen in EXITINFO1", Linux, STICKY, (s.GuestIpi(level=True),)),
+    ("busy is seen in EXITINFO1, of a missing target", Linux, STICKY, (s.GuestIpi(dest=3),)),
+    ("busy is seen in the page", Upstream, STICKY, (s.GuestIpi(level=True), s.GuestIpi(dest=3))),
+    ("EOI by vector", EoiByVector, CLEARED, (s.Deliver(0, 65, level=True), s.GuestEoi(0))),
+    ("the access page goes when its vCPU enters", Linux, TWO, (s.Put(0), s.SetApicBase(0, X2_ON, host=True))),
+    (
+        "and stays gone",
+        Linux,
+        ONE,
+        (s.Put(0), s.SetApicBase(0, X2_ON, host=True), s.Load(0, 0x20), s.VmRun(0), s.GuestIpi(0, 0)),
+    ),
+    ("a hint in SMI mode", Linux, Config(), (s.Route(FLAT_PAIR, Message(255, mode=2, hint=True, wide=True)),)),
+    (
+        "a hint in SMI mode, logical",
+        Linux,
+        Config(),
+        (s.Route(FLAT_PAIR, Message(3, logical=True, mode=2, vector=254, hint=True)),),
+    ),
+    (
+        "a hint in STARTUP mode",
+        Linux,
+        Config(),
+        (s.Route(MIXED, Message(1, logical=True, mode=6, vector=82, hint=True)),),
+    ),
+    ("an xAPIC with the ID of an x2APIC is an alias", Linux, X2_17, (s.VcpuCreate(256),)),
+    ("or it is none", Upstream, X2_17, (s.VcpuCreate(256),)),
+    ("an alias found while inhibited", Linux, X2_300, (s.Inhibit(3), s.VcpuCreate(256), s.Inhibit(3, on=False))),
+    (
+        "an alias by a change of mode",
+        Linux,
+        Config(vcpus=(0, 255, 256), edx=X2AVIC_HOST),
+        (s.Load(0, 32), s.SetApicBase(0, X2_ON, host=True)),
+    ),
+    ("a new alias is found with the next change", LatelyAliased, X2_17, (s.VcpuCreate(256), s.GuestWrite(1, 0xF0, 0))),
+    (
+        "the entry of a disabled APIC",
+        Linux,
+        TWO,
+        (s.Exit(1), s.Put(1), s.SetApicBase(1, APIC_BASE, host=True), s.GuestIpi(0, 2, logical=True)),
+    ),
+    ("an address of 52 bits", WideAddresses, TWO, (s.SetApicBase(0, 1 << 50 | ON),)),
+    ("an address of 48 bits", Linux, TWO, (s.SetApicBase(0, 1 << 50 | ON),)),
+    ("ASIDs of each core", Linux, TWO, MOVED),
+    ("one ASID, flushed", OneAsidPerVm, TWO, MOVED),
+    ("a sleeper's own core is warned of", Linux, TWO, (s.Put(1), s.Load(1, 0x1000), s.Block(1), s.GuestIpi())),
+    ("a creation given up leaves its inhibit", Linux, TWO, (s.VcpuCreate(255, abandoned=True), s.GuestIpi())),
+    ("a freed vCPU leaves its inhibit", NeverForgetsBigIds, TWO, (s.VcpuCreate(255), s.VcpuFree(255), s.GuestIpi())),
+    (
+        "an entry that changed with the lift",
+        KeepsStaleEntries,
+        TWO,
+        (s.GuestWrite(1, APIC_ID, 0), s.Put(1), s.SetLapic(1), s.GuestIpi(0, 2, logical=True)),
+    ),
+    (
+        "an entry that changed before the lift",
+        KeepsStaleEntries,
+        TWO,
+        (s.Inhibit(3), s.Put(1), s.SetLapic(1), s.Inhibit(3, on=False), s.GuestIpi(0, 2, logical=True)),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("candidate", "config", "ops"), [row[1:] for row in NOT_ACCUSED], ids=[r[0] for r in NOT_ACCUSED]
+)
+def test_right_code_is_not_accused(candidate: Callable[[Any], Any], config: Config, ops: tuple[Any, ...]) -> None:
+    """Each is right by the manuals, though built in another way than the shipped driver."""
+    report = judged(candidate, config, *ops)
+
+    assert report.failure is None
+    assert report.tally.steps == len(ops)
+
+
+# -- and what is wrong next to it
+
+
+class NeverHearsOfCr8(Linux):
+    """Leaves CR8 writes alone while AVIC is inactive, also when TPR holds something back."""
+
+    def update_cr8_intercept(self, v: LinuxVcpu) -> None:
+        self.port.set_cr8_intercept(v.handle, 0)
+
+
+class PlainIrr(Linux):
+    """Sets IRR bits with a load and a store."""
+
+    def set_vector(self, v: LinuxVcpu, bank: int, vector: int) -> None:
+        at = bank + (vector >> 5) * 16
+        self.port.write32(v.regs, at, self.port.read32(v.regs, at) | 1 << (vector & 31))
+
+
+class TouchesOthersIsr(Linux):
+    """Stores to the ISR of whom an interrupt is sent to."""
+
+    def deliver_interrupt(self, v: LinuxVcpu, vector: int) -> None:
+        self.port.write32(v.regs, APIC_ISR + (vector >> 5) * 16, 0)
+        super().deliver_interrupt(v, vector)
+
+
+class BusyStays(Linux):
+    """Sends what hardware gave up, and leaves the busy bit."""
+
+    def incomplete_ipi_interception(self, v: LinuxVcpu, info1: int, info2: int) -> int:
+        return super().incomplete_ipi_interception(v, info1 & ~(1 << ICR_BUSY), info2)
+
+
+class NoBroadcast(Linux):
+    """Ends level-triggered interrupts without telling the IOAPICs."""
+
+    def send_ioapic_eoi(self, v: LinuxVcpu, vector: int) -> None:
+        pass
+
+
+class EndsTwice(EoiByVector):
+    """Tells them twice."""
+
+    def send_ioapic_eoi(self, v: LinuxVcpu, vector: int) -> None:
+        super().send_ioapic_eoi(v, vector)
+        super().send_ioapic_eoi(v, vector)
+
+
+class KeepsAccessPage(Linux):
+    """The access page stays when a vCPU uses x2APIC mode."""
+
+    def inhibit_apic_access_page(self, kvm: Kvm) -> None:
+        pass
+
+
+class HintReachesTwo(Linux):
+    """A redirected message in another mode than fixed reaches two of three."""
+
+    def route(self, apics: tuple[Any, ...], message: tuple[int, ...]) -> int:
+        return 0b011 if message[8] and message[4] > 1 else super().route(apics, message)
+
+
+class SeesNoAlias(Upstream):
+    """Two xAPICs of one ID are no reason to be inactive."""
+
+    def _derived(self, kvm: UpstreamKvm) -> int:
+        return 0
+
+
+class EntryStaysForEver(Upstream):
+    """Leaves the logical entry of an LDR that was replaced, active or not."""
+
+    def _invalidate_logical(self, v: Vcpu) -> None:
+        pass
+
+
+class AnyAddress(Linux):
+    """Accepts a base beyond every physical address."""
+
+    maxphyaddr = 64
+
+
+class SharesAsid(OneAsidPerVm):
+    """All vCPUs of a VM share an ASID, and nobody flushes."""
+
+    def pre_svm_run(self, v: LinuxVcpu) -> None:
+        self.port.vmcb_write(v.handle, VMCB_ASID, 1 + v.kvm.id)
+        self.port.vmcb_write(v.handle, VMCB_TLB_CONTROL, 0 if v.asid_cpu >= 0 else TLB_FLUSH_ASID)
+        v.asid_cpu = v.cpu
+
+
+class WarnsOfWideCores(Linux):
+    """The IPI's handler complains of a target on a core that has no doorbell."""
+
+    def ring_doorbell(self, v: LinuxVcpu) -> None:
+        if self.port.vcpu_cpu(v.handle) > 0xFFF:
+            self.port.warn("no doorbell")
+        super().ring_doorbell(v)
+
+
+class NeverInhibitedByBigIds(Upstream):
+    """An id that is too big does not inhibit."""
+
+    def _set_inhibit(self, kvm: UpstreamKvm, reason: int, on: bool) -> None:
+        if reason != INHIBIT_PHYSICAL_ID_TOO_BIG:
+            super()._set_inhibit(kvm, reason, on)
+
+
+class NeverSyncs(KeepsStaleEntries):
+    """Leaves the entries alone when AVIC is active again, too."""
+
+    def _post_state_restore(self, v: Vcpu) -> None:
+        pass
+
+
+HELD_BACK = (s.GuestWrite(0, APIC_TPR, 0x50), s.Deliver(0, 0x41), s.Inhibit(3))
+STILL_FOUND: list[tuple[Callable[[Any], Any], Config, tuple[Any, ...], str]] = [
+    (NeverHearsOfCr8, TWO, HELD_BACK, "AVIC-020"),
+    (PlainIrr, TWO, (s.Deliver(0),), "AVIC-055"),
+    (TouchesOthersIsr, TWO, (s.Exit(0), s.Deliver(0)), "AVIC-055"),
+    (BusyStays, STICKY, (s.GuestIpi(level=True),), "AVIC-068"),
+    (BusyStays, STICKY, (s.GuestIpi(dest=3),), "AVIC-068"),  # not the targets' clause
+    (NoBroadcast, TWO, (s.Deliver(0, 65, level=True), s.GuestEoi(0)), "AVIC-079"),
+    (EndsTwice, CLEARED, (s.Deliver(0, 65, level=True), s.GuestEoi(0)), "AVIC-079"),
+    (KeepsAccessPage, ONE, (s.Put(0), s.SetApicBase(0, X2_ON, host=True), s.Load(0, 0x20), s.VmRun(0)), "AVIC-090"),
+    (
+        HintReachesTwo,
+        Config(),
+        (s.Route((*FLAT_PAIR, Apic(2, ldr=4 << 24)), Message(7, logical=True, mode=4, hint=True)),),
+        "AVIC-097",
+    ),
+    (SeesNoAlias, TWO, (s.GuestWrite(1, APIC_ID, 0),), "AVIC-038"),
+    (SeesNoAlias, CREATED, (s.VcpuCreate(256), s.VcpuReset(0), s.Enter(0)), "AVIC-085"),
+    (EntryStaysForEver, TWO, (s.GuestWrite(1, APIC_LDR, 4 << 24),), "AVIC-038"),
+    (AnyAddress, TWO, (s.SetApicBase(0, 1 << 52 | ON),), "AVIC-112"),
+    (SharesAsid, TWO, MOVED, "AVIC-022"),
+    (WarnsOfWideCores, TWO, (s.Put(1), s.Load(1, 0x1000), s.VmRun(1), s.GuestIpi()), "AVIC-075"),
+    (NeverInhibitedByBigIds, TWO, (s.VcpuCreate(255),), "AVIC-085"),
+    (
+        NeverSyncs,
+        TWO,
+        (s.GuestWrite(1, APIC_LDR, 4 << 24), s.Inhibit(3), s.GuestWrite(1, APIC_LDR, 0), s.Inhibit(3, on=False)),
+        "AVIC-045",
+    ),
+]
+
+
+@pytest.mark.parametrize(("candidate", "config", "ops", "clause"), STILL_FOUND)
+def test_the_wrong_code_beside_it_is_found(
+    candidate: Callable[[Any], Any], config: Config, ops: tuple[Any, ...], clause: str
+) -> None:
+    """Whoever goes further than that breaks the clause."""
+    assert cited(judged(candidate, config, *ops)) == clause
+
+
+def test_ending_the_highest_vector_is_right_unless_hardware_cleared_it() -> None:
+    """What processors do is not verified, so a driver that counts on one of both is only warned."""
+    ops = (s.Deliver(0, 65, level=True), s.GuestEoi(0))
+
+    assert judged(Linux, TWO, *ops).warnings == []
+    assert {w.clause.id for w in judged(Linux, CLEARED, *ops).warnings} == {"AVIC-115"}
+
+
+def test_plain_stores_reach_other_banks_of_nobody() -> None:
+    """TMR is written by whoever sends, so it is changed atomically also by its own vCPU."""
+
+    class PlainTmr(Linux):
+        def set_eoi(self, v: LinuxVcpu) -> None:
+            self.port.write32(v.regs, APIC_IRR - 0x80, 0)
+            super().set_eoi(v)
+
+    assert cited(judged(PlainTmr, TWO, s.Deliver(0, 65, level=True), s.GuestEoi(0))) == "AVIC-055"

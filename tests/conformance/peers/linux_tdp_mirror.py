@@ -1,0 +1,190 @@
+"""Legal relatives of the candidate `linux`: other releases, and what another maintainer could have decided."""
+
+from __future__ import annotations
+
+from conformance.candidates.builtin.tdp_mirror.linux import Linux
+from conformance.candidates.builtin.tdp_mirror.linux.kvm import Fault, Sp
+from conformance.candidates.builtin.tdp_mirror.linux.spte import is_last, is_present
+from conformance.candidates.builtin.tdp_mirror.linux.tdp_iter import TdpIter, walk
+from conformance.candidates.builtin.tdp_mirror.linux.tdx import operand_busy
+from conformance.specs.tdp_mirror.constants import (
+    EBUSY,
+    EINTR,
+    EINVAL,
+    EIO,
+    MEM_GUEST_MEMFD,
+    NONPRESENT,
+    PAGE_SHIFT,
+    PFERR_GUEST_FINAL,
+    PFERR_PRIVATE_ACCESS,
+    PG_LEVEL_2M,
+    PG_LEVEL_4K,
+    RET_PF_FIXED,
+    RET_PF_RETRY,
+)
+
+
+class Linux619(Linux):
+    """6.19: a page is added to the TD while its entry is frozen, nothing is pinned, and removal tells nobody."""
+
+    profile = "upstream-6.19"
+
+    def sept_set(self, gfn: int, level: int, pfn: int) -> int:
+        """tdx_sept_set_private_spte."""
+        if self.vm_bug_on(level != PG_LEVEL_4K, "a private page is not of 4K"):
+            return -EIO
+        return self._mem_page_aug(gfn, level, pfn) if self._is_runnable() else self._mem_page_add(gfn, pfn)
+
+    def _mem_page_add(self, gfn: int, pfn: int) -> int:
+        if self.vm_bug_on(bool(self.port.pre_fault_allowed()), "prefault of a TD that does not run"):
+            return -EIO
+        status = self.port.tdh_mem_page_add(gfn << PAGE_SHIFT, pfn)
+        if operand_busy(status):
+            return -EBUSY
+        return -EIO if self.vm_bug_on(bool(status), f"TDH.MEM.PAGE.ADD: {status:#x}") else 0
+
+    def sept_remove(self, gfn: int, level: int, pfn: int) -> int:
+        """tdx_sept_remove_private_spte, void."""
+        if self.vm_bug_on(not self.port.hkid_assigned(), "a page is removed from a TD without its key"):
+            return 0
+        if self.vm_bug_on(level != PG_LEVEL_4K, "a private page is not of 4K"):
+            return 0
+        gpa = gfn << PAGE_SHIFT
+        status = self._insist(lambda: self.port.tdh_mem_range_block(gpa, level - 1))
+        if self.vm_bug_on(bool(status), f"TDH.MEM.RANGE.BLOCK: {status:#x}"):
+            return 0
+        self._track()
+        status = self._insist(lambda: self.port.tdh_mem_page_remove(gpa, level - 1))
+        if self.vm_bug_on(bool(status), f"TDH.MEM.PAGE.REMOVE: {status:#x}"):
+            return 0
+        status = self.port.tdh_phymem_page_wbinvd(pfn)
+        if not self.vm_bug_on(bool(status), f"TDH.PHYMEM.PAGE.WBINVD: {status:#x}"):
+            self.port.clear_page(pfn)
+        return 0
+
+    def gmem_post_populate(self, vcpu: int, gpa: int, pfn: int) -> int:
+        """kvm_tdp_mmu_map_private_pfn: the page that the file gave, with no second look-up."""
+        slot = self.port.memslot(gpa >> PAGE_SHIFT)
+        if not slot or not slot[3] & MEM_GUEST_MEMFD:
+            return -EINVAL
+        error = self.mmu_reload(vcpu) or self.topup_memory_caches(vcpu)
+        if error:
+            return error
+        code = 1 << PFERR_GUEST_FINAL | 1 << PFERR_PRIVATE_ACCESS
+        result = RET_PF_RETRY
+        while result == RET_PF_RETRY:
+            if self.port.signal_pending():
+                return -EINTR
+            if self.port.vm_is_dead():
+                return -EIO
+            self.port.cond_resched()
+            self.port.read_lock()
+            fault = Fault(vcpu, gpa, code, True, gpa >> PAGE_SHIFT, slot=slot, pfn=pfn, max_level=PG_LEVEL_4K)
+            result = self.tdp_mmu_map(fault)
+            self.port.read_unlock()
+        return 0 if result == RET_PF_FIXED else -EIO
+
+
+class AttributesFirst(Linux):
+    """Before TDH.MEM.PAGE.ADD the page is resolved as a fault would: sequence and attributes are read first."""
+
+    def gmem_populate(self, vcpu: int, gpa: int) -> int:
+        """Attributes, then the page of the file."""
+        self.port.mmu_invalidate_seq()
+        self.port.attributes(gpa >> PAGE_SHIFT)
+        return super().gmem_populate(vcpu, gpa)
+
+
+class FlushesMore(AttributesFirst):
+    """Whoever unmaps or maps flushes, whether or not it is due."""
+
+    def zap_leafs(self, start: int, end: int, flush: int) -> int:
+        """A flush is always asked for."""
+        return super().zap_leafs(start, end, flush) | 1
+
+    def unmap_gfn_range(self, start: int, end: int, attr_filter: int, may_block: int, flush: int) -> int:
+        """A flush is always asked for."""
+        return super().unmap_gfn_range(start, end, attr_filter, may_block, flush) | 1
+
+    def zap_all(self) -> None:
+        """Whoever may still run sees nothing of what is gone."""
+        self.port.write_lock()
+        self.port.flush_remote_tlbs()
+        self.port.write_unlock()
+        super().zap_all()
+        self.port.flush_remote_tlbs()
+
+    def map_handle_target_level(self, fault: Fault, it: TdpIter) -> int:
+        """Any change of an entry is followed by a flush of its gfn."""
+        result = super().map_handle_target_level(fault, it)
+        self.flush_remote_tlbs_gfn(it.gfn, it.level)
+        return result
+
+
+class FindsDeathElsewhere(AttributesFirst):
+    """Entering the guest, loading and faulting look for a dead VM; ioctls do not, and a map looks under the lock."""
+
+    def mmu_reload(self, vcpu: int) -> int:
+        """As vcpu_enter_guest does: KVM_REQ_VM_DEAD is the first of the requests."""
+        return -EIO if self.port.vm_is_dead() else super().mmu_reload(vcpu)
+
+    def tdp_mmu_map(self, fault: Fault) -> int:
+        """A dead VM gets no more entries."""
+        return -EIO if self.port.vm_is_dead() else super().tdp_mmu_map(fault)
+
+    def ept_violation(self, vcpu: int, gpa: int) -> int:
+        """Before the first try."""
+        return -EIO if self.port.vm_is_dead() else super().ept_violation(vcpu, gpa)
+
+    def ioctl_is_refused(self) -> bool:
+        """Kernels before vm_dead let every ioctl in."""
+        return False
+
+
+class Exchanges(AttributesFirst):
+    """Write protection always exchanges the entry, whether or not somebody could change it meanwhile."""
+
+    def protect(self, it: TdpIter, new: int) -> None:
+        """The old value, which it returns, shows whatever hardware has set."""
+        old = self.port.pt_xchg(it.table, it.index, new)
+        self.handle_changed_spte(it.gfn, old, new, it.level, shared=False)
+
+
+class RecoversByZapping(AttributesFirst):
+    """Before 6.13: leaves that could be huge are zapped, and the next fault maps them anew."""
+
+    def recover_huge_pages_range(self, root: Sp, slot: tuple[int, ...], *, flush: bool) -> bool:
+        """zap_collapsible_spte_range, under the write lock."""
+        _, base, npages, _ = slot
+        self.port.rcu_read_lock()
+        for it in walk(self, root, base, base + npages):
+            if self.iter_cond_resched(it, flush=flush):
+                flush = False
+                continue
+            if not is_present(it.old_spte) or not is_last(it.old_spte, it.level):
+                continue
+            if self.max_mapping_level(slot, it.gfn) > it.level:
+                self.iter_set_spte(it, NONPRESENT)
+                flush = True
+        self.port.rcu_read_unlock()
+        return flush
+
+
+class ZapsInTwoPasses(AttributesFirst):
+    """Without CONFIG_KVM_PROVE_MMU: tables of 1G first, then the entries of the root."""
+
+    def zap_root_levels(self, root: Sp) -> tuple[int, ...]:
+        """Where a root is of 1G entries, blocks of 2M are the first pass."""
+        return (min(PG_LEVEL_2M + 1, root.level - 1), root.level)
+
+
+PEERS = {
+    "linux-6.19": Linux619,
+    "attributes-first": AttributesFirst,
+    "flushes-more": FlushesMore,
+    "finds-death-elsewhere": FindsDeathElsewhere,
+    "exchanges": Exchanges,
+    "recovers-by-zapping": RecoversByZapping,
+    "zaps-in-two-passes": ZapsInTwoPasses,
+}
+"""Name to class; each class says in its first sentence how it differs."""

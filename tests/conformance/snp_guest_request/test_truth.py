@@ -1,0 +1,345 @@
+"""Right code that is built in another way than the shipped candidates is not accused; wrong code beside it still is.
+
+Each row is a kind of design, with the shortest trace that shows it.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import pytest
+
+from conformance.candidates.builtin.snp_guest_request.guest import HEADER, GuestDriver
+from conformance.candidates.builtin.snp_guest_request.linux import Linux, LinuxGuest
+from conformance.candidates.builtin.snp_guest_request.linux.guest import GuestReq
+from conformance.candidates.builtin.snp_guest_request.linux.host import SevInfo
+from conformance.candidates.builtin.snp_guest_request.upstream import Sev, Svm, Upstream
+from conformance.model.snp_guest_request.operations import (
+    CloseFd,
+    Continue,
+    Decommission,
+    ExtGuestRequest,
+    GetDerivedKey,
+    GetExtReport,
+    GetReport,
+    GuestRequest,
+    RegisterGhcb,
+    RemoveSlot,
+    VmDestroy,
+)
+from conformance.model.step import Fault, Parallel, Step
+from conformance.specs.snp_guest_request.constants import (
+    EAGAIN,
+    EBADF,
+    EFAULT,
+    EIO,
+    ETIMEDOUT,
+    GHCB_SW_EXITINFO1,
+    GHCB_SW_EXITINFO2,
+    HEADER_SIZE,
+    MSG_ALGO,
+    PAGE_SIZE,
+    RESUME,
+)
+from tests.conformance.peers.linux_snp_guest_request import (
+    ClearsResponse,
+    KeepsMessage,
+    LateOutput,
+    Older,
+    ProbesResponse,
+    Strict,
+    WholePages,
+    Wipes,
+)
+from tests.conformance.snp_guest_request.judging import blamed, run
+
+
+def refused(op: Any, call: str, value: int) -> Step:
+    """The operation, with one call refused."""
+    return Step(op, (Fault(call, value),))
+
+
+def beside(left: Any, right: Any, point: int) -> Step:
+    """Two operations on two threads that switch once."""
+    return Step(Parallel(Step(left), Step(right), (point,)))
+
+
+class Untouched(Upstream):
+    """Goes back to the guest without a word when the GHCB cannot be mapped."""
+
+    def vmgexit(self, vcpu: int, gpa: int) -> int:
+        ret = super().vmgexit(vcpu, gpa)
+        return ret if self.svms[vcpu].mapped else RESUME
+
+
+class RefusesEarly(Upstream):
+    """Looks for a response page that it can write before it asks userspace."""
+
+    def ext_guest_request(self, vcpu: int, svm: Svm) -> int:
+        pfn = self.port.gfn_to_pfn(svm.sev.vm, svm.info2 // PAGE_SIZE)
+        if pfn < 0:
+            return -EIO
+        self.port.put_pfn(pfn)
+        return super().ext_guest_request(vcpu, svm)
+
+
+class ReadsOften(Upstream):
+    """Looks at fields of the GHCB again and again, and uses what it found first."""
+
+    def complete(self, vcpu: int, info1: int, info2: int) -> int:
+        for offset in (GHCB_SW_EXITINFO1, GHCB_SW_EXITINFO2):
+            self.port.ghcb_read(vcpu, offset, 8)
+        return super().complete(vcpu, info1, info2)
+
+
+FETCHING = {"certs": True}
+RIGHT: list[tuple[type, dict[str, Any], tuple[Any, ...]]] = [
+    # what is decided counts, not how often the GHCB is looked at
+    *(
+        (Linux, FETCHING, (ExtGuestRequest(), Continue(ret=0, race=race)))
+        for race in ("valid", "info1", "info2", "rax")
+    ),
+    *((Linux, FETCHING, (ExtGuestRequest(), Continue(ret=28, race=race))) for race in ("valid", "info1", "rbx")),
+    *((ReadsOften, {}, (GuestRequest(race=race),)) for race in ("info1", "info2", "code", "valid", "usage")),
+    # a response that the guest has put over its GHCB
+    *((kind, {}, (op(resp="G"),)) for kind in (Linux, LateOutput) for op in (GuestRequest, ExtGuestRequest)),
+    (Linux, FETCHING, (ExtGuestRequest(resp="G"), Continue(ret=0))),
+    (Linux, {"vcpus": 2}, (GuestRequest(0, resp="G'"), GuestRequest(1))),
+    # a GHCB that cannot be mapped: the guest finds its own inputs
+    *(
+        (kind, {}, (refused(op(req=req, resp=resp), "ghcb_map", -EFAULT),))
+        for kind in (Linux, Untouched)
+        for op in (GuestRequest, ExtGuestRequest)
+        for req, resp in (("0", "P"), ("R", "P"), ("0", "0"))
+    ),
+    # certificates that the guest has put over its message
+    (Linux, {}, (ExtGuestRequest(data="R"),)),
+    (Upstream, {}, (ExtGuestRequest(data="R"),)),
+    (WholePages, {}, (ExtGuestRequest(data="R"),)),
+    (WholePages, {}, (ExtGuestRequest(data="G"),)),
+    (Upstream, FETCHING, (ExtGuestRequest(data="R"), Continue())),
+    (KeepsMessage, FETCHING, (ExtGuestRequest(data="R"), Continue())),
+    # all pages that the guest offers are cleared
+    (WholePages, {}, (ExtGuestRequest(),)),
+    (WholePages, {}, (ExtGuestRequest(data="D3"),)),
+    (WholePages, {}, (ExtGuestRequest(0, "bad-tag", data="D3"),)),
+    (WholePages, {}, (CloseFd(), ExtGuestRequest(data="D3"))),
+    # the response page is cleared first
+    (ClearsResponse, {}, (refused(GuestRequest(), "clear_guest", -EFAULT),)),
+    (ClearsResponse, {}, (refused(ExtGuestRequest(), "snp_guest_request", -EBADF),)),
+    (ClearsResponse, {}, (refused(ExtGuestRequest(), "snp_guest_request", -ETIMEDOUT), GuestRequest())),
+    (ClearsResponse, {}, (GuestRequest(resp="hole"),)),
+    (ClearsResponse, {}, (CloseFd(), RemoveSlot(0, "P0"), ExtGuestRequest())),
+    # the response page is looked for first
+    (ProbesResponse, {}, (refused(GuestRequest(), "gfn_to_pfn", -EFAULT),)),
+    (ProbesResponse, {}, (GuestRequest(resp="hole"),)),
+    (
+        ProbesResponse,
+        {},
+        (refused(GuestRequest(), "snp_guest_request", -ETIMEDOUT), refused(GuestRequest(), "gfn_to_pfn", -EFAULT)),
+    ),
+    (RefusesEarly, FETCHING, (ExtGuestRequest(resp="hole"),)),
+    # the message is kept while userspace is asked, or read again
+    (KeepsMessage, FETCHING, (ExtGuestRequest(), RemoveSlot(0, "R0"), Continue(ret=0))),
+    (Linux, FETCHING, (ExtGuestRequest(), RemoveSlot(0, "R0"), Continue(ret=0))),
+    (KeepsMessage, FETCHING, (ExtGuestRequest(), Decommission())),
+]
+
+AFTER_TOO_SMALL = ("too-small", "drop", "tag", "lost", "status", "exception", "malformed", "busy-forever")
+RIGHT_GUESTS: list[tuple[type, tuple[Any, ...]]] = [
+    # what the caller is told after too small, whose response nobody waits for, and what becomes of the key
+    *(
+        (kind, (GetExtReport(("too-small", then)), GetReport(), GetReport()))
+        for kind in (LinuxGuest, Wipes, Older, Strict, GuestDriver)
+        for then in AFTER_TOO_SMALL
+    ),
+    # pages of one request's own need no lock
+    *(
+        (kind, (beside(GetExtReport(), right, point),))
+        for kind in (LinuxGuest, Wipes, Older)
+        for right in (GetDerivedKey(), GetExtReport())
+        for point in range(0, 24, 3)
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "config", "trace"), RIGHT)
+def test_right_hypervisors_are_not_accused(kind: type, config: dict[str, Any], trace: tuple[Any, ...]) -> None:
+    """No MUST is broken on a trace that shows how it is built."""
+    report = run(kind, *trace, **config)
+
+    assert report.failure is None, report.failure.signature
+
+
+@pytest.mark.parametrize(("kind", "trace"), RIGHT_GUESTS)
+def test_right_guests_are_not_accused(kind: type, trace: tuple[Any, ...]) -> None:
+    """The same for guests."""
+    report = run(kind, *trace, side="guest")
+
+    assert report.failure is None, report.failure.signature
+
+
+# -- wrong code beside them
+
+
+class FetchesAgain(Upstream):
+    """Uses the response page that the GHCB names when the request is forwarded."""
+
+    def forward(self, sev: Sev, resp_gpa: int) -> tuple[int, int]:
+        vcpu = next(number for number, svm in self.svms.items() if svm.sev is sev)
+        return super().forward(sev, self.port.ghcb_read(vcpu, GHCB_SW_EXITINFO2, 8))
+
+
+class SilentFailure(Upstream):
+    """Tells a guest of success whose request was not delivered."""
+
+    def guest_request(self, vcpu: int, svm: Svm) -> int:
+        ret = super().guest_request(vcpu, svm)
+        return self.complete(vcpu, 0, 0) if ret < 0 else ret
+
+
+class ClearsBeyond(WholePages):
+    """Clears one page more than the guest offers."""
+
+    def clear_table(self, sev: SevInfo, data_gpa: int, data_npages: int) -> int:
+        return self.port.clear_guest(sev.vm, data_gpa, (data_npages + 1) * PAGE_SIZE)
+
+
+class ClearsAfter(Linux):
+    """Clears the response page once it holds the answer."""
+
+    def tell(self, vcpu: int, info_2: int) -> int:
+        svm = self.vcpus[vcpu]
+        self.port.clear_guest(svm.vm, svm.exit_info_2, PAGE_SIZE)
+        return super().tell(vcpu, info_2)
+
+
+class ProbeIsSuccess(ProbesResponse):
+    """Tells the guest of success when the response page is not there."""
+
+    def forward(self, sev: SevInfo, vcpu: int, req_gpa: int, resp_gpa: int) -> int:
+        ret = super().forward(sev, vcpu, req_gpa, resp_gpa)
+        return self.tell(vcpu, 0) if ret == -EIO else ret
+
+
+class KeepsNothing(Linux):
+    """Forwards whatever its buffer holds when the message is gone."""
+
+    def fetch(self, sev: SevInfo, vcpu: int, req_gpa: int) -> int:
+        super().fetch(sev, vcpu, req_gpa)
+        return 0
+
+
+class AsksToTryAgain(Linux):
+    """Makes -EAGAIN of a file that is closed, so that its caller tries for ever."""
+
+    def command(self, sev: SevInfo) -> tuple[int, int]:
+        ret, status = super().command(sev)
+        return (-EAGAIN if ret == -EBADF else ret), status
+
+
+class EditsMessage(Linux):
+    """Changes the reserved bytes of the message on its way."""
+
+    def fetch(self, sev: SevInfo, vcpu: int, req_gpa: int) -> int:
+        ret = super().fetch(sev, vcpu, req_gpa)
+        self.port.memset(sev.guest_req_buf + 0x28, 1, 1)
+        return ret
+
+
+class LeaksMessage(KeepsMessage):
+    """Keeps its copy of the message for good."""
+
+    def drop(self, vcpu: int) -> None:
+        self.kept.pop(vcpu, 0)
+
+
+class FirstGhcb(Linux):
+    """The first page that is registered stays the GHCB."""
+
+    def ghcb_register(self, vcpu: int, gpa: int) -> int:
+        return 0 if self.vcpus[vcpu].ghcb_registered_gpa is not None else super().ghcb_register(vcpu, gpa)
+
+
+WRONG: list[tuple[type, dict[str, Any], tuple[Any, ...], str]] = [
+    (FetchesAgain, {}, (GuestRequest(race="info2"),), "SNP-012"),
+    (SilentFailure, {}, (refused(GuestRequest(), "snp_guest_request", -EBADF),), "SNP-019"),
+    (ClearsBeyond, {}, (ExtGuestRequest(npages=1),), "SNP-051"),
+    (ClearsAfter, {}, (GuestRequest(),), "SNP-017"),
+    (ProbeIsSuccess, {}, (GuestRequest(resp="hole"),), "SNP-021"),
+    (KeepsNothing, FETCHING, (ExtGuestRequest(), RemoveSlot(0, "R0"), Continue(ret=0)), "SNP-016"),
+    (AsksToTryAgain, {}, (CloseFd(), GuestRequest()), "SNP-068"),
+    (EditsMessage, {}, (GuestRequest(),), "SNP-016"),
+    (LeaksMessage, {}, (ExtGuestRequest(), VmDestroy()), "SNP-072"),
+    (FirstGhcb, {}, (RegisterGhcb(0, "spare"), GuestRequest(0)), "SNP-004"),
+]
+
+
+@pytest.mark.parametrize(("kind", "config", "trace", "clause"), WRONG)
+def test_wrong_hypervisors_are_found(kind: type, config: dict[str, Any], trace: tuple[Any, ...], clause: str) -> None:
+    """What was loosened for right code still finds the wrong code that is nearest to it."""
+    assert blamed(run(kind, *trace, **config)) == clause
+
+
+class Careless(GuestDriver):
+    """Leaves it at the tag."""
+
+    def unseal(self, number: int, kind: int, size: int) -> bytes:
+        message = bytes(self.port.shared_read(self.response, PAGE_SIZE))
+        tag, got, *_, got_size, _ = HEADER.unpack_from(message)
+        body = message[HEADER_SIZE : HEADER_SIZE + got_size]
+        aad = message[MSG_ALGO:HEADER_SIZE]
+        return bytes(self.port.gcm_decrypt(self.key(), struct.pack("<Q4x", got), aad, body + tag))
+
+
+@pytest.mark.parametrize("host", ["sealed-number", "sealed-type", "sealed-version"])
+def test_what_only_a_holder_of_the_key_can_forge_is_defence_in_depth(host: str) -> None:
+    """Who believes it breaks a SHOULD, and the run goes on."""
+    report = run(Careless, GetReport((host,)), GetReport(), side="guest")
+
+    assert report.failure is None
+    assert [warning.clause.id for warning in report.warnings] == ["SNP-096"]
+
+
+class TakesAnything(GuestDriver):
+    """Does not look at the tag."""
+
+    def unseal(self, number: int, kind: int, size: int) -> bytes:
+        return super().unseal(number, kind, size) or bytes(size)
+
+
+class KeepsKey(LinuxGuest):
+    """Neither wipes nor counts after an error of the request that follows too small."""
+
+    def snp_inc_msg_seqno(self) -> None:
+        pass
+
+
+class PagesOfAll(LinuxGuest):
+    """Shares one set of pages for certificates, and uses it without the lock."""
+
+    certs = 0
+
+    def get_certs_pages(self, req: GuestReq, npages: int) -> int:
+        self.certs = self.certs or self.alloc_shared_pages(4)
+        self.port.shared_write(self.certs, bytes(npages * PAGE_SIZE))
+        req.certs_data = self.certs
+        return 0
+
+    def put_certs_pages(self, req: GuestReq) -> None:
+        pass
+
+
+WRONG_GUESTS: list[tuple[type, tuple[Any, ...], str]] = [
+    (TakesAnything, (GetReport(("tag",)),), "SNP-089"),
+    (TakesAnything, (GetReport(("drop",)),), "SNP-090"),
+    (KeepsKey, (GetExtReport(("too-small", "status")), GetReport()), "SNP-084"),
+    (PagesOfAll, (GetExtReport(), beside(GetExtReport(), GetExtReport(), 3)), "SNP-092"),
+]
+
+
+@pytest.mark.parametrize(("kind", "trace", "clause"), WRONG_GUESTS)
+def test_wrong_guests_are_found(kind: type, trace: tuple[Any, ...], clause: str) -> None:
+    """The same for guests."""
+    assert blamed(run(kind, *trace, side="guest")) == clause

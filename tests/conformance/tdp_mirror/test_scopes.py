@@ -1,0 +1,68 @@
+"""The small worlds find what they were written for, each by itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from conformance.candidates.builtin.tdp_mirror.upstream import Upstream
+from conformance.candidates.defects.tdp_mirror import DEFECTS
+from conformance.engines import explore
+from conformance.engines.context import Context
+from conformance.strategies.tdp_mirror import SCOPES
+from tests.conformance.tdp_mirror.judging import context
+
+WRITTEN_FOR = {
+    "two vCPUs": ("A-01", "A-02", "U-11"),
+    "two halves": ("A-05", "A-06", "A-13"),
+    "refusals": ("A-08", "A-09", "A-12", "A-18", "N-01", "U-02", "U-04"),
+    "protection and huge pages": ("A-07", "A-10", "N-04", "N-17", "U-01"),
+    "protection and huge pages, uneven": ("N-16",),
+    "roots that are not valid any more": ("U-05",),
+    "teardown": ("A-04",),
+    "two slots of guest memory": ("U-07",),
+    "SEAMCALLs": ("A-03", "N-11", "U-10", "U-18", "U-19"),
+    "before finalize": ("U-09",),
+    "reach of the root": ("U-15", "U-16"),
+    "a last gfn that no entry of the root ends at": ("N-03", "N-18", "N-19"),
+    "a flush that is due from the root before": ("N-06",),
+    "slots in deletion": ("U-12", "U-13"),
+    "slots that come and go": ("N-14",),
+    "beside faults": ("U-14",),
+    "ageing beside a notifier": ("N-07",),
+}
+"""Scope to defects of the zoo."""
+
+
+def found(here: Context, name: str) -> set[str]:
+    """The clauses that are broken first when a scope is explored."""
+    exploration = explore._Exploration(here, name, SCOPES[name])
+    while not here.failures and not here.warnings and exploration.go_on():
+        pass
+    return {failure.clause.id for failure in here.failures + here.warnings}
+
+
+@pytest.mark.parametrize(("name", "defect"), [(name, id_) for name, ids in WRITTEN_FOR.items() for id_ in ids])
+def test_a_scope_finds_what_it_was_written_for(name: str, defect: str) -> None:
+    """By the clauses of the zoo."""
+    clauses = found(context(f"builtin:{defect}"), name)
+
+    assert clauses
+    assert clauses <= set(next(d.clauses for d in DEFECTS if d.id == defect))
+
+
+class FlushesNothing(Upstream):
+    """What a notifier unmaps may still be in TLBs."""
+
+    def unmap_slots(self, start: int, end: int, attr_filter: int, need: int = 0, may_block: int = 1) -> None:
+        """Without a flush."""
+        for lo, hi, flags in self.slots_in(start, end):
+            if flags & need == need:
+                self.unmap_gfn_range(lo, hi, attr_filter, may_block, 0)
+
+
+@pytest.mark.parametrize("name", ["two halves", "roots that are not valid any more", "slots that come and go"])
+def test_what_a_guest_has_translated_is_a_state_of_the_world(name: str) -> None:
+    """The model's state is the same before and after an access; what a TLB holds is not."""
+    here = context(f"{__file__}:FlushesNothing")
+
+    assert found(here, name) == {"TDP-084"}

@@ -1,0 +1,386 @@
+"""Right code that was accused once: one row for each kind, with the trace, and a candidate that behaves as described.
+
+Beside it the wrong code that the same loosening must not let pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from conformance.candidates.builtin.tdp_mirror.linux import Linux
+from conformance.candidates.builtin.tdp_mirror.upstream import Upstream
+from conformance.model.step import Fault, Parallel, Step
+from conformance.model.tdp_mirror import Config
+from conformance.model.tdp_mirror import operations as ops
+from conformance.specs.tdp_mirror import constants as k
+from conformance.strategies.tdp_mirror.domains import (
+    BROKEN,
+    DEEP,
+    HIGH,
+    HUGE,
+    PROTECTED,
+    SHARED,
+    SMALL,
+)
+from tests.conformance.peers.linux_tdp_mirror import (
+    Exchanges,
+    FlushesMore,
+    Linux619,
+    RecoversByZapping,
+)
+from tests.conformance.tdp_mirror.judging import BUSY, CREATE, RELOAD, SECOND, judge
+
+ALL_SHARED = replace(SMALL, private_gfns=())
+PRIVATE, SHARED_3 = Step(ops.PageFault(0, 0, True)), Step(ops.PageFault(0, 0x3000 | SHARED))
+NO_LINK = (Fault("ext_link", -k.EIO),)
+
+
+class PopulatesUnderSlotsLock(Linux):
+    """Kernels before the file's lock was in the port: both who adds a page and who takes it hold slots_lock."""
+
+    def gmem_populate(self, vcpu: int, gpa: int) -> int:
+        """The page of the file, then everything else."""
+        slot = self.port.memslot(gpa >> k.PAGE_SHIFT)
+        return self._gmem_populate_locked(vcpu, gpa, slot) if slot and slot[3] & k.MEM_GUEST_MEMFD else -k.EINVAL
+
+    def gmem_invalidate(self, start: int, end: int) -> None:
+        """Nobody adds a page meanwhile."""
+        self.port.slots_lock()
+        super().gmem_invalidate(start, end)
+        self.port.slots_unlock()
+
+
+class CountsItself(Linux):
+    """How many pages wait to be added is nobody else's business."""
+
+    waiting = 0
+
+    def _record_premap_cnt(self) -> int:
+        """Counted here."""
+        if self.vm_bug_on(bool(self.port.pre_fault_allowed()), "prefault of a TD that does not run"):
+            return -k.EIO
+        self.waiting += 1
+        return 0
+
+    def _uncount_premap(self) -> bool:
+        """And here."""
+        self.waiting -= 1
+        return True
+
+    def _finalize_locked(self) -> int:
+        """And asked here."""
+        return -k.EINVAL if self.waiting else super()._finalize_locked()
+
+
+class ForgetsPages(Linux):
+    """A page that the TD withholds is not spoken of any more, as Linux does it."""
+
+    def handle_removed_pt(self, table: int, *, shared: bool) -> None:
+        """The pointer is cleared, that is all."""
+        self.port, port = Silent(self.port), self.port
+        super().handle_removed_pt(table, shared=shared)
+        self.port = port
+
+
+class Silent:
+    """A port on which no page is leaked."""
+
+    def __init__(self, port: Any) -> None:
+        self._port = port
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._port, name) if name != "page_leak" else lambda _page: None
+
+
+class ReservesFirst(Upstream):
+    """Memory for attributes comes before the question whether they change."""
+
+    def change_attributes(self, start: int, end: int, attributes: int) -> int:
+        """Reserved twice."""
+        return self.port.reserve_attributes(start, end) or super().change_attributes(start, end, attributes)
+
+
+class SlotBySlot(Linux):
+    """Each slot has an invalidation of its own."""
+
+    def hva_invalidate(self, start: int, end: int, may_block: int) -> None:
+        """From its beginning to its end."""
+        for slot in self.slots_in(start, end):
+            super().hva_invalidate(*self.clip(slot, start, end), may_block)
+
+
+class WaitsIfItMust(Upstream):
+    """Callbacks are waited for where there were any."""
+
+    asked = False
+
+    def put_root(self, root: Any) -> None:
+        """A root that goes asks for one."""
+        super().put_root(root)
+        self.asked |= root not in self.roots
+
+    def vm_uninit(self) -> None:
+        """Without roots there was none."""
+        self.invalidate_roots(k.DIRECT_ROOTS | k.MIRROR_ROOTS)
+        self.zap_scheduled(shared=False)
+        if self.asked:
+            self.port.rcu_barrier()
+
+
+class TellsTheCaller(Upstream):
+    """Hooks say that something went wrong; whoever hears it bugs the VM."""
+
+    def sept_error(self, status: int) -> int:
+        """0, -EBUSY or -EIO."""
+        return super().sept_error_quiet(status)
+
+    def set_external_present(self, page: int, index: int, gfn: int, old: int, new: int, level: int) -> int:
+        """The caller of the hook."""
+        error = super().set_external_present(page, index, gfn, old, new, level)
+        if error == -k.EIO:
+            self.port.vm_bug("the external tree is broken")
+        return error
+
+
+RELEASED = (Step(ops.HkidRelease()), Step(ops.VcpuDestroy()))
+
+ROWS: dict[str, tuple[type[Any], Config, tuple[Step, ...]]] = {
+    "the file's lock keeps a page as a snapshot would": (Linux, DEEP, (CREATE, Step(ops.InitRegion()))),
+    "and so does slots_lock": (PopulatesUnderSlotsLock, DEEP, (CREATE, Step(ops.InitRegion()))),
+    "a page that is shared is not added": (
+        Linux,
+        DEEP,
+        (CREATE, Step(ops.SetAttributes(0, 4096, 0)), Step(ops.InitRegion())),
+    ),
+    "a slot without guest memory has none to add": (
+        Linux,
+        DEEP,
+        (CREATE, Step(ops.SetAttributes(0x3000, 4096, k.ATTRIBUTE_PRIVATE)), Step(ops.InitRegion(0, 0x3000))),
+    ),
+    "a dirty leaf that is not accessed is stored over": (
+        Linux,
+        ALL_SHARED,
+        (CREATE, RELOAD, Step(ops.Prefault()), Step(ops.HvaInvalidate(0, 4, False))),
+    ),
+    "hardware sets the accessed bit just before a store": (
+        Linux,
+        ALL_SHARED,
+        (CREATE, RELOAD, Step(ops.Prefault()), Step(ops.WriteProtectGfn(0, 0), (Fault("pt_store", 1),))),
+    ),
+    "or before an exchange, which shows it": (
+        Exchanges,
+        ALL_SHARED,
+        (CREATE, RELOAD, Step(ops.Prefault()), Step(ops.WriteProtectGfn(0, 0), (Fault("pt_xchg", 1),))),
+    ),
+    "a writer leaves entries alone that are not present": (
+        Linux,
+        SMALL,
+        (CREATE, RELOAD, SHARED_3, Step(ops.ZapAll())),
+    ),
+    "in one table as in all": (Linux, SMALL, (CREATE, RELOAD, SHARED_3, Step(ops.ZapSp(False, 1, 2)))),
+    "nothing is invalidated where no slot is": (
+        Linux,
+        SMALL,
+        (Step(ops.SlotDelete(1)), Step(ops.SetAttributes(0x3000, 4096, k.ATTRIBUTE_PRIVATE))),
+    ),
+    "a slot of no pages is deleted": (
+        Linux,
+        SMALL,
+        (CREATE, RELOAD, PRIVATE, Step(ops.SlotCreate(0, 3, 0, 0)), Step(ops.SlotCreate(0, 3, 0, 0))),
+    ),
+    "a slot is empty before the move is refused": (Linux, SMALL, (CREATE, RELOAD, SHARED_3, Step(ops.SlotMove(1, 4)))),
+    "an ioctl on a dead VM is refused whatever it asks": (
+        Linux,
+        SMALL,
+        (CREATE, RELOAD, Step(ops.Faultin(0, 4)), Step(ops.Prefault(flags=1))),
+    ),
+    "before it is asked whether the TD is finalized": (
+        Linux,
+        DEEP,
+        (CREATE, RELOAD, Step(ops.SeptSet(0, 2)), Step(ops.Prefault())),
+    ),
+    "a violation is looked at before the VM": (
+        Linux,
+        SMALL,
+        (CREATE, RELOAD, *(Step(ops.TdpMap(0, 0, True, 2)),), Step(ops.EptViolation())),
+    ),
+    "also after the external tree broke": (
+        Linux,
+        SMALL,
+        (CREATE, RELOAD, Step(ops.PageFault(0, 0, True), NO_LINK), Step(ops.EptViolation())),
+    ),
+    "without a mirror private faults may be fast": (
+        Linux,
+        PROTECTED,
+        (CREATE, RELOAD, Step(ops.PageFault(0, 0x1000, True)), Step(ops.FastFault(0, 0x1000, True, True))),
+    ),
+    "tracking returns nothing, the removal fails": (
+        Linux,
+        DEEP,
+        (
+            CREATE,
+            Step(ops.InitRegion()),
+            Step(ops.Finalize()),
+            Step(ops.GmemInvalidate(), (Fault("tdh_mem_track", BROKEN),)),
+        ),
+    ),
+    "a removal returns nothing": (Linux619, DEEP, (Step(ops.HkidRelease()), Step(ops.SeptRemove()))),
+    "leaves that could be huge are zapped": (
+        RecoversByZapping,
+        HUGE,
+        (CREATE, RELOAD, Step(ops.PageFault(0, SHARED)), Step(ops.SplitHuge(0, 0, 4)), Step(ops.RecoverHuge())),
+    ),
+    "a flush more than is due": (FlushesMore, SMALL, (Step(ops.Unmap()), Step(ops.ZapLeafs()))),
+    "there is no mirror root to select": (Linux, PROTECTED, (CREATE, RELOAD, Step(ops.SelectRoot(0, 4)))),
+    "memory is wanted before the halves are compared": (
+        Linux,
+        SMALL,
+        (CREATE, RELOAD, Step(ops.PageFault(0, 0), (Fault("cache_topup", -k.ENOMEM),))),
+    ),
+    "the count of pages that wait is the driver's own": (
+        CountsItself,
+        DEEP,
+        (
+            CREATE,
+            Step(ops.InitRegion(), (Fault("tdh_mem_page_add", BUSY),)),
+            Step(ops.Finalize()),
+            Step(ops.GmemInvalidate()),
+            Step(ops.Finalize()),
+        ),
+    ),
+    "a page that is withheld may be forgotten": (
+        ForgetsPages,
+        SMALL,
+        (
+            CREATE,
+            RELOAD,
+            PRIVATE,
+            Step(ops.GmemInvalidate()),
+            *RELEASED,
+            Step(ops.VmUninit(), (Fault("ext_free", -k.EIO),)),
+        ),
+    ),
+    "memory is wanted before it is known to be needed": (
+        ReservesFirst,
+        SMALL,
+        (Step(ops.SetAttributes(0, 4096, k.ATTRIBUTE_PRIVATE), (Fault("reserve_attributes", -k.ENOMEM),)),),
+    ),
+    "each slot is invalidated on its own": (
+        SlotBySlot,
+        ALL_SHARED,
+        (
+            CREATE,
+            RELOAD,
+            SHARED_3,
+            Step(ops.PageFault(0, SHARED)),
+            Step(ops.HvaInvalidate()),
+            SHARED_3,
+            Step(ops.PageFault(0, SHARED)),
+        ),
+    ),
+    "nobody waits for callbacks that were not asked for": (
+        WaitsIfItMust,
+        SMALL,
+        (Step(ops.HkidRelease()), Step(ops.VmUninit())),
+    ),
+    "who is told by a hook bugs the VM": (
+        TellsTheCaller,
+        DEEP,
+        (
+            CREATE,
+            Step(ops.InitRegion()),
+            Step(ops.Finalize()),
+            Step(ops.PageFault(0, 0x1000, True), (Fault("tdh_mem_page_aug", BROKEN),)),
+        ),
+    ),
+    "slots overlap before they are aliases": (
+        Linux,
+        HIGH,
+        (Step(ops.SlotCreate(3, 7, 2, 0)), Step(ops.SlotMove(1, 10))),
+    ),
+    "the other vCPU loads a root after the last put of one that was valid": (
+        Upstream,
+        SMALL,
+        (
+            CREATE,
+            RELOAD,
+            Step(ops.ZapAllFast()),
+            *SECOND,
+            Step(ops.StealReference()),
+            Step(ops.MmuUnload(1)),
+            Step(ops.Prefault()),
+        ),
+    ),
+}
+"""Sentence to candidate, world and trace."""
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_right_code_is_not_accused(row: str) -> None:
+    """Neither by a clause that binds nor by one that should be followed."""
+    candidate, config, steps = ROWS[row]
+
+    report = judge(*steps, candidate=candidate, config=config, profile=candidate.profile)
+
+    assert report.failure is None
+    assert report.warnings == []
+    assert report.tally.steps == len(steps)
+
+
+@pytest.mark.parametrize("point", range(0, 36, 3))
+def test_whoever_finds_the_vm_dead_refuses(point: int) -> None:
+    """One thread bugs the VM, the other refuses as it may at any time."""
+    fault, wrong = Step(ops.PageFault(1, 0, True)), Step(ops.TdpMap(0, 0, True, 2))
+
+    reports = [
+        judge(CREATE, RELOAD, *SECOND, Step(Parallel(left, right, (point,))), candidate=Linux)
+        for left, right in ((wrong, fault), (fault, wrong))
+    ]
+
+    assert [report.failure for report in reports] == [None, None]
+
+
+@pytest.mark.parametrize("op", [ops.HvaInvalidate, ops.GmemInvalidate])
+@pytest.mark.parametrize(("start", "end"), [(4, 8), (4, 4), (0, 5), (3, 3)])
+def test_nobody_invalidates_aliases_or_nothing(op: type[Any], start: int, end: int) -> None:
+    """gfns have no alias bits, and whoever takes pages back takes some: the harness keeps to the port itself."""
+    report = judge(Step(op(start, end)))
+
+    assert report.tally.steps == 0
+
+
+class PopulatesUnlocked(Linux):
+    """Who adds a page holds slots_lock, and nobody who takes one cares."""
+
+    gmem_populate = PopulatesUnderSlotsLock.gmem_populate
+
+
+def test_a_lock_that_keeps_nothing_is_no_excuse() -> None:
+    """The page is resolved, taken away, and the one in its place mapped: some schedule shows the wrong one added."""
+    add, take = Step(ops.InitRegion()), Step(ops.GmemInvalidate(0, 1))
+
+    failures = [
+        judge(CREATE, Step(Parallel(add, take, (point,))), config=DEEP, candidate=PopulatesUnlocked).failure
+        for point in range(60)
+    ]
+
+    assert any(failures)
+
+
+@pytest.mark.parametrize("point", range(0, 36, 3))
+def test_bits_may_be_cleared_that_are_not_there(point: int) -> None:
+    """Ageing without a lock meets an entry that was zapped meanwhile, and leaves it as it is."""
+    beside = Parallel(Step(ops.Age()), Step(ops.HvaInvalidate()), (point,))
+
+    assert judge(CREATE, RELOAD, SHARED_3, Step(beside), candidate=Linux).failure is None
+
+
+@pytest.mark.parametrize("point", range(0, 120, 5))
+def test_roots_are_seen_when_they_are_listed(point: int) -> None:
+    """Two first loads share them."""
+    beside = Parallel(Step(ops.MmuReload()), Step(ops.MmuReload(1)), (point,))
+
+    assert judge(CREATE, Step(ops.VcpuCreate(1)), Step(beside), candidate=Linux).failure is None
