@@ -143,6 +143,18 @@ NOT_ACCUSED: list[tuple[str, Callable[[Any], Any], Config, tuple[Any, ...]]] = [
     ("a creation given up leaves its inhibit", Linux, TWO, (s.VcpuCreate(255, abandoned=True), s.GuestIpi())),
     ("a freed vCPU leaves its inhibit", NeverForgetsBigIds, TWO, (s.VcpuCreate(255), s.VcpuFree(255), s.GuestIpi())),
     (
+        "an x2APIC's IPI to 0xFF is for one",
+        Linux,
+        TWO,
+        (s.Exit(0), s.SetApicBase(0, X2_ON, host=True), s.VmRun(0), s.GuestIpi(0, 0xFF)),
+    ),
+    (
+        "or for all xAPICs",
+        Upstream,
+        TWO,
+        (s.Exit(0), s.SetApicBase(0, X2_ON, host=True), s.VmRun(0), s.GuestIpi(0, 0xFF)),
+    ),
+    (
         "an entry that changed with the lift",
         KeepsStaleEntries,
         TWO,
@@ -230,6 +242,13 @@ class HintReachesTwo(Linux):
         return 0b011 if message[8] and message[4] > 1 else super().route(apics, message)
 
 
+class LosesBroadcasts(Upstream):
+    """Nobody is named by 0xFF."""
+
+    def route(self, apics: tuple[Any, ...], message: tuple[int, ...]) -> int:
+        return 0 if message[1] == 0xFF else int(super().route(apics, message))
+
+
 class SeesNoAlias(Upstream):
     """Two xAPICs of one ID are no reason to be inactive."""
 
@@ -299,6 +318,8 @@ STILL_FOUND: list[tuple[Callable[[Any], Any], Config, tuple[Any, ...], str]] = [
         (s.Route((*FLAT_PAIR, Apic(2, ldr=4 << 24)), Message(7, logical=True, mode=4, hint=True)),),
         "AVIC-097",
     ),
+    (LosesBroadcasts, TWO, (s.Inhibit(3), s.GuestIpi(0, 0xFF)), "AVIC-107"),
+    (LosesBroadcasts, Config(), (s.Route(FLAT_PAIR, Message(0xFF, 0)),), "AVIC-096"),
     (SeesNoAlias, TWO, (s.GuestWrite(1, APIC_ID, 0),), "AVIC-038"),
     (SeesNoAlias, CREATED, (s.VcpuCreate(256), s.VcpuReset(0), s.Enter(0)), "AVIC-085"),
     (EntryStaysForEver, TWO, (s.GuestWrite(1, APIC_LDR, 4 << 24),), "AVIC-038"),
