@@ -17,6 +17,7 @@ from conformance.model.avic import operations as s
 from conformance.model.avic.routing import DISABLED, Apic, Message
 from conformance.specs.avic.constants import (
     APIC_BASE,
+    APIC_DFR,
     APIC_ID,
     APIC_IRR,
     APIC_ISR,
@@ -147,6 +148,17 @@ NOT_ACCUSED: list[tuple[str, Callable[[Any], Any], Config, tuple[Any, ...]]] = [
         Linux,
         TWO,
         (s.Exit(0), s.SetApicBase(0, X2_ON, host=True), s.VmRun(0), s.GuestIpi(0, 0xFF)),
+    ),
+    (
+        "DFR is what it was before x2APIC mode",
+        Linux,
+        TWO,
+        (
+            s.GuestWrite(0, APIC_DFR, 0x11000000),
+            s.Exit(0),
+            s.SetApicBase(0, X2_ON, host=True),
+            s.SetApicBase(0, ON, host=True),
+        ),
     ),
     (
         "or for all xAPICs",
