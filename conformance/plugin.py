@@ -32,7 +32,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--baseline", metavar="FILE", help="failures that are known; see conformance baseline")
     group.addoption(
-        "--conformance-allow-untracked", action="store_true", help="known failures need no ticket and no last day"
+        "--conformance-allow-untracked",
+        action="store_true",
+        default=None,
+        help="known failures need no ticket and no last day",
     )
 
 
@@ -41,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "conformance: a unit of work of the conformance suite")
     options = ("profile", "budget", "seed", "corpus", "report", "allow-untracked")
     names = ["--baseline", *(f"--conformance-{name}" for name in options)]
-    given = [name for name in names if config.getoption(name) not in (None, [], False)]
+    given = [name for name in names if config.getoption(name) not in (None, [])]
     if config.getoption("--candidate"):
         from conformance.runs import items
 

@@ -62,7 +62,7 @@ class _Run:
         candidates = options.candidates(given)
         profile = config.getoption("--conformance-profile")
         baseline = config.getoption("--baseline")
-        untracked = config.getoption("--conformance-allow-untracked")
+        untracked = bool(config.getoption("--conformance-allow-untracked"))
         self.request = Request(
             candidates=candidates,
             profile=profile,
