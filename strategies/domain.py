@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from hypothesis import strategies as st
 
-from conformance.model.step import Parallel, Step
+from conformance.model.step import Step
 
 T = TypeVar("T")
 
@@ -131,25 +131,3 @@ class Race:
     """Switches of a schedule at most, not counting those where a thread blocks or ends."""
     profiles: frozenset[str] = frozenset()
     """Profiles it is tried in; empty means all."""
-
-
-def operations(kind: type, shape: Shape) -> st.SearchStrategy[Any]:
-    """Operations of one kind; shrinks towards the plainest value of each field."""
-    return st.builds(kind, **{name: domain.strategy() for name, domain in shape.fields.items()})
-
-
-def parallels(shapes: Mapping[type, Shape]) -> st.SearchStrategy[Parallel] | None:
-    """Two operations that the shapes allow beside one another, with up to three switches; None where none are.
-
-    Shrinks towards the pair named first, plain values, and no switch.
-    """
-    pairs = [(left, right) for left, shape in shapes.items() for right in shape.beside if right in shapes]
-    return st.sampled_from(pairs).flatmap(lambda pair: _parallel(shapes, *pair)) if pairs else None
-
-
-def _parallel(shapes: Mapping[type, Shape], left: type, right: type) -> st.SearchStrategy[Parallel]:
-    reach = 2 * max(shapes[left].points, shapes[right].points)
-    points = st.lists(st.integers(0, reach), max_size=3, unique=True).map(lambda p: tuple(sorted(p)))
-    return st.builds(
-        Parallel, operations(left, shapes[left]).map(Step), operations(right, shapes[right]).map(Step), points
-    )

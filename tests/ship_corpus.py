@@ -89,7 +89,7 @@ def _ship_defects(of: Subsystem, workers: int, *, everything: bool) -> list[str]
                 continue
         wanted.append(defect)
     survivors = []
-    jobs = Jobs(kill_job, [(of.name, defect.id, 0) for defect in wanted], workers, lambda *_: None)
+    jobs = Jobs(kill_job, [(of.name, defect.id, 0, "") for defect in wanted], workers, lambda *_: None)
     for number, answer in jobs.run():
         defect = wanted[number]
         if isinstance(answer, Died) or not answer["failure"]:

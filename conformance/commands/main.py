@@ -129,6 +129,7 @@ def run(
 @click.option("--report", "reports", multiple=True, metavar="FORM:PATH", help="Also write a report (repeatable).")
 @click.option("--record", "matrix", metavar="FILE", help="Write which clause kills which defect (TOML).")
 @click.option("--against", metavar="FILE", help="Fail where a kill is lost that FILE has.")
+@click.option("--engine", metavar="NAME,…", help="What each of these engines kills alone, at the gate's settings.")
 @click.option("--cluster", metavar="ADDRESS", help=_ON_CLUSTER)
 def strength(
     subsystems: tuple[str, ...],
@@ -138,6 +139,7 @@ def strength(
     reports: tuple[str, ...],
     matrix: str | None,
     against: str | None,
+    engine: str | None,
     cluster: str | None,
 ) -> Ending:
     """Run the zoo: which clause kills which known defect, in how many steps and seconds."""
@@ -146,6 +148,7 @@ def strength(
     zoo = Strength(names, only, workers, options.seed(seed), forms.targets(reports), cluster, say=say)
     zoo.recording = None if matrix is None else Path(matrix)
     zoo.against = None if against is None else Path(against)
+    zoo.alone = () if engine is None else options.searches(engine, matrix or against)
     return zoo.perform()
 
 

@@ -122,6 +122,16 @@ def corpus(text: str | None, option: str = "--corpus") -> str | None:
     return str(Path(text).absolute())
 
 
+def searches(text: str, matrix: str | None) -> tuple[str, ...]:
+    """Engines that search for defects, by name; the corpus only repeats what was found."""
+    if matrix is not None:
+        raise UsageError(f"--engine={text}: a kill matrix is of all engines together")
+    named = engines(text)
+    if "corpus" in named:
+        raise UsageError(f"--engine={text}: the corpus searches for nothing")
+    return named
+
+
 def place(workers: int, cluster: str | None) -> None:
     """UsageError when it is said twice how much is done side by side."""
     if cluster is not None and workers != 1:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from conformance.baseline.kills import Matrix, lost
 from conformance.baseline.kills import read as read_kills
 from conformance.baseline.kills import write as write_kills
@@ -40,6 +42,8 @@ class Strength:
     """Where the kill matrix is to be written."""
     against: Path | None = None
     """A recorded one, of which no kill may be lost."""
+    alone: tuple[str, ...] = ()
+    """Engines to measure, each by itself doing what it does in the gate; (): all of them, one after the other."""
     say: Callable[[str], None] = print
     started: float = field(default_factory=time.monotonic)
 
@@ -57,6 +61,8 @@ class Strength:
             )
             for name in zoo
         }
+        if self.alone:
+            return self._measured(zoo, headers)
         with executor(self.workers, self.cluster) as place:
             forms.begin(self.reports, list(headers.values()))
             found, interrupted = self._kills(zoo, place)
@@ -85,6 +91,30 @@ class Strength:
         forms.write(self.reports, lines)
         return ending
 
+    def _measured(self, zoo: dict[str, list[Defect]], headers: dict[str, record.Header]) -> Ending:
+        """What each engine kills by itself: a measure of the engines, so a defect that survives one is no failure."""
+        lines: list[record.Line] = []
+        tables: dict[str, dict[str, list[Kill]]] = {name: {} for name in zoo}
+        interrupted = False
+        with executor(self.workers, self.cluster) as place:
+            forms.begin(self.reports, list(headers.values()))
+            for engine in self.alone if not interrupted else ():
+                found, interrupted = self._kills(zoo, place, engine)
+                for name, listed in zoo.items():
+                    kills = [found[name, d.id] for d in listed if (name, d.id) in found]
+                    tables[name][engine] = kills
+                    lines += [replace(headers[name], engines=(engine,)), *(record.kill(k) for k in kills)]
+        whys = []
+        for name, table in tables.items():
+            self.say("\n".join(text.alone(subsystem(name), table)))
+            counted = (f"{engine} {sum(k.is_killed for k in kills)}" for engine, kills in table.items())
+            whys.append(f"{name}: of {max(map(len, table.values()), default=0)} defects {', '.join(counted)}")
+        ending = _ending("; ".join(whys), 0, 0, (), interrupted)
+        elapsed = time.monotonic() - self.started
+        lines.append(record.footer(ending.exit, ending.why, steps=0, seconds=elapsed, interrupted=interrupted))
+        forms.write(self.reports, lines)
+        return ending
+
     def _recorded(self) -> Matrix:
         """The matrix to compare with."""
         if self.against is None:
@@ -95,13 +125,15 @@ class Strength:
             raise UsageError(f"--against={self.against}: {told}")
         return read_kills(self.against)
 
-    def _kills(self, zoo: dict[str, list[Defect]], place: Executor) -> tuple[dict[tuple[str, str], Kill], bool]:
-        listed = [(name, d.id, self.seed) for name, ds in zoo.items() for d in ds if d.candidate is not None]
+    def _kills(
+        self, zoo: dict[str, list[Defect]], place: Executor, alone: str = ""
+    ) -> tuple[dict[tuple[str, str], Kill], bool]:
+        listed = [(name, d.id, self.seed, alone) for name, ds in zoo.items() for d in ds if d.candidate is not None]
         by_id = {(name, d.id): d for name, ds in zoo.items() for d in ds}
         found: dict[tuple[str, str], Kill] = {}
-        with Progress([identifier for _, identifier, _ in listed], has_steps=False) as progress:
+        with Progress([identifier for _, identifier, _, _ in listed], has_steps=False) as progress:
             for number, answer in place.run(kill_job, listed, progress.tell):
-                name, identifier, _ = listed[number]
+                name, identifier, *_ = listed[number]
                 defect = by_id[name, identifier]
                 if isinstance(answer, Died):
                     found[name, identifier] = Kill(defect, None, answer.how, 0.0)

@@ -32,7 +32,7 @@ def minimise(context: Context, failure: Failure, environment: Callable[..., Envi
     """
     if failure.trace is None:
         return failure
-    failure = _without_company(context, failure, environment or context.fast)
+    failure = without_company(context, failure, environment or context.fast)
     if failure.signature in context.known:
         return failure  # the plain failure is known, and nobody will read this one
     probe = _Probe(context, failure.signature, environment or context.fast)
@@ -49,7 +49,7 @@ def minimise(context: Context, failure: Failure, environment: Callable[..., Envi
     return confirmed or smallest
 
 
-def _without_company(context: Context, failure: Failure, environment: Callable[..., Environment]) -> Failure:
+def without_company(context: Context, failure: Failure, environment: Callable[..., Environment]) -> Failure:
     """What fails when the last step's operations follow one another, if anything does."""
     steps = _trace(failure).steps
     for plain in _plain(steps[-1]) if steps else ():  # without a step, the start itself failed

@@ -23,6 +23,8 @@ from hypothesis.errors import HypothesisWarning
 
 from conformance.candidates.load import Candidate, from_class, load
 from conformance.engines import corpus
+from conformance.engines.context import Context
+from conformance.engines.minimise import without_company
 from conformance.machines.base import Disagreement, Machine, machine_of
 from conformance.reports.story import tell
 from conformance.subsystem import Subsystem
@@ -56,9 +58,13 @@ def machine(
     if named not in of.profiles:
         raise UsageError(f"{of.name} has no profile {named!r}; it has {', '.join(of.profiles)}")
 
+    environment = of.fast or of.environment
+
     def disagree(failure: Failure) -> None:
         __tracebackhide__ = True
-        raise Explained(failure, of, given)
+        plain = without_company(Context(of, given, named), failure, environment)
+        if plain.signature not in known:
+            raise Explained(plain, of, given)
 
     def warned(warning: Failure) -> None:
         if strict and warning.signature not in known:
@@ -71,7 +77,7 @@ def machine(
         "__module__": getattr(candidate, "__module__", __name__),
         "factory": staticmethod(given.factory),
         "profile": named,
-        "environment": of.fast or of.environment,
+        "environment": environment,
         "known": set(known),
         "on_failure": staticmethod(disagree),
         "on_warning": staticmethod(warned),

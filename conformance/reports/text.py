@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +200,24 @@ def strength(of: Subsystem, kills: Sequence[Kill]) -> list[str]:
     total = sum(k.seconds for k in kills)
     figures = f"killed {killed}/{expressible}, {expected_ones} by a clause that was expected"
     return [*lines, f"  {figures}; median {median:.2f} s, total {total:.1f} s"]
+
+
+def alone(of: Subsystem, table: Mapping[str, Sequence[Kill]]) -> list[str]:
+    """What each engine kills by itself, and in which median time; then each defect with those that kill it."""
+    lines = [f"{of.name}: each engine alone, doing what it does in the gate"]
+    for engine, kills in table.items():
+        killed, tried, _, median = strength_summary(list(kills))
+        share = f"{killed / tried:.0%}" if tried else "none"
+        lines.append(f"  {engine:<11} killed {killed}/{tried} ({share}), median {median:.2f} s")
+    rows = {k.defect.id: k.defect for kills in table.values() for k in kills}
+    wide = max(map(len, rows), default=0)
+    for identifier in rows:
+        seconds = {
+            e: k.seconds for e, kills in table.items() for k in kills if k.defect.id == identifier and k.is_killed
+        }
+        told = ", ".join(f"{engine} {taken:.2f} s" for engine, taken in seconds.items())
+        lines.append(f"  {identifier:<{wide}}  {told or 'none of them'}")
+    return lines
 
 
 def _kill(k: Kill) -> str:

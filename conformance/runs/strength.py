@@ -6,11 +6,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
+from types import ModuleType
 
 from conformance.candidates.defect import Defect
 from conformance.candidates.load import Candidate, defects, load
 from conformance.engines import campaign, explore, interleave, machine
 from conformance.engines.context import Context
+from conformance.runs.request import GATE_STEPS
 from conformance.runs.result import failure_to_data
 from conformance.runs.watchdog import watching
 from conformance.runs.workers import Tell
@@ -62,25 +64,31 @@ def kills(of: Subsystem, only: str | None = None, seed: int = 0) -> Iterator[Kil
         yield kill(of, defect, load(f"builtin:{defect.id}", of), seed)
 
 
-def kill(of: Subsystem, defect: Defect, candidate: Candidate, seed: int = 0) -> Kill:
-    """Search for one defect: small scopes first, then random walks, then the machine.
+SEARCHES: dict[str, ModuleType] = {
+    "explore": explore,
+    "interleave": interleave,
+    "campaign": campaign,
+    "machine": machine,
+}
+"""The engines that search, small scopes first, then random walks, then the machine."""
+
+
+def kill(of: Subsystem, defect: Defect, candidate: Candidate, seed: int = 0, alone: str = "") -> Kill:
+    """Search for one defect, with every engine in turn, or with one `alone`, doing what it does in the gate.
 
     A defect whose clauses are only SHOULD shows as a warning, which counts.
     """
     started = time.process_time()
     known: set[str] = set()
-    for name, engine in (
-        ("explore", explore.run),
-        ("interleave", interleave.run),
-        ("campaign", campaign.run),
-        ("machine", machine.run),
-    ):
+    for name, engine in SEARCHES.items():
+        if alone not in ("", name):
+            continue
         context = Context(
             subsystem=of,
             candidate=candidate,
             profile=candidate.profile,
             seed=seed,
-            steps=CAMPAIGN_STEPS,
+            steps=GATE_STEPS.get(name) if alone else CAMPAIGN_STEPS,
             deadline=started + SECONDS,
             clock=time.process_time,
             stop_at_first=True,
@@ -89,7 +97,7 @@ def kill(of: Subsystem, defect: Defect, candidate: Candidate, seed: int = 0) -> 
             known=known,
         )
         with watching():
-            engine(context)
+            engine.run(context)
         found = _chosen(defect, context)
         if found is not None:
             return Kill(defect, found, name, time.process_time() - started)
@@ -113,12 +121,12 @@ def summary(results: list[Kill]) -> tuple[int, int, int, float]:
     return len(killed), len(expressible), sum(k.is_expected for k in killed), seconds
 
 
-def kill_job(job: tuple[str, str, int], tell: Tell) -> dict[str, object]:
+def kill_job(job: tuple[str, str, int, str], tell: Tell) -> dict[str, object]:
     """Search for one defect, in any process."""
-    name, identifier, seed = job
+    name, identifier, seed, alone = job
     tell(0, 0, 0)
     of = subsystem(name)
     defect = next(d for d in defects(name) if d.id == identifier)
-    done = kill(of, defect, load(f"builtin:{identifier}", of), seed)
+    done = kill(of, defect, load(f"builtin:{identifier}", of), seed, alone)
     failure = failure_to_data(done.failure) if done.failure is not None else None
     return {"failure": failure, "engine": done.engine, "seconds": done.seconds}

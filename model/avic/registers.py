@@ -234,11 +234,13 @@ def set_apic_base(state: State, op: SetApicBase, _env: Answers, _profile: Profil
     if new == DISABLED:
         kept = [NO_REGISTERS]
     elif new == X2APIC and old == XAPIC:
-        fresh = put(put(put(regs, ID, vcpu.id), LDR, x2_ldr(vcpu.id)), DFR, 0)
+        fresh = put(put(regs, ID, vcpu.id), LDR, x2_ldr(vcpu.id))
         kept = [put(fresh, ICR2, high) for high in (regs[ICR2], regs[ICR2] & 0xFF000000)]  # nor what is left of ICR
     elif new == XAPIC and old == X2APIC:  # what LDR and DFR are then, no manual says
         back = put(regs, ID, (vcpu.id & 0xFF) << 24)
-        kept = [put(put(back, LDR, ldr), DFR, dfr) for ldr in (regs[LDR], 0) for dfr in (FLAT, CLUSTER)]
+        kept = [
+            put(put(back, LDR, ldr), DFR, dfr) for ldr in (regs[LDR], 0) for dfr in (FLAT, CLUSTER, regs[DFR] or FLAT)
+        ]
     moved = new != DISABLED and op.value & ~0xFFF != APIC_BASE
     if moved:
         vm = state.vms[0]

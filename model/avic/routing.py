@@ -160,7 +160,8 @@ def route(apics: Sequence[Apic], message: Message) -> tuple[tuple[tuple[int, ...
         awake = [replace(apic, mode=XAPIC) if apic.mode == DISABLED else apic for apic in apics]
         if named(awake, message) != positions:
             because, also = c.DISABLED_APIC_RECEIVES_NOTHING, (because,)
-    unclear = [n for n in range(len(apics)) if _is_unclear(apics[n], message)]
+    from_x2 = message.sender >= 0 and apics[message.sender].mode == X2APIC
+    unclear = [n for n in range(len(apics)) if _is_unclear(apics[n], message, from_x2)]
     if unclear:
         certain = [n for n in positions if n not in unclear]
         sides = [sorted((*certain, *some)) for k in range(len(unclear) + 1) for some in combinations(unclear, k)]
@@ -174,11 +175,14 @@ def route(apics: Sequence[Apic], message: Message) -> tuple[tuple[tuple[int, ...
     return tuple(sets), because, also
 
 
-def _is_unclear(apic: Apic, message: Message) -> bool:
-    """Whether the manuals leave open if a logical destination names this xAPIC.
+def _is_unclear(apic: Apic, message: Message, from_x2: bool) -> bool:
+    """Whether the manuals leave open if a destination names this xAPIC.
 
-    They do for reserved DFR models, for cluster 15, and for destinations of more than 8 bits.
+    They do for reserved DFR models, for cluster 15, for logical destinations of more than 8 bits, and for an x2APIC's
+    IPI to 0xFF, which names one APIC to the sender and all to an xAPIC; KVM's two paths disagree on it.
     """
+    if from_x2 and message.dest == BROADCAST and message.shorthand == NO_SHORTHAND:
+        return apic.mode == XAPIC and (message.logical or apic.eight_bit_id != BROADCAST)
     if apic.mode != XAPIC or not message.logical or message.shorthand != NO_SHORTHAND or message.dest == BROADCAST:
         return False
     model = apic.dfr >> 28 & 0xF

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from conformance.model.avic import operations as s
-from conformance.model.avic.apic import ICR, ICR2, LVT0, TMR, mode_of, put
+from conformance.model.avic.apic import DFR, ICR, ICR2, LVT0, TMR, mode_of, put
 from conformance.model.avic.routing import X2APIC, XAPIC
 from conformance.model.avic.state import Registers, State, Vcpu, find, has_apic, is_active, is_running
 from conformance.specs.avic import clauses as c
@@ -84,7 +84,9 @@ def view(state: State) -> View:
 
 
 def _shown(v: Vcpu) -> Registers:
-    """The registers; ICR high has 8 bits in xAPIC mode, whatever x2APIC mode left below them."""
+    """The registers; ICR high has 8 bits in xAPIC mode, whatever x2APIC mode left below them, which has no DFR."""
+    if v.regs[DFR] and mode_of(v.base) == X2APIC:
+        return put(v.regs, DFR, 0)
     if mode_of(v.base) == XAPIC and v.regs[ICR2] & 0xFFFFFF:
         return put(v.regs, ICR2, v.regs[ICR2] & 0xFF000000)
     return v.regs

@@ -66,13 +66,15 @@ def get_msrs(state: State, op: GetMsrs, env: Answers, _profile: Profile) -> Outc
     for msr in op.indices:
         succeeded, value, clause = host_read(state, v, msr)
         if not values or PLACE.get(msr) == v.place:
-            because = clause
+            because = clause if len(op.indices) == 1 or clause not in _ODD else c.LAST_ACCEPTED_VALUE
         if not succeeded:
             return Outcome(state, (len(values), tuple(values)), because=clause, also=_STOPPED)
         values.append(value)
     return Outcome(state, (len(values), tuple(values)), because=because, also=_HOST_READ)
 
 
+_ODD = (c.SSP_ALIGNED, c.TABLE_UNALIGNED)
+"""Cited where one register alone is read: of several it may be another whose value is wrong."""
 _STOPPED = (c.BATCH_STOPS_AT_FAILURE, c.FAILED_READ_GIVES_ZERO)
 _HOST_READ = (c.HOST_READS_GUEST_VALUE,)
 

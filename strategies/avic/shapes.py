@@ -6,10 +6,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from conformance.model.avic import Config
 from conformance.model.avic import operations as s
 from conformance.model.avic.routing import DISABLED, X2APIC, XAPIC, Apic, Message
-from conformance.model.step import Fault, Step
 from conformance.specs.avic.constants import (
     APIC_BASE,
     APIC_DFR,
@@ -31,7 +29,6 @@ from conformance.specs.avic.constants import (
     TOLD_INHIBITS,
 )
 from conformance.strategies.avic.domains import (
-    CONFIGS,
     DELIVERED,
     DESTINATIONS,
     HOST_IDS,
@@ -307,34 +304,3 @@ def messages() -> st.SearchStrategy[Message]:
         no_quirk=st.booleans(),
         reserved=st.sampled_from((0, 0, *(1 << bit for bit in RESERVED_BITS))),
     )
-
-
-# -- Hypothesis
-
-
-def configs() -> st.SearchStrategy[Config]:
-    """The configurations of random runs, plainest first."""
-    return st.sampled_from(CONFIGS)
-
-
-def operations(kind: type) -> st.SearchStrategy[Any]:
-    """One kind of operation, with a value from each field's domain."""
-    return st.builds(kind, **{name: domain.strategy() for name, domain in SHAPES[kind].fields.items()})
-
-
-def faults(kind: type) -> st.SearchStrategy[tuple[Fault, ...]]:
-    """No refusal, or one of those that this operation may meet."""
-    planned = [
-        (Fault(call, value, nth),)
-        for call, values in SHAPES[kind].faults
-        for value in values
-        for nth in range(1, SHAPES[kind].deepest + 1)
-    ]
-    return st.sampled_from([(), *planned])
-
-
-def during(kind: type) -> st.SearchStrategy[tuple[tuple[int, Step], ...]]:
-    """Nothing, or one operation in the middle of this one."""
-    shape = SHAPES[kind]
-    inner = st.one_of([operations(other) for other in shape.interrupts])
-    return st.one_of(st.just(()), st.builds(lambda k, op: ((k, Step(op)),), st.integers(0, shape.points - 1), inner))

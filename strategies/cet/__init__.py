@@ -3,7 +3,7 @@
 from conformance.strategies.cet.domains import CONFIGS
 from conformance.strategies.cet.races import AFTERWARDS, RACES, STARTS
 from conformance.strategies.cet.scopes import SCOPES
-from conformance.strategies.cet.shapes import SHAPES, configs, operations, preemptions
+from conformance.strategies.cet.shapes import SHAPES
 from conformance.strategies.cet.suggest import suggest
 
 __all__ = [
@@ -13,8 +13,5 @@ __all__ = [
     "SCOPES",
     "SHAPES",
     "STARTS",
-    "configs",
-    "operations",
-    "preemptions",
     "suggest",
 ]

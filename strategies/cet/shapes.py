@@ -5,14 +5,10 @@ Preemption is an operation of its own, and may strike in the middle of most othe
 
 from __future__ import annotations
 
-from hypothesis import strategies as st
-
 from conformance.model.cet import operations as m
-from conformance.model.step import Step
 from conformance.specs.cet import constants as k
 from conformance.strategies.cet.domains import (
     AREA,
-    CONFIGS,
     CPU,
     CPUID,
     DENIED,
@@ -98,24 +94,3 @@ SHAPES: dict[type, Shape] = {
     m.MsrIndexList: Shape({}, 0.1),
     m.NestedCapabilities: Shape({}, 0.1),
 }
-
-
-def configs() -> st.SearchStrategy[m.Config]:
-    """Worlds, plainest first."""
-    return st.sampled_from(CONFIGS)
-
-
-def operations(kind: type) -> st.SearchStrategy[object]:
-    """One kind of operation with fields from their domains; shrinks towards the plainest values."""
-    return st.builds(kind, **{name: domain.strategy() for name, domain in SHAPES[kind].fields.items()})
-
-
-def preemptions() -> st.SearchStrategy[tuple[tuple[int, Step], ...]]:
-    """Nothing in the middle of an operation, or one preemption at one of its points."""
-    inner = st.builds(
-        lambda point, vcpu, cpu: ((point, Step(m.Window(vcpu, cpu))),),
-        st.integers(0, 11),
-        VCPU.strategy(),
-        CPU.strategy(),
-    )
-    return st.one_of(st.just(()), inner)

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import Any
-
-from hypothesis import strategies as st
-
 from conformance.model.snp_guest_request import operations as o
 from conformance.model.snp_guest_request.hosts import HOSTS
-from conformance.model.snp_guest_request.operations import OPERATIONS, Config, requires
+from conformance.model.snp_guest_request.operations import OPERATIONS
 from conformance.model.snp_guest_request.tables import TABLES
-from conformance.model.step import Fault
 from conformance.specs.snp_guest_request.constants import EAGAIN, EBUSY, EFAULT, EIO, ENOMEM, ENOSPC, SEV, SEV_ES, SNP
 from conformance.strategies.domain import Domain, Shape, just
 from conformance.strategies.snp_guest_request.domains import (
-    CONFIGS,
     DATA,
     GHCB,
     LAUNCH_FAULTS,
@@ -176,31 +169,6 @@ SHAPES: dict[type, Shape] = {
     o.Kexec: Shape({"vmpck": Domain((0, 1))}, weight=0.5),
     o.ParseCerts: Shape({"table": Domain(tuple(TABLES))}, weight=1),
 }
-
-
-def operations(kind: type) -> st.SearchStrategy[Any]:
-    """One kind of operation with each field from its domain; shrinks to the plainest values."""
-    shape = SHAPES[kind]
-    return st.builds(kind, **{f.name: shape.fields[f.name].strategy() for f in fields(kind)})
-
-
-def faults(kind: type) -> st.SearchStrategy[tuple[Fault, ...]]:
-    """None, one, or two planned refusals of the calls that this operation makes."""
-    shape = SHAPES[kind]
-    if not shape.faults:
-        return st.just(())
-    one = st.one_of(
-        *(
-            st.builds(Fault, st.just(call), st.sampled_from(values), st.integers(1, shape.deepest))
-            for call, values in shape.faults
-        )
-    )
-    return st.one_of(st.just(()), st.tuples(one), st.tuples(one, one))
-
-
-def configs(capabilities: frozenset[str]) -> st.SearchStrategy[Config]:
-    """Worlds that a candidate of these capabilities can live in, plainest first."""
-    return st.sampled_from([config for config in CONFIGS if requires(config) <= capabilities])
 
 
 assert set(SHAPES) == set(OPERATIONS)

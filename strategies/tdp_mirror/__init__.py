@@ -5,7 +5,7 @@ from __future__ import annotations
 from conformance.strategies.tdp_mirror.domains import CONFIGS
 from conformance.strategies.tdp_mirror.races import RACES, STARTS
 from conformance.strategies.tdp_mirror.scopes import SCOPES
-from conformance.strategies.tdp_mirror.shapes import SHAPES, configs, faults, operations, parallels
+from conformance.strategies.tdp_mirror.shapes import SHAPES
 from conformance.strategies.tdp_mirror.suggest import opening, suggest
 
 __all__ = [
@@ -14,10 +14,6 @@ __all__ = [
     "SCOPES",
     "SHAPES",
     "STARTS",
-    "configs",
-    "faults",
     "opening",
-    "operations",
-    "parallels",
     "suggest",
 ]

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from hypothesis import strategies as st
-
-from conformance.model.step import Fault, Parallel, Step
-from conformance.model.tdp_mirror import Config
 from conformance.model.tdp_mirror.operations import (
     Accept,
     Access,
@@ -78,7 +72,6 @@ from conformance.strategies.domain import BOOLEAN, Domain, Shape
 from conformance.strategies.tdp_mirror.domains import (
     BROKEN,
     BUSY,
-    CONFIGS,
     ENDS,
     FILTERS,
     FIRSTS,
@@ -223,33 +216,3 @@ SHAPES: dict[type, Shape] = {
     SeptRemove: Shape({"gfn": GFNS}, weight=0.1),
     SeptFree: Shape({"gfn": Domain((0, 2))}, weight=0.1),
 }  # fmt: skip
-
-
-def configs() -> st.SearchStrategy[Config]:
-    """Worlds, the plainest first."""
-    return st.sampled_from(CONFIGS)
-
-
-def operations(kind: type) -> st.SearchStrategy[Any]:
-    """One kind of operation with its fields from their domains."""
-    return st.builds(kind, **{name: domain.strategy() for name, domain in SHAPES[kind].fields.items()})
-
-
-def faults(kind: type) -> st.SearchStrategy[tuple[Fault, ...]]:
-    """No fault, or one of those that can meet this kind of operation."""
-    shape = SHAPES[kind]
-    planned = [
-        st.builds(Fault, st.just(call), st.sampled_from(values), st.integers(1, shape.deepest))
-        for call, values in shape.faults
-    ]
-    if not planned:
-        return st.just(())
-    return st.one_of(st.just(()), st.tuples(st.one_of(planned)))
-
-
-def parallels(kind: type) -> st.SearchStrategy[Parallel]:
-    """This kind of operation on one thread, a partner of it on another, and up to three switches."""
-    shape = SHAPES[kind]
-    rights = st.sampled_from(shape.beside).flatmap(operations).map(Step)
-    points = st.lists(st.integers(0, 2 * shape.points), max_size=3, unique=True).map(lambda p: tuple(sorted(p)))
-    return st.builds(Parallel, operations(kind).map(Step), rights, points)

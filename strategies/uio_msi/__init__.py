@@ -5,7 +5,7 @@ from __future__ import annotations
 from conformance.strategies.uio_msi.domains import CONFIGS
 from conformance.strategies.uio_msi.races import RACES, STARTS
 from conformance.strategies.uio_msi.scopes import SCOPES
-from conformance.strategies.uio_msi.shapes import SHAPES, configs, during, faults, operations
+from conformance.strategies.uio_msi.shapes import SHAPES
 from conformance.strategies.uio_msi.suggest import opening, suggest
 
 __all__ = [
@@ -14,10 +14,6 @@ __all__ = [
     "SCOPES",
     "SHAPES",
     "STARTS",
-    "configs",
-    "during",
-    "faults",
     "opening",
-    "operations",
     "suggest",
 ]

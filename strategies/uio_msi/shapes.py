@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from hypothesis import strategies as st
-
-from conformance.model.step import Fault, Step
-from conformance.model.uio_msi import Config
 from conformance.model.uio_msi.operations import (
     FIRST_FD,
     NEVER_OPENED_FD,
@@ -46,7 +42,6 @@ from conformance.strategies.domain import BOOLEAN, Domain, Shape
 from conformance.strategies.uio_msi.domains import (
     COMMAND,
     COMPAT_POINTER,
-    CONFIGS,
     EVENT_VECTOR,
     FD,
     POINTER,
@@ -162,31 +157,3 @@ SHAPES: dict[type, Shape] = {
         weight=0,
     ),
 }
-
-
-def configs() -> st.SearchStrategy[Config]:
-    """Worlds, the plain one first."""
-    return st.sampled_from(CONFIGS)
-
-
-def operations(kind: type) -> st.SearchStrategy[object]:
-    """Operations of one kind, each field from its domain."""
-    return st.builds(kind, **{name: domain.strategy() for name, domain in SHAPES[kind].fields.items()})
-
-
-def faults(kind: type) -> st.SearchStrategy[tuple[Fault, ...]]:
-    """No refusal, or one that the operation may meet."""
-    planned = [
-        st.builds(Fault, st.just(call), st.sampled_from(values), st.integers(1, SHAPES[kind].deepest))
-        for call, values in SHAPES[kind].faults
-    ]
-    return st.one_of(st.just(()), st.tuples(st.one_of(planned))) if planned else st.just(())
-
-
-def during(kind: type) -> st.SearchStrategy[tuple[tuple[int, Step], ...]]:
-    """Nothing, or one other operation in the middle."""
-    shape = SHAPES[kind]
-    if not shape.interrupts:
-        return st.just(())
-    others = st.one_of([st.builds(Step, operations(other)) for other in shape.interrupts])
-    return st.one_of(st.just(()), st.tuples(st.tuples(st.integers(0, shape.points - 1), others)))

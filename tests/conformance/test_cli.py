@@ -320,6 +320,23 @@ def test_a_survivor_fails_the_strength(capsys: pytest.CaptureFixture[str], monke
     assert re.search(r"TOY-D01 +SURVIVED", out)
 
 
+def test_each_engine_is_measured_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A table of what each kills; a defect that survives one of them is no failure."""
+    path = tmp_path / "kills.jsonl"
+    code, out, _ = conformance(capsys, "strength", "toy", "--engine", "interleave,machine", "--report", f"json:{path}")
+    refused, _, err = conformance(
+        capsys, "strength", "toy", "--engine", "machine", "--record", str(tmp_path / "k.toml")
+    )
+
+    assert code == 0
+    assert re.search(r"machine +killed 2/2 \(100%\), median \d", out)
+    assert re.search(r"interleave +killed [12]/2 ", out)
+    assert re.search(r"TOY-D01 +machine \d", out)
+    headers = [line["engines"] for line in lines(path) if line["kind"] == "header"]
+    assert headers == [["interleave"], ["machine"]]
+    assert (refused, "a kill matrix is of all engines together" in err) == (2, True)
+
+
 def test_a_zoo_that_no_pattern_matches_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     """Defects without a candidate alone are no table either; a pattern that matches nothing is refused."""
     code, out, _ = conformance(capsys, "strength", "toy", "-k", "TOY-D03")

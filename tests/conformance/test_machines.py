@@ -18,13 +18,17 @@ from hypothesis.stateful import run_state_machine_as_test
 from conformance.candidates.builtin.uio_msi import CANDIDATES
 from conformance.engines import machine as engine
 from conformance.machines import machine
-from conformance.machines.base import Disagreement, pool
+from conformance.machines.base import Disagreement, Machine, pool
+from conformance.model.step import Parallel, Step
 from conformance.model.uio_msi.operations import IrqSet
 from conformance.subsystem import NAMES, subsystem
 from conformance.verdict import UsageError
 from tests.toy import ENOSPC, TOY, Shelf, context
 
 SMALL = settings(max_examples=30, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+take = Machine.take
 
 
 class Greedy(Shelf):
@@ -121,6 +125,30 @@ def test_every_rule_that_fires_takes_a_step(name: str) -> None:
 
     assert driven.tally.steps > 80
     assert driven.idle <= 0.05 * driven.tally.steps
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_accompanies_a_step_is_what_its_shape_allows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refusals of its calls, company of its kinds, partners that may run beside it, switches in order."""
+    of = subsystem(name)
+    taken: list[Step] = []
+    monkeypatch.setattr(Machine, "suggestion", lambda _self, _seed: None)
+    monkeypatch.setattr(Machine, "take", lambda self, step: taken.append(step) or take(self, step))
+    run_state_machine_as_test(machine(of, "builtin:upstream"), settings=settings(SMALL, max_examples=20))
+
+    accompanied = 0
+    for step in taken:
+        left, right = (step.op.left, step.op.right) if isinstance(step.op, Parallel) else (step, None)
+        shape = of.shapes.get(type(left.op))
+        if shape is None or (right is None and not step.faults and not step.during):
+            continue  # opening steps may be of kinds that are not drawn
+        accompanied += 1
+        assert {fault.call for fault in step.faults} <= {call for call, _ in shape.faults}
+        assert {type(inner.op) for _, inner in step.during} <= set(shape.interrupts)
+        if right is not None:
+            assert type(right.op) in shape.beside
+            assert list(step.op.schedule) == sorted(set(step.op.schedule))
+    assert accompanied > 3
 
 
 def test_the_engine_goes_on_behind_each_failure() -> None:

@@ -7,14 +7,12 @@ import typing
 from random import Random
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from conformance.model import tdp_mirror as model
-from conformance.model.step import Outcome, Parallel, Step
+from conformance.model.step import Outcome, Step
 from conformance.model.tdp_mirror import OPERATIONS, Answers, Config, State
 from conformance.specs.tdp_mirror import PROFILES, Port
-from conformance.strategies.tdp_mirror import CONFIGS, SHAPES, STARTS, opening, parallels, suggest
+from conformance.strategies.tdp_mirror import CONFIGS, SHAPES, STARTS, opening, suggest
 
 UPSTREAM = PROFILES["upstream"]
 
@@ -68,19 +66,6 @@ def plainest(state: State, step: Step) -> State:
     first = outcomes if isinstance(outcomes, Outcome) else outcomes[0]
     assert isinstance(first.state, State)
     return first.state
-
-
-@pytest.mark.parametrize("kind", [op for op, shape in SHAPES.items() if shape.beside])
-@settings(max_examples=20)
-@given(data=st.data())
-def test_pairs_have_partners_that_the_shape_allows(kind: type, data: st.DataObject) -> None:
-    """Left is of the kind, right one of its partners, and points are in order."""
-    pair = data.draw(parallels(kind))
-
-    assert isinstance(pair, Parallel)
-    assert type(pair.left.op) is kind
-    assert type(pair.right.op) in SHAPES[kind].beside
-    assert list(pair.schedule) == sorted(set(pair.schedule))
 
 
 def test_starts_are_reached_by_legal_steps() -> None:

@@ -8,8 +8,6 @@ from itertools import pairwise
 from random import Random
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from conformance.model import uio_msi as model
 from conformance.model.step import Outcome, Parallel, Step
@@ -109,15 +107,3 @@ def test_gate_scopes_are_pinned() -> None:
         if not name.startswith("world-"):
             assert scope.states, name
             assert scope.transitions, name
-
-
-@settings(max_examples=50)
-@given(st.data())
-def test_hypothesis_draws_what_the_shapes_say(data: st.DataObject) -> None:
-    """Operations of the kind, refusals of its calls, company of its kinds."""
-    kind = data.draw(st.sampled_from(model.OPERATIONS))
-    shape = strategies.SHAPES[kind]
-
-    assert type(data.draw(strategies.operations(kind))) is kind
-    assert {fault.call for fault in data.draw(strategies.faults(kind))} <= {call for call, _ in shape.faults}
-    assert {type(step.op) for _, step in data.draw(strategies.during(kind))} <= set(shape.interrupts)

@@ -89,6 +89,7 @@ def _open(world: UioMsi, op: Open) -> int:
     if not uio.registered:
         uio.drop_info_lock()
         return -EINVAL
+    was_users = world.intx.is_users
     if not uio.opens:
         # From here on the disable bit is the driver's affair, but for what user space writes later.
         world.intx.is_users = False
@@ -100,6 +101,8 @@ def _open(world: UioMsi, op: Open) -> int:
         result = world.enter_int(world.driver.open)
     if result == 0:
         uio.opens += 1
+    elif was_users:
+        world.intx.is_users = True
     uio.drop_info_lock()
     _at_exit(world, c.MEMORY_SAFE)
     return result

@@ -74,7 +74,7 @@ PINNED = {
     "creation beside creation": (7, 1101),
     "logical table": (662, 2318),
     "interrupts to three": (846, 2711),
-    "modes and inhibits": (321, 862),
+    "modes and inhibits": (326, 862),
     "reasons": (180, 1060),
     "big xAPIC ids": (234, 593),
     "last bits of x2APIC clusters": (231, 550),

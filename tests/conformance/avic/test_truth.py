@@ -17,6 +17,7 @@ from conformance.model.avic import operations as s
 from conformance.model.avic.routing import DISABLED, Apic, Message
 from conformance.specs.avic.constants import (
     APIC_BASE,
+    APIC_DFR,
     APIC_ID,
     APIC_IRR,
     APIC_ISR,
@@ -143,6 +144,29 @@ NOT_ACCUSED: list[tuple[str, Callable[[Any], Any], Config, tuple[Any, ...]]] = [
     ("a creation given up leaves its inhibit", Linux, TWO, (s.VcpuCreate(255, abandoned=True), s.GuestIpi())),
     ("a freed vCPU leaves its inhibit", NeverForgetsBigIds, TWO, (s.VcpuCreate(255), s.VcpuFree(255), s.GuestIpi())),
     (
+        "an x2APIC's IPI to 0xFF is for one",
+        Linux,
+        TWO,
+        (s.Exit(0), s.SetApicBase(0, X2_ON, host=True), s.VmRun(0), s.GuestIpi(0, 0xFF)),
+    ),
+    (
+        "DFR is what it was before x2APIC mode",
+        Linux,
+        TWO,
+        (
+            s.GuestWrite(0, APIC_DFR, 0x11000000),
+            s.Exit(0),
+            s.SetApicBase(0, X2_ON, host=True),
+            s.SetApicBase(0, ON, host=True),
+        ),
+    ),
+    (
+        "or for all xAPICs",
+        Upstream,
+        TWO,
+        (s.Exit(0), s.SetApicBase(0, X2_ON, host=True), s.VmRun(0), s.GuestIpi(0, 0xFF)),
+    ),
+    (
         "an entry that changed with the lift",
         KeepsStaleEntries,
         TWO,
@@ -230,6 +254,13 @@ class HintReachesTwo(Linux):
         return 0b011 if message[8] and message[4] > 1 else super().route(apics, message)
 
 
+class LosesBroadcasts(Upstream):
+    """Nobody is named by 0xFF."""
+
+    def route(self, apics: tuple[Any, ...], message: tuple[int, ...]) -> int:
+        return 0 if message[1] == 0xFF else int(super().route(apics, message))
+
+
 class SeesNoAlias(Upstream):
     """Two xAPICs of one ID are no reason to be inactive."""
 
@@ -299,6 +330,8 @@ STILL_FOUND: list[tuple[Callable[[Any], Any], Config, tuple[Any, ...], str]] = [
         (s.Route((*FLAT_PAIR, Apic(2, ldr=4 << 24)), Message(7, logical=True, mode=4, hint=True)),),
         "AVIC-097",
     ),
+    (LosesBroadcasts, TWO, (s.Inhibit(3), s.GuestIpi(0, 0xFF)), "AVIC-107"),
+    (LosesBroadcasts, Config(), (s.Route(FLAT_PAIR, Message(0xFF, 0)),), "AVIC-096"),
     (SeesNoAlias, TWO, (s.GuestWrite(1, APIC_ID, 0),), "AVIC-038"),
     (SeesNoAlias, CREATED, (s.VcpuCreate(256), s.VcpuReset(0), s.Enter(0)), "AVIC-085"),
     (EntryStaysForEver, TWO, (s.GuestWrite(1, APIC_LDR, 4 << 24),), "AVIC-038"),

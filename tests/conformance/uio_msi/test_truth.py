@@ -13,6 +13,7 @@ import pytest
 from conformance.candidates.builtin.uio_msi.linux import INTX as INTX_TYPE
 from conformance.candidates.builtin.uio_msi.linux import IrqCtx, Linux, Vdev
 from conformance.candidates.builtin.uio_msi.upstream import Upstream
+from conformance.candidates.defects.uio_msi.upstream import UnservedFromOpen
 from conformance.model.step import Fault, Parallel, Step
 from conformance.model.uio_msi import Config
 from conformance.model.uio_msi.operations import (
@@ -20,6 +21,7 @@ from conformance.model.uio_msi.operations import (
     NEVER_OPENED_FD,
     Close,
     CompatIrqSet,
+    ConfigIntx,
     Flood,
     IrqSet,
     Open,
@@ -77,6 +79,19 @@ def test_action_that_stays_while_unmapped() -> None:
     ops = (*UNMAPPED, SetIntx(True))
     assert blamed(run(SignalsTheOld, *ops, config=INTX, profile="vfio-like")) == "UIO-027"
     assert blamed(run(KeepsTheReference, *ops, config=INTX, profile="vfio-like")) in ("UIO-039", "UIO-017")
+
+
+def test_line_that_user_space_left_to_itself() -> None:
+    """Who clears the disable bit of a device that nobody serves has himself to thank, until it is opened again."""
+    for before in ((Probe(), Open(), Close()), (*UNMAPPED, Close())):
+        cleared = (*before, ConfigIntx(False))
+        for between in ((), (Open(rawio=False),)):
+            report = run(Linux, *cleared, *between, SetIntx(True), config=INTX, profile="vfio-like")
+            assert (report.failure, report.warnings) == (None, [])
+
+    unserved = (Probe(), ConfigIntx(False), Open(), SetIntx(True))
+    assert not accusations(*unserved, config=INTX)
+    assert blamed(run(UnservedFromOpen, *unserved, config=INTX)) == "UIO-091"
 
 
 class SignalsUnmapped(Linux):
