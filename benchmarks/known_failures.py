@@ -17,7 +17,7 @@ from conformance.baseline.entry import Entry
 from conformance.runs.conclusion import conclude
 from conformance.runs.request import BASELINE, Request, baselines, units
 from conformance.runs.unit import run_unit
-from conformance.subsystem import NAMES, subsystem
+from conformance.subsystem import NAMES
 
 ROOT = Path(__file__).parents[1]
 LIMIT = 1.2
@@ -40,7 +40,6 @@ def main(names: Sequence[str]) -> None:
     entries = file.read(ROOT / ".ci" / "baseline.toml").entries()
     print(f"{'':<20}{'correct':>12}{'as posted':>12}{'ratio':>8}{'known':>8}")
     for name in names or NAMES:
-        subsystem(name).machine()
         known = [entry for entry in entries if entry.subsystem == name]
         correct, steps, _ = gate(name, "builtin:upstream")
         posted, others, why = gate(name, "builtin:as-posted", known)
