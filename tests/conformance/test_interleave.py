@@ -78,12 +78,13 @@ RACES: dict[tuple[str, str], dict[str, int]] = {
         "xss-wrmsr": 78, "smi-smi": 30, "rsm-rsm": 34, "enter-enter": 158, "exit-l2-exit-l2": 70,
     },
     ("snp_guest_request", "builtin:upstream"): {
-        "request-request": 4198, "one-response-page": 94, "request-extended": 98, "exit-request": 80, "two-vms": 94,
-        "request-slot": 48, "request-refused": 92, "extended-refused": 96, "continue-request": 74,
-        "continue-extended": 60, "request-close": 48,
+        "request-request": 4578, "one-response-page": 98, "request-extended": 102, "exit-request": 82,
+        "two-vms": 98, "request-slot": 50, "request-refused": 96, "extended-refused": 100, "continue-request": 78,
+        "continue-extended": 62, "request-close": 50,
     },
     ("snp_guest_request", "builtin:guest"): {
         "report-report": 294, "busy-report-key": 324, "refused-report-key": 230, "extended-extended": 324,
+        "extended-pages": 70,
     },
 }  # fmt: skip
 """By subsystem and correct candidate: the schedules that each race has."""

@@ -25,7 +25,14 @@ from conformance.subsystem import NAMES, subsystem
 from conformance.verdict import UsageError
 from tests.toy import ENOSPC, TOY, Shelf, context
 
-SMALL = settings(max_examples=30, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck))
+SMALL = settings(
+    max_examples=30,
+    stateful_step_count=20,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
 
 
 take = Machine.take
