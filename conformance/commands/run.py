@@ -13,6 +13,7 @@ from pathlib import Path
 from conformance.commands.options import nearest
 from conformance.engines import corpus
 from conformance.reports import forms, record, text
+from conformance.reports.causes import causes
 from conformance.reports.forms import Target
 from conformance.reports.progress import Progress
 from conformance.runs.conclusion import Conclusion, conclude, together
@@ -199,7 +200,7 @@ class Run:
         """Summary, failures, warnings of one candidate."""
         self.say("\n".join(text.summary(conclusion)))
         told: set[str] = set()
-        for found in sorted(conclusion.failures, key=_in_order):
+        for found in (failure for cause in causes(conclusion.failures) for failure in cause.failures):
             if found.signature in conclusion.known:
                 continue
             saved = self._save(found)

@@ -212,14 +212,18 @@ def _stale_clause(world: Avic) -> Clause:
 
 
 def _maps(world: Avic, cpus: list[Cpu], apic_id: int, index: int) -> bool:
-    """Whether the vCPU of that id is in xAPIC mode and its LDR and DFR have this index."""
-    for cpu in cpus:
+    """Whether the vCPU of that id is in xAPIC mode and its LDR and DFR have this index.
+
+    An entry has no room for an id of more than eight bits; where nobody has the low eight bits for an id, they reach
+    nobody, and the IPI exits.
+    """
+    own = [cpu for cpu in cpus if cpu.id == apic_id] or [cpu for cpu in cpus if cpu.id & 0xFF == apic_id]
+    for cpu in own:
         page = world.tables.backing_page(cpu)
-        if cpu.id == apic_id and page is not None and mode_of(cpu.base) == XAPIC:
-            words = page.words
-            if words[APIC_ID >> 2] >> 24 != apic_id:
-                return False
-            return logical_index(words[APIC_LDR >> 2] >> 24, words[APIC_DFR >> 2]) == index
+        if page is None or mode_of(cpu.base) != XAPIC or page.words[APIC_ID >> 2] >> 24 != apic_id:
+            continue
+        if logical_index(page.words[APIC_LDR >> 2] >> 24, page.words[APIC_DFR >> 2]) == index:
+            return True
     return False
 
 

@@ -161,6 +161,18 @@ NOT_ACCUSED: list[tuple[str, Callable[[Any], Any], Config, tuple[Any, ...]]] = [
         ),
     ),
     (
+        "an entry of eight bits for a wide id",
+        Linux,
+        Config(vcpus=(0,), running=True, edx=X2AVIC_HOST),
+        (
+            s.VcpuCreate(300),
+            s.Load(300, 33),
+            s.VmRun(300),
+            s.GuestWrite(300, APIC_LDR, 1 << 24),
+            s.GuestIpi(0, 1, logical=True),
+        ),
+    ),
+    (
         "or for all xAPICs",
         Upstream,
         TWO,

@@ -157,7 +157,9 @@ class Linux(Scheduling):
         kvm = v.kvm
         if self.enable_apicv:
             self.avic_free_vcpu(v)
+        self.port.lock("hash", kvm.id)  # who makes the map walks the list
         kvm.vcpus.remove(v)
+        self.port.unlock("hash", kvm.id)
         kvm.ids.discard(v.id)
         self.port.free_vmcb(vcpu)
         self.port.kfree(v.msrpm)
