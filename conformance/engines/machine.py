@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import random
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
 from hypothesis.errors import Flaky, HypothesisWarning, StopTest, Unsatisfiable
+from hypothesis.internal.conjecture import providers
+from hypothesis.internal.constants_ast import Constants
 from hypothesis.stateful import run_state_machine_as_test
 
 from conformance.engines.context import HANGS, Context
@@ -39,9 +43,27 @@ def run(context: Context) -> None:
     machine = machine_of(context.subsystem, context.candidate.capabilities)
     source = random.Random(f"machine:{context.seed}:{context.part}")
     left = EXAMPLES // context.parts
-    while not context.expired() and (context.hunting or left > 0):
-        _round(context, machine, source.getrandbits(32), ROUND if context.hunting else min(ROUND, left))
-        left -= ROUND
+    with without_constants():
+        while not context.expired() and (context.hunting or left > 0):
+            _round(context, machine, source.getrandbits(32), ROUND if context.hunting else min(ROUND, left))
+            left -= ROUND
+
+
+@contextmanager
+def without_constants() -> Iterator[None]:
+    """Keep Hypothesis from drawing constants of whatever modules are imported.
+
+    It does so now and then, which is right for tests of those modules. What a gate finds must not depend on what
+    else its process has done, nor on whether the suite is installed.
+    """
+    before = providers._get_local_constants
+    providers._get_local_constants = Constants
+    providers.CONSTANTS_CACHE.cache.clear()  # by now of values that were chosen from others
+    try:
+        yield
+    finally:
+        providers._get_local_constants = before
+        providers.CONSTANTS_CACHE.cache.clear()
 
 
 def _round(context: Context, machine: type[Machine], value: int, examples: int) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import Phase, given, seed, settings
+from hypothesis import strategies as st
 
 from conformance.engines import campaign, corpus, explore, machine
 from conformance.engines.minimise import minimise, minimiser
@@ -221,6 +225,42 @@ def test_a_known_failure_met_in_company_is_not_made_small() -> None:
     assert not given.note_failure(failure, minimiser(given))
     assert 1 <= len(made) <= 2
     assert given.failures == []
+
+
+def test_what_is_imported_does_not_lead_the_machine(tmp_path: Path) -> None:
+    """Hypothesis draws constants of such a module, and a gate would depend on what else its process has done."""
+    numbers = [n * n + 10**6 for n in range(200)]
+    path = tmp_path / "full_of_numbers.py"
+    path.write_text(f"NUMBERS = {numbers}\n")
+    spec = importlib.util.spec_from_file_location("full_of_numbers", path)
+    assert spec is not None
+
+    with machine.without_constants():
+        before = drawn()
+    sys.modules["full_of_numbers"] = importlib.util.module_from_spec(spec)
+    try:
+        with machine.without_constants():
+            after = drawn()
+        tempted = drawn()
+    finally:
+        del sys.modules["full_of_numbers"]
+
+    assert before == after
+    assert set(numbers) & set(tempted)
+
+
+def drawn() -> list[int]:
+    """What Hypothesis draws with one seed."""
+    values: list[int] = []
+
+    @seed(1)
+    @settings(database=None, max_examples=400, phases=(Phase.generate,), deadline=None)
+    @given(st.integers(0, 2**40))
+    def take(value: int) -> None:
+        values.append(value)
+
+    take()
+    return values
 
 
 def test_an_endless_loop_is_stopped_by_the_watchdog() -> None:
