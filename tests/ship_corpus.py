@@ -1,6 +1,6 @@
 """Make the traces that the suite ships: one for each defect of the zoo, one for each field of the view.
 
-    python tests/ship_corpus.py [SUBSYSTEM...] [-n WORKERS] [--all]
+    python -m tests.ship_corpus [SUBSYSTEM...] [-n WORKERS] [--all]
 
 A trace that is there and still shows what it is there for is kept; `--all` searches for each again. What it is there
 for is in its name: the defect and the signature, or `view-FIELD`. `tests/conformance/test_shipped.py` says what must

@@ -141,6 +141,8 @@ class RebuildsTheTable(Upstream):
 
     def _rebuild(self, kvm: Kvm) -> None:
         port = self.port
+        if not kvm.logical_table:
+            return
         wanted: dict[int, int] = {}
         for v in sorted(kvm.vcpus.values(), key=lambda v: -v.id):
             if not v.regs or v.x2 or not v.enabled or not v.addressable or v.id >= BROADCAST:
@@ -148,7 +150,7 @@ class RebuildsTheTable(Upstream):
             index = self.logical_index(self._reg(v, APIC_LDR) >> 24, self._reg(v, APIC_DFR) | 0x0FFFFFFF)
             if index >= 0:
                 wanted[index] = 1 << 31 | v.id
-        for index in range(64) if kvm.logical_table else ():
+        for index in range(64):
             old = port.read32(kvm.logical_table, 4 * index)
             if old and old != wanted.get(index):
                 port.write32(kvm.logical_table, 4 * index, 0)
