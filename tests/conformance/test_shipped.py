@@ -18,7 +18,7 @@ from tests.ship_corpus import changes, file_of, shown
 
 EXPRESSIBLE = [(name, defect) for name in NAMES for defect in defects(name) if defect.candidate is not None]
 FIELDS = [(name, field) for name in NAMES for field in subsystem(name).view_clauses]
-AGAIN = "tests/ship_corpus.py makes it anew"
+AGAIN = "python -m tests.ship_corpus makes it anew"
 
 
 @pytest.mark.parametrize(("name", "defect"), EXPRESSIBLE, ids=lambda value: getattr(value, "id", value))
