@@ -210,6 +210,8 @@ def test_the_tutorial_works_as_it_stands(broken: bool, tmp_path: Path) -> None:
     driver += "    def release(self):\n        super().release()\n        return 1\n" if broken else "    pass\n"
     (tmp_path / "driver.py").write_text(driver)
     (tmp_path / "test_driver.py").write_text(code)
+    same = "settings.register_profile('same', derandomize=True, database=None)\nsettings.load_profile('same')\n"
+    (tmp_path / "conftest.py").write_text(f"from hypothesis import settings\n\n{same}")
     command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_driver.py")
     done = subprocess.run(
         command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": f"{root}"}, capture_output=True, text=True, check=False
