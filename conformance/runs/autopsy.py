@@ -227,7 +227,7 @@ def _perform(function: Callable[[Callable[[Any], None]], Any], connection: Conne
     """In the forked process: never returns."""
     try:
         answer = function(lambda said: connection.send((False, said)))
-    except BaseException:
+    except BaseException:  # whatever it is, this fork must not go on as its parent; no answer says that it failed
         answer = None
     try:
         connection.send((True, answer))

@@ -109,7 +109,7 @@ class Station:
         except StopIteration:
             self.is_over = True
             return STOPPED
-        except BaseException:
+        except BaseException:  # passed on; but nobody asks again whoever ended like this
             self.is_over = True
             raise
         finally:

@@ -112,7 +112,10 @@ def _unreadable(state: State, op: SetMsrs, profile: Profile) -> Freedom:
     """A fault somewhere in the batch: who reads it entry by entry has stored those before, up to the first refused."""
 
     def store(entry: tuple[int, int]) -> Callable[[State], State]:
+        """The change that storing one entry makes."""
+
         def stored(before: State) -> State:
+            """The state with it; as before where it is refused."""
             new = host_write(before, vcpu_of(before, op.vcpu), *entry, profile.base_aligned)[0]
             return before if new is None else with_vcpu(before, op.vcpu, new)
 

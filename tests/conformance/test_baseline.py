@@ -598,7 +598,7 @@ def is_killed(at: int, work: Callable[[], object]) -> bool:
         pid = os.fork()
     if pid == 0:
         try:
-            files.write_atomically = forms.write_atomically = dying(at)  # type: ignore[assignment]
+            files.write_atomically = forms.write_atomically = dying(at)  # type: ignore[assignment]  # as monkeypatch does
             work()
         finally:
             os._exit(0)

@@ -80,7 +80,7 @@ def test_a_wrong_result_has_its_operation_as_its_cause() -> None:
 
 def test_failures_of_one_place_are_one_cause_and_the_plainest_comes_first() -> None:
     def failure(clause: object, steps: int, cause: str) -> Failure:
-        made = Failure(clause, "Put", "result", "", 0, trace=trace(*[Put(1)] * steps))  # type: ignore[arg-type]
+        made = Failure(clause, "Put", "result", "", 0, trace=trace(*[Put(1)] * steps))  # type: ignore[arg-type]  # a clause
         return replace(made, story=Story((), cause=cause))
 
     found = causes(

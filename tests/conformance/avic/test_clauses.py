@@ -105,7 +105,8 @@ def told(base: type = Upstream, **changed: int) -> type:
     names = ("edx", "ecx", "npt", "family", "zen4", "snp", "hv_inuse_wr", "avic", "force", "ipiv", "next_tag")
 
     def setup(self: Any, *args: int) -> int:
-        return base.hw_setup(self, *(changed.get(n, a) for n, a in zip(names, args, strict=True)))  # type: ignore[attr-defined]
+        asked = (changed.get(n, a) for n, a in zip(names, args, strict=True))
+        return base.hw_setup(self, *asked)  # type: ignore[attr-defined]  # a candidate's
 
     return wrong(base, hw_setup=setup)
 

@@ -201,7 +201,7 @@ class ReleasesInOrder(Upstream):
     """Disables the device before it releases its regions."""
 
     def remove(self) -> None:
-        port, self.port = self.port, _Swapped(self.port)  # type: ignore[assignment]
+        port, self.port = self.port, _Swapped(self.port)  # type: ignore[assignment]  # a port
         super().remove()
         self.port = port
 

@@ -29,7 +29,7 @@ class X86:
         self.enable_ipiv = False
         self.max_physical_id = 0
 
-    # kvm_x86_ops
+    # kvm_x86_ops: declared here as there, and filled in by the vendor's module, which every instance is of
 
     def refresh_apicv_exec_ctrl(self, v: Vcpu) -> None:
         """Switch AVIC on or off for a vCPU that is out of the guest."""
