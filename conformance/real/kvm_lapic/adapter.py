@@ -44,7 +44,8 @@ class KvmLapic(Adapter):
 
     def hidden(self) -> Any:
         """The view, all of it out of sight."""
-        return View(**dict.fromkeys(View.__dataclass_fields__))
+        fields: dict[str, Any] = dict.fromkeys(View.__dataclass_fields__)
+        return View(**fields)
 
     def legal(self, state: Any, op: Any) -> bool:
         """Of messages those that set IRR, and that can be said with the fields that they are made of."""

@@ -10,7 +10,7 @@ import signal
 import struct
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 from conformance.real.kvm_lapic import requests as r
@@ -109,7 +109,7 @@ class Vm:
     def signal_msi(self, address: int, data: int, flags: int = 0) -> int:
         """KVM_SIGNAL_MSI: how many vCPUs accepted; OSError for an errno."""
         low, high = address & 0xFFFFFFFF, address >> 32
-        return fcntl.ioctl(self.fd, r.SIGNAL_MSI, bytearray(r.MSI.pack(low, high, data, flags, 0)))
+        return int(fcntl.ioctl(self.fd, r.SIGNAL_MSI, bytearray(r.MSI.pack(low, high, data, flags, 0))))
 
     def set_routing(self, routes: Sequence[tuple[int, int, int]]) -> None:
         """KVM_SET_GSI_ROUTING: the whole table, (gsi, address, data) each."""
@@ -176,7 +176,8 @@ class Vcpu:
 
     def set_msr(self, index: int, value: int) -> int:
         """KVM_SET_MSRS of one: 1, or 0 where it is refused."""
-        return fcntl.ioctl(self.fd, r.SET_MSRS, bytearray(r.NUMBERS.pack(1, 0) + r.MSR.pack(index, 0, value)))
+        entries = bytearray(r.NUMBERS.pack(1, 0) + r.MSR.pack(index, 0, value))
+        return int(fcntl.ioctl(self.fd, r.SET_MSRS, entries))
 
     def get_msr(self, index: int) -> int | None:
         """KVM_GET_MSRS of one; None where it is refused."""
@@ -274,7 +275,8 @@ def _watcher() -> _Watcher:
 
 
 @contextlib.contextmanager
-def _watched(page: mmap.mmap) -> contextlib.AbstractContextManager[threading.Event]:  # type: ignore[misc]
+def _watched(page: mmap.mmap) -> Iterator[threading.Event]:
+    """Have a run ended that lasts too long."""
     watcher, thread, late = _watcher(), threading.get_ident(), threading.Event()
     watcher.runs[thread] = (time.monotonic(), page, late)
     try:
