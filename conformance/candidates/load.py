@@ -5,6 +5,7 @@
 | `builtin:NAME` | shipped: `builtin:upstream`, `builtin:as-posted`, or a defect of the zoo by id |
 | `pkg.mod:Class`, `path/file.py:Class` | a Python class, in process |
 | `real:NAME`, `real:NAME@VERSION` | a real implementation, seen through an adapter |
+| `cmd:PROGRAM ARGUMENT…` | a process that speaks JSON over its standard input and output; see docs/wire.md |
 """
 
 from __future__ import annotations
@@ -59,7 +60,12 @@ def load(spec: str, of: Subsystem) -> Candidate:
     """
     scheme, colon, name = spec.partition(":")
     if not colon or not name:
-        raise UsageError(f"--candidate={spec}: expected builtin:NAME, MODULE:CLASS or FILE.py:CLASS")
+        raise UsageError(f"--candidate={spec}: expected builtin:NAME, MODULE:CLASS, FILE.py:CLASS or cmd:PROGRAM")
+    if scheme == "cmd":
+        from conformance.candidates.process import load_command
+
+        driver = load_command(spec, name, of)
+        return Candidate(spec, driver, driver.profile, driver.capabilities)
     if scheme == "builtin":
         factory: type = _builtin(spec, name, of)
     elif scheme == "real":
@@ -117,7 +123,7 @@ def _builtin(spec: str, name: str, of: Subsystem) -> type:
         if candidate is None:
             raise UsageError(f"--candidate={spec}: {name} has no candidate: {zoo[name].why_not}")
         return candidate
-    raise UsageError(f"--candidate={spec}: {of.name} ships no {name!r}{_nearest(name, [*shipped, *zoo])}")
+    raise UsageError(f"--candidate={spec}: {of.name} ships no {name!r}{nearest(name, [*shipped, *zoo])}")
 
 
 def _module(spec: str, name: str) -> ModuleType:
@@ -165,7 +171,7 @@ def _attribute(spec: str, module: ModuleType, name: str) -> type:
     found = getattr(module, name, None)
     if found is None:
         classes = [n for n, value in vars(module).items() if inspect.isclass(value)]
-        near = _nearest(name, classes)
+        near = nearest(name, classes)
         raise UsageError(f"--candidate={spec}: {module.__name__.removeprefix('candidate_')} defines no {name!r}{near}")
     if not inspect.isclass(found):
         raise UsageError(f"--candidate={spec}: {name} is a {type(found).__name__}, expected a class")
@@ -183,7 +189,7 @@ def _check_methods(spec: str, candidate: type, of: Subsystem) -> None:
         method = getattr(candidate, name, None)
         if method is None:
             own = [n for n in dir(candidate) if not n.startswith("_")]
-            hint = _nearest(name, own)
+            hint = nearest(name, own)
             if name in of.optional:
                 hint = f"; add it, or declare `capabilities` without {of.optional[name]!r}"
             raise UsageError(f"--candidate={spec}: {candidate.__name__} has no method {name!r}{hint}")
@@ -210,21 +216,27 @@ def _profile(spec: str, candidate: type, of: Subsystem) -> str:
 def check_profile(what: str, name: str, of: Subsystem) -> None:
     """UsageError when the subsystem has no such profile."""
     if name not in of.profiles:
-        raise UsageError(f"{what}: {of.name} has no profile {name!r}{_nearest(str(name), list(of.profiles))}")
+        raise UsageError(f"{what}: {of.name} has no profile {name!r}{nearest(str(name), list(of.profiles))}")
 
 
 def _capabilities(spec: str, candidate: type, of: Subsystem) -> frozenset[str]:
     declared = getattr(candidate, "capabilities", None)
     if declared is None:
         return frozenset(of.capabilities)
+    return check_capabilities(spec, declared, of)
+
+
+def check_capabilities(spec: str, declared: Iterable[str], of: Subsystem) -> frozenset[str]:
+    """Those declared; UsageError when the subsystem knows one of them not."""
     unknown = sorted(set(declared) - set(of.capabilities))
     if unknown:
-        near = _nearest(unknown[0], list(of.capabilities))
+        near = nearest(unknown[0], list(of.capabilities))
         raise UsageError(f"--candidate={spec}: {of.name} knows no capability {unknown[0]!r}{near}")
     return frozenset(declared)
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a usage error: what was probably meant, or what there is."""
     listed = list(known)
     near = difflib.get_close_matches(name, listed, 1)
     if near:
