@@ -70,6 +70,7 @@ def replay_job(job: Replay, tell: Tell) -> Replayed:
     """Take the steps of a trace, in any process."""
     of, trace = subsystem(job.trace.subsystem), job.trace
     candidate = load(job.spec, of)
+    of = of.within(candidate.capabilities)
     try:
         with watching():
             lockstep = _lockstep(of, trace, candidate.factory, tell)

@@ -40,7 +40,7 @@ def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> R
     check_profile("--profile", profile, of)
     started = time.monotonic()
     context = Context(
-        subsystem=of,
+        subsystem=of.within(candidate.capabilities),
         candidate=candidate,
         profile=profile,
         seed=unit.seed,
