@@ -44,8 +44,8 @@ class Candidate:
     """What a real implementation is seen through."""
 
     def part(self, of: Subsystem) -> Subsystem:
-        """The subsystem as this candidate can be driven and seen: all of it, unless it is real."""
-        return of if self.adapter is None else seen_by(of, self.adapter)
+        """The subsystem as this candidate can be driven and seen: what its capabilities reach, a real one in part."""
+        return (of if self.adapter is None else seen_by(of, self.adapter)).within(self.capabilities)
 
     def supports(self, of: Subsystem, needed: frozenset[str]) -> bool:
         """Whether it declares all of these capabilities."""

@@ -41,6 +41,8 @@ def run(context: Context) -> None:
     if not any(context.allows(config) for config in context.subsystem.configs):
         return
     machine = machine_of(context.subsystem, context.candidate.capabilities)
+    if not any(machine.table):
+        return
     source = random.Random(f"machine:{context.seed}:{context.part}")
     left = (context.examples or EXAMPLES) // context.parts
     with without_constants():
