@@ -14,7 +14,7 @@ from conformance.lockstep import Report, run_trace
 from conformance.model.step import Parallel, Step
 from conformance.subsystem import Subsystem
 from conformance.trace import Trace
-from conformance.verdict import Failure, Tally
+from conformance.verdict import NOT_TRIED, Failure, Tally
 
 HANGS = 4
 """Hangs after which an engine gives up on a candidate: the finding is made, and each costs a second."""
@@ -127,7 +127,7 @@ class Context:
     def note_failure(self, failure: Failure, minimise: Callable[[Failure], Failure]) -> bool:
         """Record a failure the first time its signature shows; True if it was new."""
         self.tally.hangs += failure.kind == "hang"
-        if failure.signature in self.known:
+        if failure.signature in self.known or failure.kind == NOT_TRIED:
             return False
         smallest = minimise(failure)
         self.known.add(failure.signature)
