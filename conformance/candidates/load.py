@@ -4,6 +4,7 @@
 |---|---|
 | `builtin:NAME` | shipped: `builtin:upstream`, `builtin:as-posted`, or a defect of the zoo by id |
 | `pkg.mod:Class`, `path/file.py:Class` | a Python class, in process |
+| `lib:path/file.so` | a shared library in C, in process, by the ABI of `conformance/abi/` |
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from conformance.candidates.defect import Defect
+from conformance.candidates.library import library
 from conformance.subsystem import Subsystem, subsystem
 from conformance.verdict import UsageError
 
@@ -53,6 +55,8 @@ def load(spec: str, of: Subsystem) -> Candidate:
         raise UsageError(f"--candidate={spec}: expected builtin:NAME, MODULE:CLASS or FILE.py:CLASS")
     if scheme == "builtin":
         factory: type = _builtin(spec, name, of)
+    elif scheme == "lib":
+        factory = library(spec, name, of)
     elif scheme in SCHEMES:
         raise UsageError(f"--candidate={spec}: candidates by {scheme}: are not supported by this version")
     else:
