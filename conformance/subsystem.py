@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from random import Random
 from typing import Any
@@ -106,6 +106,10 @@ class Subsystem:
     """Steps that look at what two operations at once left behind, where the view does not show it."""
     races: Mapping[str, Race] = field(default_factory=dict)
     """By name: pairs of operations whose schedules are tried without gaps."""
+    undisturbed: bool = False
+    """Whether operations happen one at a time and no call is refused: so it is with real implementations."""
+    also_needs: Callable[[Any, Any], frozenset[str]] | None = None
+    """(state, op): capabilities that an operation needs for its values' sake, or for where it happens."""
     legal_beside: Callable[[Any, Any], bool] | None = None
     """(state, op): whether an operation that had begun can end in the state that others left; None: as `legal`."""
 
@@ -124,6 +128,10 @@ class Subsystem:
     def domain(self, op: type, field: str) -> Domain[Any]:
         """The domain of one field of one operation."""
         return self.shapes[op].fields[field]
+
+    def within(self, capabilities: frozenset[str]) -> Subsystem:
+        """The part of it that a candidate with these capabilities can be held to."""
+        return self if self.also_needs is None or capabilities >= set(self.capabilities) else _part(self, capabilities)
 
     def clauses_of_calls(self) -> Mapping[str, tuple[Clause, ...]]:
         """Clauses that each environment call exercises."""
@@ -194,8 +202,16 @@ def subsystem(name: str) -> Subsystem:
         starts=getattr(strategies, "STARTS", ()),
         afterwards=getattr(strategies, "AFTERWARDS", ()),
         races=getattr(strategies, "RACES", {}),
+        also_needs=getattr(model, "also_needs", None),
         legal_beside=getattr(model, "legal_beside", None),
     )
+
+
+@cache
+def _part(of: Subsystem, capabilities: frozenset[str]) -> Subsystem:
+    legal, needs = of.legal, of.also_needs
+    assert needs is not None
+    return replace(of, legal=lambda state, op: legal(state, op) and needs(state, op) <= capabilities)
 
 
 def _nothing(_config: Any) -> frozenset[str]:

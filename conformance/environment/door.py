@@ -52,6 +52,13 @@ class Frame:
         """The operation in the middle of which this one happens."""
 
 
+class Foreign:
+    """A candidate's object that stands for one in a process or a library."""
+
+    def dismissed(self) -> None:
+        """It is needed no more. What it does then is judged like any other doing of the candidate's."""
+
+
 class Environment:
     """Base of the five environments: the door, the log, the plan of faults, the way in.
 
@@ -185,6 +192,15 @@ class Environment:
     def start(self, factory: Callable[[Any], Any]) -> None:
         """Create the candidate's object."""
         self.driver = self.enter(factory, self.port)
+
+    def end(self) -> None:
+        """Let go of the candidate's object."""
+        if isinstance(self.driver, Foreign):
+            self.enter(self.driver.dismissed)
+
+    def descriptor(self, call: str, result: Any) -> int | None:
+        """The file descriptor that an environment call has given the driver, where this world has real ones."""
+        return None
 
     def enter(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call into the candidate; an exception it raises is a Crash, not ours."""

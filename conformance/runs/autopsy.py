@@ -18,7 +18,9 @@ SPENT = "used up the memory that it may have"
 """Of a process in which even the harness had no memory left."""
 
 _SUMMARY = re.compile(r"^SUMMARY: (\w*Sanitizer: .*)$", re.MULTILINE)
-_PYTHON = re.compile(r'^Fatal Python error: .*?^  File "(?:[^"\n]*/)?([^"/\n]+)", line (\d+) in (\S+)', re.MULTILINE | re.DOTALL)
+_PYTHON = re.compile(
+    r'^Fatal Python error: .*?^  File "(?:[^"\n]*/)?([^"/\n]+)", line (\d+) in (\S+)', re.MULTILINE | re.DOTALL
+)
 _NUMBER = re.compile(r"^==\d+==\s*")
 
 

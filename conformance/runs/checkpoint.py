@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any, ClassVar
 
@@ -263,7 +264,7 @@ class Runner:
         self.due = self.forked + self._pause(cost)
 
     def _pause(self, cost: float) -> float:
-        """Until the next copy: the better the longer nothing has died, so that copies and work done again cost alike."""
+        """Until the next copy: the later the longer nothing died, so that copies and repetition cost alike."""
         quiet = max(QUIET, RARELY * cost)
         if self.died is None:
             return quiet
@@ -418,5 +419,5 @@ def _limit(what: int, most: int) -> None:
 
 def _data() -> int:
     """Bytes of memory that this process has of its own, as RLIMIT_DATA counts them."""
-    with open("/proc/self/status") as status:
+    with Path("/proc/self/status").open() as status:
         return next((int(line.split()[1]) << 10 for line in status if line.startswith("VmData:")), 0)

@@ -35,8 +35,8 @@ MOST = 5_000
 
 
 def may_die(spec: str) -> bool:
-    """Whether a candidate may end the process that it is in: ours do not, and programs have one of their own."""
-    return not is_ours(spec) and not spec.startswith("cmd:")
+    """Whether a candidate may end the process that it is in: ours do not, nor those with one of their own."""
+    return not is_ours(spec) and not spec.startswith(("cmd:", "real:"))
 
 
 def contained(function: Callable[[Tell], Any], tell: Tell) -> Any:
@@ -260,7 +260,8 @@ def children() -> list[int]:
     try:
         return [int(pid) for task in Path("/proc/self/task").iterdir() for pid in _words(task / "children")]
     except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
-        return [int(path.name) for path in Path("/proc").glob("[0-9]*") if _stat(int(path.name))[1:2] == [str(os.getpid())]]
+        mine = [str(os.getpid())]
+        return [int(path.name) for path in Path("/proc").glob("[0-9]*") if _stat(int(path.name))[1:2] == mine]
 
 
 def _words(path: Path) -> list[str]:

@@ -77,6 +77,7 @@ def replay_job(job: Replay, tell: Tell) -> Replayed | Died:
 def _replay_job(job: Replay, tell: Tell) -> Replayed:
     of, trace = subsystem(job.trace.subsystem), job.trace
     candidate = load(job.spec, of)
+    of = candidate.part(of)
     try:
         with watching():
             lockstep = _lockstep(of, trace, candidate.factory, tell)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from conformance.model.snp_guest_request.operations import NEEDS, OPERATIONS, Answers, Config, requires
 from conformance.model.snp_guest_request.state import State, initial
-from conformance.model.snp_guest_request.step import legal, step
+from conformance.model.snp_guest_request.step import also_needs, legal, step
 from conformance.model.snp_guest_request.view import VIEW_CLAUSES, View, cite, view
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Config",
     "State",
     "View",
+    "also_needs",
     "cite",
     "initial",
     "legal",

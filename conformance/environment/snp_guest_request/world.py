@@ -141,6 +141,8 @@ class World(Environment):
                 self._begin(lambda: self.enter_int(self.driver.open, 0), 0, c.SEQUENCE)
             return
         config = self.config
+        if config.side == "verifier":
+            return
         if config.started:
             self._begin(lambda: boot(self, Boot(0, SNP, config.certs)), 0, c.INIT_FAILURE)
             self._count(config.count)
