@@ -4,6 +4,7 @@
 |---|---|
 | `builtin:NAME` | shipped: `builtin:upstream`, `builtin:as-posted`, or a defect of the zoo by id |
 | `pkg.mod:Class`, `path/file.py:Class` | a Python class, in process |
+| `real:NAME`, `real:NAME@VERSION` | a real implementation, seen through an adapter |
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from types import ModuleType
 from typing import Any
 
 from conformance.candidates.defect import Defect
+from conformance.real.adapter import Adapter, seen_by
+from conformance.real.names import adapter
 from conformance.subsystem import Subsystem, subsystem
 from conformance.verdict import UsageError
 
@@ -36,6 +39,12 @@ class Candidate:
     """Takes the port, returns the candidate's object."""
     profile: str
     capabilities: frozenset[str]
+    adapter: Adapter | None = None
+    """What a real implementation is seen through."""
+
+    def part(self, of: Subsystem) -> Subsystem:
+        """The subsystem as this candidate can be driven and seen: all of it, unless it is real."""
+        return of if self.adapter is None else seen_by(of, self.adapter)
 
     def supports(self, of: Subsystem, needed: frozenset[str]) -> bool:
         """Whether it declares all of these capabilities."""
@@ -53,6 +62,8 @@ def load(spec: str, of: Subsystem) -> Candidate:
         raise UsageError(f"--candidate={spec}: expected builtin:NAME, MODULE:CLASS or FILE.py:CLASS")
     if scheme == "builtin":
         factory: type = _builtin(spec, name, of)
+    elif scheme == "real":
+        return from_adapter(adapter(spec, name, of), spec)
     elif scheme in SCHEMES:
         raise UsageError(f"--candidate={spec}: candidates by {scheme}: are not supported by this version")
     else:
@@ -71,6 +82,11 @@ def from_class(candidate: type, of: Subsystem, spec: str) -> Candidate:
     """
     _check_methods(spec, candidate, of)
     return Candidate(spec, candidate, _profile(spec, candidate, of), _capabilities(spec, candidate, of))
+
+
+def from_adapter(adapter: Adapter, spec: str) -> Candidate:
+    """A real implementation as a candidate; there is nothing to make but the world that it is in."""
+    return Candidate(spec, lambda _port: adapter, adapter.profile, adapter.capabilities, adapter)
 
 
 def builtin_names(of: Subsystem) -> tuple[str, ...]:

@@ -97,6 +97,8 @@ class Context:
     """Adds the story to each failure that is kept; None where nobody will read it."""
     wanted: frozenset[str] = frozenset()
     """Ids of SHOULD clauses whose breach is enough for `stop_at_first`."""
+    examples: int | None = None
+    """Examples of the machine in the gate, where they are not as many as usual."""
     leads: Leads | None = None
     """What the campaign follows and remembers, in a hunt on many machines."""
     notes: dict[str, int] = field(default_factory=dict)
@@ -165,6 +167,8 @@ def lacking(of: Subsystem, trace: Trace, capabilities: frozenset[str]) -> list[s
     """Capabilities that a trace needs and a candidate does not declare."""
     needed = set(of.requires(trace.config))
     for step in trace.steps:
+        if of.undisturbed and (step.faults or step.during or isinstance(step.op, Parallel)):
+            needed.add("refusals and company")
         for op in _operations(step):
             needed |= of.needs.get(type(op), frozenset())
     return sorted(needed - capabilities)

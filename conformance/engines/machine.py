@@ -42,7 +42,7 @@ def run(context: Context) -> None:
         return
     machine = machine_of(context.subsystem, context.candidate.capabilities)
     source = random.Random(f"machine:{context.seed}:{context.part}")
-    left = EXAMPLES // context.parts
+    left = (context.examples or EXAMPLES) // context.parts
     with without_constants():
         while not context.expired() and (context.hunting or left > 0):
             _round(context, machine, source.getrandbits(32), ROUND if context.hunting else min(ROUND, left))

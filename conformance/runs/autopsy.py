@@ -62,6 +62,7 @@ def autopsy_job(unit: Unit, tell: Tell) -> Result:
     """Do a unit once more, and find out on which trace its process ends."""
     of = subsystem(unit.subsystem)
     candidate = load(unit.spec, of)
+    of = candidate.part(of)
     journal = Journal()
     found: list[Any] = []
 

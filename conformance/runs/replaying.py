@@ -70,6 +70,7 @@ def replay_job(job: Replay, tell: Tell) -> Replayed:
     """Take the steps of a trace, in any process."""
     of, trace = subsystem(job.trace.subsystem), job.trace
     candidate = load(job.spec, of)
+    of = candidate.part(of)
     try:
         with watching():
             lockstep = _lockstep(of, trace, candidate.factory, tell)
@@ -86,6 +87,7 @@ def death_job(job: Replay, tell: Tell) -> Replayed | None:
     """Take a trace that ends its process; None where it does not."""
     of = subsystem(job.trace.subsystem)
     candidate = load(job.spec, of)
+    of = candidate.part(of)
     journal = Journal()
 
     def again(_say: Callable[[Any], None]) -> None:

@@ -17,6 +17,7 @@ from conformance.candidates.load import Candidate, check_profile, load
 from conformance.engines import campaign, corpus, explore, interleave, machine
 from conformance.engines.context import Context
 from conformance.engines.leads import Leads
+from conformance.real.adapter import MICROSECONDS, OPERATIONS, Adapter, RealWorld
 from conformance.reports import graph
 from conformance.reports.story import tell
 from conformance.runs.describe import Described
@@ -24,7 +25,7 @@ from conformance.runs.request import BASELINE, ENGINES, GATE_STEPS, Unit
 from conformance.runs.result import Result, failure_to_data
 from conformance.runs.watchdog import watching
 from conformance.runs.workers import Tell
-from conformance.subsystem import subsystem
+from conformance.subsystem import Subsystem, subsystem
 from conformance.verdict import HarnessError, UsageError
 
 
@@ -34,28 +35,11 @@ def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> R
     Raises:
         UsageError  the candidate cannot be loaded, or the profile does not exist
     """
-    of = subsystem(unit.subsystem)
-    candidate = load(unit.spec, of)
+    candidate = load(unit.spec, subsystem(unit.subsystem))
+    of, adapter = candidate.part(subsystem(unit.subsystem)), candidate.adapter
     profile = unit.profile or candidate.profile
     check_profile("--profile", profile, of)
-    started = time.monotonic()
-    context = Context(
-        subsystem=of,
-        candidate=candidate,
-        profile=profile,
-        seed=unit.seed,
-        steps=GATE_STEPS.get(unit.engine) if unit.seconds is None else None,
-        deadline=None if unit.seconds is None else started + unit.seconds,
-        part=unit.part,
-        parts=unit.parts,
-        hunting=unit.seconds is not None,
-        stop_at_first=unit.first,
-        engine=unit.engine,
-        progress=progress,
-        tell=lambda found: tell(found, of, candidate),
-        known=set(unit.known),
-        leads=None if unit.follow is None else Leads(unit.follow),
-    )
+    context = _context(unit, candidate, of, profile, progress)
     judged, errors, interrupted = Judged(), [], False
     try:
         with watching(), redirect_stdout(sys.stderr):  # what a candidate prints is not our verdict
@@ -65,28 +49,75 @@ def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> R
     except HarnessError as failed:
         errors.append(f"{unit.name}: {failed}")
     transitions, recipes = ({}, {}) if context.leads is None else context.leads.told(context.tally.clauses)
-    return Result(
-        unit=unit.name,
-        subsystem=of.name,
-        spec=unit.spec,
-        profile=profile,
-        capabilities=sorted(candidate.capabilities),
-        clauses={clause.id: n for clause, n in context.tally.clauses.items()},
-        failures=[failure_to_data(failure) for failure in context.failures],
-        warnings=[failure_to_data(failure) for failure in context.warnings],
-        steps=context.tally.steps,
-        traces=context.tally.traces,
-        seconds=time.monotonic() - started,
-        notes=context.notes,
-        scopes=[graph.tell(explored, of, profile) for explored in context.explored],
-        known=judged.known,
-        gaps=judged.gaps,
-        stale=[msgspec.to_builtins(stale) for stale in judged.stale],
-        interrupted=interrupted,
-        transitions=transitions,
-        recipes=recipes,
-        errors=errors,
+    return _seen(
+        Result(
+            unit=unit.name,
+            subsystem=of.name,
+            spec=unit.spec,
+            profile=profile,
+            capabilities=sorted(candidate.capabilities),
+            clauses={clause.id: n for clause, n in context.tally.clauses.items()},
+            failures=[failure_to_data(failure) for failure in context.failures],
+            warnings=[failure_to_data(failure) for failure in context.warnings],
+            steps=context.tally.steps,
+            traces=context.tally.traces,
+            seconds=time.monotonic() - context.started,
+            notes=context.notes,
+            scopes=[graph.tell(explored, of, profile) for explored in context.explored],
+            known=judged.known,
+            gaps=judged.gaps,
+            stale=[msgspec.to_builtins(stale) for stale in judged.stale],
+            interrupted=interrupted,
+            transitions=transitions,
+            recipes=recipes,
+            errors=errors,
+        ),
+        adapter,
+        of,
     )
+
+
+def _context(
+    unit: Unit, candidate: Candidate, of: Subsystem, profile: str, progress: Callable[[Context], None] | None
+) -> Context:
+    """What the engine is given."""
+    adapter, started = candidate.adapter, time.monotonic()
+    return Context(
+        subsystem=of,
+        candidate=candidate,
+        profile=profile,
+        seed=unit.seed,
+        steps=_gate_steps(unit, candidate) if unit.seconds is None else None,
+        deadline=None if unit.seconds is None else started + unit.seconds,
+        part=unit.part,
+        parts=unit.parts,
+        hunting=unit.seconds is not None,
+        stop_at_first=unit.first,
+        engine=unit.engine,
+        tell=lambda found: tell(found, of, candidate),
+        known=set(unit.known),
+        leads=None if unit.follow is None else Leads(unit.follow),
+        examples=None if adapter is None else adapter.examples,
+        progress=progress,
+    )
+
+
+def _seen(result: Result, adapter: Adapter | None, of: Subsystem) -> Result:
+    """Of a real implementation what it cannot be held to is not counted, and its pace is told."""
+    if adapter is None:
+        return result
+    judged = adapter.judged(of)
+    result.judged, result.absent = sorted(judged), list(adapter.absent)
+    result.clauses = {identifier: n for identifier, n in result.clauses.items() if identifier in judged}
+    result.notes |= {OPERATIONS: RealWorld.done, MICROSECONDS: RealWorld.nanoseconds // 1000}
+    RealWorld.done = RealWorld.nanoseconds = 0
+    return result
+
+
+def _gate_steps(unit: Unit, candidate: Candidate) -> int | None:
+    """Steps of an engine that could go on for ever; a real implementation has its own pace."""
+    usual = GATE_STEPS.get(unit.engine)
+    return usual if usual is None or candidate.adapter is None else candidate.adapter.gate_steps
 
 
 def _perform(unit: Unit, context: Context) -> Judged:
