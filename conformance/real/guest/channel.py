@@ -13,7 +13,7 @@ PATIENCE = 60.0
 SYS = {
     "read": 0, "write": 1, "close": 3, "lseek": 8, "mmap": 9, "munmap": 11, "ioctl": 16, "pread": 17, "pwrite": 18,
     "pipe2": 293, "dup": 32, "madvise": 28, "openat": 257, "eventfd2": 290, "ftruncate": 77, "memfd_create": 319,
-    "poll": 7, "epoll_create1": 291, "sched_setaffinity": 203, "getpid": 39, "fcntl": 72,
+    "poll": 7, "epoll_create1": 291, "sched_setaffinity": 203, "getpid": 39, "fcntl": 72, "dup3": 292, "access": 21, "readlink": 89,
 }  # fmt: skip
 """Numbers of the system calls, x86-64."""
 AT_FDCWD = 2**64 - 100
@@ -36,6 +36,11 @@ def call(name: str, *args: int | bytes | str) -> str:
 def opening(path: str, flags: int) -> str:
     """Open a file."""
     return call("openat", AT_FDCWD, path, flags, 0o600)
+
+
+def storing(path: str, content: bytes) -> str:
+    """Write to a file of sysfs; the result is the number of bytes."""
+    return f"e {path} {content.hex()}"
 
 
 def _word(value: int | bytes | str) -> str:
@@ -75,6 +80,10 @@ class Channel:
     def one(self, line: str, patience: float = PATIENCE) -> Answer:
         """One request."""
         return self.ask([line], patience)[0]
+
+    def close(self) -> None:
+        """Close our end."""
+        self.socket.close()
 
     def _lines(self, n: int) -> list[bytes]:
         have: list[bytes] = []

@@ -9,10 +9,14 @@
  *   d N               1 if that KVM_RUN has ended, else 0
  *   x N               signal the thread, so that KVM_RUN ends
  *   j N               wait for the thread and give the result of KVM_RUN
+ *   c PATH            content of a file, 4 KiB at most
+ *   e PATH HEX        write to a file
+ *   n PATH            number of entries of a folder
  *
  * A negative number is an errno of the call; -10000 says that the request is not understood.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -162,6 +166,44 @@ static void thread(char what, unsigned long n)
 	}
 }
 
+static void file(char what, char *rest)
+{
+	static unsigned char content[4096];
+	char *path = word(&rest);
+	int fd = path ? open(path, what == 'c' ? O_RDONLY : O_WRONLY) : -1;
+	ssize_t n;
+
+	if (fd < 0) {
+		number(path ? -errno : -EINVAL);
+		return;
+	}
+	if (what == 'c')
+		n = read(fd, content, sizeof(content));
+	else
+		n = write(fd, content, rest ? unhex(rest, content, sizeof(content)) : 0);
+	number(n < 0 ? -errno : n);
+	if (what == 'c' && n > 0)
+		hex(content, n);
+	close(fd);
+}
+
+static void entries(char *rest)
+{
+	char *path = word(&rest);
+	DIR *folder = path ? opendir(path) : NULL;
+	struct dirent *entry;
+	long n = 0;
+
+	if (!folder) {
+		number(-errno);
+		return;
+	}
+	while ((entry = readdir(folder)))
+		n += entry->d_name[0] != '.';
+	closedir(folder);
+	number(n);
+}
+
 static void execute(char *text)
 {
 	char *rest = text, *command = word(&rest);
@@ -198,6 +240,13 @@ static void execute(char *text)
 	case 'x':
 	case 'j':
 		thread(*command, value(&rest));
+		break;
+	case 'c':
+	case 'e':
+		file(*command, rest);
+		break;
+	case 'n':
+		entries(rest);
 		break;
 	default:
 		number(NOT_UNDERSTOOD);
