@@ -14,13 +14,13 @@ import msgspec
 
 from conformance.baseline.judge import Judged, judge
 from conformance.candidates.load import Candidate, check_profile, load
-from conformance.engines import campaign, corpus, explore, interleave, machine
+from conformance.engines import campaign, corpus, explore, interleave, machine, symbolic
 from conformance.engines.context import Context
 from conformance.engines.leads import Leads
 from conformance.reports import graph
 from conformance.reports.story import tell
 from conformance.runs.describe import Described
-from conformance.runs.request import BASELINE, ENGINES, GATE_STEPS, Unit
+from conformance.runs.request import ALL_ENGINES, BASELINE, GATE_STEPS, Unit
 from conformance.runs.result import Result, failure_to_data
 from conformance.runs.watchdog import watching
 from conformance.runs.workers import Tell
@@ -110,8 +110,10 @@ def _engine(unit: Unit, context: Context) -> None:
             campaign.run(context)
         case "machine":
             machine.run(context)
+        case "symbolic":
+            symbolic.run(context)
         case other:
-            raise UsageError(f"--engine: unknown engine {other!r}; known: {', '.join(ENGINES)}")
+            raise UsageError(f"--engine: unknown engine {other!r}; known: {', '.join(ALL_ENGINES)}")
 
 
 def unit_job(unit: Unit, tell: Tell) -> Result:
