@@ -55,6 +55,7 @@ def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> R
         tell=lambda found: tell(found, of, candidate),
         known=set(unit.known),
         leads=None if unit.follow is None else Leads(unit.follow),
+        stillborn=unit.settled,
     )
     judged, errors, interrupted = Judged(), [], False
     try:
@@ -86,6 +87,7 @@ def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> R
         transitions=transitions,
         recipes=recipes,
         errors=errors,
+        settled=context.stillborn,
     )
 
 
@@ -94,7 +96,8 @@ def _perform(unit: Unit, context: Context) -> Judged:
     if unit.engine == BASELINE:
         assert unit.today is not None
         return judge(context, unit.entries, unit.today)
-    _engine(unit, context)
+    if not unit.settled:
+        _engine(unit, context)
     return Judged()
 
 
@@ -117,7 +120,7 @@ def _engine(unit: Unit, context: Context) -> None:
 def unit_job(unit: Unit, tell: Tell) -> Result:
     """One unit, in any process. A mistake of ours ends the unit, not the run."""
     try:
-        return run_unit(unit, lambda c: tell(c.tally.steps, len(c.tally.clauses), len(c.failures)))
+        return run_unit(unit, _telling(unit, tell))
     except UsageError:
         raise
     except Exception as error:
@@ -125,6 +128,19 @@ def unit_job(unit: Unit, tell: Tell) -> Result:
             raise
         candidate = load(unit.spec, subsystem(unit.subsystem))
         return without_findings(unit, candidate, f"{unit.name}: {_where(error)}")
+
+
+def _telling(unit: Unit, tell: Tell) -> Callable[[Context], None]:
+    """Tells of each failure as soon as it is found; of stored traces, which are known, in the end."""
+    told = 0
+
+    def progress(context: Context) -> None:
+        nonlocal told
+        new = [] if unit.engine == BASELINE else [failure_to_data(failure) for failure in context.failures[told:]]
+        told += len(new)
+        tell(context.tally.steps, len(context.tally.clauses), len(context.failures), *new)
+
+    return progress
 
 
 def without_findings(unit: Unit, candidate: Candidate | Described, error: str) -> Result:
