@@ -74,6 +74,8 @@ class Unit:
     entries: tuple[Entry, ...] = ()
     """Of a unit that judges stored traces: the candidate's, in any profile."""
     today: date | None = None
+    settled: bool = False
+    """Whether another unit has shown that the candidate does not start, so that there is nothing to do."""
 
     @property
     def name(self) -> str:

@@ -81,6 +81,7 @@ def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> R
             transitions=transitions,
             recipes=recipes,
             errors=errors,
+            settled=context.stillborn,
         ),
         adapter,
         of,
@@ -115,6 +116,7 @@ def _context(
         known=set(unit.known),
         leads=None if unit.follow is None else Leads(unit.follow),
         examples=None if adapter is None else adapter.examples,
+        stillborn=unit.settled,
         progress=progress,
     )
 
@@ -142,7 +144,8 @@ def _perform(unit: Unit, context: Context) -> Judged:
     if unit.engine == BASELINE:
         assert unit.today is not None
         return judge(context, unit.entries, unit.today)
-    _engine(unit, context)
+    if not unit.settled:
+        _engine(unit, context)
     return Judged()
 
 
@@ -184,7 +187,7 @@ def unit_job(unit: Unit, tell: Tell) -> Result | Died:
 
 def _unit_job(unit: Unit, tell: Tell) -> Result:
     try:
-        return run_unit(unit, lambda c: tell(c.tally.steps, len(c.tally.clauses), len(c.failures)))
+        return run_unit(unit, _telling(unit, tell))
     except UsageError:
         raise
     except Exception as error:
@@ -193,6 +196,19 @@ def _unit_job(unit: Unit, tell: Tell) -> Result:
             raise
         candidate = load(unit.spec, subsystem(unit.subsystem))
         return without_findings(unit, candidate, f"{unit.name}: {_where(error)}")
+
+
+def _telling(unit: Unit, tell: Tell) -> Callable[[Context], None]:
+    """Tells of each failure as soon as it is found; of stored traces, which are known, in the end."""
+    told = 0
+
+    def progress(context: Context) -> None:
+        nonlocal told
+        new = [] if unit.engine == BASELINE else [failure_to_data(failure) for failure in context.failures[told:]]
+        told += len(new)
+        tell(context.tally.steps, len(context.tally.clauses), len(context.failures), *new)
+
+    return progress
 
 
 def ended_early(unit: Unit, candidate: Described, how: str) -> Result:

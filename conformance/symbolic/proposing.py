@@ -83,8 +83,8 @@ def _lines(context: Context, reading: int) -> Iterator[Any]:
 def _search(context: Context, writing: int, left: float | None) -> None:
     """The child: search, for so long by the context's clock at most, tell, and end."""
     try:
-        from conformance.symbolic.explorer import Explorer
         from conformance.symbolic.execution import Execution
+        from conformance.symbolic.explorer import Explorer
         from conformance.symbolic.skeletons import Skeletons
 
         gc.disable()  # a collection in the middle of a traced instruction would be traced

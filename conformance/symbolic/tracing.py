@@ -176,6 +176,6 @@ class traced:  # noqa: N801  # used as a statement
         COMPOSITE_TRACER.push_module(self.module)
         COMPOSITE_TRACER.__enter__()
 
-    def __exit__(self, *told: Any) -> None:
+    def __exit__(self, *told: object) -> None:
         COMPOSITE_TRACER.__exit__(*told)
         COMPOSITE_TRACER.pop_config(self.module)
