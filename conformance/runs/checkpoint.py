@@ -36,7 +36,7 @@ from conformance.model.step import Parallel, Step
 from conformance.trace import Trace
 from conformance.verdict import NOT_TRIED, Breach, Crash, Hang, HarnessError, UsageError
 
-DEATHS = 100
+DEATHS = 50
 """Deaths of one operation in one unit, beside those of minimising, after which the unit does without it."""
 MEMORY = 2 << 30
 """Bytes that a candidate may have of its own, beside what the process had before it."""
@@ -143,7 +143,10 @@ class Runner:
         """Above 0 while a trace is looked into, so that nothing is taken for granted."""
         self.deaths: Counter[str] = Counter()
         """By operation, beside those of minimising."""
+        self.hung = -1
+        """The step in which it was last stopped; who does not let himself be stopped gives no answer."""
         self.passed_on = 0
+        """Bytes of the candidate's output that people have seen."""
         self.kept_alive: list[Any] = []
         self.look = min((at for at in fates if at > self.at), default=NEVER)
 
@@ -340,8 +343,11 @@ class Runner:
     def _asked(self, _signal: int, _frame: FrameType | None) -> None:
         """The supervisor asks why nothing moves. It is the candidate's fault while that is running."""
         words = self.words
-        words[Shared.ANSWERED] += 1
-        if Environment.inside and words[Shared.ASKED] == self.at:
+        is_inside = Environment.inside and words[Shared.ASKED] == self.at
+        if not is_inside or self.hung != self.at:
+            words[Shared.ANSWERED] += 1
+        if is_inside:
+            self.hung = self.at
             words[Shared.HANGS] += 1
             raise Hang(f"did not return within {words[Shared.PATIENCE] / 1000:g} s")
 
