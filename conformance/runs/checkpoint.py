@@ -143,6 +143,7 @@ class Runner:
         """Above 0 while a trace is looked into, so that nothing is taken for granted."""
         self.deaths: Counter[str] = Counter()
         """By operation, beside those of minimising."""
+        self.is_copying = False
         self.hung = -1
         """The step in which it was last stopped; who does not let himself be stopped gives no answer."""
         self.passed_on = 0
@@ -254,7 +255,9 @@ class Runner:
             flush()
             self.forked = time.monotonic()
             chance = random.getstate()
+            self.is_copying = True
             child = os.fork()
+            self.is_copying = False
             if child:
                 break
             os.setpgid(0, 0)
@@ -295,6 +298,11 @@ class Runner:
         self.until = max(self.fates)
         self.look = min(self.look, min((at for at in self.fates if at > self.at), default=NEVER))
         self.words[Shared.AT] = self.at
+
+    def _forked(self) -> None:
+        """In a child that the candidate has forked: what it does from now on is nothing to us."""
+        if not self.is_copying:
+            self.words = Shared().words
 
     def _read(self, size: int) -> bytes:
         text = b""
@@ -338,6 +346,7 @@ class Runner:
         _limit(resource.RLIMIT_CORE, 0)
         if not hasattr(ctypes.CDLL(None), "__asan_init"):  # it has a better handler of its own
             faulthandler.enable(2, all_threads=False)
+        os.register_at_fork(after_in_child=self._forked)
         Lockstep.keep, Scheduler.keep = self.begin, self.switches
 
     def _asked(self, _signal: int, _frame: FrameType | None) -> None:
