@@ -161,17 +161,12 @@ class Runner:
         self._pass_on()
         if self.at >= self.until and time.monotonic() >= self.due:
             self.fork()
-        self.count(None)
+        self.at = self.words[Shared.AT] = self.at + 1
+        if self.at >= self.look:
+            self.foretell(None)
         return _Counted(self)
 
-    def count(self, step: Step | None) -> None:
-        """One more step, or the start of a trace, is about to be taken."""
-        self.at = at = self.at + 1
-        self.words[Shared.AT] = at
-        if at >= self.look:
-            self._look(step)
-
-    def _look(self, step: Step | None) -> None:
+    def foretell(self, step: Step | None) -> None:
         """Say what will become of the step, where that is known; and look again at the next."""
         Environment.doom = None
         self.look = NEVER
@@ -361,6 +356,9 @@ class Runner:
             raise Hang(f"did not return within {words[Shared.PATIENCE] / 1000:g} s")
 
 
+_append = list.append
+
+
 class _Counted(list[Step]):
     """The steps taken of one trace; each is counted before it is taken."""
 
@@ -371,9 +369,12 @@ class _Counted(list[Step]):
         self.runner = runner
 
     def append(self, item: Step) -> None:
-        """One more step is about to be taken."""
-        list.append(self, item)
-        self.runner.count(item)
+        """One more step is about to be taken; this happens all the time, so nothing else is called."""
+        _append(self, item)
+        runner = self.runner
+        runner.at = runner.words[0] = at = runner.at + 1
+        if at >= runner.look:
+            runner.foretell(item)
 
 
 class _Switches(list[int]):

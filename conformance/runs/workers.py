@@ -245,6 +245,7 @@ class _Guard:
 
     PROGRAM = """
 import os, signal, sys
+from pathlib import Path
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 {}
@@ -278,11 +279,12 @@ def kill_sessions(sessions: set[int]) -> None:
     killed: set[int] = set()
     while sessions:
         found = set()
-        for name in filter(str.isdecimal, os.listdir("/proc")):
+        for path in Path("/proc").glob("[0-9]*"):
+            pid = int(path.name)
             try:
-                if int(name) not in killed and os.getsid(int(name)) in sessions:
-                    os.kill(int(name), signal.SIGKILL)
-                    found.add(int(name))
+                if pid not in killed and os.getsid(pid) in sessions:
+                    os.kill(pid, signal.SIGKILL)
+                    found.add(pid)
             except OSError:
                 pass
         if not found:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -136,7 +139,9 @@ DEATHS: dict[str, tuple[Callable[[], object], str, str]] = {
     "kill": (lambda: os.kill(os.getpid(), signal.SIGKILL), "crash", "its process was killed by SIGKILL"),
     "kill the group": (lambda: os.killpg(0, signal.SIGKILL), "crash", "its process was killed by SIGKILL"),
     "sanitizer": (
-        say("==7==ERROR: AddressSanitizer: x\nSUMMARY: AddressSanitizer: double-free a.c:3 in f\n", lambda: os._exit(1)),
+        say(
+            "==7==ERROR: AddressSanitizer: x\nSUMMARY: AddressSanitizer: double-free a.c:3 in f\n", lambda: os._exit(1)
+        ),
         "crash",
         "its process ended with exit code 1: AddressSanitizer: double-free a.c:3 in f",
     ),
@@ -146,7 +151,7 @@ DEATHS: dict[str, tuple[Callable[[], object], str, str]] = {
     "loop in Python": (loop, "hang", "did not return within"),
     "stubborn loop in Python": (stubborn_loop, "hang", "did not return within"),
     "loop in C": (lambda: sum(itertools.repeat(0)), "hang", "did not return within"),
-    "blocking call": (lambda: LIBC.pause(), "hang", "did not return within"),
+    "blocking call": (LIBC.pause, "hang", "did not return within"),
     "blocking call in Python": (lambda: time.sleep(600), "hang", "did not return within"),
     "blocking call without signals": (lambda: LIBC.sigsuspend(b"\xff" * 128), "hang", "did not return within"),
 }
@@ -236,7 +241,9 @@ def test_two_threads_die_as_they_were_switched() -> None:
 
     def races(given: Context) -> None:
         walker = campaign.Walker(given, given_random())
-        walker.pools = {kind: [Step(Parallel(Step(Put(1)), Step(Put(0))))] * campaign.POOL for kind in walker.operations}
+        walker.pools = {
+            kind: [Step(Parallel(Step(Put(1)), Step(Put(0))))] * campaign.POOL for kind in walker.operations
+        }
         for _ in range(40):
             walker.walk()
 
@@ -336,7 +343,7 @@ def test_what_is_done_and_raised_in_there_is_heard_out_here() -> None:
 
     assert contained(work, lambda *told: heard.append(told)) == b"x" * (1 << 20)
     assert heard == [(1, 2, 3)]
-    with pytest.raises(HarnessError, match="^no$"):
+    with pytest.raises(HarnessError, match=r"^no$"):
         contained(fail, lambda *_: None)
 
 
@@ -453,3 +460,60 @@ def test_output_is_shown_and_bounded(capfd: pytest.CaptureFixture[str]) -> None:
     assert "zzzz" in err
     assert len(err) < 2 * checkpoint.SHOWN
     assert err.endswith("[the candidate writes more than is shown]\n")
+
+
+MANY = """
+import ctypes, os, sys
+from conformance.candidates.builtin.uio_msi.upstream import Upstream
+
+
+class Mine(Upstream):
+    opened = 0
+
+    def open(self):
+        self.opened += 1
+        if self.opened == 2:
+            print("opening again", file=sys.stderr, flush=True)
+            ctypes.string_at(0)
+        return super().open()
+
+    def ioctl(self, cmd, arg):
+        while True:
+            os.write(1, b"glub" * 1000)
+
+    def release(self):
+        os.abort()
+
+    def remove(self):
+        pass
+"""
+
+
+def test_a_run_survives_it_all(tmp_path: Path) -> None:
+    """Every one of several ways to die is told with its trace, beside a plain mistake; the exit code says so."""
+    (tmp_path / "mine.py").write_text(MANY)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "conformance", "run", "uio_msi", "--candidate", "mine.py:Mine", "--engine", "corpus"]
+        + ["--report", "json:report"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    found = {}
+    for line in map(json.loads, (tmp_path / "report").read_text().splitlines()):
+        if line["kind"] == "failure":
+            found[line["signature"]] = len(line["trace"]["steps"]), line["detail"]
+    assert done.returncode == 1, done.stderr
+    assert found["UIO-078:Open:crash"] == (
+        3,
+        "its process was killed by SIGSEGV, at mine.py:13 in open\n| opening again",
+    )
+    assert found["UIO-078:IrqSet:crash"][0] == 3
+    assert found["UIO-078:IrqSet:crash"][1].startswith("wrote more than 16 MiB to its output\n| glub")
+    assert found["UIO-078:Close:crash"] == (3, "its process was killed by SIGABRT, at mine.py:21 in release")
+    assert any(":Remove:view." in signature for signature in found)
+    assert done.stderr.count("opening again") <= 3, "what is done once more is not shown again"
