@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -481,3 +483,158 @@ def test_a_conversation_keeps_the_schema(name: str) -> None:
 def _kind(line: bytes) -> str:
     message = msgspec.json.decode(line)
     return f"{message['type']} {message.get('name')}"
+
+
+# -- The page and the examples
+
+
+def blocks(language: str) -> list[str]:
+    """Code of one language in docs/wire.md."""
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "docs" / "wire.md").read_text(), re.DOTALL | re.MULTILINE)
+
+
+def drivers() -> list[str]:
+    """The two drivers of the tutorial; the second has another loop than the first."""
+    first, second = blocks("python")
+    return [first, first[: first.index("for line in sys.stdin")] + second]
+
+
+def test_the_tutorial_is_true(tmp_path: Path) -> None:
+    """Each command says what stands below it; … stands for anything."""
+    consoles = blocks("console")
+    folder = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    assert len(consoles) == 3
+    for console, driver in zip(consoles, [*drivers(), drivers()[1]], strict=True):
+        (tmp_path / "driver.py").write_text(driver)
+        command, *expected = console.splitlines()
+        command = command.removeprefix("$ ").replace("conformance ", f"{sys.executable} -m conformance ", 1)
+        if "replay" in command:  # of the traces the one that was found last
+            for path in sorted((tmp_path / ".conformance/traces/uio_msi").iterdir(), key=os.path.getmtime)[:-1]:
+                path.unlink()
+
+        done = subprocess.run(
+            ["sh", "-c", command], cwd=tmp_path, env=folder, capture_output=True, text=True, check=False
+        )
+
+        said = done.stdout + done.stderr if "replay" not in command else done.stderr + done.stdout
+        pattern = "(.|\n)*".join(".*".join(map(re.escape, line.split("…"))) for line in expected if line != "…")
+        assert re.search(pattern, said), said
+        assert done.returncode == 1
+
+
+@pytest.fixture(scope="session")
+def c_driver(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The command of the C example."""
+    folder = tmp_path_factory.mktemp("c")
+    for path in (ROOT / "examples/process/c").iterdir():
+        shutil.copy(path, folder)
+    subprocess.run(["make", "-C", folder], check=True, capture_output=True)
+    return f"cmd:{folder}/uio_msi"
+
+
+@pytest.mark.parametrize("language", ["c", "node"])
+def test_an_example_is_right_and_its_defects_are_those_of_the_zoo(language: str, c_driver: str) -> None:
+    """Shipped traces, a campaign with company, and the signatures of the Python classes."""
+    spec = c_driver if language == "c" else f"cmd:node {ROOT}/examples/process/node/uio_msi.js"
+    right = load(spec, UIO)
+    wrong = {}
+    for path in corpus.files(SHIPPED / "uio_msi"):
+        trace = corpus.read(path)
+        if not floods(trace):
+            report = run_trace(UIO, replace(trace, profile="upstream"), right.factory)
+            if report.failure is not None:
+                wrong[path.name] = report.failure
+    context = Context(subsystem=UIO, candidate=right, profile="upstream", steps=1200)
+    campaign.run(context)
+    shown = {}
+    for name in ("UIO-D01", "UIO-D05", "UIO-L05"):
+        (path,) = SHIPPED.glob(f"uio_msi/{name}-*.json")
+        shown[name] = [
+            signatures(run_trace(UIO, corpus.read(path), load(one, UIO).factory))
+            for one in (f"builtin:{name}", f"{spec} --defect {name}")
+        ]
+
+    assert wrong == {}
+    assert context.failures == []
+    assert all(here == there != [] for here, there in shown.values()), shown
+
+
+def test_a_sanitizer_tells_what_was_wrong(tmp_path: Path) -> None:
+    """Its summary stands in the failure: here of a use after free in `open`."""
+    source = tmp_path / "wild.c"
+    text = (ROOT / "examples/process/c/uio_msi.c").read_text()
+    opening = "static int64_t open_(void *instance, const struct wire_value *args)\n{\n"
+    assert opening in text
+    misuse = "\tchar *name = malloc(8);\n\tfree(name);\n\tif (name[args ? 0 : 1])\n\t\treturn 0;\n"
+    source.write_text(text.replace(opening, opening + misuse))
+    wire = ROOT / "examples/process/c"
+    flags = ["-std=c11", "-D_GNU_SOURCE", "-g", "-pthread", "-fsanitize=address,undefined", f"-I{wire}"]
+    subprocess.run(["cc", *flags, "-o", tmp_path / "wild", source, wire / "wire.c"], check=True)
+    candidate = load(f"cmd:{tmp_path}/wild", UIO)
+
+    failure = run_trace(UIO, OPENED, candidate.factory).failure
+
+    assert failure is not None
+    assert failure.signature == "UIO-078:Open:crash"
+    assert "SUMMARY: AddressSanitizer: heap-use-after-free" in failure.detail
+
+
+def test_a_descriptor_travels_where_eventfds_are_real(tmp_path: Path) -> None:
+    """With the result of eventfd_ctx_fdget, to a driver that asks for it."""
+    driver = tmp_path / "driver.py"
+    driver.write_text(DESCRIPTORS)
+    candidate = load(f"cmd:{sys.executable} -I -S {driver}", UIO)
+    wired = OPENED.with_steps((*OPENED.steps[:2], Step(IrqSet(0, 256))))
+
+    real = run_trace(UIO, wired, candidate.factory).failure
+    fast = run_trace(UIO, wired, candidate.factory, environment=UIO.fast).failure
+
+    assert real is not None
+    assert fast is not None
+    assert "Error: anon_inode:[eventfd]" in real.detail
+    assert "Error: no descriptor" in fast.detail
+
+
+DESCRIPTORS = """
+import array, json, os, socket
+suite = socket.socket(fileno=0)
+
+def say(**message):
+    os.write(1, json.dumps(message).encode() + b"\\n")
+
+def hear():
+    line, rights, _, _ = suite.recvmsg(65536, 64)
+    fds = array.array("i", b"".join(data for _, _, data in rights))
+    return json.loads(line), fds
+
+def call(op, name, *args):
+    say(type="call", op=op, name=name, args=args)
+    return hear()
+
+while True:
+    message, _ = hear()
+    op = message.get("op")
+    if message["type"] == "hello":
+        entries = ["probe", "remove", "open", "release", "ioctl", "handler"]
+        say(type="hello", protocol=1, name="d", subsystem="uio_msi", capabilities=[], entries=entries, restart=True,
+            descriptors=True)
+        continue
+    value = None
+    if message["type"] == "enter":
+        value = 0
+        if message["name"] == "probe":
+            call(op, "kzalloc", 8)
+            call(op, "pci_enable_device")
+            call(op, "pci_request_regions", "d")
+            call(op, "uio_register_device", "d", "1", -1, False, [["BAR0", 0xf0000000, 0, 0x1000, 1]], [])
+        if message["name"] == "open":
+            call(op, "capable", 17)
+            call(op, "pci_set_master")
+            call(op, "pci_enable_msix", [0, 1])
+        if message["name"] == "ioctl":
+            answer, fds = call(op, "eventfd_ctx_fdget", 256)
+            what = os.readlink(f"/proc/self/fd/{fds[0]}") if answer.get("descriptor") else "no descriptor"
+            say(type="raise", op=op, error=f"Error: {what}")
+            continue
+    say(type="return", op=op, value=value)
+"""
