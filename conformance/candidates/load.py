@@ -4,7 +4,9 @@
 |---|---|
 | `builtin:NAME` | shipped: `builtin:upstream`, `builtin:as-posted`, or a defect of the zoo by id |
 | `pkg.mod:Class`, `path/file.py:Class` | a Python class, in process |
+| `real:NAME`, `real:NAME@VERSION` | a real implementation, seen through an adapter |
 | `cmd:PROGRAM ARGUMENT…` | a process that speaks JSON over its standard input and output; see docs/wire.md |
+| `lib:path/file.so` | a shared library in C, in process, by the ABI of `conformance/abi/` |
 """
 
 from __future__ import annotations
@@ -21,11 +23,14 @@ from types import ModuleType
 from typing import Any
 
 from conformance.candidates.defect import Defect
+from conformance.candidates.library import library
+from conformance.real.adapter import Adapter, seen_by
+from conformance.real.names import adapter
 from conformance.subsystem import Subsystem, subsystem
 from conformance.verdict import UsageError
 
-SCHEMES = ("builtin", "lib", "cmd", "real")
-"""Words before the colon that are not a module or a file."""
+FORMS = "expected builtin:NAME, MODULE:CLASS, FILE.py:CLASS, lib:FILE.so, cmd:PROGRAM or real:NAME"
+"""What a candidate may be, for who wrote something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,12 @@ class Candidate:
     """Takes the port, returns the candidate's object."""
     profile: str
     capabilities: frozenset[str]
+    adapter: Adapter | None = None
+    """What a real implementation is seen through."""
+
+    def part(self, of: Subsystem) -> Subsystem:
+        """The subsystem as this candidate can be driven and seen: what its capabilities reach, a real one in part."""
+        return (of if self.adapter is None else seen_by(of, self.adapter)).within(self.capabilities)
 
     def supports(self, of: Subsystem, needed: frozenset[str]) -> bool:
         """Whether it declares all of these capabilities."""
@@ -51,7 +62,7 @@ def load(spec: str, of: Subsystem) -> Candidate:
     """
     scheme, colon, name = spec.partition(":")
     if not colon or not name:
-        raise UsageError(f"--candidate={spec}: expected builtin:NAME, MODULE:CLASS, FILE.py:CLASS or cmd:PROGRAM")
+        raise UsageError(f"--candidate={spec}: {FORMS}")
     if scheme == "cmd":
         from conformance.candidates.process import load_command
 
@@ -59,12 +70,14 @@ def load(spec: str, of: Subsystem) -> Candidate:
         return Candidate(spec, driver, driver.profile, driver.capabilities)
     if scheme == "builtin":
         factory: type = _builtin(spec, name, of)
-    elif scheme in SCHEMES:
-        raise UsageError(f"--candidate={spec}: candidates by {scheme}: are not supported by this version")
+    elif scheme == "real":
+        return from_adapter(adapter(spec, name, of), spec)
+    elif scheme == "lib":
+        factory = library(spec, name, of)
     else:
         module, _, attribute = spec.rpartition(":")
         if not module or not attribute:
-            raise UsageError(f"--candidate={spec}: expected builtin:NAME, MODULE:CLASS or FILE.py:CLASS")
+            raise UsageError(f"--candidate={spec}: {FORMS}")
         factory = _attribute(spec, _module(spec, module), attribute)
     return from_class(factory, of, spec)
 
@@ -79,6 +92,11 @@ def from_class(candidate: type, of: Subsystem, spec: str) -> Candidate:
     return Candidate(spec, candidate, _profile(spec, candidate, of), _capabilities(spec, candidate, of))
 
 
+def from_adapter(adapter: Adapter, spec: str) -> Candidate:
+    """A real implementation as a candidate; there is nothing to make but the world that it is in."""
+    return Candidate(spec, lambda _port: adapter, adapter.profile, adapter.capabilities, adapter)
+
+
 def builtin_names(of: Subsystem) -> tuple[str, ...]:
     """Names of the shipped candidates, zoo excluded."""
     return tuple(_builtins(of.name))
@@ -88,6 +106,13 @@ def defects(name: str) -> tuple[Defect, ...]:
     """The zoo of a subsystem."""
     module = importlib.import_module(f"conformance.candidates.defects.{name}")
     zoo: tuple[Defect, ...] = module.DEFECTS
+    return zoo
+
+
+def magic(name: str) -> tuple[Defect, ...]:
+    """The magic zoo of a subsystem, which is no part of the zoo."""
+    module = importlib.import_module(f"conformance.candidates.magic.{name}")
+    zoo: tuple[Defect, ...] = module.MAGIC
     return zoo
 
 
@@ -101,7 +126,7 @@ def _builtin(spec: str, name: str, of: Subsystem) -> type:
     shipped = _builtins(of.name)
     if name in shipped:
         return shipped[name]
-    zoo = {defect.id: defect for defect in defects(of.name)}
+    zoo = {defect.id: defect for defect in (*defects(of.name), *magic(of.name))}
     if name in zoo:
         candidate = zoo[name].candidate
         if candidate is None:

@@ -80,6 +80,8 @@ class Environment:
     """Entries into any candidate so far; the watchdog looks at it."""
     inside: ClassVar[int] = 0
     """How deep the harness is inside a candidate."""
+    doom: ClassVar[Breach | None] = None
+    """What is known to happen in this step, since it ended a process: raised where the candidate would be entered."""
 
     _handlers: ClassVar[dict[str, Callable[..., Any]]]
     _remembering: ClassVar[tuple[str, ...]] = ()
@@ -202,6 +204,8 @@ class Environment:
 
     def enter(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call into the candidate; an exception it raises is a Crash, not ours."""
+        if Environment.doom is not None:
+            raise self.remember(Environment.doom)
         Environment.entries += 1
         Environment.inside += 1
         try:
