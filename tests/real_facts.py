@@ -13,10 +13,10 @@ from typing import Any
 
 from conformance.engines.corpus import SHIPPED
 from conformance.model.avic import Config as AvicConfig
-from conformance.model.avic.operations import Route, SignalMsi
+from conformance.model.avic.operations import Act, Irqfds, Route, SignalMsi
 from conformance.model.avic.routing import X2APIC, Apic, Message, x2_ldr
 from conformance.model.step import Step
-from conformance.specs.avic.constants import CLUSTER
+from conformance.specs.avic.constants import CLUSTER, EAGAIN, EBADF, EBUSY, EINVAL
 from conformance.trace import Trace, encode, write_atomically
 
 
@@ -146,7 +146,68 @@ KVM_LAPIC = (
         (Route(FLAT8, Message(0, 2, shorthand=3)), 0xFB),
     ),
 )
-FACTS: tuple[Fact, ...] = KVM_LAPIC
+
+
+def _script(name: str, *acts: tuple[Act, tuple[int, tuple[int, ...]]]) -> Fact:
+    """Things done with eventfds, one after the other, each with what came of it."""
+    return _routing(name, (Irqfds(tuple(act for act, _ in acts)), tuple(result for _, result in acts)))
+
+
+_TO_41 = (Act("route", table=((5, 0x41),)), (0, ()))
+_ASSIGNED = (Act("assign", 0, 5), (0, ()))
+_TWICE = Act("route", table=((5, 0x41), (5, 0x42)))
+KVM_IRQFD = (
+    _script("irqfd-write", _TO_41, _ASSIGNED, (Act("write", 0, 5), (0, (0x41,))), (Act("read"), (-EAGAIN, ()))),
+    _script(
+        "irqfd-without-route",
+        _ASSIGNED,
+        (Act("write", 0, 1), (0, ())),
+        (Act("read"), (-EAGAIN, ())),
+        _TO_41,
+        (Act("write", 0, 1), (0, (0x41,))),
+    ),
+    _script("irqfd-busy", _ASSIGNED, (Act("assign", 0, 7), (-EBUSY, ())), (Act("assign", 0, 5), (-EBUSY, ()))),
+    _script(
+        "irqfd-shared-gsi",
+        _TO_41,
+        _ASSIGNED,
+        (Act("assign", 1, 5), (0, ())),
+        (Act("write", 0, 1), (0, (0x41,))),
+        (Act("write", 1, 1), (0, (0x41,))),
+    ),
+    _script("irqfd-high-gsi", (Act("assign", 0, 4096), (0, ())), (Act("assign", 1, 2**31), (0, ()))),
+    _script("irqfd-bad-fd", (Act("assign", 3, 5), (-EINVAL, ())), (Act("assign", 4, 5), (-EBADF, ()))),
+    _script(
+        "irqfd-deassign",
+        _TO_41,
+        _ASSIGNED,
+        (Act("deassign", 0, 5), (0, ())),
+        (Act("deassign", 0, 5), (0, ())),
+        (Act("write", 0, 1), (0, ())),
+        (Act("read"), (1, ())),
+    ),
+    _script(
+        "irqfd-pending",
+        _TO_41,
+        (Act("write", 0, 3), (0, ())),
+        (Act("assign", 0, 5), (0, (0x41,))),
+        (Act("read"), (3, ())),
+    ),
+    _script(
+        "routing-table",
+        _TO_41,
+        _ASSIGNED,
+        (_TWICE, (-EINVAL, ())),
+        (Act("route", table=((4096, 0x43),)), (-EINVAL, ())),
+        (Act("write", 0, 1), (0, (0x41,))),
+        (Act("route", table=((6, 0x44),)), (0, ())),
+        (Act("write", 0, 1), (0, ())),
+        (Act("route", table=((4095, 0x43), (5, 0x45))), (0, ())),
+        (Act("write", 0, 1), (0, (0x45,))),
+    ),
+)
+KVM = (*KVM_LAPIC, *KVM_IRQFD)
+FACTS: tuple[Fact, ...] = KVM
 
 
 def main() -> None:

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 from conformance.model.avic import View
-from conformance.model.avic.operations import Route, SignalMsi
+from conformance.model.avic.operations import Irqfds, Route, SignalMsi
 from conformance.model.avic.routing import Apic, Message
 from conformance.real.adapter import Adapter, Rate
 from conformance.real.kvm_lapic import requests as r
+from conformance.real.kvm_lapic.irqfds import is_settled
 from conformance.real.kvm_lapic.machine import Kvm, Vm, kvm
 from conformance.real.kvm_lapic.world import KvmWorld, address_of, data_of
 from conformance.specs.avic.constants import FIXED, LOWEST
@@ -29,9 +30,9 @@ class KvmLapic(Adapter):
     """Layer R: MSIs by ioctl and by irqfd, IPIs by ICR of xAPICs and x2APICs."""
 
     profile = "kvm-lapic"
-    capabilities = frozenset({"layer-r", "kvm-return"})
-    operations = frozenset({Route, SignalMsi})
-    clauses = frozenset({"AVIC-109", "AVIC-110", "AVIC-111"})
+    capabilities = frozenset({"layer-r", "kvm-return", "irqfd"})
+    operations = frozenset({Route, SignalMsi, Irqfds})
+    clauses = frozenset(f"AVIC-{n}" for n in (109, 110, 111, 119, 120, 121, 122, 123))
 
     def __init__(self) -> None:
         probe()
@@ -50,6 +51,8 @@ class KvmLapic(Adapter):
     def legal(self, state: Any, op: Any) -> bool:
         """Of messages those that set IRR, and that can be said with the fields that they are made of."""
         del state
+        if isinstance(op, Irqfds):
+            return is_settled(op.acts)
         message = op.message
         fits = message.sender >= 0 or message.wide or message.dest >> 8 == 0
         return message.mode in (FIXED, LOWEST) and not (message.level and not message.asserted) and fits
