@@ -98,6 +98,7 @@ def _context(
         known=set(unit.known),
         leads=None if unit.follow is None else Leads(unit.follow),
         examples=None if adapter is None else adapter.examples,
+        length=None if adapter is None else adapter.length,
         progress=progress,
     )
 
