@@ -19,8 +19,12 @@ from conformance.verdict import HarnessError
 PATIENCE = 2.0
 """Seconds that guest code of a few instructions may take."""
 RETRIES = 20
+OUT = b"\xe6\x10"
+"""Ends guest code: out 0x10, al."""
 CODE = 0x1000
-"""Where guest code lies; the page below it is never used."""
+"""Where guest code lies, above the page with the vectors of real mode and the stack."""
+HANDLER = CODE + 0x100
+"""Where the code of a handler lies."""
 APIC_SIZE = 1024
 APIC_ID, APIC_TPR, APIC_LDR, APIC_DFR, APIC_SPIV, APIC_ISR, APIC_TMR, APIC_IRR = (
     0x20, 0x80, 0xD0, 0xE0, 0xF0, 0x100, 0x180, 0x200,
@@ -201,9 +205,18 @@ class Vcpu:
             r.SEGMENT.pack_into(sregs, 24 * number, base, 0xFFFF, base >> 4 & 0xFFFF, kind, 1, 0, 0, 1, 0, 0, 0)
         fcntl.ioctl(self.fd, r.SET_SREGS, sregs)
         regs = bytearray(144)
-        struct.pack_into("<QQ", regs, 128, CODE, 2)
+        struct.pack_into("<Q", regs, 48, CODE)  # RSP, below the code
+        struct.pack_into("<QQ", regs, 128, CODE, 2)  # RIP and RFLAGS
         fcntl.ioctl(self.fd, r.SET_REGS, regs)
         self.run()
+
+    def enter_handler(self, vector: int) -> bytearray:
+        """Take a pending interrupt in real mode; the local APIC as KVM shows it in the middle of the handler."""
+        memory = self.vm.guest_memory()
+        memory[4 * vector : 4 * vector + 4] = struct.pack("<HH", HANDLER, 0)
+        memory[HANDLER : HANDLER + 2] = OUT
+        self.run_real_mode(b"\xfb\x90\xeb\xfd", 0)  # sti; nop; jmp to the nop
+        return self.get_lapic()
 
     def run(self) -> None:
         """KVM_RUN until the guest writes to a port; HarnessError for anything else, or too late."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from conformance.model.avic.routing import Message
 from conformance.real.adapter import RealWorld
 from conformance.real.kvm_lapic import KvmLapic, world
 from conformance.real.kvm_lapic import machine as machines
+from conformance.real.kvm_lapic.adapter import NO_ISR
 from conformance.real.kvm_lapic.irqfds import Eventfds
 from conformance.real.kvm_lapic.machine import APIC_IRR, APIC_TMR, APIC_TPR, Vm, has
 from conformance.real.kvm_lapic.requests import CAP_X2APIC_API, MSR_APIC_BASE, MSR_X2APIC_ICR
@@ -304,6 +307,19 @@ def test_a_guest_that_does_not_end_is_ended(vm: Vm, monkeypatch: pytest.MonkeyPa
 
     with pytest.raises(machines.HarnessError, match="vCPU 0"):
         vm.vcpus[0].run_real_mode(b"\xeb\xfe", 0)
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_kvm_1_no_isr_while_a_handler_runs(adapter: KvmLapic, tmp_path: Path) -> None:
+    """The program that shows it by the kernel alone says what the adapter found when it probed."""
+    program = tmp_path / "kvm_isr"
+    source = Path(__file__).parents[3] / "examples" / "real" / "kvm_isr.c"
+    subprocess.run(["cc", "-Wall", "-Wextra", "-Werror", "-o", program, source], check=True, timeout=60)
+
+    told = subprocess.run([program], capture_output=True, text=True, timeout=30, check=False)
+
+    assert told.returncode == (1 if NO_ISR in adapter.absent else 0), told
+    assert "ISR[0x51]" in told.stdout
 
 
 def test_nothing_stays_open(adapter: KvmLapic) -> None:
