@@ -102,7 +102,7 @@ def _round(context: Context, machine: type[Machine], value: int, examples: int, 
         with warnings.catch_warnings():
             # Domains list many values, and a strategy's repr spells them out; nobody reads it here.
             warnings.filterwarnings("ignore", "Generating overly large repr", HypothesisWarning)
-            run_state_machine_as_test(seed(value)(driven), settings=_settings(examples))
+            run_state_machine_as_test(seed(value)(driven), settings=_settings(examples, context.length or STEPS))
     except Enough:
         pass
     except Flaky:
@@ -122,10 +122,10 @@ def _round(context: Context, machine: type[Machine], value: int, examples: int, 
     context.note_warnings(list(warned.values()), minimiser(context))
 
 
-def _settings(examples: int) -> Any:
+def _settings(examples: int, length: int) -> Any:
     return settings(
         max_examples=examples,
-        stateful_step_count=STEPS,
+        stateful_step_count=length,
         deadline=None,
         database=None,
         report_multiple_bugs=False,
