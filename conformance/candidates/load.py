@@ -216,7 +216,7 @@ def check_profile(what: str, name: str, of: Subsystem) -> None:
 def _capabilities(spec: str, candidate: type, of: Subsystem) -> frozenset[str]:
     declared = getattr(candidate, "capabilities", None)
     if declared is None:
-        return frozenset(of.capabilities)
+        return frozenset(of.capabilities) - of.declared
     unknown = sorted(set(declared) - set(of.capabilities))
     if unknown:
         near = _nearest(unknown[0], list(of.capabilities))

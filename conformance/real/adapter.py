@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from random import Random
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from conformance.environment.door import Environment
@@ -54,8 +55,10 @@ class Adapter:
     """Those that it can see; all others are hidden, in what the model expects too."""
     clauses: frozenset[str] | None = None
     """Ids of the clauses that what it sees can break; None: all that the capabilities ask for."""
-    absent: Mapping[str, frozenset[str]] = {}
+    absent: Mapping[str, frozenset[str]] = MappingProxyType({})
     """What this machine or version lacks, in one sentence: ids of the clauses that are not applicable for it."""
+    findings: Mapping[str, str] = MappingProxyType({})
+    """Signatures of failures that are known of this implementation, and where `docs/findings.md` settles them."""
     version: str = ""
     """What is behind it, for reports."""
 

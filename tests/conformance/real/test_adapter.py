@@ -14,8 +14,10 @@ from conformance.engines.context import Context, lacking
 from conformance.lockstep import run_trace
 from conformance.model.step import Fault, Step
 from conformance.real.adapter import Adapter, RealWorld, seen_by
-from conformance.subsystem import subsystem
+from conformance.subsystem import NAMES, subsystem
+from conformance.trace import encode
 from conformance.verdict import UsageError
+from tests.real_facts import FACTS, Fact
 from tests.toy import CLEARED, ENOSPC, TOY, Clear, Config, Put, Take, View, trace
 
 
@@ -142,3 +144,14 @@ def test_corpus_engine_skips_them() -> None:
     corpus.run(found)
 
     assert found.tally.steps == 0
+
+
+@pytest.mark.parametrize("fact", FACTS, ids=lambda fact: f"{fact.adapter}-{fact.name}")
+def test_what_was_measured_is_shipped(fact: Fact) -> None:
+    """`python -m tests.real_facts` writes it."""
+    assert fact.path.read_text() == encode(fact.trace)
+
+
+def test_no_other_measurement_is_shipped() -> None:
+    """One that was renamed leaves nothing behind."""
+    assert {path for name in NAMES for path in corpus.files(corpus.SHIPPED / name / "real")} == {f.path for f in FACTS}
