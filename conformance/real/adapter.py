@@ -66,6 +66,8 @@ class Adapter:
     """Steps of the campaign in the gate; each is a real operation."""
     examples: ClassVar[int] = 240
     """Examples of the machine in the gate."""
+    scopes: ClassVar[frozenset[str] | None] = None
+    """Small worlds that are explored without gaps; None: all that it can build."""
 
     def environment(self, config: Any, profile: Any) -> RealWorld:
         """A fresh world on the real implementation."""
@@ -196,6 +198,8 @@ def _scopes(of: Subsystem, adapter: Adapter) -> list[tuple[str, Scope]]:
     """The small worlds that it can build, with the steps that it can take."""
     kept = []
     for name, scope in of.scopes.items():
+        if adapter.scopes is not None and name not in adapter.scopes:
+            continue
         steps = tuple(step for step in scope.steps if isinstance(step, Step) and _is_alone(step, adapter))
         if steps and adapter.builds(scope.config):
             kept.append((name, replace(scope, steps=steps, states=None, transitions=None)))

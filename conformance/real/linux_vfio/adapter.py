@@ -47,7 +47,16 @@ class LinuxVfio(Adapter):
         ReadEventfd, ListInterrupts,
     })  # fmt: skip
     view_fields = frozenset({"registered", "enabled", "counters", "pending", "masked"})
+    clauses = frozenset(
+        f"UIO-{n:03}"
+        for n in (
+            *range(1, 5), 6, *range(9, 17), 18, 19, 20, 23, 24, 25, 33, 34, 35, *range(39, 43), 44, 45, 47, 52, 53, 55, 56,
+            59, 67, 72, 74, 77, 78, 81, 82, 83, 84, 91,
+        )
+    )  # fmt: skip
     gate_steps = 800
+    examples = 200
+    scopes = frozenset[str]()
 
     def __init__(self, version: str) -> None:
         """The kernel must be in the cache, and QEMU on this machine."""

@@ -26,10 +26,10 @@ from conformance.model.uio_msi.operations import (
     SetIntx,
     Write,
 )
-from conformance.real.adapter import RealWorld
 from conformance.real.guest.channel import Answer, call, opening
 from conformance.real.guest.packages import Kernel
 from conformance.real.guest.process import Files, counter
+from conformance.real.guest.world import GuestWorld
 from conformance.real.linux_vfio.functions import address, function, started
 from conformance.specs.uio_msi.constants import COMMAND_MASK, ENODEV, ENOTTY, EOPNOTSUPP, EVENTFD_MAX, UIO_MSI_IRQ_SET
 
@@ -46,16 +46,14 @@ _DRIVER = "vfio-pci"
 _O_RDWR = 2
 
 
-class Vfio(RealWorld):
+class Vfio(GuestWorld):
     """vfio-pci and one function. Errnos are mapped where the two interfaces name one thing differently."""
 
     def __init__(self, kernel: Kernel, config: Config, keeps_intx: bool = False) -> None:
-        super().__init__()
+        super().__init__(started(kernel))
         self.keeps_intx = keeps_intx
         """Whether a refused eventfd leaves INTx as it was; the kernels differ."""
         self.config = config
-        self.guest = started(kernel)
-        self.channel = self.guest.channel
         self.function = function(self.guest, address(config.vectors))
         self.index = _MSIX if config.vectors else _INTX
         self.handles: list[int] = []
@@ -293,11 +291,8 @@ class Vfio(RealWorld):
         bits = sum(word.value << 32 * i for i, word in enumerate(answers)) if is_on else 0
         return tuple([bool(bits >> v & 1) for v in range(max(self.config.vectors, 1))])
 
-    def close(self) -> None:
-        """Leave nothing of this process's: handles, the group, the binding, eventfds; the line is let go."""
-        self.guest.give_back(self._clean, self.breach)
-
-    def _clean(self) -> None:
+    def clean(self) -> None:
+        """Handles, the group, the binding, eventfds; the line is let go."""
         if not self.config.vectors:
             self.set_intx(SetIntx(level=False))
         while self.handles:
