@@ -70,8 +70,6 @@ class Adapter:
     """Examples of the machine in the gate."""
     length: ClassVar[int] = 50
     """Steps of an example at most."""
-    scopes: ClassVar[frozenset[str] | None] = None
-    """Small worlds that are explored without gaps; None: all that it can build."""
 
     def environment(self, config: Any, profile: Any) -> RealWorld:
         """A fresh world on the real implementation."""
