@@ -9,8 +9,8 @@ from pathlib import Path
 
 from conformance.engines.corpus import check
 from conformance.runs.request import ALL_ENGINES, ENGINES
-from conformance.symbolic.proposing import require_crosshair
 from conformance.subsystem import available, subsystem
+from conformance.symbolic.proposing import require_crosshair
 from conformance.verdict import UsageError
 
 DEFAULT_CANDIDATE = "builtin:upstream"

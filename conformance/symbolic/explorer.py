@@ -171,10 +171,10 @@ class Explorer:
             world = _world(question)
             if not _is_narrow(question) or asked >= CONTEXTS or (branch, world) in self.met:
                 return None
-            return 1 + min(asked, 6)
+            return 2 + min(asked, 6)
         if asked >= ASKED_OF_CODE or asked_here >= ASKED_OF_OPERATION:
             return None
-        return asked + asked_here + (4 if branch in self.seen else 0)
+        return asked + asked_here + (0 if _is_narrow(question) else 1) + (4 if branch in self.seen else 0)
 
     def _next(self, below: int | None) -> Question | None:
         """The most promising question that is still open, of a rank below that if one is given."""

@@ -83,8 +83,8 @@ def _lines(context: Context, reading: int) -> Iterator[Any]:
 def _search(context: Context, writing: int, left: float | None) -> None:
     """The child: search, for so long by the context's clock at most, tell, and end."""
     try:
-        from conformance.symbolic.explorer import Explorer
         from conformance.symbolic.execution import Execution
+        from conformance.symbolic.explorer import Explorer
         from conformance.symbolic.skeletons import Skeletons
 
         gc.disable()  # a collection in the middle of a traced instruction would be traced
@@ -92,8 +92,9 @@ def _search(context: Context, writing: int, left: float | None) -> None:
         execution = Execution(context.subsystem, carrier(context), context.profile)
         explorer = Explorer(execution, Skeletons(context, random), random, lambda: False)
         limit, started = context.steps, context.clock()
-        explorer.over = lambda: (limit is not None and explorer.figures.runs >= limit) or (
-            left is not None and context.clock() - started >= left
+        explorer.over = lambda: (
+            (limit is not None and explorer.figures.runs >= limit)
+            or (left is not None and context.clock() - started >= left)
         )
         for config, steps in explorer.proposals():
             _tell(writing, _notes(explorer))

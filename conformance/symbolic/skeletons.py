@@ -12,6 +12,7 @@ from conformance.engines.context import Context, lacking
 from conformance.model.step import Parallel, Step
 from conformance.strategies.domain import Scope
 from conformance.subsystem import Subsystem
+from conformance.symbolic.arguments import may_hold
 
 WALK = 6
 """Steps of a walk, after the opening."""
@@ -46,6 +47,7 @@ class Skeletons:
         self.weights = [self.of.shapes[kind].weight for kind in self.kinds]
 
     def __iter__(self) -> Iterator[Skeleton]:
+        yield from self.plainest()
         yield from _by_turns([self.shipped(), self.singles(), self.scopes()])
         while self.configs and self.kinds:
             yield self.walk()
@@ -60,13 +62,17 @@ class Skeletons:
             if steps:
                 yield Skeleton(trace.config, steps)
 
+    def plainest(self) -> Iterator[Skeleton]:
+        """The plainest instance of each operation, in the plainest world after the opening."""
+        for kind in self.kinds:
+            yield Skeleton(self.configs[0], (*self.opening(self.configs[0]), self._plainest(kind)))
+
     def singles(self) -> Iterator[Skeleton]:
-        """Each operation after the opening, the plainest instance first; then with another one behind it."""
-        for at in range(1 + VARIANTS):
+        """Drawn instances of each operation, in any world after the opening."""
+        for _ in range(VARIANTS):
             for kind in self.kinds:
-                config = self.configs[0] if at == 0 else self.random.choice(self.configs)
-                step = self._plainest(kind) if at == 0 else self.draw(kind)
-                yield Skeleton(config, (*self.opening(config), step))
+                config = self.random.choice(self.configs)
+                yield Skeleton(config, (*self.opening(config), self.draw(kind)))
 
     def scopes(self) -> Iterator[Skeleton]:
         """Steps of the scopes, each in some order after the opening."""
@@ -109,9 +115,12 @@ class Skeletons:
             yield tuple(self.random.sample(listed, len(listed)))
 
     def _like(self, kind: type, given: dict[str, Any]) -> Any:
-        """The plainest instance, with fields of that name."""
-        plain = {name: domain.scope[0] for name, domain in self.of.shapes[kind].fields.items()}
-        return kind(**{name: given.get(name, value) for name, value in plain.items()})
+        """The plainest instance, with fields of that name where they may hold the same."""
+        chosen = {}
+        for name, domain in self.of.shapes[kind].fields.items():
+            value = given.get(name, domain.scope[0])
+            chosen[name] = value if may_hold(self.of, kind, name, value) else domain.scope[0]
+        return kind(**chosen)
 
     def draw(self, kind: type) -> Step:
         """An instance of an operation."""
