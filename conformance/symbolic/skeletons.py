@@ -20,6 +20,8 @@ VARIANTS = 2
 """Drawn instances of each operation beside the plainest one."""
 
 
+NARROW_ONLY, URGENT = 1, 3
+"""Ranks of questions: below the one, what chance does not find; below the other, ways that nothing took."""
 SHUFFLES = 3
 """Orders in which all operations follow a narrow way."""
 
@@ -30,8 +32,8 @@ class Skeleton:
 
     config: Any
     steps: tuple[Step, ...]
-    is_given: bool = True
-    """Whether it is one of a list, not drawn."""
+    below: int | None = None
+    """Questions of a rank below this follow it; None: all. What is not asked now is asked later."""
 
 
 class Skeletons:
@@ -60,19 +62,19 @@ class Skeletons:
                 continue
             steps = tuple(step for step in trace.steps if is_alone(step))
             if steps:
-                yield Skeleton(trace.config, steps)
+                yield Skeleton(trace.config, steps, URGENT)
 
     def plainest(self) -> Iterator[Skeleton]:
         """The plainest instance of each operation, in the plainest world after the opening."""
         for kind in self.kinds:
-            yield Skeleton(self.configs[0], (*self.opening(self.configs[0]), self._plainest(kind)))
+            yield Skeleton(self.configs[0], (*self.opening(self.configs[0]), self._plainest(kind)), NARROW_ONLY)
 
     def singles(self) -> Iterator[Skeleton]:
         """Drawn instances of each operation, in any world after the opening."""
         for _ in range(VARIANTS):
             for kind in self.kinds:
                 config = self.random.choice(self.configs)
-                yield Skeleton(config, (*self.opening(config), self.draw(kind)))
+                yield Skeleton(config, (*self.opening(config), self.draw(kind)), URGENT)
 
     def scopes(self) -> Iterator[Skeleton]:
         """Steps of the scopes, each in some order after the opening."""
@@ -88,12 +90,12 @@ class Skeletons:
         steps = [step for step in steps if self.context.can(type(step.op))]
         if steps:
             opening = self.opening(scope.config)
-            yield Skeleton(scope.config, (*opening, *self.random.sample(steps, min(2 * WALK, len(steps)))))
+            yield Skeleton(scope.config, (*opening, *self.random.sample(steps, min(2 * WALK, len(steps)))), URGENT)
 
     def walk(self) -> Skeleton:
         """A drawn sequence of operations after the opening."""
         config = self.random.choice(self.configs) if self.random.random() < 0.5 else self.configs[0]
-        return Skeleton(config, (*self.opening(config), *self.steps(WALK)), is_given=False)
+        return Skeleton(config, (*self.opening(config), *self.steps(WALK)))
 
     def steps(self, count: int) -> tuple[Step, ...]:
         """Drawn steps."""
