@@ -18,7 +18,7 @@ class Config:
     """The world a trace starts in."""
 
     side: str = "hypervisor"
-    """`hypervisor` for kind H, `guest` for kind G."""
+    """`hypervisor` for kind H, `guest` for kind G; `verifier` for what only parses, with no VM and no guest."""
     started: bool = True
     """Kind H: VM 0 is an SNP VM that runs already."""
     vcpus: int = 1

@@ -277,7 +277,7 @@ def visit(world: Avic, op: s.Enter) -> int:
 
 
 def _write_tpr(world: Avic, cpu: Cpu, page: Page, value: int) -> None:
-    if world.processor.is_open(cpu, APIC_TPR):
+    if world.processor.is_open(cpu, APIC_TPR) or not hasattr(world.driver, "apic_access"):
         world.processor.write_tpr(cpu, page, value)
     else:
         world.threads.access(cpu, (APIC_TPR, value))
