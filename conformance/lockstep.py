@@ -225,7 +225,12 @@ class Lockstep:
         return self.failure
 
     def close(self) -> None:
-        """Give back what the environment holds, and add its own counts."""
+        """Let go of the candidate and of what the environment holds, and add its own counts."""
+        try:
+            self.env.end()
+        except Breach as breach:
+            if self.failure is None:
+                self._breached(Step(ended), breach)
         self._count_calls(self.made)
         self.made = {}
         for clause, n in self.env.held.items():
@@ -428,7 +433,12 @@ class _Start:
     """Stands for the creation of the candidate in a failure's trace."""
 
 
-started = _Start()
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Stands for the end of the candidate's object after the last step."""
+
+
+started, ended = _Start(), _End()
 
 
 def run_trace(

@@ -106,6 +106,8 @@ class Subsystem:
     """Steps that look at what two operations at once left behind, where the view does not show it."""
     races: Mapping[str, Race] = field(default_factory=dict)
     """By name: pairs of operations whose schedules are tried without gaps."""
+    undisturbed: bool = False
+    """Whether operations happen one at a time and no call is refused: so it is with real implementations."""
     also_needs: Callable[[Any, Any], frozenset[str]] | None = None
     """(state, op): capabilities that an operation needs for its values' sake, or for where it happens."""
     legal_beside: Callable[[Any, Any], bool] | None = None

@@ -23,8 +23,7 @@ from conformance.runs.executor import Executor, Processes, executor
 from conformance.runs.growth import Growth
 from conformance.runs.request import BASELINE, Request, Unit, baselines, is_complete, units
 from conformance.runs.result import Result, failure_from_data
-from conformance.runs.stored import ended_early
-from conformance.runs.unit import unit_job
+from conformance.runs.unit import ended_early, unit_job
 from conformance.runs.work import Hunt, Work
 from conformance.runs.workers import Died
 from conformance.subsystem import subsystem

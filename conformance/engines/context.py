@@ -14,7 +14,7 @@ from conformance.lockstep import Report, run_trace
 from conformance.model.step import Parallel, Step
 from conformance.subsystem import Subsystem
 from conformance.trace import Trace
-from conformance.verdict import Failure, Tally
+from conformance.verdict import NOT_TRIED, Failure, Tally
 
 HANGS = 4
 """Hangs after which an engine gives up on a candidate: the finding is made, and each costs a second."""
@@ -97,6 +97,8 @@ class Context:
     """Adds the story to each failure that is kept; None where nobody will read it."""
     wanted: frozenset[str] = frozenset()
     """Ids of SHOULD clauses whose breach is enough for `stop_at_first`."""
+    examples: int | None = None
+    """Examples of the machine in the gate, where they are not as many as usual."""
     leads: Leads | None = None
     """What the campaign follows and remembers, in a hunt on many machines."""
     stillborn: bool = False
@@ -131,7 +133,7 @@ class Context:
         self.tally.hangs += failure.kind == "hang"
         if failure.step < 0 and failure.kind in ("crash", "hang", "type") and not self.starts:
             failure = self._start(failure)
-        if failure.signature in self.known:
+        if failure.signature in self.known or failure.kind == NOT_TRIED:
             return False
         smallest = failure if self.stillborn else minimise(failure)
         self.known.add(failure.signature)
@@ -192,6 +194,8 @@ def lacking(of: Subsystem, trace: Trace, capabilities: frozenset[str]) -> list[s
     """Capabilities that a trace needs and a candidate does not declare."""
     needed = set(of.requires(trace.config))
     for step in trace.steps:
+        if of.undisturbed and (step.faults or step.during or isinstance(step.op, Parallel)):
+            needed.add("refusals and company")
         for op in _operations(step):
             needed |= of.needs.get(type(op), frozenset())
     return sorted(needed - capabilities)

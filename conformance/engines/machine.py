@@ -6,6 +6,7 @@ import random
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
@@ -15,6 +16,7 @@ from hypothesis.internal.constants_ast import Constants
 from hypothesis.stateful import run_state_machine_as_test
 
 from conformance.engines.context import HANGS, Context
+from conformance.engines.experience import Experience
 from conformance.engines.minimise import minimiser
 from conformance.machines.base import Enough, Machine, machine_of
 from conformance.verdict import Failure, HarnessError, Tally
@@ -44,10 +46,11 @@ def run(context: Context) -> None:
     if not any(machine.table):
         return
     source = random.Random(f"machine:{context.seed}:{context.part}")
-    left = EXAMPLES // context.parts
+    seen = Experience()
+    left = (context.examples or EXAMPLES) // context.parts
     with without_constants():
         while not context.expired() and (context.hunting or left > 0):
-            _round(context, machine, source.getrandbits(32), ROUND if context.hunting else min(ROUND, left))
+            _round(context, machine, source.getrandbits(32), ROUND if context.hunting else min(ROUND, left), seen)
             left -= ROUND
 
 
@@ -68,8 +71,8 @@ def without_constants() -> Iterator[None]:
         providers.CONSTANTS_CACHE.cache.clear()
 
 
-def _round(context: Context, machine: type[Machine], value: int, examples: int) -> None:
-    """One Hypothesis run."""
+def _round(context: Context, machine: type[Machine], value: int, examples: int, seen: Experience) -> None:
+    """One Hypothesis run; what it sees of the operations helps the next one."""
     warned: dict[str, Failure] = {}
     tally = Tally(context.tally.clauses)
 
@@ -90,6 +93,8 @@ def _round(context: Context, machine: type[Machine], value: int, examples: int) 
             "on_failure": staticmethod(note),
             "on_warning": staticmethod(lambda warning: warned.setdefault(warning.signature, warning)),
             "tally": tally,
+            "experience": deepcopy(seen),
+            "seeing": seen,
             "stopped": staticmethod(lambda: tally.hangs >= HANGS or context.expired()),
         },
     )

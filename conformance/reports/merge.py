@@ -18,7 +18,7 @@ from conformance.runs.request import BASELINE, ENGINES, is_complete
 from conformance.runs.result import Result
 from conformance.subsystem import available
 from conformance.trace import TraceError, to_data
-from conformance.verdict import Ending, Exit, UsageError
+from conformance.verdict import Ending, Exit, UsageError, Verdict
 
 SAME = {
     "suite": "version",
@@ -167,6 +167,8 @@ def _result(part: Part) -> Result:
         gaps={clause.id: clause.gap for clause in part.clauses if clause.gap is not None},
         stale=[_stale(found) for found in part.stale],
     )
+    if head.candidate.startswith("real:"):
+        result.judged = [clause.id for clause in part.clauses if clause.verdict != Verdict.NOT_APPLICABLE.value]
     if concluded is not None:
         result.steps, result.seconds = concluded.steps, concluded.seconds
         result.notes, result.errors = dict(concluded.notes), list(concluded.errors)

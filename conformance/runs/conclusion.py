@@ -44,6 +44,8 @@ class Conclusion:
     notes: dict[str, int]
     scopes: list[dict[str, Any]]
     """What was explored, as in the report."""
+    absent: list[str]
+    """What a real implementation lacks here, a sentence each."""
     errors: list[str]
     interrupted: bool
     exit: Exit
@@ -79,7 +81,7 @@ def conclude(
     profile = results[0].profile
     accepted = {signature: why for result in results for signature, why in result.known.items()}
     verdicts = {
-        clause: _verdict(clause, profile, capabilities, tally, failures, warnings, accepted)
+        clause: _verdict(clause, profile, capabilities, results[0].judged, tally, failures, warnings, accepted)
         for clause in of.clauses
         if fnmatchcase(clause.id, only)
     }
@@ -100,6 +102,7 @@ def conclude(
         seconds=sum(result.seconds for result in results),
         notes=_notes(results),
         scopes=[seen for result in results for seen in result.scopes],
+        absent=list(dict.fromkeys(sentence for result in results for sentence in result.absent)),
         errors=sorted(error for result in results for error in result.errors),
         interrupted=any(result.interrupted for result in results),
         exit=Exit.CONFORMS,
@@ -156,6 +159,7 @@ def _verdict(
     clause: Clause,
     profile: str,
     capabilities: frozenset[str],
+    judged: Sequence[str] | None,
     tally: Tally,
     failures: dict[str, Failure],
     warnings: dict[str, Failure],
@@ -169,7 +173,7 @@ def _verdict(
         return Verdict.KNOWN if all(s in accepted for s in ignored) else Verdict.NOT_FOLLOWED
     if clause.untestable:
         return Verdict.UNTESTABLE
-    if not clause.applies(profile, capabilities):
+    if not clause.applies(profile, capabilities) or (judged is not None and clause.id not in judged):
         return Verdict.NOT_APPLICABLE
     if tally.clauses.get(clause, 0) >= clause.minimum:
         return Verdict.PASS

@@ -28,8 +28,7 @@ from conformance.runs.describe import describe, is_ours
 from conformance.runs.growth import Growth
 from conformance.runs.request import BASELINE, Request, Unit, baselines, is_complete, units
 from conformance.runs.result import Result, failure_from_data
-from conformance.runs.stored import ended_early
-from conformance.runs.unit import unit_job
+from conformance.runs.unit import ended_early, unit_job
 from conformance.runs.workers import Died, Jobs
 from conformance.subsystem import subsystem
 from conformance.verdict import Ending, Exit, HarnessError, UsageError

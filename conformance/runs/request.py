@@ -18,8 +18,8 @@ BASELINE = "baseline"
 GATE_STEPS = {"campaign": 40_000}
 """Steps of the engines that could go on for ever, in the gate."""
 
-PARTS = {"campaign": 2, "interleave": 2}
-"""Into how many units an engine's work divides in the gate; fixed, so the verdict is the same for every `-n`."""
+PARTS = {"campaign": 2, "interleave": 2, "machine": 4}
+"""Into how many units an engine's work divides; fixed, so the verdict of the gate is the same for every `-n`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def _engine_units(request: Request, name: str, spec: str, engine: str) -> list[U
 def _share_time(chosen: Sequence[Unit], request: Request) -> list[Unit]:
     """Divide the budget: each unit gets its share of what the workers have."""
     assert request.budget is not None
-    shares = {"corpus": 0.5, "explore": 2.0, "interleave": 1.0, "campaign": 3.0, "machine": 3.0}
+    shares = {"corpus": 0.5, "explore": 2.0, "interleave": 1.0, "campaign": 3.0, "machine": 1.0}  # of each part
     hunting = [unit for unit in chosen if unit.engine != BASELINE]
     total = sum(shares[unit.engine] for unit in hunting) or 1.0
     seconds = request.budget * max(1, min(request.workers, len(hunting)))

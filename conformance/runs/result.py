@@ -23,6 +23,10 @@ class Result:
     spec: str
     profile: str
     capabilities: list[str]
+    judged: list[str] | None = None
+    """Ids of the clauses that a real implementation can be held to, as far as it can be seen; None: as usual."""
+    absent: list[str] = field(default_factory=list)
+    """What a real implementation lacks here, a sentence each."""
     clauses: dict[str, int] = field(default_factory=dict)
     """Clause id -> how often it was exercised."""
     failures: list[dict[str, Any]] = field(default_factory=list)

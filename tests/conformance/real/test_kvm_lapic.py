@@ -1,0 +1,294 @@
+"""The host's KVM: the facts are as they were measured, and an adapter that is wrong is caught."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conformance.candidates.load import Candidate, from_adapter
+from conformance.engines import campaign, corpus, machine
+from conformance.engines.context import Context
+from conformance.lockstep import run_trace
+from conformance.model.avic.routing import Message
+from conformance.real.adapter import RealWorld
+from conformance.real.kvm_lapic import KvmLapic, world
+from conformance.real.kvm_lapic import machine as machines
+from conformance.real.kvm_lapic.machine import APIC_IRR, APIC_TMR, APIC_TPR, Vm, has
+from conformance.real.kvm_lapic.requests import CAP_X2APIC_API, MSR_APIC_BASE, MSR_X2APIC_ICR
+from conformance.subsystem import subsystem
+from conformance.verdict import UsageError
+from tests.real_facts import KVM_LAPIC, Fact
+
+OF = subsystem("avic")
+
+
+@pytest.fixture(scope="session")
+def adapter() -> KvmLapic:
+    """The real thing, or the sentence that says why it is not there."""
+    try:
+        return KvmLapic()
+    except UsageError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def vm(adapter: KvmLapic) -> Any:
+    """Two enabled local APICs."""
+    made = Vm()
+    for number in range(2):
+        made.create_vcpu(number).set_registers({0xF0: 0x1FF})
+    yield made
+    made.close()
+
+
+def results(candidate: Candidate, fact: Fact) -> tuple[Any, ...]:
+    """What the steps of a fact return, judged on the way."""
+    report = run_trace(candidate.part(OF), fact.trace, candidate.factory, record=True)
+    assert report.failure is None, report.failure
+    return tuple(step.result for step in report.steps)
+
+
+@pytest.mark.parametrize("fact", KVM_LAPIC, ids=lambda fact: fact.name)
+def test_the_facts_hold(adapter: KvmLapic, fact: Fact) -> None:
+    """What was measured is what is there, and what the model allows."""
+    candidate = from_adapter(adapter, "real:kvm-lapic")
+
+    seen = results(candidate, fact)
+
+    assert seen == tuple(result for _, result in fact.steps)
+
+
+def test_generated_messages_are_routed_as_the_model_says(adapter: KvmLapic) -> None:
+    """A short form of the gate: walks, examples, shipped traces; the tally says that it was looked at."""
+    candidate = from_adapter(adapter, "real:kvm-lapic")
+    context = Context(candidate.part(OF), candidate, "kvm-lapic", steps=300, examples=12)
+
+    for engine in (corpus, campaign, machine):
+        engine.run(context)
+
+    assert not context.failures
+    assert {"AVIC-109", "AVIC-110", "AVIC-111"} <= {clause.id for clause in context.tally.clauses}
+
+
+# -- defects in the path of the adapter
+
+
+class WrongVector(world.KvmWorld):
+    """Sends the neighbouring vector."""
+
+    def fresh(self, apics: Any, message: Message) -> Vm:
+        """Its data are made from what is asked for, so the question is changed."""
+        made = super().fresh(apics, message)
+        return _Altered(made, data=1)  # type: ignore[return-value]  # stands for it
+
+
+class _Altered:
+    """A VM through which messages do not pass as they are."""
+
+    def __init__(self, of: Vm, data: int = 0, lost: str = "") -> None:
+        self.of, self.data, self.lost = of, data, lost
+        self.vcpus = of.vcpus
+
+    def signal_msi(self, address: int, data: int) -> int:
+        """With another vector, or not at all."""
+        return 0 if self.lost == "signal_msi" else self.of.signal_msi(address, data ^ self.data)
+
+    def set_routing(self, routes: list[tuple[int, int, int]]) -> None:
+        """As above."""
+        if self.lost != "set_routing":
+            self.of.set_routing([(gsi, address, data ^ self.data) for gsi, address, data in routes])
+
+    def irqfd(self, fd: int, gsi: int, *, deassign: bool = False) -> None:
+        """As above."""
+        if self.lost != "irqfd":
+            self.of.irqfd(fd, gsi, deassign=deassign)
+
+
+def _losing(call: str) -> Callable[[Any, Any, Message], Any]:
+    def fresh(self: world.KvmWorld, apics: Any, message: Message) -> Any:
+        return _Altered(world.KvmWorld.fresh(self, apics, message), lost=call)
+
+    return fresh
+
+
+class NoAcceptance(world.KvmWorld):
+    """Forgets to look at the last vCPU."""
+
+    def accepted(self, vm: Vm, vector: int) -> int:
+        """One bit is never set."""
+        return super().accepted(vm, vector) & ~(1 << len(vm.vcpus) - 1)
+
+
+class ForgetsDfr(world.KvmWorld):
+    """Leaves out SET_LAPIC's DFR."""
+
+    def set_up(self, vcpu: Any, apic: Any) -> None:
+        """All flat."""
+        super().set_up(vcpu, replace(apic, dfr=0xFFFFFFFF))
+
+
+BROKEN = {
+    "wrong vector": WrongVector,
+    "no KVM_SIGNAL_MSI": type("NoSignal", (world.KvmWorld,), {"fresh": _losing("signal_msi")}),
+    "no KVM_SET_GSI_ROUTING": type("NoRouting", (world.KvmWorld,), {"fresh": _losing("set_routing")}),
+    "no KVM_IRQFD": type("NoIrqfd", (world.KvmWorld,), {"fresh": _losing("irqfd")}),
+    "one vCPU not looked at": NoAcceptance,
+    "DFR not set": ForgetsDfr,
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_defect_of_the_adapter_is_caught(adapter: KvmLapic, what: str) -> None:
+    """So none of the verdicts is empty."""
+
+    class Broken(KvmLapic):
+        """The adapter with that defect."""
+
+        def environment(self, config: Any, profile: Any) -> RealWorld:
+            del config, profile
+            made: RealWorld = BROKEN[what](self.hidden)
+            return made
+
+    candidate = from_adapter(Broken(), "real:broken")
+    caught = [
+        fact.name
+        for fact in KVM_LAPIC
+        if run_trace(candidate.part(OF), fact.trace, candidate.factory).failure is not None
+    ]
+
+    assert caught
+
+
+# -- what the model has no operation for
+
+
+@pytest.mark.parametrize(("mode", "count"), [(2, 0), (3, 1), (4, 1), (5, 1), (6, 1), (7, 0)])
+def test_other_modes_leave_irr_alone(vm: Vm, mode: int, count: int) -> None:
+    """SMI and ExtINT count nobody, NMI, INIT, STARTUP and remote read one."""
+    assert vm.signal_msi(0xFEE01000, mode << 8 | 0x51) == count
+    assert not vm.vcpus[1].pending(0x51)
+
+
+def test_a_pending_vector_counts_again(vm: Vm) -> None:
+    """Coalesced, and accepted all the same."""
+    assert [vm.signal_msi(0xFEE01000, 0x51) for _ in range(2)] == [1, 1]
+
+
+def test_level_and_trigger(vm: Vm) -> None:
+    """A level-triggered MSI sets TMR; level 0 is no reason not to deliver it."""
+    assert vm.signal_msi(0xFEE01000, 1 << 15 | 1 << 14 | 0x51) == 1
+    assert vm.signal_msi(0xFEE01000, 1 << 15 | 0x52) == 1
+    registers = vm.vcpus[1].get_lapic()
+    assert [has(registers, base, v) for base in (APIC_IRR, APIC_TMR) for v in (0x51, 0x52)] == [True] * 4
+
+
+def test_task_priority_does_not_keep_irr_clear(vm: Vm) -> None:
+    """It holds delivery back, not acceptance."""
+    vm.vcpus[1].set_registers({APIC_TPR: 0xF0})
+
+    assert vm.signal_msi(0xFEE01000, 0x51) == 1
+    assert vm.vcpus[1].pending(0x51)
+
+
+def test_only_bits_19_to_12_of_the_address_count(vm: Vm) -> None:
+    """Whatever lies above them, and the high half without X2APIC_API."""
+    assert vm.signal_msi(0x12301000, 0x51) == 1
+    assert vm.signal_msi(0x100FEE01000, 0x52) == 1
+    assert vm.vcpus[1].pending(0x51)
+    assert vm.vcpus[1].pending(0x52)
+
+
+def test_flags_of_an_msi(vm: Vm) -> None:
+    """A device id may be there; no other flag exists."""
+    assert [vm.signal_msi(0xFEE01000, 0x51, flags) for flags in (0, 1)] == [1, 1]
+    with pytest.raises(OSError, match="Invalid argument"):
+        vm.signal_msi(0xFEE01000, 0x51, 2)
+
+
+def test_low_byte_of_the_high_half_is_reserved_with_32_bit_ids(adapter: KvmLapic) -> None:
+    """-EINVAL, by KVM_SIGNAL_MSI and by KVM_SET_GSI_ROUTING."""
+    made = Vm(3)
+    try:
+        with pytest.raises(OSError, match="Invalid argument"):
+            made.signal_msi(0x1FEE01000, 0x51)
+        with pytest.raises(OSError, match="Invalid argument"):
+            made.set_routing([(1, 0x1FEE01000, 0x51)])
+    finally:
+        made.close()
+
+
+@pytest.mark.parametrize("argument", [*range(4), 8, 9, 10, 11])
+def test_x2apic_api_takes(adapter: KvmLapic, argument: int) -> None:
+    """32-bit ids, the quirk, and one that suppresses EOI broadcasts."""
+    made = Vm()
+    try:
+        made.enable(CAP_X2APIC_API, argument)
+    finally:
+        made.close()
+
+
+@pytest.mark.parametrize("argument", [12, 13, 14, 15, 16, 1 << 32])
+def test_x2apic_api_refuses(adapter: KvmLapic, argument: int) -> None:
+    """What contradicts itself, and what it does not know."""
+    made = Vm()
+    try:
+        with pytest.raises(OSError, match="Invalid argument"):
+            made.enable(CAP_X2APIC_API, argument)
+    finally:
+        made.close()
+
+
+def test_rules_of_the_apic_base(vm: Vm) -> None:
+    """EXTD without AE is refused; off, xAPIC, x2APIC, and another page are not."""
+    vcpu = vm.vcpus[1]
+    vcpu.set_cpuid()
+
+    taken = [vcpu.set_msr(MSR_APIC_BASE, base) for base in (0xFEE00400, 0xFEE00000, 0xFEE00800, 0xFEE00C00)]
+
+    assert taken == [0, 1, 1, 1]
+    assert vm.vcpus[0].set_msr(MSR_APIC_BASE, 0xFEF00900) == 1
+
+
+def test_x2apic_registers_are_no_msrs_of_an_xapic(vm: Vm) -> None:
+    """Neither ICR nor SELF_IPI."""
+    assert [vm.vcpus[0].set_msr(index, 0x51) for index in (MSR_X2APIC_ICR, 0x83F)] == [0, 0]
+
+
+def test_self_ipi(adapter: KvmLapic) -> None:
+    """MSR 0x83F of an x2APIC."""
+    made = Vm(3)
+    try:
+        vcpu = made.create_vcpu(300)
+        vcpu.set_cpuid()
+        vcpu.set_msr(MSR_APIC_BASE, 0xFEE00C00)
+        vcpu.set_registers({0xF0: 0x1FF})
+
+        assert vcpu.set_msr(0x83F, 0x51) == 1
+        assert vcpu.pending(0x51)
+        assert vcpu.get_lapic()[0x20:0x24] == (300).to_bytes(4, "little")
+        assert vcpu.get_lapic()[0xD0:0xD4] == ((300 >> 4) << 16 | 1 << (300 & 15)).to_bytes(4, "little")
+    finally:
+        made.close()
+
+
+def test_a_guest_that_does_not_end_is_ended(vm: Vm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """jmp $ is left after the patience, with a harness error."""
+    monkeypatch.setattr(machines, "PATIENCE", 0.4)
+
+    with pytest.raises(machines.HarnessError, match="vCPU 0"):
+        vm.vcpus[0].run_real_mode(b"\xeb\xfe", 0)
+
+
+def test_nothing_stays_open(adapter: KvmLapic) -> None:
+    """A world gives back what it opened."""
+    made = adapter.environment(None, None)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+
+    made.perform(KVM_LAPIC[0].steps[0][0])
+    made.close()
+
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
