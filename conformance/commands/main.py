@@ -281,6 +281,20 @@ def replay(trace: str, spec: str, profile: str | None) -> Ending:
     return perform(Path(trace), spec, profile, say)
 
 
+@cli.command()
+@click.argument("subsystem", metavar="SUBSYSTEM")
+@click.option("--candidate", "spec", required=True, metavar="SPEC", help=f"{_CANDIDATE}.")
+@click.option("--profile", metavar="P", help="Which profile to hold it to; default: the one the candidate declares.")
+def doctor(subsystem: str, spec: str, profile: str | None) -> Ending:
+    """Check how a candidate is plugged in, before the first run: each check that fails says what to do.
+
+    Exit codes: 0 the plumbing works, 1 something is not as it should be, 2 it cannot be loaded.
+    """
+    from conformance.commands.doctor import doctor as perform
+
+    return perform(options.subsystem_name(subsystem), spec, profile, say)
+
+
 @cli.group("corpus")
 def corpus_() -> None:
     """Keep a folder of traces that every run tries first (run --corpus DIR)."""
