@@ -59,11 +59,11 @@ BROKEN = {
     ),
     "same trace": (
         "    def probe(self, *args):\n        return super().probe(*args) if next(TAGS) % 2 else -5\n",
-        "first step 1: probe",
+        "step 1: probe() -> -EIO",
         "keep all state in the object",
     ),
     "two starts": (
-        "    def __init__(self, port):\n        self.port = port\n        next(TAGS) % 2 and port.pci_msix_vec_count()\n",
+        "    def __init__(self, port):\n        self.port = port\n        if next(TAGS) % 2: port.pci_msix_vec_count()\n",
         "at the start: pci_msix_vec_count()",
         "keep all state in the object",
     ),
