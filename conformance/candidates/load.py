@@ -109,6 +109,13 @@ def defects(name: str) -> tuple[Defect, ...]:
     return zoo
 
 
+def magic(name: str) -> tuple[Defect, ...]:
+    """The magic zoo of a subsystem, which is no part of the zoo."""
+    module = importlib.import_module(f"conformance.candidates.magic.{name}")
+    zoo: tuple[Defect, ...] = module.MAGIC
+    return zoo
+
+
 def _builtins(name: str) -> dict[str, type]:
     module = importlib.import_module(f"conformance.candidates.builtin.{name}")
     candidates: dict[str, type] = module.CANDIDATES
@@ -119,7 +126,7 @@ def _builtin(spec: str, name: str, of: Subsystem) -> type:
     shipped = _builtins(of.name)
     if name in shipped:
         return shipped[name]
-    zoo = {defect.id: defect for defect in defects(of.name)}
+    zoo = {defect.id: defect for defect in (*defects(of.name), *magic(of.name))}
     if name in zoo:
         candidate = zoo[name].candidate
         if candidate is None:

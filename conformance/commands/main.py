@@ -54,7 +54,9 @@ _CANDIDATE = "builtin:NAME, MODULE:CLASS or FILE.py:CLASS"
     "--candidate", "specs", multiple=True, metavar="SPEC", help=f"{_CANDIDATE}; SUBSYSTEM=SPEC for one of several."
 )
 @click.option("--profile", metavar="P", help="Which profile to hold it to; default: the one the candidate declares.")
-@click.option("--engine", metavar="E,...", help="corpus, explore, interleave, campaign, machine; default: all.")
+@click.option(
+    "--engine", metavar="E,...", help="corpus, explore, interleave, campaign, machine; default: these. Also: symbolic."
+)
 @click.option("--seed", type=int, metavar="N", help="Seed of all random choices; a hunt picks one when none is given.")
 @click.option("--budget", metavar="TIME", help="Hunt that long (90s, 10m, 1h) instead of running the fixed gate.")
 @click.option(

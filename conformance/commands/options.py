@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from conformance.engines.corpus import check
-from conformance.runs.request import ENGINES
+from conformance.runs.request import ALL_ENGINES, ENGINES
 from conformance.subsystem import available, subsystem
+from conformance.symbolic.proposing import require_crosshair
 from conformance.verdict import UsageError
 
 DEFAULT_CANDIDATE = "builtin:upstream"
@@ -94,17 +95,19 @@ def seconds(text: str) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
-def engines(text: str | None) -> tuple[str, ...]:
-    """Engines by name, comma separated, in the order in which they run; all of them when None."""
+def engines(text: str | None, option: str = "--engine") -> tuple[str, ...]:
+    """Engines by name, comma separated, in the order in which they run; those of the gate when None."""
     if text is None:
         return ENGINES
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
-        if name not in ENGINES:
-            raise UsageError(f"--engine={text}: unknown engine {name!r}{nearest(name, ENGINES)}")
+        if name not in ALL_ENGINES:
+            raise UsageError(f"{option}={text}: unknown engine {name!r}{nearest(name, ALL_ENGINES)}")
     if not names:
-        raise UsageError(f"--engine={text}: names no engine; known: {', '.join(ENGINES)}")
-    return tuple(name for name in ENGINES if name in names)
+        raise UsageError(f"{option}={text}: names no engine; known: {', '.join(ALL_ENGINES)}")
+    if "symbolic" in names:
+        require_crosshair(f"{option}={text}")
+    return tuple(name for name in ALL_ENGINES if name in names)
 
 
 def seed(number: int, option: str = "--seed") -> int:

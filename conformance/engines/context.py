@@ -131,9 +131,11 @@ class Context:
     def note_failure(self, failure: Failure, minimise: Callable[[Failure], Failure]) -> bool:
         """Record a failure the first time its signature shows; True if it was new."""
         self.tally.hangs += failure.kind == "hang"
+        if failure.kind == NOT_TRIED:
+            return False
         if failure.step < 0 and failure.kind in ("crash", "hang", "type") and not self.starts:
             failure = self._start(failure)
-        if failure.signature in self.known or failure.kind == NOT_TRIED:
+        if failure.signature in self.known:
             return False
         smallest = failure if self.stillborn else minimise(failure)
         self.known.add(failure.signature)

@@ -19,7 +19,7 @@ SPENT = "used up the memory that it may have"
 
 _SUMMARY = re.compile(r"^SUMMARY: (\w*Sanitizer: .*)$", re.MULTILINE)
 _PYTHON = re.compile(
-    r'^Fatal Python error: .*?^  File "(?:.*/)?([^"/]+)", line (\d+) in (\S+)', re.MULTILINE | re.DOTALL
+    r'^Fatal Python error: .*?^  File "(?:[^"\n]*/)?([^"/\n]+)", line (\d+) in (\S+)', re.MULTILINE | re.DOTALL
 )
 _NUMBER = re.compile(r"^==\d+==\s*")
 

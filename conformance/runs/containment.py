@@ -6,6 +6,8 @@ What the process does is in `checkpoint.py`. Here is whoever looks after it, whi
 from __future__ import annotations
 
 import ctypes
+import fcntl
+import gc
 import os
 import pickle
 import select
@@ -73,8 +75,6 @@ class Supervisor:
         self.hangs = 0
         self._forget()
         os.set_blocking(self.channel, False)
-        import fcntl
-
         fcntl.fcntl(self.output, fcntl.F_SETFL, os.O_APPEND)
         ctypes.CDLL(None).prctl(SUBREAPER, 1)
 
@@ -109,6 +109,7 @@ class Supervisor:
     # -- processes
 
     def _start(self) -> None:
+        gc.freeze()  # so that collecting garbage copies no memory that is shared with it
         flush()
         pid = os.fork()
         if pid == 0:

@@ -16,7 +16,7 @@ import msgspec
 
 from conformance.baseline.judge import Judged, judge
 from conformance.candidates.load import Candidate, check_profile, load
-from conformance.engines import campaign, corpus, explore, interleave, machine
+from conformance.engines import campaign, corpus, explore, interleave, machine, symbolic
 from conformance.engines.context import Context
 from conformance.engines.leads import Leads
 from conformance.lockstep import Report, run_trace
@@ -27,7 +27,7 @@ from conformance.reports.values import snake
 from conformance.runs.checkpoint import Runner, exit_if_spent
 from conformance.runs.containment import contained, may_die
 from conformance.runs.describe import Described
-from conformance.runs.request import BASELINE, ENGINES, GATE_STEPS, Unit
+from conformance.runs.request import ALL_ENGINES, BASELINE, GATE_STEPS, Unit
 from conformance.runs.result import Result, failure_to_data
 from conformance.runs.watchdog import watching
 from conformance.runs.workers import Died, Tell
@@ -116,6 +116,7 @@ def _context(
         known=set(unit.known),
         leads=None if unit.follow is None else Leads(unit.follow),
         examples=None if adapter is None else adapter.examples,
+        stillborn=unit.settled,
         progress=progress,
         stillborn=unit.settled,
     )
@@ -161,8 +162,10 @@ def _engine(unit: Unit, context: Context) -> None:
             campaign.run(context)
         case "machine":
             machine.run(context)
+        case "symbolic":
+            symbolic.run(context)
         case other:
-            raise UsageError(f"--engine: unknown engine {other!r}; known: {', '.join(ENGINES)}")
+            raise UsageError(f"--engine: unknown engine {other!r}; known: {', '.join(ALL_ENGINES)}")
 
 
 def _looked_into(runner: Runner, *arguments: Any, **options: Any) -> Report:

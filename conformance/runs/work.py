@@ -11,7 +11,7 @@ from conformance.engines.leads import Recipe, rarest
 from conformance.runs.request import Request, Unit
 from conformance.runs.result import Result
 
-SEEDED = ("campaign", "machine")
+SEEDED = ("campaign", "machine", "symbolic")
 """Engines that a seed sends another way; the others do the same every time, so they are done once."""
 LONGEST = 10.0
 """Seconds of one seed at most: after that what was found is told, and the next is led by what all have seen."""

@@ -63,7 +63,7 @@ BROKEN = {
         "keep all state in the object",
     ),
     "two starts": (
-        "    def __init__(self, port):\n        self.port = port\n        if next(TAGS) % 2: port.pci_msix_vec_count()\n",
+        "    def __init__(self, port):\n        self.port = port; next(TAGS) % 2 and port.pci_msix_vec_count()\n",
         "at the start: pci_msix_vec_count()",
         "keep all state in the object",
     ),
