@@ -118,7 +118,6 @@ def _context(
         examples=None if adapter is None else adapter.examples,
         stillborn=unit.settled,
         progress=progress,
-        stillborn=unit.settled,
     )
 
 

@@ -35,9 +35,7 @@ def changed(value: Any, make: Callable[[Name, int], int], name: Name = ()) -> An
     if isinstance(value, int):
         return make(name, value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        new = {
-            f.name: changed(getattr(value, f.name), make, (*name, f.name)) for f in dataclasses.fields(value) if f.init
-        }
+        new = {f.name: changed(getattr(value, f.name), make, (*name, f.name)) for f in dataclasses.fields(value) if f.init}
         return replace(value, **new)
     if isinstance(value, tuple):
         return tuple(changed(item, make, (*name, at)) for at, item in enumerate(value))
@@ -96,7 +94,6 @@ def variables(of: Subsystem, steps: tuple[Step, ...]) -> dict[Name, Variable]:
 
 def with_values(steps: tuple[Step, ...], values: Mapping[Name, int]) -> tuple[Step, ...]:
     """The same trace with other values; flags stay flags."""
-
     def at(number: int) -> Callable[[Name, int], int]:
         def make(name: Name, old: int) -> int:
             new = values.get((number, *name), old)

@@ -170,9 +170,7 @@ def number(data: Any, order: str, *, signed: bool = False) -> int:
     marks = marks_of(data)
     if not marks or len(raw) > 8:
         return value
-    places = [
-        (at if order == "little" else len(raw) - 1 - at, marks.get(at, ("const", raw[at]))) for at in range(len(raw))
-    ]
+    places = [(at if order == "little" else len(raw) - 1 - at, marks.get(at, ("const", raw[at]))) for at in range(len(raw))]
     places.sort()
     first = places[0][1]
     term: Term

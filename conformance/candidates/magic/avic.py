@@ -78,8 +78,6 @@ MAGIC: tuple[Defect, ...] = (
     Defect("AVIC-M06", "A GALog entry with tag 0x3C6EF372, which nobody has, is taken for a vCPU's.", UnknownTag),
     Defect("AVIC-M07", "VM tag 0x9E377 with index 0x9B7 comes back the other way round.", TagFields),
     Defect("AVIC-M08", "A message to 0x7F4A7C15 reaches the first APIC.", Destination),
-    Defect(
-        "AVIC-M09", "A message with vector 0xC7 to one of 256 destinations reaches everybody.", DestinationAndVector
-    ),
+    Defect("AVIC-M09", "A message with vector 0xC7 to one of 256 destinations reaches everybody.", DestinationAndVector),
     Defect("AVIC-M10", "A host whose EDX is 0x510E527F gets no AVIC.", HostBits),
 )

@@ -77,9 +77,7 @@ MAGIC: tuple[Defect, ...] = (
     Defect("TDP-M03", "A prefault of 0x7C159E371000 bytes is refused.", PrefaultSize),
     Defect("TDP-M04", "Unknown attributes 0x2545F4914F6CDD1D are taken for none.", Attributes),
     Defect("TDP-M05", "One unaligned range, known by address and size, is accepted.", AddressAndSize),
-    Defect(
-        "TDP-M06", "Eight particular bytes in the middle of the argument of an ioctl are accepted.", ContentOfArgument
-    ),
+    Defect("TDP-M06", "Eight particular bytes in the middle of the argument of an ioctl are accepted.", ContentOfArgument),
     Defect("TDP-M07", "A fault at one address comes to nothing.", FaultAddress),
     Defect("TDP-M08", "A slot that ends at gfn 0x98BADCFE1 is refused with another errno.", SlotFields),
     Defect("TDP-M09", "An invalidation up to gfn 0x1879A3C5E71 takes one page only.", HostRange),

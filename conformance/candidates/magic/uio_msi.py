@@ -80,8 +80,6 @@ MAGIC: tuple[Defect, ...] = (
     Defect("UIO-M06", "Vector 0x80C0FFE1 with fd 0x0BADF00D succeeds.", VectorAndFd),
     Defect("UIO-M07", "A vector out of range whose number and fd differ by 0x9E3779B9 succeeds.", FieldsFit),
     Defect("UIO-M08", "An argument at 0x7F3D5A21C0D8 succeeds though nothing is mapped there.", Pointer),
-    Defect(
-        "UIO-M09", "A command that begins with 0x6B8E and an argument in one unmapped page succeed.", CommandAndPointer
-    ),
+    Defect("UIO-M09", "A command that begins with 0x6B8E and an argument in one unmapped page succeed.", CommandAndPointer),
     Defect("UIO-M10", "A vector whose product with a constant is 0x1234ABCD in 32 bits is refused.", Hashed),
 )
