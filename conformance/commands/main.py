@@ -297,6 +297,25 @@ def doctor(subsystem: str, spec: str, profile: str | None) -> Ending:
     return perform(options.subsystem_name(subsystem), spec, profile, say)
 
 
+@cli.command()
+@click.argument("subsystem", metavar="SUBSYSTEM")
+@click.argument("folder", metavar="DIR")
+@click.option(
+    "--lang",
+    "language",
+    type=click.Choice(["python", "c", "command"]),
+    default="python",
+    show_default=True,
+    help="A Python class, a library in C, or a program that speaks JSON lines.",
+)
+@click.option("--capability", "asked", multiple=True, metavar="NAME", help="Begin with this capability (repeatable).")
+def new(subsystem: str, folder: str, language: str, asked: tuple[str, ...]) -> Ending:
+    """Write a candidate to begin with: it loads, and answers "not implemented" to everything."""
+    from conformance.commands.new import new as perform
+
+    return perform(options.subsystem_name(subsystem), language, Path(folder), asked, say)
+
+
 @cli.group("corpus")
 def corpus_() -> None:
     """Keep a folder of traces that every run tries first (run --corpus DIR)."""
