@@ -1,4 +1,4 @@
-"""An interrupt router in thirty lines: a first draft, with what a first draft gets wrong.
+"""An interrupt router in forty lines: a first draft, with what a first draft gets wrong.
 
 conformance run avic --candidate examples/avic_router.py:Router
 """

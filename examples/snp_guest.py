@@ -45,6 +45,7 @@ class Guest:
         number = int.from_bytes(self.port.read_secrets(at, 4), "little") + 1
         header = HEADER.pack(bytes(16), number, 1, 1, HEADER.size, kind, 1, len(payload), self.vmpck)
         sealed = self.port.gcm_encrypt(self.key, struct.pack("<Q4x", number), header[SEALED:], payload)
+        self.port.shared_write(self.response, bytes(PAGE))
         self.port.shared_write(self.request, sealed[-16:] + header[16:] + sealed[:-16])
         info1, info2, _ = self.port.guest_exit(code, self.request, self.response, self.certs, npages)
         if info1 or info2:
