@@ -296,6 +296,39 @@ def replay(trace: str, spec: str, profile: str | None, wire: str | None) -> Endi
         return perform(Path(trace), spec, profile, say)
 
 
+@cli.command()
+@click.argument("subsystem", metavar="SUBSYSTEM")
+@click.option("--candidate", "spec", required=True, metavar="SPEC", help=f"{_CANDIDATE}.")
+@click.option("--profile", metavar="P", help="Which profile to hold it to; default: the one the candidate declares.")
+def doctor(subsystem: str, spec: str, profile: str | None) -> Ending:
+    """Check how a candidate is plugged in, before the first run: each check that fails says what to do.
+
+    Exit codes: 0 the plumbing works, 1 something is not as it should be, 2 it cannot be loaded.
+    """
+    from conformance.commands.doctor import doctor as perform
+
+    return perform(options.subsystem_name(subsystem), spec, profile, say)
+
+
+@cli.command()
+@click.argument("subsystem", metavar="SUBSYSTEM")
+@click.argument("folder", metavar="DIR")
+@click.option(
+    "--lang",
+    "language",
+    type=click.Choice(["python", "c", "command"]),
+    default="python",
+    show_default=True,
+    help="A Python class, a library in C, or a program that speaks JSON lines.",
+)
+@click.option("--capability", "asked", multiple=True, metavar="NAME", help="Begin with this capability (repeatable).")
+def new(subsystem: str, folder: str, language: str, asked: tuple[str, ...]) -> Ending:
+    """Write a candidate to begin with: it loads, and answers "not implemented" to everything."""
+    from conformance.commands.new import new as perform
+
+    return perform(options.subsystem_name(subsystem), language, Path(folder), asked, say)
+
+
 @cli.group("corpus")
 def corpus_() -> None:
     """Keep a folder of traces that every run tries first (run --corpus DIR)."""
