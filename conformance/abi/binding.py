@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any
 
 from conformance.abi.convert import (
@@ -18,7 +19,7 @@ from conformance.abi.convert import (
     results_to_c,
 )
 from conformance.abi.header import Header
-from conformance.abi.plan import Plan, of_subsystem
+from conformance.abi.plan import Kind, Plan, of_subsystem
 from conformance.subsystem import Subsystem
 from conformance.verdict import Breach, Crash, HarnessError
 
@@ -71,33 +72,32 @@ class Binding:
         name = plan.name
         from_handle = self.ffi.from_handle
         refusal = refusal_of(plan)
+        call = attrgetter(f"port.{name}")
+
+        def failed(live: Live, error: BaseException | None) -> Any:
+            if error is not None:
+                live.fail(name, error)
+            live.leave()
+            return refusal
+
         if plan.is_simple:
-
-            def simple(world: Any, *given: Any) -> Any:
-                live = from_handle(world)
-                if live.raised is None:
-                    try:
-                        return getattr(live.port, name)(*given)
-                    except BaseException as error:  # kept until C has returned
-                        live.fail(name, error)
-                live.leave()
-                return refusal
-
-            return simple
+            return _answer_of_numbers(len(plan.arguments), from_handle, call, failed)
+        if [value.kind for value in plan.arguments] == [Kind.TEXT] and not plan.outs:
+            return _answer_of_text(self.ffi, call, failed)
         take, give = arguments_from_c(self.ffi, plan), results_to_c(self.ffi, plan)
         give_nothing = no_results(plan)
         first = sum(value.width for value in plan.arguments)
 
         def converted(world: Any, *given: Any) -> Any:
             live = from_handle(world)
+            error = None
             if live.raised is None:
                 try:
-                    return give(getattr(live.port, name)(*take(given)), given[first:])
-                except BaseException as error:  # kept until C has returned
-                    live.fail(name, error)
-            live.leave()
+                    return give(call(live)(*take(given)), given[first:])
+                except BaseException as raised:  # kept until C has returned
+                    error = raised
             give_nothing(given[first:])
-            return refusal
+            return failed(live, error)
 
         return converted
 
@@ -136,6 +136,63 @@ class Binding:
             method = converted
         method.__name__ = plan.name
         return method
+
+
+def _answer_of_numbers(
+    count: int, from_handle: Any, call: Callable[[Live], Any], failed: Callable[[Live, BaseException | None], Any]
+) -> Callable[..., Any]:
+    """What answers an environment call of so many numbers; none of these functions does more than its last one."""
+
+    def none(world: Any) -> Any:
+        live = from_handle(world)
+        error = None
+        if live.raised is None:
+            try:
+                return call(live)()
+            except BaseException as raised:  # kept until C has returned
+                error = raised
+        return failed(live, error)
+
+    def one(world: Any, a: Any) -> Any:
+        live = from_handle(world)
+        error = None
+        if live.raised is None:
+            try:
+                return call(live)(a)
+            except BaseException as raised:  # as above
+                error = raised
+        return failed(live, error)
+
+    def many(world: Any, *given: Any) -> Any:
+        live = from_handle(world)
+        error = None
+        if live.raised is None:
+            try:
+                return call(live)(*given)
+            except BaseException as raised:  # as above
+                error = raised
+        return failed(live, error)
+
+    return (none, one)[count] if count < 2 else many
+
+
+def _answer_of_text(
+    ffi: Any, call: Callable[[Live], Any], failed: Callable[[Live, BaseException | None], Any]
+) -> Callable[..., Any]:
+    """What answers an environment call of one text: messages, names, of which there are many."""
+    from_handle, string = ffi.from_handle, ffi.string
+
+    def text(world: Any, pointer: Any) -> Any:
+        live = from_handle(world)
+        error = None
+        if live.raised is None:
+            try:
+                return call(live)(string(pointer).decode(errors="replace"))
+            except BaseException as raised:  # kept until C has returned
+                error = raised
+        return failed(live, error)
+
+    return text
 
 
 class Driver:

@@ -15,7 +15,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from importlib.machinery import ExtensionFileLoader
 from pathlib import Path
 from typing import Any
@@ -105,12 +105,7 @@ def compiled(found: Header, of: Subsystem) -> Mode:
     binding.leaving = module.ffi.addressof(module.lib, "conformance_leaving")
 
     def enter(entry: str, table: Any) -> Callable[..., Any]:
-        function = getattr(module.lib, f"conformance_enter_{entry}")
-
-        def entered(*given: Any) -> Any:
-            return function(table, *given)
-
-        return entered
+        return partial(getattr(module.lib, f"conformance_enter_{entry}"), table)
 
     return Mode("compiled", binding, enter)
 

@@ -52,7 +52,7 @@ def load(spec: str, of: Subsystem) -> Candidate:
     """
     scheme, colon, name = spec.partition(":")
     if not colon or not name:
-        raise UsageError(f"--candidate={spec}: expected builtin:NAME, MODULE:CLASS or FILE.py:CLASS")
+        raise UsageError(f"--candidate={spec}: expected builtin:NAME, MODULE:CLASS, FILE.py:CLASS or lib:FILE.so")
     if scheme == "builtin":
         factory: type = _builtin(spec, name, of)
     elif scheme == "lib":
@@ -62,7 +62,7 @@ def load(spec: str, of: Subsystem) -> Candidate:
     else:
         module, _, attribute = spec.rpartition(":")
         if not module or not attribute:
-            raise UsageError(f"--candidate={spec}: expected builtin:NAME, MODULE:CLASS or FILE.py:CLASS")
+            raise UsageError(f"--candidate={spec}: expected builtin:NAME, MODULE:CLASS, FILE.py:CLASS or lib:FILE.so")
         factory = _attribute(spec, _module(spec, module), attribute)
     return from_class(factory, of, spec)
 

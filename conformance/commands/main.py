@@ -45,7 +45,7 @@ def cli(show_traceback: bool) -> None:
 
 
 _ON_CLUSTER = "Do the work on the machines of a dask scheduler, such as tcp://HOST:8786, instead of here."
-_CANDIDATE = "builtin:NAME, MODULE:CLASS or FILE.py:CLASS"
+_CANDIDATE = "builtin:NAME, MODULE:CLASS, FILE.py:CLASS or lib:FILE.so"
 
 
 @cli.command()
