@@ -16,13 +16,16 @@ from conformance.abi.modes import Mode
 from conformance.abi.plan import Plan
 from conformance.verdict import Crash
 
+_LOADED: list[Served] = []
+"""What has been loaded stays, as a library does."""
+
 
 def loopback(candidate: type, way: Mode) -> type:
     """The candidate as it would be loaded from a library."""
     served = Served(candidate, way)
     driver = driver_class(way.binding, *served.parts())
     driver.can_leave = False  # type: ignore[attr-defined]  # a jump would skip frames of Python
-    driver.served = served  # type: ignore[attr-defined]  # its function pointers live as long as the class
+    _LOADED.append(served)
     return driver
 
 
