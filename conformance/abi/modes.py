@@ -74,7 +74,7 @@ def mode(name: str) -> Mode:
     except CannotCompileError as error:
         if choice:
             raise UsageError(f"{CHOICE}={choice}: {error}") from None
-        return callbacks(found, of, f"candidates by lib: run at a quarter of their speed: {error}")
+        return callbacks(found, of, f"it runs slower than it could: {error}")
 
 
 def callbacks(found: Header, of: Subsystem, note: str = "") -> Mode:

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from conformance.abi.binding import Driver
 from conformance.candidates.defect import Defect
 from conformance.candidates.library import library
 from conformance.subsystem import Subsystem, subsystem
@@ -38,6 +39,8 @@ class Candidate:
     """Takes the port, returns the candidate's object."""
     profile: str
     capabilities: frozenset[str]
+    note: str = ""
+    """A sentence that its user should read, though it can be run."""
 
     def supports(self, of: Subsystem, needed: frozenset[str]) -> bool:
         """Whether it declares all of these capabilities."""
@@ -74,7 +77,8 @@ def from_class(candidate: type, of: Subsystem, spec: str) -> Candidate:
         UsageError  a method is missing or has another arity, or what the class declares does not exist
     """
     _check_methods(spec, candidate, of)
-    return Candidate(spec, candidate, _profile(spec, candidate, of), _capabilities(spec, candidate, of))
+    note = getattr(candidate, "note", "") if issubclass(candidate, Driver) else ""
+    return Candidate(spec, candidate, _profile(spec, candidate, of), _capabilities(spec, candidate, of), note)
 
 
 def builtin_names(of: Subsystem) -> tuple[str, ...]:
