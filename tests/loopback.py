@@ -109,9 +109,18 @@ class CPort:
     """Environment calls of a table, as a Python candidate makes them."""
 
     def __init__(self, binding: Any, env: Any, world: Any, live: Live) -> None:
-        for name, plan in binding.calls.items():
-            to_c, call = arguments_to_c(binding.ffi, plan), results_from_c(binding.ffi, plan)
-            setattr(self, name, _calling(to_c, call, partial(getattr(env, name), world), binding.live_of()(world)))
+        self._parts = binding, env, world, live
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        """One call, when it is first made."""
+        binding, env, world, live = self._parts
+        if name not in binding.calls:
+            raise AttributeError(name)
+        plan = binding.calls[name]
+        to_c, call = arguments_to_c(binding.ffi, plan), results_from_c(binding.ffi, plan)
+        made = _calling(to_c, call, partial(getattr(env, name), world), live)
+        setattr(self, name, made)
+        return made
 
 
 class Left(BaseException):
