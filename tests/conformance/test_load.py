@@ -42,7 +42,7 @@ def test_a_class_in_a_module_loads() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("nonsense", "expected builtin:NAME, MODULE:CLASS, FILE.py:CLASS or lib:FILE.so"),
+        ("nonsense", "expected builtin:NAME, MODULE:CLASS, FILE.py:CLASS"),
         ("nowhere.py:Shelf", "there is no file nowhere.py"),
         ("no_such_module:Shelf", "no module named 'no_such_module' is importable"),
         ("tests.toy:Shelv", "defines no 'Shelv'; did you mean 'Shelf'?"),
