@@ -43,7 +43,7 @@ SHOW = "CONFORMANCE_TRACE_WIRE"
 
 PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
-_REPORT = re.compile(r"SUMMARY: \w+Sanitizer: .*|.*: runtime error: .*|==\d+==ERROR: \w+Sanitizer: .*")
+_REPORT = re.compile(r"SUMMARY: \w+Sanitizer: .*|.*: runtime error: .*")
 
 
 class Lost(Exception):
@@ -304,13 +304,18 @@ def _last_lines(said: bytes) -> list[str]:
 
 
 def _before_exec(parent: int) -> None:
-    """In the new process: the kernel kills it with us, signals are as a program expects them, no core is left."""
+    """In the new process: the kernel kills it with us, signals are as a program expects them, no core is left.
+
+    Memory is not limited there but looked at here: what a sanitizer reserves is more than anybody has.
+    """
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    most = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
 def _end(process: Process, owner: int, ours: socket.socket, descriptors: Sequence[int]) -> None:

@@ -144,6 +144,8 @@ class Runner:
         self.deaths: Counter[str] = Counter()
         """By operation, beside those of minimising."""
         self.passed_on = 0
+        self.heard = 0
+        """What a candidate in another process had asked for when the supervisor last asked."""
         self.kept_alive: list[Any] = []
         self.look = min((at for at in fates if at > self.at), default=NEVER)
 
@@ -341,7 +343,8 @@ class Runner:
         """The supervisor asks why nothing moves. It is the candidate's fault while that is running."""
         words = self.words
         words[Shared.ANSWERED] += 1
-        if Environment.inside and words[Shared.ASKED] == self.at:
+        heard, self.heard = self.heard, Environment.heard
+        if heard == self.heard and Environment.inside and words[Shared.ASKED] == self.at:
             words[Shared.HANGS] += 1
             raise Hang(f"did not return within {words[Shared.PATIENCE] / 1000:g} s")
 
