@@ -45,7 +45,7 @@ def cli(show_traceback: bool) -> None:
 
 
 _ON_CLUSTER = "Do the work on the machines of a dask scheduler, such as tcp://HOST:8786, instead of here."
-_CANDIDATE = "builtin:NAME, MODULE:CLASS, FILE.py:CLASS or cmd:PROGRAM"
+_CANDIDATE = "builtin:NAME, MODULE:CLASS, FILE.py:CLASS, lib:FILE.so, cmd:PROGRAM or real:NAME"
 _trace_wire = click.option(
     "--trace-wire",
     "wire",
@@ -62,7 +62,9 @@ _trace_wire = click.option(
     "--candidate", "specs", multiple=True, metavar="SPEC", help=f"{_CANDIDATE}; SUBSYSTEM=SPEC for one of several."
 )
 @click.option("--profile", metavar="P", help="Which profile to hold it to; default: the one the candidate declares.")
-@click.option("--engine", metavar="E,...", help="corpus, explore, interleave, campaign, machine; default: these. Also: symbolic.")
+@click.option(
+    "--engine", metavar="E,...", help="corpus, explore, interleave, campaign, machine; default: these. Also: symbolic."
+)
 @click.option("--seed", type=int, metavar="N", help="Seed of all random choices; a hunt picks one when none is given.")
 @click.option("--budget", metavar="TIME", help="Hunt that long (90s, 10m, 1h) instead of running the fixed gate.")
 @click.option(
@@ -292,6 +294,39 @@ def replay(trace: str, spec: str, profile: str | None, wire: str | None) -> Endi
 
     with options.shown_wire(wire):
         return perform(Path(trace), spec, profile, say)
+
+
+@cli.command()
+@click.argument("subsystem", metavar="SUBSYSTEM")
+@click.option("--candidate", "spec", required=True, metavar="SPEC", help=f"{_CANDIDATE}.")
+@click.option("--profile", metavar="P", help="Which profile to hold it to; default: the one the candidate declares.")
+def doctor(subsystem: str, spec: str, profile: str | None) -> Ending:
+    """Check how a candidate is plugged in, before the first run: each check that fails says what to do.
+
+    Exit codes: 0 the plumbing works, 1 something is not as it should be, 2 it cannot be loaded.
+    """
+    from conformance.commands.doctor import doctor as perform
+
+    return perform(options.subsystem_name(subsystem), spec, profile, say)
+
+
+@cli.command()
+@click.argument("subsystem", metavar="SUBSYSTEM")
+@click.argument("folder", metavar="DIR")
+@click.option(
+    "--lang",
+    "language",
+    type=click.Choice(["python", "c", "command"]),
+    default="python",
+    show_default=True,
+    help="A Python class, a library in C, or a program that speaks JSON lines.",
+)
+@click.option("--capability", "asked", multiple=True, metavar="NAME", help="Begin with this capability (repeatable).")
+def new(subsystem: str, folder: str, language: str, asked: tuple[str, ...]) -> Ending:
+    """Write a candidate to begin with: it loads, and answers "not implemented" to everything."""
+    from conformance.commands.new import new as perform
+
+    return perform(options.subsystem_name(subsystem), language, Path(folder), asked, say)
 
 
 @cli.group("corpus")
