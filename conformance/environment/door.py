@@ -78,6 +78,8 @@ class Environment:
 
     entries: ClassVar[int] = 0
     """Entries into any candidate so far; the watchdog looks at it."""
+    heard: ClassVar[int] = 0
+    """What candidates in processes of their own have asked for so far; who asks is not stuck."""
     inside: ClassVar[int] = 0
     """How deep the harness is inside a candidate."""
     doom: ClassVar[Breach | None] = None

@@ -148,6 +148,8 @@ class Runner:
         """The step in which it was last stopped; who does not let himself be stopped gives no answer."""
         self.passed_on = 0
         """Bytes of the candidate's output that people have seen."""
+        self.heard = 0
+        """What a candidate in another process had asked for when the supervisor last asked."""
         self.kept_alive: list[Any] = []
         self.look = min((at for at in fates if at > self.at), default=NEVER)
 
@@ -347,7 +349,8 @@ class Runner:
     def _asked(self, _signal: int, _frame: FrameType | None) -> None:
         """The supervisor asks why nothing moves. It is the candidate's fault while that is running."""
         words = self.words
-        is_inside = Environment.inside and words[Shared.ASKED] == self.at
+        heard, self.heard = self.heard, Environment.heard
+        is_inside = Environment.inside and words[Shared.ASKED] == self.at and heard == self.heard
         if not is_inside or self.hung != self.at:
             words[Shared.ANSWERED] += 1
         if is_inside:
