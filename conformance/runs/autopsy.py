@@ -18,6 +18,9 @@ SPENT = "used up the memory that it may have"
 """Of a process in which even the harness had no memory left."""
 
 _SUMMARY = re.compile(r"^SUMMARY: (\w*Sanitizer: .*)$", re.MULTILINE)
+_STACK = re.compile(
+    r"^ +#\d+ 0x\w+ in (?!__interceptor|operator )(\S+) (?!\S*libsanitizer)(?:\S*/)?(\S+)", re.MULTILINE
+)
 _FATAL = "Fatal Python error: "
 _FRAME = re.compile(r'^  File "(?:[^"\n]*/)?([^"/\n]+)", line (\d+) in (\S+)', re.MULTILINE)
 _LIBRARY = re.compile(r'^  File "[^"\n]*/ctypes/__init__.py".*\n', re.MULTILINE)
@@ -35,7 +38,9 @@ def told(how: str, output: str) -> str:
     """The same, with what the output says of it: a sanitizer's summary, the place in Python, the last lines."""
     summary = _SUMMARY.findall(output)
     if summary:
-        return f"{how}: {summary[-1]}"
+        frame = _STACK.search(output)
+        where = "" if frame is None or frame[1] in summary[-1] else f", called by {frame[1]} at {frame[2]}"
+        return f"{how}: {summary[-1]}{where}"
     output, fatal, frames = output.partition(_FATAL)
     place = _FRAME.search(_LIBRARY.sub("", frames))
     if fatal and place is not None:
