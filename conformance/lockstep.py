@@ -358,7 +358,7 @@ class Lockstep:
         done = [Done(step, result, self.env.frame)] if company is None else company.done
         prefix = "" if company is None else "during." if step.during else "parallel."
         self._report(step, done, expected, observed)
-        want, got = values.differences(expected, observed, fields)
+        want, got = values.differences(expected, observed, fields, self.subsystem.view_labels)
         return self._fail(step, clause, f"{prefix}view.{name}", "", want, got)
 
     def _check(self, step: Step, before: Any, outcome: Outcome, result: Any, frame: Frame) -> Failure | None:

@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 from conformance.environment.door import Environment
-from conformance.model.step import Outcomes, Step
+from conformance.model.step import Labels, Outcomes, Step
 from conformance.specs.clause import Clause, Profile
 from conformance.strategies.domain import Domain, Race, Scope, Shape
 from conformance.verdict import UsageError
@@ -106,8 +106,12 @@ class Subsystem:
     """Steps that look at what two operations at once left behind, where the view does not show it."""
     races: Mapping[str, Race] = field(default_factory=dict)
     """By name: pairs of operations whose schedules are tried without gaps."""
+    declared: frozenset[str] = frozenset()
+    """Capabilities that a candidate has only if it says so."""
     undisturbed: bool = False
     """Whether operations happen one at a time and no call is refused: so it is with real implementations."""
+    view_labels: Mapping[str, Labels] = field(default_factory=dict)
+    """What the parts of a view's fields are called, of those made of tuples."""
     also_needs: Callable[[Any, Any], frozenset[str]] | None = None
     """(state, op): capabilities that an operation needs for its values' sake, or for where it happens."""
     legal_beside: Callable[[Any, Any], bool] | None = None
@@ -188,6 +192,7 @@ def subsystem(name: str) -> Subsystem:
         step=model.step,
         view=model.view,
         view_clauses=model.VIEW_CLAUSES,
+        view_labels=getattr(model, "VIEW_LABELS", {}),
         cite=getattr(model, "cite", None),
         requires=getattr(model, "requires", _nothing),
         needs=getattr(model, "NEEDS", {}),
@@ -204,6 +209,7 @@ def subsystem(name: str) -> Subsystem:
         races=getattr(strategies, "RACES", {}),
         also_needs=getattr(model, "also_needs", None),
         legal_beside=getattr(model, "legal_beside", None),
+        declared=getattr(specs, "DECLARED", frozenset()),
     )
 
 

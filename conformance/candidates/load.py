@@ -6,6 +6,7 @@
 | `pkg.mod:Class`, `path/file.py:Class` | a Python class, in process |
 | `real:NAME`, `real:NAME@VERSION` | a real implementation, seen through an adapter |
 | `cmd:PROGRAM ARGUMENT…` | a process that speaks JSON over its standard input and output; see docs/wire.md |
+| `lib:path/file.so` | a shared library in C, in process, by the ABI of `conformance/abi/` |
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ from types import ModuleType
 from typing import Any
 
 from conformance.candidates.defect import Defect
+from conformance.candidates.library import library
 from conformance.real.adapter import Adapter, seen_by
 from conformance.real.names import adapter
 from conformance.subsystem import Subsystem, subsystem
 from conformance.verdict import UsageError
 
-SCHEMES = ("builtin", "lib", "cmd", "real")
-"""Words before the colon that are not a module or a file."""
+FORMS = "expected builtin:NAME, MODULE:CLASS, FILE.py:CLASS, lib:FILE.so, cmd:PROGRAM or real:NAME"
+"""What a candidate may be, for who wrote something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ def load(spec: str, of: Subsystem) -> Candidate:
     """
     scheme, colon, name = spec.partition(":")
     if not colon or not name:
-        raise UsageError(f"--candidate={spec}: expected builtin:NAME, MODULE:CLASS, FILE.py:CLASS or cmd:PROGRAM")
+        raise UsageError(f"--candidate={spec}: {FORMS}")
     if scheme == "cmd":
         from conformance.candidates.process import load_command
 
@@ -70,12 +72,12 @@ def load(spec: str, of: Subsystem) -> Candidate:
         factory: type = _builtin(spec, name, of)
     elif scheme == "real":
         return from_adapter(adapter(spec, name, of), spec)
-    elif scheme in SCHEMES:
-        raise UsageError(f"--candidate={spec}: candidates by {scheme}: are not supported by this version")
+    elif scheme == "lib":
+        factory = library(spec, name, of)
     else:
         module, _, attribute = spec.rpartition(":")
         if not module or not attribute:
-            raise UsageError(f"--candidate={spec}: expected builtin:NAME, MODULE:CLASS or FILE.py:CLASS")
+            raise UsageError(f"--candidate={spec}: {FORMS}")
         factory = _attribute(spec, _module(spec, module), attribute)
     return from_class(factory, of, spec)
 
@@ -107,6 +109,13 @@ def defects(name: str) -> tuple[Defect, ...]:
     return zoo
 
 
+def magic(name: str) -> tuple[Defect, ...]:
+    """The magic zoo of a subsystem, which is no part of the zoo."""
+    module = importlib.import_module(f"conformance.candidates.magic.{name}")
+    zoo: tuple[Defect, ...] = module.MAGIC
+    return zoo
+
+
 def _builtins(name: str) -> dict[str, type]:
     module = importlib.import_module(f"conformance.candidates.builtin.{name}")
     candidates: dict[str, type] = module.CANDIDATES
@@ -117,7 +126,7 @@ def _builtin(spec: str, name: str, of: Subsystem) -> type:
     shipped = _builtins(of.name)
     if name in shipped:
         return shipped[name]
-    zoo = {defect.id: defect for defect in defects(of.name)}
+    zoo = {defect.id: defect for defect in (*defects(of.name), *magic(of.name))}
     if name in zoo:
         candidate = zoo[name].candidate
         if candidate is None:
@@ -222,7 +231,7 @@ def check_profile(what: str, name: str, of: Subsystem) -> None:
 def _capabilities(spec: str, candidate: type, of: Subsystem) -> frozenset[str]:
     declared = getattr(candidate, "capabilities", None)
     if declared is None:
-        return frozenset(of.capabilities)
+        return frozenset(of.capabilities) - of.declared
     return check_capabilities(spec, declared, of)
 
 

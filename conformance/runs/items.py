@@ -65,6 +65,7 @@ class _Run:
         self.request = Request(
             candidates=candidates,
             profile=profile,
+            engines=options.engines(config.getoption("--conformance-engine"), "--conformance-engine"),
             baseline=() if baseline is None else expected(Path(baseline), candidates, profile, untracked),
             seed=input_.get("conformance_seed", seed if seed is not None else chosen),
             budget=limit,

@@ -16,7 +16,7 @@ import msgspec
 
 from conformance.baseline.judge import Judged, judge
 from conformance.candidates.load import Candidate, check_profile, load
-from conformance.engines import campaign, corpus, explore, interleave, machine
+from conformance.engines import campaign, corpus, explore, interleave, machine, symbolic
 from conformance.engines.context import Context
 from conformance.engines.leads import Leads
 from conformance.lockstep import Report, run_trace
@@ -27,7 +27,7 @@ from conformance.reports.values import snake
 from conformance.runs.checkpoint import Runner, exit_if_spent
 from conformance.runs.containment import contained, may_die
 from conformance.runs.describe import Described
-from conformance.runs.request import BASELINE, ENGINES, GATE_STEPS, Unit
+from conformance.runs.request import ALL_ENGINES, BASELINE, GATE_STEPS, Unit
 from conformance.runs.result import Result, failure_to_data
 from conformance.runs.watchdog import watching
 from conformance.runs.workers import Died, Tell
@@ -81,6 +81,7 @@ def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> R
             transitions=transitions,
             recipes=recipes,
             errors=errors,
+            settled=context.stillborn,
         ),
         adapter,
         of,
@@ -115,6 +116,8 @@ def _context(
         known=set(unit.known),
         leads=None if unit.follow is None else Leads(unit.follow),
         examples=None if adapter is None else adapter.examples,
+        length=None if adapter is None else adapter.length,
+        stillborn=unit.settled,
         progress=progress,
     )
 
@@ -126,6 +129,8 @@ def _seen(result: Result, adapter: Adapter | None, of: Subsystem) -> Result:
     judged = adapter.judged(of)
     result.judged, result.absent = sorted(judged), list(adapter.absent)
     result.clauses = {identifier: n for identifier, n in result.clauses.items() if identifier in judged}
+    found = [failure["signature"] for failure in (*result.failures, *result.warnings)]
+    result.known |= {signature: adapter.findings[signature] for signature in found if signature in adapter.findings}
     result.notes |= {OPERATIONS: RealWorld.done, MICROSECONDS: RealWorld.nanoseconds // 1000}
     RealWorld.done = RealWorld.nanoseconds = 0
     return result
@@ -142,7 +147,8 @@ def _perform(unit: Unit, context: Context) -> Judged:
     if unit.engine == BASELINE:
         assert unit.today is not None
         return judge(context, unit.entries, unit.today)
-    _engine(unit, context)
+    if not unit.settled:
+        _engine(unit, context)
     return Judged()
 
 
@@ -158,8 +164,10 @@ def _engine(unit: Unit, context: Context) -> None:
             campaign.run(context)
         case "machine":
             machine.run(context)
+        case "symbolic":
+            symbolic.run(context)
         case other:
-            raise UsageError(f"--engine: unknown engine {other!r}; known: {', '.join(ENGINES)}")
+            raise UsageError(f"--engine: unknown engine {other!r}; known: {', '.join(ALL_ENGINES)}")
 
 
 def _looked_into(runner: Runner, *arguments: Any, **options: Any) -> Report:
@@ -182,7 +190,7 @@ def unit_job(unit: Unit, tell: Tell) -> Result | Died:
 
 def _unit_job(unit: Unit, tell: Tell) -> Result:
     try:
-        return run_unit(unit, lambda c: tell(c.tally.steps, len(c.tally.clauses), len(c.failures)))
+        return run_unit(unit, _telling(unit, tell))
     except UsageError:
         raise
     except Exception as error:
@@ -191,6 +199,19 @@ def _unit_job(unit: Unit, tell: Tell) -> Result:
             raise
         candidate = load(unit.spec, subsystem(unit.subsystem))
         return without_findings(unit, candidate, f"{unit.name}: {_where(error)}")
+
+
+def _telling(unit: Unit, tell: Tell) -> Callable[[Context], None]:
+    """Tells of each failure as soon as it is found; of stored traces, which are known, in the end."""
+    told = 0
+
+    def progress(context: Context) -> None:
+        nonlocal told
+        new = [] if unit.engine == BASELINE else [failure_to_data(failure) for failure in context.failures[told:]]
+        told += len(new)
+        tell(context.tally.steps, len(context.tally.clauses), len(context.failures), *new)
+
+    return progress
 
 
 def ended_early(unit: Unit, candidate: Described, how: str) -> Result:

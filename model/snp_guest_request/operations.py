@@ -263,6 +263,8 @@ class GetReport:
     host: tuple[str, ...] = ()
     vmpl: int = 3
     """The VMPL that the answer is for: no lower than that of the key."""
+    data: int = 0
+    """What the second 8 bytes of the report data differ by from what callers usually give; u64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +284,8 @@ class GetExtReport:
     certs_len: int = 0x4000
     buffer: bool = True
     vmpl: int = 3
+    data: int = 0
+    """What the second 8 bytes of the report data differ by from what callers usually give; u64."""
 
 
 @dataclass(frozen=True, slots=True)
