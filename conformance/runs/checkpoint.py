@@ -38,7 +38,7 @@ from conformance.verdict import NOT_TRIED, Breach, Crash, Hang, HarnessError, Us
 
 DEATHS = 50
 """Deaths of one operation in one unit, beside those of minimising, after which the unit does without it."""
-MEMORY = 2 << 30
+MEMORY = 1 << 30
 """Bytes that a candidate may have of its own, beside what the process had before it."""
 OUTPUT = 16 << 20
 """Bytes that it may write in one trace, and to any file."""
@@ -62,9 +62,10 @@ SUBREAPER, DEATH_SIGNAL = 36, 1
 class Shared:
     """The memory that outlives a process: a few numbers that it writes and its supervisor reads, and the reverse."""
 
-    AT, COPY, ANSWERED, HANGS, STOP, ASKED, PATIENCE, SPENT, SWITCHED, FIRST = range(10)
+    AT, COPY, ANSWERED, HANGS, STOP, ASKED, PATIENCE, SPENT, LATE, SWITCHED, FIRST = range(11)
     """Step under way; the copy's id; answers to the supervisor; hangs; whether to stop; of which step the supervisor
-    asks; milliseconds after which it does; whether memory is spent; how many switches the step has made; the first."""
+    asks; milliseconds after which it does; whether memory is spent; which look at the clock was the first behind the
+    deadline; how many switches the step has made; the first of them."""
 
     def __init__(self) -> None:
         self.memory = mmap.mmap(-1, 8 * (self.FIRST + SWITCHES))
@@ -139,6 +140,10 @@ class Runner:
         self.died: float | None = None
         """When this process last heard of a death."""
         self.forked = time.monotonic()
+        self.deadline = math.inf
+        """Of the work, by the clock."""
+        self.looks = 0
+        """How often it has looked at it."""
         self.judging = 0
         """Above 0 while a trace is looked into, so that nothing is taken for granted."""
         self.deaths: Counter[str] = Counter()
@@ -204,8 +209,14 @@ class Runner:
         return {name: n for name, n in self.deaths.items() if n >= DEATHS}
 
     def clock(self) -> float:
-        """The time; while work is done once more, the time at which that began, so that no deadline cuts it short."""
-        return time.monotonic() if self.at >= self.until else self.forked
+        """The time; while work is done once more, one that leads to what was done before: too late from when it was."""
+        self.looks += 1
+        late, now = self.words[Shared.LATE], time.monotonic()
+        if self.at < self.until:
+            return now if late and self.looks >= late else 0.0
+        if now >= self.deadline and not late:
+            self.words[Shared.LATE] = self.looks
+        return now
 
     # -- what others hear
 

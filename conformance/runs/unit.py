@@ -98,13 +98,16 @@ def _context(
         with nullcontext() if runner is None else runner.looking_into():
             return tell(found, of, candidate)
 
+    deadline = None if unit.seconds is None else started + unit.seconds
+    if runner is not None and deadline is not None:
+        runner.deadline = deadline
     return Context(
         subsystem=of,
         candidate=candidate,
         profile=profile,
         seed=unit.seed,
         steps=_gate_steps(unit, candidate) if unit.seconds is None else None,
-        deadline=None if unit.seconds is None else started + unit.seconds,
+        deadline=deadline,
         clock=time.monotonic if runner is None else runner.clock,
         part=unit.part,
         parts=unit.parts,

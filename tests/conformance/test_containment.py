@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import json
+import math
 import os
 import signal
 import subprocess
@@ -307,6 +308,26 @@ def test_a_global_source_of_randomness_goes_on_in_the_copy() -> None:
 
     assert failures
     assert {f.signature for f in failures} == {"TOY-008:Take:crash"}
+
+
+def test_what_happened_behind_the_deadline_happens_there_again() -> None:
+    """The clock of work that is done once more says what it said before."""
+
+    def work(_tell: Any) -> list[Any]:
+        runner, seen = Runner.now, []
+        assert runner is not None
+        runner.deadline = time.monotonic() + 0.1
+        given = context(of(lambda: os._exit(1)))
+        run_trace(TOY, trace(), Shelf)
+        runner.due = math.inf  # all is done once more from here
+        while runner.clock() < runner.deadline:
+            run_trace(TOY, trace(Put()), Shelf)
+        for _ in range(2):
+            failure = run_trace(TOY, trace(Put(), Put(), Take()), given.candidate.factory).failure
+            seen.append(None if failure is None else (failure.signature, failure.step))
+        return seen
+
+    assert contained(work, lambda *_: None) == [("TOY-008:Take:crash", 2)] * 2
 
 
 def test_a_process_that_ends_before_its_first_trace_cannot_be_told_of() -> None:
