@@ -21,7 +21,8 @@ import pytest
 from conformance.engines import campaign, explore, machine
 from conformance.engines.context import Context
 from conformance.engines.minimise import minimiser
-from conformance.lockstep import Report, run_trace
+from conformance.environment.scheduler import Priorities
+from conformance.lockstep import Lockstep, Report, run_trace
 from conformance.model.step import Parallel, Step
 from conformance.runs import checkpoint, containment, watchdog
 from conformance.runs.checkpoint import Runner
@@ -241,12 +242,12 @@ def test_two_threads_die_as_they_were_switched() -> None:
             return result
 
     def races(given: Context) -> None:
-        walker = campaign.Walker(given, given_random())
-        walker.pools = {
-            kind: [Step(Parallel(Step(Put(1)), Step(Put(0))))] * campaign.POOL for kind in walker.operations
-        }
-        for _ in range(40):
-            walker.walk()
+        for change in range(1, 9):
+            lockstep = Lockstep(TOY, trace(), given.candidate.factory)
+            failure = lockstep.step(Step(Parallel(Step(Put(1)), Step(Put(0)))), Priorities(frozenset({change})))
+            lockstep.close()
+            if failure is not None:
+                given.note_failure(failure, minimiser(given))
 
     failures, _ = search(races, Racing)
 
@@ -255,13 +256,6 @@ def test_two_threads_die_as_they_were_switched() -> None:
     assert not death.flaky
     assert death.trace is not None
     assert death.trace.steps[-1].op.schedule
-
-
-def given_random() -> Any:
-    """Some source of randomness that is the same every time."""
-    import random
-
-    return random.Random(1)
 
 
 def test_what_dies_once_only_is_no_finding_of_its_own(tmp_path: Path) -> None:
@@ -308,6 +302,25 @@ def test_a_global_source_of_randomness_goes_on_in_the_copy() -> None:
 
     assert failures
     assert {f.signature for f in failures} == {"TOY-008:Take:crash"}
+
+
+def test_the_calls_before_the_end_are_told() -> None:
+    """With their results."""
+
+    class Dying(Shelf):
+        def _show(self) -> None:
+            if self.items:
+                os._exit(1)
+
+    def work(_tell: Any) -> tuple[Any, Any]:
+        report = run_trace(TOY, trace(Take(), Put()), Dying, record=True)
+        return report.failure, report.steps[-1].calls
+
+    failure, calls = contained(work, lambda *_: None)
+
+    assert failure.signature == "TOY-008:Put:crash"
+    assert [(who, name) for who, (name, _, _) in calls] == [(0, "lock"), (0, "alloc")]
+    assert calls[1][1][2] > 0
 
 
 def test_what_happened_behind_the_deadline_happens_there_again() -> None:
