@@ -55,10 +55,11 @@ def test_how_a_process_ended(code: int, how: str) -> None:
             ),
         ),
         (PYTHON, "gone, at mine.py:12 in take\n| about to go"),
+        (PYTHON.replace("/usr/lib/python3/mine.py", f"{autopsy.OURS[0]}modes.py"), "gone\n| about to go"),
         ("".join(f"{n}\n" for n in range(9)), "gone\n| 4\n| 5\n| 6\n| 7\n| 8"),
         ("x" * 500, "gone\n| " + "x" * autopsy.WIDE),
     ],
-    ids=["nothing", "lines", "sanitizer", "interceptor", "python", "many", "wide"],
+    ids=["nothing", "lines", "sanitizer", "interceptor", "python", "ours", "many", "wide"],
 )
 def test_what_the_output_says_of_it(output: str, told: str) -> None:
     """A sanitizer's summary, the place in Python, or the last lines."""
