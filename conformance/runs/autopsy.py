@@ -15,7 +15,9 @@ LINES = 5
 """Lines of it that are told."""
 WIDE = 160
 """Characters of a line that are told."""
-OURS = tuple(f"{Path(__file__).parents[1]}/{part}/" for part in ("abi", "environment", "runs"))
+OURS = tuple(
+    f"{Path(__file__).parents[1]}/{part}" for part in ("abi/", "environment/", "runs/", "candidates/library.py")
+)
 """Where Python code calls C code of a candidate: its place says nothing."""
 SPENT = "used up the memory that it may have"
 """Of a process in which even the harness had no memory left."""

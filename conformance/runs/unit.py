@@ -57,7 +57,8 @@ def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> R
         exit_if_spent(failed)
         errors.append(f"{unit.name}: {failed}")
     if runner is not None:
-        context.notes |= {f"{snake(name)}: not tried any more, ends": n for name, n in runner.given_up().items()}
+        for name, n in runner.given_up().items():
+            context.notes[f"times that {snake(name)} ended the process, until it was given up"] = n
     transitions, recipes = ({}, {}) if context.leads is None else context.leads.told(context.tally.clauses)
     return _seen(
         Result(
