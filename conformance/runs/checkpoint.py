@@ -179,7 +179,6 @@ class Runner:
         """The step in which it was last stopped; who does not let himself be stopped gives no answer."""
         self.passed_on = 0
         """Bytes of the candidate's output that people have seen."""
-        self.kept_alive: list[Any] = []
         self.look = min((at for at in fates if at > self.at), default=NEVER)
 
     # -- the trace under way
@@ -296,8 +295,13 @@ class Runner:
             self.forked = time.monotonic()
             chance = random.getstate()
             self.is_copying = True
-            child = os.fork()
-            self.is_copying = False
+            try:
+                child = os.fork()
+            except OSError:  # too many processes, or too little memory: the one before must do
+                self.due = self.forked + QUIET
+                return
+            finally:
+                self.is_copying = False
             if child:
                 break
             os.setpgid(0, 0)
@@ -394,10 +398,11 @@ class Runner:
     def _asked(self, _signal: int, _frame: FrameType | None) -> None:
         """The supervisor asks why nothing moves. It is the candidate's fault while that is running."""
         words = self.words
-        is_inside = Environment.inside and words[Shared.ASKED] == self.at
-        if not is_inside or self.hung != self.at:
+        if words[Shared.ASKED] != self.at:  # it has gone on meanwhile, or the candidate has a timer of its own
+            return
+        if not Environment.inside or self.hung != self.at:
             words[Shared.ANSWERED] += 1
-        if is_inside:
+        if Environment.inside:
             self.hung = self.at
             words[Shared.HANGS] += 1
             raise Hang(f"did not return within {words[Shared.PATIENCE] / 1000:g} s")

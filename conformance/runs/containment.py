@@ -100,6 +100,7 @@ class Supervisor:
     def close(self) -> None:
         """Leave nothing behind."""
         self._clear(0)
+        ctypes.CDLL(None).prctl(SUBREAPER, 0)
         for end in (self.channel, self._theirs, self._waker, self._wake, self.output, self.screen):
             os.close(end)
         if self.exited >= 0:

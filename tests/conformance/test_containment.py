@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import itertools
 import json
 import math
@@ -346,6 +347,24 @@ def test_what_happened_behind_the_deadline_happens_there_again() -> None:
 def test_a_process_that_ends_before_its_first_trace_cannot_be_told_of() -> None:
     """There is no operation that it could be held against."""
     assert contained(lambda _tell: os._exit(9), lambda *_: None) == Died("its process ended with exit code 9")
+
+
+def test_an_object_may_die_in_its_own_end() -> None:
+    """The last operation of the trace is blamed, since it has left the object as it was."""
+
+    class Fragile(Shelf):
+        def __del__(self) -> None:
+            if len(self.items) == 2:
+                os._exit(6)
+
+    def work(_tell: Any) -> Failure | None:
+        failure = run_trace(TOY, trace(Put(), Put()), Fragile).failure
+        gc.collect()
+        return failure
+
+    failure = contained(work, lambda *_: None)
+
+    assert (failure.signature, failure.step) == ("TOY-008:Put:crash", 1)
 
 
 def test_an_end_that_nothing_prevents_is_given_up() -> None:
