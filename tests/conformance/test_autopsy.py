@@ -33,6 +33,7 @@ Current thread 0x00007f (most recent call first):
         (0, "its process ended with exit code 0"),
         (7, "its process ended with exit code 7"),
         (-9, "its process was killed by SIGKILL"),
+        (-40, "its process was killed by signal 40"),
         (-25, "wrote more than 16 MiB to its output"),
     ],
 )
