@@ -371,6 +371,14 @@ def test_kvm_3_a_pending_interrupt_is_late(vm: Vm, tmp_path: Path) -> None:
     assert told.returncode == (1 if late else 0), told
 
 
+def test_without_kvm_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sentence."""
+    monkeypatch.setattr("conformance.real.kvm_lapic.adapter.Kvm", lambda: machines.Kvm("/nowhere"))
+
+    with pytest.raises(UsageError, match="real:kvm-lapic needs /dev/kvm: No such file"):
+        KvmLapic()
+
+
 def test_nothing_stays_open(adapter: KvmLapic) -> None:
     """A world gives back what it opened."""
     made = adapter.environment(None, None)
