@@ -38,6 +38,12 @@ class LinuxAvic(Adapter):
     capabilities = frozenset({"layer-t", "exits"})
     operations = frozenset({VmCreate, VmDestroy, VcpuCreate, SetLapic, GetLapic, Deliver, Enter, Load, Put})
     view_fields = frozenset({"controls", "running", "bar", "regs"})
+    clauses = frozenset(
+        f"AVIC-{n:03}"
+        for n in (
+            11, 16, 17, 20, 24, 26, 27, 30, 31, 38, 39, 40, 45, 50, 51, 53, 60, 61, 82, 85, 104, 107, 108, 118,
+        )
+    )  # fmt: skip
     gate_steps = 600
     examples = 200
     scopes = frozenset[str]()
