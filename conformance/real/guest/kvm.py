@@ -23,7 +23,7 @@ _SPIN = b"\xff\x04\xeb\xfc"
 _O_RDWR = 2
 _FS_BASE = 0x448
 """In a VMCB."""
-_SREGS_CS, _SREGS_FS = 0, 3 * 24
+_SREGS_CS, _SREGS_DS, _SREGS_FS = 0, 24, 3 * 24
 _PAGE = 4096
 _numbers = itertools.count(1)
 """Of vCPUs, so that none has the mark of one before it."""
@@ -74,12 +74,13 @@ class Kvm:
         """Map memory in the helper."""
         return self.ok(call("mmap", 0, size, 3, flags, fd, 0))
 
-    def create_vm(self, *, irqchip: bool = True) -> int:
+    def create_vm(self, *, irqchip: bool = True, memory: bool = True) -> int:
         """A VM with a local APIC in the kernel and the memory of all; its descriptor."""
         vm = self.ok(call("ioctl", self.fd, r.CREATE_VM, 0))
         if irqchip:
             self.ok(call("ioctl", vm, r.ENABLE_CAP, r.CAP.pack(r.CAP_SPLIT_IRQCHIP, 0, 24, 0, 0, 0)))
-        self.ok(call("ioctl", vm, r.SET_USER_MEMORY_REGION, r.MEMORY.pack(0, 0, 0, MEMORY, self.memory)))
+        if memory:
+            self.ok(call("ioctl", vm, r.SET_USER_MEMORY_REGION, r.MEMORY.pack(0, 0, 0, MEMORY, self.memory)))
         return vm
 
     def close(self) -> None:
@@ -136,16 +137,27 @@ class Vcpu:
         """A field of the VMCB."""
         return int(struct.unpack_from(form, self.kvm.guest.ram, self.vmcb + offset)[0])
 
-    def _set_rip(self, rip: int) -> None:
+    def _set_rip(self, rip: int, rsi: int) -> None:
         registers = [0] * 18
-        registers[4], registers[16], registers[17] = self.counter, rip, 2
+        registers[4], registers[16], registers[17] = rsi, rip, 2
         self.ask(r.SET_REGS, struct.pack("<18Q", *registers))
 
     def visit(self) -> int:
         """Run one instruction that ends with an exit to user space, and let KVM complete it. 0 or a negative errno."""
-        self._set_rip(OUT_AT)
+        self._set_rip(OUT_AT, 0)
         run = call("ioctl", self.fd, r.RUN, 0)
         return self.kvm.channel.ask([run, f"p {self.run} 256", run, f"p {self.run} 0"])[0].value
+
+    def run_at(self, code: int, rip: int, data: int) -> int:
+        """Run code at some base, with data at another, until the first exit; its reason, or a negative errno."""
+        sregs = bytearray(self.ask(r.GET_SREGS, bytes(312)).data[0])
+        struct.pack_into("<Q", sregs, _SREGS_CS, code)
+        struct.pack_into("<Q", sregs, _SREGS_DS, data)
+        self.ask(r.SET_SREGS, bytes(sregs))
+        self._set_rip(rip, 0)
+        run = call("ioctl", self.fd, r.RUN, 0)
+        answers = self.kvm.channel.ask([run, f"l {self.run + r.EXIT_REASON}", f"p {self.run} 256", run, f"p {self.run} 0"])
+        return answers[1].value if answers[0].value == 0 else answers[0].value
 
     def start(self, cpu: int) -> None:
         """Run on a thread of its own, on that processor, until `stop`; it is in the guest when this returns.
@@ -156,7 +168,7 @@ class Vcpu:
             HarnessError  it does not get there
         """
         channel = self.kvm.channel
-        self._set_rip(SPIN_AT)
+        self._set_rip(SPIN_AT, self.counter)
         pinned, free = struct.pack("<Q", 1 << cpu), struct.pack("<Q", 1)
         lines = [
             f"p {self.run} 0",
