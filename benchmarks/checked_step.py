@@ -28,9 +28,9 @@ def walks(of: Subsystem) -> tuple[Context, list[Trace], float]:
     """Traces of a campaign over the correct candidate, and its steps per second."""
     candidate = load("builtin:upstream", of)
     context = Context(subsystem=of, candidate=candidate, profile=candidate.profile, steps=STEPS)
-    started = time.perf_counter()
+    started = time.process_time()
     campaign.run(context)
-    speed = context.tally.steps / (time.perf_counter() - started)
+    speed = context.tally.steps / (time.process_time() - started)
     walker = campaign.Walker(context, Random("benchmark"))
     walker.sample_pools()
     return context, [walker.walk() for _ in range(200)], speed
@@ -44,7 +44,7 @@ def plain(trace: Trace) -> Trace:
 def judged(context: Context, traces: list[Trace]) -> tuple[int, float]:
     """Take the steps under judgement; steps taken and seconds."""
     steps = 0
-    started = time.perf_counter()
+    started = time.process_time()
     for trace in traces:
         lockstep = Lockstep(context.subsystem, trace, context.candidate.factory, environment=context.fast)
         for step in trace.steps:
@@ -52,7 +52,7 @@ def judged(context: Context, traces: list[Trace]) -> tuple[int, float]:
                 lockstep.step(step)
         steps += lockstep.steps
         lockstep.close()
-    return steps, time.perf_counter() - started
+    return steps, time.process_time() - started
 
 
 def legal_parts(context: Context, traces: list[Trace]) -> list[Trace]:
@@ -72,7 +72,7 @@ def driven(context: Context, traces: list[Trace]) -> tuple[int, float]:
     """The same steps on candidate and environment alone."""
     of = context.subsystem
     steps = 0
-    started = time.perf_counter()
+    started = time.process_time()
     for trace in traces:
         env = context.fast(trace.config, of.profiles[trace.profile])
         env.start(context.candidate.factory)
@@ -81,7 +81,7 @@ def driven(context: Context, traces: list[Trace]) -> tuple[int, float]:
             env.perform(step.op)
         steps += len(trace.steps)
         env.close()
-    return steps, time.perf_counter() - started
+    return steps, time.process_time() - started
 
 
 def main() -> None:

@@ -16,9 +16,10 @@ from random import Random
 from typing import Any, ClassVar
 
 from hypothesis import event, target
-from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.strategies import SearchStrategy
 
+from conformance.engines.experience import Experience
 from conformance.lockstep import Lockstep
 from conformance.model.step import Fault, Parallel, Step
 from conformance.reports.values import snake
@@ -32,8 +33,14 @@ POOL = 1024
 """Instances of one operation that a rule draws from at most."""
 COMPANY = 64
 """One draw in this many parts decides what accompanies an operation: nothing, most often."""
-FAULTY, INTERRUPTED, CONCURRENT = 8, 5, 3
-"""Of these parts, those with a refusal, with a step in the middle, and with a second thread."""
+CALM = (0, 0, 0)
+MOODS = (CALM, CALM, *((8, 5, 3),) * 3, (24, 0, 0), (24, 3, 0), (2, 14, 6), (4, 4, 12), (0, 8, 8))
+"""Of these parts, those with a refusal, with a step in the middle, and with a second thread: each example has one of
+these moods, since a state that many refusals lead to is not one that is reached with company, or with neither."""
+AGAIN = 0.05
+"""Weight of the operations that were taken just before, relative to all others."""
+RECENT = 3
+"""How far back such an operation lies at most."""
 SUGGESTED = 0.4
 """Weight of the steps that the subsystem suggests, relative to all others."""
 SEEDS = 2**16
@@ -62,26 +69,46 @@ class Disagreement(AssertionError):
         self.failure = failure
 
 
-@st.composite
-def _worlds(draw: Callable[..., Any]) -> tuple[Any, bool, int]:
-    """A configuration, the plainest half of the time; whether it is opened; and which operations are left out."""
-    machine: Machine = draw(st.runner())
-    configs = type(machine).configs
-    config = configs[max(0, draw(st.integers(0, 2 * len(configs) - 2)) - len(configs) + 1)]
-    return config, draw(st.integers(0, 4)) < 4, draw(st.integers(0, SEEDS - 1))
+Number = Callable[[int], int]
+"""Draws a number from 0 up to the one given, and shrinks towards 0."""
 
 
-@st.composite
-def _steps(draw: Callable[..., Any]) -> Step | None:
-    """Steps that can be taken where the machine stands; None where none can."""
-    machine: Machine = draw(st.runner())
-    table = type(machine).table
-    kind = machine.kind_from(draw(st.integers(0, len(table) - 1)))
-    if kind is None:
-        plainest = machine.suggestion(0)
-        return None if plainest is None else machine.suggestion(draw(st.integers(0, SEEDS - 1))) or plainest
-    op = machine.legal_from(kind, draw(_places(machine.of, kind)))
-    return machine.accompanied(draw, kind, op)
+class Again:
+    """Stands in the table for what was done just before, with the same arguments."""
+
+
+class _Drawn(SearchStrategy[Any]):
+    """What a method of the machine makes of numbers: one draw of Hypothesis each, without spans of their own."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__()
+        self.method = method
+
+    def __repr__(self) -> str:
+        return f"{self.method}()"
+
+    def do_draw(self, data: Any) -> Any:
+        """Ask the machine that the data is for."""
+        machine: Machine = data.hypothesis_runner
+
+        def number(top: int) -> int:
+            value: int = data.draw_integer(0, top)
+            return value
+
+        return getattr(machine, self.method)(number)
+
+
+class _OnlyRule(SearchStrategy[Any]):
+    """The only rule with its step, in place of a choice that costs Hypothesis more than the step does."""
+
+    def __init__(self, machine: Machine) -> None:
+        super().__init__()
+        (self.rule,) = machine.rules
+        self.argument = self.rule.arguments["step"]
+
+    def do_draw(self, data: Any) -> Any:
+        """The rule and its arguments."""
+        return self.rule, {"step": data.draw(self.argument)}
 
 
 class Machine(RuleBasedStateMachine):
@@ -110,22 +137,31 @@ class Machine(RuleBasedStateMachine):
     """Whether to end, at once and wherever Hypothesis is."""
     tells: ClassVar[bool] = False
     """Whether Hypothesis is told of operations and clauses (`event`, `target`)."""
+    experience: ClassVar[Experience] = Experience()
+    """What earlier rounds saw; the same for all examples of a round, so that equal choices lead to equal steps."""
+    seeing: ClassVar[Experience | None] = None
+    """What this round sees, where anybody wants to know."""
 
     def __init__(self) -> None:
         super().__init__()
+        cheap: Any = _OnlyRule(self)
+        self._rules_strategy = cheap
         self.lockstep: Lockstep | None = None
         self.config: Any = None
         self.worlds = 0
         self._fitting: dict[type, int] = {}
         self._left_out: frozenset[type] = frozenset()
         """Operations that this example does without: what one hides another shows."""
+        self._mood = CALM
+        self._recent: list[Any] = []
+        """The last operations taken, the latest first."""
         self._fresh: set[Clause] = set()
 
     # -- what can happen here
 
     def fits(self, kind: type) -> bool:
         """Whether an operation of this kind can happen now."""
-        if self.lockstep is None or self.lockstep.failure is not None:
+        if self.lockstep is None or self.lockstep.failure is not None or kind is Again:
             return False
         if kind not in self._fitting:
             state, legal, near = self.lockstep.states[0], self.of.legal, pool(self.of, kind)[:NEAR]
@@ -138,6 +174,8 @@ class Machine(RuleBasedStateMachine):
         for kind in table[at:] + table[:at]:
             if kind is None and self.suggestion(0) is not None:
                 return None
+            if kind is Again and self._repeatable():
+                return kind
             if kind is not None and kind not in self._left_out and self.fits(kind):
                 return kind
         return next((kind for kind in table if kind is not None and self.fits(kind)), None)
@@ -162,23 +200,58 @@ class Machine(RuleBasedStateMachine):
                 return step
         return None
 
-    # -- taking steps
+    # -- drawing
 
-    @initialize(world=_worlds())
-    def start(self, world: tuple[Any, bool, int]) -> None:
-        """Load the candidate into a world, usually with what makes it interesting done already."""
-        config, opened, seed = world
-        source, kinds = Random(seed), [kind for kind in type(self).table if kind is not None]
+    def world(self, number: Number) -> tuple[Any, tuple[Step, ...]]:
+        """A configuration, the plainest half of the time, and the steps that open it; settles how to draw from now."""
+        cls, of = type(self), self.of
+        config = cls.configs[max(0, number(2 * len(cls.configs) - 2) - len(cls.configs) + 1)]
+        opened, seed = number(4) < 4, number(SEEDS - 1)
+        source, kinds = Random(seed), [kind for kind in cls.table if kind not in (None, Again)]
         if seed:
             self._left_out = frozenset(kind for kind in dict.fromkeys(kinds) if source.random() >= KEPT)
+            self._mood = source.choice(MOODS)
+        steps = of.opening(config, of.profiles[cls.profile]) if opened and of.opening is not None else ()
+        return config, tuple(self._opening(number, step) for step in steps if _can(of, step.op, cls.capabilities))
+
+    def _opening(self, number: Number, step: Step) -> Step:
+        """A step of the opening, which may be refused or interrupted like any other."""
+        kind = type(step.op)
+        plain = not step.faults and not step.during and kind in self.of.shapes
+        return self.accompanied(number, kind, step.op, alone=True) if plain else step
+
+    def drawn(self, number: Number) -> Step | None:
+        """A step that can be taken where the machine stands; None where none can."""
+        kind = self.kind_from(number(len(type(self).table) - 1))
+        if kind is None:
+            plainest = self.suggestion(0)
+            return None if plainest is None else self.suggestion(number(SEEDS - 1)) or plainest
+        if kind is Again:
+            repeatable = self._repeatable()
+            op = repeatable[number(RECENT - 1) % len(repeatable)]
+            return self.accompanied(number, type(op), op)
+        op = self.legal_from(kind, number(len(pool(self.of, kind)) - 1))
+        return self.accompanied(number, kind, op)
+
+    def _repeatable(self) -> list[Any]:
+        """What was done just before and can be done again."""
+        if self.lockstep is None or self.lockstep.failure is not None:
+            return []
+        state, legal = self.lockstep.states[0], self.of.legal
+        return [op for op in self._recent if legal(state, op)]
+
+    # -- taking steps
+
+    @initialize(world=_Drawn("world"))
+    def start(self, world: tuple[Any, tuple[Step, ...]]) -> None:
+        """Load the candidate into a world, usually with what makes it interesting done already."""
+        config, opening = world
         self.begin(config)
-        of = self.of
-        for step in of.opening(config, of.profiles[type(self).profile]) if opened and of.opening is not None else ():
-            lockstep = self.lockstep
-            if lockstep is not None and _can(of, step.op, type(self).capabilities) and lockstep.legal(step.op):
+        for step in opening:
+            if self.lockstep is not None and self.lockstep.legal(step.op):
                 self.take(step)
 
-    @rule(step=_steps())
+    @rule(step=_Drawn("drawn"))
     def step(self, step: Step | None) -> None:
         """Take a step that can happen here; where nothing can any more, begin in another world of that kind."""
         __tracebackhide__ = True
@@ -215,6 +288,11 @@ class Machine(RuleBasedStateMachine):
             event(f"operation {snake(type(step.op).__name__)}")
         state = lockstep.states[0]
         lockstep.step(step)
+        kind = type(step.op)
+        if kind in self.of.shapes:
+            self._recent = [step.op, *self._recent[: RECENT - 1]]
+        if cls.seeing is not None and lockstep.failure is None:
+            cls.seeing.saw(step, lockstep)
         if lockstep.states[0] is not state:
             self._fitting.clear()
         cls.tally.steps += 1
@@ -251,30 +329,55 @@ class Machine(RuleBasedStateMachine):
 
     # -- drawing what accompanies an operation
 
-    def accompanied(self, draw: Callable[..., Any], kind: type, op: Any) -> Step:
+    def accompanied(self, number: Number, kind: type, op: Any, *, alone: bool = False) -> Step:
         """The operation, now and then with a refusal, with steps in the middle of it, or with one beside it."""
         shape = self.of.shapes[kind]
-        if not (shape.faults or shape.interrupts or shape.beside):
+        faulty, interrupted, concurrent = self._mood
+        if self._mood == CALM or not (shape.faults or shape.interrupts or shape.beside):
             return Step(op)
-        part = draw(_parts()) - (COMPANY - FAULTY - INTERRUPTED - CONCURRENT)
-        if 0 <= part < FAULTY and shape.faults:
-            return Step(op, (draw(_faults(self.of, kind)),))
-        if FAULTY <= part < FAULTY + INTERRUPTED:
-            inner = [other for other in shape.interrupts if _has(self.of, other, type(self).capabilities)]
-            return Step(op, (), draw(_during(self.of, kind, tuple(inner)))) if inner else Step(op)
-        if part >= FAULTY + INTERRUPTED:
-            return self._beside(draw, op, shape)
+        part = COMPANY - 1 - number(COMPANY - 1)
+        if part < faulty and shape.faults:
+            return Step(op, (self._fault(number, kind, shape),))
+        if part < faulty + interrupted and shape.interrupts:
+            return Step(op, (), self._during(number, kind, shape))
+        if part < faulty + interrupted + concurrent and shape.beside and not alone:
+            return self._beside(number, kind, op, shape)
         return Step(op)
 
-    def _beside(self, draw: Callable[..., Any], op: Any, shape: Shape) -> Step:
+    def _fault(self, number: Number, kind: type, shape: Shape) -> Fault:
+        """One planned refusal of a call that the operation makes."""
+        table = type(self).experience.refusable(kind, shape)
+        call, values, deepest = table[number(len(table) - 1)]
+        return Fault(call, values[number(len(values) - 1)], 1 + number(deepest - 1))
+
+    def _during(self, number: Number, kind: type, shape: Shape) -> tuple[tuple[int, Step], ...]:
+        """One or two steps in the middle of another, at points of preemption."""
+        inner = [other for other in shape.interrupts if _has(self.of, other, type(self).capabilities)]
+        if not inner:
+            return ()
+        points = type(self).experience.within(kind, shape)
+        steps = []
+        for _ in range(1 if number(3) < 3 else 2):
+            other, at = inner[number(len(inner) - 1)], number(points - 1)
+            steps.append((at, Step(self._instance(number, other))))
+        return tuple(sorted(steps, key=lambda pair: pair[0]))
+
+    def _instance(self, number: Number, kind: type) -> Any:
+        """One that is legal now, if any is: by the time it happens another may be."""
+        listed = pool(self.of, kind)
+        at = number(len(listed) - 1)
+        return self.legal_from(kind, at) if self.fits(kind) else listed[at]
+
+    def _beside(self, number: Number, kind: type, op: Any, shape: Shape) -> Step:
         """The operation on one thread with another on a second, where the world can do both."""
         others = [other for other in shape.beside if _has(self.of, other, type(self).capabilities) and self.fits(other)]
         if not others:
             return Step(op)
-        kind = draw(st.sampled_from(others))
-        right = self.legal_from(kind, draw(_places(self.of, kind)))
-        reach = 2 * max(shape.points, self.of.shapes[kind].points)
-        at_once = Parallel(Step(op), Step(right), tuple(sorted(draw(_schedules(reach)))))
+        other = others[number(len(others) - 1)]
+        right = self.legal_from(other, number(len(pool(self.of, other)) - 1))
+        reach = type(self).experience.across(kind, other, shape, self.of.shapes[other])
+        switches = {number(reach) for _ in range(number(3))}
+        at_once = Parallel(Step(op), Step(right), tuple(sorted(switches)))
         assert self.lockstep is not None
         return Step(at_once) if self.lockstep.legal(at_once) else Step(op)
 
@@ -288,44 +391,11 @@ def machine_of(of: Subsystem, capabilities: frozenset[str]) -> type[Machine]:
         table += [kind] * max(1, round(COPIES * shape.weight / heaviest))
     if of.suggest is not None:
         table += [None] * round(SUGGESTED * len(table))
+    table += [Again] * max(1, round(AGAIN * len(table)))
     name = "".join(part.capitalize() for part in of.name.split("_")) + "Machine"
     configs = tuple(config for config in of.configs if of.requires(config) <= capabilities)
     members = {"of": of, "capabilities": capabilities, "table": tuple(table), "configs": configs}
     return type(name, (Machine,), {"__doc__": f"Drive a candidate of {of.name} and its model.", **members})
-
-
-# -- strategies
-
-
-@cache
-def _parts() -> st.SearchStrategy[int]:
-    return st.integers(0, COMPANY - 1)
-
-
-@cache
-def _places(of: Subsystem, kind: type) -> st.SearchStrategy[int]:
-    return st.integers(0, len(pool(of, kind)) - 1)
-
-
-@cache
-def _schedules(reach: int) -> st.SearchStrategy[list[int]]:
-    return st.lists(st.integers(0, reach), max_size=3, unique=True)
-
-
-@cache
-def _faults(of: Subsystem, kind: type) -> st.SearchStrategy[Fault]:
-    """One planned refusal of a call that the operation makes, the first of its calls first."""
-    shape = of.shapes[kind]
-    listed = [Fault(call, value, n) for n in range(1, shape.deepest + 1) for call, vs in shape.faults for value in vs]
-    return st.sampled_from(listed)
-
-
-@cache
-def _during(of: Subsystem, kind: type, kinds: tuple[type, ...]) -> st.SearchStrategy[tuple[tuple[int, Step], ...]]:
-    """One or two steps in the middle of another, at points of preemption."""
-    listed = [Step(op) for other in kinds for op in pool(of, other)[:64]]
-    one = st.tuples(st.integers(0, of.shapes[kind].points - 1), st.sampled_from(listed))
-    return st.lists(one, min_size=1, max_size=2).map(lambda steps: tuple(sorted(steps, key=lambda pair: pair[0])))
 
 
 @cache

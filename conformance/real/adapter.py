@@ -8,7 +8,7 @@ and clauses that need them, or what is hidden, are not applicable.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, fields, replace
 from random import Random
 from types import MappingProxyType
@@ -59,6 +59,8 @@ class Adapter:
     """What this machine or version lacks, in one sentence: ids of the clauses that are not applicable for it."""
     findings: Mapping[str, str] = MappingProxyType({})
     """Signatures of failures that are known of this implementation, and where `docs/findings.md` settles them."""
+    scopes: frozenset[str] | None = None
+    """Names of the small worlds that are explored; None: all that can be built."""
     version: str = ""
     """What is behind it, for reports."""
 
@@ -70,6 +72,8 @@ class Adapter:
     """Configurations that random runs draw from beside the subsystem's."""
     scopes: ClassVar[frozenset[str] | None] = None
     """Small worlds that are explored without gaps; None: all that it can build."""
+    length: ClassVar[int] = 50
+    """Steps of an example at most."""
 
     def environment(self, config: Any, profile: Any) -> RealWorld:
         """A fresh world on the real implementation."""
@@ -198,11 +202,11 @@ def _alone(shape: Shape) -> Shape:
 
 def _scopes(of: Subsystem, adapter: Adapter) -> list[tuple[str, Scope]]:
     """The small worlds that it can build, with the steps that it can take."""
-    kept = []
+    kept: dict[Hashable, tuple[str, Scope]] = {}
     for name, scope in of.scopes.items():
-        if adapter.scopes is not None and name not in adapter.scopes:
-            continue
         steps = tuple(step for step in scope.steps if isinstance(step, Step) and _is_alone(step, adapter))
-        if steps and adapter.builds(scope.config):
-            kept.append((name, replace(scope, steps=steps, states=None, transitions=None)))
-    return kept
+        wanted = adapter.scopes is None or name in adapter.scopes
+        if wanted and steps and adapter.builds(scope.config):
+            left = replace(scope, steps=steps, states=None, transitions=None)
+            kept.setdefault((scope.config, steps, scope.depth), (name, left))  # many differ in what it cannot do
+    return list(kept.values())

@@ -199,7 +199,7 @@ def _exit(conclusion: Conclusion) -> tuple[Exit, str]:
     if conclusion.interrupted:
         return Exit.INCONCLUSIVE, "inconclusive: interrupted before the end"
     if conclusion.steps == 0:
-        return Exit.NOTHING_RAN, "nothing ran: no trace applied to this candidate"
+        return Exit.NOTHING_RAN, f"nothing ran: {_inapplicable(conclusion.subsystem, conclusion.capabilities)}"
     unseen = [c for c, v in conclusion.verdicts.items() if v is Verdict.NOT_EXERCISED and c.level.is_binding]
     missed = [clause for clause in unseen if clause.id not in conclusion.gaps]
     if missed:
@@ -209,6 +209,20 @@ def _exit(conclusion: Conclusion) -> tuple[Exit, str]:
     if stale:
         return Exit.STALE_BASELINE, stale
     return Exit.CONFORMS, _content(conclusion)
+
+
+def _inapplicable(of: Subsystem, declared: frozenset[str]) -> str:
+    """Why nothing can be asked of a candidate with these capabilities, and what the least is that it lacks."""
+    worlds = [of.requires(config) for config in of.configs] or [frozenset[str]()]
+    wanted = {frozenset((of.needs.get(op, frozenset()) | world) - declared) for op in of.shapes for world in worlds}
+    useful = {w for op in of.shapes for world in worlds if declared & (w := of.needs.get(op, frozenset()) | world)}
+    lacked = {frozenset(w - declared) for w in useful} or wanted
+    fewest = min((len(w) for w in lacked if w), default=0)
+    if not fewest:
+        return "no trace applied to this candidate"
+    has = f"{', '.join(sorted(declared))} alone" if declared else "no capability"
+    least = " or ".join(sorted(" and ".join(sorted(w)) for w in lacked if len(w) == fewest))
+    return f"to a candidate with {has} no operation applies; declare {least} as well"
 
 
 _BECAME = {

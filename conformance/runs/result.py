@@ -49,6 +49,8 @@ class Result:
     """Of a hunt on many machines: how often which clause decided a step after which; see `engines.leads`."""
     recipes: dict[str, Recipe] = field(default_factory=dict)
     """What the walks drew from that exercised what is rare: a clause or a transition."""
+    settled: bool = False
+    """Whether the candidate starts in no world, so that no other unit will see more."""
     errors: list[str] = field(default_factory=list)
     """One sentence each time the harness itself failed."""
 

@@ -17,11 +17,6 @@ redirection hint, and flags: bit 0 32-bit ids, bit 1 broadcast quirk off. For an
 x2APIC the reserved bits of ICR that the guest set stand in flags[63:32]."""
 
 
-IrqfdActs = tuple[tuple[str, int, int, tuple[tuple[int, int], ...]], ...]
-"""What is done: `route` (a table of gsi and vector), `assign` or `deassign` (eventfd, gsi), `write` (eventfd,
-count), `read` (eventfd)."""
-
-
 class Candidate(Protocol):
     """What the harness calls. VMs and vCPUs are named by ints that the harness chooses."""
 
@@ -34,13 +29,6 @@ class Candidate(Protocol):
 
     def signal_msi(self, apics: Apics, message: Message) -> int:
         """Return value of KVM_SIGNAL_MSI for this message, as KVM has it in every profile; vectors 0 to 15 count."""
-
-    def irqfds(self, acts: IrqfdActs) -> tuple[tuple[int, tuple[int, ...]], ...]:
-        """Do these in a fresh VM with one xAPIC; for each its result, and the vectors that were delivered by then.
-
-        Result: 0 or an errno; of a read the counter or -EAGAIN. Eventfds are numbered 0 to 2 and non-blocking; 3 is
-        open and no eventfd, 4 is not open.
-        """
 
     # layer T: setup and lifecycle
     def hw_setup(
@@ -208,6 +196,22 @@ class MovableTags(Protocol):
         """The generator of VM tags now stands at `next_tag`, as after that many VMs came and went."""
 
 
+IrqfdActs = tuple[tuple[str, int, int, tuple[tuple[int, int], ...]], ...]
+"""What is done: `route` (a table of gsi and vector), `assign` or `deassign` (eventfd, gsi), `write` (eventfd,
+count), `read` (eventfd)."""
+
+
+class Irqfds(Protocol):
+    """What a router has besides that declares `irqfd`."""
+
+    def irqfds(self, acts: IrqfdActs) -> tuple[tuple[int, tuple[int, ...]], ...]:
+        """Do these in a fresh VM with one xAPIC; for each its result, and the vectors that were delivered by then.
+
+        Result: 0 or an errno; of a read the counter or -EAGAIN. Eventfds are numbered 0 to 2 and non-blocking; 3 is
+        open and no eventfd, 4 is not open.
+        """
+
+
 _T = (
     "hw_setup hw_unsetup vm_create vm_precreate vm_pre_destroy vm_destroy vm_tag vcpu_create vcpu_free vcpu_reset "
     "vmcb_reinit prepare_guest hwapic_irr_update hwapic_isr_update set_lapic get_lapic"
@@ -219,7 +223,6 @@ _EXITS = (
 OPTIONAL = {
     "route": "layer-r",
     "signal_msi": "kvm-return",
-    "irqfds": "irqfd",
     **dict.fromkeys(_T.split(), "layer-t"),
     **dict.fromkeys(_EXITS.split(), "exits"),
     **dict.fromkeys(("vcpu_tag", "ga_log_notify", "update_irte"), "posted"),

@@ -149,7 +149,7 @@ def test_a_hunt_gathers_what_all_machines_find(cluster: str, tmp_path: Path) -> 
     hunts: list[Any] = []
 
     class Short(command.Hunt):
-        """Its time is up after six seeds."""
+        """Its time is up in the middle of the second round."""
 
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
@@ -160,7 +160,7 @@ def test_a_hunt_gathers_what_all_machines_find(cluster: str, tmp_path: Path) -> 
         def learn(self, number: int, result: Any) -> None:
             self.done.append(self.units[number])
             super().learn(number, result)
-            if len(self.done) == 6:
+            if len(self.done) == 10:
                 self.deadline = 0.0
 
     with pytest.MonkeyPatch.context() as patch:

@@ -125,7 +125,7 @@ def interrupted() -> Report:
 
 
 def broken_suite() -> Report:
-    errors = ("toy.explore: by zero", "toy.machine: by one")
+    errors = ("toy.explore: by zero", "toy.machine.1: by one")
     part = Part(header(), [verdict(1, "pass")], conclusion=concluded(Exit.HARNESS, errors=errors))
     return report(Exit.HARNESS, part)
 

@@ -116,15 +116,14 @@ def test_seeds_follow_one_another_in_rounds() -> None:
     hunted = hunt()
     given = iter(hunted)
     once = [next(given) for _ in range(4)]
-    first = [next(given) for _ in range(3)]
+    first = [next(given) for _ in range(6)]
     hunted.learn(0, result({"TOY-001": 1}, {}, {"TOY-001": Recipe(0, ("Put",))}))
     hunted.known["toy"] = {"TOY-001:Put:result": None}
-    second = [next(given) for _ in range(3)]
+    second = [next(given) for _ in range(6)]
 
     assert [unit.engine for unit in once] == ["corpus", "explore", "interleave", "interleave"]
-    assert [(unit.name, unit.seed) for unit in first] == [
-        ("toy.campaign.1", 3), ("toy.campaign.2", 3), ("toy.machine", 3)
-    ]  # fmt: skip
+    parts = ("campaign.1", "campaign.2", "machine.1", "machine.2", "machine.3", "machine.4")
+    assert [(unit.name, unit.seed) for unit in first] == [(f"toy.{part}", 3) for part in parts]
     assert {(unit.seed, unit.known, unit.follow) for unit in second} == {
         (4, ("TOY-001:Put:result",), (Recipe(0, ("Put",)),))
     }

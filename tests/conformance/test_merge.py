@@ -115,11 +115,14 @@ def merged(*reports: Report) -> Any:
 @pytest.mark.parametrize(
     ("other", "said"),
     [
-        (part("toy.machine", suite="conformance 0.0.9"), f"part2: it is of conformance 0.0.9, and this is {SUITE}"),
-        (part("toy.machine", candidate="b.py:B"), "part2: another candidate than in part1: 'b.py:B', not 'mine.py:Sh"),
-        (part("toy.machine", profile="as-posted"), "part2: another profile than in part1: 'as-posted', not 'upstre"),
-        (part("toy.machine", strict=True), "part2: another --strict than in part1: true, not false"),
-        (part("toy.machine", only="TOY-00*"), "part2: another pattern of clauses than in part1: 'TOY-00*', not '*'"),
+        (part("toy.machine.1", suite="conformance 0.0.9"), f"part2: it is of conformance 0.0.9, and this is {SUITE}"),
+        (
+            part("toy.machine.1", candidate="b.py:B"),
+            "part2: another candidate than in part1: 'b.py:B', not 'mine.py:Sh",
+        ),
+        (part("toy.machine.1", profile="as-posted"), "part2: another profile than in part1: 'as-posted', not 'upstre"),
+        (part("toy.machine.1", strict=True), "part2: another --strict than in part1: true, not false"),
+        (part("toy.machine.1", only="TOY-00*"), "part2: another pattern of clauses than in part1: 'TOY-00*', not '*'"),
         (part("toy.explore"), "part2: the work of toy.explore is in part1 already"),
         (part("x.explore", subsystem="x"), "part2: there is no subsystem 'x' here"),
         (
@@ -127,7 +130,9 @@ def merged(*reports: Report) -> Any:
             "part2: it is a report of strength, and only those of runs are merged",
         ),
         (
-            part("toy.machine", failures=[failure(trace={"schema": 1, "subsystem": "toy", "steps": [{"op": "Fly"}]})]),
+            part(
+                "toy.machine.1", failures=[failure(trace={"schema": 1, "subsystem": "toy", "steps": [{"op": "Fly"}]})]
+            ),
             "part1, part2: a trace cannot be read: $.steps[0].op: unknown operation 'Fly'",
         ),
     ],
@@ -150,7 +155,7 @@ def test_hunts_with_different_seeds_are_different_work() -> None:
 
 def test_a_truncated_part_truncates_the_whole() -> None:
     """What the others found is there; a failure is still one."""
-    cut = report(Part(header(units=("toy.machine",))), footer=None)
+    cut = report(Part(header(units=("toy.machine.1",))), footer=None)
 
     passed = merged(report(part()), cut)
     failed = merged(report(part(failures=[failure()])), cut)
@@ -165,7 +170,7 @@ def test_an_interrupted_part_interrupts_the_whole() -> None:
     """Also where it had not begun."""
     stopped = Footer(4, "interrupted before the end", 0, 1.0, interrupted=True)
 
-    done = merged(report(part()), report(Part(header(units=("toy.machine",))), footer=stopped))
+    done = merged(report(part()), report(Part(header(units=("toy.machine.1",))), footer=stopped))
 
     assert (done.ending.exit, done.lines[-1].interrupted) == (Exit.INCONCLUSIVE, True)
 
@@ -174,7 +179,7 @@ def test_of_two_failures_with_one_signature_the_plainer_stays() -> None:
     """With where its trace is, whichever report it is in."""
     longer = {**failure().trace, "steps": [{"op": "Put"}, {"op": "Take"}]}
     reports = (
-        report(part("toy.machine", failures=[failure(trace=longer, saved="long", engine="machine")])),
+        report(part("toy.machine.1", failures=[failure(trace=longer, saved="long", engine="machine")])),
         report(part(failures=[failure(saved="short")])),
     )
 
@@ -188,7 +193,7 @@ def test_known_and_stale_failures_stay_what_they_are() -> None:
     known = part(clauses=everything(), failures=[failure(status="known")])
     gone = [record.StaleFound("TOY-001", "TOY-001:Put:result", name) for name in ("TOY-001-b", "TOY-001-a")]
 
-    done = merged(report(known), report(part("toy.machine", stale=gone)), report(part("toy.corpus", stale=gone)))
+    done = merged(report(known), report(part("toy.machine.1", stale=gone)), report(part("toy.corpus", stale=gone)))
 
     (only,) = record.gathered(done.lines).parts
     assert [f.status for f in only.failures] == ["known"]

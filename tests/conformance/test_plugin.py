@@ -20,7 +20,7 @@ from conformance.commands import corpus
 
 ROOT = Path(__file__).parent.parent.parent
 SCHEMA = json.loads((ROOT / "conformance" / "reports" / "report.schema.json").read_text())
-SMALL = ("-m", "conformance", "-k", "uio_msi.campaign.2 or uio_msi.machine")
+SMALL = ("-m", "conformance", "-k", "uio_msi.campaign.2 or uio_msi.machine.2")
 """Two engines that take little time."""
 
 CANDIDATE = ("--candidate", "uio_msi=builtin:upstream")
@@ -114,7 +114,8 @@ def test_items_are_named_by_their_unit(project: Path) -> None:
     names = [line.rpartition("::")[2] for line in out.splitlines() if "::" in line]
     assert names == [
         *("uio_msi.corpus", "uio_msi.explore", "uio_msi.interleave.1", "uio_msi.interleave.2"),
-        *("uio_msi.campaign.1", "uio_msi.campaign.2", "uio_msi.machine"),
+        *("uio_msi.campaign.1", "uio_msi.campaign.2"),
+        *(f"uio_msi.machine.{part}" for part in (1, 2, 3, 4)),
     ]
 
 

@@ -277,7 +277,7 @@ def visit(world: Avic, op: s.Enter) -> int:
 
 
 def _write_tpr(world: Avic, cpu: Cpu, page: Page, value: int) -> None:
-    if world.processor.is_open(cpu, APIC_TPR):
+    if world.processor.is_open(cpu, APIC_TPR) or not hasattr(world.driver, "apic_access"):
         world.processor.write_tpr(cpu, page, value)
     else:
         world.threads.access(cpu, (APIC_TPR, value))
@@ -600,7 +600,8 @@ def ga_log(world: Avic, op: s.GaLogNotify) -> int:
 
 def irqfds(world: Avic, op: s.Irqfds) -> Any:
     """Ask the router what eventfds do."""
-    return world.enter(world.driver.irqfds, tuple((a.what, a.fd, a.n, a.table) for a in op.acts))
+    router: Any = world.driver
+    return world.enter(router.irqfds, tuple((a.what, a.fd, a.n, a.table) for a in op.acts))
 
 
 def route(world: Avic, op: s.Route | s.SignalMsi) -> int:

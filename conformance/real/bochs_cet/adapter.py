@@ -17,6 +17,8 @@ XSS_WITHOUT_CET = "XSS takes the bits of CET on a processor without CET (finding
 WITH_CET, WITHOUT_CET = "tigerlake", "corei7_icelake_u"
 """Models of CPU, with shadow stacks and branch tracking, and with neither."""
 SUPPRESS_OR_TRACKER = 3 << 10
+JUDGED = (1, 4, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 18, 30, 68, 69, 70, 71, 73)
+"""Numbers of the clauses that are the architecture's, so that a processor alone can break them."""
 FULL = m.Host()
 BARE = m.Host(shstk=False, ibt=False, load_cet_entry=False, load_cet_exit=False, xss=0)
 
@@ -28,9 +30,11 @@ class BochsCet(Adapter):
     capabilities = frozenset[str]()
     operations = frozenset({m.Run, m.Leave, m.Wrmsr, m.Rdmsr, m.MovCr0, m.MovCr4, m.Xsaves, m.Xrstors})
     view_fields = frozenset({"crs"})
-    clauses = None
+    clauses = frozenset(f"CET-{n:03d}" for n in JUDGED)
+    scopes = frozenset({"control", "registers-guest", "presence-host-no-cet", "guest-values-both"})
     gate_steps: ClassVar[int] = 1_000
     examples: ClassVar[int] = 210
+    length: ClassVar[int] = 15
 
     def __init__(self) -> None:
         self.version = tools()
@@ -75,7 +79,8 @@ class BochsCet(Adapter):
     def legal(self, state: Any, op: Any) -> bool:
         """The guest by itself; nothing that its own tracking of branches changes while we watch.
 
-        With ENDBR_EN on, TRACKER and SUPPRESS change at each indirect branch, and so they do in the ROM.
+        While CET is on, TRACKER and SUPPRESS change at branches and at faults, and so they do in the ROM. This Bochs
+        lets ENDBR64 change them without ENDBR_EN, too (finding BOCHS-3).
         """
         if op.vcpu != 0 or getattr(op, "emulated", False) or getattr(op, "owned", False):
             return False
@@ -100,4 +105,4 @@ class BochsCet(Adapter):
 
 def _tracks(value: int) -> bool:
     """Whether a value of S_CET has bits that branches change."""
-    return bool(value >> 2 & 1 and value & SUPPRESS_OR_TRACKER)
+    return bool(value & SUPPRESS_OR_TRACKER)

@@ -13,7 +13,7 @@ from conformance.model.avic.routing import Apic, Message
 from conformance.real.adapter import Adapter, Rate
 from conformance.real.kvm_lapic import requests as r
 from conformance.real.kvm_lapic.irqfds import is_settled
-from conformance.real.kvm_lapic.machine import Kvm, Vm, kvm
+from conformance.real.kvm_lapic.machine import APIC_ISR, Kvm, Vm, has, kvm
 from conformance.real.kvm_lapic.world import KvmWorld, address_of, data_of
 from conformance.specs.avic.constants import FIXED, LOWEST
 from conformance.verdict import UsageError
@@ -26,6 +26,9 @@ NEEDED = {
 }
 
 
+NO_ISR = "ISR and PPR stay 0 while a handler runs (finding KVM-1): nothing is compared that would come of them"
+
+
 class KvmLapic(Adapter):
     """Layer R: MSIs by ioctl and by irqfd, IPIs by ICR of xAPICs and x2APICs."""
 
@@ -36,6 +39,8 @@ class KvmLapic(Adapter):
 
     def __init__(self) -> None:
         probe()
+        if not shows_in_service():
+            self.absent = {NO_ISR: frozenset()}
         self.version = f"KVM of Linux {os.uname().release}"
 
     def environment(self, config: Any, profile: Any) -> KvmWorld:
@@ -91,6 +96,18 @@ def probe() -> None:
         _deliver_one()
     except OSError as error:
         raise UsageError(f"real:kvm-lapic: a VM with a split irqchip cannot be had here: {error.strerror}") from None
+
+
+def shows_in_service() -> bool:
+    """Whether KVM_GET_LAPIC has a vector in ISR while its handler runs."""
+    vm = Vm()
+    try:
+        vcpu = vm.create_vcpu(0)
+        vcpu.set_registers({0xF0: 0x1FF})
+        vm.signal_msi(0xFEE00000, 0x51)
+        return has(vcpu.enter_handler(0x51), APIC_ISR, 0x51)
+    finally:
+        vm.close()
 
 
 def _deliver_one() -> None:

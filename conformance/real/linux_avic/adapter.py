@@ -46,6 +46,7 @@ class LinuxAvic(Adapter):
     )  # fmt: skip
     gate_steps = 600
     examples = 200
+    length = 25
     scopes = frozenset[str]()
     leave_out_lapic = False
 

@@ -37,6 +37,7 @@ class LinuxTdpMmu(Adapter):
     worlds: ClassVar[tuple[Config, ...]] = (PLAIN, ONE_SLOT)
     gate_steps = 800
     examples = 200
+    length = 25
     scopes = frozenset[str]()
     leave_out_zap = False
     findings: ClassVar[Mapping[str, str]] = {"TDP-103:Prefault:result": "LINUX-4"}

@@ -28,6 +28,7 @@ class LinuxUio(Adapter):
     )  # fmt: skip
     gate_steps = 800
     examples = 200
+    length = 25
     scopes = frozenset[str]()
     forgets_event = False
 

@@ -56,6 +56,7 @@ class LinuxVfio(Adapter):
     )  # fmt: skip
     gate_steps = 800
     examples = 200
+    length = 25
     scopes = frozenset[str]()
 
     def __init__(self, version: str) -> None:
