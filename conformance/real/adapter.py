@@ -70,8 +70,6 @@ class Adapter:
     """Examples of the machine in the gate."""
     worlds: ClassVar[tuple[Any, ...]] = ()
     """Configurations that random runs draw from beside the subsystem's."""
-    scopes: ClassVar[frozenset[str] | None] = None
-    """Small worlds that are explored without gaps; None: all that it can build."""
     length: ClassVar[int] = 50
     """Steps of an example at most."""
 

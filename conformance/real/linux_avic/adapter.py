@@ -38,6 +38,7 @@ class LinuxAvic(Adapter):
     capabilities = frozenset({"layer-t", "exits"})
     operations = frozenset({VmCreate, VmDestroy, VcpuCreate, SetLapic, GetLapic, Deliver, Enter, Load, Put})
     view_fields = frozenset({"controls", "running", "bar", "regs"})
+    scopes = frozenset[str]()
     clauses = frozenset(
         f"AVIC-{n:03}"
         for n in (
@@ -47,7 +48,6 @@ class LinuxAvic(Adapter):
     gate_steps = 600
     examples = 200
     length = 25
-    scopes = frozenset[str]()
     leave_out_lapic = False
 
     def __init__(self, version: str) -> None:

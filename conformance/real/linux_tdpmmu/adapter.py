@@ -34,11 +34,11 @@ class LinuxTdpMmu(Adapter):
     capabilities = frozenset({"tables-of-512"})
     operations = frozenset(TdpWorld.OPERATIONS)
     view_fields = frozenset({"shared"})
+    scopes = frozenset[str]()
     worlds: ClassVar[tuple[Config, ...]] = (PLAIN, ONE_SLOT)
     gate_steps = 800
     examples = 200
     length = 25
-    scopes = frozenset[str]()
     leave_out_zap = False
     findings: ClassVar[Mapping[str, str]] = {"TDP-103:Prefault:result": "LINUX-4"}
 

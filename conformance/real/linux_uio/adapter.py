@@ -22,6 +22,7 @@ class LinuxUio(Adapter):
     capabilities = frozenset({"intx", "irqcontrol"})
     operations = frozenset(Uio.OPERATIONS)
     view_fields = frozenset({"registered", "counters", "masked"})
+    scopes = frozenset[str]()
     clauses = frozenset(
         f"UIO-{n:03}"
         for n in (12, 13, 14, 16, 18, 19, 24, 33, 35, 39, 40, 44, 45, 52, 53, 55, 56, 59, 67, 72, 74, 77, 78, 81, 82, 83, 95)
@@ -29,7 +30,6 @@ class LinuxUio(Adapter):
     gate_steps = 800
     examples = 200
     length = 25
-    scopes = frozenset[str]()
     forgets_event = False
 
     def __init__(self, version: str) -> None:
