@@ -90,10 +90,6 @@ class Channel:
         """One request."""
         return self.ask([line], patience)[0]
 
-    def close(self) -> None:
-        """Close our end."""
-        self.socket.close()
-
     def _lines(self, n: int) -> list[bytes]:
         have: list[bytes] = []
         while len(have) < n:

@@ -122,7 +122,8 @@ class Vcpu:
         ram = memoryview(kvm.guest.ram).cast("Q")
         try:
             marked = [n for n, value in enumerate(ram[_FS_BASE // 8 :: _PAGE // 8].tolist()) if value == mark]
-            found = [n for n in marked if ram[(n * _PAGE + VMCB_APIC_BAR) // 8] == APIC_BASE]
+            with_avic = [n for n in marked if ram[(n * _PAGE + VMCB_APIC_BAR) // 8] == APIC_BASE]
+            found = with_avic or marked
         finally:
             ram.release()
         if len(found) != 1:

@@ -36,6 +36,7 @@ class LinuxTdpMmu(Adapter):
     view_fields = frozenset({"shared"})
     scopes = frozenset[str]()
     worlds: ClassVar[tuple[Config, ...]] = (PLAIN, ONE_SLOT)
+    clauses = frozenset(f"TDP-{n:03}" for n in (13, 17, 20, 24, 30, 53, 68, 80, 94, 95, 103, 109))
     gate_steps = 800
     examples = 200
     length = 25
