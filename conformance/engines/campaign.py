@@ -92,7 +92,7 @@ class Walker:
             of, trace, context.candidate.factory, environment=context.fast, counts=context.tally.clauses
         )
         kept: list[type] = []
-        (mood,) = random.choices(range(len(MOODS)), LIKELY)
+        mood = random.choices(range(len(MOODS)), LIKELY)[0] if recipe is None else recipe.mood
         try:
             if of.opening is not None and random.random() < 0.8:
                 self._open(lockstep, of.opening(config, lockstep.profile), MOODS[mood])
@@ -101,7 +101,7 @@ class Walker:
         finally:
             lockstep.close()
         if leads is not None:
-            drawn = Recipe(of.configs.index(config), tuple(op.__name__ for op in kept))
+            drawn = Recipe(of.configs.index(config), tuple(op.__name__ for op in kept), mood)
             leads.walked(drawn, before, context.tally.clauses)
         context.tally.steps += lockstep.steps
         context.tally.traces += 1
