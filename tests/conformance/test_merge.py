@@ -116,7 +116,10 @@ def merged(*reports: Report) -> Any:
     ("other", "said"),
     [
         (part("toy.machine.1", suite="conformance 0.0.9"), f"part2: it is of conformance 0.0.9, and this is {SUITE}"),
-        (part("toy.machine.1", candidate="b.py:B"), "part2: another candidate than in part1: 'b.py:B', not 'mine.py:Sh"),
+        (
+            part("toy.machine.1", candidate="b.py:B"),
+            "part2: another candidate than in part1: 'b.py:B', not 'mine.py:Sh",
+        ),
         (part("toy.machine.1", profile="as-posted"), "part2: another profile than in part1: 'as-posted', not 'upstre"),
         (part("toy.machine.1", strict=True), "part2: another --strict than in part1: true, not false"),
         (part("toy.machine.1", only="TOY-00*"), "part2: another pattern of clauses than in part1: 'TOY-00*', not '*'"),
@@ -127,7 +130,9 @@ def merged(*reports: Report) -> Any:
             "part2: it is a report of strength, and only those of runs are merged",
         ),
         (
-            part("toy.machine.1", failures=[failure(trace={"schema": 1, "subsystem": "toy", "steps": [{"op": "Fly"}]})]),
+            part(
+                "toy.machine.1", failures=[failure(trace={"schema": 1, "subsystem": "toy", "steps": [{"op": "Fly"}]})]
+            ),
             "part1, part2: a trace cannot be read: $.steps[0].op: unknown operation 'Fly'",
         ),
     ],
