@@ -225,7 +225,12 @@ class Lockstep:
         return self.failure
 
     def close(self) -> None:
-        """Give back what the environment holds, and add its own counts."""
+        """Let go of the candidate and of what the environment holds, and add its own counts."""
+        try:
+            self.env.end()
+        except Breach as breach:
+            if self.failure is None:
+                self._breached(Step(ended), breach)
         self._count_calls(self.made)
         self.made = {}
         for clause, n in self.env.held.items():
@@ -353,7 +358,7 @@ class Lockstep:
         done = [Done(step, result, self.env.frame)] if company is None else company.done
         prefix = "" if company is None else "during." if step.during else "parallel."
         self._report(step, done, expected, observed)
-        want, got = values.differences(expected, observed, fields)
+        want, got = values.differences(expected, observed, fields, self.subsystem.view_labels)
         return self._fail(step, clause, f"{prefix}view.{name}", "", want, got)
 
     def _check(self, step: Step, before: Any, outcome: Outcome, result: Any, frame: Frame) -> Failure | None:
@@ -428,7 +433,12 @@ class _Start:
     """Stands for the creation of the candidate in a failure's trace."""
 
 
-started = _Start()
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Stands for the end of the candidate's object after the last step."""
+
+
+started, ended = _Start(), _End()
 
 
 def run_trace(

@@ -19,6 +19,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="SUBSYSTEM=SPEC",
         help="the implementation under test, for instance uio_msi=my_driver.py:Uio (repeatable)",
     )
+    group.addoption("--conformance-engine", metavar="E", help="engines, comma separated; default: all but symbolic")
     group.addoption("--conformance-profile", metavar="P", help="default: the one the candidate declares")
     group.addoption("--conformance-budget", metavar="TIME", help="hunt that long (10m) instead of running the gate")
     group.addoption("--conformance-seed", type=int, metavar="N", help="seed of all random choices")
@@ -42,7 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Add the units of a run to what pytest collects, once a candidate is named; refuse wrong options at once."""
     config.addinivalue_line("markers", "conformance: a unit of work of the conformance suite")
-    options = ("profile", "budget", "seed", "corpus", "report", "allow-untracked")
+    options = ("engine", "profile", "budget", "seed", "corpus", "report", "allow-untracked")
     names = ["--baseline", *(f"--conformance-{name}" for name in options)]
     given = [name for name in names if config.getoption(name) not in (None, [])]
     if config.getoption("--candidate"):

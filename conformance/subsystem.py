@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from random import Random
 from typing import Any
 
 from conformance.environment.door import Environment
-from conformance.model.step import Outcomes, Step
+from conformance.model.step import Labels, Outcomes, Step
 from conformance.specs.clause import Clause, Profile
 from conformance.strategies.domain import Domain, Race, Scope, Shape
 from conformance.verdict import UsageError
@@ -106,6 +106,14 @@ class Subsystem:
     """Steps that look at what two operations at once left behind, where the view does not show it."""
     races: Mapping[str, Race] = field(default_factory=dict)
     """By name: pairs of operations whose schedules are tried without gaps."""
+    declared: frozenset[str] = frozenset()
+    """Capabilities that a candidate has only if it says so."""
+    undisturbed: bool = False
+    """Whether operations happen one at a time and no call is refused: so it is with real implementations."""
+    view_labels: Mapping[str, Labels] = field(default_factory=dict)
+    """What the parts of a view's fields are called, of those made of tuples."""
+    also_needs: Callable[[Any, Any], frozenset[str]] | None = None
+    """(state, op): capabilities that an operation needs for its values' sake, or for where it happens."""
     legal_beside: Callable[[Any, Any], bool] | None = None
     """(state, op): whether an operation that had begun can end in the state that others left; None: as `legal`."""
 
@@ -124,6 +132,10 @@ class Subsystem:
     def domain(self, op: type, field: str) -> Domain[Any]:
         """The domain of one field of one operation."""
         return self.shapes[op].fields[field]
+
+    def within(self, capabilities: frozenset[str]) -> Subsystem:
+        """The part of it that a candidate with these capabilities can be held to."""
+        return self if self.also_needs is None or capabilities >= set(self.capabilities) else _part(self, capabilities)
 
     def clauses_of_calls(self) -> Mapping[str, tuple[Clause, ...]]:
         """Clauses that each environment call exercises."""
@@ -180,6 +192,7 @@ def subsystem(name: str) -> Subsystem:
         step=model.step,
         view=model.view,
         view_clauses=model.VIEW_CLAUSES,
+        view_labels=getattr(model, "VIEW_LABELS", {}),
         cite=getattr(model, "cite", None),
         requires=getattr(model, "requires", _nothing),
         needs=getattr(model, "NEEDS", {}),
@@ -194,8 +207,17 @@ def subsystem(name: str) -> Subsystem:
         starts=getattr(strategies, "STARTS", ()),
         afterwards=getattr(strategies, "AFTERWARDS", ()),
         races=getattr(strategies, "RACES", {}),
+        also_needs=getattr(model, "also_needs", None),
         legal_beside=getattr(model, "legal_beside", None),
+        declared=getattr(specs, "DECLARED", frozenset()),
     )
+
+
+@cache
+def _part(of: Subsystem, capabilities: frozenset[str]) -> Subsystem:
+    legal, needs = of.legal, of.also_needs
+    assert needs is not None
+    return replace(of, legal=lambda state, op: legal(state, op) and needs(state, op) <= capabilities)
 
 
 def _nothing(_config: Any) -> frozenset[str]:

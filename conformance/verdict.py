@@ -47,6 +47,10 @@ class Hang(Breach):
         super().__init__(None, "hang", detail)
 
 
+NOT_TRIED = "not tried"
+"""Kind of what was not done since it has ended the process often enough: known, and never a finding of its own."""
+
+
 class UsageError(Exception):
     """The user asked for something that cannot be done; the message is one clear sentence."""
 

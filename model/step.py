@@ -6,7 +6,7 @@ results are each subsystem's own frozen records.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -89,6 +89,9 @@ class Open(Protocol):
     def explaining(self, result: Any) -> Iterator[Outcome]:
         """Those whose result equals what was returned."""
 
+
+Labels = tuple[str | Sequence[str], ...]
+"""What the parts of a view's field are called, a level each: `vCPU {}` for what is numbered, or the names of all."""
 
 Outcomes = Outcome | tuple[Outcome, ...] | Open
 """What a model function returns; the plain Outcome where it leaves no freedom."""

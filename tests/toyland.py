@@ -123,6 +123,7 @@ def shipped(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "conformance.environment": {"ENVIRONMENT": TOY.environment, "CHECKS": TOY.checks},
         "conformance.candidates.builtin": {"CANDIDATES": CANDIDATES},
         "conformance.candidates.defects": {"DEFECTS": ZOO},
+        "conformance.candidates.magic": {"MAGIC": ()},
     }
     for room, contents in rooms.items():
         name = f"{room}.toy"

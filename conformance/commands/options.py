@@ -3,19 +3,50 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from conformance.candidates.child import SHOW
 from conformance.engines.corpus import check
-from conformance.runs.request import ENGINES
+from conformance.runs.request import ALL_ENGINES, ENGINES
 from conformance.subsystem import available, subsystem
+from conformance.symbolic.proposing import require_crosshair
 from conformance.verdict import UsageError
 
 DEFAULT_CANDIDATE = "builtin:upstream"
 """What pytest tests when nobody names a candidate."""
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+@contextmanager
+def shown_wire(path: str | None) -> Iterator[None]:
+    """Have what processes under test say, and hear, written down meanwhile: `-` is standard error.
+
+    Raises:
+        UsageError  the file cannot be written
+    """
+    if path is None:
+        yield
+        return
+    if path != "-":
+        path = str(Path(path).resolve())
+        try:
+            Path(path).write_bytes(b"")
+        except OSError as error:
+            raise UsageError(f"--trace-wire={path}: {error.strerror}") from None
+    before = os.environ.get(SHOW)
+    os.environ[SHOW] = path
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[SHOW]
+        else:
+            os.environ[SHOW] = before
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -94,17 +125,19 @@ def seconds(text: str) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
-def engines(text: str | None) -> tuple[str, ...]:
-    """Engines by name, comma separated, in the order in which they run; all of them when None."""
+def engines(text: str | None, option: str = "--engine") -> tuple[str, ...]:
+    """Engines by name, comma separated, in the order in which they run; those of the gate when None."""
     if text is None:
         return ENGINES
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
-        if name not in ENGINES:
-            raise UsageError(f"--engine={text}: unknown engine {name!r}{nearest(name, ENGINES)}")
+        if name not in ALL_ENGINES:
+            raise UsageError(f"{option}={text}: unknown engine {name!r}{nearest(name, ALL_ENGINES)}")
     if not names:
-        raise UsageError(f"--engine={text}: names no engine; known: {', '.join(ENGINES)}")
-    return tuple(name for name in ENGINES if name in names)
+        raise UsageError(f"{option}={text}: names no engine; known: {', '.join(ALL_ENGINES)}")
+    if "symbolic" in names:
+        require_crosshair(f"{option}={text}")
+    return tuple(name for name in ALL_ENGINES if name in names)
 
 
 def seed(number: int, option: str = "--seed") -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from conformance.commands.options import nearest
 from conformance.engines import corpus
@@ -21,9 +22,8 @@ from conformance.runs.describe import Described, describe, is_ours
 from conformance.runs.executor import Executor, Processes, executor
 from conformance.runs.growth import Growth
 from conformance.runs.request import BASELINE, Request, Unit, baselines, is_complete, units
-from conformance.runs.result import Result
-from conformance.runs.stored import ended_early
-from conformance.runs.unit import unit_job
+from conformance.runs.result import Result, failure_from_data
+from conformance.runs.unit import ended_early, unit_job
 from conformance.runs.work import Hunt, Work
 from conformance.runs.workers import Died
 from conformance.subsystem import subsystem
@@ -49,6 +49,8 @@ class Run:
     complain: Say = print
     """Prints on standard error."""
     started: float = field(default_factory=time.monotonic)
+    is_told: bool = False
+    """Whether a failure has been shown by now."""
     saved: dict[str, str] = field(default_factory=dict)
     """Where the traces of the failures are, by signature."""
 
@@ -129,10 +131,12 @@ class Run:
         for where, part in self._places(listed, place):
             work = self._work([replace(unit, known=known.get(unit.subsystem, ())) for unit in part])
             with Progress(work.names) as progress:
-                for number, answer in where.run(unit_job, work, progress.tell, apart=strangers, until=work.until):
+                at_once = _AtOnce(self, work, progress, known)
+                for number, answer in where.run(unit_job, work, at_once.tell, apart=strangers, until=work.until):
                     result = self._failed(work.units[number], answer.how) if isinstance(answer, Died) else answer
                     new = _new(result, known)
                     progress.end(number, result.steps, result.clauses, new)
+                    at_once.end(result, new)
                     self._keep(result)
                     work.learn(number, result)
                     if self.request.first and new:
@@ -220,6 +224,13 @@ class Run:
             self.say(f"  harness error: {error}")
         self.say("")
 
+    def at_once(self, found: Failure, spec: str, progress: Progress) -> None:
+        """Show the first failure while the run goes on; where it ends with it, the end is at hand."""
+        if self.is_told or self.request.first or not fnmatchcase(found.clause.id, self.only):
+            return
+        self.is_told = True
+        progress.first(found.signature, text.failure(found, spec, self._save(found)))
+
     def _save(self, found: Failure) -> Path | None:
         try:
             path = corpus.save(self.traces, found)
@@ -228,6 +239,30 @@ class Run:
         except OSError as error:
             self.complain(f"the trace of {found.signature} was not saved: {error.strerror}: {error.filename}")
             return None
+
+
+@dataclass
+class _AtOnce:
+    """Hears what the units find while they run."""
+
+    run: Run
+    work: Work | Hunt
+    progress: Progress
+    known: dict[str, tuple[str, ...]]
+
+    def tell(self, number: int, steps: int, clauses: int, failures: int, *found: dict[str, Any]) -> None:
+        """A unit says how far it is, and what it found since."""
+        self.progress.tell(number, steps, clauses, failures)
+        unit = self.work.units[number]
+        for data in found:
+            if data["signature"] not in self.known.get(unit.subsystem, ()):
+                self.run.at_once(failure_from_data(data, subsystem(unit.subsystem)), unit.spec, self.progress)
+
+    def end(self, result: Result, new: Sequence[str]) -> None:
+        """A unit is done; what ended its process is heard of only now."""
+        for data in result.failures if not self.progress.is_over else ():
+            if data["signature"] in new:
+                self.run.at_once(failure_from_data(data, subsystem(result.subsystem)), result.spec, self.progress)
 
 
 def _new(result: Result, known: dict[str, tuple[str, ...]]) -> list[str]:

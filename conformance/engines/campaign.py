@@ -52,7 +52,7 @@ def run(context: Context) -> None:
         return
     limit = None if context.steps is None else context.steps // context.parts
     walks = 0
-    while limit is None or context.tally.steps < limit:
+    while limit is None or max(context.tally.steps, context.tally.traces) < limit:  # some never take a step
         if context.expired():
             return
         if walks % BATCH == 0:

@@ -14,7 +14,7 @@ from conformance.lockstep import Report, run_trace
 from conformance.model.step import Parallel, Step
 from conformance.subsystem import Subsystem
 from conformance.trace import Trace
-from conformance.verdict import Failure, Tally
+from conformance.verdict import NOT_TRIED, Failure, Tally
 
 HANGS = 4
 """Hangs after which an engine gives up on a candidate: the finding is made, and each costs a second."""
@@ -97,8 +97,16 @@ class Context:
     """Adds the story to each failure that is kept; None where nobody will read it."""
     wanted: frozenset[str] = frozenset()
     """Ids of SHOULD clauses whose breach is enough for `stop_at_first`."""
+    examples: int | None = None
+    """Examples of the machine in the gate, where they are not as many as usual."""
+    length: int | None = None
+    """Steps of an example at most, where they are not as many as usual."""
     leads: Leads | None = None
     """What the campaign follows and remembers, in a hunt on many machines."""
+    stillborn: bool = False
+    """Whether the candidate starts in no world, so that one trace says all there is to say."""
+    starts: bool = False
+    """Whether it is known to start in some world, though not in all."""
     notes: dict[str, int] = field(default_factory=dict)
     """Figures worth printing: states and transitions explored."""
     explored: list[Explored] = field(default_factory=list)
@@ -111,7 +119,7 @@ class Context:
         if self.progress is not None and now - self._reported > 0.2:
             self._reported = now
             self.progress(self)
-        if self.tally.hangs >= HANGS:
+        if self.tally.hangs >= HANGS or self.stillborn:
             return True
         return (self.deadline is not None and self.clock() >= self.deadline) or (
             self.stop_at_first and (bool(self.failures) or any(w.clause.id in self.wanted for w in self.warnings))
@@ -125,9 +133,13 @@ class Context:
     def note_failure(self, failure: Failure, minimise: Callable[[Failure], Failure]) -> bool:
         """Record a failure the first time its signature shows; True if it was new."""
         self.tally.hangs += failure.kind == "hang"
+        if failure.kind == NOT_TRIED:
+            return False
+        if failure.step < 0 and failure.kind in ("crash", "hang", "type") and not self.starts:
+            failure = self._start(failure)
         if failure.signature in self.known:
             return False
-        smallest = minimise(failure)
+        smallest = failure if self.stillborn else minimise(failure)
         self.known.add(failure.signature)
         if smallest.signature != failure.signature:
             if smallest.signature in self.known:
@@ -137,7 +149,28 @@ class Context:
         if self.tell is not None:
             known_now = self.tell(known_now)
         (self.failures if is_binding(smallest) else self.warnings).append(known_now)
+        if self.progress is not None:
+            self.progress(self)
         return True
+
+    def _start(self, failure: Failure) -> Failure:
+        """A constructor's failure in the plainest world that shows it; learns whether the candidate starts in any.
+
+        Where it hangs, the failing world and the plainest are all that are tried.
+        """
+        assert failure.trace is not None
+        configs = [config for config in self.subsystem.configs if self.allows(config)]
+        plainest = failure
+        for config in configs[:1] if failure.kind == "hang" else configs:
+            trace = replace(failure.trace, config=config)
+            found = self.judge(self.subsystem, trace, self.candidate.factory, environment=self.fast).failure
+            if found is None or found.step >= 0:
+                self.starts = True
+                return failure
+            if plainest is failure and found.signature == failure.signature:
+                plainest = found
+        self.stillborn = True
+        return plainest
 
     def note_warnings(self, warnings: list[Failure], minimise: Callable[[Failure], Failure]) -> None:
         """Record each warning whose signature is new."""
@@ -165,6 +198,8 @@ def lacking(of: Subsystem, trace: Trace, capabilities: frozenset[str]) -> list[s
     """Capabilities that a trace needs and a candidate does not declare."""
     needed = set(of.requires(trace.config))
     for step in trace.steps:
+        if of.undisturbed and (step.faults or step.during or isinstance(step.op, Parallel)):
+            needed.add("refusals and company")
         for op in _operations(step):
             needed |= of.needs.get(type(op), frozenset())
     return sorted(needed - capabilities)

@@ -43,9 +43,11 @@ def run(context: Context) -> None:
     if not any(context.allows(config) for config in context.subsystem.configs):
         return
     machine = machine_of(context.subsystem, context.candidate.capabilities)
+    if not any(machine.table):
+        return
     source = random.Random(f"machine:{context.seed}:{context.part}")
     driven = _driven(context, machine)
-    left = EXAMPLES // context.parts
+    left = (context.examples or EXAMPLES) // context.parts
     with without_constants():
         while not context.expired() and (context.hunting or left > 0):
             _round(context, driven, source.getrandbits(32), ROUND if context.hunting else min(ROUND, left))
@@ -103,7 +105,7 @@ def _round(context: Context, driven: Any, value: int, examples: int) -> None:
         with warnings.catch_warnings():
             # Domains list many values, and a strategy's repr spells them out; nobody reads it here.
             warnings.filterwarnings("ignore", "Generating overly large repr", HypothesisWarning)
-            run_state_machine_as_test(seed(value)(driven), settings=_settings(examples))
+            run_state_machine_as_test(seed(value)(driven), settings=_settings(examples, context.length or STEPS))
     except Enough:
         pass
     except Flaky:
@@ -124,10 +126,10 @@ def _round(context: Context, driven: Any, value: int, examples: int) -> None:
     warned.clear()
 
 
-def _settings(examples: int) -> Any:
+def _settings(examples: int, length: int) -> Any:
     return settings(
         max_examples=examples,
-        stateful_step_count=STEPS,
+        stateful_step_count=length,
         deadline=None,
         database=None,
         report_multiple_bugs=False,

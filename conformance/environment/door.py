@@ -52,6 +52,13 @@ class Frame:
         """The operation in the middle of which this one happens."""
 
 
+class Foreign:
+    """A candidate's object that stands for one in a process or a library."""
+
+    def dismissed(self) -> None:
+        """It is needed no more. What it does then is judged like any other doing of the candidate's."""
+
+
 class Environment:
     """Base of the five environments: the door, the log, the plan of faults, the way in.
 
@@ -73,6 +80,8 @@ class Environment:
     """Entries into any candidate so far; the watchdog looks at it."""
     inside: ClassVar[int] = 0
     """How deep the harness is inside a candidate."""
+    doom: ClassVar[Breach | None] = None
+    """What is known to happen in this step, since it ended a process: raised where the candidate would be entered."""
 
     _handlers: ClassVar[dict[str, Callable[..., Any]]]
     _remembering: ClassVar[tuple[str, ...]] = ()
@@ -184,8 +193,19 @@ class Environment:
         """Create the candidate's object."""
         self.driver = self.enter(factory, self.port)
 
+    def end(self) -> None:
+        """Let go of the candidate's object."""
+        if isinstance(self.driver, Foreign):
+            self.enter(self.driver.dismissed)
+
+    def descriptor(self, call: str, result: Any) -> int | None:
+        """The file descriptor that an environment call has given the driver, where this world has real ones."""
+        return None
+
     def enter(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call into the candidate; an exception it raises is a Crash, not ours."""
+        if Environment.doom is not None:
+            raise self.remember(Environment.doom)
         Environment.entries += 1
         Environment.inside += 1
         try:

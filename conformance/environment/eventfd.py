@@ -42,6 +42,10 @@ class Eventfds(Protocol):
         """Take a reference to what `fd` names: the eventfd's index, or -EBADF, -EINVAL."""
         ...
 
+    def held(self, eventfd: int) -> int | None:
+        """The descriptor of the driver's last reference, None where references are none; still ours."""
+        ...
+
     def put(self, eventfd: int) -> None:
         """Drop a reference; the caller knows that there is one."""
         ...
@@ -122,6 +126,10 @@ class FastEventfds:
             return -EINVAL if found == self.PIPE else -EBADF
         self._references[found] += 1
         return found
+
+    def held(self, eventfd: int) -> int | None:
+        """References are numbers here."""
+        return None
 
     def put(self, eventfd: int) -> None:
         """As the protocol says."""
@@ -228,6 +236,11 @@ class RealEventfds:
         eventfd = self._ids[_identity(held)]
         self._held[eventfd].append(held)
         return eventfd
+
+    def held(self, eventfd: int) -> int | None:
+        """As the protocol says."""
+        held = self._held[eventfd]
+        return held[-1] if held else None
 
     def put(self, eventfd: int) -> None:
         """As the protocol says."""

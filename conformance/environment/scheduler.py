@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import greenlet
 
@@ -77,12 +77,15 @@ class Scheduler:
         "threads",
     )
 
+    keep: ClassVar[Callable[[], list[int]] | None] = None
+    """Makes the list of the switches taken, where they are to be known even if this process ends in their midst."""
+
     def __init__(self, env: Environment, schedule: Sequence[int], priorities: Priorities | None = None) -> None:
         """Switch as `schedule` says, or as `priorities` do if they are given."""
         self.env = env
         self.schedule = frozenset(schedule)
         self.priorities = priorities
-        self.taken: list[int] = []
+        self.taken: list[int] = [] if Scheduler.keep is None else Scheduler.keep()
         """Points at which the running thread was made to yield and another one went on."""
         self.threads: list[greenlet.greenlet] = []
         self.frames: list[Frame] = []

@@ -57,6 +57,7 @@ def machine(
     """
     of = subsystem_of(subsystem) if isinstance(subsystem, str) else subsystem
     given = load(candidate, of) if isinstance(candidate, str) else from_class(candidate, of, _spec(candidate))
+    of = given.part(of)
     named = profile or given.profile
     if named not in of.profiles:
         raise UsageError(f"{of.name} has no profile {named!r}; it has {', '.join(of.profiles)}")

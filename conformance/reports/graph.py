@@ -89,7 +89,7 @@ def _graph(explored: Explored, of: Subsystem, profile: str) -> Graph:
 
 
 def _seen(start: Any, view: Any, of: Subsystem) -> Iterator[str]:
-    yield from values.differences(start, view, list(of.view_clauses))[1].splitlines()
+    yield from values.differences(start, view, list(of.view_clauses), of.view_labels)[1].splitlines()
 
 
 def _world(config: Any) -> str:

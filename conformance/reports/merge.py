@@ -14,11 +14,11 @@ from conformance.baseline.entry import Stale
 from conformance.reports.record import Finding, Header, Line, Part, Report, StaleFound, whole
 from conformance.reports.version import SUITE
 from conformance.runs.conclusion import Conclusion, conclude, together
-from conformance.runs.request import BASELINE, ENGINES, is_complete
+from conformance.runs.request import ALL_ENGINES, BASELINE, is_complete
 from conformance.runs.result import Result
 from conformance.subsystem import available
 from conformance.trace import TraceError, to_data
-from conformance.verdict import Ending, Exit, UsageError
+from conformance.verdict import Ending, Exit, UsageError, Verdict
 
 SAME = {
     "suite": "version",
@@ -121,7 +121,7 @@ def _header(parts: Sequence[tuple[str, Part]]) -> Header:
     return msgspec.structs.replace(
         first,
         seed=seeds.pop() if len(seeds) == 1 else None,
-        engines=tuple(engine for engine in ENGINES if any(engine in head.engines for head in heads)),
+        engines=tuple(engine for engine in ALL_ENGINES if any(engine in head.engines for head in heads)),
         units=tuple(sorted({unit for head in heads for unit in head.units}, key=_place)),
     )
 
@@ -133,7 +133,7 @@ def _told(value: object) -> str:
 def _place(unit: str) -> tuple[int, int]:
     """Where in a run a unit stands."""
     _, engine, part, *_ = [*unit.split("."), "", ""]
-    order = (BASELINE, *ENGINES)
+    order = (BASELINE, *ALL_ENGINES)
     return order.index(engine) if engine in order else len(order), int(part) if part.isdecimal() else 0
 
 
@@ -167,6 +167,8 @@ def _result(part: Part) -> Result:
         gaps={clause.id: clause.gap for clause in part.clauses if clause.gap is not None},
         stale=[_stale(found) for found in part.stale],
     )
+    if head.candidate.startswith("real:"):
+        result.judged = [clause.id for clause in part.clauses if clause.verdict != Verdict.NOT_APPLICABLE.value]
     if concluded is not None:
         result.steps, result.seconds = concluded.steps, concluded.seconds
         result.notes, result.errors = dict(concluded.notes), list(concluded.errors)

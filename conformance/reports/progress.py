@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.live import Live
@@ -36,7 +36,8 @@ class Progress:
         self.names = names
         self.console = Console(stderr=True)
         self.rows: dict[int, _Row] = {}
-        self.ended = 0
+        self.over: set[int] = set()
+        """Jobs that are done."""
         self.steps = 0
         """Steps of the jobs that are done."""
         self.clauses: set[str] = set()
@@ -60,7 +61,7 @@ class Progress:
         if self.live is not None:
             self.live.stop()
 
-    def tell(self, number: int, steps: int, clauses: int, failures: int) -> None:
+    def tell(self, number: int, steps: int, clauses: int, failures: int, *_found: dict[str, Any]) -> None:
         """Job `number` has got this far."""
         row = self.rows.get(number)
         if row is None:
@@ -71,27 +72,44 @@ class Progress:
     def end(self, number: int, steps: int, clauses: Iterable[str], signatures: Iterable[str]) -> None:
         """Job `number` is done."""
         self.rows.pop(number, None)
-        self.ended += 1
+        self.over.add(number)
         self.steps += steps
         self.clauses.update(clauses)
-        listed = list(signatures)
-        if listed and not self.signatures and self.ended < len(self.names):
-            self._say(f"first failure after {time.monotonic() - self.started:.1f} s: {listed[0]}")
-        self.signatures.update(listed)
+        self.signatures.update(signatures)
         self._show()
 
-    def _say(self, line: str) -> None:
-        """A line that stays."""
-        self.console.print(line, soft_wrap=True, markup=False, highlight=False)
+    @property
+    def is_over(self) -> bool:
+        """Whether all jobs are done."""
+        return len(self.over) >= len(self.names)
+
+    def first(self, signature: str, told: str) -> None:
+        """The first failure stays in sight, in full, while the rest goes on."""
+        self._say(f"first failure after {time.monotonic() - self.started:.1f} s: {signature}\n\n{told}\n")
+
+    def _say(self, lines: str) -> None:
+        """Lines that stay."""
+        self.console.print(lines, soft_wrap=True, markup=False, highlight=False)
 
     def _show(self) -> None:
         if self.live is not None:
             lines = [self._total(), *(self._line(number) for number in list(self.rows)[:ROWS])]
+            if then := self._named(self._waiting()):
+                lines.append(f"        then {then}")
             self.live.update(Text("\n".join(lines)))
-        elif time.monotonic() - self.said >= EVERY and (self._steps() or not self.has_steps):
+        elif time.monotonic() - self.said >= EVERY:
             self.said = time.monotonic()
-            running = ", ".join(self.names[number] for number in list(self.rows)[:ROWS])
-            self.console.print(self._total() + (f"; running {running}" if running else ""), soft_wrap=True)
+            running, then = self._named(self.rows), self._named(self._waiting())
+            self._say(self._total() + (f"; then {then}" if then else "") + (f"; running {running}" if running else ""))
+
+    def _waiting(self) -> list[int]:
+        """Jobs that have not begun, as far as anybody can tell."""
+        return [number for number in range(len(self.names)) if number not in self.over and number not in self.rows]
+
+    def _named(self, numbers: Iterable[int]) -> str:
+        """Their names, the first ones of many."""
+        named = [self.names[number] for number in numbers]
+        return ", ".join(named[:ROWS]) + (f" and {len(named) - ROWS} more" if len(named) > ROWS else "")
 
     def _steps(self) -> int:
         return self.steps + sum(row.steps for row in self.rows.values())
@@ -103,10 +121,10 @@ class Progress:
         failures = max(len(self.signatures), *(row.failures for row in self.rows.values()), 0)
         elapsed = time.monotonic() - self.started
         if not self.has_steps:
-            return f"{elapsed:4.0f} s  {self.ended}/{len(self.names)} done"
+            return f"{elapsed:4.0f} s  {len(self.over)}/{len(self.names)} done"
         speed = steps / max(elapsed, 0.1)
         return (
-            f"{elapsed:4.0f} s  {self.ended}/{len(self.names)} done  {steps:,} steps  {speed:,.0f}/s"
+            f"{elapsed:4.0f} s  {len(self.over)}/{len(self.names)} done  {steps:,} steps  {speed:,.0f}/s"
             f"  {clauses} clauses exercised  {failures} failures"
         )
 

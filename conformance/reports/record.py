@@ -290,6 +290,8 @@ def _why(clause: Clause, verdict: Verdict, exercised: int, of: Conclusion) -> st
             return clause.untestable
         case Verdict.NOT_APPLICABLE if clause.profiles and of.profile not in clause.profiles:
             return f"holds in profile {' and '.join(sorted(clause.profiles))} alone"
+        case Verdict.NOT_APPLICABLE if clause.needs <= of.capabilities:
+            return "what would show it is out of reach of the adapter that the candidate is seen through"
         case Verdict.NOT_APPLICABLE:
             return f"needs {' and '.join(sorted(clause.needs - of.capabilities))}, which the candidate does not have"
         case Verdict.NOT_EXERCISED:

@@ -6,9 +6,11 @@ who writes a report has to know the candidate. All values are texts already.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -99,7 +101,7 @@ def origins(reports: Sequence[StepReport], found: Failure, of: Subsystem) -> tup
     """Which call put each wrong value there or handed out what is complained of, and the earliest of these places."""
     places = [*(_writers(reports, of) if "view." in found.kind else ()), *_givers(reports, found)]
     lines = tuple(
-        f"{what}: {values.call(*call)} in step {number + 1}, {values.snake(operation)}"
+        f"{what}: {_made(of, *call)} in step {number + 1}, {values.snake(operation)}"
         for what, number, operation, call in places
     )
     if not places:
@@ -145,19 +147,19 @@ def steps(reports: Sequence[StepReport], of: Subsystem, trace: Trace) -> Iterato
     """Each step that a replay took."""
     view = of.view(of.initial(trace.config, of.profiles[trace.profile]))
     for report in reports:
-        yield step(report, _changes(of, view, report.got))
+        yield step(of, report, _changes(of, view, report.got))
         view = report.got or view
 
 
-def step(report: StepReport, changes: tuple[str, ...] = ()) -> Told:
+def step(of: Subsystem, report: StepReport, changes: tuple[str, ...] = ()) -> Told:
     """One step as data."""
     op = report.step.op
     if isinstance(op, Parallel):
         acts = [_act(done, report, side=side) for side, done in zip(("left", "right"), report.done, strict=False)]
-        return Told(tuple(acts), _calls(report), changes, tuple(op.schedule))
+        return Told(tuple(acts), _calls(of, report), changes, tuple(op.schedule))
     acts = [_act(report.done[0], report)]
     acts += [_act(done, report, point=_point(report.step, done)) for done in report.inner]
-    return Told(tuple(acts), _calls(report), changes)
+    return Told(tuple(acts), _calls(of, report), changes)
 
 
 def _act(done: Done, report: StepReport, *, point: int | None = None, side: str = "") -> Act:
@@ -174,18 +176,29 @@ def _point(step: Step, done: Done) -> int | None:
     return next((k for k, planned in step.during if planned is done.step), None)
 
 
-def _calls(report: StepReport) -> tuple[Call, ...]:
+def _calls(of: Subsystem, report: StepReport) -> tuple[Call, ...]:
     return tuple(
-        Call(of, values.call(name, arguments, None), "" if returned is None else values.result(returned))
-        for of, (name, arguments, returned) in report.calls
+        Call(who, _made(of, name, arguments, None), "" if returned is None else values.result(returned))
+        for who, (name, arguments, returned) in report.calls
     )
+
+
+def _made(of: Subsystem, name: str, arguments: Sequence[Any], returned: Any) -> str:
+    """A call with its arguments as its parameters' names ask for."""
+    return values.call(name, arguments, returned, _parameters(of.port, name))
+
+
+@cache
+def _parameters(port: type, name: str) -> tuple[str, ...]:
+    method = getattr(port, name, None)
+    return () if method is None else tuple(inspect.signature(method).parameters)[1:]
 
 
 def _changes(of: Subsystem, before: Any, after: Any) -> tuple[str, ...]:
     """What a step changed of what can be observed."""
     if after is None:
         return ()
-    return tuple(values.differences(before, after, list(of.view_clauses))[1].splitlines())
+    return tuple(values.differences(before, after, list(of.view_clauses), of.view_labels)[1].splitlines())
 
 
 def _replayed(found: Failure, of: Subsystem, candidate: Candidate) -> tuple[list[StepReport], str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from conformance.real.adapter import MICROSECONDS, OPERATIONS
 from conformance.reports import record, values
 from conformance.reports.causes import causes
 from conformance.reports.record import ClauseVerdict, Finding
@@ -134,7 +136,7 @@ def baseline(of: Conclusion) -> list[str]:
 
 def replay_command(saved: Path | str, spec: str) -> str:
     """What to type to see a saved trace again."""
-    return f"{program()} replay {saved} --candidate {spec}"
+    return f"{program()} replay {saved} --candidate {shlex.quote(spec)}"
 
 
 def not_awaited(names: Sequence[str]) -> str:
@@ -166,6 +168,8 @@ def summary(conclusion: Conclusion) -> list[str]:
     speed = conclusion.steps / conclusion.seconds if conclusion.seconds else 0.0
     figures = f"{conclusion.steps:,} steps, {conclusion.seconds:.1f} s, {speed:,.0f} steps/s"
     explored = _explored(conclusion.notes)
+    for sentence in conclusion.absent:
+        lines += _listed("not there", sentence)
     return [*lines, *_listed("figures", figures + (f"; {explored}" if explored else ""))]
 
 
@@ -316,6 +320,10 @@ def _explored(notes: dict[str, Any]) -> str:
     states = [n for name, n in notes.items() if name.endswith(": states")]
     transitions = [n for name, n in notes.items() if name.endswith(": transitions")]
     told = list(_others(notes))
+    if MICROSECONDS in notes:
+        rate = notes[OPERATIONS] * 1_000_000 / max(notes[MICROSECONDS], 1)
+        told = [line for line in told if not line.startswith((OPERATIONS, MICROSECONDS))]
+        told.insert(0, f"{notes[OPERATIONS]:,} {OPERATIONS}, {rate:,.0f} a second in it")
     if states:
         scopes = "1 scope" if len(states) == 1 else f"{len(states)} scopes"
         told.insert(0, f"explored {scopes}: {sum(states):,} states, {sum(transitions):,} transitions")

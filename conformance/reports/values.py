@@ -9,12 +9,13 @@ import dataclasses
 import errno
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
+from itertools import zip_longest
 from typing import Any
 
 from conformance.model.matchers import AnyErrno, Anything, OneOf, Such
-from conformance.model.step import Parallel, Step
+from conformance.model.step import Labels, Parallel, Step
 
 HEX_FROM = 0x1000
 """Integers of this size and above are addresses or registers more often than counts."""
@@ -36,7 +37,7 @@ ERRNO = {
 
 _HEX_NAME = re.compile(
     r"(^|_)(addr|address|gpa|hpa|gva|gfn|pfn|msr|spte|pte|ssp|rip|rsp|mask|cr[0348]|efer|xcr0|xss|root|page"
-    r"|cet|indices|entries|denied|intercepts|table)(_|$)"
+    r"|cet|indices|entries|denied|intercepts|table|offset|where|bits)(_|$)"
 )
 
 
@@ -127,9 +128,10 @@ def step(what: Step) -> str:
     return operation(what.op) + (f" refusing {faults[2:]}" if faults else "") + during
 
 
-def call(name: str, arguments: Sequence[Any], returned: Any) -> str:
-    """One environment call: `request_irq(73, 1) -> -EBUSY`."""
-    text = f"{name}({', '.join(value(item) for item in arguments)})"
+def call(name: str, arguments: Sequence[Any], returned: Any, names: Sequence[str] = ()) -> str:
+    """One environment call: `request_irq(73, 1) -> -EBUSY`; `names` are its parameters'."""
+    named = zip_longest(arguments, names[: len(arguments)], fillvalue="")
+    text = f"{name}({', '.join(value(item, of) for item, of in named)})"
     return text if returned is None else f"{text} -> {result(returned)}"
 
 
@@ -138,21 +140,25 @@ def snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name.lstrip("_")).lower()
 
 
-def difference(want: Any, got: Any, name: str) -> tuple[list[str], list[str]]:
+def difference(want: Any, got: Any, name: str, labels: Labels = ()) -> tuple[list[str], list[str]]:
     """Lines `name = value` for what differs between two values; nothing where they agree.
 
-    A long field is taken apart, so that one entry of a table does not hide among its neighbours.
+    What is labelled is taken apart, and a long field, so that one entry of a table does not hide among its neighbours.
     """
     if want == got:
         return [], []
-    left, right = value(want, name), value(got, name)
+    if labels and isinstance(want, tuple) and isinstance(got, tuple) and len(want) == len(got):
+        level, below = labels[0], labels[1:]
+        pairs = enumerate(zip(want, got, strict=True))
+        return _parts((w, g, f"{name}, {_label(level, i)}", below) for i, (w, g) in pairs)
+    left, right = _labelled(want, name, labels), _labelled(got, name, labels)
     if len(left) <= LONG and len(right) <= LONG:
         return [f"{name} = {left}"], [f"{name} = {right}"]
     if dataclasses.is_dataclass(want) and type(want) is type(got):
         names = [f.name for f in dataclasses.fields(want)]
-        return _parts((getattr(want, f), getattr(got, f), f"{name}.{f}") for f in names)
+        return _parts((getattr(want, f), getattr(got, f), f"{name}.{f}", ()) for f in names)
     if isinstance(want, tuple) and isinstance(got, tuple) and len(want) == len(got):
-        return _parts((w, g, f"{name}[{i}]") for i, (w, g) in enumerate(zip(want, got, strict=True)))
+        return _parts((w, g, f"{name}[{i}]", ()) for i, (w, g) in enumerate(zip(want, got, strict=True)))
     if isinstance(want, tuple | frozenset) and isinstance(got, tuple | frozenset):
         return _members(want, got, name)
     if isinstance(want, bytes) and isinstance(got, bytes):
@@ -160,22 +166,36 @@ def difference(want: Any, got: Any, name: str) -> tuple[list[str], list[str]]:
     return [f"{name} = {left}"], [f"{name} = {right}"]
 
 
-def differences(want: Any, got: Any, fields: Sequence[str]) -> tuple[str, str]:
+def differences(
+    want: Any, got: Any, fields: Sequence[str], labels: Mapping[str, Labels] | None = None
+) -> tuple[str, str]:
     """The fields of two views that differ, each on lines of its own: expected, got."""
+    called = labels or {}
     left: list[str] = []
     right: list[str] = []
     for name in fields:
-        wanted, gotten = difference(getattr(want, name), getattr(got, name), name)
+        wanted, gotten = difference(getattr(want, name), getattr(got, name), name, called.get(name, ()))
         left += wanted
         right += gotten
     return "\n".join(left), "\n".join(right)
 
 
+def _labelled(what: Any, name: str, labels: Labels) -> str:
+    """A value with the names of its parts, where it has names."""
+    if not labels or isinstance(labels[0], str) or not isinstance(what, tuple):
+        return value(what, name)
+    return "(" + ", ".join(f"{part}: {value(item)}" for part, item in zip(labels[0], what, strict=True)) + ")"
+
+
+def _label(level: str | Sequence[str], index: int) -> str:
+    return level.format(index) if isinstance(level, str) else level[index]
+
+
 def _parts(parts: Any) -> tuple[list[str], list[str]]:
     left: list[str] = []
     right: list[str] = []
-    for want, got, name in parts:
-        wanted, gotten = difference(want, got, name)
+    for want, got, name, labels in parts:
+        wanted, gotten = difference(want, got, name, labels)
         left += wanted
         right += gotten
     return _cut(left), _cut(right)

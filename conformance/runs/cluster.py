@@ -98,7 +98,7 @@ class Cluster:
         self,
         function: Callable[[Any, Tell], Any],
         jobs: Iterable[Any],
-        progress: Callable[[int, int, int, int], None],
+        progress: Callable[..., None],
         *,
         apart: bool = False,
         until: float | None = None,
@@ -141,7 +141,7 @@ class _Flight:
         cluster: Cluster,
         function: Callable[[Any, Tell], Any],
         jobs: Iterable[Any],
-        progress: Callable[[int, int, int, int], None],
+        progress: Callable[..., None],
         until: float | None,
     ) -> None:
         self.cluster = cluster

@@ -44,6 +44,8 @@ class Conclusion:
     notes: dict[str, int]
     scopes: list[dict[str, Any]]
     """What was explored, as in the report."""
+    absent: list[str]
+    """What a real implementation lacks here, a sentence each."""
     errors: list[str]
     interrupted: bool
     exit: Exit
@@ -79,7 +81,7 @@ def conclude(
     profile = results[0].profile
     accepted = {signature: why for result in results for signature, why in result.known.items()}
     verdicts = {
-        clause: _verdict(clause, profile, capabilities, tally, failures, warnings, accepted)
+        clause: _verdict(clause, profile, capabilities, results[0].judged, tally, failures, warnings, accepted)
         for clause in of.clauses
         if fnmatchcase(clause.id, only)
     }
@@ -100,6 +102,7 @@ def conclude(
         seconds=sum(result.seconds for result in results),
         notes=_notes(results),
         scopes=[seen for result in results for seen in result.scopes],
+        absent=list(dict.fromkeys(sentence for result in results for sentence in result.absent)),
         errors=sorted(error for result in results for error in result.errors),
         interrupted=any(result.interrupted for result in results),
         exit=Exit.CONFORMS,
@@ -156,6 +159,7 @@ def _verdict(
     clause: Clause,
     profile: str,
     capabilities: frozenset[str],
+    judged: Sequence[str] | None,
     tally: Tally,
     failures: dict[str, Failure],
     warnings: dict[str, Failure],
@@ -169,7 +173,7 @@ def _verdict(
         return Verdict.KNOWN if all(s in accepted for s in ignored) else Verdict.NOT_FOLLOWED
     if clause.untestable:
         return Verdict.UNTESTABLE
-    if not clause.applies(profile, capabilities):
+    if not clause.applies(profile, capabilities) or (judged is not None and clause.id not in judged):
         return Verdict.NOT_APPLICABLE
     if tally.clauses.get(clause, 0) >= clause.minimum:
         return Verdict.PASS
@@ -195,7 +199,7 @@ def _exit(conclusion: Conclusion) -> tuple[Exit, str]:
     if conclusion.interrupted:
         return Exit.INCONCLUSIVE, "inconclusive: interrupted before the end"
     if conclusion.steps == 0:
-        return Exit.NOTHING_RAN, "nothing ran: no trace applied to this candidate"
+        return Exit.NOTHING_RAN, f"nothing ran: {_inapplicable(conclusion.subsystem, conclusion.capabilities)}"
     unseen = [c for c, v in conclusion.verdicts.items() if v is Verdict.NOT_EXERCISED and c.level.is_binding]
     missed = [clause for clause in unseen if clause.id not in conclusion.gaps]
     if missed:
@@ -205,6 +209,20 @@ def _exit(conclusion: Conclusion) -> tuple[Exit, str]:
     if stale:
         return Exit.STALE_BASELINE, stale
     return Exit.CONFORMS, _content(conclusion)
+
+
+def _inapplicable(of: Subsystem, declared: frozenset[str]) -> str:
+    """Why nothing can be asked of a candidate with these capabilities, and what the least is that it lacks."""
+    worlds = [of.requires(config) for config in of.configs] or [frozenset[str]()]
+    wanted = {frozenset((of.needs.get(op, frozenset()) | world) - declared) for op in of.shapes for world in worlds}
+    useful = {w for op in of.shapes for world in worlds if declared & (w := of.needs.get(op, frozenset()) | world)}
+    lacked = {frozenset(w - declared) for w in useful} or wanted
+    fewest = min((len(w) for w in lacked if w), default=0)
+    if not fewest:
+        return "no trace applied to this candidate"
+    has = f"{', '.join(sorted(declared))} alone" if declared else "no capability"
+    least = " or ".join(sorted(" and ".join(sorted(w)) for w in lacked if len(w) == fewest))
+    return f"to a candidate with {has} no operation applies; declare {least} as well"
 
 
 _BECAME = {

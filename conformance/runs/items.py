@@ -28,8 +28,7 @@ from conformance.runs.describe import describe, is_ours
 from conformance.runs.growth import Growth
 from conformance.runs.request import BASELINE, Request, Unit, baselines, is_complete, units
 from conformance.runs.result import Result, failure_from_data
-from conformance.runs.stored import ended_early
-from conformance.runs.unit import unit_job
+from conformance.runs.unit import ended_early, unit_job
 from conformance.runs.workers import Died, Jobs
 from conformance.subsystem import subsystem
 from conformance.verdict import Ending, Exit, HarnessError, UsageError
@@ -66,6 +65,7 @@ class _Run:
         self.request = Request(
             candidates=candidates,
             profile=profile,
+            engines=options.engines(config.getoption("--conformance-engine"), "--conformance-engine"),
             baseline=() if baseline is None else expected(Path(baseline), candidates, profile, untracked),
             seed=input_.get("conformance_seed", seed if seed is not None else chosen),
             budget=limit,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from conformance.candidates.load import load
@@ -11,7 +12,8 @@ from conformance.engines.corpus import OUT_OF_RANGE, out_of_range
 from conformance.lockstep import Lockstep
 from conformance.reports import story
 from conformance.reports.progress import Progress
-from conformance.runs.autopsy import Journal, apart, death, tell_death
+from conformance.runs.checkpoint import Runner
+from conformance.runs.containment import contained, may_die
 from conformance.runs.describe import is_ours
 from conformance.runs.watchdog import watching
 from conformance.runs.workers import Died, Jobs, Tell
@@ -51,10 +53,7 @@ def replayed(spec: str, trace: Trace) -> Replayed:
     with Progress(["replay"]) as progress:
         answer = _done(replay_job, Replay(spec, trace), progress.tell)
         if isinstance(answer, Died):
-            how = answer.how
-            answer = _done(death_job, Replay(spec, trace), progress.tell)
-            if not isinstance(answer, Replayed):
-                raise HarnessError(f"{how}, and did not end when the trace was taken once more")
+            raise HarnessError(answer.how)
         result: Replayed = answer
         return result
 
@@ -66,38 +65,34 @@ def _done(function: Callable[[Replay, Tell], Any], job: Replay, tell: Callable[[
     raise KeyboardInterrupt
 
 
-def replay_job(job: Replay, tell: Tell) -> Replayed:
-    """Take the steps of a trace, in any process."""
+def replay_job(job: Replay, tell: Tell) -> Replayed | Died:
+    """Take the steps of a trace, in any process; a candidate that may end it has one of its own."""
+    if not may_die(job.spec):
+        return _replay_job(job, tell)
+    subsystem(job.trace.subsystem)  # loaded once, not in each process
+    result: Replayed | Died = contained(partial(_replay_job, job), tell)
+    return result
+
+
+def _replay_job(job: Replay, tell: Tell) -> Replayed:
     of, trace = subsystem(job.trace.subsystem), job.trace
     candidate = load(job.spec, of)
+    of = candidate.part(of)
     try:
         with watching():
             lockstep = _lockstep(of, trace, candidate.factory, tell)
+            failure = lockstep.failure
+            if failure is not None and Runner.now is not None and Runner.now.fates:
+                again = _lockstep(of, trace, candidate.factory, tell).failure
+                if again is None or again.signature != failure.signature:
+                    how = failure.detail.splitlines()[0]
+                    raise HarnessError(f"{how}, and did not end when the trace was taken once more")
     except OUT_OF_RANGE as error:
         raise UsageError(out_of_range(error)) from None
     steps = list(story.steps(lockstep.reports, of, trace))
-    failure = lockstep.failure
     if failure is not None:
         failure = story.told(failure, lockstep.reports, of)
     return Replayed(steps, failure, lockstep.warnings)
-
-
-def death_job(job: Replay, tell: Tell) -> Replayed | None:
-    """Take a trace that ends its process; None where it does not."""
-    of = subsystem(job.trace.subsystem)
-    candidate = load(job.spec, of)
-    journal = Journal()
-
-    def again(_say: Callable[[Any], None]) -> None:
-        Lockstep.keep = journal.begin
-        _lockstep(of, job.trace, candidate.factory, tell)
-
-    how = apart(again, patience=None)
-    reached = journal.read()
-    if not isinstance(how, str) or reached is None:
-        return None
-    failure = tell_death(death(of, reached, how), of, candidate.factory)
-    return Replayed(list(failure.story.steps), failure)
 
 
 def _lockstep(of: Subsystem, trace: Trace, factory: Callable[[Any], Any], tell: Tell) -> Lockstep:

@@ -12,11 +12,17 @@ from conformance.engines.leads import Recipe
 ENGINES = ("corpus", "explore", "interleave", "campaign", "machine")
 """In the order in which they run: known failures first, then shortest counterexamples."""
 
+FURTHER_ENGINES = ("symbolic",)
+"""Those that run where they are named: they take too long for every gate."""
+
+ALL_ENGINES = (*ENGINES, *FURTHER_ENGINES)
+"""Whatever can be named, in the order in which it runs."""
+
 BASELINE = "baseline"
 """Stands for an engine in the units that judge the stored traces of known failures, before anything is searched for."""
 
-GATE_STEPS = {"campaign": 40_000}
-"""Steps of the engines that could go on for ever, in the gate."""
+GATE_STEPS = {"campaign": 40_000, "symbolic": 400}
+"""Steps of the engines that could go on for ever, in the gate; of `symbolic`, runs with symbolic arguments."""
 
 PARTS = {"campaign": 2, "interleave": 2, "machine": 4}
 """Into how many units an engine's work divides; fixed, so the verdict of the gate is the same for every `-n`."""
@@ -68,6 +74,8 @@ class Unit:
     entries: tuple[Entry, ...] = ()
     """Of a unit that judges stored traces: the candidate's, in any profile."""
     today: date | None = None
+    settled: bool = False
+    """Whether another unit has shown that the candidate does not start, so that there is nothing to do."""
 
     @property
     def name(self) -> str:
@@ -117,7 +125,8 @@ def _engine_units(request: Request, name: str, spec: str, engine: str) -> list[U
 def _share_time(chosen: Sequence[Unit], request: Request) -> list[Unit]:
     """Divide the budget: each unit gets its share of what the workers have."""
     assert request.budget is not None
-    shares = {"corpus": 0.5, "explore": 2.0, "interleave": 1.0, "campaign": 3.0, "machine": 1.0}  # of each part
+    # Of each part.
+    shares = {"corpus": 0.5, "explore": 2.0, "interleave": 1.0, "campaign": 3.0, "machine": 1.0, "symbolic": 3.0}
     hunting = [unit for unit in chosen if unit.engine != BASELINE]
     total = sum(shares[unit.engine] for unit in hunting) or 1.0
     seconds = request.budget * max(1, min(request.workers, len(hunting)))

@@ -23,6 +23,10 @@ class Result:
     spec: str
     profile: str
     capabilities: list[str]
+    judged: list[str] | None = None
+    """Ids of the clauses that a real implementation can be held to, as far as it can be seen; None: as usual."""
+    absent: list[str] = field(default_factory=list)
+    """What a real implementation lacks here, a sentence each."""
     clauses: dict[str, int] = field(default_factory=dict)
     """Clause id -> how often it was exercised."""
     failures: list[dict[str, Any]] = field(default_factory=list)
@@ -45,6 +49,8 @@ class Result:
     """Of a hunt on many machines: how often which clause decided a step after which; see `engines.leads`."""
     recipes: dict[str, Recipe] = field(default_factory=dict)
     """What the walks drew from that exercised what is rare: a clause or a transition."""
+    settled: bool = False
+    """Whether the candidate starts in no world, so that no other unit will see more."""
     errors: list[str] = field(default_factory=list)
     """One sentence each time the harness itself failed."""
 

@@ -126,9 +126,9 @@ class Station:
         while self.waiting:
             yield self.waiting.pop()
 
-    def _tell(self, _number: int, steps: int, clauses: int, failures: int) -> None:
+    def _tell(self, _number: int, steps: int, clauses: int, failures: int, *found: dict[str, Any]) -> None:
         now, task = time.monotonic(), self.task
-        if task is not None and now - self.since >= task.telling:
+        if task is not None and (found or now - self.since >= task.telling):
             self.since = now
             self.worker.log_event(TOPIC, [self.run, task.number, steps, clauses, failures])
 

@@ -7,25 +7,32 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from conformance.baseline.judge import Judged, judge
 from conformance.candidates.load import Candidate, check_profile, load
-from conformance.engines import campaign, corpus, explore, interleave, machine
+from conformance.engines import campaign, corpus, explore, interleave, machine, symbolic
 from conformance.engines.context import Context
 from conformance.engines.leads import Leads
+from conformance.lockstep import Report, run_trace
+from conformance.real.adapter import MICROSECONDS, OPERATIONS, Adapter, RealWorld
 from conformance.reports import graph
 from conformance.reports.story import tell
+from conformance.reports.values import snake
+from conformance.runs.checkpoint import Runner, exit_if_spent
+from conformance.runs.containment import contained, may_die
 from conformance.runs.describe import Described
-from conformance.runs.request import BASELINE, ENGINES, GATE_STEPS, Unit
+from conformance.runs.request import ALL_ENGINES, BASELINE, GATE_STEPS, Unit
 from conformance.runs.result import Result, failure_to_data
 from conformance.runs.watchdog import watching
-from conformance.runs.workers import Tell
-from conformance.subsystem import subsystem
-from conformance.verdict import HarnessError, UsageError
+from conformance.runs.workers import Died, Tell
+from conformance.subsystem import Subsystem, subsystem
+from conformance.verdict import Failure, HarnessError, UsageError
 
 
 def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> Result:
@@ -34,28 +41,12 @@ def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> R
     Raises:
         UsageError  the candidate cannot be loaded, or the profile does not exist
     """
-    of = subsystem(unit.subsystem)
-    candidate = load(unit.spec, of)
+    candidate = load(unit.spec, subsystem(unit.subsystem))
+    of, adapter = candidate.part(subsystem(unit.subsystem)), candidate.adapter
     profile = unit.profile or candidate.profile
     check_profile("--profile", profile, of)
-    started = time.monotonic()
-    context = Context(
-        subsystem=of,
-        candidate=candidate,
-        profile=profile,
-        seed=unit.seed,
-        steps=GATE_STEPS.get(unit.engine) if unit.seconds is None else None,
-        deadline=None if unit.seconds is None else started + unit.seconds,
-        part=unit.part,
-        parts=unit.parts,
-        hunting=unit.seconds is not None,
-        stop_at_first=unit.first,
-        engine=unit.engine,
-        progress=progress,
-        tell=lambda found: tell(found, of, candidate),
-        known=set(unit.known),
-        leads=None if unit.follow is None else Leads(unit.follow),
-    )
+    runner = Runner.now
+    context = _context(unit, candidate, of, profile, progress)
     judged, errors, interrupted = Judged(), [], False
     try:
         with watching(), redirect_stdout(sys.stderr):  # what a candidate prints is not our verdict
@@ -63,30 +54,92 @@ def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> R
     except KeyboardInterrupt:
         interrupted = True
     except HarnessError as failed:
+        exit_if_spent(failed)
         errors.append(f"{unit.name}: {failed}")
+    if runner is not None:
+        context.notes |= {f"{snake(name)}: not tried any more, ends": n for name, n in runner.given_up().items()}
     transitions, recipes = ({}, {}) if context.leads is None else context.leads.told(context.tally.clauses)
-    return Result(
-        unit=unit.name,
-        subsystem=of.name,
-        spec=unit.spec,
-        profile=profile,
-        capabilities=sorted(candidate.capabilities),
-        clauses={clause.id: n for clause, n in context.tally.clauses.items()},
-        failures=[failure_to_data(failure) for failure in context.failures],
-        warnings=[failure_to_data(failure) for failure in context.warnings],
-        steps=context.tally.steps,
-        traces=context.tally.traces,
-        seconds=time.monotonic() - started,
-        notes=context.notes,
-        scopes=[graph.tell(explored, of, profile) for explored in context.explored],
-        known=judged.known,
-        gaps=judged.gaps,
-        stale=[msgspec.to_builtins(stale) for stale in judged.stale],
-        interrupted=interrupted,
-        transitions=transitions,
-        recipes=recipes,
-        errors=errors,
+    return _seen(
+        Result(
+            unit=unit.name,
+            subsystem=of.name,
+            spec=unit.spec,
+            profile=profile,
+            capabilities=sorted(candidate.capabilities),
+            clauses={clause.id: n for clause, n in context.tally.clauses.items()},
+            failures=[failure_to_data(failure) for failure in context.failures],
+            warnings=[failure_to_data(failure) for failure in context.warnings],
+            steps=context.tally.steps,
+            traces=context.tally.traces,
+            seconds=time.monotonic() - context.started,
+            notes=context.notes,
+            scopes=[graph.tell(explored, of, profile) for explored in context.explored],
+            known=judged.known,
+            gaps=judged.gaps,
+            stale=[msgspec.to_builtins(stale) for stale in judged.stale],
+            interrupted=interrupted,
+            transitions=transitions,
+            recipes=recipes,
+            errors=errors,
+            settled=context.stillborn,
+        ),
+        adapter,
+        of,
     )
+
+
+def _context(
+    unit: Unit, candidate: Candidate, of: Subsystem, profile: str, progress: Callable[[Context], None] | None
+) -> Context:
+    """What the engine is given."""
+    adapter, started, runner = candidate.adapter, time.monotonic(), Runner.now
+
+    def story(found: Failure) -> Failure:
+        with nullcontext() if runner is None else runner.looking_into():
+            return tell(found, of, candidate)
+
+    return Context(
+        subsystem=of,
+        candidate=candidate,
+        profile=profile,
+        seed=unit.seed,
+        steps=_gate_steps(unit, candidate) if unit.seconds is None else None,
+        deadline=None if unit.seconds is None else started + unit.seconds,
+        clock=time.monotonic if runner is None else runner.clock,
+        part=unit.part,
+        parts=unit.parts,
+        hunting=unit.seconds is not None,
+        stop_at_first=unit.first,
+        engine=unit.engine,
+        judge=run_trace if runner is None else partial(_looked_into, runner),
+        tell=story,
+        known=set(unit.known),
+        leads=None if unit.follow is None else Leads(unit.follow),
+        examples=None if adapter is None else adapter.examples,
+        length=None if adapter is None else adapter.length,
+        stillborn=unit.settled,
+        progress=progress,
+    )
+
+
+def _seen(result: Result, adapter: Adapter | None, of: Subsystem) -> Result:
+    """Of a real implementation what it cannot be held to is not counted, and its pace is told."""
+    if adapter is None:
+        return result
+    judged = adapter.judged(of)
+    result.judged, result.absent = sorted(judged), list(adapter.absent)
+    result.clauses = {identifier: n for identifier, n in result.clauses.items() if identifier in judged}
+    found = [failure["signature"] for failure in (*result.failures, *result.warnings)]
+    result.known |= {signature: adapter.findings[signature] for signature in found if signature in adapter.findings}
+    result.notes |= {OPERATIONS: RealWorld.done, MICROSECONDS: RealWorld.nanoseconds // 1000}
+    RealWorld.done = RealWorld.nanoseconds = 0
+    return result
+
+
+def _gate_steps(unit: Unit, candidate: Candidate) -> int | None:
+    """Steps of an engine that could go on for ever; a real implementation has its own pace."""
+    usual = GATE_STEPS.get(unit.engine)
+    return usual if usual is None or candidate.adapter is None else candidate.adapter.gate_steps
 
 
 def _perform(unit: Unit, context: Context) -> Judged:
@@ -94,7 +147,8 @@ def _perform(unit: Unit, context: Context) -> Judged:
     if unit.engine == BASELINE:
         assert unit.today is not None
         return judge(context, unit.entries, unit.today)
-    _engine(unit, context)
+    if not unit.settled:
+        _engine(unit, context)
     return Judged()
 
 
@@ -110,21 +164,59 @@ def _engine(unit: Unit, context: Context) -> None:
             campaign.run(context)
         case "machine":
             machine.run(context)
+        case "symbolic":
+            symbolic.run(context)
         case other:
-            raise UsageError(f"--engine: unknown engine {other!r}; known: {', '.join(ENGINES)}")
+            raise UsageError(f"--engine: unknown engine {other!r}; known: {', '.join(ALL_ENGINES)}")
 
 
-def unit_job(unit: Unit, tell: Tell) -> Result:
-    """One unit, in any process. A mistake of ours ends the unit, not the run."""
+def _looked_into(runner: Runner, *arguments: Any, **options: Any) -> Report:
+    """`run_trace`, of which nothing is taken for granted."""
+    with runner.looking_into():
+        return run_trace(*arguments, **options)
+
+
+def unit_job(unit: Unit, tell: Tell) -> Result | Died:
+    """One unit, in any process; a candidate that may end it has one of its own.
+
+    A mistake of ours ends the unit, not the run.
+    """
+    if not may_die(unit.spec):
+        return _unit_job(unit, tell)
+    subsystem(unit.subsystem)  # loaded once, not in each process
+    result: Result | Died = contained(partial(_unit_job, unit), tell)
+    return result
+
+
+def _unit_job(unit: Unit, tell: Tell) -> Result:
     try:
-        return run_unit(unit, lambda c: tell(c.tally.steps, len(c.tally.clauses), len(c.failures)))
+        return run_unit(unit, _telling(unit, tell))
     except UsageError:
         raise
     except Exception as error:
+        exit_if_spent(error)
         if os.environ.get("CONFORMANCE_DEBUG"):
             raise
         candidate = load(unit.spec, subsystem(unit.subsystem))
         return without_findings(unit, candidate, f"{unit.name}: {_where(error)}")
+
+
+def _telling(unit: Unit, tell: Tell) -> Callable[[Context], None]:
+    """Tells of each failure as soon as it is found; of stored traces, which are known, in the end."""
+    told = 0
+
+    def progress(context: Context) -> None:
+        nonlocal told
+        new = [] if unit.engine == BASELINE else [failure_to_data(failure) for failure in context.failures[told:]]
+        told += len(new)
+        tell(context.tally.steps, len(context.tally.clauses), len(context.failures), *new)
+
+    return progress
+
+
+def ended_early(unit: Unit, candidate: Described, how: str) -> Result:
+    """The result of a unit of whose end nobody can tell the cause."""
+    return without_findings(unit, candidate, f"{unit.name}: {how}")
 
 
 def without_findings(unit: Unit, candidate: Candidate | Described, error: str) -> Result:

@@ -11,7 +11,7 @@ from conformance.engines.leads import Recipe, rarest
 from conformance.runs.request import Request, Unit
 from conformance.runs.result import Result
 
-SEEDED = ("campaign", "machine")
+SEEDED = ("campaign", "machine", "symbolic")
 """Engines that a seed sends another way; the others do the same every time, so they are done once."""
 LONGEST = 10.0
 """Seconds of one seed at most: after that what was found is told, and the next is led by what all have seen."""
@@ -32,12 +32,14 @@ class Work:
         self.units = list(units)
         """By the number of the job."""
         self.found: dict[int, Result] = {}
+        self.settled: set[str] = set()
+        """Subsystems whose candidates do not start."""
 
     def __len__(self) -> int:
         return len(self.units)
 
     def __iter__(self) -> Iterator[Unit]:
-        return iter(self.units)
+        return (replace(unit, settled=unit.subsystem in self.settled) for unit in self.units)
 
     @property
     def names(self) -> list[str]:
@@ -47,6 +49,8 @@ class Work:
     def learn(self, number: int, result: Result) -> None:
         """A unit is done."""
         self.found[number] = result
+        if result.settled:
+            self.settled.add(result.subsystem)
 
     def results(self) -> list[Result]:
         """Of the units that are done, in their order."""

@@ -11,6 +11,7 @@ does no more than wait for our end, kills them all where we are killed ourselves
 
 from __future__ import annotations
 
+import inspect
 import os
 import select
 import signal
@@ -21,15 +22,20 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 from conformance.verdict import HarnessError, UsageError
 
-Tell = Callable[[int, int, int], None]
-"""(steps, clauses exercised, failures): a job says how far it is; raises KeyboardInterrupt when it is to stop."""
+
+class Tell(Protocol):
+    """A job says how far it is, and what it has found since it last said so; KeyboardInterrupt when it is to stop."""
+
+    def __call__(self, steps: int, clauses: int, failures: int, /, *found: dict[str, Any]) -> None:
+        """`found` are failures as in results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +53,7 @@ class Jobs:
         function: Callable[[Any, Tell], Any],
         jobs: Iterable[Any],
         workers: int,
-        progress: Callable[[int, int, int, int], None],
+        progress: Callable[..., None],
         *,
         apart: bool = False,
         limit: float | None = None,
@@ -57,7 +63,7 @@ class Jobs:
         """Each is taken when a worker is free for it."""
         self.workers = min(workers, len(jobs)) if isinstance(jobs, Sized) else workers
         self.progress = progress
-        """(number of the job, steps, clauses, failures)"""
+        """(number of the job, steps, clauses, failures, *those found since)"""
         self.apart = apart
         """Whether even a single worker is a process of its own, because a job may end its process."""
         self.limit = limit
@@ -90,12 +96,8 @@ class Jobs:
 
     def _one_by_one(self) -> Iterator[tuple[int, Any]]:
         for number, job in self.jobs:
-
-            def tell(steps: int, clauses: int, failures: int, number: int = number) -> None:
-                self.progress(number, steps, clauses, failures)
-
             try:
-                result = self.function(job, tell)
+                result = self.function(job, partial(self.progress, number))
             except KeyboardInterrupt:
                 self.interrupted = True
                 return
@@ -234,8 +236,7 @@ class _Worker:
     def end(self) -> str:
         """How it ended, and the end of all that it has left behind."""
         self.process.wait()
-        with suppress(OSError):
-            os.killpg(self.pid, signal.SIGKILL)
+        kill_sessions({self.pid})
         self.leave()
         return ended(self.process.returncode)
 
@@ -245,18 +246,19 @@ class _Guard:
 
     PROGRAM = """
 import os, signal, sys
+from pathlib import Path
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-for group in [int(line) for line in sys.stdin]:
-    try:
-        os.killpg(group, signal.SIGKILL)
-    except OSError:
-        pass
+{}
+kill_sessions({{int(line) for line in sys.stdin}})
 """
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(  # noqa: S603 - this interpreter, with the program above
-            [sys.executable, "-I", "-S", "-c", self.PROGRAM], stdin=subprocess.PIPE, start_new_session=True, text=True
+            [sys.executable, "-I", "-S", "-c", self.PROGRAM.format(inspect.getsource(kill_sessions))],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+            text=True,
         )
 
     def watch(self, group: int | None) -> None:
@@ -273,6 +275,24 @@ for group in [int(line) for line in sys.stdin]:
         self.process.wait()
 
 
+def kill_sessions(sessions: set[int]) -> None:
+    """Kill all processes of these sessions, whatever groups they are in, and those that they fork meanwhile."""
+    killed: set[int] = set()
+    while sessions:
+        found = set()
+        for path in Path("/proc").glob("[0-9]*"):
+            pid = int(path.name)
+            try:
+                if pid not in killed and os.getsid(pid) in sessions:
+                    os.kill(pid, signal.SIGKILL)
+                    found.add(pid)
+            except OSError:
+                pass
+        if not found:
+            return
+        killed |= found
+
+
 def work(pipe: int, asked: int) -> None:
     """What a worker process does until its pipe is closed: it is told the function, and then jobs."""
     connection = Connection(pipe)
@@ -282,14 +302,14 @@ def work(pipe: int, asked: int) -> None:
     said = 0.0
     home = Path.cwd()
 
-    def tell(steps: int, clauses: int, failures: int) -> None:
+    def tell(steps: int, clauses: int, failures: int, /, *found: dict[str, Any]) -> None:
         nonlocal said
         if select.select([asked], [], [], 0)[0]:
             raise KeyboardInterrupt
         now = time.monotonic()
-        if now - said >= 0.2:
+        if found or now - said >= 0.2:
             said = now
-            connection.send(("progress", steps, clauses, failures))
+            connection.send(("progress", steps, clauses, failures, *found))
 
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # whoever started us is gone
         function = connection.recv()

@@ -4,12 +4,13 @@ from conformance.model.avic.boot import initial
 from conformance.model.avic.operations import NEEDS, OPERATIONS, Answers, Config, requires
 from conformance.model.avic.state import State
 from conformance.model.avic.step import legal, step
-from conformance.model.avic.view import VIEW_CLAUSES, View, cite, view
+from conformance.model.avic.view import VIEW_CLAUSES, VIEW_LABELS, View, cite, view
 
 __all__ = [
     "NEEDS",
     "OPERATIONS",
     "VIEW_CLAUSES",
+    "VIEW_LABELS",
     "Answers",
     "Config",
     "State",

@@ -10,8 +10,9 @@ from conformance.model.avic import operations as s
 from conformance.model.avic.apic import DFR, ICR, ICR2, LVT0, TMR, mode_of, put
 from conformance.model.avic.routing import X2APIC, XAPIC
 from conformance.model.avic.state import Registers, State, Vcpu, find, has_apic, is_active, is_running
+from conformance.model.step import Labels
 from conformance.specs.avic import clauses as c
-from conformance.specs.avic.constants import APIC_BASE, BASE_AE, ICR_BUSY
+from conformance.specs.avic.constants import APIC_BASE, BASE_AE, ICR_BUSY, REGISTER_NAMES
 from conformance.specs.clause import Clause
 
 
@@ -47,6 +48,17 @@ VIEW_CLAUSES: dict[str, Clause] = {
     "irtes": c.IRTE_FOLLOWS_VCPU,
 }
 """Clause of each field of the view, in the order of blame."""
+
+VIEW_LABELS: dict[str, Labels] = {
+    "run": ("vCPU {}", ("VM", "id", "core", "asleep", "in guest mode")),
+    "events": ("vCPU {}",),
+    "controls": ("vCPU {}", ("int_ctl bit 31", "int_ctl bit 30", "CR8 write intercept", "ICR open")),
+    "running": ("vCPU {}",),
+    "bar": ("vCPU {}",),
+    "regs": ("vCPU {}", REGISTER_NAMES),
+    "irtes": ("IRTE {}", ("irq", "id", "vector", "core")),
+}
+"""What the parts of its fields are called."""
 
 
 UNFINISHED = View((), (-1,), (), (), (), (), ())

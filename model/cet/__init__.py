@@ -3,12 +3,13 @@
 from conformance.model.cet.operations import NEEDS, OPERATIONS, Answers, Config
 from conformance.model.cet.state import State, initial
 from conformance.model.cet.step import legal, step
-from conformance.model.cet.view import VIEW_CLAUSES, View, cite, view
+from conformance.model.cet.view import VIEW_CLAUSES, VIEW_LABELS, View, cite, view
 
 __all__ = [
     "NEEDS",
     "OPERATIONS",
     "VIEW_CLAUSES",
+    "VIEW_LABELS",
     "Answers",
     "Config",
     "State",

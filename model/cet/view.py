@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from conformance.model.cet.operations import GetMpState, Init, NestedExit, Operation, Reset, Rsm, Smi
 from conformance.model.cet.state import CPUS, State, Words
+from conformance.model.step import Labels
 from conformance.specs.cet import clauses as c
 from conformance.specs.clause import Clause
 
@@ -42,6 +43,14 @@ VIEW_CLAUSES: dict[str, Clause] = {
     "smram": c.SSP_THROUGH_SMRAM,
     "area": c.L2_STORED,
 }
+
+VIEW_LABELS: dict[str, Labels] = {
+    "s_cet": ("CPU {}",),
+    "crs": ("vCPU {}", ("CR0.WP", "CR4.CET")),
+    "smram": ("vCPU {}",),
+    "area": ("vCPU {}", ("S_CET", "SSP", "INTERRUPT_SSP_TABLE")),
+}
+"""What the parts of its fields are called."""
 
 
 def view(state: State) -> View:

@@ -18,7 +18,7 @@ class Config:
     """The world a trace starts in."""
 
     side: str = "hypervisor"
-    """`hypervisor` for kind H, `guest` for kind G."""
+    """`hypervisor` for kind H, `guest` for kind G; `verifier` for what only parses, with no VM and no guest."""
     started: bool = True
     """Kind H: VM 0 is an SNP VM that runs already."""
     vcpus: int = 1
@@ -263,6 +263,8 @@ class GetReport:
     host: tuple[str, ...] = ()
     vmpl: int = 3
     """The VMPL that the answer is for: no lower than that of the key."""
+    data: int = 0
+    """What the second 8 bytes of the report data differ by from what callers usually give; u64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +284,8 @@ class GetExtReport:
     certs_len: int = 0x4000
     buffer: bool = True
     vmpl: int = 3
+    data: int = 0
+    """What the second 8 bytes of the report data differ by from what callers usually give; u64."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,8 @@ def initial(config: Config, profile: Profile) -> State:
     if config.side == "guest":
         counts = guest_counts(config)
         return State(guest=Guest(config.open, 0, counts), loop=config.host != "direct")
+    if config.side == "verifier":
+        return State(certs=profile.certs)
     vms, vcpus = [Vm(), Vm()], [Vcpu()] * VCPUS
     if config.started:
         certs = config.certs and profile.certs == "userspace"

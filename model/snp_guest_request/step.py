@@ -109,6 +109,12 @@ def legal(state: State, op: Operation) -> bool:
     return possible is not None and possible(state, op)
 
 
+def also_needs(state: State, op: Operation) -> frozenset[str]:
+    """Capabilities that an operation needs for its values' sake: certificates must be enabled on the way."""
+    fetches = type(op) is Boot and op.certs and op.kind == SNP and state.certs == "userspace"
+    return frozenset({"userspace-certs"}) if fetches else frozenset()
+
+
 # -- kind H
 
 

@@ -8,6 +8,7 @@ from conformance.model.snp_guest_request.addresses import WATCHED, address, page
 from conformance.model.snp_guest_request.guest_memory import asks_report
 from conformance.model.snp_guest_request.operations import CPU_OF, VM_OF, ExtGuestRequest, Request
 from conformance.model.snp_guest_request.state import Label, State
+from conformance.model.step import Labels
 from conformance.specs.clause import Clause
 from conformance.specs.snp_guest_request import clauses as c
 from conformance.specs.snp_guest_request.constants import SNP
@@ -36,6 +37,16 @@ VIEW_CLAUSES: dict[str, Clause] = {
     "wiped": c.WIPE,
 }
 """In the order of blame."""
+
+VIEW_LABELS: dict[str, Labels] = {
+    "contexts": ("VM {}",),
+    "counts": ("VM {}", "VMPCK {}"),
+    "rmp": ("VM {}",),
+    "pages": ("VM {}", WATCHED),
+    "bugged": ("VM {}",),
+    "wiped": ("VMPCK {}",),
+}
+"""What the parts of its fields are called."""
 
 
 def view(state: State) -> View:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from conformance.model.tdp_mirror.operations import NEEDS, OPERATIONS, Answers, Config, requires
 from conformance.model.tdp_mirror.state import State, initial
 from conformance.model.tdp_mirror.step import legal, legal_beside, step
-from conformance.model.tdp_mirror.view import VIEW_CLAUSES, View, cite, view
+from conformance.model.tdp_mirror.view import VIEW_CLAUSES, VIEW_LABELS, View, cite, view
 
 __all__ = [
     "NEEDS",
     "OPERATIONS",
     "VIEW_CLAUSES",
+    "VIEW_LABELS",
     "Answers",
     "Config",
     "State",

@@ -97,8 +97,11 @@ def _legal_end(state: State, op: Op) -> bool:
             return all(v is None for v in state.vcpus) and not (state.hkid and state.config.mirror)
         case ops.GmemInvalidate():
             return state.hkid and state.config.private
-        case ops.Prefault() | ops.EptViolation():
+        case ops.Prefault():
             return state.hkid and is_loaded(state, op.vcpu) and not is_alias(state.config, op.gpa >> 12)
+        case ops.EptViolation():
+            loaded = state.hkid and is_loaded(state, op.vcpu) and not is_alias(state.config, op.gpa >> 12)
+            return loaded and _is_private_half(state.config, op.gpa)
     return True
 
 
@@ -110,7 +113,7 @@ def _legal_alive(state: State, op: Op) -> bool:
         case ops.Faultin():
             return is_loaded(state, op.vcpu) and state.td == TD_RUNNABLE and (config.private or not op.private)
         case ops.EptViolation():
-            return config.mirror and is_loaded(state, op.vcpu) and not is_direct(config, op.gpa) and _runs(state)
+            return is_loaded(state, op.vcpu) and _is_private_half(config, op.gpa) and _runs(state)
         case ops.PageFault():
             return is_loaded(state, op.vcpu) and _runs(state) and (config.private or not op.private)
         case ops.Accept():
@@ -156,6 +159,11 @@ def _legal_alive(state: State, op: Op) -> bool:
         case ops.SeptFree():
             return config.deep
     return not isinstance(op, ops.InSlot) or _legal_in_slot(state, op)
+
+
+def _is_private_half(config: Config, gpa: int) -> bool:
+    """Whether a violation at `gpa` is a TD's and private: the one kind that is asked for, alive or dead."""
+    return config.mirror and not is_direct(config, gpa)
 
 
 def _can_notify(config: Config, op: ops.HvaInvalidate | ops.GmemInvalidate | ops.Age | ops.TestAge) -> bool:

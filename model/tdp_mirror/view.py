@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from conformance.model.step import Labels
 from conformance.model.tdp_mirror.operations import (
     EptViolation,
     FreeObsoleteRoots,
@@ -74,6 +75,15 @@ VIEW_CLAUSES: dict[str, Clause] = {
     "leaked": c.FAILED_FREE_LEAKS,
     "bugged": c.BUSY_IS_NO_BUG,
 }
+
+VIEW_LABELS: dict[str, Labels] = {
+    "old": ("invalid root {}",),
+    "external": (("tables", "leaves"),),
+    "tables": (("below the mirror root", "below the direct root"),),
+    "roots": ("root {}", ("mirror", "invalid", "references")),
+    "vcpus": ("vCPU {}", ("direct root", "mirror root")),
+}
+"""What the parts of its fields are called."""
 
 _MAPPING = (PageFault, TdpMap, Prefault, EptViolation, InitRegion)
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 from conformance.model.uio_msi.operations import NEEDS, OPERATIONS, Answers, Config, requires
 from conformance.model.uio_msi.state import State, initial
 from conformance.model.uio_msi.step import legal, step
-from conformance.model.uio_msi.view import VIEW_CLAUSES, View, cite, view
+from conformance.model.uio_msi.view import VIEW_CLAUSES, VIEW_LABELS, View, cite, view
 
 __all__ = [
     "NEEDS",
     "OPERATIONS",
     "VIEW_CLAUSES",
+    "VIEW_LABELS",
     "Answers",
     "Config",
     "State",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from conformance.model.step import Labels
 from conformance.model.uio_msi.operations import Close, CompatIoctl, CompatIrqSet, IrqSet, Open, Operation, RawIoctl
 from conformance.model.uio_msi.state import NONE_LOST, State
 from conformance.specs.clause import Clause
@@ -44,6 +45,13 @@ VIEW_CLAUSES: dict[str, Clause] = {
     "lost": c.MESSAGE_REWRITTEN,
     "unserved": c.LINE_SERVED,
 }
+
+VIEW_LABELS: dict[str, Labels] = {
+    "references": ("eventfd {}",),
+    "counters": ("eventfd {}",),
+    "pending": ("vector {}",),
+}
+"""What the parts of its fields are called."""
 
 
 def view(state: State) -> View:

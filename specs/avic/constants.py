@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+EBADF = 9
+EAGAIN = 11
 ENOMEM = 12
+EBUSY = 16
 EEXIST = 17
 EFAULT = 14
 EINVAL = 22
@@ -43,6 +46,18 @@ APIC_TMCCT = 0x390
 APIC_TDCR = 0x3E0
 APIC_SELF_IPI = 0x3F0
 """Exists in x2APIC mode only, as MSR 0x83F."""
+
+_NAMED = {
+    APIC_ID: "ID", APIC_LVR: "LVR", APIC_TPR: "TPR", APIC_APR: "APR", APIC_PPR: "PPR", APIC_EOI: "EOI",
+    APIC_RRR: "RRR", APIC_LDR: "LDR", APIC_DFR: "DFR", APIC_SPIV: "SPIV", APIC_ESR: "ESR", APIC_ICR: "ICR",
+    APIC_ICR2: "ICR2", APIC_LVTT: "LVTT", APIC_LVTTHMR: "LVTTHMR", APIC_LVTPC: "LVTPC", APIC_LVT0: "LVT0",
+    APIC_LVT1: "LVT1", APIC_LVTERR: "LVTERR", APIC_TMICT: "TMICT", APIC_TMCCT: "TMCCT", APIC_TDCR: "TDCR",
+    APIC_SELF_IPI: "SELF_IPI",
+    **{start + 16 * n: f"{bank}{n}" for start, bank in ((APIC_ISR, "ISR"), (APIC_TMR, "TMR"), (APIC_IRR, "IRR"))
+       for n in range(8)},
+}  # fmt: skip
+REGISTER_NAMES = tuple(f"{_NAMED[at]} ({at:#x})" if at in _NAMED else f"{at:#x}" for at in range(0, 0x400, 16))
+"""What the registers are called, by offset / 16."""
 
 TRAP_WRITES = (
     APIC_ID,

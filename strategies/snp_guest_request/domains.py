@@ -42,6 +42,7 @@ CONFIGS = (
 
 VMS = Domain((0, 1))
 VMPLS = Domain((3,), (2, 1, 0), usual=0.8)
+DATA_WORD = Domain((0,), (2**64 - 1,), bounds=(0, 2**64 - 1))
 VCPUS = Domain((0, 1, 2))
 
 MESSAGE_NAMES = Domain(

@@ -515,12 +515,12 @@ SCOPES: dict[str, Scope] = {
         Config(side="guest"), _each(GetReport()) + _DRIVERS, depth=1, states=5, transitions=221, needs=_G
     ),
     "tables": Scope(
-        Config(side="guest"),
+        Config(side="verifier"),
         _each(*(ParseCerts(table) for table in TABLES)),
         depth=1,
         states=1,
         transitions=13,
-        needs=frozenset({"guest", "verifier"}),
+        needs=frozenset({"verifier"}),
     ),
 }
 """What is explored without gaps. The same inputs, refusals and schedules serve every profile that has them; the

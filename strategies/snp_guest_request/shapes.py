@@ -10,6 +10,7 @@ from conformance.specs.snp_guest_request.constants import EAGAIN, EBUSY, EFAULT,
 from conformance.strategies.domain import Domain, Shape, just
 from conformance.strategies.snp_guest_request.domains import (
     DATA,
+    DATA_WORD,
     GHCB,
     LAUNCH_FAULTS,
     LENGTHS,
@@ -128,7 +129,7 @@ SHAPES: dict[type, Shape] = {
         {"vmpck": Domain((0, 1), (2, 3, 4))}, weight=1, faults=(("alloc_pages", (-ENOMEM,)), ("set_decrypted", (-EIO,)))
     ),
     o.GetReport: Shape(
-        {"host": Domain(((), ("busy",)), tuple((h,) for h in HOSTS), usual=0.5), "vmpl": VMPLS},
+        {"host": Domain(((), ("busy",)), tuple((h,) for h in HOSTS), usual=0.5), "vmpl": VMPLS, "data": DATA_WORD},
         weight=4,
         beside=(o.GetReport, o.GetDerivedKey, o.GetExtReport),
     ),
@@ -161,6 +162,7 @@ SHAPES: dict[type, Shape] = {
             "certs_len": Domain((0x4000, 0), (4096, 8192, 1, 2048, 4095, 0x1800, 0x4001, 0x5000), usual=0.6),
             "buffer": Domain((True,), (False,)),
             "vmpl": VMPLS,
+            "data": DATA_WORD,
         },
         weight=4,
         beside=(o.GetReport, o.GetExtReport),

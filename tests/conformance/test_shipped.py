@@ -62,6 +62,7 @@ def test_nothing_else_is_shipped(name: str) -> None:
     """A defect that was renamed leaves no trace behind, and a trace is shipped in the form in which it is written."""
     wanted = {path for of, defect in EXPRESSIBLE if of == name and (path := file_of(name, defect))}
     wanted |= {SHIPPED / name / f"view-{field}.json" for of, field in FIELDS if of == name}
+    wanted |= set(corpus.files(SHIPPED / name / "real"))  # measured: see tests/real_facts.py
 
     assert set(corpus.files(SHIPPED / name)) == wanted
     assert all(path.read_text() == encode(corpus.read(path)) for path in wanted)

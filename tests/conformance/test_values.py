@@ -11,6 +11,7 @@ from conformance.lockstep import run_trace
 from conformance.model.matchers import ERRNO, Such
 from conformance.model.step import Fault, Step
 from conformance.reports import values
+from conformance.subsystem import NAMES, subsystem
 from tests.toy import TOY, Clear, Parallel, Put, Shelf, Take, trace
 
 
@@ -156,3 +157,31 @@ def test_a_refusal_that_was_met_is_kept_with_its_operation() -> None:
     report = run_trace(TOY, trace(Step(Put(), (Fault("alloc", -12),))), Shelf, record=True)
 
     assert report.steps[0].done[0].frame.given == {"alloc": -12}
+
+
+def test_what_is_labelled_is_called_by_its_name() -> None:
+    """Down to the part that differs; a part that is there on one side alone is told with the names of its own parts."""
+    labels = {"rows": ("vCPU {}", ("core", "asleep"))}
+    rows = ((0, False), (1, False))
+
+    assert values.differences(Table(rows), Table(((0, False), (1, True))), ["rows"], labels) == (
+        "rows, vCPU 1, asleep = False",
+        "rows, vCPU 1, asleep = True",
+    )
+    assert values.differences(Table(rows), Table((None, (1, False))), ["rows"], labels) == (
+        "rows, vCPU 0 = (core: 0, asleep: False)",
+        "rows, vCPU 0 = None",
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_labels_fit_what_they_label(name: str) -> None:
+    """Each is a field of the view, and has as many names as there are parts."""
+    of = subsystem(name)
+    for config in of.configs:
+        view = of.view(of.initial(config, of.profiles[of.default_profile]))
+        for field, labels in of.view_labels.items():
+            parts = [getattr(view, field)]
+            for level in labels:
+                assert isinstance(level, str) or all(len(part) == len(level) for part in parts if part is not None)
+                parts = [inner for part in parts if part is not None for inner in part]

@@ -120,7 +120,7 @@ class SharedPages(Simulator):
     def shared_write(self, gpa: int, data: bytes) -> int:
         region, offset = self.within(gpa, len(data))
         self.judge_alone(region)
-        if region.shared and DATA[8:] in data:
+        if region.shared and DATA[16:] in data:
             raise Violation(c.PRIVATE_ENCRYPTION, "a message in the clear is written to memory that the host shares")
         region.data[offset : offset + len(data)] = data
         return 0

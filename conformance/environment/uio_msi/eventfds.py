@@ -63,6 +63,10 @@ class EventfdContexts(Simulator):
             argument.found = found
         return FIRST_CTX + (found << 8)
 
+    def descriptor(self, ctx: int) -> int | None:
+        """The descriptor that stands for the last reference taken to this eventfd, where there is one."""
+        return self.files.held(ctx - FIRST_CTX >> 8)
+
     def eventfd_ctx_put(self, ctx: int) -> None:
         """As the port says."""
         eventfd = ctx - FIRST_CTX >> 8

@@ -108,6 +108,10 @@ class UioMsi(Environment):
         """Close the eventfds."""
         self.eventfds.files.close()
 
+    def descriptor(self, call: str, result: int) -> int | None:
+        """The driver's reference to an eventfd, where that is a descriptor."""
+        return self.eventfds.descriptor(result) if call == "eventfd_ctx_fdget" and result > 0 else None
+
     def view(self) -> View:
         """What can be observed from outside."""
         return view(self)

@@ -11,6 +11,7 @@ from conformance.runs.strength import kill
 from tests.conformance.avic.judging import AVIC
 
 
+@pytest.mark.gates
 @pytest.mark.parametrize("defect", [x for x in DEFECTS if x.candidate is not None], ids=lambda x: x.id)
 def test_every_defect_is_killed_by_its_clause(defect: Defect) -> None:
     """The suite finds it, and cites a clause that the facts name for it."""

@@ -11,6 +11,7 @@ from conformance.runs.strength import kill
 from tests.conformance.cet.judging import S
 
 
+@pytest.mark.gates
 @pytest.mark.parametrize("defect", [d for d in DEFECTS if d.candidate is not None], ids=lambda d: d.id)
 def test_every_defect_is_killed_by_its_clause(defect: Defect) -> None:
     """And in no more steps than the analysis needs, macros expanded."""

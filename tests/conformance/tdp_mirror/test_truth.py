@@ -12,6 +12,7 @@ import pytest
 
 from conformance.candidates.builtin.tdp_mirror.linux import Linux
 from conformance.candidates.builtin.tdp_mirror.upstream import Upstream
+from conformance.lockstep import Lockstep
 from conformance.model.step import Fault, Parallel, Step
 from conformance.model.tdp_mirror import Config
 from conformance.model.tdp_mirror import operations as ops
@@ -25,13 +26,14 @@ from conformance.strategies.tdp_mirror.domains import (
     SHARED,
     SMALL,
 )
+from conformance.trace import Trace
 from tests.conformance.peers.linux_tdp_mirror import (
     Exchanges,
     FlushesMore,
     Linux619,
     RecoversByZapping,
 )
-from tests.conformance.tdp_mirror.judging import BUSY, CREATE, RELOAD, SECOND, judge
+from tests.conformance.tdp_mirror.judging import BUSY, CREATE, OF, RELOAD, SECOND, judge
 
 ALL_SHARED = replace(SMALL, private_gfns=())
 PRIVATE, SHARED_3 = Step(ops.PageFault(0, 0, True)), Step(ops.PageFault(0, 0x3000 | SHARED))
@@ -384,3 +386,13 @@ def test_roots_are_seen_when_they_are_listed(point: int) -> None:
     beside = Parallel(Step(ops.MmuReload()), Step(ops.MmuReload(1)), (point,))
 
     assert judge(CREATE, Step(ops.VcpuCreate(1)), Step(beside), candidate=Linux).failure is None
+
+
+@pytest.mark.parametrize(("config", "gpa", "asked"), [(PROTECTED, 0, False), (SMALL, SHARED, False), (SMALL, 0, True)])
+def test_only_a_private_violation_of_a_td_is_asked_for(config: Config, gpa: int, *, asked: bool) -> None:
+    """Any other is an access to the shared half, which no driver handles as a private one; on a dead VM neither."""
+    lockstep = Lockstep(OF, Trace("tdp_mirror", "upstream", config, ()), Linux)
+    for step in (CREATE, RELOAD):
+        assert lockstep.step(step) is None
+    for dead in (False, True):
+        assert OF.legal(replace(lockstep.state, bugged=dead), ops.EptViolation(0, gpa)) is asked

@@ -139,4 +139,5 @@ def _plan(world: World, op: GetReport | GetDerivedKey | GetExtReport) -> bytes:
     """Note how the host will treat this operation's exits; the data the caller wants in its report."""
     world.host.plan(script(op.host))
     world.serial += 1
-    return world.serial.to_bytes(8, "little") + DATA[8:]
+    word = int.from_bytes(DATA[8:16], "little") ^ getattr(op, "data", 0)
+    return world.serial.to_bytes(8, "little") + word.to_bytes(8, "little") + DATA[16:]

@@ -1,0 +1,400 @@
+"""A process that answers one line with one line, until it ends or is ended.
+
+Each leads a session of its own and is killed with all that it has left there: by us, by the kernel where we are killed
+(PR_SET_PDEATHSIG), and what it has started by a keeper that does no more than wait for our end.
+"""
+
+from __future__ import annotations
+
+import array
+import atexit
+import ctypes
+import os
+import re
+import resource
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+LONGEST = 4 << 20
+"""Bytes of a line; the longest that a subsystem has a use for are a hundredth of that."""
+MEMORY = 1 << 30
+"""Bytes of memory that a process may take."""
+TICK = 0.25
+"""Seconds between two looks at how much it has."""
+DYING = 3.0
+"""Seconds in which a process that has closed its end must have ended."""
+REMEMBERED = 64 << 10
+"""Bytes kept of what it wrote to standard error, the last ones."""
+TOLD = 6
+"""Lines of it that are told at most."""
+
+SHOW = "CONFORMANCE_TRACE_WIRE"
+"""Environment variable: the file to which conversations are written (`--trace-wire`), `-` for standard error."""
+
+PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+_REPORT = re.compile(r"SUMMARY: \w+Sanitizer: .*|.*: runtime error: .*|==\d+==ERROR: \w+Sanitizer: .*")
+
+
+class Lost(Exception):
+    """The process is no use any more, and has been ended; the message says what it did."""
+
+
+class Silent(Lost):
+    """It did not answer in time."""
+
+
+class Closed(Lost):
+    """It has closed its end, most likely because it has ended."""
+
+
+class Process(Protocol):
+    """A process that leads a session, as `subprocess.Popen` has it."""
+
+    pid: int
+    returncode: int | None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit code, below 0 a signal; TimeoutExpired when it does not end."""
+        ...
+
+
+Start = Callable[[int, int], Process]
+"""Starts a process with one descriptor as standard input and output, and one as standard error."""
+
+
+def program(argv: Sequence[str]) -> Start:
+    """What starts a program."""
+
+    def start(conversation: int, err: int) -> Process:
+        parent = os.getpid()
+        return subprocess.Popen(  # noqa: S603 - what the user wants tested
+            argv,
+            stdin=conversation,
+            stdout=conversation,
+            stderr=err,
+            start_new_session=True,
+            preexec_fn=lambda: _before_exec(parent),  # noqa: PLW1509 - whoever starts it has one thread
+        )
+
+    return start
+
+
+class Child:
+    """One process and both ends of the conversation with it."""
+
+    def __init__(self, start: Start) -> None:
+        """Start it; OSError when it cannot be started."""
+        ours, theirs = socket.socketpair()
+        err, theirs_err = os.pipe2(os.O_CLOEXEC)
+        try:
+            self.process = start(theirs.fileno(), theirs_err)
+        except BaseException:
+            ours.close()
+            os.close(err)
+            raise
+        finally:
+            theirs.close()
+            os.close(theirs_err)
+        self.pid = self.process.pid
+        self.is_alive = True
+        self.socket = ours
+        self.socket.setblocking(False)
+        self.err = err
+        os.set_blocking(err, False)
+        self.exited = os.pidfd_open(self.pid)
+        self.said = b""
+        """What it wrote to standard error lately."""
+        self.rest = b""
+        """What has come of its next line."""
+        self.poll = select.poll()
+        for fd in (ours.fileno(), err, self.exited):
+            self.poll.register(fd, select.POLLIN)
+        self.last = weakref.finalize(self, _end, self.process, os.getpid(), ours, (err, self.exited))
+        _Keeper.ours().watch(self.pid)
+        _children.add(self)
+
+    def ask(self, line: bytes, patience: float, descriptor: int | None = None) -> bytes:
+        """Say one line, without its end, and hear the answer.
+
+        Raises:
+            Lost    it has ended, or did what nobody asked it to do; it is dead now
+            Silent  it did not answer within `patience` seconds; it is dead now
+        """
+        try:
+            if self.rest:
+                raise Lost(f"spoke out of turn: {shown(self.rest)}")
+            self._send(line + b"\n", patience, descriptor)
+            return self._receive(patience)
+        except Lost as lost:
+            how = type(lost)(self._told(str(lost), isinstance(lost, Closed)))
+            self.end()
+            raise how from None
+        except BaseException:  # a watchdog's Hang, Ctrl-C: the conversation is broken off in the middle
+            self.end()
+            raise
+
+    def end(self) -> None:
+        """Kill it, and what it has started in its session."""
+        if self.is_alive:
+            self.is_alive = False
+            _children.discard(self)
+            self.last()
+
+    def forget(self) -> None:
+        """It belongs to the process that we were forked from."""
+        self.is_alive = False
+        self.last.detach()
+        self.socket.close()
+        os.close(self.err)
+        os.close(self.exited)
+        self.process.returncode = 0  # nobody waits for it here
+
+    # -- the conversation
+
+    def _send(self, line: bytes, patience: float, descriptor: int | None) -> None:
+        sent = 0
+        deadline = None
+        while sent < len(line):
+            try:
+                if descriptor is not None:
+                    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))]
+                    sent += self.socket.sendmsg([line], rights)
+                    descriptor = None
+                else:
+                    sent += self.socket.send(line[sent:] if sent else line)
+            except BlockingIOError:
+                deadline = deadline or time.monotonic() + patience
+                self._wait_to_send(deadline - time.monotonic(), patience)
+            except (BrokenPipeError, ConnectionResetError):
+                return  # what it has said before is heard all the same
+
+    def _wait_to_send(self, left: float, patience: float) -> None:
+        """Until it reads on; what it says meanwhile is out of turn."""
+        if left <= 0:
+            raise Silent(f"did not read what it was told within {patience:g} s")
+        waiting = select.poll()
+        waiting.register(self.socket, select.POLLIN | select.POLLOUT)
+        for _, event in waiting.poll(left * 1000):
+            if event & select.POLLIN:
+                self._hear()
+                raise Lost(f"spoke out of turn: {shown(self.rest)}")
+
+    def _receive(self, patience: float) -> bytes:
+        deadline = None
+        while True:
+            ready = self.poll.poll(TICK * 1000)
+            if ready and ready[0][0] == self.socket.fileno():
+                if self._hear():
+                    end = self.rest.find(b"\n")
+                    if end >= 0:
+                        line, self.rest = self.rest[:end], self.rest[end + 1 :]
+                        return line
+                if len(self.rest) > LONGEST:
+                    raise Lost(f"said a line of more than {LONGEST >> 20} MiB: {shown(self.rest)}")
+            elif any(fd == self.exited for fd, _ in ready):
+                raise Closed
+            for fd, _ in ready:
+                if fd == self.err:
+                    self._drain()
+            now = time.monotonic()
+            deadline = deadline or now + patience - (0 if ready else TICK)
+            if now >= deadline:
+                raise Silent(f"did not return within {patience:g} s")
+            if not ready:
+                self._weigh()
+
+    def _hear(self) -> bool:
+        """Take what it has said; False when that was nothing new. Lost when it has closed its end."""
+        try:
+            heard = self.socket.recv(1 << 18)
+        except BlockingIOError:
+            return False
+        except ConnectionResetError:
+            heard = b""
+        if not heard:
+            raise Closed(f"in the middle of a line: {shown(self.rest)}" if self.rest else "")
+        self.rest = self.rest + heard if self.rest else heard
+        return True
+
+    def _drain(self) -> None:
+        """Keep the end of what it says on standard error, so that it never waits for us to read it."""
+        try:
+            said = os.read(self.err, REMEMBERED)
+        except BlockingIOError:
+            return
+        if not said:
+            self.poll.unregister(self.err)
+        self.said = (self.said + said)[-REMEMBERED:]
+
+    def _weigh(self) -> None:
+        """Lost when it takes too much memory."""
+        with suppress(OSError, ValueError, IndexError):
+            pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+            if pages * resource.getpagesize() > MEMORY:
+                raise Lost(f"took more than {MEMORY >> 20} MiB of memory")
+
+    # -- what became of it
+
+    def _told(self, what: str, has_closed: bool) -> str:
+        """What it did, how it ended, and the last that it wrote to standard error."""
+        if has_closed:
+            try:
+                how = _how(self.process.wait(DYING))
+            except subprocess.TimeoutExpired:
+                how = "it closed its standard output"
+            what = f"{how} {what}".rstrip()
+        return "\n".join([what, *_last_lines(self._rest_of_stderr())])
+
+    def _rest_of_stderr(self) -> bytes:
+        with suppress(OSError):
+            while len(said := os.read(self.err, REMEMBERED)):
+                self.said = (self.said + said)[-REMEMBERED:]
+        return self.said
+
+
+def shown(line: bytes) -> str:
+    """The beginning of what was said, fit to be printed."""
+    text = line[:80].decode("utf-8", "backslashreplace")
+    return repr(text) + (f" and {len(line) - 80} bytes more" if len(line) > 80 else "")
+
+
+def shower() -> Callable[[int, str, bytes], None] | None:
+    """What writes down the conversations, if somebody wants to see them."""
+    path = os.environ.get(SHOW)
+    return _writer(path) if path else None
+
+
+@cache
+def _writer(path: str) -> Callable[[int, str, bytes], None]:
+    fd = 2 if path == "-" else os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+
+    def show(pid: int, direction: str, line: bytes) -> None:
+        with suppress(OSError):
+            os.write(fd, b"%d %s %s\n" % (pid, direction.encode(), line))
+
+    return show
+
+
+def _how(code: int) -> str:
+    """How a process ended, by its exit code."""
+    if code >= 0:
+        return f"its process ended with exit code {code}"
+    try:
+        return f"its process was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"its process was killed by signal {-code}"
+
+
+def _last_lines(said: bytes) -> list[str]:
+    """The sanitizer's summary, if there is one, else the last lines."""
+    lines = [line.rstrip()[:200] for line in said.decode("utf-8", "backslashreplace").splitlines() if line.strip()]
+    reports = [line for line in lines if _REPORT.fullmatch(line)]
+    return [f"  stderr: {line}" for line in (reports or lines)[-TOLD:]]
+
+
+def _before_exec(parent: int) -> None:
+    """In the new process: the kernel kills it with us, signals are as a program expects them, no core is left."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _end(process: Process, owner: int, ours: socket.socket, descriptors: Sequence[int]) -> None:
+    """Kill a session, wait for its leader, and give back what we had for it."""
+    if os.getpid() != owner:
+        return
+    with suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    _Keeper.ours().forget(process.pid)
+    ours.close()
+    for fd in descriptors:
+        os.close(fd)
+
+
+_children: weakref.WeakSet[Child] = weakref.WeakSet()
+
+
+class _Keeper:
+    """A process that kills the sessions of our children once we are gone, however we went."""
+
+    PROGRAM = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+groups = set()
+for line in sys.stdin:
+    (groups.add if line[0] == "+" else groups.discard)(int(line[1:]))
+for group in groups:
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except OSError:
+        pass
+"""
+    _ours: ClassVar[_Keeper | None] = None
+
+    def __init__(self) -> None:
+        self.owner = os.getpid()
+        self.process = subprocess.Popen(  # noqa: S603 - this interpreter, with the program above
+            [sys.executable, "-I", "-S", "-c", self.PROGRAM],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    @classmethod
+    def ours(cls) -> _Keeper:
+        """The one of this process."""
+        if cls._ours is None:
+            cls._ours = cls()
+            atexit.register(cls._ours.end)
+        return cls._ours
+
+    @classmethod
+    def after_fork(cls) -> None:
+        """A fork has its own children and its own keeper; it must not keep its parent's from its end."""
+        keeper, cls._ours = cls._ours, None
+        if keeper is not None:
+            keeper.process.returncode = 0  # nobody waits for it here
+            keeper.end()
+        for child in list(_children):
+            child.forget()
+            _children.discard(child)
+
+    def watch(self, group: int) -> None:
+        """Kill this session, too, when the time comes."""
+        self._say(b"+%d\n" % group)
+
+    def forget(self, group: int) -> None:
+        """It has ended; its number may be another's."""
+        self._say(b"-%d\n" % group)
+
+    def end(self) -> None:
+        """The time has come."""
+        assert self.process.stdin is not None
+        with suppress(OSError):
+            self.process.stdin.close()
+        self.process.wait()
+
+    def _say(self, line: bytes) -> None:
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError, ValueError):  # it has ended, or is told to end already
+            os.write(self.process.stdin.fileno(), line)
+
+
+os.register_at_fork(after_in_child=_Keeper.after_fork)

@@ -1,0 +1,102 @@
+"""`lib:PATH.so`: a candidate in C, by the ABI of `conformance/abi/S.h`."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from typing import Any
+
+from conformance.abi.binding import driver_class
+from conformance.abi.modes import Mode, mode
+from conformance.subsystem import Subsystem
+from conformance.verdict import UsageError
+
+
+def library(spec: str, path: str, of: Subsystem) -> type:
+    """The driver of a shared library, as a class.
+
+    Raises:
+        UsageError  it cannot be loaded, exports no such table, or lacks an entry point
+    """
+    if not Path(path).is_file():
+        raise UsageError(f"--candidate={spec}: there is no file {path}")
+    return bind(spec, path, of, mode(of.name))
+
+
+def bind(spec: str, path: str, of: Subsystem, way: Mode) -> type:
+    """The same, in one of the two ways.
+
+    Raises:
+        UsageError  as `library`
+    """
+    table_of = f"{of.name}_driver"
+    address = _exported(spec, Path(path), table_of, way.binding.header.subsystem)
+    table = way.binding.ffi.cast(f"const struct {table_of} *", address)
+    _check_version(spec, table, way)
+    capabilities = _declared(table, way, of)
+    _check_entries(spec, table, way, of, capabilities)
+
+    def enter(entry: str) -> Any:
+        return way.enter(entry, table) if getattr(table, entry) else None
+
+    members = driver_class(way.binding, table, enter, Path(path).stem)
+    if table.profile:
+        members.profile = way.binding.ffi.string(table.profile).decode(errors="replace")  # type: ignore[attr-defined]
+    members.capabilities = capabilities  # type: ignore[attr-defined]
+    return members
+
+
+def _exported(spec: str, path: Path, symbol: str, name: str) -> int:
+    """Address of what the library exports."""
+    _check_sanitizer(spec, path)
+    try:
+        loaded = ctypes.CDLL(str(path.resolve()))
+    except OSError as error:
+        raise UsageError(f"--candidate={spec}: {path} cannot be loaded: {error}") from None
+    try:
+        return ctypes.addressof(ctypes.c_char.in_dll(loaded, symbol))
+    except ValueError:
+        raise UsageError(
+            f"--candidate={spec}: {path} exports no {symbol!r}; conformance/abi/{name}.h says what it is"
+        ) from None
+
+
+def _check_sanitizer(spec: str, path: Path) -> None:
+    """A sanitizer must be in the process before the library that was built with it."""
+    text = path.read_bytes()
+    for runtime, symbol in (("libasan.so", b"__asan_init"), ("libtsan.so", b"__tsan_init")):
+        if symbol in text and not hasattr(ctypes.CDLL(None), symbol.decode()):
+            raise UsageError(
+                f"--candidate={spec}: {path} was built with a sanitizer, which must be loaded first: run with"
+                f" LD_PRELOAD=$(cc -print-file-name={runtime})"
+            )
+
+
+def _check_version(spec: str, table: Any, way: Mode) -> None:
+    wanted = way.binding.header.version
+    if table.abi_version != wanted:
+        name = way.binding.header.subsystem
+        raise UsageError(
+            f"--candidate={spec}: it has version {table.abi_version} of the ABI, expected {wanted}:"
+            f" compile it with this suite's {name}.h, with .abi_version = {name.upper()}_ABI"
+        )
+
+
+def _declared(table: Any, way: Mode, of: Subsystem) -> frozenset[str]:
+    if not table.capabilities:
+        return frozenset(of.capabilities)
+    return frozenset(way.binding.ffi.string(table.capabilities).decode(errors="replace").split())
+
+
+def _check_entries(spec: str, table: Any, way: Mode, of: Subsystem, capabilities: frozenset[str]) -> None:
+    """Only what belongs to a capability that it does not have may be missing."""
+    for entry in ("create", "destroy"):
+        if not getattr(table, entry):
+            raise UsageError(f"--candidate={spec}: .{entry} is NULL, and every driver needs it")
+    needed = [name for name in vars(of.candidate) if name in way.binding.entries]
+    for entry in needed:
+        capability = of.optional.get(entry)
+        if getattr(table, entry) or (capability is not None and capability not in capabilities):
+            continue
+        hint = "" if capability is None else f"; add it, or declare .capabilities without {capability!r}"
+        raise UsageError(f"--candidate={spec}: .{entry} is NULL, so it is not implemented{hint}")

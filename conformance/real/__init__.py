@@ -1,0 +1,1 @@
+"""Real implementations as candidates (`--candidate real:NAME`), each seen through an adapter."""

@@ -1,0 +1,105 @@
+"""System calls into a guest, one line each way; several lines at once cost one turn."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from conformance.verdict import Crash, Hang
+
+PATIENCE = 60.0
+"""Seconds that an answer may take; an emulated processor on a crowded machine is slow."""
+SYS = {
+    "read": 0, "write": 1, "close": 3, "lseek": 8, "mmap": 9, "munmap": 11, "ioctl": 16, "pread": 17, "pwrite": 18,
+    "pipe2": 293, "dup": 32, "madvise": 28, "openat": 257, "eventfd2": 290, "ftruncate": 77, "memfd_create": 319,
+    "poll": 7, "epoll_create1": 291, "sched_setaffinity": 203, "getpid": 39, "fcntl": 72, "dup3": 292, "access": 21, "readlink": 89,
+}  # fmt: skip
+"""Numbers of the system calls, x86-64."""
+AT_FDCWD = 2**64 - 100
+
+
+class Answer(NamedTuple):
+    """What the guest said."""
+
+    value: int
+    """Result; negative: an errno."""
+    data: tuple[bytes, ...]
+    """The buffers of the request as the call left them, in order; the memory that was read."""
+
+
+def call(name: str, *args: int | bytes | str) -> str:
+    """A system call as a line: ints, buffers that come back, and strings without blanks."""
+    return " ".join(("s", str(SYS[name]), *map(_word, args)))
+
+
+def opening(path: str, flags: int) -> str:
+    """Open a file."""
+    return call("openat", AT_FDCWD, path, flags, 0o600)
+
+
+def storing(path: str, content: bytes) -> str:
+    """Write to a file of sysfs; the result is the number of bytes."""
+    return f"e {path} {content.hex()}"
+
+
+def _word(value: int | bytes | str) -> str:
+    if isinstance(value, bytes):
+        return "#" + value.hex()
+    if isinstance(value, str):
+        return "=" + value
+    return str(value & (2**64 - 1))
+
+
+class Channel:
+    """The socket that leads to the helper. Every wait ends: in an answer, a `Crash` or a `Hang` of the kernel."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self.socket = end
+        self.rest = b""
+        self.exchanges = 0
+        """Turns so far, for figures."""
+
+    def ask(self, lines: Sequence[str], patience: float = PATIENCE) -> list[Answer]:
+        """Send requests, and wait for the answers to all of them.
+
+        Raises:
+            Crash  the guest is gone
+            Hang   it does not answer
+        """
+        self.exchanges += 1
+        try:
+            self.socket.settimeout(patience)
+            self.socket.sendall(("\n".join(lines) + "\n").encode())
+            return [_answer(line) for line in self._lines(len(lines))]
+        except TimeoutError:
+            raise Hang(f"the guest does not answer within {patience:g} s: {lines[0][:80]}") from None
+        except OSError as error:
+            raise Crash(f"the guest is gone: {error}") from None
+
+    def one(self, line: str, patience: float = PATIENCE) -> Answer:
+        """One request."""
+        return self.ask([line], patience)[0]
+
+    def close(self) -> None:
+        """Close our end."""
+        self.socket.close()
+
+    def _lines(self, n: int) -> list[bytes]:
+        have: list[bytes] = []
+        while len(have) < n:
+            whole, newline, rest = self.rest.partition(b"\n")
+            if newline:
+                have.append(whole)
+                self.rest = rest
+                continue
+            more = self.socket.recv(1 << 18)
+            if not more:
+                raise ConnectionError("its emulator has ended")
+            self.rest += more
+        return have
+
+
+def _answer(line: bytes) -> Answer:
+    value, *data = line.split()
+    return Answer(int(value), tuple(bytes.fromhex(part.decode()) for part in data))

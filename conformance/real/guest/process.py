@@ -1,0 +1,140 @@
+"""Descriptors of the process in the guest, under the numbers that the model of uio_msi gives them."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+
+from conformance.model.uio_msi.operations import (
+    DECOY_COUNT,
+    DUP_FD,
+    FIRST_FD,
+    NOT_EVENTFDS,
+    O_PATH_FD,
+    Config,
+)
+from conformance.real.guest.channel import Channel, call
+from conformance.verdict import HarnessError
+
+_EFD_SEMAPHORE, _EFD_NONBLOCK = 1, 0o4000
+_O_RDONLY, _O_PATH, _O_CLOEXEC = 0, 0o10000000, 0o2000000
+_EAGAIN = -11
+
+
+@dataclass(slots=True)
+class Files:
+    """The eventfds of a configuration. A second descriptor of each, kept aside, shows its counter while it lives."""
+
+    channel: Channel
+    config: Config
+    kept: list[int] = field(default_factory=list)
+    """By eventfd, the decoy last."""
+    shown: list[int] = field(default_factory=list)
+    """The fdinfo of each."""
+    semaphore: list[bool] = field(default_factory=list)
+    named: dict[int, int] = field(default_factory=dict)
+    """User fd -> eventfd, or -1 for something else."""
+
+    def __post_init__(self) -> None:
+        for index, eventfd in enumerate(self.config.eventfds):
+            flags = (_EFD_SEMAPHORE if eventfd.semaphore else 0) | (_EFD_NONBLOCK if eventfd.nonblock else 0)
+            self._make(flags, eventfd.count)
+            self.semaphore.append(eventfd.semaphore)
+            self._name(FIRST_FD + index, index)
+        self._make(_EFD_NONBLOCK, DECOY_COUNT)
+        self.semaphore.append(False)
+        self._name(DUP_FD, 0)
+        self._others()
+
+    def _make(self, flags: int, count: int) -> None:
+        fd = self._ok(call("eventfd2", 0, flags))
+        if count:
+            self._ok(call("write", fd, struct.pack("<Q", count), 8))
+        self.kept.append(fd)
+        self.shown.append(self._ok(call("openat", 2**64 - 100, f"/proc/self/fdinfo/{fd}", _O_RDONLY, 0)))
+
+    def _name(self, number: int, eventfd: int) -> None:
+        self._ok(call("dup3", self.kept[eventfd], number, 0))
+        self.named[number] = eventfd
+
+    def _others(self) -> None:
+        """What user space has open that is no eventfd."""
+        pipe, null, epoll, _device = NOT_EVENTFDS
+        made = [
+            (self._pipe(), pipe),
+            (self._ok(call("openat", 2**64 - 100, "/dev/null", _O_RDONLY, 0)), null),
+            (self._ok(call("epoll_create1", 0)), epoll),
+            (self._ok(call("openat", 2**64 - 100, f"/proc/self/fd/{self.kept[0]}", _O_PATH, 0)), O_PATH_FD),
+        ]
+        for fd, number in made:
+            self._ok(call("dup3", fd, number, 0))
+            self._ok(call("close", fd))
+            self.named[number] = -1
+
+    def _pipe(self) -> int:
+        answer = self.channel.one(call("pipe2", bytes(8), 0))
+        reading, writing = struct.unpack("<ii", answer.data[0])
+        self._ok(call("close", writing))
+        return int(reading)
+
+    def name_device(self, fd: int) -> None:
+        """The device's own descriptor is among those that are no eventfds."""
+        self._ok(call("dup3", fd, NOT_EVENTFDS[3], _O_CLOEXEC))
+        self.named[NOT_EVENTFDS[3]] = -1
+
+    def forget_device(self) -> None:
+        """It is closed; something else that is no eventfd takes its place."""
+        self._ok(call("dup3", NOT_EVENTFDS[1], NOT_EVENTFDS[3], _O_CLOEXEC))
+
+    def close_number(self, fd: int) -> int:
+        """User space closes a descriptor. 0 or -EBADF."""
+        self.named.pop(fd, None)
+        return self.channel.one(call("close", fd)).value
+
+    def reuse(self, fd: int, pipe: bool) -> int:
+        """Another thing takes a number. 0."""
+        if pipe:
+            reading = self._pipe()
+            self._ok(call("dup3", reading, fd, 0))
+            self._ok(call("close", reading))
+            self.named[fd] = -1
+        else:
+            self._name(fd, len(self.config.eventfds))
+        return 0
+
+    def read(self, fd: int) -> int:
+        """Read an eventfd; what was taken, or -EAGAIN where nothing can be, whether or not the read would block."""
+        ready = self.channel.one(call("poll", struct.pack("<ihh", fd, 1, 0), 1, 0))
+        if not ready.value or not struct.unpack("<ihh", ready.data[0])[2] & 1:
+            return _EAGAIN
+        answer = self.channel.one(call("read", fd, bytes(8), 8))
+        return int(struct.unpack("<Q", answer.data[0])[0]) if answer.value == 8 else answer.value
+
+    def read_ready(self, fd: int) -> int:
+        """Read an eventfd that something is on its way to, in one turn."""
+        poll, read = self.channel.ask([
+            call("poll", struct.pack("<ihh", fd, 1, 0), 1, 1000), call("read", fd, bytes(8), 8)
+        ])  # fmt: skip
+        return int(struct.unpack("<Q", read.data[0])[0]) if poll.value == 1 else _EAGAIN
+
+    def looks(self) -> list[str]:
+        """Requests whose answers are the counters."""
+        return [call("pread", fd, bytes(256), 256, 0) for fd in self.shown]
+
+    def close(self) -> None:
+        """Close all of it."""
+        self.channel.ask([call("close", fd) for fd in (*self.kept, *self.shown, *self.named)])
+
+    def _ok(self, line: str) -> int:
+        value = self.channel.one(line).value
+        if value < 0:
+            raise HarnessError(f"the guest refused {line[:60]}: {value}")
+        return value
+
+
+def counter(shown: bytes) -> int:
+    """The counter in the fdinfo of an eventfd."""
+    for line in shown.split(b"\n"):
+        if line.startswith(b"eventfd-count:"):
+            return int(line.split(b":")[1].split(b"\0")[0], 16)
+    raise HarnessError(f"no counter in the fdinfo of an eventfd: {shown[:80]!r}")

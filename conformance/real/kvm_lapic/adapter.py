@@ -1,0 +1,143 @@
+"""What the host's KVM can be asked, probed feature by feature and never by its version."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from conformance.model.avic import View
+from conformance.model.avic.operations import Irqfds, Route, SignalMsi
+from conformance.model.avic.routing import Apic, Message
+from conformance.real.adapter import Adapter, Rate
+from conformance.real.kvm_lapic import requests as r
+from conformance.real.kvm_lapic.irqfds import is_settled
+from conformance.real.kvm_lapic.machine import APIC_ISR, Kvm, Vm, has, kvm
+from conformance.real.kvm_lapic.world import KvmWorld, address_of, data_of
+from conformance.specs.avic.constants import FIXED, LOWEST
+from conformance.verdict import UsageError
+
+NEEDED = {
+    r.CAP_IRQFD: "KVM_IRQFD",
+    r.CAP_SIGNAL_MSI: "KVM_SIGNAL_MSI",
+    r.CAP_SPLIT_IRQCHIP: "KVM_CAP_SPLIT_IRQCHIP",
+    r.CAP_X2APIC_API: "KVM_CAP_X2APIC_API",
+}
+
+
+NO_ISR = "ISR and PPR stay 0 while a handler runs (finding KVM-1): nothing is compared that would come of them"
+
+
+class KvmLapic(Adapter):
+    """Layer R: MSIs by ioctl and by irqfd, IPIs by ICR of xAPICs and x2APICs."""
+
+    profile = "kvm-lapic"
+    capabilities = frozenset({"layer-r", "kvm-return", "irqfd"})
+    operations = frozenset({Route, SignalMsi, Irqfds})
+    clauses = frozenset(f"AVIC-{n}" for n in (109, 110, 111, 119, 120, 121, 122, 123))
+
+    def __init__(self) -> None:
+        probe()
+        if not shows_in_service():
+            self.absent = {NO_ISR: frozenset()}
+        self.version = f"KVM of Linux {os.uname().release}"
+
+    def environment(self, config: Any, profile: Any) -> KvmWorld:
+        """Nothing yet: a VM is made for the first message."""
+        del config, profile
+        return KvmWorld(self.hidden)
+
+    def hidden(self) -> Any:
+        """The view, all of it out of sight."""
+        fields: dict[str, Any] = dict.fromkeys(View.__dataclass_fields__)
+        return View(**fields)
+
+    def legal(self, state: Any, op: Any) -> bool:
+        """Of messages those that set IRR, and that can be said with the fields that they are made of."""
+        del state
+        if isinstance(op, Irqfds):
+            return is_settled(op.acts)
+        message = op.message
+        fits = message.sender >= 0 or message.wide or message.dest >> 8 == 0
+        return message.mode in (FIXED, LOWEST) and not (message.level and not message.asserted) and fits
+
+    def rates(self) -> tuple[Rate, ...]:
+        """As the facts have them."""
+        apics = tuple(Apic(n, ldr=1 << 24 + n) for n in range(4))
+        message = Message(1)
+        world = KvmWorld(self.hidden)
+        vm = world.fresh(apics, message)
+        address, data = address_of(message), data_of(message)
+        told = (
+            Rate("KVM_SIGNAL_MSI", _rate(lambda: vm.signal_msi(address, data)), 450_000),
+            Rate("KVM_GET_LAPIC", _rate(vm.vcpus[0].get_lapic), 125_000),
+            Rate("VM with 4 vCPUs, made and closed", _rate(_vm_of_four, 100), 1_500),
+        )
+        world.close()
+        return told
+
+
+def probe() -> None:
+    """UsageError, with the one sentence that says what is missing."""
+    try:
+        device = Kvm()
+    except OSError as error:
+        raise UsageError(f"real:kvm-lapic needs /dev/kvm: {error.strerror}") from None
+    try:
+        if device.version != 12:
+            raise UsageError(f"real:kvm-lapic needs version 12 of KVM's API, here it is {device.version}")
+        missing = [name for cap, name in NEEDED.items() if not device.has(cap)]
+        if missing:
+            raise UsageError(f"real:kvm-lapic needs {' and '.join(missing)}, which KVM does not have here")
+    finally:
+        device.close()
+    try:
+        _deliver_one()
+    except OSError as error:
+        raise UsageError(f"real:kvm-lapic: a VM with a split irqchip cannot be had here: {error.strerror}") from None
+
+
+def shows_in_service() -> bool:
+    """Whether KVM_GET_LAPIC has a vector in ISR while its handler runs."""
+    vm = Vm()
+    try:
+        vcpu = vm.create_vcpu(0)
+        vcpu.set_registers({0xF0: 0x1FF})
+        vm.signal_msi(0xFEE00000, 0x51)
+        return has(vcpu.enter_handler(0x51), APIC_ISR, 0x51)
+    finally:
+        vm.close()
+
+
+def _deliver_one() -> None:
+    vm = Vm()
+    try:
+        vcpu = vm.create_vcpu(0)
+        vcpu.set_registers({0xF0: 0x1FF})
+        vm.signal_msi(0xFEE00000, 0x41)
+        if not vcpu.pending(0x41):
+            raise UsageError("real:kvm-lapic: an MSI does not reach IRR here")
+    finally:
+        vm.close()
+
+
+def _vm_of_four() -> None:
+    vm = Vm()
+    for n in range(4):
+        vm.create_vcpu(n)
+    vm.close()
+
+
+def _rate(function: Callable[[], object], times: int = 3_000) -> float:
+    """How often a second, at best of three."""
+    best = 0.0
+    for _ in range(3):
+        started = time.perf_counter()
+        for _ in range(times):
+            function()
+        best = max(best, times / (time.perf_counter() - started))
+    return best
+
+
+__all__ = ["KvmLapic", "kvm", "probe"]

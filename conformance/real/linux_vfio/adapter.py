@@ -1,0 +1,123 @@
+"""What of uio_msi can be asked of vfio-pci, and seen."""
+
+from __future__ import annotations
+
+import time
+from functools import cached_property
+from typing import Any
+
+from conformance.model.uio_msi import Config
+from conformance.model.uio_msi.operations import (
+    FIRST_FD,
+    NEVER_OPENED_FD,
+    PAGE_END,
+    Close,
+    CloseFd,
+    IrqSet,
+    ListInterrupts,
+    Open,
+    Probe,
+    RaiseMany,
+    RaiseVector,
+    RawIoctl,
+    ReadEventfd,
+    Remove,
+    ReuseFd,
+    SetIntx,
+    Write,
+)
+from conformance.real.adapter import Adapter, Rate
+from conformance.real.guest.packages import kernel
+from conformance.real.linux_vfio.functions import SIZES
+from conformance.real.linux_vfio.world import SET_IRQS_SIZE, Vfio
+from conformance.specs.uio_msi.constants import COMMAND_MASK, IRQ_SET_SIZE, UIO_MSI_IRQ_SET
+
+_OTHERS = ((0x3B00, 0x3BFF), (0x5400, 0x54FF))
+"""Low halves of commands that VFIO or the system call itself knows."""
+_EVENTS = 300
+
+
+class LinuxVfio(Adapter):
+    """vfio-pci of a Debian kernel."""
+
+    profile = "vfio-like"
+    capabilities = frozenset({"intx", "irqcontrol"})
+    operations = frozenset({
+        Probe, Remove, Open, Close, IrqSet, RawIoctl, RaiseVector, RaiseMany, SetIntx, Write, CloseFd, ReuseFd,
+        ReadEventfd, ListInterrupts,
+    })  # fmt: skip
+    view_fields = frozenset({"registered", "enabled", "counters", "pending", "masked"})
+    clauses = frozenset(
+        f"UIO-{n:03}"
+        for n in (
+            *range(1, 5), 6, *range(9, 17), 18, 19, 20, 23, 24, 25, 33, 34, 35, *range(39, 43), 44, 45, 47, 52, 53, 55, 56,
+            59, 67, 72, 74, 77, 78, 81, 82, 83, 84, 91,
+        )
+    )  # fmt: skip
+    gate_steps = 800
+    examples = 200
+    scopes = frozenset[str]()
+
+    def __init__(self, version: str) -> None:
+        """The kernel must be in the cache, and QEMU on this machine."""
+        self.kernel = kernel(version)
+        self.version = f"vfio-pci of Linux {self.kernel.release} (package {self.kernel.version})"
+
+    def environment(self, config: Config, profile: Any) -> Vfio:
+        """A function that is not bound yet, and the process's eventfds."""
+        del profile
+        return Vfio(self.kernel, config, self.keeps_intx)
+
+    @cached_property
+    def keeps_intx(self) -> bool:
+        """Whether a refused eventfd leaves INTx as it was, found by trying."""
+        world = Vfio(self.kernel, Config(vectors=0), keeps_intx=True)
+        try:
+            for op in (Probe(), Open(), IrqSet(0, FIRST_FD), IrqSet(0, NEVER_OPENED_FD)):
+                world.perform(op)
+            before = world.view().counters
+            world.perform(SetIntx(level=True))
+            return bool(world.view().counters != before)
+        finally:
+            world.close()
+
+    def builds(self, config: Config) -> bool:
+        """Functions of the sizes that the machine has, or one that has INTx alone."""
+        odd = config.bridge or config.virtfn or config.msix_broken or config.left_masked or config.core_41
+        line = config.intx and config.irq not in (0, 0x8000_0000)
+        return not odd and (config.vectors in SIZES or (not config.vectors and line))
+
+    def legal(self, state: Any, op: Any) -> bool:
+        """VFIO waits with an unbinding until the last handle is closed; its argument is longer than 8 bytes."""
+        match op:
+            case Remove():
+                return not state.opens
+            case Open(rawio):
+                return bool(rawio)
+            case Write(value):
+                return value in (0, 1)
+            case RawIoctl(cmd, pointer):
+                low = cmd & 0xFFFF
+                if cmd & COMMAND_MASK != UIO_MSI_IRQ_SET:
+                    return not any(least <= low <= most for least, most in _OTHERS)
+                return not PAGE_END - SET_IRQS_SIZE < pointer <= PAGE_END - IRQ_SET_SIZE
+            case _:
+                return True
+
+    def visible(self, view: Any) -> Any:
+        """The view with all that it cannot see hidden."""
+        return view._replace(**{name: None for name in view._fields if name not in self.view_fields})
+
+    def rates(self) -> tuple[Rate, ...]:
+        """Events raised outside and read inside."""
+        world = Vfio(self.kernel, Config())
+        try:
+            for op in (Probe(), Open(), IrqSet(0, FIRST_FD)):
+                world.perform(op)
+            started = time.perf_counter()
+            for _ in range(_EVENTS):
+                world.doorbell.ring(0)
+                world.files.read_ready(FIRST_FD)
+            return (Rate("event, driver, read of the eventfd", _EVENTS / (time.perf_counter() - started), 2400),)
+        finally:
+            world.close()

@@ -1,0 +1,161 @@
+"""The machine with its PCI functions, and what a function is known by inside."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from dataclasses import dataclass
+
+from conformance.real.guest.channel import Channel, call, opening, storing
+from conformance.real.guest.ivshmem import Doorbell
+from conformance.real.guest.machine import Guest, Machine, guest
+from conformance.real.guest.packages import Kernel
+from conformance.verdict import HarnessError
+
+SIZES = (1, 2, 3, 4, 64)
+"""Sizes of the MSI-X tables that there are."""
+EDU = 16
+"""Slot of the function with INTx."""
+_SLOTS = {size: 8 + i for i, size in enumerate(SIZES)}
+_O_RDWR, _O_SYNC, _SHARED, _READ_WRITE = 2, 0o4010000, 1, 3
+_MSIX = 0x11
+
+
+def machine(kernel: Kernel) -> Machine:
+    """A guest with vfio-pci behind an IOMMU, an `edu` and one doorbell of each size."""
+    devices = ["-device", "intel-iommu,intremap=on"]
+    for size, slot in _SLOTS.items():
+        devices += ["-chardev", f"socket,id=doorbell{size},fd={{doorbell{size}}}"]
+        devices += ["-device", f"ivshmem-doorbell,chardev=doorbell{size},vectors={size},master=on,addr={slot:#x}"]
+    devices += ["-device", f"edu,addr={EDU:#x}"]
+    return Machine(
+        kernel=kernel,
+        modules=("vfio_pci", "vfio_iommu_type1", "uio_pci_generic"),
+        append="intel_iommu=on iommu=pt",
+        devices=tuple(devices),
+        sockets=tuple(f"doorbell{size}" for size in SIZES),
+    )
+
+
+def started(kernel: Kernel) -> Guest:
+    """The guest of this process; `served` are its doorbells by size."""
+    return guest(machine(kernel), _serve)
+
+
+def _serve(ends: dict[str, socket.socket]) -> dict[int, Doorbell]:
+    doorbells = {size: Doorbell(size) for size in SIZES}
+    for size, doorbell in doorbells.items():
+        doorbell.serve(ends[f"doorbell{size}"])
+    return doorbells
+
+
+def address(vectors: int) -> str:
+    """Domain, bus, device and function of the one with so many vectors, or of that with INTx."""
+    return f"0000:00:{_SLOTS.get(vectors, EDU):02x}.0"
+
+
+@dataclass(slots=True)
+class Function:
+    """A PCI function as sysfs shows it."""
+
+    channel: Channel
+    bdf: str
+    registers: int = 0
+    """Where its BAR 0 or, with MSI-X, the BAR of the table is mapped in the helper."""
+    pending: int = 0
+    """Where the pending bits are mapped."""
+    config: int = 0
+    """Descriptor of config space."""
+
+    @property
+    def folder(self) -> str:
+        """In sysfs."""
+        return f"/sys/bus/pci/devices/{self.bdf}"
+
+    def map(self) -> None:
+        """Look at the function's config space and registers."""
+        self.config = self._ok(opening(f"{self.folder}/config", _O_RDWR))
+        content = self.channel.one(call("pread", self.config, bytes(256), 256, 0)).data[0]
+        at = _capability(content, _MSIX)
+        bar, offset = 0, 0
+        if at:
+            (where,) = struct.unpack_from("<I", content, at + 8)
+            bar, offset = where & 7, where & ~7
+        self._place(bar)
+        fd = self._ok(opening(f"{self.folder}/resource{bar}", _O_RDWR | _O_SYNC))
+        mapped = self.channel.one(call("mmap", 0, 4096, _READ_WRITE, _SHARED, fd, 0)).value
+        if -4096 < mapped < 0:
+            raise HarnessError(f"the registers of {self.bdf} cannot be mapped: {mapped}")
+        self._ok(call("close", fd))
+        self.registers, self.pending = mapped, mapped + offset
+
+    def _place(self, bar: int) -> None:
+        """Let the function answer where the kernel knows it: what QEMU cannot save has no address when restored."""
+        resources = self.channel.one(f"c {self.folder}/resource").data[0].split(b"\n")
+        start = int(resources[bar].split()[0], 16)
+        self._ok(call("pwrite", self.config, struct.pack("<I", start), 4, 0x10 + 4 * bar))
+        self.set_command(2, 0)
+
+    def set_command(self, on: int, off: int) -> None:
+        """Set and clear bits of the command register, as user space does through sysfs."""
+        value = (self.command() | on) & ~off
+        self._ok(call("pwrite", self.config, struct.pack("<H", value), 2, 4))
+
+    def command(self) -> int:
+        """The command register."""
+        return int(struct.unpack("<H", self.channel.one(self.look()).data[0])[0])
+
+    def look(self) -> str:
+        """The request for the command register."""
+        return call("pread", self.config, bytes(2), 2, 4)
+
+    def look_pending(self, vectors: int) -> list[str]:
+        """Requests for the pending bits, 32 at once: the function answers no other reads."""
+        return [f"l {self.pending + 4 * i}" for i in range((vectors + 31) // 32)]
+
+    def bind(self, driver: str) -> int:
+        """Give the function to a driver. 0 or a negative errno."""
+        self.channel.one(storing(f"{self.folder}/driver_override", driver.encode()))
+        value = self.channel.one(storing("/sys/bus/pci/drivers_probe", self.bdf.encode())).value
+        return min(value, 0) or self.channel.one(self.bound(driver)).value
+
+    def unbind(self, driver: str) -> int:
+        """Take it away again."""
+        return min(0, self.channel.one(storing(f"/sys/bus/pci/drivers/{driver}/unbind", self.bdf.encode())).value)
+
+    def bound(self, driver: str) -> str:
+        """The request that asks whether the driver has it: 0 or a negative errno."""
+        return call("access", f"/sys/bus/pci/drivers/{driver}/{self.bdf}", 0)
+
+    def group(self) -> str:
+        """The IOMMU group."""
+        answer = self.channel.one(call("readlink", f"{self.folder}/iommu_group", bytes(256), 256))
+        return answer.data[0][: answer.value].decode().rsplit("/", 1)[-1]
+
+    def _ok(self, line: str) -> int:
+        value = self.channel.one(line).value
+        if value < 0:
+            raise HarnessError(f"the guest refused {line[:80]}: {value}")
+        return value
+
+
+def _capability(content: bytes, wanted: int) -> int:
+    at = content[0x34]
+    while at:
+        if content[at] == wanted:
+            return at
+        at = content[at + 1]
+    return 0
+
+
+_functions: dict[tuple[int, str], Function] = {}
+
+
+def function(running: Guest, bdf: str) -> Function:
+    """The function, mapped once in each guest."""
+    key = (id(running), bdf)
+    found = _functions.get(key)
+    if found is None:
+        found = _functions[key] = Function(running.channel, bdf)
+        found.map()
+    return found

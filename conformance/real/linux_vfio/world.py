@@ -1,0 +1,303 @@
+"""One function with vfio-pci, one process in the guest; operations are its system calls, and events from outside."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from errno import ENOENT
+from typing import Any, ClassVar
+
+from conformance.model.uio_msi import Config, View
+from conformance.model.uio_msi.operations import (
+    PAGE,
+    PAGE_END,
+    Close,
+    CloseFd,
+    IrqSet,
+    ListInterrupts,
+    Open,
+    Probe,
+    RaiseMany,
+    RaiseVector,
+    RawIoctl,
+    ReadEventfd,
+    Remove,
+    ReuseFd,
+    SetIntx,
+    Write,
+)
+from conformance.real.guest.channel import Answer, call, opening
+from conformance.real.guest.packages import Kernel
+from conformance.real.guest.process import Files, counter
+from conformance.real.guest.world import GuestWorld
+from conformance.real.linux_vfio.functions import address, function, started
+from conformance.specs.uio_msi.constants import COMMAND_MASK, ENODEV, ENOTTY, EOPNOTSUPP, EVENTFD_MAX, UIO_MSI_IRQ_SET
+
+SET_IRQS = 0x3B6E
+SET_IRQS_SIZE = 24
+_GET_DEVICE_FD, _SET_CONTAINER, _SET_IOMMU = 0x3B6A, 0x3B68, 0x3B66
+_NONE, _EVENTFD, _MASK, _UNMASK, _TRIGGER = 1, 4, 8, 16, 32
+_INTX, _MSIX = 0, 2
+_CONFIG_REGION = 7 << 40
+_MEMORY_AND_MASTER, _INTX_DISABLE = 6, 0x400
+_STATUS, _RAISE, _ACKNOWLEDGE = 0x24, 0x60, 0x64
+_FIXED, _ANONYMOUS = 0x32, 0
+_DRIVER = "vfio-pci"
+_O_RDWR = 2
+
+
+class Vfio(GuestWorld):
+    """vfio-pci and one function. Errnos are mapped where the two interfaces name one thing differently."""
+
+    def __init__(self, kernel: Kernel, config: Config, keeps_intx: bool = False) -> None:
+        super().__init__(started(kernel))
+        self.keeps_intx = keeps_intx
+        """Whether a refused eventfd leaves INTx as it was; the kernels differ."""
+        self.config = config
+        self.function = function(self.guest, address(config.vectors))
+        self.index = _MSIX if config.vectors else _INTX
+        self.handles: list[int] = []
+        self.group: tuple[int, ...] = ()
+        self.is_wired = False
+        """INTx: the last set gave it an eventfd."""
+        self.files = Files(self.channel, config)
+        self._map_page()
+
+    @property
+    def doorbell(self) -> Any:
+        """What raises the function's vectors."""
+        return self.guest.served[self.config.vectors]
+
+    def _map_page(self) -> None:
+        """The one page of user memory that is mapped, where the model has it."""
+        line = call("mmap", PAGE, PAGE_END - PAGE, 3, _FIXED, 2**64 - 1, 0)
+        self.channel.one(line)
+
+    # -- binding
+
+    def probe(self, _op: Probe) -> int:
+        """Bind, and open the group, so that handles can be had."""
+        result = self.function.bind(_DRIVER)
+        if result:
+            return result
+        channel = self.channel
+        container = channel.one(opening("/dev/vfio/vfio", _O_RDWR)).value
+        group = channel.one(opening(f"/dev/vfio/{self.function.group()}", _O_RDWR)).value
+        self.group = (group, container)
+        steps = (
+            call("ioctl", group, _SET_CONTAINER, struct.pack("<i", container)),
+            call("ioctl", container, _SET_IOMMU, 1),
+        )
+        return min(0, group, container, *(answer.value for answer in channel.ask(steps)))
+
+    def remove(self, _op: Remove) -> int:
+        """Close the group and unbind."""
+        self._leave_group()
+        return self.function.unbind(_DRIVER)
+
+    def _leave_group(self) -> None:
+        if self.group:
+            self.channel.ask([call("close", fd) for fd in self.group])
+            self.group = ()
+
+    # -- handles
+
+    def open_handle(self, _op: Open) -> int:
+        """A handle; the first one enables all vectors and assigns none."""
+        if not self.group:
+            gone = self.channel.one(opening(f"/dev/vfio/{self.function.group()}", _O_RDWR)).value
+            return -ENODEV if gone == -ENOENT else gone
+        name = self.function.bdf.encode() + b"\0"
+        fd = self.channel.one(call("ioctl", self.group[0], _GET_DEVICE_FD, name)).value
+        if fd < 0:
+            return fd
+        self.handles.append(fd)
+        if len(self.handles) > 1:
+            return 0
+        self.files.name_device(fd)
+        self._enable_decoding(fd)
+        if not self.config.vectors:
+            return 0
+        none = struct.pack(f"<{self.config.vectors}i", *(-1,) * self.config.vectors)
+        result = self._set_irqs(_EVENTFD | _TRIGGER, 0, self.config.vectors, none)
+        if result < 0:
+            self.close_handle(Close())
+        else:
+            self._reset_pending()
+        return result
+
+    def _reset_pending(self) -> None:
+        """Clear the pending bits: the function lacks the reset that VFIO would give it, so a private eventfd takes them."""
+        held = self.pending(self.channel.ask(self.function.look_pending(self.config.vectors)))
+        vectors = [vector for vector, is_held in enumerate(held) if is_held]
+        if not vectors:
+            return
+        private = self.channel.one(call("eventfd2", 0, 0)).value
+        for vector in vectors:
+            for fd in (private, -1):
+                self._set_irqs(_EVENTFD | _TRIGGER, vector, 1, struct.pack("<i", fd))
+        self.channel.one(call("close", private))
+
+    def _enable_decoding(self, fd: int) -> None:
+        where = _CONFIG_REGION + 4
+        found = struct.unpack("<H", self.channel.one(call("pread", fd, bytes(2), 2, where)).data[0])[0]
+        self.channel.one(call("pwrite", fd, struct.pack("<H", found | _MEMORY_AND_MASTER), 2, where))
+
+    def close_handle(self, _op: Close) -> int:
+        """Close the handle opened last."""
+        if len(self.handles) == 1:
+            self.is_wired = False
+            self.files.forget_device()
+        return self.channel.one(call("close", self.handles.pop())).value
+
+    # -- ioctls
+
+    def irq_set(self, op: IrqSet) -> int:
+        """SET_IRQS of one vector."""
+        return self._set(op.vector, op.fd)
+
+    def raw_ioctl(self, op: RawIoctl) -> int:
+        """Any command; that of uio_msi stands for SET_IRQS, at the same pointer."""
+        if op.cmd & COMMAND_MASK != UIO_MSI_IRQ_SET:
+            return self.channel.one(call("ioctl", self.handles[-1], op.cmd & COMMAND_MASK, op.pointer)).value
+        if PAGE <= op.pointer <= PAGE_END - SET_IRQS_SIZE:
+            return self._set(op.vector, op.fd, op.pointer)
+        return self.channel.one(call("ioctl", self.handles[-1], SET_IRQS, op.pointer)).value
+
+    def _set(self, vector: int, fd: int, pointer: int = 0) -> int:
+        """Assign an eventfd, or none: VFIO has -1 for that, any negative number here.
+
+        INTx without an eventfd stays enabled in VFIO, and masked if it was; what unmapping means here is disabling it.
+        """
+        if self.index == _INTX and not vector and fd < 0:
+            return self._disable_intx()
+        result = self._set_irqs(_EVENTFD | _TRIGGER, vector, 1, struct.pack("<i", max(fd, -1)), pointer)
+        if self.index == _INTX and not vector:
+            if not result:
+                self.is_wired = True
+                self._assert_again()
+            elif not self.keeps_intx:
+                self._disable_intx()
+        return result
+
+    def _disable_intx(self) -> int:
+        """Where it is not enabled VFIO has nothing to disable."""
+        was_wired, self.is_wired = self.is_wired, False
+        return self._set_irqs(_NONE | _TRIGGER, 0, 0, b"") if was_wired else 0
+
+    def _assert_again(self) -> None:
+        """QEMU's I/O APIC forgets a level that came before the kernel called the pin one of a level: show it again."""
+        asserted, command = self.channel.ask([f"l {self.function.registers + _STATUS}", self.function.look()])
+        if asserted.value and not struct.unpack("<H", command.data[0])[0] & _INTX_DISABLE:
+            self.set_intx(SetIntx(level=False))
+            self.set_intx(SetIntx(level=True))
+
+    def _set_irqs(self, flags: int, start: int, count: int, data: bytes, pointer: int = 0) -> int:
+        argument = struct.pack("<IIIII", 20 + len(data), flags, self.index, start, count) + data
+        handle = self.handles[-1]
+        if not pointer:
+            return self.channel.one(call("ioctl", handle, SET_IRQS, argument)).value
+        lines = [f"w {pointer} {argument.hex()}", call("ioctl", handle, SET_IRQS, pointer)]
+        return self.channel.ask(lines)[1].value
+
+    def write(self, op: Write) -> int:
+        """irqcontrol: mask and unmask. MSI-X has neither, which VFIO says with -ENOTTY."""
+        result = self._set_irqs(_NONE | (_UNMASK if op.value else _MASK), 0, 1, b"")
+        return -EOPNOTSUPP if result == -ENOTTY else result
+
+    # -- the function
+
+    def raise_vector(self, op: RaiseVector) -> int:
+        """An event, from outside."""
+        self.doorbell.ring(op.vector)
+        return 0
+
+    def raise_many(self, op: RaiseMany) -> int:
+        """Each one is taken before the next comes: an edge has no memory."""
+        for _ in range(op.count):
+            self.doorbell.ring(op.vector)
+            self.channel.one(self.function.look())
+        return 0
+
+    def set_intx(self, op: SetIntx) -> int:
+        """The function's own registers assert and deassert."""
+        self.function.set_command(2, 0)
+        self.channel.one(f"p {self.function.registers + (_RAISE if op.level else _ACKNOWLEDGE)} 1")
+        return 0
+
+    # -- the process
+
+    def close_fd(self, op: CloseFd) -> int:
+        """Close one of its eventfds."""
+        return self.files.close_number(op.fd)
+
+    def reuse_fd(self, op: ReuseFd) -> int:
+        """Something else under the number."""
+        return self.files.reuse(op.fd, op.pipe)
+
+    def read_eventfd(self, op: ReadEventfd) -> int:
+        """Take the counter."""
+        return min(self.files.read(op.fd), EVENTFD_MAX)
+
+    def list_interrupts(self, _op: ListInterrupts) -> int:
+        """Read /proc/interrupts."""
+        return min(0, self.channel.one("c /proc/interrupts").value)
+
+    OPERATIONS: ClassVar[Mapping[type, Callable[[Any, Any], Any]]] = {
+        Probe: probe,
+        Remove: remove,
+        Open: open_handle,
+        Close: close_handle,
+        IrqSet: irq_set,
+        RawIoctl: raw_ioctl,
+        Write: write,
+        RaiseVector: raise_vector,
+        RaiseMany: raise_many,
+        SetIntx: set_intx,
+        CloseFd: close_fd,
+        ReuseFd: reuse_fd,
+        ReadEventfd: read_eventfd,
+        ListInterrupts: list_interrupts,
+    }
+
+    def view(self) -> Any:
+        """What the guest shows: fdinfo, sysfs, config space, the pending bits of the function.
+
+        A signal of the kernel's fills an eventfd up to 2**64 - 1, a write of user space to one less, where the model ends.
+        """
+        vectors = max(self.config.vectors, 1)
+        looks = self.files.looks()
+        lines = [
+            *looks,
+            self.function.bound(_DRIVER),
+            f"n {self.function.folder}/msi_irqs",
+            self.function.look(),
+            *self.function.look_pending(vectors),
+        ]
+        answers = self.channel.ask(lines)
+        counters, (bound, enabled, command, *pending) = answers[: len(looks)], answers[len(looks) :]
+        disabled = bool(struct.unpack("<H", command.data[0])[0] & _INTX_DISABLE)
+        return View(
+            None, bound.value == 0, max(enabled.value, 0), None,  # type: ignore[arg-type]  # hidden
+            tuple([min(counter(answer.data[0]), EVENTFD_MAX) for answer in counters]),
+            self.pending(pending),
+            bool(not self.config.vectors and self.is_wired and disabled),
+            None, None,  # type: ignore[arg-type]  # hidden
+        )  # fmt: skip
+
+    def pending(self, answers: list[Answer]) -> tuple[bool, ...]:
+        """The pending bits, of a function that is open and has MSI-X."""
+        is_on = bool(self.handles and self.config.vectors)
+        bits = sum(word.value << 32 * i for i, word in enumerate(answers)) if is_on else 0
+        return tuple([bool(bits >> v & 1) for v in range(max(self.config.vectors, 1))])
+
+    def clean(self) -> None:
+        """Handles, the group, the binding, eventfds; the line is let go."""
+        if not self.config.vectors:
+            self.set_intx(SetIntx(level=False))
+        while self.handles:
+            self.close_handle(Close())
+        self._leave_group()
+        if self.channel.one(self.function.bound(_DRIVER)).value == 0:
+            self.function.unbind(_DRIVER)
+        self.files.close()

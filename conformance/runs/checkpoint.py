@@ -1,0 +1,439 @@
+"""A process that may die, and the copies of itself that it leaves behind: one of them goes on where it cannot.
+
+From time to time, between two traces, the process forks a copy that waits. Each step is counted, in memory that is
+shared, before it is taken. When the process dies, the copy is told at which count and how; it does the same work
+again, and where the count is the same it does not take the step but has it end in what was seen: a `Crash`, or a
+`Hang`. So engines, the minimiser and Hypothesis take a death for an observation like any other, and lose nothing.
+
+`containment.py` is the other side: it watches, wakes copies, and says what a process died of.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import math
+import mmap
+import os
+import pickle
+import random
+import resource
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, ClassVar
+
+from conformance.environment.door import Environment
+from conformance.environment.scheduler import Scheduler
+from conformance.lockstep import Lockstep, operation_name, started
+from conformance.model.step import Parallel, Step
+from conformance.trace import Trace
+from conformance.verdict import NOT_TRIED, Breach, Crash, Hang, HarnessError, UsageError
+
+DEATHS = 50
+"""Deaths of one operation in one unit, beside those of minimising, after which the unit does without it."""
+MEMORY = 2 << 30
+"""Bytes that a candidate may have of its own, beside what the process had before it."""
+OUTPUT = 16 << 20
+"""Bytes that it may write in one trace, and to any file."""
+SHOWN = 1 << 16
+"""Of what it writes in one trace, the last bytes that are passed on."""
+QUIET = 1.0
+"""Seconds between two copies while nothing dies."""
+RARELY = 200
+"""How many times as long as a copy takes they are apart at least, while nothing dies."""
+SWITCHES = 4096
+"""Switches of one step that are written down at most."""
+NEVER = 1 << 62
+"""A count that no step has."""
+LAST = 1
+"""The exit code of a process that ends for want of memory outside of the candidate."""
+
+SUBREAPER, DEATH_SIGNAL = 36, 1
+"""PR_SET_CHILD_SUBREAPER and PR_SET_PDEATHSIG of prctl(2)."""
+
+
+class Shared:
+    """The memory that outlives a process: a few numbers that it writes and its supervisor reads, and the reverse."""
+
+    AT, COPY, ANSWERED, HANGS, STOP, ASKED, PATIENCE, SPENT, SWITCHED, FIRST = range(10)
+    """Step under way; the copy's id; answers to the supervisor; hangs; whether to stop; of which step the supervisor
+    asks; milliseconds after which it does; whether memory is spent; how many switches the step has made; the first."""
+
+    def __init__(self) -> None:
+        self.memory = mmap.mmap(-1, 8 * (self.FIRST + SWITCHES))
+        self.words = memoryview(self.memory).cast("Q")
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self.words.release()
+        self.memory.close()
+
+    def switches(self) -> tuple[int, ...]:
+        """Those that the step under way has made."""
+        count = min(self.words[self.SWITCHED], SWITCHES)
+        return tuple(self.words[self.FIRST : self.FIRST + count])
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """How a process ended."""
+
+    at: int
+    """The count of the step in which it did."""
+    detail: str
+    is_hang: bool = False
+    switches: tuple[int, ...] = ()
+    """Of two threads, those made by then."""
+
+    def breach(self) -> Breach:
+        """The same as an observation of the candidate."""
+        return Hang(self.detail) if self.is_hang else Crash(self.detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """What a process has of its supervisor's."""
+
+    shared: Shared
+    waker: int
+    """What a waiting copy reads: a fate, or the end of the supervisor."""
+    channel: int
+    """Where to say what the supervisor is to hear."""
+    output: int
+    """Stands for standard output and error; forgotten at the start of each trace."""
+    screen: int
+    """The standard error that people read."""
+
+
+class Runner:
+    """This process, from its own point of view; there is one, which all its copies inherit."""
+
+    now: ClassVar[Runner | None] = None
+    """That one, in a process that may die."""
+
+    def __init__(self, ends: Ends, fates: dict[int, Fate]) -> None:
+        self.ends = ends
+        self.words = ends.shared.words
+        self.supervisor = os.getppid()
+        self.pid = os.getpid()
+        self.at = 0
+        """Traces begun and steps taken so far."""
+        self.fates = fates
+        """What is known to happen, by the count of the step."""
+        self.until = max(fates, default=0)
+        """Up to this count, what is done was done before."""
+        self.look = NEVER
+        """From this count on, each step may have something to be looked at."""
+        self.copy = 0
+        self.replaced: list[int] = []
+        """Copies that were killed, and not yet waited for."""
+        self.due = 0.0
+        """When the next copy is to be made."""
+        self.died: float | None = None
+        """When this process last heard of a death."""
+        self.forked = time.monotonic()
+        self.judging = 0
+        """Above 0 while a trace is looked into, so that nothing is taken for granted."""
+        self.deaths: Counter[str] = Counter()
+        """By operation, beside those of minimising."""
+        self.is_copying = False
+        self.hung = -1
+        """The step in which it was last stopped; who does not let himself be stopped gives no answer."""
+        self.passed_on = 0
+        """Bytes of the candidate's output that people have seen."""
+        self.kept_alive: list[Any] = []
+        self.look = min((at for at in fates if at > self.at), default=NEVER)
+
+    # -- the trace under way
+
+    def begin(self, trace: Trace) -> list[Step]:
+        """A list for the steps of a trace, which counts what is appended: what `Lockstep.keep` wants."""
+        del trace
+        if os.getpid() != self.pid:  # the candidate has forked, and its child has come back to us
+            os._exit(0)
+        self._pass_on()
+        if self.at >= self.until and time.monotonic() >= self.due:
+            self.fork()
+        self.at = self.words[Shared.AT] = self.at + 1
+        if self.at >= self.look:
+            self.foretell(None)
+        return _Counted(self)
+
+    def foretell(self, step: Step | None) -> None:
+        """Say what will become of the step, where that is known; and look again at the next."""
+        Environment.doom = None
+        self.look = NEVER
+        fate = self.fates.get(self.at)
+        op = started if step is None else step.op
+        if fate is not None:
+            Environment.doom = fate.breach()
+            self.died, self.due = time.monotonic(), 0.0
+            if not self.judging and not fate.is_hang:
+                self.deaths[operation_name(op)] += 1
+        elif not self.judging and any(self.deaths[name] >= DEATHS for name in _names(op)):
+            Environment.doom = Crash(f"not tried any more, after {DEATHS} ends of its process", NOT_TRIED)
+        if Environment.doom is not None or any(n >= DEATHS for n in self.deaths.values()):
+            self.look = self.at + 1
+        else:
+            self.look = min((at for at in self.fates if at > self.at), default=NEVER)
+
+    def switches(self) -> list[int]:
+        """A list for the switches of two threads: what `Scheduler.keep` wants."""
+        fate = self.fates.get(self.at)
+        self.words[Shared.SWITCHED] = 0
+        return _Switches(self.words, () if fate is None else fate.switches)
+
+    @contextmanager
+    def looking_into(self) -> Iterator[None]:
+        """Meanwhile all steps are taken, also of operations that were given up."""
+        self.judging += 1
+        try:
+            yield
+        finally:
+            self.judging -= 1
+
+    def given_up(self) -> dict[str, int]:
+        """Operations that are not tried any more, and how often they have ended the process."""
+        return {name: n for name, n in self.deaths.items() if n >= DEATHS}
+
+    def clock(self) -> float:
+        """The time; while work is done once more, the time at which that began, so that no deadline cuts it short."""
+        return time.monotonic() if self.at >= self.until else self.forked
+
+    # -- what others hear
+
+    def say(self, message: Any) -> None:
+        """Send something to the supervisor."""
+        text = pickle.dumps(message)
+        left = memoryview(len(text).to_bytes(8, "little") + text)
+        while left:
+            left = left[os.write(self.ends.channel, left) :]
+
+    def tell(self, *told: Any) -> None:
+        """Say how far the work is, unless that was said before.
+
+        Raises:
+            KeyboardInterrupt  it is to stop
+        """
+        if self.at < self.until or os.getpid() != self.pid:
+            return
+        if self.words[Shared.STOP]:
+            raise KeyboardInterrupt
+        self.say(("tell", told))
+
+    def _pass_on(self) -> None:
+        """Show people what the candidate has written, and forget it."""
+        size = os.fstat(self.ends.output).st_size
+        if not size:
+            return
+        if self.at >= self.until and self.passed_on < SHOWN:
+            text = os.pread(self.ends.output, SHOWN, max(0, size - SHOWN))
+            self.passed_on += len(text)
+            if self.passed_on >= SHOWN:
+                text += b"\n[the candidate writes more than is shown]\n"
+            with suppress(OSError):
+                os.write(self.ends.screen, text)
+        os.ftruncate(self.ends.output, 0)
+
+    # -- copies
+
+    def fork(self) -> None:
+        """Leave a copy behind that goes on from here should this process die; the one before is not needed any more."""
+        while True:
+            flush()
+            self.forked = time.monotonic()
+            chance = random.getstate()
+            self.is_copying = True
+            child = os.fork()
+            self.is_copying = False
+            if child:
+                break
+            os.setpgid(0, 0)
+            random.setstate(chance)
+            self._wait()
+        self.words[Shared.COPY] = child
+        cost = time.monotonic() - self.forked
+        before, self.copy = self.copy, child
+        self._drop(before)
+        self.due = self.forked + self._pause(cost)
+
+    def _pause(self, cost: float) -> float:
+        """Until the next copy: the later the longer nothing died, so that copies and repetition cost alike."""
+        quiet = max(QUIET, RARELY * cost)
+        if self.died is None:
+            return quiet
+        return min(quiet, math.sqrt(2 * cost * (self.forked - self.died)))
+
+    def _drop(self, copy: int) -> None:
+        """Kill a copy; whoever is dead by now is waited for."""
+        if copy:
+            with suppress(ProcessLookupError):
+                os.kill(copy, signal.SIGKILL)
+            self.replaced.append(copy)
+        for pid in list(self.replaced):
+            with suppress(ChildProcessError):
+                if os.waitpid(pid, os.WNOHANG) == (0, 0):
+                    continue
+            self.replaced.remove(pid)
+
+    def _wait(self) -> None:
+        """In the copy: sleep until it is to go on."""
+        fate: Fate = pickle.loads(self._read(int.from_bytes(self._read(8), "little")))  # noqa: S301 - our supervisor's
+        die_with(self.supervisor)
+        self.pid = os.getpid()
+        self.copy, self.replaced = 0, []
+        self.fates[fate.at] = fate
+        self.until = max(self.fates)
+        self.look = min(self.look, min((at for at in self.fates if at > self.at), default=NEVER))
+        self.words[Shared.AT] = self.at
+
+    def _forked(self) -> None:
+        """In a child that the candidate has forked: what it does from now on is nothing to us."""
+        if not self.is_copying:
+            self.words = Shared().words
+
+    def _read(self, size: int) -> bytes:
+        text = b""
+        while len(text) < size:
+            more = os.read(self.ends.waker, size - len(text))
+            if not more:
+                os._exit(0)
+            text += more
+        return text
+
+    # -- its life
+
+    def live(self, function: Callable[[Any], Any]) -> None:
+        """Do the work and say what came of it. Never returns."""
+        Runner.now = self
+        try:
+            self._set_up()
+            self.say(("done", function(self.tell)))
+        except KeyboardInterrupt:
+            self.say(("stopped",))
+        except BaseException as error:
+            exit_if_spent(error)
+            told = isinstance(error, UsageError | HarnessError)
+            self.say(("failed", error if told else HarnessError(f"{type(error).__name__}: {error}")))
+        finally:
+            if os.getpid() == self.pid:
+                self._pass_on()
+                self._drop(self.copy)
+            os._exit(0)
+
+    def _set_up(self) -> None:
+        os.setpgid(0, 0)
+        die_with(self.supervisor)
+        for stream in (1, 2):
+            os.dup2(self.ends.output, stream)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        signal.signal(signal.SIGALRM, self._asked)
+        _limit(resource.RLIMIT_FSIZE, OUTPUT)
+        _limit(resource.RLIMIT_DATA, _data() + MEMORY)
+        _limit(resource.RLIMIT_CORE, 0)
+        if not hasattr(ctypes.CDLL(None), "__asan_init"):  # it has a better handler of its own
+            faulthandler.enable(2, all_threads=False)
+        os.register_at_fork(after_in_child=self._forked)
+        Lockstep.keep, Scheduler.keep = self.begin, self.switches
+
+    def _asked(self, _signal: int, _frame: FrameType | None) -> None:
+        """The supervisor asks why nothing moves. It is the candidate's fault while that is running."""
+        words = self.words
+        is_inside = Environment.inside and words[Shared.ASKED] == self.at
+        if not is_inside or self.hung != self.at:
+            words[Shared.ANSWERED] += 1
+        if is_inside:
+            self.hung = self.at
+            words[Shared.HANGS] += 1
+            raise Hang(f"did not return within {words[Shared.PATIENCE] / 1000:g} s")
+
+
+_append = list.append
+
+
+class _Counted(list[Step]):
+    """The steps taken of one trace; each is counted before it is taken."""
+
+    __slots__ = ("runner",)
+
+    def __init__(self, runner: Runner) -> None:
+        super().__init__()
+        self.runner = runner
+
+    def append(self, item: Step) -> None:
+        """One more step is about to be taken; this happens all the time, so nothing else is called."""
+        _append(self, item)
+        runner = self.runner
+        runner.at = runner.words[0] = at = runner.at + 1
+        if at >= runner.look:
+            runner.foretell(item)
+
+
+class _Switches(list[int]):
+    """The switches made of two threads, each written down; or those that were made before this process died."""
+
+    __slots__ = ("words",)
+
+    def __init__(self, words: memoryview[int], before: tuple[int, ...]) -> None:
+        super().__init__(before)
+        self.words = words
+
+    def append(self, item: int) -> None:
+        """One more."""
+        list.append(self, item)
+        if len(self) <= SWITCHES:
+            self.words[Shared.FIRST + len(self) - 1] = item
+            self.words[Shared.SWITCHED] = len(self)
+
+
+def _names(op: Any) -> list[str]:
+    """What signatures call an operation, and either side of it."""
+    names = [operation_name(op)]
+    return [*names, operation_name(op.left.op), operation_name(op.right.op)] if type(op) is Parallel else names
+
+
+def exit_if_spent(error: BaseException | None) -> None:
+    """End this process where an error of ours comes of the memory that the candidate has used up."""
+    if Runner.now is None:
+        return
+    while error is not None:
+        if isinstance(error, MemoryError):
+            Runner.now.words[Shared.SPENT] = 1
+            os._exit(LAST)
+        error = error.__cause__ or error.__context__
+
+
+def die_with(parent: int) -> None:
+    """Have this process killed when its parent dies."""
+    ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGKILL)
+    if os.getppid() != parent:  # too late
+        os._exit(0)
+
+
+def flush() -> None:
+    """Write what the streams of Python and C still hold, so that no copy writes it again."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    ctypes.CDLL(None).fflush(None)
+
+
+def _limit(what: int, most: int) -> None:
+    """Lower a limit, where it is not lower already."""
+    now, hard = resource.getrlimit(what)
+    if now == resource.RLIM_INFINITY or now > most:
+        resource.setrlimit(what, (most, hard))
+
+
+def _data() -> int:
+    """Bytes of memory that this process has of its own, as RLIMIT_DATA counts them."""
+    with Path("/proc/self/status").open() as status:
+        return next((int(line.split()[1]) << 10 for line in status if line.startswith("VmData:")), 0)

@@ -1,0 +1,116 @@
+"""The fields of operations as variables: the ints in a trace, their bounds, and others in their place."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+from conformance.model.step import Step
+from conformance.strategies.domain import Domain
+from conformance.subsystem import Subsystem
+from conformance.symbolic.solver import Name, Variable
+
+FEW = 256
+"""Where no listed value reaches this, a field is an index or a choice, and stays within what is listed."""
+_WIDTHS = (32, 64)
+
+
+def leaves(value: Any, name: Name = ()) -> Iterator[tuple[Name, int]]:
+    """The ints in a value, by where they are."""
+    if isinstance(value, int):
+        yield name, int(value)
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from leaves(getattr(value, field.name), (*name, field.name))
+    elif isinstance(value, tuple):
+        for at, item in enumerate(value):
+            yield from leaves(item, (*name, at))
+
+
+def changed(value: Any, make: Callable[[Name, int], int], name: Name = ()) -> Any:
+    """The value with other ints in it."""
+    if isinstance(value, int):
+        return make(name, value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        new = {
+            f.name: changed(getattr(value, f.name), make, (*name, f.name)) for f in dataclasses.fields(value) if f.init
+        }
+        return replace(value, **new)
+    if isinstance(value, tuple):
+        return tuple(changed(item, make, (*name, at)) for at, item in enumerate(value))
+    return value
+
+
+@cache
+def _bounds(of: Subsystem, kind: type) -> Mapping[Name, tuple[int, int]]:
+    """What each int of an operation may be: what its domain lists, or the machine word that this needs."""
+    hull: dict[Name, tuple[int, int]] = {}
+    shape = of.shapes.get(kind)
+    for field, domain in (shape.fields if shape is not None else {}).items():
+        for name, value in _listed(field, domain):
+            least, most = hull.get(name, (value, value))
+            hull[name] = min(least, value), max(most, value)
+    return {name: _widened(*told) for name, told in hull.items()}
+
+
+def _listed(field: str, domain: Domain[Any]) -> Iterator[tuple[Name, int]]:
+    for listed in domain.values:
+        for name, value in leaves(listed, (field,)):
+            yield schema(name), value
+    for bound in domain.bounds or ():
+        yield (field,), bound
+
+
+def schema(name: Name) -> Name:
+    """Where an int is, without its place in a list; pairs in a list keep theirs in the pair."""
+    numbers = [at for at, part in enumerate(name) if isinstance(part, int)]
+    keep = numbers[-1] if len(numbers) > 1 else -1
+    return tuple(part if not isinstance(part, int) or at == keep else "*" for at, part in enumerate(name))
+
+
+def _widened(least: int, most: int) -> tuple[int, int]:
+    if most < FEW and least > -FEW:
+        return least, most
+    for width in _WIDTHS:
+        if least >= 0 and most < 1 << width:
+            return 0, (1 << width) - 1
+        if -(1 << width - 1) <= least < 0 and most < 1 << width - 1:
+            return -(1 << width - 1), (1 << width - 1) - 1
+    return least, most
+
+
+def may_hold(of: Subsystem, kind: type, field: str, value: Any) -> bool:
+    """Whether the domain of a field lists a value, or has it within the bounds of its ints."""
+    if value in of.shapes[kind].fields[field].values:
+        return True
+    bounds = _bounds(of, kind)
+    inside = [(bounds.get(schema(name)), n) for name, n in leaves(value, (field,))]
+    return bool(inside) and all(limits is not None and limits[0] <= n <= limits[1] for limits, n in inside)
+
+
+def variables(of: Subsystem, steps: tuple[Step, ...]) -> dict[Name, Variable]:
+    """The variables of a trace; ints that no domain speaks of stay as they are."""
+    found: dict[Name, Variable] = {}
+    for number, step in enumerate(steps):
+        bounds = _bounds(of, type(step.op))
+        for name, value in leaves(step.op):
+            limits = bounds.get(schema(name))
+            if limits is not None and limits[0] < limits[1]:
+                found[number, *name] = Variable(value, min(limits[0], value), max(limits[1], value))
+    return found
+
+
+def with_values(steps: tuple[Step, ...], values: Mapping[Name, int]) -> tuple[Step, ...]:
+    """The same trace with other values; flags stay flags."""
+
+    def at(number: int) -> Callable[[Name, int], int]:
+        def make(name: Name, old: int) -> int:
+            new = values.get((number, *name), old)
+            return bool(new) if isinstance(old, bool) else new
+
+        return make
+
+    return tuple(replace(step, op=changed(step.op, at(number))) for number, step in enumerate(steps))

@@ -1,0 +1,138 @@
+"""The search in a process of its own: it proposes traces, and leaves nothing of what it did to whoever judges them.
+
+A candidate's module, or a cache of a function, that a word got into would be another candidate; z3 may run out of
+memory; CrossHair's tracer is there for all code of its process. So the search is forked off, and tells traces.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib.util
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from random import Random
+from typing import Any
+
+import msgspec
+
+from conformance.engines.context import Context
+from conformance.model.step import Step
+from conformance.trace import Trace, from_data, to_data
+from conformance.verdict import UsageError
+
+SILENCE = 60.0
+"""Seconds without a word after which the search is given up: z3 does not come back."""
+
+
+def require_crosshair(option: str) -> None:
+    """UsageError when CrossHair is not there."""
+    if importlib.util.find_spec("crosshair") is None or importlib.util.find_spec("z3") is None:
+        raise UsageError(f"{option}: needs CrossHair, which is not installed: pip install 'conformance[symbolic]'")
+
+
+def proposals(context: Context) -> Iterator[Trace]:
+    """Traces to judge, as the search finds them; the notes of the context say in the end what it did."""
+    require_crosshair("--engine=symbolic")
+    reading, writing = os.pipe()
+    left = None if context.deadline is None else context.deadline - context.clock()
+    child = os.fork()
+    if not child:
+        os.close(reading)
+        _search(context, writing, left)
+    os.close(writing)
+    try:
+        for data in _lines(context, reading):
+            if isinstance(data, dict) and "notes" in data:
+                context.notes.update(data["notes"])
+            else:
+                of = context.subsystem
+                yield from_data(data, {of.name: of.config}, {of.name: of.operations})
+    finally:
+        os.close(reading)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def _lines(context: Context, reading: int) -> Iterator[Any]:
+    """What the search tells, line by line, until it ends or is taking too long."""
+    buffer, heard = b"", time.monotonic()
+    while not context.expired():
+        ready, _, _ = select.select([reading], [], [], 0.25)
+        if not ready:
+            if time.monotonic() - heard > SILENCE:
+                return
+            continue
+        got = os.read(reading, 1 << 16)
+        if not got:
+            return
+        heard = time.monotonic()
+        *lines, buffer = (buffer + got).split(b"\n")
+        for line in lines:
+            yield msgspec.json.decode(line)
+            if context.expired():
+                return
+
+
+def _search(context: Context, writing: int, left: float | None) -> None:
+    """The child: search, for so long by the context's clock at most, tell, and end."""
+    try:
+        from conformance.symbolic.execution import Execution
+        from conformance.symbolic.explorer import Explorer
+        from conformance.symbolic.skeletons import Skeletons
+
+        gc.disable()  # a collection in the middle of a traced instruction would be traced
+        random = Random(f"symbolic:{context.subsystem.name}:{context.profile}:{context.seed}")
+        execution = Execution(context.subsystem, carrier(context), context.profile)
+        explorer = Explorer(execution, Skeletons(context, random), random, lambda: False)
+        limit, started = context.steps, context.clock()
+        explorer.over = lambda: (
+            (limit is not None and explorer.figures.runs >= limit)
+            or (left is not None and context.clock() - started >= left)
+        )
+        for config, steps in explorer.proposals():
+            _tell(writing, _notes(explorer))
+            _tell(writing, to_data(Trace(context.subsystem.name, context.profile, config, steps)))
+        _tell(writing, _notes(explorer))
+    except BrokenPipeError:
+        os._exit(0)
+    except BaseException as error:  # whatever it is, it must not go on as if it were the parent
+        print(f"symbolic: the search ended early: {type(error).__name__}: {error}", file=sys.stderr)
+        if os.environ.get("CONFORMANCE_DEBUG"):
+            import traceback
+
+            traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+def carrier(context: Context) -> Any:
+    """What runs with words: the candidate itself, or, where it is no Python, the correct one of its profile."""
+    if context.candidate.spec.partition(":")[0] not in ("lib", "cmd", "real"):
+        return context.candidate.factory
+    from conformance.candidates.load import builtin_names, load
+
+    of = context.subsystem
+    shipped = [load(f"builtin:{name}", of) for name in builtin_names(of) if name != "as-posted"]
+    fitting = [one for one in shipped if one.profile == context.profile]
+    able = [one for one in fitting or shipped if context.candidate.capabilities <= one.capabilities]
+    return (able or fitting or shipped)[0].factory
+
+
+def _tell(writing: int, data: Any) -> None:
+    line = msgspec.json.encode(data) + b"\n"
+    while line:
+        line = line[os.write(writing, line) :]
+
+
+__all__ = ["Step", "carrier", "proposals", "require_crosshair"]
+
+
+def _notes(explorer: Any) -> dict[str, Any]:
+    return {"notes": {f"symbolic {name}": n for name, n in asdict(explorer.figures).items()}}

@@ -1,0 +1,170 @@
+"""z3, as CrossHair brings it: values for which a comparison ends otherwise, everything before it as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import z3
+
+from conformance.symbolic.words import WIDTH, Condition, Term
+
+EFFORT = 1_500_000
+"""z3's measure of work for one question; not seconds, so that the same is found on any machine."""
+NEAREST = 60
+"""Conditions before the question that are kept, of those that concern its variables."""
+
+Name = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A field of an operation of the trace."""
+
+    value: int
+    least: int
+    most: int
+
+
+def variables_of(term: Term, known: dict[int, frozenset[Name]]) -> frozenset[Name]:
+    """Names of the variables in a term."""
+    found = known.get(id(term))
+    if found is None:
+        if term[0] == "var":
+            found = frozenset((term[1],))
+        elif term[0] == "const":
+            found = frozenset()
+        else:
+            found = frozenset().union(*(variables_of(part, known) for part in term[1:] if isinstance(part, tuple)))
+        known[id(term)] = found
+    return found
+
+
+class Solver:
+    """Answers questions about one run."""
+
+    def __init__(self, variables: Mapping[Name, Variable], path: Sequence[Condition]) -> None:
+        self.variables = variables
+        self.path = path
+        self.names: dict[int, frozenset[Name]] = {}
+        self.made: dict[int, Any] = {}
+        self.symbols = {name: z3.BitVec("_".join(map(str, name)), WIDTH) for name in variables}
+
+    def solve(self, wanted: Term, answer: bool, before: int) -> dict[Name, int] | None:
+        """Values with which `wanted` is answered so and the conditions before it as they were; None: none found.
+
+        Where the path does not allow it, the question is asked once more without the path: what is found may
+        lead to the place on another way.
+        """
+        concerned = set(variables_of(wanted, self.names))
+        if not concerned:
+            return None
+        kept: list[Condition] = []
+        for condition in reversed(self.path[:before]):
+            theirs = variables_of(condition.term, self.names)
+            if theirs & concerned and len(kept) < NEAREST:
+                concerned |= theirs
+                kept.append(condition)
+        question = self._formula(wanted)
+        question = question if answer else z3.Not(question)
+        limits = [self._limits(name) for name in sorted(concerned)]
+        found = self._ask([question, *limits, *map(self._condition, kept)], concerned)
+        if found is None and kept:
+            found = self._ask([question, *limits], concerned)
+        return found
+
+    def _ask(self, formulas: list[Any], names: set[Name]) -> dict[Name, int] | None:
+        solver = z3.SolverFor("QF_BV")
+        solver.set("rlimit", EFFORT)
+        solver.add(*formulas)
+        if solver.check() != z3.sat:
+            return None
+        model = solver.model()
+        values = {}
+        for name in names:
+            told = model[self.symbols[name]]
+            if told is not None:
+                values[name] = told.as_signed_long()
+        return values
+
+    def _limits(self, name: Name) -> Any:
+        variable = self.variables[name]
+        return z3.And(self.symbols[name] >= variable.least, self.symbols[name] <= variable.most)
+
+    def _condition(self, condition: Condition) -> Any:
+        formula = self._formula(condition.term)
+        return formula if condition.answer else z3.Not(formula)
+
+    def _formula(self, term: Term) -> Any:
+        kind, *parts = term
+        if kind == "all":
+            return z3.And(*map(self._formula, parts))
+        left, right = map(self._vector, parts)
+        match kind:
+            case "eq":
+                return left == right
+            case "ne":
+                return left != right
+            case "lt":
+                return left < right
+            case "le":
+                return left <= right
+            case "gt":
+                return left > right
+            case _:
+                return left >= right
+
+    def _vector(self, term: Term) -> Any:
+        found = self.made.get(id(term))
+        if found is None:
+            found = self.made[id(term)] = self._made(term)
+        return found
+
+    def _made(self, term: Term) -> Any:
+        kind = term[0]
+        if kind == "const":
+            return z3.BitVecVal(term[1], WIDTH)
+        if kind == "var":
+            return self.symbols[term[1]]
+        left = self._vector(term[1])
+        if kind == "byte":
+            return z3.ZeroExt(WIDTH - 8, z3.Extract(8 * term[2] + 7, 8 * term[2], left))
+        right = self._vector(term[2])
+        match kind:
+            case "add":
+                return left + right
+            case "sub":
+                return left - right
+            case "mul":
+                return left * right
+            case "and":
+                return left & right
+            case "or":
+                return left | right
+            case "xor":
+                return left ^ right
+            case "shl":
+                return left << right
+            case "shr":
+                return left >> right
+            case "div":
+                return _divided(left, term[2], right)
+            case _:
+                return _modulo(left, term[2], right)
+
+
+def _power(term: Term) -> int | None:
+    """Of a constant power of two, the exponent."""
+    if term[0] == "const" and term[1] > 0 and not term[1] & term[1] - 1:
+        return int(term[1].bit_length() - 1)
+    return None
+
+
+def _divided(left: Any, divisor: Term, right: Any) -> Any:
+    power = _power(divisor)
+    return z3.UDiv(left, right) if power is None else left >> power
+
+
+def _modulo(left: Any, divisor: Term, right: Any) -> Any:
+    return z3.URem(left, right) if _power(divisor) is None else left & right - 1

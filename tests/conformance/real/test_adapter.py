@@ -1,0 +1,157 @@
+"""The partial view: what an adapter cannot do is not asked for, what it cannot see is not compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import pytest
+
+from conformance.candidates.load import from_adapter, load
+from conformance.engines import campaign, corpus, explore, machine
+from conformance.engines.context import Context, lacking
+from conformance.lockstep import run_trace
+from conformance.model.step import Fault, Step
+from conformance.real.adapter import Adapter, RealWorld, seen_by
+from conformance.subsystem import NAMES, subsystem
+from conformance.trace import encode
+from conformance.verdict import UsageError
+from tests.real_facts import FACTS, Fact
+from tests.toy import CLEARED, ENOSPC, TOY, Clear, Config, Put, Take, View, trace
+
+
+class Cupboard(RealWorld):
+    """Stands for a real thing: a list, of which one sees the numbers alone."""
+
+    def __init__(self, size: int = 2, broken: bool = False) -> None:
+        super().__init__()
+        self.size, self.broken = size, broken
+        self.items: list[int] = []
+
+    def do_put(self, op: Put) -> int:
+        """Into the list."""
+        if len(self.items) >= self.size:
+            return -ENOSPC
+        self.items.append(op.value ^ self.broken)
+        return 0
+
+    def do_take(self, _op: Take) -> int:
+        """Out of it."""
+        return self.items.pop() if self.items else -2
+
+    def view(self) -> Any:
+        """Nobody sees how much is held."""
+        return replace(View((), 0), numbers=tuple(self.items), held=None)
+
+    OPERATIONS: ClassVar[Mapping[type, Callable[[Any, Any], Any]]] = {Put: do_put, Take: do_take}
+
+
+class Shelves(Adapter):
+    """Puts and takes, in small cupboards."""
+
+    profile = "upstream"
+    capabilities = frozenset[str]()
+    operations = frozenset({Put, Take})
+    view_fields = frozenset({"numbers"})
+    absent: ClassVar[Mapping[str, frozenset[str]]] = {"cupboards have no doors": frozenset({"TOY-009"})}
+    broken = False
+
+    def environment(self, config: Config, profile: Any) -> Cupboard:
+        """A fresh one."""
+        del profile
+        return Cupboard(config.size, self.broken)
+
+    def builds(self, config: Config) -> bool:
+        """Small ones only."""
+        return config.size < 4
+
+
+def context(adapter: Adapter) -> Context:
+    """Of an adapter on the toy."""
+    candidate = from_adapter(adapter, "real:shelves")
+    return Context(subsystem=candidate.part(TOY), candidate=candidate, profile="upstream", steps=400, examples=20)
+
+
+@pytest.mark.parametrize("engine", [explore, campaign, machine])
+def test_what_can_be_seen_agrees(engine: Any) -> None:
+    """Every engine takes steps, and none that the adapter has no way to take."""
+    found = context(Shelves())
+
+    engine.run(found)
+
+    assert not found.failures
+    assert found.tally.steps > 10
+    assert CLEARED not in found.tally.clauses
+
+
+@pytest.mark.parametrize("engine", [explore, campaign, machine])
+def test_a_wrong_thing_is_found(engine: Any) -> None:
+    """What is visible is compared."""
+    adapter = Shelves()
+    adapter.broken = True
+    found = context(adapter)
+
+    engine.run(found)
+
+    assert "TOY-001:Put:view.numbers" in {failure.signature for failure in found.failures}
+
+
+def test_what_is_hidden_is_compared_by_nobody() -> None:
+    """The model counts what is held; the adapter sees nothing of it."""
+    of = seen_by(TOY, Shelves())
+
+    report = run_trace(of, trace(Put(1), Take()), lambda _port: None)
+
+    assert report.failure is None
+    assert of.view(TOY.initial(Config(), None)).held is None
+
+
+def test_traces_out_of_reach_are_left_out() -> None:
+    """An operation, a refusal or a world that the adapter does not have."""
+    adapter = Shelves()
+    of = seen_by(TOY, adapter)
+    wide = replace(trace(Put(1)), config=Config(9))
+
+    assert not lacking(of, trace(Put(1)), adapter.capabilities)
+    assert lacking(of, trace(Clear()), adapter.capabilities)
+    assert lacking(of, trace(Step(Put(1), (Fault("alloc", -12),))), adapter.capabilities)
+    assert lacking(of, wide, adapter.capabilities)
+
+
+def test_absent_features_take_their_clauses() -> None:
+    """What is not there is not judged."""
+    judged = Shelves().judged(TOY)
+
+    assert "TOY-009" not in judged
+    assert "TOY-001" in judged
+
+
+def test_unknown_real_implementations_are_refused() -> None:
+    """One sentence, with the nearest name."""
+    of = subsystem("avic")
+
+    with pytest.raises(UsageError, match="did you mean 'kvm-lapic'"):
+        load("real:kvm-lapik", of)
+    with pytest.raises(UsageError, match="no versions"):
+        load("real:kvm-lapic@6.1", of)
+
+
+def test_corpus_engine_skips_them() -> None:
+    """The shipped corpus of a subsystem without traces for it is no harm."""
+    found = context(Shelves())
+
+    corpus.run(found)
+
+    assert found.tally.steps == 0
+
+
+@pytest.mark.parametrize("fact", FACTS, ids=lambda fact: f"{fact.adapter}-{fact.name}")
+def test_what_was_measured_is_shipped(fact: Fact) -> None:
+    """`python -m tests.real_facts` writes it."""
+    assert fact.path.read_text() == encode(fact.trace)
+
+
+def test_no_other_measurement_is_shipped() -> None:
+    """One that was renamed leaves nothing behind."""
+    assert {path for name in NAMES for path in corpus.files(corpus.SHIPPED / name / "real")} == {f.path for f in FACTS}

@@ -1,0 +1,126 @@
+"""What a run says while it goes on: the first failure in full, what is left, and that a candidate never starts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from conformance.commands import main as cli
+from conformance.reports.progress import Progress
+from conformance.runs import unit
+from conformance.runs.request import Unit
+from conformance.runs.result import Result
+from conformance.runs.unit import run_unit, unit_job
+from conformance.runs.work import Work
+from conformance.runs.workers import Jobs
+from conformance.verdict import Exit
+from tests.toyland import shipped
+
+UNIT = Unit("uio_msi", "builtin:UIO-U03", None, "corpus")
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """The toy is shipped, the gate is short, and traces go to a folder of the test's own."""
+    with shipped(monkeypatch):
+        monkeypatch.setitem(unit.GATE_STEPS, "campaign", 4_000)
+        monkeypatch.chdir(tmp_path)
+        yield
+
+
+def conformance(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """(exit code, standard output, standard error) of one command."""
+    code = cli.invoke(arguments)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_unit_tells_of_a_failure_when_it_is_found(apart: bool) -> None:
+    """In any worker, long before the unit ends, with trace and story."""
+    told: list[tuple[int, str]] = []
+
+    def hear(_number: int, steps: int, _clauses: int, _failures: int, *found: dict[str, object]) -> None:
+        told.extend((steps, str(data["signature"])) for data in found)
+
+    ((_, result),) = Jobs(unit_job, [UNIT], 1, hear, apart=apart).run()
+
+    assert [signature for _, signature in told] == [data["signature"] for data in result.failures]
+    assert told[0][0] < result.steps
+
+
+@pytest.mark.usefixtures("toy")
+def test_the_first_failure_is_shown_in_full(capsys: pytest.CaptureFixture[str]) -> None:
+    """On standard error, so that standard output is the same however many work; with the command that repeats it."""
+    code, out, err = conformance(
+        capsys, "run", "toy", "--engine", "explore,campaign", "--candidate", "builtin:as-posted"
+    )
+    shown = err[err.index("first failure") :]
+
+    assert code == Exit.DOES_NOT_CONFORM
+    assert re.search(r"(?m)^first failure after \d+\.\d s: TOY-007:Take:view\.held$", shown)
+    assert "TOY-007 violated by builtin:as-posted at step" in shown
+    (repeat,) = re.findall(r"replay (\S+\.json)", shown)
+    assert Path(repeat).is_file()
+    assert repeat in out
+
+
+@pytest.mark.usefixtures("toy")
+def test_only_what_is_judged_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """`-k` leaves the others out; -x ends at once, and shows the failure once."""
+    _, _, filtered = conformance(
+        capsys, "run", "toy", "--engine", "explore,campaign", "--candidate", "builtin:as-posted", "-k", "TOY-001"
+    )
+    _, out, first = conformance(
+        capsys, "run", "toy", "--engine", "explore,campaign", "--candidate", "builtin:as-posted", "-x"
+    )
+
+    assert "first failure" not in filtered + first
+    assert out.count(" violated by ") == 1
+
+
+def test_progress_says_what_is_left(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs, and what then; also where no step has been taken yet."""
+    monkeypatch.setattr("conformance.reports.progress.EVERY", 0.0)
+
+    with Progress(["a", "b", "c"]) as progress:
+        progress.tell(0, 0, 0, 0)
+        progress.end(0, 5, (), ())
+        progress.tell(2, 1, 0, 0)
+    lines = capsys.readouterr().err.splitlines()
+
+    assert [line.partition("; ")[2] for line in lines] == ["then b, c; running a", "then b, c", "then b; running c"]
+    assert [line.split()[2] for line in lines] == ["0/3", "1/3", "1/3"]
+
+
+@pytest.mark.parametrize("engine", ["corpus", "explore", "interleave", "campaign", "machine"])
+def test_every_engine_ends_with_one_trace(engine: str, tmp_path: Path) -> None:
+    """Whichever is first; a unit that comes later does nothing at all."""
+    (tmp_path / "bad.py").write_text(
+        "from conformance.candidates.builtin.uio_msi import CANDIDATES\n"
+        "class Bad(CANDIDATES['upstream']):\n    def __init__(self, port):\n        raise RuntimeError\n"
+    )
+    work = Unit("uio_msi", f"{tmp_path}/bad.py:Bad", None, engine)
+
+    result = run_unit(work)
+    later = run_unit(replace(work, settled=True))
+
+    assert [data["signature"] for data in result.failures] == ["UIO-078:Start:crash"]
+    assert result.settled
+    assert (result.steps, later.steps, later.failures) == (0, 0, [])
+    assert result.traces <= 4
+
+
+def test_work_that_is_settled_is_handed_out_as_such() -> None:
+    """Of that subsystem alone."""
+    work = Work([UNIT, UNIT, replace(UNIT, subsystem="other")])
+    handed = iter(work)
+
+    first = next(handed)
+    work.learn(0, Result("uio_msi.corpus", "uio_msi", UNIT.spec, "upstream", [], settled=True))
+
+    assert [first.settled, *(each.settled for each in handed)] == [False, True, False]
