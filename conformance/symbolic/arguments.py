@@ -14,7 +14,7 @@ from conformance.subsystem import Subsystem
 from conformance.symbolic.solver import Name, Variable
 
 FEW = 256
-"""Where no listed value reaches this, a field is an index or a choice, and stays within what is listed."""
+"""Where listed values lie closer together than this, a field is an index or a choice, and stays within them."""
 _WIDTHS = (32, 64)
 
 
@@ -72,7 +72,7 @@ def schema(name: Name) -> Name:
 
 
 def _widened(least: int, most: int) -> tuple[int, int]:
-    if most < FEW and least > -FEW:
+    if most - least < FEW:
         return least, most
     for width in _WIDTHS:
         if least >= 0 and most < 1 << width:

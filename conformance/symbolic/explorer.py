@@ -67,6 +67,8 @@ class Figures:
     runs: int = 0
     questions: int = 0
     solved: int = 0
+    impossible: int = 0
+    """Of these, those whose values mean nothing to the world."""
     branches: int = 0
     """Ways out of comparisons, of candidate and model, that were taken."""
     found: int = 0
@@ -114,6 +116,9 @@ class Explorer:
         self.figures.solved += 1
         steps = with_values(question.run.steps, values)
         run, is_new = self._run(Skeleton(question.config, steps))
+        if not run.is_possible:
+            self.figures.impossible += 1
+            return
         yield question.config, steps
         if not run.agreed:
             return
@@ -170,9 +175,11 @@ class Explorer:
             if not _is_narrow(question) or asked >= CONTEXTS or (branch, world) in self.met:
                 return None
             return 2 + min(asked, 6)
+        if _is_narrow(question):
+            return asked if asked < CONTEXTS else None
         if asked >= ASKED_OF_CODE or asked_here >= ASKED_OF_OPERATION:
             return None
-        return asked + asked_here + (0 if _is_narrow(question) else 1) + (4 if branch in self.seen else 0)
+        return 1 + asked + asked_here + (4 if branch in self.seen else 0)
 
     def _next(self, below: int | None) -> Question | None:
         """The most promising question that is still open, of a rank below that if one is given."""

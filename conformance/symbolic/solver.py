@@ -54,8 +54,8 @@ class Solver:
     def solve(self, wanted: Term, answer: bool, before: int) -> dict[Name, int] | None:
         """Values with which `wanted` is answered so and the conditions before it as they were; None: none found.
 
-        Where the path does not allow it, the question is asked once more without the path: what is found may
-        lead to the place on another way.
+        Where the path does not allow it, the question is asked again with less of the path: without what the world
+        asked, with those numbers only that were met, with nothing. What is found may lead to the place another way.
         """
         concerned = set(variables_of(wanted, self.names))
         if not concerned:
@@ -69,10 +69,16 @@ class Solver:
         question = self._formula(wanted)
         question = question if answer else z3.Not(question)
         limits = [self._limits(name) for name in sorted(concerned)]
-        found = self._ask([question, *limits, *map(self._condition, kept)], concerned)
-        if found is None and kept:
-            found = self._ask([question, *limits], concerned)
-        return found
+        asked = -1
+        for needed in (_any, _is_target, _is_held, _none):
+            conditions = [condition for condition in kept if needed(condition)]
+            if len(conditions) == asked:
+                continue
+            asked = len(conditions)
+            found = self._ask([question, *limits, *map(self._condition, conditions)], concerned)
+            if found is not None:
+                return found
+        return None
 
     def _ask(self, formulas: list[Any], names: set[Name]) -> dict[Name, int] | None:
         solver = z3.SolverFor("QF_BV")
@@ -152,6 +158,23 @@ class Solver:
                 return _divided(left, term[2], right)
             case _:
                 return _modulo(left, term[2], right)
+
+
+def _any(_condition: Condition) -> bool:
+    return True
+
+
+def _is_target(condition: Condition) -> bool:
+    return condition.is_target
+
+
+def _is_held(condition: Condition) -> bool:
+    """Whether it is a number that was met."""
+    return condition.is_target and (condition.term[0], condition.answer) in (("eq", True), ("ne", False), ("all", True))
+
+
+def _none(_condition: Condition) -> bool:
+    return False
 
 
 def _power(term: Term) -> int | None:
