@@ -60,12 +60,7 @@ class Solver:
         concerned = set(variables_of(wanted, self.names))
         if not concerned:
             return None
-        kept: list[Condition] = []
-        for condition in reversed(self.path[:before]):
-            theirs = variables_of(condition.term, self.names)
-            if theirs & concerned and len(kept) < NEAREST:
-                concerned |= theirs
-                kept.append(condition)
+        kept = self._concerning(concerned, before)
         question = self._formula(wanted)
         question = question if answer else z3.Not(question)
         limits = [self._limits(name) for name in sorted(concerned)]
@@ -79,6 +74,20 @@ class Solver:
             if found is not None:
                 return found
         return None
+
+    def _concerning(self, names: set[Name], before: int) -> list[Condition]:
+        """The conditions on these variables, and on those that they meet there, which are added to the names."""
+        kept: list[Condition] = []
+        left = list(reversed(self.path[:before]))
+        while len(kept) < NEAREST:
+            near = [condition for condition in left if variables_of(condition.term, self.names) & names]
+            if not near:
+                break
+            kept += near[: NEAREST - len(kept)]
+            names |= frozenset().union(*(variables_of(condition.term, self.names) for condition in near))
+            taken = set(map(id, near))
+            left = [condition for condition in left if id(condition) not in taken]
+        return kept
 
     def _ask(self, formulas: list[Any], names: set[Name]) -> dict[Name, int] | None:
         solver = z3.SolverFor("QF_BV")
