@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from random import Random
+from types import CodeType
 from typing import Any
 
 from conformance.model.step import Step
@@ -53,6 +54,8 @@ class Question:
     term: Term
     answer: bool
     branch: Branch
+    is_behind: bool = False
+    """Whether it was asked by the code in which a narrow way had just been taken."""
 
     @property
     def operation(self) -> str:
@@ -115,7 +118,8 @@ class Explorer:
             return
         self.figures.solved += 1
         steps = with_values(question.run.steps, values)
-        run, is_new = self._run(Skeleton(question.config, steps))
+        narrow = question.branch[0][0] if _is_narrow(question) or question.is_behind else None
+        run, is_new = self._run(Skeleton(question.config, steps), narrow)
         if not run.is_possible:
             self.figures.impossible += 1
             return
@@ -131,8 +135,11 @@ class Explorer:
             for _ in range(times):
                 yield question.config, (*steps, *self.skeletons.steps(length))
 
-    def _run(self, skeleton: Skeleton) -> tuple[Run, bool]:
-        """Run a trace and ask about what it met; also whether it took a way that nothing took before."""
+    def _run(self, skeleton: Skeleton, narrow: CodeType | None = None) -> tuple[Run, bool]:
+        """Run a trace and ask about what it met; also whether it took a way that nothing took before.
+
+        `narrow` is the code in which a narrow way was solved for: what it asks next comes first.
+        """
         self.figures.runs += 1
         run = self.execution.run(skeleton.config, skeleton.steps)
         names = [type(step.op).__name__ for step in run.steps]
@@ -148,7 +155,10 @@ class Explorer:
         for at, made in enumerate(run.path):
             if made.is_target:
                 branch = (made.site, not made.answer)
-                self._wait(Question(skeleton.config, run, solver, at, made.step, made.term, not made.answer, branch))
+                behind = made.site[0] is narrow
+                self._wait(
+                    Question(skeleton.config, run, solver, at, made.step, made.term, not made.answer, branch, behind)
+                )
         for at, term, step, what in run.doubts:
             site: Site = (Explorer._run.__code__, 0, hash((what, names[step])))
             self._wait(Question(skeleton.config, run, solver, at, step, term, True, (site, True)))
@@ -175,7 +185,7 @@ class Explorer:
             if not _is_narrow(question) or asked >= CONTEXTS or (branch, world) in self.met:
                 return None
             return 2 + min(asked, 6)
-        if _is_narrow(question):
+        if _is_narrow(question) or question.is_behind:
             return asked if asked < CONTEXTS else None
         if asked >= ASKED_OF_CODE or asked_here >= ASKED_OF_OPERATION:
             return None
@@ -206,7 +216,7 @@ def _is_narrow(question: Question) -> bool:
         return answer
     if (term[0], answer) not in (("eq", True), ("ne", False)):
         return False
-    return all(part[0] != "const" or abs(part[1]) >= NARROW for part in term[1:])
+    return any(part[0] == "const" and abs(part[1]) >= NARROW for part in term[1:])
 
 
 def _world(question: Question) -> Any:

@@ -25,6 +25,8 @@ class Variable:
     value: int
     least: int
     most: int
+    listed: tuple[int, ...] = ()
+    """It is one of these, where there are any."""
 
 
 def variables_of(term: Term, known: dict[int, frozenset[Name]]) -> frozenset[Name]:
@@ -105,6 +107,8 @@ class Solver:
 
     def _limits(self, name: Name) -> Any:
         variable = self.variables[name]
+        if variable.listed:
+            return z3.Or(*(self.symbols[name] == value for value in variable.listed))
         return z3.And(self.symbols[name] >= variable.least, self.symbols[name] <= variable.most)
 
     def _condition(self, condition: Condition) -> Any:
