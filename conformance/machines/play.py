@@ -63,6 +63,7 @@ class Play:
         Raises:
             Broken  a clause is broken
         """
+        __tracebackhide__ = True
         taken = step if isinstance(step, Step) else Step(step)
         self.steps += 1
         if not self.lockstep.legal(taken.op):
