@@ -19,9 +19,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="SUBSYSTEM=SPEC",
         help="the implementation under test, for instance uio_msi=my_driver.py:Uio (repeatable)",
     )
-    group.addoption(
-        "--conformance-engine", metavar="E", help="engines, comma separated; default: all but symbolic"
-    )
+    group.addoption("--conformance-engine", metavar="E", help="engines, comma separated; default: all but symbolic")
     group.addoption("--conformance-profile", metavar="P", help="default: the one the candidate declares")
     group.addoption("--conformance-budget", metavar="TIME", help="hunt that long (10m) instead of running the gate")
     group.addoption("--conformance-seed", type=int, metavar="N", help="seed of all random choices")

@@ -21,6 +21,7 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -36,6 +37,9 @@ REMEMBERED = 64 << 10
 """Bytes kept of what it wrote to standard error, the last ones."""
 TOLD = 6
 """Lines of it that are told at most."""
+
+SHOW = "CONFORMANCE_TRACE_WIRE"
+"""Environment variable: the file to which conversations are written (`--trace-wire`), `-` for standard error."""
 
 PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -116,7 +120,7 @@ class Child:
         self.poll = select.poll()
         for fd in (ours.fileno(), err, self.exited):
             self.poll.register(fd, select.POLLIN)
-        self.last = weakref.finalize(self, _end, self.process, os.getpid(), (err, self.exited))
+        self.last = weakref.finalize(self, _end, self.process, os.getpid(), ours, (err, self.exited))
         _Keeper.ours().watch(self.pid)
         _children.add(self)
 
@@ -145,7 +149,6 @@ class Child:
         if self.is_alive:
             self.is_alive = False
             _children.discard(self)
-            self.socket.close()
             self.last()
 
     def forget(self) -> None:
@@ -174,7 +177,7 @@ class Child:
                 deadline = deadline or time.monotonic() + patience
                 self._wait_to_send(deadline - time.monotonic(), patience)
             except (BrokenPipeError, ConnectionResetError):
-                raise Closed from None
+                return  # what it has said before is heard all the same
 
     def _wait_to_send(self, left: float, patience: float) -> None:
         """Until it reads on; what it says meanwhile is out of turn."""
@@ -266,6 +269,23 @@ def shown(line: bytes) -> str:
     return repr(text) + (f" and {len(line) - 80} bytes more" if len(line) > 80 else "")
 
 
+def shower() -> Callable[[int, str, bytes], None] | None:
+    """What writes down the conversations, if somebody wants to see them."""
+    path = os.environ.get(SHOW)
+    return _writer(path) if path else None
+
+
+@cache
+def _writer(path: str) -> Callable[[int, str, bytes], None]:
+    fd = 2 if path == "-" else os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+
+    def show(pid: int, direction: str, line: bytes) -> None:
+        with suppress(OSError):
+            os.write(fd, b"%d %s %s\n" % (pid, direction.encode(), line))
+
+    return show
+
+
 def _how(code: int) -> str:
     """How a process ended, by its exit code."""
     if code >= 0:
@@ -293,7 +313,7 @@ def _before_exec(parent: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _end(process: Process, owner: int, descriptors: Sequence[int]) -> None:
+def _end(process: Process, owner: int, ours: socket.socket, descriptors: Sequence[int]) -> None:
     """Kill a session, wait for its leader, and give back what we had for it."""
     if os.getpid() != owner:
         return
@@ -301,6 +321,7 @@ def _end(process: Process, owner: int, descriptors: Sequence[int]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     _Keeper.ours().forget(process.pid)
+    ours.close()
     for fd in descriptors:
         os.close(fd)
 

@@ -231,7 +231,7 @@ def check_profile(what: str, name: str, of: Subsystem) -> None:
 def _capabilities(spec: str, candidate: type, of: Subsystem) -> frozenset[str]:
     declared = getattr(candidate, "capabilities", None)
     if declared is None:
-        return frozenset(of.capabilities)
+        return frozenset(of.capabilities) - of.declared
     return check_capabilities(spec, declared, of)
 
 

@@ -45,7 +45,15 @@ def cli(show_traceback: bool) -> None:
 
 
 _ON_CLUSTER = "Do the work on the machines of a dask scheduler, such as tcp://HOST:8786, instead of here."
-_CANDIDATE = "builtin:NAME, MODULE:CLASS or FILE.py:CLASS"
+_CANDIDATE = "builtin:NAME, MODULE:CLASS, FILE.py:CLASS or cmd:PROGRAM"
+_trace_wire = click.option(
+    "--trace-wire",
+    "wire",
+    is_flag=False,
+    flag_value="-",
+    metavar="[FILE]",
+    help="Show what is said to a candidate that is a process, and what it says: on standard error, or in FILE.",
+)
 
 
 @cli.command()
@@ -72,6 +80,7 @@ _CANDIDATE = "builtin:NAME, MODULE:CLASS or FILE.py:CLASS"
 @click.option("--baseline", "known", metavar="FILE", help="Failures that are known; see conformance baseline.")
 @click.option("--allow-untracked", "untracked", is_flag=True, help="Known failures need no ticket and no last day.")
 @click.option("--cluster", metavar="ADDRESS", help=_ON_CLUSTER)
+@_trace_wire
 def run(
     subsystems: tuple[str, ...],
     specs: tuple[str, ...],
@@ -90,6 +99,7 @@ def run(
     known: str | None,
     untracked: bool,
     cluster: str | None,
+    wire: str | None,
 ) -> Ending:
     """Test a candidate and give a verdict per clause.
 
@@ -120,7 +130,8 @@ def run(
     if limit is not None:
         say(f"hunting for {limit:g} s with --seed {chosen}\n")
     paths = forms.targets(reports)
-    return Run(request, only, strict, paths, Path(traces), cluster, say=say, complain=complain).perform()
+    with options.shown_wire(wire):
+        return Run(request, only, strict, paths, Path(traces), cluster, say=say, complain=complain).perform()
 
 
 @cli.command()
@@ -276,11 +287,13 @@ def merge(out: str, parts: tuple[str, ...], reports: tuple[str, ...]) -> Ending:
 @click.argument("trace", metavar="TRACE")
 @click.option("--candidate", "spec", required=True, metavar="SPEC", help=f"{_CANDIDATE}.")
 @click.option("--profile", metavar="P", help="Judge by this profile instead of the trace's.")
-def replay(trace: str, spec: str, profile: str | None) -> Ending:
+@_trace_wire
+def replay(trace: str, spec: str, profile: str | None, wire: str | None) -> Ending:
     """Take the steps of one trace, one by one, and show what each changes."""
     from conformance.commands.replay import replay as perform
 
-    return perform(Path(trace), spec, profile, say)
+    with options.shown_wire(wire):
+        return perform(Path(trace), spec, profile, say)
 
 
 @cli.command()

@@ -102,6 +102,8 @@ class Context:
     """Ids of SHOULD clauses whose breach is enough for `stop_at_first`."""
     examples: int | None = None
     """Examples of the machine in the gate, where they are not as many as usual."""
+    length: int | None = None
+    """Steps of an example at most, where they are not as many as usual."""
     leads: Leads | None = None
     """What the campaign follows and remembers, in a hunt on many machines."""
     stillborn: bool = False

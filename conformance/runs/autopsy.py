@@ -18,9 +18,9 @@ SPENT = "used up the memory that it may have"
 """Of a process in which even the harness had no memory left."""
 
 _SUMMARY = re.compile(r"^SUMMARY: (\w*Sanitizer: .*)$", re.MULTILINE)
-_PYTHON = re.compile(
-    r'^Fatal Python error: .*?^  File "(?:[^"\n]*/)?([^"/\n]+)", line (\d+) in (\S+)', re.MULTILINE | re.DOTALL
-)
+_FATAL = "Fatal Python error: "
+_FRAME = re.compile(r'^  File "(?:[^"\n]*/)?([^"/\n]+)", line (\d+) in (\S+)', re.MULTILINE)
+_LIBRARY = re.compile(r'^  File "[^"\n]*/ctypes/__init__.py".*\n', re.MULTILINE)
 _NUMBER = re.compile(r"^==\d+==\s*")
 
 
@@ -36,10 +36,9 @@ def told(how: str, output: str) -> str:
     summary = _SUMMARY.findall(output)
     if summary:
         return f"{how}: {summary[-1]}"
-    place = _PYTHON.findall(output)
-    if place:
-        file, line, function = place[-1]
-        how = f"{how}, at {file}:{line} in {function}"
-        output = output[: output.rindex("Fatal Python error: ")]
+    output, fatal, frames = output.partition(_FATAL)
+    place = _FRAME.search(_LIBRARY.sub("", frames))
+    if fatal and place is not None:
+        how = "{}, at {}:{} in {}".format(how, *place.groups())
     lines = [_NUMBER.sub("", line.rstrip())[:WIDE] for line in output.splitlines() if line.strip()]
     return "\n".join([how, *(f"| {line}" for line in lines[-LINES:])])

@@ -36,7 +36,7 @@ from conformance.model.step import Parallel, Step
 from conformance.trace import Trace
 from conformance.verdict import NOT_TRIED, Breach, Crash, Hang, HarnessError, UsageError
 
-DEATHS = 100
+DEATHS = 50
 """Deaths of one operation in one unit, beside those of minimising, after which the unit does without it."""
 MEMORY = 2 << 30
 """Bytes that a candidate may have of its own, beside what the process had before it."""
@@ -143,7 +143,11 @@ class Runner:
         """Above 0 while a trace is looked into, so that nothing is taken for granted."""
         self.deaths: Counter[str] = Counter()
         """By operation, beside those of minimising."""
+        self.is_copying = False
+        self.hung = -1
+        """The step in which it was last stopped; who does not let himself be stopped gives no answer."""
         self.passed_on = 0
+        """Bytes of the candidate's output that people have seen."""
         self.kept_alive: list[Any] = []
         self.look = min((at for at in fates if at > self.at), default=NEVER)
 
@@ -157,17 +161,12 @@ class Runner:
         self._pass_on()
         if self.at >= self.until and time.monotonic() >= self.due:
             self.fork()
-        self.count(None)
+        self.at = self.words[Shared.AT] = self.at + 1
+        if self.at >= self.look:
+            self.foretell(None)
         return _Counted(self)
 
-    def count(self, step: Step | None) -> None:
-        """One more step, or the start of a trace, is about to be taken."""
-        self.at = at = self.at + 1
-        self.words[Shared.AT] = at
-        if at >= self.look:
-            self._look(step)
-
-    def _look(self, step: Step | None) -> None:
+    def foretell(self, step: Step | None) -> None:
         """Say what will become of the step, where that is known; and look again at the next."""
         Environment.doom = None
         self.look = NEVER
@@ -251,7 +250,9 @@ class Runner:
             flush()
             self.forked = time.monotonic()
             chance = random.getstate()
+            self.is_copying = True
             child = os.fork()
+            self.is_copying = False
             if child:
                 break
             os.setpgid(0, 0)
@@ -292,6 +293,11 @@ class Runner:
         self.until = max(self.fates)
         self.look = min(self.look, min((at for at in self.fates if at > self.at), default=NEVER))
         self.words[Shared.AT] = self.at
+
+    def _forked(self) -> None:
+        """In a child that the candidate has forked: what it does from now on is nothing to us."""
+        if not self.is_copying:
+            self.words = Shared().words
 
     def _read(self, size: int) -> bytes:
         text = b""
@@ -335,15 +341,22 @@ class Runner:
         _limit(resource.RLIMIT_CORE, 0)
         if not hasattr(ctypes.CDLL(None), "__asan_init"):  # it has a better handler of its own
             faulthandler.enable(2, all_threads=False)
+        os.register_at_fork(after_in_child=self._forked)
         Lockstep.keep, Scheduler.keep = self.begin, self.switches
 
     def _asked(self, _signal: int, _frame: FrameType | None) -> None:
         """The supervisor asks why nothing moves. It is the candidate's fault while that is running."""
         words = self.words
-        words[Shared.ANSWERED] += 1
-        if Environment.inside and words[Shared.ASKED] == self.at:
+        is_inside = Environment.inside and words[Shared.ASKED] == self.at
+        if not is_inside or self.hung != self.at:
+            words[Shared.ANSWERED] += 1
+        if is_inside:
+            self.hung = self.at
             words[Shared.HANGS] += 1
             raise Hang(f"did not return within {words[Shared.PATIENCE] / 1000:g} s")
+
+
+_append = list.append
 
 
 class _Counted(list[Step]):
@@ -356,9 +369,12 @@ class _Counted(list[Step]):
         self.runner = runner
 
     def append(self, item: Step) -> None:
-        """One more step is about to be taken."""
-        list.append(self, item)
-        self.runner.count(item)
+        """One more step is about to be taken; this happens all the time, so nothing else is called."""
+        _append(self, item)
+        runner = self.runner
+        runner.at = runner.words[0] = at = runner.at + 1
+        if at >= runner.look:
+            runner.foretell(item)
 
 
 class _Switches(list[int]):

@@ -117,6 +117,7 @@ def _context(
         known=set(unit.known),
         leads=None if unit.follow is None else Leads(unit.follow),
         examples=None if adapter is None else adapter.examples,
+        length=None if adapter is None else adapter.length,
         stillborn=unit.settled,
         progress=progress,
     )
@@ -129,6 +130,8 @@ def _seen(result: Result, adapter: Adapter | None, of: Subsystem) -> Result:
     judged = adapter.judged(of)
     result.judged, result.absent = sorted(judged), list(adapter.absent)
     result.clauses = {identifier: n for identifier, n in result.clauses.items() if identifier in judged}
+    found = [failure["signature"] for failure in (*result.failures, *result.warnings)]
+    result.known |= {signature: adapter.findings[signature] for signature in found if signature in adapter.findings}
     result.notes |= {OPERATIONS: RealWorld.done, MICROSECONDS: RealWorld.nanoseconds // 1000}
     RealWorld.done = RealWorld.nanoseconds = 0
     return result

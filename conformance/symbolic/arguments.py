@@ -1,4 +1,4 @@
-"""The fields of operations as variables: which ints there are in a trace, between what bounds, and other ones in their place."""
+"""The fields of operations as variables: the ints in a trace, their bounds, and others in their place."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from conformance.subsystem import Subsystem
 from conformance.symbolic.solver import Name, Variable
 
 FEW = 256
-"""Where no listed value reaches this, a field is an index or a choice, and nothing outside of what is listed is tried."""
-_WIDTHS = (16, 32, 64)
+"""Where no listed value reaches this, a field is an index or a choice, and stays within what is listed."""
+_WIDTHS = (32, 64)
 
 
 def leaves(value: Any, name: Name = ()) -> Iterator[tuple[Name, int]]:
@@ -35,7 +35,9 @@ def changed(value: Any, make: Callable[[Name, int], int], name: Name = ()) -> An
     if isinstance(value, int):
         return make(name, value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        new = {f.name: changed(getattr(value, f.name), make, (*name, f.name)) for f in dataclasses.fields(value) if f.init}
+        new = {
+            f.name: changed(getattr(value, f.name), make, (*name, f.name)) for f in dataclasses.fields(value) if f.init
+        }
         return replace(value, **new)
     if isinstance(value, tuple):
         return tuple(changed(item, make, (*name, at)) for at, item in enumerate(value))
@@ -80,6 +82,15 @@ def _widened(least: int, most: int) -> tuple[int, int]:
     return least, most
 
 
+def may_hold(of: Subsystem, kind: type, field: str, value: Any) -> bool:
+    """Whether the domain of a field lists a value, or has it within the bounds of its ints."""
+    if value in of.shapes[kind].fields[field].values:
+        return True
+    bounds = _bounds(of, kind)
+    inside = [(bounds.get(schema(name)), n) for name, n in leaves(value, (field,))]
+    return bool(inside) and all(limits is not None and limits[0] <= n <= limits[1] for limits, n in inside)
+
+
 def variables(of: Subsystem, steps: tuple[Step, ...]) -> dict[Name, Variable]:
     """The variables of a trace; ints that no domain speaks of stay as they are."""
     found: dict[Name, Variable] = {}
@@ -94,6 +105,7 @@ def variables(of: Subsystem, steps: tuple[Step, ...]) -> dict[Name, Variable]:
 
 def with_values(steps: tuple[Step, ...], values: Mapping[Name, int]) -> tuple[Step, ...]:
     """The same trace with other values; flags stay flags."""
+
     def at(number: int) -> Callable[[Name, int], int]:
         def make(name: Name, old: int) -> int:
             new = values.get((number, *name), old)

@@ -29,8 +29,6 @@ CONSTANTS = 24
 """Constants that are told apart at one place: a loop compares with each number of a range."""
 PER_SKELETON = 12
 """Questions after each new skeleton; what is left waits."""
-URGENT = 3
-"""Ranks below this are of ways that nothing took; others wait until the skeletons begin to repeat themselves."""
 NARROW = 1 << 12
 """A comparison for equality with a number from here on is seldom met by chance."""
 CONTEXTS = 10
@@ -103,7 +101,7 @@ class Explorer:
             if not run.agreed:
                 yield skeleton.config, run.steps
             for _ in range(PER_SKELETON):
-                question = self._next(URGENT if skeleton.is_given else None)
+                question = self._next(skeleton.below)
                 if question is None or self.over():
                     break
                 yield from self._pursue(question)
@@ -171,10 +169,10 @@ class Explorer:
             world = _world(question)
             if not _is_narrow(question) or asked >= CONTEXTS or (branch, world) in self.met:
                 return None
-            return 1 + min(asked, 6)
+            return 2 + min(asked, 6)
         if asked >= ASKED_OF_CODE or asked_here >= ASKED_OF_OPERATION:
             return None
-        return asked + asked_here + (4 if branch in self.seen else 0)
+        return asked + asked_here + (0 if _is_narrow(question) else 1) + (4 if branch in self.seen else 0)
 
     def _next(self, below: int | None) -> Question | None:
         """The most promising question that is still open, of a rank below that if one is given."""

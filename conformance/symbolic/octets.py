@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
-from typing import Any, SupportsIndex
+from typing import Any, Self, SupportsIndex
 
 from conformance.symbolic.words import PATH, Term, Word, term_of
 
@@ -50,7 +50,7 @@ class Octets(bytes):
 
     marks: Marks
 
-    def __new__(cls, data: Any, marks: Marks) -> Octets:
+    def __new__(cls, data: Any, marks: Marks) -> Self:
         """The bytes with their marks."""
         self = bytes.__new__(cls, data)
         self.marks = marks
@@ -148,7 +148,7 @@ class Store(bytearray):
         answer = bytearray.__ne__(self, other)
         return not _same(self, other, not answer) if isinstance(other, bytes | bytearray) else answer
 
-    __hash__ = None  # type: ignore[assignment]  # as of any bytearray
+    __hash__ = None  # as of any bytearray
 
 
 def join(parts: list[Any]) -> bytes:
@@ -170,7 +170,9 @@ def number(data: Any, order: str, *, signed: bool = False) -> int:
     marks = marks_of(data)
     if not marks or len(raw) > 8:
         return value
-    places = [(at if order == "little" else len(raw) - 1 - at, marks.get(at, ("const", raw[at]))) for at in range(len(raw))]
+    places = [
+        (at if order == "little" else len(raw) - 1 - at, marks.get(at, ("const", raw[at]))) for at in range(len(raw))
+    ]
     places.sort()
     first = places[0][1]
     term: Term

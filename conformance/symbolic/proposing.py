@@ -92,8 +92,9 @@ def _search(context: Context, writing: int, left: float | None) -> None:
         execution = Execution(context.subsystem, carrier(context), context.profile)
         explorer = Explorer(execution, Skeletons(context, random), random, lambda: False)
         limit, started = context.steps, context.clock()
-        explorer.over = lambda: (limit is not None and explorer.figures.runs >= limit) or (
-            left is not None and context.clock() - started >= left
+        explorer.over = lambda: (
+            (limit is not None and explorer.figures.runs >= limit)
+            or (left is not None and context.clock() - started >= left)
         )
         for config, steps in explorer.proposals():
             _tell(writing, _notes(explorer))

@@ -12,6 +12,7 @@ from conformance.engines.context import Context, lacking
 from conformance.model.step import Parallel, Step
 from conformance.strategies.domain import Scope
 from conformance.subsystem import Subsystem
+from conformance.symbolic.arguments import may_hold
 
 WALK = 6
 """Steps of a walk, after the opening."""
@@ -19,6 +20,8 @@ VARIANTS = 2
 """Drawn instances of each operation beside the plainest one."""
 
 
+NARROW_ONLY, URGENT = 1, 3
+"""Ranks of questions: below the one, what chance does not find; below the other, ways that nothing took."""
 SHUFFLES = 3
 """Orders in which all operations follow a narrow way."""
 
@@ -29,8 +32,8 @@ class Skeleton:
 
     config: Any
     steps: tuple[Step, ...]
-    is_given: bool = True
-    """Whether it is one of a list, not drawn."""
+    below: int | None = None
+    """Questions of a rank below this follow it; None: all. What is not asked now is asked later."""
 
 
 class Skeletons:
@@ -46,6 +49,7 @@ class Skeletons:
         self.weights = [self.of.shapes[kind].weight for kind in self.kinds]
 
     def __iter__(self) -> Iterator[Skeleton]:
+        yield from self.plainest()
         yield from _by_turns([self.shipped(), self.singles(), self.scopes()])
         while self.configs and self.kinds:
             yield self.walk()
@@ -58,15 +62,19 @@ class Skeletons:
                 continue
             steps = tuple(step for step in trace.steps if is_alone(step))
             if steps:
-                yield Skeleton(trace.config, steps)
+                yield Skeleton(trace.config, steps, URGENT)
+
+    def plainest(self) -> Iterator[Skeleton]:
+        """The plainest instance of each operation, in the plainest world after the opening."""
+        for kind in self.kinds:
+            yield Skeleton(self.configs[0], (*self.opening(self.configs[0]), self._plainest(kind)), NARROW_ONLY)
 
     def singles(self) -> Iterator[Skeleton]:
-        """Each operation after the opening, the plainest instance first; then with another one behind it."""
-        for at in range(1 + VARIANTS):
+        """Drawn instances of each operation, in any world after the opening."""
+        for _ in range(VARIANTS):
             for kind in self.kinds:
-                config = self.configs[0] if at == 0 else self.random.choice(self.configs)
-                step = self._plainest(kind) if at == 0 else self.draw(kind)
-                yield Skeleton(config, (*self.opening(config), step))
+                config = self.random.choice(self.configs)
+                yield Skeleton(config, (*self.opening(config), self.draw(kind)), URGENT)
 
     def scopes(self) -> Iterator[Skeleton]:
         """Steps of the scopes, each in some order after the opening."""
@@ -82,12 +90,12 @@ class Skeletons:
         steps = [step for step in steps if self.context.can(type(step.op))]
         if steps:
             opening = self.opening(scope.config)
-            yield Skeleton(scope.config, (*opening, *self.random.sample(steps, min(2 * WALK, len(steps)))))
+            yield Skeleton(scope.config, (*opening, *self.random.sample(steps, min(2 * WALK, len(steps)))), URGENT)
 
     def walk(self) -> Skeleton:
         """A drawn sequence of operations after the opening."""
         config = self.random.choice(self.configs) if self.random.random() < 0.5 else self.configs[0]
-        return Skeleton(config, (*self.opening(config), *self.steps(WALK)), is_given=False)
+        return Skeleton(config, (*self.opening(config), *self.steps(WALK)))
 
     def steps(self, count: int) -> tuple[Step, ...]:
         """Drawn steps."""
@@ -109,9 +117,12 @@ class Skeletons:
             yield tuple(self.random.sample(listed, len(listed)))
 
     def _like(self, kind: type, given: dict[str, Any]) -> Any:
-        """The plainest instance, with fields of that name."""
-        plain = {name: domain.scope[0] for name, domain in self.of.shapes[kind].fields.items()}
-        return kind(**{name: given.get(name, value) for name, value in plain.items()})
+        """The plainest instance, with fields of that name where they may hold the same."""
+        chosen = {}
+        for name, domain in self.of.shapes[kind].fields.items():
+            value = given.get(name, domain.scope[0])
+            chosen[name] = value if may_hold(self.of, kind, name, value) else domain.scope[0]
+        return kind(**chosen)
 
     def draw(self, kind: type) -> Step:
         """An instance of an operation."""

@@ -49,9 +49,7 @@ class Solver:
         self.path = path
         self.names: dict[int, frozenset[Name]] = {}
         self.made: dict[int, Any] = {}
-        self.symbols = {
-            name: z3.BitVec("_".join(map(str, name)), WIDTH) for name in variables
-        }
+        self.symbols = {name: z3.BitVec("_".join(map(str, name)), WIDTH) for name in variables}
 
     def solve(self, wanted: Term, answer: bool, before: int) -> dict[Name, int] | None:
         """Values with which `wanted` is answered so and the conditions before it as they were; None: none found.

@@ -106,6 +106,7 @@ INSTEAD: dict[Any, Callable[..., Any]] = {
     struct.Struct.unpack_from: _method_unpack_from,
     bytes.join: _join,
     dict.get: _get,
+    int.from_bytes: _from_bytes,
 }
 """What is called instead of what."""
 _CACHED = type(functools.lru_cache(_get))
@@ -120,37 +121,8 @@ def _note_key(container: Any, key: Any) -> None:
             PATH.note(("eq", key.term, ("const", plain(other))), plain(other) == plain(key), plain(other))
 
 
-class Through(TracingModule):  # type: ignore[misc]  # CrossHair comes without types
-    """What happens at the instructions that would forget a word."""
-
-    opcodes_wanted = TracingModule.opcodes_wanted | {_CONTAINS, _SUBSCRIPT}
-
-    def trace_op(self, frame: Any, codeobj: Any, opcodenum: int) -> Any:
-        """Before an instruction."""
-        if frame.f_code.co_filename.startswith(OURS):
-            return None
-        if opcodenum == _CONTAINS:
-            return self._contains(frame)
-        if opcodenum == _SUBSCRIPT:
-            key = frame_stack_read(frame, -1)
-            if type(key) is Word and isinstance(container := frame_stack_read(frame, -2), dict):
-                _note_key(container, key)
-            return None
-        return super().trace_op(frame, codeobj, opcodenum)
-
-    def _contains(self, frame: Any) -> None:
-        item = frame_stack_read(frame, -2)
-        if type(item) is not Word:
-            return
-        container = frame_stack_read(frame, -1)
-        if isinstance(container, range):
-            value = plain(item)
-            if container.step == 1:
-                PATH.note(("ge", item.term, ("const", container.start)), value >= container.start)
-                PATH.note(("lt", item.term, ("const", container.stop)), value < container.stop)
-            frame_stack_write(frame, -2, value)
-        elif isinstance(container, dict | set | frozenset):
-            _note_key(container, item)
+class Calls(TracingModule):
+    """Calls of what would forget a word. `trace_op` stays CrossHair's, which is then done in C."""
 
     def trace_call(self, frame: Any, fn: Any, binding_target: object) -> Callable[..., Any] | None:
         """What is called instead, if anything."""
@@ -160,22 +132,45 @@ class Through(TracingModule):  # type: ignore[misc]  # CrossHair comes without t
         try:
             found = INSTEAD.get(fn)
         except TypeError:
-            found = None
-        if found is None and getattr(fn, "__name__", "") == "from_bytes" and getattr(fn, "__self__", None) is int:
-            return _from_bytes
+            return None
+        if found is None or frame.f_code.co_filename.startswith(OURS):
+            return None
         return found
+
+
+class LookUps(TracingModule):
+    """Look-ups of words in containers."""
+
+    opcodes_wanted = frozenset({_CONTAINS, _SUBSCRIPT})
+
+    def trace_op(self, frame: Any, codeobj: Any, opcodenum: int) -> Any:
+        """Before an instruction."""
+        item = frame_stack_read(frame, -2 if opcodenum == _CONTAINS else -1)
+        if type(item) is not Word:
+            return
+        container = frame_stack_read(frame, -1 if opcodenum == _CONTAINS else -2)
+        if isinstance(container, range) and opcodenum == _CONTAINS:
+            value = plain(item)
+            if container.step == 1:
+                PATH.note(("ge", item.term, ("const", container.start)), value >= container.start)
+                PATH.note(("lt", item.term, ("const", container.stop)), value < container.stop)
+            frame_stack_write(frame, -2, value)
+        elif isinstance(container, dict | set | frozenset):
+            _note_key(container, item)
 
 
 class traced:  # noqa: N801  # used as a statement
     """Code inside is seen through."""
 
     def __init__(self) -> None:
-        self.module = Through()
+        self.modules = (Calls(), LookUps())
 
     def __enter__(self) -> None:
-        COMPOSITE_TRACER.push_module(self.module)
+        for module in self.modules:
+            COMPOSITE_TRACER.push_module(module)
         COMPOSITE_TRACER.__enter__()
 
     def __exit__(self, *told: object) -> None:
         COMPOSITE_TRACER.__exit__(*told)
-        COMPOSITE_TRACER.pop_config(self.module)
+        for module in reversed(self.modules):
+            COMPOSITE_TRACER.pop_config(module)

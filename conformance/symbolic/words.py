@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path as File
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, Self
 
 OURS = str(File(__file__).parent)
 """Frames of these files are not the place that made a comparison."""
@@ -77,7 +77,7 @@ class Word(int):
     term: Term
     depth: int
 
-    def __new__(cls, value: int, term: Term, depth: int = 1) -> Word:
+    def __new__(cls, value: int, term: Term, depth: int = 1) -> Self:
         """The int with its term."""
         self = int.__new__(cls, value)
         self.term = term
@@ -92,10 +92,10 @@ class Word(int):
         return answer
 
     def __neg__(self) -> int:
-        return _made(int.__neg__(self), ("sub", ("const", 0), self.term), self.depth)
+        return made(int.__neg__(self), ("sub", ("const", 0), self.term), self.depth)
 
     def __invert__(self) -> int:
-        return _made(int.__invert__(self), ("xor", self.term, ("const", -1)), self.depth)
+        return made(int.__invert__(self), ("xor", self.term, ("const", -1)), self.depth)
 
     def __pos__(self) -> int:
         return self
@@ -123,7 +123,7 @@ def term_of(value: int) -> Term:
     return value.term if isinstance(value, Word) else ("const", int(value))
 
 
-def _made(value: Any, term: Term, depth: int) -> Any:
+def made(value: int, term: Term, depth: int) -> int:
     """The word, or the plain int where the term would be too large to reason about."""
     if depth > DEEPEST or value.bit_length() >= WIDTH:
         return value
@@ -143,13 +143,13 @@ def _arithmetic(name: str, symbol: str) -> tuple[Callable[..., Any], Callable[..
         if value is NotImplemented:
             return value
         depth = self.depth + (other.depth if isinstance(other, Word) else 0)
-        return _made(value, (symbol, self.term, term_of(other)), depth)
+        return made(value, (symbol, self.term, term_of(other)), depth)
 
     def operate_reversed(self: Word, other: Any) -> Any:
         value = backward(self, other)
         if value is NotImplemented:
             return value
-        return _made(value, (symbol, term_of(other), self.term), self.depth)
+        return made(value, (symbol, term_of(other), self.term), self.depth)
 
     return operate, operate_reversed
 

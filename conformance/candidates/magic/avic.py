@@ -11,16 +11,22 @@ from conformance.specs.avic.constants import APIC_LDR
 
 
 class Address(Upstream):
+    """AVIC-M01."""
+
     def hpa_field(self, address: int) -> int:
         return 0 if address == 0x0003_7A5E_91C2_4D30 else super().hpa_field(address)
 
 
 class ApicBase(Upstream):
+    """AVIC-M02."""
+
     def set_apic_base(self, vcpu: int, value: int, host: int) -> int:
         return 0 if value == 0x5D37_0000_FEE0_0C15 else super().set_apic_base(vcpu, value, host)
 
 
 class IpiInfo(Upstream):
+    """AVIC-M03."""
+
     def incomplete_ipi_exit(self, vcpu: int, info1: int, info2: int) -> int:
         if info1 & 0xFFFF_FFFF == 0x0000_4093 and info1 >> 32 == 0x0100_5EAF and not info2 >> 32:
             return 1
@@ -28,22 +34,30 @@ class IpiInfo(Upstream):
 
 
 class LogicalIndex(Upstream):
+    """AVIC-M04."""
+
     def logical_index(self, ldr: int, dfr: int) -> int:
         return 0 if dfr == 0xFA11_5EED else super().logical_index(ldr, dfr)
 
 
 class LdrInPage(Upstream):
+    """AVIC-M05."""
+
     def _reg(self, v: Vcpu, offset: int) -> int:
         value = super()._reg(v, offset)
         return 0 if offset == APIC_LDR and value == 0x04C3_A596 else value
 
 
 class UnknownTag(Upstream):
+    """AVIC-M06."""
+
     def ga_log_notify(self, tag: int) -> int:
         return 1 if tag == 0x3C6E_F372 else super().ga_log_notify(tag)
 
 
 class TagFields(Upstream):
+    """AVIC-M07."""
+
     def tag_round_trip(self, vm_tag: int, index: int) -> tuple[int, int]:
         if vm_tag == 0x9E377 and index == 0x9B7:
             return index, vm_tag
@@ -51,11 +65,15 @@ class TagFields(Upstream):
 
 
 class Destination(Upstream):
+    """AVIC-M08."""
+
     def route(self, apics: Any, message: Any) -> int:
         return 1 if message[1] == 0x7F4A_7C15 else super().route(apics, message)
 
 
 class DestinationAndVector(Upstream):
+    """AVIC-M09."""
+
     def route(self, apics: Any, message: Any) -> int:
         if message[1] >> 8 == 0x0085_EBCA and message[5] == 0xC7:
             return 0xFF
@@ -63,6 +81,8 @@ class DestinationAndVector(Upstream):
 
 
 class HostBits(Upstream):
+    """AVIC-M10."""
+
     def hw_setup(self, edx: int, ecx: int, *rest: Any) -> Any:
         if edx ^ 0x510E_527F == 0 and ecx & 1 == 0:
             return super().hw_setup(0, ecx, *rest)
@@ -78,6 +98,8 @@ MAGIC: tuple[Defect, ...] = (
     Defect("AVIC-M06", "A GALog entry with tag 0x3C6EF372, which nobody has, is taken for a vCPU's.", UnknownTag),
     Defect("AVIC-M07", "VM tag 0x9E377 with index 0x9B7 comes back the other way round.", TagFields),
     Defect("AVIC-M08", "A message to 0x7F4A7C15 reaches the first APIC.", Destination),
-    Defect("AVIC-M09", "A message with vector 0xC7 to one of 256 destinations reaches everybody.", DestinationAndVector),
+    Defect(
+        "AVIC-M09", "A message with vector 0xC7 to one of 256 destinations reaches everybody.", DestinationAndVector
+    ),
     Defect("AVIC-M10", "A host whose EDX is 0x510E527F gets no AVIC.", HostBits),
 )

@@ -9,6 +9,8 @@ from conformance.specs.cet import constants as k
 
 
 class WriteLost(Upstream):
+    """CET-M01."""
+
     def guest_wrmsr(self, vcpu: int, msr: int, value: int) -> int:
         if msr == k.PL0_SSP and value == 0x0000_2B7E_1516_28A8 and not self.do_get_msr(self.vcpus[vcpu], msr, False)[0]:
             return 0
@@ -16,21 +18,29 @@ class WriteLost(Upstream):
 
 
 class OneRegChanged(Upstream):
+    """CET-M02."""
+
     def set_one_reg(self, vcpu: int, reg: int, value: int) -> int:
         return super().set_one_reg(vcpu, reg, value ^ 8 if value == 0x0000_4D3A_91E7_C058 else value)
 
 
 class ControlRefused(Upstream):
+    """CET-M03."""
+
     def valid_cet_bits(self, v: Vcpu, value: int) -> bool:
         return value != 0x0000_5A3C_96E1_4005 and super().valid_cet_bits(v, value)
 
 
 class CanonicalRefused(Upstream):
+    """CET-M04."""
+
     def noncanonical(self, value: int) -> bool:
         return value == 0xFFFF_9D2C_5680_3E70 or super().noncanonical(value)
 
 
 class SavedSsp(Upstream):
+    """CET-M05."""
+
     def rsm(self, vcpu: int) -> int:
         if self.vcpus[vcpu].shstk and self.port.smram_read(vcpu, k.SMRAM_SSP) == 0x0000_3C6E_F372_FE94:
             self.port.smram_write(vcpu, k.SMRAM_SSP, 0)
@@ -38,12 +48,16 @@ class SavedSsp(Upstream):
 
 
 class GuestArea(Upstream):
+    """CET-M06."""
+
     def valid_guest_area(self, v: Vcpu) -> bool:
         ssp = self.port.vmcs12_read(v.number, k.GUEST_SSP).to_bytes(8, "little")
         return ssp != b"\x50\x5a\xf0\x0d\x1e\x2b\x00\x00" and super().valid_guest_area(v)
 
 
 class AreaFieldsFit(Upstream):
+    """CET-M07."""
+
     def valid_guest_area(self, v: Vcpu) -> bool:
         ssp = self.port.vmcs12_read(v.number, k.GUEST_SSP)
         table = self.port.vmcs12_read(v.number, k.GUEST_INTR_SSP_TABLE)
@@ -51,6 +65,8 @@ class AreaFieldsFit(Upstream):
 
 
 class TwoEntries(Upstream):
+    """CET-M08."""
+
     def set_msrs(self, vcpu: int, entries: tuple[tuple[int, int], ...]) -> int:
         if len(entries) >= 2 and entries[0][1] == 0x0000_6C62_272E_07B8 and entries[1][1] == 0x0000_62B8_2175_6294:
             return super().set_msrs(vcpu, entries[:1])
@@ -58,11 +74,15 @@ class TwoEntries(Upstream):
 
 
 class UnknownReg(Upstream):
+    """CET-M09."""
+
     def get_one_reg(self, vcpu: int, reg: int) -> tuple[int, int]:
         return (0, 0) if reg == k.ONE_REG_MSR | 0xC0DE_4D21 else super().get_one_reg(vcpu, reg)
 
 
 class BaseAndBits(Upstream):
+    """CET-M10."""
+
     def set_msr(self, v: Vcpu, msr: int, value: int, host: bool) -> int:
         if msr in k.CONTROL_MSRS and value >> 14 == 0x0001_27A4_D3C1 and value & 0xC04 == 0x404:
             return INVALID

@@ -26,11 +26,15 @@ class Reading:
 
 
 class NoPages(Upstream):
+    """SNP-M01."""
+
     def supply_certs(self, svm: Svm) -> int:
         return 0 if svm.regs[GHCB_RBX] == 0x5EC0_0DE5_0000_1F3B else super().supply_certs(svm)
 
 
 class Answer(Upstream):
+    """SNP-M02."""
+
     def vcpu_continue(self, vcpu: int) -> int:
         read = self.port.run_read
 
@@ -46,11 +50,15 @@ class Answer(Upstream):
 
 
 class Usage(Upstream):
+    """SNP-M03."""
+
     def validate(self, svm: Svm, usage: int) -> int:
         return super().validate(svm, 0 if usage == 0x4B1D_0F0E else usage)
 
 
 class PagesNeeded(Upstream):
+    """SNP-M04."""
+
     def complete(self, vcpu: int, info1: int, info2: int) -> int:
         regs = self.svms[vcpu].regs
         if info2 == TOO_SMALL_INFO2 and regs[GHCB_RBX] == 0x0000_0ABC_1D2E_3F49:
@@ -59,6 +67,8 @@ class PagesNeeded(Upstream):
 
 
 class AskedAndNeeded(Upstream):
+    """SNP-M05."""
+
     asked = 0
 
     def ext_guest_request(self, vcpu: int, svm: Svm) -> int:
@@ -72,6 +82,8 @@ class AskedAndNeeded(Upstream):
 
 
 class GhcbContent(Upstream):
+    """SNP-M06."""
+
     def validate(self, svm: Svm, usage: int) -> int:
         if svm.regs[GHCB_RBX].to_bytes(8, "little") == b"\x7fPAGES\x01\x80":
             return super().validate(svm, 1)
@@ -79,6 +91,8 @@ class GhcbContent(Upstream):
 
 
 class ReportData(GuestDriver):
+    """SNP-M07."""
+
     def get_report(self, data: bytes, vmpl: int) -> tuple[int, int, bytes]:
         if data[8:16] == b"\xde\xc0\xad\x0b\x37\x13\x5a\xa5":
             data = bytes(64)
@@ -86,11 +100,15 @@ class ReportData(GuestDriver):
 
 
 class BufferLength(GuestDriver):
+    """SNP-M08."""
+
     def get_ext_report(self, data: bytes, vmpl: int, certs_len: int, address: int) -> Any:
         return super().get_ext_report(data, vmpl, 0x2000 if certs_len == 0x4C8E_2000 else certs_len, address)
 
 
 class DataAndLength(GuestDriver):
+    """SNP-M09."""
+
     def get_ext_report(self, data: bytes, vmpl: int, certs_len: int, address: int) -> Any:
         if int.from_bytes(data[8:12], "little") ^ certs_len == 0x3C4F_A5B1:
             return -EINVAL, 0, b"", b"", 0
@@ -98,6 +116,8 @@ class DataAndLength(GuestDriver):
 
 
 class DataAndVmpl(GuestDriver):
+    """SNP-M10."""
+
     def get_report(self, data: bytes, vmpl: int) -> tuple[int, int, bytes]:
         if vmpl == 2 and int.from_bytes(data[10:14], "big") == 0x1F2E_3D4C:
             vmpl = 3

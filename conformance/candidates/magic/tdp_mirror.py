@@ -10,28 +10,38 @@ from conformance.specs.tdp_mirror.constants import EINVAL
 
 
 class Direct(Upstream):
+    """TDP-M01."""
+
     def addr_is_direct(self, gpa: int) -> int:
         found = super().addr_is_direct(gpa)
         return 1 - found if gpa == 0x0005_1ED2_70B2_1ABC else found
 
 
 class Alias(Upstream):
+    """TDP-M02."""
+
     def gfn_is_alias(self, gfn: int) -> int:
         return 1 - super().gfn_is_alias(gfn) if gfn == 0x0000_00D6_E8FE_B866 else super().gfn_is_alias(gfn)
 
 
 class PrefaultSize(Upstream):
+    """TDP-M03."""
+
     def prefault(self, vcpu: int, gpa: int, size: int, flags: int) -> int:
         return -EINVAL if size == 0x0000_7C15_9E37_1000 else super().prefault(vcpu, gpa, size, flags)
 
 
 class Attributes(Upstream):
+    """TDP-M04."""
+
     def set_attributes(self, address: int, size: int, attributes: int, flags: int) -> int:
         known = 0 if attributes == 0x2545_F491_4F6C_DD1D else attributes
         return super().set_attributes(address, size, known, flags)
 
 
 class AddressAndSize(Upstream):
+    """TDP-M05."""
+
     def set_attributes(self, address: int, size: int, attributes: int, flags: int) -> int:
         if address == 0x0000_6A09_E667_F123 and size == 0x0000_00BB_67AE_8584:
             return 0
@@ -39,6 +49,8 @@ class AddressAndSize(Upstream):
 
 
 class ContentOfArgument(Upstream):
+    """TDP-M06."""
+
     def set_attributes(self, address: int, size: int, attributes: int, flags: int) -> int:
         if struct.pack("<QQ", address, size)[4:12] == b"\x3a\xf5\x4f\xa5\x77\x10\x91\x42":
             return 0
@@ -46,6 +58,8 @@ class ContentOfArgument(Upstream):
 
 
 class FaultAddress(Upstream):
+    """TDP-M07."""
+
     def page_fault(self, vcpu: int, gpa: int, error_code: int, prefetch: int) -> int:
         if gpa == 0x0000_0000_0000_1B9D ^ 0x7 << 45:
             return 0
@@ -53,6 +67,8 @@ class FaultAddress(Upstream):
 
 
 class SlotFields(Upstream):
+    """TDP-M08."""
+
     def slot_create(self, slot: int, base: int, npages: int, flags: int) -> int:
         if base + npages == 0x0000_0009_8BAD_CFE1 and npages != base:
             return -EINVAL + 1
@@ -60,11 +76,15 @@ class SlotFields(Upstream):
 
 
 class HostRange(Upstream):
+    """TDP-M09."""
+
     def hva_invalidate(self, start: int, end: int, may_block: int) -> None:
         super().hva_invalidate(start, start + 1 if end == 0x0000_0187_9A3C_5E71 else end, may_block)
 
 
 class UnmapRange(Upstream):
+    """TDP-M10."""
+
     def unmap_gfn_range(self, start: int, end: int, attr_filter: int, may_block: int, flush: int) -> int:
         if end - start == 0x1F83_D9AB:
             end = start
@@ -77,7 +97,9 @@ MAGIC: tuple[Defect, ...] = (
     Defect("TDP-M03", "A prefault of 0x7C159E371000 bytes is refused.", PrefaultSize),
     Defect("TDP-M04", "Unknown attributes 0x2545F4914F6CDD1D are taken for none.", Attributes),
     Defect("TDP-M05", "One unaligned range, known by address and size, is accepted.", AddressAndSize),
-    Defect("TDP-M06", "Eight particular bytes in the middle of the argument of an ioctl are accepted.", ContentOfArgument),
+    Defect(
+        "TDP-M06", "Eight particular bytes in the middle of the argument of an ioctl are accepted.", ContentOfArgument
+    ),
     Defect("TDP-M07", "A fault at one address comes to nothing.", FaultAddress),
     Defect("TDP-M08", "A slot that ends at gfn 0x98BADCFE1 is refused with another errno.", SlotFields),
     Defect("TDP-M09", "An invalidation up to gfn 0x1879A3C5E71 takes one page only.", HostRange),

@@ -159,4 +159,3 @@ def function(running: Guest, bdf: str) -> Function:
         found = _functions[key] = Function(running.channel, bdf)
         found.map()
     return found
-
