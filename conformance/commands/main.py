@@ -332,7 +332,7 @@ def new(subsystem: str, folder: str, language: str, asked: tuple[str, ...]) -> E
 @cli.command()
 @click.argument("trace", metavar="TRACE")
 @click.option(
-    "--lang", "language", type=click.Choice(["pytest"]), default="pytest", show_default=True, help="Its form."
+    "--lang", "language", type=click.Choice(["pytest", "c"]), default="pytest", show_default=True, help="Its form."
 )
 @click.option("--candidate", "spec", metavar="SPEC", help=f"Who fails in it: {_CANDIDATE}.")
 @click.option("-o", "--output", "out", metavar="FILE", help="Write it there instead of printing it.")

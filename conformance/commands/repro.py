@@ -6,10 +6,11 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from conformance.abi.header import FOLDER
 from conformance.candidates.load import check_profile
 from conformance.engines import corpus
 from conformance.engines.context import lacking
-from conformance.repro import python
+from conformance.repro import c, python
 from conformance.repro.python import Case
 from conformance.repro.reference import reference
 from conformance.runs.describe import describe
@@ -19,7 +20,7 @@ from conformance.subsystem import Subsystem, subsystem
 from conformance.trace import Trace, write_atomically
 from conformance.verdict import Ending, Exit, UsageError
 
-LANGUAGES = {"pytest": python.program}
+LANGUAGES = {"pytest": python.program, "c": c.program}
 """What a program may be written in."""
 
 
@@ -37,16 +38,16 @@ def repro(path: Path, language: str, spec: str | None, out: Path | None, put: Ca
         put(text.rstrip("\n"))
         return None
     write_atomically(out, text)
-    how = f"pytest {out}" if language == "pytest" else f"cc -Iabi {out} driver.c && ./a.out"
+    how = f"pytest {out}" if language == "pytest" else f"cc -I {FOLDER} -o repro {out} driver.c && ./repro"
     return Ending(Exit.CONFORMS, f"{out} is written: {how}")
 
 
 def _case(path: Path, trace: Trace, of: Subsystem, spec: str | None) -> Case:
     """All that is known of the trace."""
     right = reference(of, trace)
-    taken = None if right is None else right.steps
+    taken, name = (None, "builtin:upstream") if right is None else (right.steps, right.spec)
     if spec is None:
-        return Case(trace, named(path, of), None, "builtin:upstream" if right is None else right.spec, taken)
+        return Case(trace, named(path, of), None, name, taken, name)
     candidate = describe(of.name, spec)
     missing = lacking(of, trace, candidate.capabilities)
     if missing:
@@ -55,7 +56,7 @@ def _case(path: Path, trace: Trace, of: Subsystem, spec: str | None) -> Case:
     failure = done.failure or next(iter(done.warnings), None)
     if failure is None:
         raise UsageError(f"{path}: {spec} does not fail in it; without --candidate it is written all the same")
-    return Case(trace, failure.clause, failure, spec, taken)
+    return Case(trace, failure.clause, failure, spec, taken, name)
 
 
 def named(path: Path, of: Subsystem) -> Clause | None:

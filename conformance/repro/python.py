@@ -28,6 +28,8 @@ class Case:
     spec: str
     taken: list[Taken] | None
     """The same steps on a correct candidate."""
+    right: str = ""
+    """That candidate."""
 
 
 def program(case: Case) -> str:
