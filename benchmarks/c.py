@@ -9,6 +9,7 @@ hits all alike; processor time is what is measured.
 
 from __future__ import annotations
 
+import gc
 import sys
 import tempfile
 import time
@@ -36,16 +37,15 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         built = compile_example("uio_msi", Path(folder) / "uio_msi.so")
         forms: dict[str, Candidate] = {"python": load("builtin:upstream", of)}
-        for way in (modes.compiled(header("uio_msi"), of), modes.callbacks(header("uio_msi"), of)):
+        for way in (modes.callbacks(header("uio_msi"), of), modes.compiled(header("uio_msi"), of)):
             factory = library.bind(f"lib:{built}", str(built), of, way)
             forms[way.name] = Candidate(f"lib:{built}", factory, forms["python"].profile, forms["python"].capabilities)
         spent = dict.fromkeys(forms, 0.0)
         taken = dict.fromkeys(forms, 0)
         for seed in range(rounds):
             for name, candidate in forms.items():
-                context = Context(
-                    subsystem=of, candidate=candidate, profile=candidate.profile, seed=seed, steps=steps
-                )
+                context = Context(subsystem=of, candidate=candidate, profile=candidate.profile, seed=seed, steps=steps)
+                gc.collect()
                 started = time.process_time()
                 campaign.run(context)
                 spent[name] += time.process_time() - started

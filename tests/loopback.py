@@ -61,10 +61,11 @@ class Served:
     def create(self, env: Any, world: Any) -> Any:
         """A new candidate, behind a port that calls through the table."""
         self.last += 1
+        live = self.binding.live_of()(world)
         try:
-            self.drivers[self.last] = self.candidate(CPort(self.binding, env, world))
+            self.drivers[self.last] = self.candidate(CPort(self.binding, env, world, live)), live
         except Exception as error:
-            self.binding.lost.append(Crash(f"create raised {type(error).__name__}: {error}"))
+            live.fail("create", Crash(f"create raised {type(error).__name__}: {error}"))
         return self.ffi.cast("void *", self.last)
 
     def destroy(self, pointer: Any) -> None:
@@ -78,16 +79,16 @@ class Served:
         nothing = None if plan.returned is None else 0
 
         def entry(pointer: Any, *given: Any) -> Any:
-            driver = self.drivers[int(ffi.cast("uintptr_t", pointer))]
+            driver, live = self.drivers[int(ffi.cast("uintptr_t", pointer))]
             try:
                 result = getattr(driver, plan.name)(*take(given))
             except BaseException as error:
-                self.binding.lost.append(Crash(f"{plan.name} raised {type(error).__name__}: {error}"))
+                live.fail(plan.name, Crash(f"{plan.name} raised {type(error).__name__}: {error}"))
             else:
                 try:
                     return _fits(ffi, plan, give(result, given[first:]))
                 except (TypeError, ValueError, OverflowError) as error:
-                    self.binding.lost.append(Crash(f"{plan.name} returned {result!r}: {error}", "type"))
+                    live.fail(plan.name, Crash(f"{plan.name} returned {result!r}: {error}", "type"))
             give_nothing(given[first:])
             return nothing
 
@@ -104,12 +105,10 @@ def _fits(ffi: Any, plan: Plan, returned: Any) -> Any:
 class CPort:
     """Environment calls of a table, as a Python candidate makes them."""
 
-    def __init__(self, binding: Any, env: Any, world: Any) -> None:
+    def __init__(self, binding: Any, env: Any, world: Any, live: Live) -> None:
         for name, plan in binding.calls.items():
             to_c, call = arguments_to_c(binding.ffi, plan), results_from_c(binding.ffi, plan)
-            setattr(
-                self, name, _calling(to_c, call, partial(getattr(env, name), world), binding.ffi.from_handle(world))
-            )
+            setattr(self, name, _calling(to_c, call, partial(getattr(env, name), world), binding.live_of()(world)))
 
 
 class Left(BaseException):

@@ -6,8 +6,9 @@ left by a jump (`modes.py`) or, where callbacks serve, does nothing more by any 
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Mapping
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from conformance.abi.convert import (
@@ -18,7 +19,8 @@ from conformance.abi.convert import (
     results_to_c,
 )
 from conformance.abi.header import Header
-from conformance.abi.plan import Plan, of_subsystem
+from conformance.abi.plan import Kind, Plan, of_subsystem
+from conformance.abi.source import refusal as refusal_of
 from conformance.subsystem import Subsystem
 from conformance.verdict import Breach, Crash, HarnessError
 
@@ -26,26 +28,29 @@ from conformance.verdict import Breach, Crash, HarnessError
 class Live:
     """What environment calls of one driver in C come to."""
 
-    __slots__ = ("leaving", "port", "raised")
+    __slots__ = ("port", "raised", "world")
 
-    def __init__(self, port: Any, leaving: Any) -> None:
+    def __init__(self, port: Any) -> None:
         self.port = port
-        self.leaving = leaving
-        """Where 1 has C left at the end of an environment call; None where that cannot be."""
+        self.world: Any = None
+        """`struct conformance_world` of the compiled module; None with callbacks."""
         self.raised: BaseException | None = None
         """The first exception out of an environment call; nothing more is done after it."""
 
     def fail(self, name: str, error: BaseException) -> None:
-        """Keep what an environment call raised."""
+        """Keep what an environment call raised, and have C left where that can be."""
         if self.raised is None:
-            if isinstance(error, RuntimeError | OverflowError | TypeError):
+            if isinstance(error, RuntimeError | TypeError):
                 error = Crash(f"{name}: a pointer is NULL, or an argument out of range: {error}", "type")
+            elif isinstance(error, OverflowError):
+                error = HarnessError(f"{name}: the header's types are too narrow for the result: {error}")
             self.raised = error
+        if self.world is not None:
+            self.world.raised = 1
 
-    def leave(self) -> None:
-        """Have C left: nothing that it does counts any more."""
-        if self.leaving is not None:
-            self.leaving[0] = 1
+    def narrow(self, name: str) -> None:
+        """The arguments of an entry point do not fit."""
+        raise HarnessError(f"{name}: the header's types are too narrow for the arguments")
 
 
 class Binding:
@@ -63,47 +68,60 @@ class Binding:
         """Errors that cffi met after an environment call, so that nobody else knows of them."""
         self.env: Any = None
         """The table of environment calls."""
-        self.leaving: Any = None
-        """As in `Live`."""
+        self.has_world = False
+        """Whether `world` is the compiled module's record, and not cffi's handle."""
+        self.create: Callable[[Any, Any, Any], Any] = lambda table, env, world: table.create(env, world)
+        self.functions: Any = None
+        """Makes a driver's entry points of numbers; None with callbacks."""
+
+    def live_of(self) -> Callable[[Any], Live]:
+        """Finds what `world` stands for."""
+        from_handle = self.ffi.from_handle
+        if not self.has_world:
+            return from_handle  # type: ignore[no-any-return]
+        cast, pointer = self.ffi.cast, self.ffi.typeof("struct conformance_world *")
+        return lambda world: from_handle(cast(pointer, world).handle)  # type: ignore[no-any-return]
 
     def answer(self, plan: Plan) -> Callable[..., Any]:
         """What answers one environment call: a Python function of `world` and the arguments in C."""
         name = plan.name
-        from_handle = self.ffi.from_handle
-        refusal = refusal_of(plan)
+        live_of = self.live_of()
+        refusal = None if plan.returned is None else refusal_of(plan)
+        call = attrgetter(f"port.{name}")
+
+        def failed(live: Live, error: BaseException | None) -> Any:
+            if error is not None:
+                live.fail(name, error)
+            return refusal
+
         if plan.is_simple:
-
-            def simple(world: Any, *given: Any) -> Any:
-                live = from_handle(world)
-                if live.raised is None:
-                    try:
-                        return getattr(live.port, name)(*given)
-                    except BaseException as error:  # kept until C has returned
-                        live.fail(name, error)
-                live.leave()
-                return refusal
-
-            return simple
+            return _answer_of_numbers(live_of, call, failed)
+        if [value.kind for value in plan.arguments] == [Kind.TEXT] and not plan.outs:
+            return _answer_of_text(self.ffi, live_of, call, failed)
         take, give = arguments_from_c(self.ffi, plan), results_to_c(self.ffi, plan)
         give_nothing = no_results(plan)
         first = sum(value.width for value in plan.arguments)
 
         def converted(world: Any, *given: Any) -> Any:
-            live = from_handle(world)
+            live = live_of(world)
+            error = None
             if live.raised is None:
                 try:
-                    return give(getattr(live.port, name)(*take(given)), given[first:])
-                except BaseException as error:  # kept until C has returned
-                    live.fail(name, error)
-            live.leave()
+                    return give(call(live)(*take(given)), given[first:])
+                except BaseException as raised:  # kept until C has returned
+                    error = raised
             give_nothing(given[first:])
-            return refusal
+            return failed(live, error)
 
         return converted
 
-    def missed(self, _kind: Any, error: BaseException, _traceback: Any) -> None:
+    def missed(self, _kind: Any, error: BaseException, traceback: Any) -> None:
         """Told by cffi of an error outside of what `answer` guards: a result that its type cannot hold, a signal."""
-        self.lost.append(error)
+        world = None if traceback is None else traceback.tb_frame.f_locals.get("world")
+        if world is None:
+            self.lost.append(error)
+        else:
+            self.live_of()(world).fail("an environment call", error)
 
     def method(self, plan: Plan, function: Callable[..., Any]) -> Callable[..., Any]:
         """One entry point as a method of `Driver`; `function` takes `self` and the arguments in C."""
@@ -138,6 +156,73 @@ class Binding:
         return method
 
 
+def _answer_of_numbers(
+    live_of: Callable[[Any], Live], call: Callable[[Live], Any], failed: Callable[[Live, BaseException | None], Any]
+) -> Callable[..., Any]:
+    """What answers an environment call of numbers."""
+
+    def numbers(world: Any, *given: Any) -> Any:
+        live = live_of(world)
+        error = None
+        if live.raised is None:
+            try:
+                return call(live)(*given)
+            except BaseException as raised:  # kept until C has returned
+                error = raised
+        return failed(live, error)
+
+    return numbers
+
+
+def _answer_of_text(
+    ffi: Any,
+    live_of: Callable[[Any], Live],
+    call: Callable[[Live], Any],
+    failed: Callable[[Live, BaseException | None], Any],
+) -> Callable[..., Any]:
+    """What answers an environment call of one text: messages, names, of which there are many."""
+    string = ffi.string
+
+    def text(world: Any, pointer: Any) -> Any:
+        live = live_of(world)
+        error = None
+        if live.raised is None:
+            try:
+                return call(live)(string(pointer).decode(errors="replace"))
+            except BaseException as raised:  # kept until C has returned
+                error = raised
+        return failed(live, error)
+
+    return text
+
+
+class Held:
+    """A driver in C, for as long as anything of it can be called."""
+
+    def __init__(self, binding: Binding, table: Any, port: Any, *, jumps: bool) -> None:
+        ffi = binding.ffi
+        self.table = table
+        self.live = live = Live(port)
+        self.handle = self.world = ffi.new_handle(live)
+        self.pointer = ffi.NULL
+        if binding.has_world:
+            live.world = self.world = ffi.new("struct conformance_world *")
+            address = partial(ffi.cast, "void *")
+            self.world.handle, self.world.jumps = self.handle, jumps
+            self.world.live, self.world.port = address(id(live)), address(id(port))
+        self.pointer = binding.create(table, binding.env, self.world)
+
+    def __del__(self) -> None:
+        """The world it was made for is gone. One that was left in the middle of something is let be."""
+        world, live = self.live.world, self.live
+        if not self.pointer or (live.raised is not None and world is not None and world.jumps):
+            return
+        live.raised = live.raised or HarnessError("the driver is gone")
+        if world is not None:  # no environment call does anything any more
+            world.raised, world.jumps = 1, 0
+        self.table.destroy(self.pointer)
+
+
 class Driver:
     """A driver in C, as the environment sees it; a subclass has the entry points of one library."""
 
@@ -149,14 +234,19 @@ class Driver:
 
     def __init__(self, port: Any) -> None:
         binding = self.binding
-        self.live = Live(port, binding.leaving if self.can_leave else None)
-        self.handle = binding.ffi.new_handle(self.live)
-        self.pointer = binding.ffi.NULL
-        self.pointer = self.table.create(binding.env, self.handle)
+        held = Held(binding, self.table, port, jumps=self.can_leave)
+        self.live, self.pointer = held.live, held.pointer
+        self.held = held
         if binding.lost or self.live.raised is not None:
             self.leave(binding.lost)
         if not self.pointer:
             raise Crash("create returned NULL")
+        if binding.functions is not None:
+            address = partial(binding.ffi.cast, "uintptr_t")
+            made = binding.functions(
+                held, int(address(self.table)), int(address(self.pointer)), int(address(held.world))
+            )
+            self.__dict__.update((n, f) for n, f in zip(binding.entries, made, strict=True) if f is not None)
 
     def leave(self, lost: list[BaseException]) -> None:
         """Raise what an environment call raised, now that C has returned."""
@@ -166,21 +256,6 @@ class Driver:
             raise self.live.raised
         error = errors[0]
         raise error if isinstance(error, Breach | KeyboardInterrupt) else HarnessError(str(error)) from error
-
-    def __del__(self) -> None:
-        """The world it was made for is gone. One that was left in the middle of something is let be."""
-        if self.pointer and (self.live.raised is None or self.live.leaving is None):
-            self.table.destroy(self.pointer)
-
-
-def refusal_of(plan: Plan) -> Any:
-    """What an environment call returns once nothing counts any more."""
-    if plan.returned is None:
-        return None
-    kind = plan.returned.ctype
-    if kind.cname == "_Bool":
-        return False
-    return 0 if kind.cname.startswith("u") or kind.cname == "size_t" else -errno.EIO
 
 
 def driver_class(binding: Binding, table: Any, enter: Callable[[str], Callable[..., Any] | None], name: str) -> type:

@@ -45,7 +45,7 @@ def cli(show_traceback: bool) -> None:
 
 
 _ON_CLUSTER = "Do the work on the machines of a dask scheduler, such as tcp://HOST:8786, instead of here."
-_CANDIDATE = "builtin:NAME, MODULE:CLASS, FILE.py:CLASS or cmd:PROGRAM"
+_CANDIDATE = "builtin:NAME, MODULE:CLASS, FILE.py:CLASS, lib:FILE.so, cmd:PROGRAM or real:NAME"
 _trace_wire = click.option(
     "--trace-wire",
     "wire",

@@ -67,6 +67,7 @@ struct shim {
 	/* Its callbacks as registered: a core of 4.1 calls them when the driver may have freed info. */
 	struct uio_info callbacks;
 	struct list_head allocations;
+	struct list_head freed;		/* allocations that were; never used again */
 	struct list_head actions;
 	const void *known[SHIM_STATICS];	/* static data that was named, in order */
 };
@@ -88,9 +89,12 @@ static struct shim *enter(void *self)
 
 /* -- addresses -- */
 
-static u64 static_token(const void *pointer)
+/* The address of static data; 0 where it is not known yet, and must not be taken for it. */
+static u64 static_token(const void *pointer, bool is_static)
 {
 	for (int i = 0; i < SHIM_STATICS; i++) {
+		if (!now->known[i] && !is_static)
+			return 0;
 		if (!now->known[i])
 			now->known[i] = pointer;
 		if (now->known[i] == pointer)
@@ -99,25 +103,36 @@ static u64 static_token(const void *pointer)
 	abort();
 }
 
-static struct allocation *allocation_of(const void *pointer)
+static struct allocation *allocation_in(struct list_head *list, const void *pointer)
 {
 	struct allocation *found;
 
-	list_for_each_entry(found, &now->allocations, node)
+	list_for_each_entry(found, list, node)
 		if ((const char *)pointer >= found->memory && (const char *)pointer <= found->memory + found->size)
 			return found;
 	return NULL;
+}
+
+static struct allocation *allocation_of(const void *pointer)
+{
+	struct allocation *found = allocation_in(&now->allocations, pointer);
+
+	return found ? found : allocation_in(&now->freed, pointer);
 }
 
 /* What the suite knows a pointer by. */
 static u64 token(const void *pointer)
 {
 	struct allocation *found;
+	u64 known;
 
 	if ((uintptr_t)pointer < SHIM_OPAQUE)
 		return (uintptr_t)pointer;
+	known = static_token(pointer, false);
+	if (known)
+		return known;
 	found = allocation_of(pointer);
-	return found ? found->token + (u64)((const char *)pointer - found->memory) : static_token(pointer);
+	return found ? found->token + (u64)((const char *)pointer - found->memory) : static_token(pointer, true);
 }
 
 static void *allocated(u64 token, size_t size, int fill)
@@ -206,6 +221,8 @@ void kfree(const void *pointer)
 	CALL(kfree, token(pointer));
 	if (of && !of->freed) {
 		of->freed = true;
+		list_del(&of->node);
+		list_add(&of->node, &now->freed);
 		ASAN_POISON_MEMORY_REGION(of->memory, of->size);
 	}
 }
@@ -582,22 +599,30 @@ static void *create(const struct uio_msi_env *env, void *world)
 	shim->env = env;
 	shim->world = world;
 	INIT_LIST_HEAD(&shim->allocations);
+	INIT_LIST_HEAD(&shim->freed);
 	INIT_LIST_HEAD(&shim->actions);
 	shim->statics = shim_statics_new();
 	enter(shim);
 	return shim;
 }
 
-static void destroy(void *self)
+static void free_all(struct list_head *allocations)
 {
-	struct shim *shim = self;
 	struct allocation *allocation, *next;
-	struct action *action, *following;
 
-	list_for_each_entry_safe(allocation, next, &shim->allocations, node) {
+	list_for_each_entry_safe(allocation, next, allocations, node) {
 		ASAN_UNPOISON_MEMORY_REGION(allocation->memory, allocation->size + SHIM_RED_ZONE);
 		free(allocation);
 	}
+}
+
+static void destroy(void *self)
+{
+	struct shim *shim = self;
+	struct action *action, *following;
+
+	free_all(&shim->allocations);
+	free_all(&shim->freed);
 	list_for_each_entry_safe(action, following, &shim->actions, node)
 		free(action);
 	shim_statics_free(shim->statics);
