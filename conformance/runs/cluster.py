@@ -158,7 +158,7 @@ class _Flight:
         """By number, then by the machine each was sent to."""
         self.begun: dict[int, float] = {}
         self.all_given = False
-        self.news: queue.SimpleQueue[tuple[int, distributed.Future[Any] | tuple[int, int, int]]] = queue.SimpleQueue()
+        self.news: queue.SimpleQueue[tuple[int, distributed.Future[Any] | tuple[Any, ...]]] = queue.SimpleQueue()
         """What the client's own thread hears: a job has ended, or says how far it is."""
         self.threads: dict[str, int] = {}
         self.looked = -LOOKING

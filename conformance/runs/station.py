@@ -130,7 +130,7 @@ class Station:
         now, task = time.monotonic(), self.task
         if task is not None and (found or now - self.since >= task.telling):
             self.since = now
-            self.worker.log_event(TOPIC, [self.run, task.number, steps, clauses, failures])
+            self.worker.log_event(TOPIC, [self.run, task.number, steps, clauses, failures, *found])
 
 
 _lock = threading.Lock()
