@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import distributed
+import msgspec
 from distributed.scheduler import KilledWorker
 
 from conformance.runs import station
@@ -287,6 +288,6 @@ class _Flight:
 
     def _hear(self, event: tuple[float, Any]) -> None:
         """On the client's thread: how far some job is, perhaps of another run."""
-        run, number, *told = event[1]
+        run, number, steps, clauses, failures, *found = event[1]
         if run == self.run:
-            self.news.put((number, tuple(told)))
+            self.news.put((number, (steps, clauses, failures, *map(msgspec.json.decode, found))))
