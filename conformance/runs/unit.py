@@ -114,6 +114,7 @@ def _context(
         parts=unit.parts,
         hunting=unit.seconds is not None,
         stop_at_first=unit.first,
+        only=unit.only,
         engine=unit.engine,
         judge=run_trace if runner is None else partial(_looked_into, runner),
         tell=story,
