@@ -158,7 +158,7 @@ print("all the same")
 """
 
 
-def sanitized(path: Path) -> subprocess.CompletedProcess[str]:
+def sanitized(path: object) -> subprocess.CompletedProcess[str]:
     """The shipped traces on a library, with the address sanitizer in the process."""
     runtime = subprocess.run(["cc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
     if not Path(runtime.stdout.strip()).is_absolute():
@@ -180,6 +180,13 @@ ASAN = ("-fsanitize=address,undefined", "--param", "asan-stack=0")
 def test_the_example_is_clean_under_sanitizers(build: Build) -> None:
     """Address and undefined behaviour, on every shipped trace, two threads at once among them."""
     done = sanitized(build(0, *ASAN))
+
+    assert (done.stdout, done.stderr) == ("all the same\n", "")
+
+
+def test_stacks_too_on_real_threads(build: Build) -> None:
+    """With red zones around the variables of two threads, each on a stack of its own."""
+    done = sanitized(f"{build(0, ASAN[0])}?threads")
 
     assert (done.stdout, done.stderr) == ("all the same\n", "")
 
