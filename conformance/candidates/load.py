@@ -6,7 +6,7 @@
 | `pkg.mod:Class`, `path/file.py:Class` | a Python class, in process |
 | `real:NAME`, `real:NAME@VERSION` | a real implementation, seen through an adapter |
 | `cmd:PROGRAM ARGUMENT…` | a process that speaks JSON over its standard input and output; see docs/wire.md |
-| `lib:path/file.so` | a shared library in C, in process, by the ABI of `conformance/abi/` |
+| `lib:path/file.so`, `lib:path/file.so?threads` | a shared library in C, in process, by the ABI of `conformance/abi/` |
 """
 
 from __future__ import annotations
