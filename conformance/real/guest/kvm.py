@@ -157,7 +157,9 @@ class Vcpu:
         self.ask(r.SET_SREGS, bytes(sregs))
         self._set_rip(rip, 0)
         run = call("ioctl", self.fd, r.RUN, 0)
-        answers = self.kvm.channel.ask([run, f"l {self.run + r.EXIT_REASON}", f"p {self.run} 256", run, f"p {self.run} 0"])
+        answers = self.kvm.channel.ask(
+            [run, f"l {self.run + r.EXIT_REASON}", f"p {self.run} 256", run, f"p {self.run} 0"]
+        )
         return answers[1].value if answers[0].value == 0 else answers[0].value
 
     def start(self, cpu: int) -> None:

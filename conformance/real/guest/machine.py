@@ -1,7 +1,8 @@
 """A guest: QEMU without hardware help, a Debian kernel, and what the suite holds of it.
 
 QEMU is given its sockets, its memory and its console as open descriptors, so that no file but the cache's is made, and
-nothing is left when it ends. It ends with the process that started it: by its id, or by the kernel when that process dies.
+nothing is left when it ends. It ends with the process that started it: by its id, or by the kernel when that process
+dies.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ def qemu_version() -> str:
             f"{QEMU} is not on this machine (apt-get install --no-install-recommends qemu-system-x86), "
             "so no guest can be started"
         )
-    return subprocess.run((path, "--version"), capture_output=True, text=True, timeout=30, check=True).stdout
+    done = subprocess.run((path, "--version"), capture_output=True, text=True, timeout=30, check=True)  # noqa: S603
+    return done.stdout
 
 
 @dataclass(slots=True)
@@ -132,7 +134,7 @@ class Guest:
             if snapshot is not None:
                 command += ["-incoming", f"exec:cat {snapshot}"]
             passed = (*inherited.values(), memory, self._console)
-            self.process = subprocess.Popen(
+            self.process = subprocess.Popen(  # noqa: S603 - QEMU
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._console,
                 pass_fds=passed, preexec_fn=_end_with_parent,  # noqa: PLW1509 - one call of the C library
             )  # fmt: skip

@@ -114,7 +114,12 @@ class AvicWorld(GuestWorld):
     def set_lapic(self, op: SetLapic) -> int:
         """The registers after RESET, but for those named."""
         image = bytearray(self.resets[op.id])
-        values = {APIC_TPR: op.tpr, APIC_SPIV: op.spiv, APIC_LDR: op.ldr << 24, APIC_DFR: CLUSTER if op.cluster else FLAT}
+        values = {
+            APIC_TPR: op.tpr,
+            APIC_SPIV: op.spiv,
+            APIC_LDR: op.ldr << 24,
+            APIC_DFR: CLUSTER if op.cluster else FLAT,
+        }
         for offset, value in values.items():
             struct.pack_into("<I", image, offset, value)
         for vector, banks in ((op.irr, (_IRR,)), (op.isr, (_ISR, _TMR) if op.level else (_ISR,))):
@@ -137,7 +142,7 @@ class AvicWorld(GuestWorld):
 
     # -- running
 
-    def enter(self, op: Enter) -> int:
+    def visit(self, op: Enter) -> int:
         """Run one instruction; whether AVIC was on."""
         vcpu = self.vcpus[op.vm, op.id]
         result = vcpu.visit()
@@ -162,7 +167,7 @@ class AvicWorld(GuestWorld):
         SetLapic: set_lapic,
         GetLapic: get_lapic,
         Deliver: deliver,
-        Enter: enter,
+        Enter: visit,
         Load: load,
         Put: put,
     }
@@ -198,7 +203,7 @@ class AvicWorld(GuestWorld):
     def _running(self, key: tuple[int, int]) -> int:
         """The host id, while IsRunning is set.
 
-        The host's own threads need the core now and then; the bit of a vCPU that is loaded is looked at until it is set.
+        The host's own threads need the core now and then; the bit of a vCPU that is loaded is awaited.
         """
         vcpu, core = self.vcpus[key], self.cores.get(key, -1)
         table = vcpu.read(VMCB_PHYSICAL_TABLE) & ADDRESS_BITS
@@ -250,7 +255,9 @@ class AvicWorld(GuestWorld):
             if entry >> LOGICAL_VALID & 1 and wanted.get(index) != entry & 0xFF:
                 raise Violation(c.NO_STALE_LOGICAL_ENTRY, f"logical entry {index} is {entry:#010x}")
             if index in wanted and not entry >> LOGICAL_VALID & 1:
-                raise Violation(c.LOGICAL_ENTRIES_COMPLETE, f"vCPU {wanted[index]}: logical entry {index} is {entry:#010x}")
+                raise Violation(
+                    c.LOGICAL_ENTRIES_COMPLETE, f"vCPU {wanted[index]}: logical entry {index} is {entry:#010x}"
+                )
         for clause in (c.LOGICAL_RESERVED_BITS_ZERO, c.NO_STALE_LOGICAL_ENTRY, c.LOGICAL_ENTRIES_COMPLETE):
             self.hold(clause)
 
