@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Callable
 from typing import Any
@@ -39,7 +40,8 @@ def doctor(name: str, spec: str, profile: str | None, say: Callable[[str], None]
     failed = _perform(Checkup(name, spec, profile), say)
     if failed:
         return Ending(Exit.DOES_NOT_CONFORM, f"{name}: not plugged in as it should be ({', '.join(failed)})")
-    return Ending(Exit.CONFORMS, f"{name}: the plumbing works; next: conformance run {name} --candidate {spec}")
+    then = f"conformance run {name} --candidate {shlex.quote(spec)}"
+    return Ending(Exit.CONFORMS, f"{name}: the plumbing works; next: {then}")
 
 
 def _perform(job: Checkup, say: Callable[[str], None]) -> list[str]:

@@ -360,6 +360,20 @@ def real_doctor() -> Ending:
     return real.doctor()
 
 
+@cli.command()
+@click.argument("trace", metavar="TRACE")
+@click.option(
+    "--lang", "language", type=click.Choice(["pytest", "c"]), default="pytest", show_default=True, help="Its form."
+)
+@click.option("--candidate", "spec", metavar="SPEC", help=f"Who fails in it: {_CANDIDATE}.")
+@click.option("-o", "--output", "out", metavar="FILE", help="Write it there instead of printing it.")
+def repro(trace: str, language: str, spec: str | None, out: str | None) -> Ending | None:
+    """Turn a trace into a program that checks itself: the clause, the steps, what is refused, what must come out."""
+    from conformance.commands.repro import repro as perform
+
+    return perform(Path(trace), language, spec, None if out is None else Path(out), put)
+
+
 @cli.group("corpus")
 def corpus_() -> None:
     """Keep a folder of traces that every run tries first (run --corpus DIR)."""

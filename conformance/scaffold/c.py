@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from conformance.abi.header import FOLDER
 from conformance.scaffold.parts import Plan, filled
-from conformance.scaffold.python import test_file
+from conformance.scaffold.python import pytest_file
 
 SPEC = "lib:./driver.so"
 BUILD = "import pathlib\nimport subprocess\n\n"
@@ -38,7 +38,7 @@ def files(of: Plan) -> dict[str, str]:
     return {
         "driver.c": driver(of),
         "Makefile": filled("Makefile.in", subsystem=name, headers=" ".join(f"abi/{header}" for header in headers)),
-        "test_driver.py": test_file(of, 'f"lib:{HERE}/driver.so"', imports=BUILD, before=MAKE),
+        "test_driver.py": pytest_file(of, 'f"lib:{HERE}/driver.so"', imports=BUILD, before=MAKE),
         **{f"abi/{header}": (FOLDER / header).read_text() for header in headers},
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, get_args, get_origin
 
 from conformance.scaffold.parts import TEMPLATES, Plan
-from conformance.scaffold.python import driver, test_file
+from conformance.scaffold.python import driver, pytest_file
 from conformance.wire.messages import PROTOCOL
 
 SPEC = "cmd:python3 driver.py"
@@ -43,7 +43,7 @@ def files(of: Plan) -> dict[str, str]:
     return {
         "driver.py": driver(of, HEAD) + "\n".join(tail) + "\n",
         "wire.py": wire,
-        "test_driver.py": test_file(of, given, imports="import pathlib\nimport sys\n\n", before=before),
+        "test_driver.py": pytest_file(of, given, imports="import pathlib\nimport sys\n\n", before=before),
     }
 
 

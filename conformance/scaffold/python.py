@@ -13,7 +13,7 @@ def files(of: Plan) -> dict[str, str]:
     """Contents by path."""
     return {
         "driver.py": driver(of, HEAD),
-        "test_driver.py": test_file(of, "Driver", local="from driver import Driver\n"),
+        "test_driver.py": pytest_file(of, "Driver", local="from driver import Driver\n"),
     }
 
 
@@ -81,7 +81,7 @@ def _docstring(doc: str, indent: str) -> list[str]:
     return [*lines, f'{indent}"""'] if len(lines) > 1 else [lines[0] + '"""']
 
 
-def test_file(of: Plan, given: str, *, imports: str = "", local: str = "", before: str = "") -> str:
+def pytest_file(of: Plan, given: str, *, imports: str = "", local: str = "", before: str = "") -> str:
     """The test file for pytest."""
     named = {"imports": imports, "local": local, "before": before, "given": given}
     return filled("test_driver.py.in", subsystem=of.of.name, **named)

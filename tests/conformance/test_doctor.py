@@ -53,7 +53,7 @@ BROKEN = {
     "starts": ("    def __init__(self, port):\n        raise RuntimeError('no')\n", "no at driver.py:6", "constructor"),
     "answers": ("    def open(self):\n        return None\n", "open returned None", "specs/uio_msi/port.py"),
     "environment": (
-        "    def __init__(self, port):\n        pass\n    def probe(self, *_):\n        return -38\n",
+        "    def __init__(self, port):\n        pass\n    def probe(self, *_):\n        return -5\n",
         "no call came through",
         "through the port",
     ),
