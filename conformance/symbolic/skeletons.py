@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, fields, replace
 from random import Random
 from typing import Any
 
@@ -22,6 +23,8 @@ VARIANTS = 2
 
 NARROW_ONLY, URGENT = 1, 3
 """Ranks of questions: below the one, what chance does not find; below the other, ways that nothing took."""
+VALUES = 8
+"""Values of each other field that are tried with a number that was solved for."""
 SHUFFLES = 3
 """Orders in which all operations follow a narrow way."""
 
@@ -106,6 +109,14 @@ class Skeletons:
         if self.of.opening is None:
             return ()
         return tuple(step for step in self.of.opening(config, self.profile) if self.context.can(type(step.op)))
+
+    def variants(self, step: Step, solved: AbstractSet[Any]) -> Iterator[Step]:
+        """The step with other values in one of the fields that were not solved for."""
+        for name, domain in self.of.shapes[type(step.op)].fields.items():
+            if name not in solved:
+                for value in domain.values[:VALUES]:
+                    if value != getattr(step.op, name):
+                        yield replace(step, op=replace(step.op, **{name: value}))
 
     def looks(self, op: Any) -> Iterator[tuple[Step, ...]]:
         """Each operation at the same place as this one, since what went wrong may show only there; and all of them."""
