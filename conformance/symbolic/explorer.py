@@ -145,6 +145,7 @@ class Explorer:
         """
         self.figures.runs += 1
         run = self.execution.run(skeleton.config, skeleton.steps)
+        self.skeletons.reached |= run.kinds
         names = [type(step.op).__name__ for step in run.steps]
         before = len(self.seen)
         for condition in run.path:
