@@ -106,6 +106,8 @@ class Subsystem:
     """Steps that look at what two operations at once left behind, where the view does not show it."""
     races: Mapping[str, Race] = field(default_factory=dict)
     """By name: pairs of operations whose schedules are tried without gaps."""
+    declared: frozenset[str] = frozenset()
+    """Capabilities that a candidate has only if it says so."""
     undisturbed: bool = False
     """Whether operations happen one at a time and no call is refused: so it is with real implementations."""
     view_labels: Mapping[str, Labels] = field(default_factory=dict)
@@ -207,6 +209,7 @@ def subsystem(name: str) -> Subsystem:
         races=getattr(strategies, "RACES", {}),
         also_needs=getattr(model, "also_needs", None),
         legal_beside=getattr(model, "legal_beside", None),
+        declared=getattr(specs, "DECLARED", frozenset()),
     )
 
 

@@ -16,13 +16,16 @@ from conformance.abi.modes import Mode
 from conformance.abi.plan import Plan
 from conformance.verdict import Crash
 
+_LOADED: list[Served] = []
+"""What has been loaded stays, as a library does."""
+
 
 def loopback(candidate: type, way: Mode) -> type:
     """The candidate as it would be loaded from a library."""
     served = Served(candidate, way)
     driver = driver_class(way.binding, *served.parts())
     driver.can_leave = False  # type: ignore[attr-defined]  # a jump would skip frames of Python
-    driver.served = served  # type: ignore[attr-defined]  # its function pointers live as long as the class
+    _LOADED.append(served)
     return driver
 
 
@@ -61,10 +64,11 @@ class Served:
     def create(self, env: Any, world: Any) -> Any:
         """A new candidate, behind a port that calls through the table."""
         self.last += 1
+        live = self.binding.live_of()(world)
         try:
-            self.drivers[self.last] = self.candidate(CPort(self.binding, env, world))
+            self.drivers[self.last] = self.candidate(CPort(self.binding, env, world, live)), live
         except Exception as error:
-            self.binding.lost.append(Crash(f"create raised {type(error).__name__}: {error}"))
+            live.fail("create", Crash(f"create raised {type(error).__name__}: {error}"))
         return self.ffi.cast("void *", self.last)
 
     def destroy(self, pointer: Any) -> None:
@@ -78,16 +82,16 @@ class Served:
         nothing = None if plan.returned is None else 0
 
         def entry(pointer: Any, *given: Any) -> Any:
-            driver = self.drivers[int(ffi.cast("uintptr_t", pointer))]
+            driver, live = self.drivers[int(ffi.cast("uintptr_t", pointer))]
             try:
                 result = getattr(driver, plan.name)(*take(given))
             except BaseException as error:
-                self.binding.lost.append(Crash(f"{plan.name} raised {type(error).__name__}: {error}"))
+                live.fail(plan.name, Crash(f"{plan.name} raised {type(error).__name__}: {error}"))
             else:
                 try:
                     return _fits(ffi, plan, give(result, given[first:]))
                 except (TypeError, ValueError, OverflowError) as error:
-                    self.binding.lost.append(Crash(f"{plan.name} returned {result!r}: {error}", "type"))
+                    live.fail(plan.name, Crash(f"{plan.name} returned {result!r}: {error}", "type"))
             give_nothing(given[first:])
             return nothing
 
@@ -104,12 +108,19 @@ def _fits(ffi: Any, plan: Plan, returned: Any) -> Any:
 class CPort:
     """Environment calls of a table, as a Python candidate makes them."""
 
-    def __init__(self, binding: Any, env: Any, world: Any) -> None:
-        for name, plan in binding.calls.items():
-            to_c, call = arguments_to_c(binding.ffi, plan), results_from_c(binding.ffi, plan)
-            setattr(
-                self, name, _calling(to_c, call, partial(getattr(env, name), world), binding.ffi.from_handle(world))
-            )
+    def __init__(self, binding: Any, env: Any, world: Any, live: Live) -> None:
+        self._parts = binding, env, world, live
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        """One call, when it is first made."""
+        binding, env, world, live = self._parts
+        if name not in binding.calls:
+            raise AttributeError(name)
+        plan = binding.calls[name]
+        to_c, call = arguments_to_c(binding.ffi, plan), results_from_c(binding.ffi, plan)
+        made = _calling(to_c, call, partial(getattr(env, name), world), live)
+        setattr(self, name, made)
+        return made
 
 
 class Left(BaseException):

@@ -13,10 +13,12 @@ from typing import Any
 
 from conformance.engines.corpus import SHIPPED
 from conformance.model.avic import Config as AvicConfig
-from conformance.model.avic.operations import Route, SignalMsi
+from conformance.model.avic.operations import Act, Irqfds, Route, SignalMsi
 from conformance.model.avic.routing import X2APIC, Apic, Message, x2_ldr
+from conformance.model.cet import operations as cet
 from conformance.model.step import Step
-from conformance.specs.avic.constants import CLUSTER
+from conformance.specs.avic.constants import CLUSTER, EAGAIN, EBADF, EBUSY, EINVAL
+from conformance.specs.cet import constants as k
 from conformance.trace import Trace, encode, write_atomically
 
 
@@ -146,7 +148,120 @@ KVM_LAPIC = (
         (Route(FLAT8, Message(0, 2, shorthand=3)), 0xFB),
     ),
 )
-FACTS: tuple[Fact, ...] = KVM_LAPIC
+
+
+def _script(name: str, *acts: tuple[Act, tuple[int, tuple[int, ...]]]) -> Fact:
+    """Things done with eventfds, one after the other, each with what came of it."""
+    return _routing(name, (Irqfds(tuple(act for act, _ in acts)), tuple(result for _, result in acts)))
+
+
+_TO_41 = (Act("route", table=((5, 0x41),)), (0, ()))
+_ASSIGNED = (Act("assign", 0, 5), (0, ()))
+_TWICE = Act("route", table=((5, 0x41), (5, 0x42)))
+KVM_IRQFD = (
+    _script("irqfd-write", _TO_41, _ASSIGNED, (Act("write", 0, 5), (0, (0x41,))), (Act("read"), (-EAGAIN, ()))),
+    _script(
+        "irqfd-without-route",
+        _ASSIGNED,
+        (Act("write", 0, 1), (0, ())),
+        (Act("read"), (-EAGAIN, ())),
+        _TO_41,
+        (Act("write", 0, 1), (0, (0x41,))),
+    ),
+    _script("irqfd-busy", _ASSIGNED, (Act("assign", 0, 7), (-EBUSY, ())), (Act("assign", 0, 5), (-EBUSY, ()))),
+    _script(
+        "irqfd-shared-gsi",
+        _TO_41,
+        _ASSIGNED,
+        (Act("assign", 1, 5), (0, ())),
+        (Act("write", 0, 1), (0, (0x41,))),
+        (Act("write", 1, 1), (0, (0x41,))),
+    ),
+    _script("irqfd-high-gsi", (Act("assign", 0, 4096), (0, ())), (Act("assign", 1, 2**31), (0, ()))),
+    _script("irqfd-bad-fd", (Act("assign", 3, 5), (-EINVAL, ())), (Act("assign", 4, 5), (-EBADF, ()))),
+    _script(
+        "irqfd-deassign",
+        _TO_41,
+        _ASSIGNED,
+        (Act("deassign", 0, 5), (0, ())),
+        (Act("deassign", 0, 5), (0, ())),
+        (Act("write", 0, 1), (0, ())),
+        (Act("read"), (1, ())),
+    ),
+    _script(
+        "irqfd-pending",
+        _TO_41,
+        (Act("write", 0, 3), (0, ())),
+        (Act("assign", 0, 5), (0, (0x41,))),
+        (Act("read"), (3, ())),
+    ),
+    _script(
+        "routing-table",
+        _TO_41,
+        _ASSIGNED,
+        (_TWICE, (-EINVAL, ())),
+        (Act("route", table=((4096, 0x43),)), (-EINVAL, ())),
+        (Act("write", 0, 1), (0, (0x41,))),
+        (Act("route", table=((6, 0x44),)), (0, ())),
+        (Act("write", 0, 1), (0, ())),
+        (Act("route", table=((4095, 0x43), (5, 0x45))), (0, ())),
+        (Act("write", 0, 1), (0, (0x45,))),
+    ),
+)
+KVM = (*KVM_LAPIC, *KVM_IRQFD)
+
+
+BARE = cet.Host(shstk=False, ibt=False, load_cet_entry=False, load_cet_exit=False, xss=0)
+S, U, TABLE, XSS = k.S_CET, k.U_CET, k.INT_SSP_TAB, k.XSS
+NOT_CANONICAL = 1 << 47
+
+
+def _cet(name: str, *steps: tuple[Any, Any], host: cet.Host = cet.Host()) -> Fact:  # noqa: B008  # frozen
+    """Accesses of a guest at privilege level 0."""
+    return Fact("cet", "bochs_cet", name, "hardware", cet.Config(host, (cet.Cpuid(),)), ((cet.Run(0), None), *steps))
+
+
+def _writes(msr: int, taken: Sequence[int], refused: Sequence[int]) -> list[tuple[Any, Any]]:
+    """Values that are taken are read back; those that are refused change nothing."""
+    steps: list[tuple[Any, Any]] = []
+    last = 0
+    for value in taken:
+        steps += [(cet.Wrmsr(0, msr, value), 0), (cet.Rdmsr(0, msr), (0, value))]
+        last = value
+    for value in refused:
+        steps += [(cet.Wrmsr(0, msr, value), 1), (cet.Rdmsr(0, msr), (0, last))]
+    return steps
+
+
+_CONTROL_TAKEN = (1, 2, 4, 8, 0x10, 0x20, 0x400, 0x800, 0x1000, 0x2000, 0xFFFF800000000000, 0)
+_CONTROL_REFUSED = (0x40, 0x80, 0x100, 0x200, 0xC00, NOT_CANONICAL)
+_POINTER_TAKEN, _POINTER_REFUSED = (4, 8, 0x7FFFFFFFFFFC, 0xFFFF800000000000, 0), (1, 2, 3, NOT_CANONICAL)
+BOCHS = (
+    _cet("u-cet", *_writes(U, _CONTROL_TAKEN, _CONTROL_REFUSED)),
+    _cet("s-cet", *_writes(S, _CONTROL_TAKEN, _CONTROL_REFUSED)),
+    *(_cet(f"pl{n}-ssp", *_writes(k.PL0_SSP + n, _POINTER_TAKEN, _POINTER_REFUSED)) for n in range(4)),
+    _cet("table", *_writes(TABLE, (1, 7, 0x7FFFFFFFFFFF, 0), (NOT_CANONICAL, 1 << 63))),
+    _cet("xss", *_writes(XSS, (0, 0x800, 0x1000, 0x1800), (1, 0x100, 0x2000))),
+    _cet(
+        "cr4-and-wp",
+        (cet.MovCr4(0, True), 1),
+        (cet.MovCr0(0, True), 0),
+        (cet.MovCr4(0, True), 0),
+        (cet.MovCr0(0, False), 1),
+        (cet.MovCr4(0, False), 0),
+        (cet.MovCr0(0, False), 0),
+    ),
+    _cet("unknown-msr", (cet.Rdmsr(0, k.INTERNAL_GUEST_SSP), (1, 0)), (cet.Wrmsr(0, k.INTERNAL_GUEST_SSP, 0), 1)),
+    _cet(
+        "without-cet",
+        *((cet.Rdmsr(0, msr), (1, 0)) for msr in (U, S, k.PL0_SSP, TABLE)),
+        *((cet.Wrmsr(0, msr, 0), 1) for msr in (U, S, k.PL0_SSP, TABLE)),
+        (cet.MovCr0(0, True), 0),
+        (cet.MovCr4(0, True), 1),
+        host=BARE,
+    ),
+)
+FACTS: tuple[Fact, ...] = (*KVM, *BOCHS)
 
 
 def main() -> None:

@@ -30,9 +30,12 @@ def arguments_to_c(ffi: Any, plan: Plan) -> Callable[[Sequence[Any], list[Any]],
     return convert
 
 
-def arguments_from_c(ffi: Any, plan: Plan) -> Callable[[Sequence[Any]], list[Any]]:
+def arguments_from_c(ffi: Any, plan: Plan) -> Callable[[Sequence[Any]], Sequence[Any]]:
     """Arguments in C -> Python arguments."""
     values = plan.arguments
+    if all(value.kind in (Kind.NUMBER, Kind.FLAG) for value in values):
+        count = len(values)
+        return lambda given: given[:count]
 
     def convert(given: Sequence[Any]) -> list[Any]:
         at = 0
@@ -118,6 +121,16 @@ def _stored(ffi: Any, plan: Plan, out: Value, place: Any, length: int) -> Any:
 def results_to_c(ffi: Any, plan: Plan) -> Callable[[Any, Sequence[Any]], Any]:
     """(Python result, places in C where results go) -> what the C function returns."""
     outs = plan.outs
+    if not outs and not plan.is_tuple:
+        return lambda result, _places: result
+    if plan.returned is None and [out.kind for out in outs] == [Kind.BYTES] and not plan.is_tuple:
+
+        def store(result: bytes, places: Sequence[Any]) -> None:
+            place, length = places
+            ffi.memmove(place, result, min(length[0], len(result)))
+            length[0] = len(result)
+
+        return store
 
     def convert(result: Any, places: Sequence[Any]) -> Any:
         if plan.is_optional:

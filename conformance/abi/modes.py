@@ -1,11 +1,14 @@
-"""The two ways in which cffi joins C and Python: a module compiled for the header, or callbacks made at run time.
+"""The two ways in which C and Python are joined: a module compiled for the header, or cffi's callbacks.
 
-The compiled module is four times as fast. It is made once for each header, and kept in the user's cache. Where that
-cannot be done the callbacks serve, and one sentence says so. `CONFORMANCE_ABI=callbacks` asks for them.
+The compiled module is made once for each header, and kept in the user's cache. cffi makes its frame and the few calls
+that pass records; those of numbers go straight to Python's own interface (`source.py`), at a fifth of what a call by
+cffi costs in either of its modes. Where nothing can be compiled the callbacks serve, and one sentence says so.
+`CONFORMANCE_ABI=callbacks` asks for them.
 """
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import importlib.util
 import os
@@ -15,13 +18,15 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from importlib.machinery import ExtensionFileLoader
 from pathlib import Path
 from typing import Any
 
+from conformance.abi import source
 from conformance.abi.binding import Binding
-from conformance.abi.header import FOLDER, Function, Header, ffi_class, header
+from conformance.abi.header import FOLDER, Header, ffi_class, header
+from conformance.abi.plan import of_subsystem
 from conformance.subsystem import Subsystem, subsystem
 from conformance.verdict import UsageError
 
@@ -69,7 +74,7 @@ def mode(name: str) -> Mode:
     except CannotCompileError as error:
         if choice:
             raise UsageError(f"{CHOICE}={choice}: {error}") from None
-        return callbacks(found, of, f"candidates by lib: run at a quarter of their speed: {error}")
+        return callbacks(found, of, f"it runs slower than it could: {error}")
 
 
 def callbacks(found: Header, of: Subsystem, note: str = "") -> Mode:
@@ -92,37 +97,36 @@ _FOREVER: list[Any] = []
 
 
 def compiled(found: Header, of: Subsystem) -> Mode:
-    """cffi's API mode: a module compiled for the header.
+    """A module compiled for the header.
 
     Raises:
         CannotCompileError  there is no compiler, or it fails
     """
-    module = _import(found)
-    binding = Binding(found, of, module.ffi)
-    for call, plan in binding.calls.items():
-        module.ffi.def_extern(name=f"conformance_{call}", onerror=binding.missed)(binding.answer(plan))
-    binding.env = module.ffi.addressof(module.lib, "conformance_env")
-    binding.leaving = module.ffi.addressof(module.lib, "conformance_leaving")
+    calls, entries = of_subsystem(found, of)
+    module = _import(found, source.declarations(found, calls), source.source(found, calls, entries))
+    ffi, lib = module.ffi, module.lib
+    binding = Binding(found, of, ffi)
+    binding.env = ffi.addressof(lib, "conformance_env")
+    start = ctypes.PyDLL(module.__file__).conformance_start
+    start.restype = ctypes.py_object
+    binding.new, binding.live = start()
+    for call, plan in calls.items():
+        if not source.is_direct(plan):
+            ffi.def_extern(name=f"conformance_{call}", onerror=binding.missed)(binding.answer(plan))
 
     def enter(entry: str, table: Any) -> Callable[..., Any]:
-        function = getattr(module.lib, f"conformance_enter_{entry}")
-
-        def entered(*given: Any) -> Any:
-            return function(table, *given)
-
-        return entered
+        return partial(getattr(lib, f"conformance_enter_{entry}"), table)
 
     return Mode("compiled", binding, enter)
 
 
-def _import(found: Header) -> Any:
+def _import(found: Header, text: str, own: str) -> Any:
     """The compiled module of a header; compiled first where it is not in the cache."""
-    text, source = _sources(found)
-    mark = hashlib.sha256(f"{text}\0{source}\0{sys.version}\0{_compiler()}".encode()).hexdigest()[:16]
+    mark = hashlib.sha256(f"{text}\0{own}\0{sys.version}\0{_compiler()}".encode()).hexdigest()[:16]
     name = f"conformance_{found.subsystem}_{mark}"
     path = cache_folder() / f"{name}{sysconfig.get_config_var('EXT_SUFFIX')}"
     if not path.is_file():
-        _compile(name, text, source, path)
+        _compile(name, text, own, path)
     loader = ExtensionFileLoader(name, str(path))
     spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     assert spec is not None
@@ -141,97 +145,18 @@ def cache_folder() -> Path:
     return base / "conformance" / "abi"
 
 
-def _sources(found: Header) -> tuple[str, str]:
-    """What cffi is told, and the C source: the table of environment calls, and one way into each entry point."""
-    name = found.subsystem
-    python = [_prototype(f"conformance_{call}", "void *world", f) for call, f in found.env.items()]
-    leading = f"const struct {name}_driver *driver, void *self"
-    enter = {entry: _prototype(f"conformance_enter_{entry}", leading, f) for entry, f in found.driver.items()}
-    table = f"struct {name}_env conformance_env"
-    text = "\n".join(
-        [
-            found.text,
-            'extern "Python" {',
-            *(f"{head};" for head in python),
-            "}",
-            *(f"{head};" for head in enter.values()),
-            f"extern {table};",
-            "extern int conformance_leaving;",
-        ]
-    )
-    source = "\n".join(
-        [
-            f'#include "{name}.h"',
-            _LEAVING,
-            *(f"static {head};" for head in python),
-            *(_outward(call, f) for call, f in found.env.items()),
-            *(f"static {head}\n{_inward(f)}" for head, f in zip(enter.values(), found.driver.values(), strict=True)),
-            f"static {table} = {{",
-            *(f"\t.{call} = conformance_call_{call}," for call in found.env),
-            "};",
-        ]
-    )
-    return text, source
-
-
-_LEAVING = """#include <setjmp.h>
-struct conformance_frame { jmp_buf at; };
-static struct conformance_frame *conformance_inside;
-static int conformance_leaving;
-"""
-"""How C is left in the middle of an environment call, by a jump to the way into the entry point that it belongs to.
-
-Other threads may have been inside while an environment call lasted, so it puts its own place back. That stands on its
-stack, and so do the frames: where threads take turns on one stack, each finds its own.
-"""
-
-
-def _outward(call: str, function: Function) -> str:
-    """An environment call: on to Python, and out of the entry point if that says so."""
-    head = _prototype(f"conformance_call_{call}", "void *world", function)
-    passed = ", ".join(["world", *function.parameters])
-    is_void = function.result.cname == "void"
-    keep, back = ("", "") if is_void else (f"{function.result.cname} result = ", "\n\treturn result;")
-    return (
-        f"static {head}\n{{\n\tstruct conformance_frame *mine = conformance_inside;\n"
-        f"\t{keep}conformance_{call}({passed});\n\tconformance_inside = mine;\n"
-        f"\tif (conformance_leaving)\n\t\tlongjmp(mine->at, 1);{back}\n}}"
-    )
-
-
-def _inward(function: Function) -> str:
-    """The body of the way into an entry point."""
-    passed = ", ".join(["self", *function.parameters])
-    is_void = function.result.cname == "void"
-    declared, keep, back = (
-        ("", "", "") if is_void else (f"\t{function.result.cname} result = 0;\n", "result = ", "\treturn result;\n")
-    )
-    return (
-        f"{{\n\tstruct conformance_frame mine, *outer = conformance_inside;\n{declared}"
-        f"\tconformance_inside = &mine;\n\tif (!_setjmp(mine.at))\n\t\t{keep}driver->{function.name}({passed});\n"
-        f"\telse\n\t\tconformance_leaving = 0;\n\tconformance_inside = outer;\n{back}}}"
-    )
-
-
-def _prototype(name: str, leading: str, function: Function) -> str:
-    arguments = [leading]
-    for parameter, ctype in zip(function.parameters, function.arguments, strict=True):
-        arguments.append(f"{ctype.cname} {parameter}")
-    return f"{function.result.cname} {name}({', '.join(arguments)})"
-
-
-def _compile(name: str, text: str, source: str, path: Path) -> None:
+def _compile(name: str, text: str, own: str, path: Path) -> None:
     """Make the module, and put it into the cache in one step."""
     from cffi.recompiler import make_c_source
 
     ffi = ffi_class()()
     ffi.cdef(text)
-    ffi.set_source(name, source)
+    ffi.set_source(name, own)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             there = Path(folder)
-            make_c_source(ffi, name, source, str(there / "module.c"), verbose=False)
+            make_c_source(ffi, name, own, str(there / "module.c"), verbose=False)
             _run([*_compiler(), *_FLAGS, "-o", str(there / "module.so"), str(there / "module.c")])
             (there / "module.so").replace(path)
     except OSError as error:
@@ -239,7 +164,7 @@ def _compile(name: str, text: str, source: str, path: Path) -> None:
 
 
 _FLAGS = (
-    "-shared", "-fPIC", "-O1", "-w", f"-I{FOLDER}", f"-I{sysconfig.get_path('include')}",
+    "-shared", "-fPIC", "-O2", "-w", "-D_CFFI_NO_LIMITED_API", f"-I{FOLDER}", f"-I{sysconfig.get_path('include')}",
 )  # fmt: skip
 
 

@@ -15,12 +15,14 @@ import resource
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -28,6 +30,8 @@ LONGEST = 4 << 20
 """Bytes of a line; the longest that a subsystem has a use for are a hundredth of that."""
 MEMORY = 1 << 30
 """Bytes of memory that a process may take."""
+SOON = 0.02
+"""Seconds in which it answers as a rule; until then nothing else is looked at."""
 TICK = 0.25
 """Seconds between two looks at how much it has."""
 DYING = 3.0
@@ -37,9 +41,12 @@ REMEMBERED = 64 << 10
 TOLD = 6
 """Lines of it that are told at most."""
 
+SHOW = "CONFORMANCE_TRACE_WIRE"
+"""Environment variable: the file to which conversations are written (`--trace-wire`), `-` for standard error."""
+
 PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
-_REPORT = re.compile(r"SUMMARY: \w+Sanitizer: .*|.*: runtime error: .*|==\d+==ERROR: \w+Sanitizer: .*")
+_REPORT = re.compile(r"SUMMARY: \w+Sanitizer: .*|.*: runtime error: .*")
 
 
 class Lost(Exception):
@@ -105,7 +112,8 @@ class Child:
         self.pid = self.process.pid
         self.is_alive = True
         self.socket = ours
-        self.socket.setblocking(False)
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            ours.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", 0, round(SOON * 1e6)))
         self.err = err
         os.set_blocking(err, False)
         self.exited = os.pidfd_open(self.pid)
@@ -116,7 +124,7 @@ class Child:
         self.poll = select.poll()
         for fd in (ours.fileno(), err, self.exited):
             self.poll.register(fd, select.POLLIN)
-        self.last = weakref.finalize(self, _end, self.process, os.getpid(), (err, self.exited))
+        self.last = weakref.finalize(self, _end, self.process, os.getpid(), ours, (err, self.exited))
         _Keeper.ours().watch(self.pid)
         _children.add(self)
 
@@ -145,7 +153,6 @@ class Child:
         if self.is_alive:
             self.is_alive = False
             _children.discard(self)
-            self.socket.close()
             self.last()
 
     def forget(self) -> None:
@@ -174,7 +181,7 @@ class Child:
                 deadline = deadline or time.monotonic() + patience
                 self._wait_to_send(deadline - time.monotonic(), patience)
             except (BrokenPipeError, ConnectionResetError):
-                raise Closed from None
+                return  # what it has said before is heard all the same
 
     def _wait_to_send(self, left: float, patience: float) -> None:
         """Until it reads on; what it says meanwhile is out of turn."""
@@ -188,15 +195,17 @@ class Child:
                 raise Lost(f"spoke out of turn: {shown(self.rest)}")
 
     def _receive(self, patience: float) -> bytes:
+        if self._hear(0) and self.rest.endswith(b"\n") and self.rest.find(b"\n") == len(self.rest) - 1:
+            line, self.rest = self.rest[:-1], b""
+            return line
+        return self._receive_later(patience)
+
+    def _receive_later(self, patience: float) -> bytes:
         deadline = None
-        while True:
+        while b"\n" not in self.rest:
             ready = self.poll.poll(TICK * 1000)
             if ready and ready[0][0] == self.socket.fileno():
-                if self._hear():
-                    end = self.rest.find(b"\n")
-                    if end >= 0:
-                        line, self.rest = self.rest[:end], self.rest[end + 1 :]
-                        return line
+                self._hear()
                 if len(self.rest) > LONGEST:
                     raise Lost(f"said a line of more than {LONGEST >> 20} MiB: {shown(self.rest)}")
             elif any(fd == self.exited for fd, _ in ready):
@@ -210,11 +219,13 @@ class Child:
                 raise Silent(f"did not return within {patience:g} s")
             if not ready:
                 self._weigh()
+        line, _, self.rest = self.rest.partition(b"\n")
+        return line
 
-    def _hear(self) -> bool:
+    def _hear(self, flags: int = socket.MSG_DONTWAIT) -> bool:
         """Take what it has said; False when that was nothing new. Lost when it has closed its end."""
         try:
-            heard = self.socket.recv(1 << 18)
+            heard = self.socket.recv(1 << 13 if flags == 0 else 1 << 18, flags)
         except BlockingIOError:
             return False
         except ConnectionResetError:
@@ -266,6 +277,23 @@ def shown(line: bytes) -> str:
     return repr(text) + (f" and {len(line) - 80} bytes more" if len(line) > 80 else "")
 
 
+def shower() -> Callable[[int, str, bytes], None] | None:
+    """What writes down the conversations, if somebody wants to see them."""
+    path = os.environ.get(SHOW)
+    return _writer(path) if path else None
+
+
+@cache
+def _writer(path: str) -> Callable[[int, str, bytes], None]:
+    fd = 2 if path == "-" else os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+
+    def show(pid: int, direction: str, line: bytes) -> None:
+        with suppress(OSError):
+            os.write(fd, b"%d %s %s\n" % (pid, direction.encode(), line))
+
+    return show
+
+
 def _how(code: int) -> str:
     """How a process ended, by its exit code."""
     if code >= 0:
@@ -284,16 +312,21 @@ def _last_lines(said: bytes) -> list[str]:
 
 
 def _before_exec(parent: int) -> None:
-    """In the new process: the kernel kills it with us, signals are as a program expects them, no core is left."""
+    """In the new process: the kernel kills it with us, signals are as a program expects them, no core is left.
+
+    Memory is not limited there but looked at here: what a sanitizer reserves is more than anybody has.
+    """
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    most = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
-def _end(process: Process, owner: int, descriptors: Sequence[int]) -> None:
+def _end(process: Process, owner: int, ours: socket.socket, descriptors: Sequence[int]) -> None:
     """Kill a session, wait for its leader, and give back what we had for it."""
     if os.getpid() != owner:
         return
@@ -301,6 +334,7 @@ def _end(process: Process, owner: int, descriptors: Sequence[int]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     _Keeper.ours().forget(process.pid)
+    ours.close()
     for fd in descriptors:
         os.close(fd)
 

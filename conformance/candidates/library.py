@@ -18,10 +18,18 @@ def library(spec: str, path: str, of: Subsystem) -> type:
     Raises:
         UsageError  it cannot be loaded, exports no such table, or lacks an entry point
     """
-    table_of = f"{of.name}_driver"
     if not Path(path).is_file():
         raise UsageError(f"--candidate={spec}: there is no file {path}")
-    way = mode(of.name)
+    return bind(spec, path, of, mode(of.name))
+
+
+def bind(spec: str, path: str, of: Subsystem, way: Mode) -> type:
+    """The same, in one of the two ways.
+
+    Raises:
+        UsageError  as `library`
+    """
+    table_of = f"{of.name}_driver"
     address = _exported(spec, Path(path), table_of, way.binding.header.subsystem)
     table = way.binding.ffi.cast(f"const struct {table_of} *", address)
     _check_version(spec, table, way)
@@ -35,6 +43,7 @@ def library(spec: str, path: str, of: Subsystem) -> type:
     if table.profile:
         members.profile = way.binding.ffi.string(table.profile).decode(errors="replace")  # type: ignore[attr-defined]
     members.capabilities = capabilities  # type: ignore[attr-defined]
+    members.note = way.note  # type: ignore[attr-defined]
     return members
 
 

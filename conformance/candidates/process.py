@@ -6,21 +6,19 @@ replaced before the next trace. Whatever it does is a breach of the operation in
 
 from __future__ import annotations
 
-import importlib
-import os
 import shlex
 import shutil
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from conformance.candidates.child import Child, Lost, Silent, program, shown
+from conformance.candidates.child import Child, Lost, Silent, program, shower, shown
 from conformance.environment.door import Environment, Foreign
 from conformance.subsystem import Subsystem
 from conformance.verdict import Crash, Hang, UsageError
+from conformance.wire.entries import entries_of
 from conformance.wire.messages import (
     PROTOCOL,
     Call,
@@ -47,9 +45,6 @@ PATIENCE = 5.0
 """Seconds in which it must answer."""
 IMPATIENCE = 1.0
 """Seconds from the second time on: it is known to hang."""
-SHOW = "CONFORMANCE_TRACE_WIRE"
-"""Environment variable: the file to which the conversation is written (`--trace-wire`)."""
-
 Start = Callable[[], Child]
 
 
@@ -86,7 +81,7 @@ class Driver:
         self.last_instance = 0
         self.left: list[int] = []
         """Instances that nobody has any more, of which the process has not been told."""
-        self.show = _shower()
+        self.show = shower()
         try:
             self.hello = self._greeted()
         except (Lost, OSError) as error:
@@ -109,8 +104,6 @@ class Driver:
 
     def __call__(self, port: Any) -> Instance:
         """A new instance, in a fresh process where it wants one or the last one is gone."""
-        if self.hello.restart:
-            self.end()
         child = self._living()
         self.last_instance += 1
         instance = self.kind(self, child, self.last_instance, port)
@@ -125,7 +118,9 @@ class Driver:
             self.child.end()
             self.child = None
 
-    def ask(self, child: Child, message: ToDriver, descriptor: int | None = None) -> FromDriver:
+    def ask(
+        self, child: Child, message: ToDriver, descriptor: int | None = None, patience: float | None = None
+    ) -> FromDriver:
         """Say one thing to the process and hear the answer.
 
         Raises:
@@ -138,9 +133,9 @@ class Driver:
         if self.show is not None:
             self.show(child.pid, ">", line)
         try:
-            answer = child.ask(line, self.patience, descriptor)
+            answer = child.ask(line, patience or self.patience, descriptor)
         except Silent as silent:
-            self.patience = IMPATIENCE
+            self.patience = self.patience if patience else IMPATIENCE
             raise Hang(str(silent)) from None
         except Lost as lost:
             raise Crash(str(lost)) from None
@@ -154,7 +149,7 @@ class Driver:
 
     def _living(self) -> Child:
         """The process, started anew where there is none."""
-        if self.child is None or not self.child.is_alive:
+        if self.child is None or not self.child.is_alive or self.hello.restart:
             try:
                 told = self._greeted()
             except (Lost, OSError) as error:
@@ -227,6 +222,8 @@ class Instance(Foreign):
         number, self.number = self.number, 0
         if number and self.child.is_alive:
             self.perform("destroy", Destroy, number)
+        if self.driver.hello.restart:
+            self.child.end()
 
     def __del__(self) -> None:
         """Nobody has it any more, though no trace has ended; the process is told when there is occasion."""
@@ -254,7 +251,7 @@ class Instance(Foreign):
     def _called(self, call: Call, op: int, thread: int) -> FromDriver:
         """Make an environment call for the process, and hear what it says to the result."""
         driver, child = self.driver, self.child
-        Environment.entries += 1  # it is not stuck: patience is for each answer, and calls have a budget of their own
+        Environment.heard += 1  # it is not stuck: patience is for each answer, and calls have a budget of their own
         try:
             way = driver.calls.get(call.name)
             if way is None:
@@ -279,7 +276,7 @@ class Instance(Foreign):
         if not child.is_alive:
             return
         try:
-            answer = driver.ask(child, Stop(op, thread))
+            answer = driver.ask(child, Stop(op, thread), patience=IMPATIENCE)
         except (Crash, Hang):
             return  # the breach that ends the operation came first
         if not (type(answer) is Stopped and answer.op == op):
@@ -288,7 +285,7 @@ class Instance(Foreign):
 
 def _class_of(hello: Hello, of: Subsystem) -> type[Instance]:
     """A class with a method for each entry point that the process has."""
-    known = _entries(of)
+    known = entries_of(of)
     own = {name: _entry(known[name]) for name in hello.entries}
     return type(hello.name, (Instance,), own)
 
@@ -304,22 +301,11 @@ def _entry(method: Method) -> Callable[..., Any]:
     return enter
 
 
-def _entries(of: Subsystem) -> dict[str, Method]:
-    """All entry points that a candidate may have: those of its Protocol, and of others that the port has for it."""
-    module = importlib.import_module(of.candidate.__module__)
-    protocols = [
-        kind
-        for kind in vars(module).values()
-        if isinstance(kind, type) and getattr(kind, "_is_protocol", False) and kind.__module__ == module.__name__
-    ]
-    return {name: method for kind in protocols if kind is not of.port for name, method in methods(kind).items()}
-
-
 def _check_entries(spec: str, hello: Hello, of: Subsystem) -> None:
     """Every entry point is known, and those are there that its capabilities need."""
     from conformance.candidates.load import check_capabilities, check_profile, nearest
 
-    known = _entries(of)
+    known = entries_of(of)
     for name in hello.entries:
         if name not in known:
             raise UsageError(f"--candidate={spec}: {of.name} has no entry point {name!r}{nearest(name, known)}")
@@ -330,20 +316,6 @@ def _check_entries(spec: str, hello: Hello, of: Subsystem) -> None:
         if name not in hello.entries and of.optional.get(name) in (None, *declared):
             hint = f"; add it, or declare capabilities without {of.optional[name]!r}" if name in of.optional else ""
             raise UsageError(f"--candidate={spec}: {hello.name} has no entry point {name!r}{hint}")
-
-
-@cache
-def _shower() -> Callable[[int, str, bytes], None] | None:
-    """What writes down the conversation, if somebody wants to see it."""
-    path = os.environ.get(SHOW)
-    if not path:
-        return None
-    fd = 2 if path == "-" else os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
-
-    def show(pid: int, direction: str, line: bytes) -> None:
-        os.write(fd, f"{pid} {direction} ".encode() + line + b"\n")
-
-    return show
 
 
 def _after_first_line(error: Exception) -> str:

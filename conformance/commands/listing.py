@@ -17,6 +17,7 @@ import msgspec
 from conformance.candidates.defect import Defect
 from conformance.candidates.load import builtin_names, defects
 from conformance.commands.options import nearest
+from conformance.real.names import names as real
 from conformance.specs.clause import Clause
 from conformance.subsystem import Subsystem, subsystem
 from conformance.verdict import UsageError
@@ -45,7 +46,14 @@ def subsystem_text(name: str) -> str:
     lines += [f"  {n:<18}{profile.text}" for n, profile in of.profiles.items()]
     lines += ["", "capabilities, all of them unless a candidate declares fewer"]
     lines += [f"  {n:<18}{sentence}" for n, sentence in of.capabilities.items()] or ["  none"]
-    lines += ["", "candidates", *(f"  builtin:{n}" for n in builtin_names(of)), "", "clauses"]
+    lines += [
+        "",
+        "candidates",
+        *(f"  builtin:{n}" for n in builtin_names(of)),
+        *(f"  real:{n}" for n in real(of)),
+        "",
+        "clauses",
+    ]
     lines += [line for clause in of.clauses for line in _clause_lines(clause)]
     lines += ["", f"zoo: {_zoo_size(name)}; each runs as builtin:ID"]
     lines += [line for defect in defects(name) for line in _defect_lines(defect)]
@@ -208,7 +216,7 @@ def _data(of: Subsystem) -> dict[str, Any]:
         "title": of.title,
         "profiles": {name: profile.text for name, profile in of.profiles.items()},
         "capabilities": dict(of.capabilities),
-        "candidates": [f"builtin:{name}" for name in builtin_names(of)],
+        "candidates": [*(f"builtin:{name}" for name in builtin_names(of)), *(f"real:{name}" for name in real(of))],
         "clauses": [
             {
                 "id": clause.id,

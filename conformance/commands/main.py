@@ -45,7 +45,15 @@ def cli(show_traceback: bool) -> None:
 
 
 _ON_CLUSTER = "Do the work on the machines of a dask scheduler, such as tcp://HOST:8786, instead of here."
-_CANDIDATE = "builtin:NAME, MODULE:CLASS or FILE.py:CLASS"
+_CANDIDATE = "builtin:NAME, MODULE:CLASS, FILE.py:CLASS, lib:FILE.so, cmd:PROGRAM or real:NAME"
+_trace_wire = click.option(
+    "--trace-wire",
+    "wire",
+    is_flag=False,
+    flag_value="-",
+    metavar="[FILE]",
+    help="Show what is said to a candidate that is a process, and what it says: on standard error, or in FILE.",
+)
 
 
 @cli.command()
@@ -72,6 +80,7 @@ _CANDIDATE = "builtin:NAME, MODULE:CLASS or FILE.py:CLASS"
 @click.option("--baseline", "known", metavar="FILE", help="Failures that are known; see conformance baseline.")
 @click.option("--allow-untracked", "untracked", is_flag=True, help="Known failures need no ticket and no last day.")
 @click.option("--cluster", metavar="ADDRESS", help=_ON_CLUSTER)
+@_trace_wire
 def run(
     subsystems: tuple[str, ...],
     specs: tuple[str, ...],
@@ -90,6 +99,7 @@ def run(
     known: str | None,
     untracked: bool,
     cluster: str | None,
+    wire: str | None,
 ) -> Ending:
     """Test a candidate and give a verdict per clause.
 
@@ -120,7 +130,8 @@ def run(
     if limit is not None:
         say(f"hunting for {limit:g} s with --seed {chosen}\n")
     paths = forms.targets(reports)
-    return Run(request, only, strict, paths, Path(traces), cluster, say=say, complain=complain).perform()
+    with options.shown_wire(wire):
+        return Run(request, only, strict, paths, Path(traces), cluster, say=say, complain=complain).perform()
 
 
 @cli.command()
@@ -276,11 +287,91 @@ def merge(out: str, parts: tuple[str, ...], reports: tuple[str, ...]) -> Ending:
 @click.argument("trace", metavar="TRACE")
 @click.option("--candidate", "spec", required=True, metavar="SPEC", help=f"{_CANDIDATE}.")
 @click.option("--profile", metavar="P", help="Judge by this profile instead of the trace's.")
-def replay(trace: str, spec: str, profile: str | None) -> Ending:
+@_trace_wire
+def replay(trace: str, spec: str, profile: str | None, wire: str | None) -> Ending:
     """Take the steps of one trace, one by one, and show what each changes."""
     from conformance.commands.replay import replay as perform
 
-    return perform(Path(trace), spec, profile, say)
+    with options.shown_wire(wire):
+        return perform(Path(trace), spec, profile, say)
+
+
+@cli.command()
+@click.argument("subsystem", metavar="SUBSYSTEM")
+@click.option("--candidate", "spec", required=True, metavar="SPEC", help=f"{_CANDIDATE}.")
+@click.option("--profile", metavar="P", help="Which profile to hold it to; default: the one the candidate declares.")
+def doctor(subsystem: str, spec: str, profile: str | None) -> Ending:
+    """Check how a candidate is plugged in, before the first run: each check that fails says what to do.
+
+    Exit codes: 0 the plumbing works, 1 something is not as it should be, 2 it cannot be loaded.
+    """
+    from conformance.commands.doctor import doctor as perform
+
+    return perform(options.subsystem_name(subsystem), spec, profile, say)
+
+
+@cli.command()
+@click.argument("subsystem", metavar="SUBSYSTEM")
+@click.argument("folder", metavar="DIR")
+@click.option(
+    "--lang",
+    "language",
+    type=click.Choice(["python", "c", "command"]),
+    default="python",
+    show_default=True,
+    help="A Python class, a library in C, or a program that speaks JSON lines.",
+)
+@click.option("--capability", "asked", multiple=True, metavar="NAME", help="Begin with this capability (repeatable).")
+def new(subsystem: str, folder: str, language: str, asked: tuple[str, ...]) -> Ending:
+    """Write a candidate to begin with: it loads, and answers "not implemented" to everything."""
+    from conformance.commands.new import new as perform
+
+    return perform(options.subsystem_name(subsystem), language, Path(folder), asked, say)
+
+
+@cli.group()
+def real() -> None:
+    """See to the kernels of real candidates (real:linux-vfio@6.12 and others); docs/real.md has more."""
+
+
+@real.command("fetch")
+@click.argument("series", nargs=-1, metavar="[SERIES]...")
+def real_fetch(series: tuple[str, ...]) -> Ending:
+    """Fetch Debian kernels, 6.1 and 6.12 unless others are named, into the user's cache; nothing is installed."""
+    from conformance.commands import real
+
+    return real.fetch(series)
+
+
+@real.command("list")
+@click.option("--offered", is_flag=True, help="Also those that can be fetched.")
+def real_list(offered: bool) -> Ending:
+    """List the kernels in the cache."""
+    from conformance.commands import real
+
+    return real.show(offered)
+
+
+@real.command("doctor")
+def real_doctor() -> Ending:
+    """Say what real candidates need, and whether it is here."""
+    from conformance.commands import real
+
+    return real.doctor()
+
+
+@cli.command()
+@click.argument("trace", metavar="TRACE")
+@click.option(
+    "--lang", "language", type=click.Choice(["pytest", "c"]), default="pytest", show_default=True, help="Its form."
+)
+@click.option("--candidate", "spec", metavar="SPEC", help=f"Who fails in it: {_CANDIDATE}.")
+@click.option("-o", "--output", "out", metavar="FILE", help="Write it there instead of printing it.")
+def repro(trace: str, language: str, spec: str | None, out: str | None) -> Ending | None:
+    """Turn a trace into a program that checks itself: the clause, the steps, what is refused, what must come out."""
+    from conformance.commands.repro import repro as perform
+
+    return perform(Path(trace), language, spec, None if out is None else Path(out), put)
 
 
 @cli.group("corpus")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from conformance.candidates.child import SHOW
 from conformance.engines.corpus import check
 from conformance.runs.request import ALL_ENGINES, ENGINES
 from conformance.subsystem import available, subsystem
@@ -17,6 +20,33 @@ DEFAULT_CANDIDATE = "builtin:upstream"
 """What pytest tests when nobody names a candidate."""
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+@contextmanager
+def shown_wire(path: str | None) -> Iterator[None]:
+    """Have what processes under test say, and hear, written down meanwhile: `-` is standard error.
+
+    Raises:
+        UsageError  the file cannot be written
+    """
+    if path is None:
+        yield
+        return
+    if path != "-":
+        path = str(Path(path).resolve())
+        try:
+            Path(path).write_bytes(b"")
+        except OSError as error:
+            raise UsageError(f"--trace-wire={path}: {error.strerror}") from None
+    before = os.environ.get(SHOW)
+    os.environ[SHOW] = path
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[SHOW]
+        else:
+            os.environ[SHOW] = before
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

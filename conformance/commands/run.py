@@ -129,7 +129,7 @@ class Run:
         strangers = not all(is_ours(spec) for _, spec in self.request.candidates)
         known: dict[str, tuple[str, ...]] = {}
         for where, part in self._places(listed, place):
-            work = self._work([replace(unit, known=known.get(unit.subsystem, ())) for unit in part])
+            work = self._work([replace(unit, known=known.get(unit.subsystem, ()), only=self.only) for unit in part])
             with Progress(work.names) as progress:
                 at_once = _AtOnce(self, work, progress, known)
                 for number, answer in where.run(unit_job, work, at_once.tell, apart=strangers, until=work.until):
@@ -139,7 +139,7 @@ class Run:
                     at_once.end(result, new)
                     self._keep(result)
                     work.learn(number, result)
-                    if self.request.first and new:
+                    if self.request.first and any(self._is_judged(signature) for signature in new):
                         return results + work.results(), False
             known |= {result.subsystem: tuple(sorted(result.known)) for result in work.results() if result.known}
             results += [result for result in work.results() if _is_of(result, listed)]
@@ -223,6 +223,10 @@ class Run:
         for error in conclusion.errors:
             self.say(f"  harness error: {error}")
         self.say("")
+
+    def _is_judged(self, signature: str) -> bool:
+        """Whether a failure is of a clause that was asked for."""
+        return fnmatchcase(signature.partition(":")[0], self.only)
 
     def at_once(self, found: Failure, spec: str, progress: Progress) -> None:
         """Show the first failure while the run goes on; where it ends with it, the end is at hand."""

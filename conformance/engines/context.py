@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 from conformance.candidates.load import Candidate
@@ -82,6 +83,8 @@ class Context:
     """Whether a budget was given: larger scopes are explored too."""
     stop_at_first: bool = False
     """Whether one failure is enough (`strength`, `-x`)."""
+    only: str = "*"
+    """Pattern of the ids of clauses whose failure is; others are noted, and the search goes on."""
     engine: str = ""
     known: set[str] = field(default_factory=set)
     """Signatures found so far, by any engine of this run."""
@@ -99,6 +102,8 @@ class Context:
     """Ids of SHOULD clauses whose breach is enough for `stop_at_first`."""
     examples: int | None = None
     """Examples of the machine in the gate, where they are not as many as usual."""
+    length: int | None = None
+    """Steps of an example at most, where they are not as many as usual."""
     leads: Leads | None = None
     """What the campaign follows and remembers, in a hunt on many machines."""
     stillborn: bool = False
@@ -120,7 +125,11 @@ class Context:
         if self.tally.hangs >= HANGS or self.stillborn:
             return True
         return (self.deadline is not None and self.clock() >= self.deadline) or (
-            self.stop_at_first and (bool(self.failures) or any(w.clause.id in self.wanted for w in self.warnings))
+            self.stop_at_first
+            and (
+                any(fnmatchcase(f.clause.id, self.only) for f in self.failures)
+                or any(w.clause.id in self.wanted for w in self.warnings)
+            )
         )
 
     @property

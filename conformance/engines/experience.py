@@ -34,8 +34,7 @@ class Experience:
         """A step was taken."""
         op = step.op
         if type(op) is Parallel:
-            kinds = type(op.left.op), type(op.right.op)
-            self.reach[kinds] = max(self.reach.get(kinds, 1), len(lockstep.passed))
+            self.passed(op, len(lockstep.passed))
             return
         kind, frame = type(op), lockstep.env.frame
         if step.during:
@@ -51,6 +50,11 @@ class Experience:
         for name, n in made.items():
             if n > known.get(name, 0):
                 known[name] = n
+
+    def passed(self, op: Parallel, points: int) -> None:
+        """Two operations at once passed so many points."""
+        kinds = type(op.left.op), type(op.right.op)
+        self.reach[kinds] = max(self.reach.get(kinds, 1), points)
 
     def refusable(self, kind: type, shape: Shape) -> tuple[tuple[str, tuple[int, ...], int], ...]:
         """(call, values, deepest) of the refusals to plan; calls that were seen more often than those that were not."""

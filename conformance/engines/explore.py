@@ -128,6 +128,7 @@ class _Exploration:
             self._walk(place)
         else:
             place.untried.clear()
+        self._finish()
         return True
 
     def end(self) -> None:

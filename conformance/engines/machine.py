@@ -21,9 +21,9 @@ from conformance.engines.minimise import minimiser
 from conformance.machines.base import Enough, Machine, machine_of
 from conformance.verdict import Failure, HarnessError, Tally
 
-EXAMPLES = 320
+EXAMPLES = 480
 """Examples in the gate, divided among the parts."""
-ROUND = 20
+ROUND = 24
 """Examples of one round of the hunt, and between two looks at the clock."""
 STEPS = 50
 """Steps of one example at most."""
@@ -46,11 +46,11 @@ def run(context: Context) -> None:
     if not any(machine.table):
         return
     source = random.Random(f"machine:{context.seed}:{context.part}")
-    seen = Experience()
+    driven = _driven(context, machine)
     left = (context.examples or EXAMPLES) // context.parts
     with without_constants():
         while not context.expired() and (context.hunting or left > 0):
-            _round(context, machine, source.getrandbits(32), ROUND if context.hunting else min(ROUND, left), seen)
+            _round(context, driven, source.getrandbits(32), ROUND if context.hunting else min(ROUND, left))
             left -= ROUND
 
 
@@ -71,8 +71,8 @@ def without_constants() -> Iterator[None]:
         providers.CONSTANTS_CACHE.cache.clear()
 
 
-def _round(context: Context, machine: type[Machine], value: int, examples: int, seen: Experience) -> None:
-    """One Hypothesis run; what it sees of the operations helps the next one."""
+def _driven(context: Context, machine: type[Machine]) -> type[Machine]:
+    """The machine with the candidate: one class for all rounds, since Hypothesis keeps every class that it has run."""
     warned: dict[str, Failure] = {}
     tally = Tally(context.tally.clauses)
 
@@ -80,34 +80,39 @@ def _round(context: Context, machine: type[Machine], value: int, examples: int, 
         context.note_failure(failure, minimiser(context))
         context.known.add(failure.signature)
 
-    driven = type(
-        machine.__name__,
-        (machine,),
-        {
-            "__doc__": machine.__doc__,
-            "__module__": machine.__module__,
-            "factory": staticmethod(context.candidate.factory),
-            "profile": context.profile,
-            "environment": context.fast,
-            "known": context.known,
-            "on_failure": staticmethod(note),
-            "on_warning": staticmethod(lambda warning: warned.setdefault(warning.signature, warning)),
-            "tally": tally,
-            "experience": deepcopy(seen),
-            "seeing": seen,
-            "stopped": staticmethod(lambda: tally.hangs >= HANGS or context.expired()),
-        },
-    )
+    members = {
+        "__doc__": machine.__doc__,
+        "__module__": machine.__module__,
+        "factory": staticmethod(context.candidate.factory),
+        "profile": context.profile,
+        "environment": context.fast,
+        "known": context.known,
+        "on_failure": staticmethod(note),
+        "on_warning": staticmethod(lambda warning: warned.setdefault(warning.signature, warning)),
+        "warned": warned,
+        "tally": tally,
+        "seeing": Experience(),
+        "stopped": staticmethod(lambda: tally.hangs >= HANGS or context.expired()),
+    }
+    return type(machine.__name__, (machine,), members)
+
+
+def _round(context: Context, driven: Any, value: int, examples: int) -> None:
+    """One Hypothesis run; what it sees of the operations helps the next one."""
+    tally, warned = driven.tally, driven.warned
+    driven.experience = deepcopy(driven.seeing)
     try:
         with warnings.catch_warnings():
             # Domains list many values, and a strategy's repr spells them out; nobody reads it here.
             warnings.filterwarnings("ignore", "Generating overly large repr", HypothesisWarning)
-            run_state_machine_as_test(seed(value)(driven), settings=_settings(examples))
+            run_state_machine_as_test(seed(value)(driven), settings=_settings(examples, context.length or STEPS))
     except Enough:
         pass
     except Flaky:
         # The same choices did not lead to the same steps: what depends on chance in a candidate is found elsewhere.
-        context.notes[UNSTEADY] = context.notes.get(UNSTEADY, 0) + 1
+        # A round that is ended in the middle of an example looks the same to Hypothesis.
+        if not context.expired():
+            context.notes[UNSTEADY] = context.notes.get(UNSTEADY, 0) + 1
     except (BaseExceptionGroup, StopTest) as error:
         raise HarnessError(f"Hypothesis could not run the machine: {error}") from error
     except Unsatisfiable as error:
@@ -116,16 +121,17 @@ def _round(context: Context, machine: type[Machine], value: int, examples: int, 
         context.tally.steps += tally.steps
         context.tally.traces += tally.traces
         context.tally.hangs += tally.hangs
-        idle: Any = driven
-        if idle.idle:
-            context.notes[IDLE] = context.notes.get(IDLE, 0) + idle.idle
+        if driven.idle:
+            context.notes[IDLE] = context.notes.get(IDLE, 0) + driven.idle
+        tally.steps = tally.traces = tally.hangs = driven.idle = 0
     context.note_warnings(list(warned.values()), minimiser(context))
+    warned.clear()
 
 
-def _settings(examples: int) -> Any:
+def _settings(examples: int, length: int) -> Any:
     return settings(
         max_examples=examples,
-        stateful_step_count=STEPS,
+        stateful_step_count=length,
         deadline=None,
         database=None,
         report_multiple_bugs=False,

@@ -1,5 +1,6 @@
-"""Hypothesis state machines over the lockstep; `machine` makes one of a user's candidate."""
+"""Hypothesis state machines over the lockstep; `machine` makes one of a user's candidate, `Play` takes one trace."""
 
-from conformance.machines.user import machine
+from conformance.machines.play import Play
+from conformance.machines.user import machine, parts
 
-__all__ = ["machine"]
+__all__ = ["Play", "machine", "parts"]

@@ -8,9 +8,10 @@ and clauses that need them, or what is hidden, are not applicable.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, fields, replace
 from random import Random
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from conformance.environment.door import Environment
@@ -54,8 +55,12 @@ class Adapter:
     """Those that it can see; all others are hidden, in what the model expects too."""
     clauses: frozenset[str] | None = None
     """Ids of the clauses that what it sees can break; None: all that the capabilities ask for."""
-    absent: Mapping[str, frozenset[str]] = {}
+    absent: Mapping[str, frozenset[str]] = MappingProxyType({})
     """What this machine or version lacks, in one sentence: ids of the clauses that are not applicable for it."""
+    findings: Mapping[str, str] = MappingProxyType({})
+    """Signatures of failures that are known of this implementation, and where `docs/findings.md` settles them."""
+    scopes: frozenset[str] | None = None
+    """Names of the small worlds that are explored; None: all that can be built."""
     version: str = ""
     """What is behind it, for reports."""
 
@@ -63,6 +68,10 @@ class Adapter:
     """Steps of the campaign in the gate; each is a real operation."""
     examples: ClassVar[int] = 240
     """Examples of the machine in the gate."""
+    worlds: ClassVar[tuple[Any, ...]] = ()
+    """Configurations that random runs draw from beside the subsystem's."""
+    length: ClassVar[int] = 50
+    """Steps of an example at most."""
 
     def environment(self, config: Any, profile: Any) -> RealWorld:
         """A fresh world on the real implementation."""
@@ -165,7 +174,7 @@ def seen_by(of: Subsystem, adapter: Adapter) -> Subsystem:
         view=view,
         requires=requires,
         needs=needs,
-        configs=tuple(config for config in of.configs if adapter.builds(config)),
+        configs=tuple(config for config in (*adapter.worlds, *of.configs) if adapter.builds(config)),
         shapes={op: _alone(shape) for op, shape in of.shapes.items()},
         scopes=dict(_scopes(of, adapter)),
         suggest=suggest if of.suggest is not None else None,
@@ -191,9 +200,11 @@ def _alone(shape: Shape) -> Shape:
 
 def _scopes(of: Subsystem, adapter: Adapter) -> list[tuple[str, Scope]]:
     """The small worlds that it can build, with the steps that it can take."""
-    kept = []
+    kept: dict[Hashable, tuple[str, Scope]] = {}
     for name, scope in of.scopes.items():
         steps = tuple(step for step in scope.steps if isinstance(step, Step) and _is_alone(step, adapter))
-        if steps and adapter.builds(scope.config):
-            kept.append((name, replace(scope, steps=steps, states=None, transitions=None)))
-    return kept
+        wanted = adapter.scopes is None or name in adapter.scopes
+        if wanted and steps and adapter.builds(scope.config):
+            left = replace(scope, steps=steps, states=None, transitions=None)
+            kept.setdefault((scope.config, steps, scope.depth), (name, left))  # many differ in what it cannot do
+    return list(kept.values())

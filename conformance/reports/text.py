@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -135,7 +136,7 @@ def baseline(of: Conclusion) -> list[str]:
 
 def replay_command(saved: Path | str, spec: str) -> str:
     """What to type to see a saved trace again."""
-    return f"{program()} replay {saved} --candidate {spec}"
+    return f"{program()} replay {saved} --candidate {shlex.quote(spec)}"
 
 
 def not_awaited(names: Sequence[str]) -> str:

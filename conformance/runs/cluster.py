@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import distributed
+import msgspec
 from distributed.scheduler import KilledWorker
 
 from conformance.runs import station
@@ -158,7 +159,7 @@ class _Flight:
         """By number, then by the machine each was sent to."""
         self.begun: dict[int, float] = {}
         self.all_given = False
-        self.news: queue.SimpleQueue[tuple[int, distributed.Future[Any] | tuple[int, int, int]]] = queue.SimpleQueue()
+        self.news: queue.SimpleQueue[tuple[int, distributed.Future[Any] | tuple[Any, ...]]] = queue.SimpleQueue()
         """What the client's own thread hears: a job has ended, or says how far it is."""
         self.threads: dict[str, int] = {}
         self.looked = -LOOKING
@@ -287,6 +288,6 @@ class _Flight:
 
     def _hear(self, event: tuple[float, Any]) -> None:
         """On the client's thread: how far some job is, perhaps of another run."""
-        run, number, *told = event[1]
+        run, number, steps, clauses, failures, *found = event[1]
         if run == self.run:
-            self.news.put((number, tuple(told)))
+            self.news.put((number, (steps, clauses, failures, *map(msgspec.json.decode, found))))

@@ -100,6 +100,7 @@ class Supervisor:
     def close(self) -> None:
         """Leave nothing behind."""
         self._clear(0)
+        ctypes.CDLL(None).prctl(SUBREAPER, 0)
         for end in (self.channel, self._theirs, self._waker, self._wake, self.output, self.screen):
             os.close(end)
         if self.exited >= 0:
@@ -143,7 +144,7 @@ class Supervisor:
 
     def _forget(self) -> None:
         """What the numbers say of a process that is gone."""
-        for word in (Shared.COPY, Shared.SPENT, Shared.SWITCHED):
+        for word in (Shared.COPY, Shared.SPENT, Shared.SWITCHED, Shared.NOTED):
             self.words[word] = 0
         self.killed: Fate | None = None
         """What was done to the process, if anything was."""
@@ -219,7 +220,7 @@ class Supervisor:
             how = autopsy.SPENT
         else:
             how = autopsy.told(autopsy.how(os.waitstatus_to_exitcode(status)), said)
-        return Fate(self.words[Shared.AT], how, self.killed is not None, self.shared.switches())
+        return Fate(self.words[Shared.AT], how, self.killed is not None, self.shared.switches(), self.shared.calls())
 
 
 class _Patience:
@@ -228,28 +229,37 @@ class _Patience:
     def __init__(self, supervisor: Supervisor) -> None:
         self.supervisor = supervisor
         self.seen = (0, 0)
-        self.since = time.monotonic()
-        self.asked: float | None = None
-        """When it was asked."""
-        self.used = 0.0
-        """Seconds of the processor's time that it had used by then."""
+        self.asked = False
+        self.begin()
+
+    def begin(self) -> None:
+        """Start to wait."""
+        self.since, self.used = time.monotonic(), used(self.supervisor.pid)
+
+    def is_over(self, patience: float) -> bool:
+        """Whether that was long enough; whoever waits for the processor is waited for."""
+        if time.monotonic() - self.since < patience:
+            return False
+        pid = self.supervisor.pid
+        return not runs(pid) or used(pid) - self.used >= patience / 2
 
     def look(self) -> None:
         """One more look."""
         supervisor, words = self.supervisor, self.supervisor.words
-        seen, now = (words[Shared.AT], words[Shared.ANSWERED]), time.monotonic()
+        seen = words[Shared.AT], words[Shared.ANSWERED]
         if seen != self.seen:
-            self.seen, self.since, self.asked = seen, now, None
+            self.seen, self.asked = seen, False
+            self.begin()
             return
         patience = watchdog.IMPATIENCE if words[Shared.HANGS] else watchdog.PATIENCE
-        if self.asked is None:
-            if now - self.since >= patience:
-                words[Shared.ASKED], words[Shared.PATIENCE] = seen[0], round(patience * 1000)
-                self.asked, self.used = now, used(supervisor.pid)
-                with suppress(ProcessLookupError):
-                    os.kill(supervisor.pid, signal.SIGALRM)
-        elif now - self.asked >= GRACE and (not runs(supervisor.pid) or used(supervisor.pid) - self.used >= GRACE / 2):
+        if self.asked and self.is_over(GRACE):
             supervisor.kill(f"did not return within {patience:g} s")
+        elif not self.asked and self.is_over(patience):
+            words[Shared.ASKED], words[Shared.PATIENCE] = seen[0], round(patience * 1000)
+            self.asked = True
+            self.begin()
+            with suppress(ProcessLookupError):
+                os.kill(supervisor.pid, signal.SIGALRM)
 
 
 # -- what the system says of processes

@@ -67,6 +67,8 @@ class Unit:
     seconds: float | None = None
     corpus: str | None = None
     first: bool = False
+    only: str = "*"
+    """Pattern of the ids of clauses of which `first` is meant."""
     known: tuple[str, ...] = ()
     """Signatures that nothing is spent on: stored traces have shown them, or others found them already."""
     follow: tuple[Recipe, ...] | None = None

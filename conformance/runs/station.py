@@ -16,6 +16,7 @@ from functools import cache
 from typing import Any
 
 import distributed
+import msgspec
 
 from conformance.runs.identity import difference, identity
 from conformance.runs.workers import Died, Jobs, Tell
@@ -130,7 +131,8 @@ class Station:
         now, task = time.monotonic(), self.task
         if task is not None and (found or now - self.since >= task.telling):
             self.since = now
-            self.worker.log_event(TOPIC, [self.run, task.number, steps, clauses, failures])
+            texts = [msgspec.json.encode(data).decode() for data in found]  # dask makes other values of lists
+            self.worker.log_event(TOPIC, [self.run, task.number, steps, clauses, failures, *texts])
 
 
 _lock = threading.Lock()

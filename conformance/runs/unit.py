@@ -57,7 +57,8 @@ def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> R
         exit_if_spent(failed)
         errors.append(f"{unit.name}: {failed}")
     if runner is not None:
-        context.notes |= {f"{snake(name)}: not tried any more, ends": n for name, n in runner.given_up().items()}
+        for name, n in runner.given_up().items():
+            context.notes[f"times that {snake(name)} ended the process, until it was given up"] = n
     transitions, recipes = ({}, {}) if context.leads is None else context.leads.told(context.tally.clauses)
     return _seen(
         Result(
@@ -98,24 +99,29 @@ def _context(
         with nullcontext() if runner is None else runner.looking_into():
             return tell(found, of, candidate)
 
+    deadline = None if unit.seconds is None else started + unit.seconds
+    if runner is not None and deadline is not None:
+        runner.deadline = deadline
     return Context(
         subsystem=of,
         candidate=candidate,
         profile=profile,
         seed=unit.seed,
         steps=_gate_steps(unit, candidate) if unit.seconds is None else None,
-        deadline=None if unit.seconds is None else started + unit.seconds,
+        deadline=deadline,
         clock=time.monotonic if runner is None else runner.clock,
         part=unit.part,
         parts=unit.parts,
         hunting=unit.seconds is not None,
         stop_at_first=unit.first,
+        only=unit.only,
         engine=unit.engine,
         judge=run_trace if runner is None else partial(_looked_into, runner),
         tell=story,
         known=set(unit.known),
         leads=None if unit.follow is None else Leads(unit.follow),
         examples=None if adapter is None else adapter.examples,
+        length=None if adapter is None else adapter.length,
         stillborn=unit.settled,
         progress=progress,
     )
@@ -128,6 +134,8 @@ def _seen(result: Result, adapter: Adapter | None, of: Subsystem) -> Result:
     judged = adapter.judged(of)
     result.judged, result.absent = sorted(judged), list(adapter.absent)
     result.clauses = {identifier: n for identifier, n in result.clauses.items() if identifier in judged}
+    found = [failure["signature"] for failure in (*result.failures, *result.warnings)]
+    result.known |= {signature: adapter.findings[signature] for signature in found if signature in adapter.findings}
     result.notes |= {OPERATIONS: RealWorld.done, MICROSECONDS: RealWorld.nanoseconds // 1000}
     RealWorld.done = RealWorld.nanoseconds = 0
     return result

@@ -11,6 +11,7 @@ does no more than wait for our end, kills them all where we are killed ourselves
 
 from __future__ import annotations
 
+import inspect
 import os
 import select
 import signal
@@ -235,8 +236,7 @@ class _Worker:
     def end(self) -> str:
         """How it ended, and the end of all that it has left behind."""
         self.process.wait()
-        with suppress(OSError):
-            os.killpg(self.pid, signal.SIGKILL)
+        kill_sessions({self.pid})
         self.leave()
         return ended(self.process.returncode)
 
@@ -246,18 +246,19 @@ class _Guard:
 
     PROGRAM = """
 import os, signal, sys
+from pathlib import Path
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-for group in [int(line) for line in sys.stdin]:
-    try:
-        os.killpg(group, signal.SIGKILL)
-    except OSError:
-        pass
+{}
+kill_sessions({{int(line) for line in sys.stdin}})
 """
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(  # noqa: S603 - this interpreter, with the program above
-            [sys.executable, "-I", "-S", "-c", self.PROGRAM], stdin=subprocess.PIPE, start_new_session=True, text=True
+            [sys.executable, "-I", "-S", "-c", self.PROGRAM.format(inspect.getsource(kill_sessions))],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+            text=True,
         )
 
     def watch(self, group: int | None) -> None:
@@ -272,6 +273,24 @@ for group in [int(line) for line in sys.stdin]:
         with suppress(BrokenPipeError):
             self.process.stdin.close()
         self.process.wait()
+
+
+def kill_sessions(sessions: set[int]) -> None:
+    """Kill all processes of these sessions, whatever groups they are in, and those that they fork meanwhile."""
+    killed: set[int] = set()
+    while sessions:
+        found = set()
+        for path in Path("/proc").glob("[0-9]*"):
+            pid = int(path.name)
+            try:
+                if pid not in killed and os.getsid(pid) in sessions:
+                    os.kill(pid, signal.SIGKILL)
+                    found.add(pid)
+            except OSError:
+                pass
+        if not found:
+            return
+        killed |= found
 
 
 def work(pipe: int, asked: int) -> None:
@@ -333,5 +352,6 @@ def on_interrupt(handler: Any) -> Iterator[None]:
 def ended(code: int | None) -> str:
     """How a process ended, by its exit code."""
     if code is not None and code < 0:
-        return f"its process was killed by {signal.Signals(-code).name}"
+        named = {number.value: number.name for number in signal.Signals}
+        return f"its process was killed by {named.get(-code, f'signal {-code}')}"
     return f"its process ended with exit code {code}"

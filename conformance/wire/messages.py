@@ -50,7 +50,7 @@ class Enter(_Message, tag="enter"):
     args: list[Any]
 
 
-class Result(_Message, tag="result"):
+class Result(_Message, tag="result", omit_defaults=True):
     """The answer to a `call`: the operation goes on."""
 
     op: int

@@ -17,6 +17,7 @@ from greenlet import getcurrent, greenlet
 from conformance.candidates.load import Candidate, load
 from conformance.subsystem import Subsystem, subsystem
 from conformance.verdict import UsageError
+from conformance.wire.entries import entries_of
 from conformance.wire.messages import (
     PROTOCOL,
     Call,
@@ -56,7 +57,7 @@ class Server:
         self.main = getcurrent()
         calls = {name: _call(name, from_json(method.result)) for name, method in methods(of.port).items()}
         self.port: type[_Port] = type("Port", (_Port,), calls)
-        self.arguments = {name: method.arguments_from_json() for name, method in methods(of.candidate).items()}
+        self.arguments = {name: method.arguments_from_json() for name, method in entries_of(of).items()}
 
     def hear(self, message: ToDriver) -> None:
         """Do what one message asks for; the answer has been said when this returns."""

@@ -77,6 +77,27 @@ class SignalMsi:
     message: Message
 
 
+@dataclass(frozen=True, slots=True)
+class Act:
+    """One of the things that are done with eventfds and the routing table."""
+
+    what: str
+    """`route`, `assign`, `deassign`, `write` or `read`."""
+    fd: int = 0
+    """0 to 2 are eventfds, 3 is open and none, 4 is not open."""
+    n: int = 0
+    """The gsi of assign and deassign; what is written."""
+    table: tuple[tuple[int, int], ...] = ()
+    """Of route: (gsi, vector) each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Irqfds:
+    """Interrupts from eventfds, in a fresh VM with one enabled xAPIC."""
+
+    acts: tuple[Act, ...]
+
+
 # -- setup and lifecycle
 
 
@@ -456,6 +477,7 @@ class Ppr:
 OPERATIONS = (
     Route,
     SignalMsi,
+    Irqfds,
     HwSetup,
     HwUnsetup,
     VmCreate,
@@ -525,6 +547,7 @@ _NEEDED = (
     (_HELPERS, "HpaField LogicalIndex PhysIndex TagRoundTrip X2Ldr Ppr"),
     (_ROUTERS, "Route"),
     (frozenset({"layer-r", "kvm-return"}), "SignalMsi"),
+    (frozenset({"irqfd"}), "Irqfds"),
 )
 NEEDS: dict[type, frozenset[str]] = {
     op: needs for needs, names in _NEEDED for op in OPERATIONS if op.__name__ in names.split()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from conformance.model.avic import delivery, helpers, inhibits, ipi, lifecycle, registers, running, setup
+from conformance.model.avic import delivery, helpers, inhibits, ipi, irqfds, lifecycle, registers, running, setup
 from conformance.model.avic import operations as s
 from conformance.model.avic.apic import SPIV, mode_of
 from conformance.model.avic.logical_ids import with_entries
@@ -112,6 +112,7 @@ TRANSITIONS: dict[type, Callable[[State, Any, Answers, Profile], Outcomes]] = {
     s.GaLogNotify: delivery.ga_log_notify,
     s.Route: helpers.routing_step,
     s.SignalMsi: helpers.routing_step,
+    s.Irqfds: irqfds.irqfds,
     s.HpaField: helpers.helper_step,
     s.LogicalIndex: helpers.helper_step,
     s.PhysIndex: helpers.helper_step,
@@ -143,6 +144,8 @@ def _legal(state: State, op: Any) -> bool:
         return True
     if kind in (s.Route, s.SignalMsi):
         return _is_message(op)
+    if kind is s.Irqfds:
+        return irqfds.is_script(op)
     if kind in _FREE:
         return state.vms == (None, None)
     if kind is s.VmCreate:

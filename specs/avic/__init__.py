@@ -1,17 +1,19 @@
 """AMD AVIC: tables, VMCB fields and exits of virtual interrupts, and the routing they must reproduce."""
 
 from conformance.specs.avic.clauses import CLAUSES, ROBUSTNESS
-from conformance.specs.avic.port import OPTIONAL, Apics, Candidate, Message, Port
-from conformance.specs.avic.profiles import CAPABILITIES, PROFILES, Profile
+from conformance.specs.avic.port import OPTIONAL, Apics, Candidate, IrqfdActs, Message, Port
+from conformance.specs.avic.profiles import CAPABILITIES, DECLARED, PROFILES, Profile
 
 __all__ = [
     "CAPABILITIES",
     "CLAUSES",
+    "DECLARED",
     "OPTIONAL",
     "PROFILES",
     "ROBUSTNESS",
     "Apics",
     "Candidate",
+    "IrqfdActs",
     "Message",
     "Port",
     "Profile",

@@ -1250,6 +1250,68 @@ RESTORED_INTERRUPTS_END = Clause(
     needs=frozenset({"layer-t", "exits"}),
 )
 
+IRQFD_ONCE = Clause(
+    id="AVIC-119",
+    level=Level.MUST,
+    kind=Kind.RESPONSE,
+    text=(
+        "KVM_IRQFD refuses with -EBUSY an eventfd that it has already, on whichever gsi, with -EINVAL what is no "
+        "eventfd and with -EBADF what is not open; several eventfds may have one gsi."
+    ),
+    source="kvm_irqfd_assign; observed on KVM 6.18",
+    profiles=frozenset({"kvm-lapic"}),
+    needs=frozenset({"irqfd"}),
+)
+
+IRQFD_DELIVERS = Clause(
+    id="AVIC-120",
+    level=Level.MUST,
+    kind=Kind.RESPONSE,
+    text=(
+        "A write to an assigned eventfd delivers once, whatever was written, the MSI that its gsi has then, and "
+        "empties the counter, also where the gsi has none."
+    ),
+    source="irqfd_wakeup; observed on KVM 6.18",
+    profiles=frozenset({"kvm-lapic"}),
+    needs=frozenset({"irqfd"}),
+)
+
+IRQFD_FIRES_WHEN_PENDING = Clause(
+    id="AVIC-121",
+    level=Level.MUST,
+    kind=Kind.RESPONSE,
+    text="An eventfd whose counter is not 0 delivers at once when it is assigned, and keeps its counter.",
+    source="kvm_irqfd_assign; observed on KVM 6.18",
+    profiles=frozenset({"kvm-lapic"}),
+    needs=frozenset({"irqfd"}),
+)
+
+IRQFD_DEASSIGNED = Clause(
+    id="AVIC-122",
+    level=Level.MUST,
+    kind=Kind.RESPONSE,
+    text=(
+        "Deassigning an eventfd succeeds also where that gsi does not have it; once deassigned it delivers nothing "
+        "and keeps what is written to it."
+    ),
+    source="kvm_irqfd_deassign; observed on KVM 6.18",
+    profiles=frozenset({"kvm-lapic"}),
+    needs=frozenset({"irqfd"}),
+)
+
+ROUTING_REPLACED_WHOLE = Clause(
+    id="AVIC-123",
+    level=Level.MUST,
+    kind=Kind.RESPONSE,
+    text=(
+        "KVM_SET_GSI_ROUTING replaces the whole table; with a gsi of 4096 or above, or two MSIs on one gsi, it gives "
+        "-EINVAL and changes nothing."
+    ),
+    source="kvm_set_irq_routing; observed on KVM 6.18",
+    profiles=frozenset({"kvm-lapic"}),
+    needs=frozenset({"irqfd"}),
+)
+
 CLAUSES = (
     NEEDS_CPUID_BIT,
     NEEDS_NESTED_PAGING,
@@ -1369,6 +1431,11 @@ CLAUSES = (
     TIMER_LVT_INTERCEPTED,
     OFF_IS_A_SOFTWARE_APIC,
     RESTORED_INTERRUPTS_END,
+    IRQFD_ONCE,
+    IRQFD_DELIVERS,
+    IRQFD_FIRES_WHEN_PENDING,
+    IRQFD_DEASSIGNED,
+    ROUTING_REPLACED_WHOLE,
 )
 """All of them; the ids run without a gap."""
 

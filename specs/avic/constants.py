@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+EBADF = 9
+EAGAIN = 11
 ENOMEM = 12
+EBUSY = 16
 EEXIST = 17
 EFAULT = 14
 EINVAL = 22

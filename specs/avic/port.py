@@ -196,6 +196,22 @@ class MovableTags(Protocol):
         """The generator of VM tags now stands at `next_tag`, as after that many VMs came and went."""
 
 
+IrqfdActs = tuple[tuple[str, int, int, tuple[tuple[int, int], ...]], ...]
+"""What is done: `route` (a table of gsi and vector), `assign` or `deassign` (eventfd, gsi), `write` (eventfd,
+count), `read` (eventfd)."""
+
+
+class Irqfds(Protocol):
+    """What a router has besides that declares `irqfd`."""
+
+    def irqfds(self, acts: IrqfdActs) -> tuple[tuple[int, tuple[int, ...]], ...]:
+        """Do these in a fresh VM with one xAPIC; for each its result, and the vectors that were delivered by then.
+
+        Result: 0 or an errno; of a read the counter or -EAGAIN. Eventfds are numbered 0 to 2 and non-blocking; 3 is
+        open and no eventfd, 4 is not open.
+        """
+
+
 _T = (
     "hw_setup hw_unsetup vm_create vm_precreate vm_pre_destroy vm_destroy vm_tag vcpu_create vcpu_free vcpu_reset "
     "vmcb_reinit prepare_guest hwapic_irr_update hwapic_isr_update set_lapic get_lapic"

@@ -45,4 +45,7 @@ CAPABILITIES = {
     "posted": "posts device interrupts and listens to the GALog",
     "helpers": "exposes its pure functions",
     "kvm-return": "returns the number of acceptances as KVM_SIGNAL_MSI does",
+    "irqfd": "delivers what eventfds signal, through a routing table",
 }
+DECLARED = frozenset({"irqfd"})
+"""Those that a candidate has only if it says so."""

@@ -6,6 +6,7 @@ from random import Random
 from typing import Any
 
 from conformance.model.avic import Config
+from conformance.model.avic.operations import Act
 from conformance.model.avic.routing import DISABLED, X2APIC, XAPIC, Apic, Message, x2_ldr
 from conformance.model.step import Fault, Step
 from conformance.specs.avic.constants import (
@@ -191,6 +192,43 @@ def _samples(make: Any, count: int) -> tuple[Any, ...]:
     return tuple(make(random) for _ in range(count))
 
 
+GSIS = (0, 1, 5, 23, 24, 4095, 4096)
+
+
+def random_act(random: Random) -> Act:
+    """Something to do with an eventfd or the routing table, mostly with those that others use."""
+    choice = random.choice
+    what = choice(("route", "assign", "assign", "deassign", "write", "write", "write", "read"))
+    fd, gsi = choice((0, 0, 1, 2)), choice((0, 0, 1, choice(GSIS)))
+    match what:
+        case "route":
+            chosen = random.sample(GSIS, random.randint(0, 3))
+            twice = chosen[:1] if random.random() < 0.1 else []
+            return Act("route", table=tuple((at, 0x41 + n) for n, at in enumerate((*chosen, *twice))))
+        case "write":
+            return Act("write", fd, choice((1, 1, 5, 2**31)))
+        case "read":
+            return Act("read", fd)
+    return Act(what, choice((fd, fd, fd, choice((3, 4)))), gsi)
+
+
+def random_script(random: Random) -> tuple[Act, ...]:
+    """What is done in one VM; a route and an assigned eventfd begin most of them."""
+    begun = (Act("route", table=((0, 0x41), (1, 0x42))), Act("assign", 0, 0)) if random.random() < 0.7 else ()
+    return (*begun, *(random_act(random) for _ in range(random.randint(1, 10))))
+
+
+_ROUTED_ACT = Act("route", table=((0, 0x41),))
+SCRIPTS = Domain(
+    (
+        (_ROUTED_ACT,),
+        (_ROUTED_ACT, Act("assign"), Act("write", 0, 1)),
+        (_ROUTED_ACT, Act("assign"), Act("write", 0, 5), Act("read")),
+        (Act("assign"), Act("write", 0, 1), Act("read")),
+    ),
+    _samples(random_script, 400),
+    usual=0.05,
+)
 ROUTED = Domain(APICS, _samples(random_apics, 400), usual=0.3)
 MESSAGES = Domain((Message(0), Message(1)), _samples(lambda r: random_message(r, 4), 3000), usual=0.02)
 

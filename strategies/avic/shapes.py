@@ -39,6 +39,7 @@ from conformance.strategies.avic.domains import (
     ON,
     RESERVED_BITS,
     ROUTED,
+    SCRIPTS,
     SPIVS,
     TPRS,
     VECTORS,
@@ -70,6 +71,7 @@ def _all(**fields: Domain[Any]) -> dict[str, Domain[object]]:
 SHAPES: dict[type, Shape] = {
     s.Route: Shape(_all(apics=ROUTED, message=MESSAGES), weight=2),
     s.SignalMsi: Shape(_all(apics=ROUTED, message=MESSAGES), weight=2),
+    s.Irqfds: Shape(_all(acts=SCRIPTS), weight=2),
     s.HwSetup: Shape(
         _all(
             edx=Domain((XAVIC_HOST, X2AVIC_HOST), (1 << CPUID_NP, 1 << CPUID_NP | 1 << CPUID_X2AVIC, 0)),

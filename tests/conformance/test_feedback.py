@@ -124,3 +124,16 @@ def test_work_that_is_settled_is_handed_out_as_such() -> None:
     work.learn(0, Result("uio_msi.corpus", "uio_msi", UNIT.spec, "upstream", [], settled=True))
 
     assert [first.settled, *(each.settled for each in handed)] == [False, True, False]
+
+
+@pytest.mark.usefixtures("toy")
+def test_the_first_failure_is_of_a_clause_that_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    """With -k -x goes on past the failures of others."""
+    command = ("run", "toy", "--engine", "explore,campaign", "--candidate", "builtin:as-posted", "-x", "-k")
+
+    code, out, _ = conformance(capsys, *command, "TOY-007")
+    other, said, _ = conformance(capsys, *command, "TOY-00[1-6]")
+
+    assert (code, out.count(" violated by ")) == (Exit.DOES_NOT_CONFORM, 1)
+    assert (other, said.count(" violated by ")) == (Exit.CONFORMS, 0)
+    assert "6 pass" in said

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -116,24 +117,42 @@ def test_nothing_that_a_worker_forked_outlives_it() -> None:
     assert gone(child)
 
 
-def test_nothing_outlives_a_run_that_is_killed() -> None:
-    """The guard sees that we are gone, and kills the workers' sessions."""
+@pytest.mark.parametrize("job", ["fork_and_wait", "contained_and_wait"])
+def test_nothing_outlives_a_run_that_is_killed(job: str) -> None:
+    """The guard sees that we are gone, and kills the workers' sessions, whatever groups are in them."""
     program = (
         "import sys\n"
         "from conformance.runs.workers import Jobs\n"
         "from tests import jobs\n"
         "if __name__ == '__main__':\n"
-        "    list(Jobs(jobs.fork_and_wait, [0], 1, lambda *told: print(*told, flush=True), apart=True).run())\n"
+        f"    list(Jobs(jobs.{job}, [0], 1, lambda *told: print(*told, flush=True), apart=True).run())\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as run:
         assert run.stdout is not None
-        child = int(run.stdout.readline().split()[1])
-        assert is_alive(child)
+        pids = [pid for pid in map(int, run.stdout.readline().split()[1:]) if pid > 0]
+        assert all(is_alive(pid) for pid in pids)
         run.kill()
 
-    assert gone(child)
+    assert len(pids) == (3 if job.startswith("contained") else 1)
+    assert all(gone(pid) for pid in pids)
+
+
+def test_an_interrupt_reaches_what_is_contained() -> None:
+    """And nothing of it is left."""
+    told: list[tuple[int, ...]] = []
+
+    def interrupt(*progress: int) -> None:
+        told.append(progress)
+        signal.raise_signal(signal.SIGINT)
+
+    side_by_side = Jobs(jobs.contained_and_wait, [0], 1, interrupt, apart=True)
+
+    with suppress(KeyboardInterrupt):
+        assert list(side_by_side.run()) == []
+    assert side_by_side.interrupted
+    assert all(gone(pid) for pid in told[0][1:])
 
 
 def test_a_job_that_takes_too_long_counts_as_died() -> None:

@@ -598,6 +598,12 @@ def ga_log(world: Avic, op: s.GaLogNotify) -> int:
 # -- pure functions
 
 
+def irqfds(world: Avic, op: s.Irqfds) -> Any:
+    """Ask the router what eventfds do."""
+    router: Any = world.driver
+    return world.enter(router.irqfds, tuple((a.what, a.fd, a.n, a.table) for a in op.acts))
+
+
 def route(world: Avic, op: s.Route | s.SignalMsi) -> int:
     """Ask the router."""
     apics = tuple((a.id | (a.xid << 32 | 1 << 40 if a.xid >= 0 else 0), a.mode, a.spiv, a.ldr, a.dfr) for a in op.apics)
@@ -639,6 +645,7 @@ def helper(world: Avic, op: Any) -> Any:
 OPERATIONS: Mapping[type, Callable[[Any, Any], Any]] = {
     s.Route: route,
     s.SignalMsi: route,
+    s.Irqfds: irqfds,
     s.HwSetup: hw_setup,
     s.HwUnsetup: hw_unsetup,
     s.VmCreate: vm_create,

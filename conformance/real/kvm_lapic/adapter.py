@@ -8,11 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 from conformance.model.avic import View
-from conformance.model.avic.operations import Route, SignalMsi
+from conformance.model.avic.operations import Irqfds, Route, SignalMsi
 from conformance.model.avic.routing import Apic, Message
 from conformance.real.adapter import Adapter, Rate
 from conformance.real.kvm_lapic import requests as r
-from conformance.real.kvm_lapic.machine import Kvm, Vm, kvm
+from conformance.real.kvm_lapic.irqfds import is_settled
+from conformance.real.kvm_lapic.machine import APIC_ISR, Kvm, Vm, has, kvm
 from conformance.real.kvm_lapic.world import KvmWorld, address_of, data_of
 from conformance.specs.avic.constants import FIXED, LOWEST
 from conformance.verdict import UsageError
@@ -25,16 +26,21 @@ NEEDED = {
 }
 
 
+NO_ISR = "ISR and PPR stay 0 while a handler runs (finding KVM-1): nothing is compared that would come of them"
+
+
 class KvmLapic(Adapter):
     """Layer R: MSIs by ioctl and by irqfd, IPIs by ICR of xAPICs and x2APICs."""
 
     profile = "kvm-lapic"
-    capabilities = frozenset({"layer-r", "kvm-return"})
-    operations = frozenset({Route, SignalMsi})
-    clauses = frozenset({"AVIC-109", "AVIC-110", "AVIC-111"})
+    capabilities = frozenset({"layer-r", "kvm-return", "irqfd"})
+    operations = frozenset({Route, SignalMsi, Irqfds})
+    clauses = frozenset(f"AVIC-{n}" for n in (109, 110, 111, 119, 120, 121, 122, 123))
 
     def __init__(self) -> None:
         probe()
+        if not shows_in_service():
+            self.absent = {NO_ISR: frozenset()}
         self.version = f"KVM of Linux {os.uname().release}"
 
     def environment(self, config: Any, profile: Any) -> KvmWorld:
@@ -50,6 +56,8 @@ class KvmLapic(Adapter):
     def legal(self, state: Any, op: Any) -> bool:
         """Of messages those that set IRR, and that can be said with the fields that they are made of."""
         del state
+        if isinstance(op, Irqfds):
+            return is_settled(op.acts)
         message = op.message
         fits = message.sender >= 0 or message.wide or message.dest >> 8 == 0
         return message.mode in (FIXED, LOWEST) and not (message.level and not message.asserted) and fits
@@ -88,6 +96,18 @@ def probe() -> None:
         _deliver_one()
     except OSError as error:
         raise UsageError(f"real:kvm-lapic: a VM with a split irqchip cannot be had here: {error.strerror}") from None
+
+
+def shows_in_service() -> bool:
+    """Whether KVM_GET_LAPIC has a vector in ISR while its handler runs."""
+    vm = Vm()
+    try:
+        vcpu = vm.create_vcpu(0)
+        vcpu.set_registers({0xF0: 0x1FF})
+        vm.signal_msi(0xFEE00000, 0x51)
+        return has(vcpu.enter_handler(0x51), APIC_ISR, 0x51)
+    finally:
+        vm.close()
 
 
 def _deliver_one() -> None:

@@ -19,8 +19,12 @@ from conformance.verdict import HarnessError
 PATIENCE = 2.0
 """Seconds that guest code of a few instructions may take."""
 RETRIES = 20
+OUT = b"\xe6\x10"
+"""Ends guest code: out 0x10, al."""
 CODE = 0x1000
-"""Where guest code lies; the page below it is never used."""
+"""Where guest code lies, above the page with the vectors of real mode and the stack."""
+HANDLER = CODE + 0x100
+"""Where the code of a handler lies."""
 APIC_SIZE = 1024
 APIC_ID, APIC_TPR, APIC_LDR, APIC_DFR, APIC_SPIV, APIC_ISR, APIC_TMR, APIC_IRR = (
     0x20, 0x80, 0xD0, 0xE0, 0xF0, 0x100, 0x180, 0x200,
@@ -190,8 +194,8 @@ class Vcpu:
         """All that KVM supports, x2APIC mode included."""
         fcntl.ioctl(self.fd, r.SET_CPUID2, bytearray(_cpuid()))
 
-    def run_real_mode(self, code: bytes, data_base: int) -> None:
-        """Run code that ends with OUT, in real mode, with that base of DS."""
+    def run_real_mode(self, code: bytes, data_base: int) -> int:
+        """Run code that ends with OUT, in real mode, with that base of DS; the port that it wrote to."""
         memory = self.vm.guest_memory()
         memory[CODE : CODE + len(code)] = code
         fcntl.ioctl(self.fd, r.SET_MP_STATE, bytearray(4))
@@ -201,11 +205,31 @@ class Vcpu:
             r.SEGMENT.pack_into(sregs, 24 * number, base, 0xFFFF, base >> 4 & 0xFFFF, kind, 1, 0, 0, 1, 0, 0, 0)
         fcntl.ioctl(self.fd, r.SET_SREGS, sregs)
         regs = bytearray(144)
-        struct.pack_into("<QQ", regs, 128, CODE, 2)
+        struct.pack_into("<Q", regs, 48, CODE)  # RSP, below the code
+        struct.pack_into("<QQ", regs, 128, CODE, 2)  # RIP and RFLAGS
         fcntl.ioctl(self.fd, r.SET_REGS, regs)
-        self.run()
+        return self.run()
 
-    def run(self) -> None:
+    @property
+    def mp_state(self) -> int:
+        """KVM_GET_MP_STATE: 0 runnable, 1 uninitialized, 3 halted."""
+        state = bytearray(4)
+        fcntl.ioctl(self.fd, r.GET_MP_STATE, state)
+        return int.from_bytes(state, "little")
+
+    def set_handler(self, vector: int) -> None:
+        """A handler of real mode that writes to port 0x10."""
+        memory = self.vm.guest_memory()
+        memory[4 * vector : 4 * vector + 4] = struct.pack("<HH", HANDLER, 0)
+        memory[HANDLER : HANDLER + 2] = OUT
+
+    def enter_handler(self, vector: int) -> bytearray:
+        """Take a pending interrupt in real mode; the local APIC as KVM shows it in the middle of the handler."""
+        self.set_handler(vector)
+        self.run_real_mode(b"\xfb\x90\xeb\xfd", 0)  # sti; nop; jmp to the nop
+        return self.get_lapic()
+
+    def run(self) -> int:
         """KVM_RUN until the guest writes to a port; HarnessError for anything else, or too late."""
         if self._run is None:
             self._run = mmap.mmap(self.fd, _run_size())
@@ -219,6 +243,7 @@ class Vcpu:
         reason = struct.unpack_from("<I", self._run, r.EXIT_REASON)[0]
         if late.is_set() or reason != r.EXIT_IO:
             raise HarnessError(f"guest code on vCPU {self.id} ended with exit {reason}, not with OUT")
+        return int(struct.unpack_from("<H", self._run, r.EXIT_PORT)[0])
 
     def close(self) -> None:
         """Give it back."""
@@ -265,22 +290,25 @@ class _Watcher(threading.Thread):
 
 
 @cache
-def _watcher() -> _Watcher:
+def watcher() -> _Watcher:
     """The one of this process; in the main thread, where handlers of signals can be installed."""
     if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
-        signal.signal(signal.SIGUSR1, lambda *_: None)
-    watcher = _Watcher()
-    watcher.start()
-    return watcher
+        try:
+            signal.signal(signal.SIGUSR1, lambda *_: None)
+        except ValueError:
+            raise HarnessError("guest code can be run by a process's main thread alone") from None
+    made = _Watcher()
+    made.start()
+    return made
 
 
 @contextlib.contextmanager
 def _watched(page: mmap.mmap) -> Iterator[threading.Event]:
     """Have a run ended that lasts too long."""
-    watcher, thread, late = _watcher(), threading.get_ident(), threading.Event()
-    watcher.runs[thread] = (time.monotonic(), page, late)
+    of, thread, late = watcher(), threading.get_ident(), threading.Event()
+    of.runs[thread] = (time.monotonic(), page, late)
     try:
         yield late
     finally:
-        del watcher.runs[thread]
+        del of.runs[thread]
         page[r.IMMEDIATE_EXIT] = 0

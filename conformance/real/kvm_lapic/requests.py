@@ -30,9 +30,11 @@ SET_MSRS = _io(0x89, 1, 8)
 GET_LAPIC = _io(0x8E, 2, 1024)
 SET_LAPIC = _io(0x8F, 1, 1024)
 SET_CPUID2 = _io(0x90, 1, 8)
+GET_MP_STATE = _io(0x98, 2, 4)
 SET_MP_STATE = _io(0x99, 1, 4)
 ENABLE_CAP = _io(0xA3, 1, 104)
 SIGNAL_MSI = _io(0xA5, 1, 32)
+PRE_FAULT_MEMORY = _io(0xD5, 3, 64)
 
 CAP_IRQFD, CAP_SIGNAL_MSI, CAP_SPLIT_IRQCHIP, CAP_X2APIC_API, CAP_MAX_VCPU_ID = 32, 77, 121, 129, 128
 
@@ -42,8 +44,8 @@ IRQFD_DEASSIGN = 1
 ROUTING_MSI = 2
 EXIT_IO = 2
 """Reason of the exit after OUT."""
-EXIT_REASON = 8
-"""Offset in the kvm_run page."""
+EXIT_REASON, EXIT_PORT = 8, 34
+"""Offsets in the kvm_run page."""
 IMMEDIATE_EXIT = 1
 """Offset of the byte that makes KVM_RUN return."""
 

@@ -7,11 +7,12 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from conformance.model.avic.operations import Route, SignalMsi
+from conformance.model.avic.operations import Irqfds, Route, SignalMsi
 from conformance.model.avic.routing import DISABLED, X2APIC, XAPIC, Apic, Message
 from conformance.real.adapter import RealWorld
 from conformance.real.kvm_lapic import requests as r
-from conformance.real.kvm_lapic.machine import APIC_DFR, APIC_ID, APIC_IRR, APIC_LDR, APIC_SPIV, Vcpu, Vm, has
+from conformance.real.kvm_lapic.irqfds import Done, Eventfds
+from conformance.real.kvm_lapic.machine import APIC_DFR, APIC_ID, APIC_IRR, APIC_LDR, APIC_SPIV, OUT, Vcpu, Vm, has
 from conformance.specs.avic import clauses as c
 from conformance.specs.avic.constants import APIC_BASE
 from conformance.verdict import Violation
@@ -20,8 +21,6 @@ BASE = {DISABLED: APIC_BASE, XAPIC: APIC_BASE | 1 << 11, X2APIC: APIC_BASE | 3 <
 BSP = 1 << 8
 GSI = 5
 """The one that messages of devices are routed through."""
-OUT = b"\xe6\x10"
-"""Ends guest code: out 0x10, al."""
 EPERM_RETURN = -1
 FAULTED = -1
 MSI_LEVEL, MSI_ASSERT = 15, 14
@@ -153,4 +152,16 @@ class KvmWorld(RealWorld):
             )
         return count
 
-    OPERATIONS: ClassVar[Mapping[type, Callable[[Any, Any], Any]]] = {Route: route, SignalMsi: signal_msi}
+    def irqfds(self, op: Irqfds) -> tuple[Done, ...]:
+        """In a VM of its own."""
+        made = Eventfds()
+        try:
+            return tuple(made.act(act) for act in op.acts)
+        finally:
+            made.close()
+
+    OPERATIONS: ClassVar[Mapping[type, Callable[[Any, Any], Any]]] = {
+        Route: route,
+        SignalMsi: signal_msi,
+        Irqfds: irqfds,
+    }

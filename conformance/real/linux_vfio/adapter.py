@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from functools import cached_property
 from typing import Any
 
 from conformance.model.uio_msi import Config
 from conformance.model.uio_msi.operations import (
     FIRST_FD,
+    NEVER_OPENED_FD,
     PAGE_END,
     Close,
     CloseFd,
@@ -45,7 +47,17 @@ class LinuxVfio(Adapter):
         ReadEventfd, ListInterrupts,
     })  # fmt: skip
     view_fields = frozenset({"registered", "enabled", "counters", "pending", "masked"})
-    gate_steps = 2_000
+    scopes = frozenset[str]()
+    clauses = frozenset(
+        f"UIO-{n:03}"
+        for n in (
+            *range(1, 5), 6, *range(9, 17), 18, 19, 20, 23, 24, 25, 33, 34, 35, *range(39, 43), 44, 45, 47, 52, 53, 55, 56,
+            59, 67, 72, 74, 77, 78, 81, 82, 83, 84, 91,
+        )
+    )  # fmt: skip
+    gate_steps = 800
+    examples = 200
+    length = 25
 
     def __init__(self, version: str) -> None:
         """The kernel must be in the cache, and QEMU on this machine."""
@@ -55,7 +67,20 @@ class LinuxVfio(Adapter):
     def environment(self, config: Config, profile: Any) -> Vfio:
         """A function that is not bound yet, and the process's eventfds."""
         del profile
-        return Vfio(self.kernel, config)
+        return Vfio(self.kernel, config, self.keeps_intx)
+
+    @cached_property
+    def keeps_intx(self) -> bool:
+        """Whether a refused eventfd leaves INTx as it was, found by trying."""
+        world = Vfio(self.kernel, Config(vectors=0), keeps_intx=True)
+        try:
+            for op in (Probe(), Open(), IrqSet(0, FIRST_FD), IrqSet(0, NEVER_OPENED_FD)):
+                world.perform(op)
+            before = world.view().counters
+            world.perform(SetIntx(level=True))
+            return bool(world.view().counters != before)
+        finally:
+            world.close()
 
     def builds(self, config: Config) -> bool:
         """Functions of the sizes that the machine has, or one that has INTx alone."""

@@ -26,12 +26,12 @@ from conformance.model.uio_msi.operations import (
     SetIntx,
     Write,
 )
-from conformance.real.adapter import RealWorld
 from conformance.real.guest.channel import Answer, call, opening
 from conformance.real.guest.packages import Kernel
 from conformance.real.guest.process import Files, counter
-from conformance.real.linux_vfio.functions import address, function, started
-from conformance.specs.uio_msi.constants import COMMAND_MASK, ENODEV, ENOTTY, EOPNOTSUPP, UIO_MSI_IRQ_SET
+from conformance.real.guest.world import GuestWorld
+from conformance.real.linux_vfio.functions import ACKNOWLEDGE, INTX_DISABLE, RAISE, STATUS, address, function, started
+from conformance.specs.uio_msi.constants import COMMAND_MASK, ENODEV, ENOTTY, EOPNOTSUPP, EVENTFD_MAX, UIO_MSI_IRQ_SET
 
 SET_IRQS = 0x3B6E
 SET_IRQS_SIZE = 24
@@ -39,21 +39,20 @@ _GET_DEVICE_FD, _SET_CONTAINER, _SET_IOMMU = 0x3B6A, 0x3B68, 0x3B66
 _NONE, _EVENTFD, _MASK, _UNMASK, _TRIGGER = 1, 4, 8, 16, 32
 _INTX, _MSIX = 0, 2
 _CONFIG_REGION = 7 << 40
-_MEMORY_AND_MASTER, _INTX_DISABLE = 6, 0x400
-_STATUS, _RAISE, _ACKNOWLEDGE = 0x24, 0x60, 0x64
+_MEMORY_AND_MASTER = 6
 _FIXED, _ANONYMOUS = 0x32, 0
 _DRIVER = "vfio-pci"
 _O_RDWR = 2
 
 
-class Vfio(RealWorld):
+class Vfio(GuestWorld):
     """vfio-pci and one function. Errnos are mapped where the two interfaces name one thing differently."""
 
-    def __init__(self, kernel: Kernel, config: Config) -> None:
-        super().__init__()
+    def __init__(self, kernel: Kernel, config: Config, keeps_intx: bool = False) -> None:
+        super().__init__(started(kernel))
+        self.keeps_intx = keeps_intx
+        """Whether a refused eventfd leaves INTx as it was; the kernels differ."""
         self.config = config
-        self.guest = started(kernel)
-        self.channel = self.guest.channel
         self.function = function(self.guest, address(config.vectors))
         self.index = _MSIX if config.vectors else _INTX
         self.handles: list[int] = []
@@ -165,19 +164,30 @@ class Vfio(RealWorld):
         return self.channel.one(call("ioctl", self.handles[-1], SET_IRQS, op.pointer)).value
 
     def _set(self, vector: int, fd: int, pointer: int = 0) -> int:
-        """Assign an eventfd, or none: VFIO has -1 for that, any negative number here."""
-        data = struct.pack("<i", max(fd, -1))
-        result = self._set_irqs(_EVENTFD | _TRIGGER, vector, 1, data, pointer)
-        if not vector:
-            self.is_wired = result == 0 and fd >= 0
-            if self.is_wired and self.index == _INTX:
+        """Assign an eventfd, or none: VFIO has -1 for that, any negative number here.
+
+        INTx without an eventfd stays enabled in VFIO, and masked if it was; what unmapping means here is disabling it.
+        """
+        if self.index == _INTX and not vector and fd < 0:
+            return self._disable_intx()
+        result = self._set_irqs(_EVENTFD | _TRIGGER, vector, 1, struct.pack("<i", max(fd, -1)), pointer)
+        if self.index == _INTX and not vector:
+            if not result:
+                self.is_wired = True
                 self._assert_again()
+            elif not self.keeps_intx:
+                self._disable_intx()
         return result
+
+    def _disable_intx(self) -> int:
+        """Where it is not enabled VFIO has nothing to disable."""
+        was_wired, self.is_wired = self.is_wired, False
+        return self._set_irqs(_NONE | _TRIGGER, 0, 0, b"") if was_wired else 0
 
     def _assert_again(self) -> None:
         """QEMU's I/O APIC forgets a level that came before the kernel called the pin one of a level: show it again."""
-        asserted, command = self.channel.ask([f"l {self.function.registers + _STATUS}", self.function.look()])
-        if asserted.value and not struct.unpack("<H", command.data[0])[0] & _INTX_DISABLE:
+        asserted, command = self.channel.ask([f"l {self.function.registers + STATUS}", self.function.look()])
+        if asserted.value and not struct.unpack("<H", command.data[0])[0] & INTX_DISABLE:
             self.set_intx(SetIntx(level=False))
             self.set_intx(SetIntx(level=True))
 
@@ -211,7 +221,7 @@ class Vfio(RealWorld):
     def set_intx(self, op: SetIntx) -> int:
         """The function's own registers assert and deassert."""
         self.function.set_command(2, 0)
-        self.channel.one(f"p {self.function.registers + (_RAISE if op.level else _ACKNOWLEDGE)} 1")
+        self.channel.one(f"p {self.function.registers + (RAISE if op.level else ACKNOWLEDGE)} 1")
         return 0
 
     # -- the process
@@ -226,7 +236,7 @@ class Vfio(RealWorld):
 
     def read_eventfd(self, op: ReadEventfd) -> int:
         """Take the counter."""
-        return self.files.read(op.fd)
+        return min(self.files.read(op.fd), EVENTFD_MAX)
 
     def list_interrupts(self, _op: ListInterrupts) -> int:
         """Read /proc/interrupts."""
@@ -250,7 +260,10 @@ class Vfio(RealWorld):
     }
 
     def view(self) -> Any:
-        """What the guest shows: fdinfo, sysfs, config space, the pending bits of the function."""
+        """What the guest shows: fdinfo, sysfs, config space, the pending bits of the function.
+
+        A signal of the kernel's fills an eventfd up to 2**64 - 1, a write of user space to one less, where the model ends.
+        """
         vectors = max(self.config.vectors, 1)
         looks = self.files.looks()
         lines = [
@@ -262,10 +275,10 @@ class Vfio(RealWorld):
         ]
         answers = self.channel.ask(lines)
         counters, (bound, enabled, command, *pending) = answers[: len(looks)], answers[len(looks) :]
-        disabled = bool(struct.unpack("<H", command.data[0])[0] & _INTX_DISABLE)
+        disabled = bool(struct.unpack("<H", command.data[0])[0] & INTX_DISABLE)
         return View(
             None, bound.value == 0, max(enabled.value, 0), None,  # type: ignore[arg-type]  # hidden
-            tuple([counter(answer.data[0]) for answer in counters]),
+            tuple([min(counter(answer.data[0]), EVENTFD_MAX) for answer in counters]),
             self.pending(pending),
             bool(not self.config.vectors and self.is_wired and disabled),
             None, None,  # type: ignore[arg-type]  # hidden
@@ -277,11 +290,8 @@ class Vfio(RealWorld):
         bits = sum(word.value << 32 * i for i, word in enumerate(answers)) if is_on else 0
         return tuple([bool(bits >> v & 1) for v in range(max(self.config.vectors, 1))])
 
-    def close(self) -> None:
-        """Leave nothing of this process's: handles, the group, the binding, eventfds; the line is let go."""
-        self.guest.give_back(self._clean, self.breach)
-
-    def _clean(self) -> None:
+    def clean(self) -> None:
+        """Handles, the group, the binding, eventfds; the line is let go."""
         if not self.config.vectors:
             self.set_intx(SetIntx(level=False))
         while self.handles:

@@ -66,6 +66,20 @@ def wrong(base: type = Upstream, **methods: Callable[..., Any]) -> type:
     return type("Wrong" + base.__name__, (base,), methods)
 
 
+def irqfds(acts: tuple[s.Act, ...], **methods: Callable[..., Any]) -> Row:
+    """A wrong router that is asked this of its eventfds."""
+    return Row(wrong(KvmLapic, **methods), EMPTY, (s.Irqfds(acts),), profile="kvm-lapic")
+
+
+def unlooked(self: Any, fd: int, gsi: int, _table: object) -> tuple[int, tuple[int, ...]]:
+    """Assigned, whatever its counter."""
+    self.gsi_of[fd] = gsi
+    return 0, ()
+
+
+ROUTED = s.Act("route", table=((0, 0x41),))
+
+
 class _Without:
     """A port on which one call does nothing."""
 
@@ -444,6 +458,11 @@ TABLE: dict[int, Row] = {
         wrong(update_irte=lambda self, *_: -5), Config(vcpus=(0, 1), avic=0, software=True), (s.UpdateIrte(0, 0),)
     ),
     118: Row(ZOO["UP-35"], TWO, (s.SetLapic(0, isr=0x41),)),
+    119: irqfds(_assign=lambda self, *_: (0, ()), acts=(s.Act("assign"), s.Act("assign", 0, 1))),
+    120: irqfds(_inject=lambda self, fd: (), acts=(ROUTED, s.Act("assign"), s.Act("write", 0, 1))),
+    121: irqfds(_assign=unlooked, acts=(ROUTED, s.Act("write", 0, 1), s.Act("assign"))),
+    122: irqfds(_deassign=lambda self, *_: (-22, ()), acts=(s.Act("deassign"),)),
+    123: irqfds(_route=lambda self, *_: (0, ()), acts=(s.Act("route", table=((0, 0x41), (0, 0x42))),)),
 }
 """Number of each testable clause -> what is wrong, and shows it."""
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from conformance.specs.avic import Apics, Message
-from conformance.specs.avic.constants import CLUSTER, FLAT, LOWEST, X2_ICR_RESERVED
+from conformance.specs.avic import Apics, IrqfdActs, Message
+from conformance.specs.avic.constants import CLUSTER, EAGAIN, EBADF, EBUSY, EINVAL, FLAT, LOWEST, X2_ICR_RESERVED
 
 EPERM_RETURN = -1
+MAX_ROUTES = 4096
 
 
 class KvmLapic:
     """Route as kvm_irq_delivery_to_apic does: through the optimised map if it can, one by one if not."""
 
     profile = "kvm-lapic"
-    capabilities = frozenset({"layer-r", "kvm-return"})
+    capabilities = frozenset({"layer-r", "kvm-return", "irqfd"})
 
     def __init__(self, port: Any) -> None:
         self.port = port
@@ -33,6 +34,63 @@ class KvmLapic:
     def signal_msi(self, apics: Apics, message: Message) -> int:
         """The count that the ioctl returns."""
         return self._deliver(apics, message)[1]
+
+    def irqfds(self, acts: IrqfdActs) -> tuple[tuple[int, tuple[int, ...]], ...]:
+        """Each act in turn, by the method of its name."""
+        self.table: dict[int, int] = {}
+        self.gsi_of: dict[int, int] = {}
+        self.counts = [0, 0, 0]
+        return tuple(getattr(self, f"_{what}")(fd, n, table) for what, fd, n, table in acts)
+
+    def _route(self, _fd: int, _n: int, table: tuple[tuple[int, int], ...]) -> tuple[int, tuple[int, ...]]:
+        """kvm_set_irq_routing."""
+        new: dict[int, int] = {}
+        for gsi, vector in table:
+            if gsi >= MAX_ROUTES or gsi in new:
+                return -EINVAL, ()
+            new[gsi] = vector
+        self.table = new
+        return 0, ()
+
+    def _assign(self, fd: int, gsi: int, _table: object) -> tuple[int, tuple[int, ...]]:
+        """kvm_irqfd_assign."""
+        if error := self._fdget(fd):
+            return error, ()
+        if fd in self.gsi_of:
+            return -EBUSY, ()
+        self.gsi_of[fd] = gsi
+        return 0, self._inject(fd) if self.counts[fd] else ()
+
+    def _deassign(self, fd: int, gsi: int, _table: object) -> tuple[int, tuple[int, ...]]:
+        """kvm_irqfd_deassign."""
+        if error := self._fdget(fd):
+            return error, ()
+        if self.gsi_of.get(fd) == gsi:
+            del self.gsi_of[fd]
+        return 0, ()
+
+    def _write(self, fd: int, n: int, _table: object) -> tuple[int, tuple[int, ...]]:
+        """eventfd_write, and irqfd_wakeup."""
+        self.counts[fd] += n
+        if fd not in self.gsi_of:
+            return 0, ()
+        self.counts[fd] = 0
+        return 0, self._inject(fd)
+
+    def _read(self, fd: int, _n: int, _table: object) -> tuple[int, tuple[int, ...]]:
+        """eventfd_read."""
+        count, self.counts[fd] = self.counts[fd], 0
+        return count or -EAGAIN, ()
+
+    @staticmethod
+    def _fdget(fd: int) -> int:
+        """eventfd_ctx_fdget."""
+        return {3: -EINVAL, 4: -EBADF}.get(fd, 0)
+
+    def _inject(self, fd: int) -> tuple[int, ...]:
+        """kvm_set_irq."""
+        vector = self.table.get(self.gsi_of[fd])
+        return () if vector is None else (vector,)
 
     def _recalculate(self, apics: Apics, wide: int) -> None:
         """kvm_recalculate_apic_map."""

@@ -1,0 +1,1 @@
+#include "../shim_uio_msi.h"

@@ -1,0 +1,148 @@
+"""What of layer T can be asked of a driver whose hardware is absent, and seen in memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, ClassVar
+
+from conformance.model.avic import Config
+from conformance.model.avic.apic import deliverable
+from conformance.model.avic.operations import (
+    Deliver,
+    Enter,
+    GetLapic,
+    Load,
+    Put,
+    SetLapic,
+    VcpuCreate,
+    VmCreate,
+    VmDestroy,
+)
+from conformance.model.avic.state import find
+from conformance.real.adapter import Adapter, Rate
+from conformance.real.guest.packages import kernel
+from conformance.real.linux_avic.world import AvicWorld
+from conformance.specs.avic.constants import EINVAL
+
+_PLAIN = {"edx", "vcpus", "enabled"}
+_SENT = 200
+_LARGEST = 300
+"""Ids beyond this tell nothing new."""
+_ADDRESSED = 254
+
+
+class LinuxAvic(Adapter):
+    """kvm_amd of a Debian kernel with AVIC."""
+
+    capabilities = frozenset({"layer-t", "exits"})
+    operations = frozenset({VmCreate, VmDestroy, VcpuCreate, SetLapic, GetLapic, Deliver, Enter, Load, Put})
+    view_fields = frozenset({"controls", "running", "bar", "regs"})
+    scopes = frozenset[str]()
+    clauses = frozenset(
+        f"AVIC-{n:03}"
+        for n in (
+            11, 16, 17, 20, 24, 26, 27, 30, 31, 38, 39, 40, 45, 50, 51, 53, 60, 61, 82, 85, 104, 107, 108, 118,
+        )
+    )  # fmt: skip
+    gate_steps = 600
+    examples = 200
+    length = 25
+    leave_out_lapic = False
+    findings: ClassVar[Mapping[str, str]] = {
+        "AVIC-061:VcpuCreate:protocol": "LINUX-1",
+        **{f"{clause}:view.regs": "LINUX-2" for clause in ("AVIC-030:Load", "AVIC-031:Put", "AVIC-024:Enter")},
+        **{
+            f"AVIC-039:{op.__name__}:protocol": "LINUX-3"
+            for op in (VmCreate, VmDestroy, VcpuCreate, SetLapic, GetLapic, Deliver, Enter, Load, Put)
+        },
+    }
+    """In 6.1 to 7.2, but LINUX-1 where the kernel looks for duplicates first."""
+
+    def __init__(self, version: str) -> None:
+        self.kernel = kernel(version)
+        self.version = f"kvm_amd of Linux {self.kernel.release} (package {self.kernel.version}), AVIC forced"
+
+    @cached_property
+    def profile(self) -> str:  # type: ignore[override]  # found by asking
+        """Whether an id that hardware cannot name is refused, or inhibits AVIC."""
+        world = AvicWorld(self.kernel, Config())
+        try:
+            world.perform(VmCreate())
+            return "arch" if world.perform(VcpuCreate(255)) == -EINVAL else "upstream"
+        finally:
+            world.close()
+
+    def environment(self, config: Config, profile: Any) -> AvicWorld:
+        """The VM that the configuration asks for."""
+        del profile
+        return AvicWorld(self.kernel, config, leave_out_lapic=self.leave_out_lapic)
+
+    def builds(self, config: Config) -> bool:
+        """AVIC is on, x2AVIC is not there, nothing runs at the start."""
+        usual = Config(vcpus=config.vcpus, enabled=config.enabled)
+        return config == usual and all(id_ <= _ADDRESSED for id_ in config.vcpus)
+
+    def legal(self, state: Any, op: Any) -> bool:
+        """A vCPU that runs keeps others from its ioctls; nothing takes an interrupt where the hardware is absent."""
+        loaded = any(v.core >= 0 for v in state.vcpus)
+        match op:
+            case VmCreate():
+                return bool(op.irqchip and op.max_vcpu_ids == 4096 and not op.abandoned)
+            case VcpuCreate():
+                seen = op.id <= _ADDRESSED or (op.id <= _LARGEST and self.profile == "arch")
+                return bool(not op.abandoned and seen and not loaded and self._fits(state, op))
+            case Deliver():
+                return bool(op.id <= _ADDRESSED)
+            case SetLapic():
+                return bool(not loaded and op.id <= _ADDRESSED and op.irr != 1 and op.isr != 1)
+            case GetLapic():
+                return find(state, op.id).core < 0
+            case Enter():
+                vcpu = find(state, op.id, op.vm)
+                return bool(op.tpr < 0 and not loaded and deliverable(vcpu) < 0)
+            case Load():
+                vcpu = find(state, op.id)
+                taken = {v.core % 2 for v in state.vcpus if v.core >= 0}
+                return bool(op.host_id < 0x40 and op.host_id % 2 not in taken and deliverable(vcpu) < 0)
+            case VmDestroy():
+                return not loaded
+            case _:
+                return True
+
+    def _fits(self, state: Any, op: VcpuCreate) -> bool:
+        """Few vCPUs are enough."""
+        return len([v for v in state.vcpus if v.vm == op.vm]) < 6
+
+    def rates(self) -> tuple[Rate, ...]:
+        """Registers set, messages sent and looked for, VMs made."""
+        world = AvicWorld(self.kernel, Config())
+        try:
+            made = _rate(lambda: _vm_of_four(world), 10)
+            world.perform(VmCreate())
+            world.perform(VcpuCreate(0))
+            lapic = _rate(lambda: world.set_lapic(SetLapic(0)), _SENT)
+            sent = _rate(lambda: (world.deliver(Deliver(0)), world.get_lapic(GetLapic(0))), _SENT)
+        finally:
+            world.close()
+        return (
+            Rate("KVM_SET_LAPIC", lapic, 240),
+            Rate("MSI and KVM_GET_LAPIC", sent, 230),
+            Rate("VM with 4 vCPUs, made and closed", made, 31),
+        )
+
+
+def _vm_of_four(world: AvicWorld) -> None:
+    world.vm_create(VmCreate())
+    for n in range(4):
+        world.vcpu_create(VcpuCreate(n))
+    world.vm_destroy(VmDestroy())
+
+
+def _rate(function: Any, times: int) -> float:
+    """How often a second."""
+    started = time.perf_counter()
+    for _ in range(times):
+        function()
+    return times / (time.perf_counter() - started)

@@ -1,0 +1,1 @@
+"""Traces as programs that check themselves: `conformance repro`."""

@@ -1,0 +1,1 @@
+"""Candidates to begin with, written from the ports: `conformance new`."""

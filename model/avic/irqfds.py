@@ -1,0 +1,112 @@
+"""Interrupts from eventfds: KVM_IRQFD and the routing table, as KVM has them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from conformance.model.avic import operations as s
+from conformance.model.avic.operations import Answers
+from conformance.model.avic.state import State
+from conformance.model.step import Outcome
+from conformance.specs.avic import Profile
+from conformance.specs.avic import clauses as c
+from conformance.specs.avic.constants import EAGAIN, EBADF, EBUSY, EINVAL
+from conformance.specs.clause import Clause
+
+EVENTFDS, NO_EVENTFD, NOT_OPEN = 3, 3, 4
+MAX_GSI = 4096
+"""KVM_MAX_IRQ_ROUTES: gsis that can be routed lie below."""
+MOST = 2**32
+"""What one write adds at most here; overflow is the eventfd's own business."""
+
+Done = tuple[int, tuple[int, ...]]
+"""The result of an act, and the vectors that it delivered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vm:
+    """What KVM remembers of eventfds."""
+
+    routes: tuple[tuple[int, int], ...] = ()
+    assigned: tuple[tuple[int, int], ...] = ()
+    """(eventfd, gsi)."""
+    counters: tuple[int, ...] = (0,) * EVENTFDS
+
+    def counting(self, fd: int, value: int) -> Vm:
+        """With another counter."""
+        return replace(self, counters=(*self.counters[:fd], value, *self.counters[fd + 1 :]))
+
+    def fire(self, gsi: int) -> tuple[int, ...]:
+        """The vectors that a gsi delivers."""
+        return tuple(vector for at, vector in self.routes if at == gsi)
+
+
+def is_script(op: s.Irqfds) -> bool:
+    """Whether all of it can be asked: eventfds are written and read, numbers are numbers."""
+    return all(_is_act(act) for act in op.acts)
+
+
+def _is_act(act: s.Act) -> bool:
+    match act.what:
+        case "route":
+            return all(0 <= gsi < MOST and 16 <= vector < 256 for gsi, vector in act.table)
+        case "assign" | "deassign":
+            return 0 <= act.fd <= NOT_OPEN and 0 <= act.n < MOST
+        case "write":
+            return 0 <= act.fd < EVENTFDS and 0 < act.n < MOST
+        case "read":
+            return 0 <= act.fd < EVENTFDS
+    return False
+
+
+def irqfds(state: State, op: s.Irqfds, _env: Answers, _profile: Profile) -> Outcome:
+    """Do all of it.
+
+    Returns:
+        for each act its result (0, an errno, what was read) and the vectors that it delivered
+    """
+    vm, done, met = Vm(), [], [c.IRQFD_DELIVERS]
+    for act in op.acts:
+        vm, result, clause = _act(vm, act)
+        done.append(result)
+        met.append(clause)
+    return Outcome(state, tuple(done), because=met[-1], also=tuple(dict.fromkeys(met[1:-1])))
+
+
+def _act(vm: Vm, act: s.Act) -> tuple[Vm, Done, Clause]:
+    match act.what:
+        case "route":
+            gsis = [gsi for gsi, _ in act.table]
+            if len(set(gsis)) < len(gsis) or any(gsi >= MAX_GSI for gsi in gsis):
+                return vm, (-EINVAL, ()), c.ROUTING_REPLACED_WHOLE
+            return replace(vm, routes=act.table), (0, ()), c.ROUTING_REPLACED_WHOLE
+        case "assign":
+            return _assign(vm, act.fd, act.n)
+        case "deassign":
+            if act.fd >= NO_EVENTFD:
+                return vm, (_bad(act.fd), ()), c.IRQFD_ONCE
+            kept = tuple(pair for pair in vm.assigned if pair != (act.fd, act.n))
+            return replace(vm, assigned=kept), (0, ()), c.IRQFD_DEASSIGNED
+        case "write":
+            gsi = dict(vm.assigned).get(act.fd)
+            if gsi is None:
+                return vm.counting(act.fd, vm.counters[act.fd] + act.n), (0, ()), c.IRQFD_DEASSIGNED
+            return vm.counting(act.fd, 0), (0, vm.fire(gsi)), c.IRQFD_DELIVERS
+    counter = vm.counters[act.fd]
+    because = c.IRQFD_FIRES_WHEN_PENDING if counter and act.fd in dict(vm.assigned) else c.IRQFD_DELIVERS
+    return vm.counting(act.fd, 0), (counter or -EAGAIN, ()), because
+
+
+def _assign(vm: Vm, fd: int, gsi: int) -> tuple[Vm, Done, Clause]:
+    if fd >= NO_EVENTFD:
+        return vm, (_bad(fd), ()), c.IRQFD_ONCE
+    if fd in dict(vm.assigned):
+        return vm, (-EBUSY, ()), c.IRQFD_ONCE
+    new = replace(vm, assigned=(*vm.assigned, (fd, gsi)))
+    if vm.counters[fd]:
+        return new, (0, vm.fire(gsi)), c.IRQFD_FIRES_WHEN_PENDING
+    return new, (0, ()), c.IRQFD_ONCE
+
+
+def _bad(fd: int) -> int:
+    return -EINVAL if fd == NO_EVENTFD else -EBADF
