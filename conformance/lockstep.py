@@ -237,6 +237,7 @@ class Lockstep:
             self.counts[clause] = self.counts.get(clause, 0) + n
         self.env.held = {}
         self.env.close()
+        self.env.driver = None  # it knows the world, and the world it: one in C would be kept until both are found
 
     # -- company
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from conformance.company import Done
 from conformance.environment.door import Call, Environment
@@ -43,6 +43,9 @@ class Recorder:
     """Listens to the calls of a trace while it is replayed."""
 
     __slots__ = ("env", "fields", "order", "seen", "wrote")
+
+    keep: ClassVar[Callable[[int, Call], None] | None] = None
+    """Notes each call and its place in the operation, where they are to be known even if this process ends in it."""
 
     def __init__(self, env: Environment, fields: tuple[str, ...]) -> None:
         self.env = env
@@ -93,8 +96,12 @@ class _Log(list[Call]):
 
     def append(self, item: Call) -> None:
         self.order.append((self, len(self)))
+        if Recorder.keep is not None:
+            Recorder.keep(len(self), item)
         super().append(item)
 
     def __setitem__(self, at: Any, item: Any) -> None:
         super().__setitem__(at, item)
+        if Recorder.keep is not None:
+            Recorder.keep(at, item)
         self.after(self, at)

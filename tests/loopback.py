@@ -16,13 +16,16 @@ from conformance.abi.modes import Mode
 from conformance.abi.plan import Plan
 from conformance.verdict import Crash
 
+_LOADED: list[Served] = []
+"""What has been loaded stays, as a library does."""
+
 
 def loopback(candidate: type, way: Mode) -> type:
     """The candidate as it would be loaded from a library."""
     served = Served(candidate, way)
     driver = driver_class(way.binding, *served.parts())
     driver.can_leave = False  # type: ignore[attr-defined]  # a jump would skip frames of Python
-    driver.served = served  # type: ignore[attr-defined]  # its function pointers live as long as the class
+    _LOADED.append(served)
     return driver
 
 
@@ -106,9 +109,18 @@ class CPort:
     """Environment calls of a table, as a Python candidate makes them."""
 
     def __init__(self, binding: Any, env: Any, world: Any, live: Live) -> None:
-        for name, plan in binding.calls.items():
-            to_c, call = arguments_to_c(binding.ffi, plan), results_from_c(binding.ffi, plan)
-            setattr(self, name, _calling(to_c, call, partial(getattr(env, name), world), binding.live_of()(world)))
+        self._parts = binding, env, world, live
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        """One call, when it is first made."""
+        binding, env, world, live = self._parts
+        if name not in binding.calls:
+            raise AttributeError(name)
+        plan = binding.calls[name]
+        to_c, call = arguments_to_c(binding.ffi, plan), results_from_c(binding.ffi, plan)
+        made = _calling(to_c, call, partial(getattr(env, name), world), live)
+        setattr(self, name, made)
+        return made
 
 
 class Left(BaseException):

@@ -125,6 +125,8 @@ def test_what_is_imported_is_asked_for() -> None:
         ("jinja2", "html.py"),
         ("distributed", "cluster.py"),
         ("distributed", "station.py"),
+        ("crosshair", "symbolic"),
+        ("z3", "symbolic"),
     }
 
     stray = [

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any
 
 from conformance.candidates.child import Child, Start
+from conformance.candidates.defect import Defect
 from conformance.candidates.load import Candidate, from_class
 from conformance.candidates.process import Driver
 from conformance.subsystem import Subsystem
@@ -57,3 +61,28 @@ def as_process(kind: type, of: Subsystem) -> Candidate:
     start = forked(kind, of)
     driver = Driver(kind.__name__, of, lambda: Child(start))
     return Candidate(kind.__name__, driver, driver.profile, driver.capabilities)
+
+
+class Zoo:
+    """Any of several classes that have the same entry points, in one process: the one chosen when a trace begins."""
+
+    def __init__(self, kinds: Sequence[type], like: Defect, of: Subsystem) -> None:
+        self.kinds = kinds
+        self.index = index = mmap.mmap(-1, 8)
+        """Of the one that is chosen, in memory that the process shares."""
+        assert like.candidate is not None
+
+        class Chosen(like.candidate):
+            def __new__(cls, port: object) -> object:
+                return kinds[int.from_bytes(index[:8], "little")](port)
+
+        self.factory = as_process(Chosen, of).factory
+
+    def chosen(self, kind: type) -> Callable[[Any], Any]:
+        """The factory, which makes instances of this class from now on."""
+        self.index[:8] = self.kinds.index(kind).to_bytes(8, "little")
+        return self.factory
+
+    def end(self) -> None:
+        """End the process."""
+        self.factory.end()

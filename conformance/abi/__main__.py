@@ -39,7 +39,7 @@ def flags(name: str, *, shim: bool = False) -> list[str]:
 def compile_example(name: str, to: Path, *further: str) -> Path:
     """Compile the driver in `examples/c` of a checkout, as strictly as the suite's own tests do."""
     source = FOLDER.parents[1] / "examples" / "c" / name / f"{name}.c"
-    strict = ["-O1", "-g", "-Wall", "-Wextra", "-Werror"]
+    strict = ["-O2", "-g", "-Wall", "-Wextra", "-Werror"]
     command = ["cc", *strict, *further, "-o", str(to), str(source), *flags(name, shim=True)]
     subprocess.run(command, check=True)  # noqa: S603 - our own example
     return to

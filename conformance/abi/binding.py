@@ -7,7 +7,6 @@ left by a jump (`modes.py`) or, where callbacks serve, does nothing more by any 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -33,7 +32,7 @@ class Live:
     def __init__(self, port: Any) -> None:
         self.port = port
         self.world: Any = None
-        """`struct conformance_world` of the compiled module; None with callbacks."""
+        """`struct conformance_world` of the compiled module, once a call by cffi has met it."""
         self.raised: BaseException | None = None
         """The first exception out of an environment call; nothing more is done after it."""
 
@@ -68,19 +67,23 @@ class Binding:
         """Errors that cffi met after an environment call, so that nobody else knows of them."""
         self.env: Any = None
         """The table of environment calls."""
-        self.has_world = False
-        """Whether `world` is the compiled module's record, and not cffi's handle."""
-        self.create: Callable[[Any, Any, Any], Any] = lambda table, env, world: table.create(env, world)
-        self.functions: Any = None
-        """Makes a driver's entry points of numbers; None with callbacks."""
+        self.new: Callable[..., Any] | None = None
+        """Makes a driver by the compiled module; None with callbacks."""
+        self.live: Callable[[int], Live] | None = None
+        """Finds by the compiled module what an address of `world` stands for; None with callbacks."""
 
     def live_of(self) -> Callable[[Any], Live]:
         """Finds what `world` stands for."""
-        from_handle = self.ffi.from_handle
-        if not self.has_world:
-            return from_handle  # type: ignore[no-any-return]
-        cast, pointer = self.ffi.cast, self.ffi.typeof("struct conformance_world *")
-        return lambda world: from_handle(cast(pointer, world).handle)  # type: ignore[no-any-return]
+        if self.live is None:
+            return self.ffi.from_handle  # type: ignore[no-any-return]
+        cast, look, pointer = self.ffi.cast, self.live, self.ffi.typeof("struct conformance_world *")
+
+        def find(world: Any) -> Live:
+            live: Live = look(int(cast("uintptr_t", world)))
+            live.world = cast(pointer, world)
+            return live
+
+        return find
 
     def answer(self, plan: Plan) -> Callable[..., Any]:
         """What answers one environment call: a Python function of `world` and the arguments in C."""
@@ -196,57 +199,35 @@ def _answer_of_text(
     return text
 
 
-class Held:
-    """A driver in C, for as long as anything of it can be called."""
-
-    def __init__(self, binding: Binding, table: Any, port: Any, *, jumps: bool) -> None:
-        ffi = binding.ffi
-        self.table = table
-        self.live = live = Live(port)
-        self.handle = self.world = ffi.new_handle(live)
-        self.pointer = ffi.NULL
-        if binding.has_world:
-            live.world = self.world = ffi.new("struct conformance_world *")
-            address = partial(ffi.cast, "void *")
-            self.world.handle, self.world.jumps = self.handle, jumps
-            self.world.live, self.world.port = address(id(live)), address(id(port))
-        self.pointer = binding.create(table, binding.env, self.world)
-
-    def __del__(self) -> None:
-        """The world it was made for is gone. One that was left in the middle of something is let be."""
-        world, live = self.live.world, self.live
-        if not self.pointer or (live.raised is not None and world is not None and world.jumps):
-            return
-        live.raised = live.raised or HarnessError("the driver is gone")
-        if world is not None:  # no environment call does anything any more
-            world.raised, world.jumps = 1, 0
-        self.table.destroy(self.pointer)
-
-
 class Driver:
     """A driver in C, as the environment sees it; a subclass has the entry points of one library."""
 
     binding: Binding
     table: Any
     """`struct S_driver` of the library."""
+    address: int
+    """Where that is."""
     can_leave = True
     """Whether it is C through and through, so that its frames can be left."""
 
     def __init__(self, port: Any) -> None:
         binding = self.binding
-        held = Held(binding, self.table, port, jumps=self.can_leave)
-        self.live, self.pointer = held.live, held.pointer
-        self.held = held
-        if binding.lost or self.live.raised is not None:
+        self.live = live = Live(port)
+        if binding.new is not None:
+            self.self_address = binding.new(live, port, self.address, self.can_leave, self.__dict__)
+        else:
+            self.handle = binding.ffi.new_handle(live)
+            made = self.table.create(binding.env, self.handle)
+            self.self_address = int(binding.ffi.cast("uintptr_t", made))
+        if binding.lost or live.raised is not None:
             self.leave(binding.lost)
-        if not self.pointer:
+        if not self.self_address:
             raise Crash("create returned NULL")
-        if binding.functions is not None:
-            address = partial(binding.ffi.cast, "uintptr_t")
-            made = binding.functions(
-                held, int(address(self.table)), int(address(self.pointer)), int(address(held.world))
-            )
-            self.__dict__.update((n, f) for n, f in zip(binding.entries, made, strict=True) if f is not None)
+
+    @property
+    def pointer(self) -> Any:
+        """What `create` returned, for cffi."""
+        return self.binding.ffi.cast("void *", self.self_address)
 
     def leave(self, lost: list[BaseException]) -> None:
         """Raise what an environment call raised, now that C has returned."""
@@ -257,10 +238,20 @@ class Driver:
         error = errors[0]
         raise error if isinstance(error, Breach | KeyboardInterrupt) else HarnessError(str(error)) from error
 
+    def __del__(self) -> None:
+        """The world it was made for is gone; of a compiled module's driver the last function takes it along."""
+        if self.binding.new is None and self.__dict__.get("self_address"):
+            self.live.raised = self.live.raised or HarnessError("the driver is gone")
+            self.table.destroy(self.pointer)
+
 
 def driver_class(binding: Binding, table: Any, enter: Callable[[str], Callable[..., Any] | None], name: str) -> type:
     """A subclass of `Driver` for one library; `enter(entry point)` is None where it has none."""
-    members: dict[str, Any] = {"binding": binding, "table": table}
+    members: dict[str, Any] = {
+        "binding": binding,
+        "table": table,
+        "address": int(binding.ffi.cast("uintptr_t", table)),
+    }
     for entry, plan in binding.entries.items():
         function = enter(entry)
         if function is not None:

@@ -74,7 +74,7 @@ def mode(name: str) -> Mode:
     except CannotCompileError as error:
         if choice:
             raise UsageError(f"{CHOICE}={choice}: {error}") from None
-        return callbacks(found, of, f"candidates by lib: run at a quarter of their speed: {error}")
+        return callbacks(found, of, f"it runs slower than it could: {error}")
 
 
 def callbacks(found: Header, of: Subsystem, note: str = "") -> Mode:
@@ -107,15 +107,12 @@ def compiled(found: Header, of: Subsystem) -> Mode:
     ffi, lib = module.ffi, module.lib
     binding = Binding(found, of, ffi)
     binding.env = ffi.addressof(lib, "conformance_env")
-    binding.has_world = True
+    start = ctypes.PyDLL(module.__file__).conformance_start
+    start.restype = ctypes.py_object
+    binding.new, binding.live = start()
     for call, plan in calls.items():
         if not source.is_direct(plan):
             ffi.def_extern(name=f"conformance_{call}", onerror=binding.missed)(binding.answer(plan))
-    binding.create = lib.conformance_create
-    functions = ctypes.PyDLL(module.__file__).conformance_functions
-    functions.restype = ctypes.py_object
-    functions.argtypes = [ctypes.py_object, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
-    binding.functions = functions
 
     def enter(entry: str, table: Any) -> Callable[..., Any]:
         return partial(getattr(lib, f"conformance_enter_{entry}"), table)
@@ -167,7 +164,7 @@ def _compile(name: str, text: str, own: str, path: Path) -> None:
 
 
 _FLAGS = (
-    "-shared", "-fPIC", "-O1", "-w", "-D_CFFI_NO_LIMITED_API", f"-I{FOLDER}", f"-I{sysconfig.get_path('include')}",
+    "-shared", "-fPIC", "-O2", "-w", "-D_CFFI_NO_LIMITED_API", f"-I{FOLDER}", f"-I{sysconfig.get_path('include')}",
 )  # fmt: skip
 
 

@@ -7,24 +7,23 @@ entry point that it belongs to. Names of ours that end with an underscore stand 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from conformance.abi.header import Function, Header
-from conformance.abi.plan import Kind, Plan
+from conformance.abi.plan import Kind, Plan, Value, fields
 
 Plans = Mapping[str, Plan]
 
 WORLD = """
 struct conformance_world {
-	void *handle;	/* cffi's, of the Python object that is `live` */
 	void *live;
 	void *port;
 	int raised;	/* an environment call failed: no other one does anything */
 	int jumps;	/* C may be left */
 };
 """
-"""What `world` points to; cffi knows it too."""
+"""What `world` points to, with two Python objects; cffi knows it too."""
 
 _RUNTIME = """
 #include <setjmp.h>
@@ -110,21 +109,21 @@ static void conformance_bytes(PyObject *returned, void *to, size_t *length)
 """
 
 _FUNCTIONS = """
+/* One driver. What its world points to belongs to the Python object that has the functions. */
 struct conformance_driver {{
 	const struct {name}_driver *table;
 	void *self;
-	struct conformance_world *world;
-	PyObject *held;
+	struct conformance_world world;
 }};
 
 static PyObject *conformance_ended(struct conformance_driver *d, PyObject *result)
 {{
 	PyObject *error;
 
-	if (!d->world->raised)
+	if (!d->world.raised)
 		return result;
 	Py_XDECREF(result);
-	error = PyObject_GetAttrString((PyObject *)d->world->live, "raised");
+	error = PyObject_GetAttrString((PyObject *)d->world.live, "raised");
 	if (error)
 		PyErr_SetObject((PyObject *)Py_TYPE(error), error);
 	Py_XDECREF(error);
@@ -134,42 +133,94 @@ static PyObject *conformance_ended(struct conformance_driver *d, PyObject *resul
 static PyObject *conformance_narrow(struct conformance_driver *d, const char *name)
 {{
 	PyErr_Clear();
-	return PyObject_CallMethod((PyObject *)d->world->live, "narrow", "s", name);
+	return PyObject_CallMethod((PyObject *)d->world.live, "narrow", "s", name);
 }}
 """
 
 _MAKE = """
+static int conformance_is_ending(void)
+{{
+#if PY_VERSION_HEX >= 0x030D0000
+	return Py_IsFinalizing();
+#else
+	return _Py_IsFinalizing();
+#endif
+}}
+
+/* The last function is gone. A driver that was left in the middle of something is let be. */
 static void conformance_forget(PyObject *capsule)
 {{
 	struct conformance_driver *d = PyCapsule_GetPointer(capsule, NULL);
 
-	Py_DECREF(d->held);
+	if (d->self && !(d->world.raised && d->world.jumps) && !conformance_is_ending()) {{
+		d->world.raised = 1;
+		d->world.jumps = 0;
+		d->table->destroy(d->self);
+	}}
 	PyMem_Free(d);
 }}
 
-/* The entry points of one driver as Python functions, in the order of the table; None for those that it lacks. */
-PyObject *conformance_functions(PyObject *held, void *table, void *self, void *world)
+static void conformance_give(PyObject *dict, PyObject **name, PyMethodDef *method, PyObject *capsule)
 {{
-	struct conformance_driver *d = PyMem_Malloc(sizeof(*d));
-	PyObject *capsule, *functions;
+	PyObject *function = PyCFunction_New(method, capsule);
 
+	if (!*name)
+		*name = PyUnicode_InternFromString(method->ml_name);
+	if (function)
+		PyDict_SetItem(dict, *name, function);
+	Py_XDECREF(function);
+}}
+
+/*
+ * (live, port, address of the table, whether it may be left, dict) -> address of a new driver. The dict is given its
+ * entry points of numbers, by name, but for those that it lacks.
+ */
+static PyObject *conformance_new(PyObject *unused, PyObject *const *given, Py_ssize_t count)
+{{
+	static PyObject *names[{count}];
+	struct conformance_driver *d = PyMem_Calloc(1, sizeof(*d));
+	PyObject *capsule, *dict = given[4];
+
+	(void)unused;
 	if (!d)
 		return PyErr_NoMemory();
-	d->table = table;
-	d->self = self;
-	d->world = world;
-	d->held = held;
-	Py_INCREF(held);
 	capsule = PyCapsule_New(d, NULL, conformance_forget);
-	functions = PyTuple_New({count});
-	if (!capsule || !functions)
+	if (!capsule || count != 5)
 		return NULL;
+	d->world.live = given[0];
+	d->world.port = given[1];
+	d->table = PyLong_AsVoidPtr(given[2]);
+	d->world.jumps = PyObject_IsTrue(given[3]);
+	d->self = conformance_create(d->table, &conformance_env, &d->world);
+	PyDict_SetItemString(dict, "kept", capsule);
 {fill}
 	Py_DECREF(capsule);
-	return functions;
+	return PyErr_Occurred() ? NULL : PyLong_FromVoidPtr(d->self);
+}}
+
+/* Address of a world -> its live. */
+static PyObject *conformance_live(PyObject *unused, PyObject *address)
+{{
+	struct conformance_world *w = PyLong_AsVoidPtr(address);
+
+	(void)unused;
+	Py_INCREF((PyObject *)w->live);
+	return w->live;
+}}
+
+static PyMethodDef conformance_maker = {{
+	"new", (PyCFunction)(void (*)(void))conformance_new, METH_FASTCALL, NULL
+}};
+
+static PyMethodDef conformance_finder = {{ "live", conformance_live, METH_O, NULL }};
+
+/* Both functions, as a pair. */
+PyObject *conformance_start(void)
+{{
+	return Py_BuildValue(
+		"(NN)", PyCFunction_New(&conformance_maker, NULL), PyCFunction_New(&conformance_finder, NULL));
 }}
 """
-
 
 _CREATE = "void *conformance_create(const struct {name}_driver *driver, const struct {name}_env *env, void *world)"
 
@@ -188,7 +239,6 @@ def declarations(found: Header, calls: Plans) -> str:
             *(f"{head};" for head in python),
             "}",
             *(f"{head};" for head in enter),
-            f"{_CREATE.format(name=name)};",
             f"extern struct {name}_env conformance_env;",
         ]
     )
@@ -200,6 +250,7 @@ def source(found: Header, calls: Plans, entries: Plans) -> str:
     leading = f"const struct {name}_driver *driver, void *self"
     parts = [f'#include "{name}.h"', WORLD, _RUNTIME]
     parts += [f"static {head};" for head in _by_cffi(found, calls)]
+    parts += _makers(plan for plan in calls.values() if is_direct(plan))
     parts += [_outward(call, calls[call]) for call in found.env]
     for entry, f in found.driver.items():
         parts.append(f"static {_prototype(f'conformance_enter_{entry}', leading, f)}\n{_inward(f)}")
@@ -214,10 +265,10 @@ def source(found: Header, calls: Plans, entries: Plans) -> str:
         for entry in direct
     ]
     parts.append("};")
-    parts.append(_MAKE.format(count=len(entries), fill="\n".join(_fill(list(entries), direct))))
     parts.append(f"static struct {name}_env conformance_env = {{")
     parts += [f"\t.{call} = conformance_call_{call}," for call in found.env]
     parts.append("};")
+    parts.append(_MAKE.format(count=len(entries), fill="\n".join(_fill(direct))))
     return "\n".join(parts)
 
 
@@ -230,14 +281,11 @@ def _by_cffi(found: Header, calls: Plans) -> list[str]:
     ]
 
 
-def _fill(entries: list[str], direct: list[str]) -> Iterator[str]:
-    """Statements that fill in the tuple of functions."""
-    none = "(Py_INCREF(Py_None), Py_None)"
-    for at, entry in enumerate(entries):
-        made = none
-        if entry in direct:
-            made = f"d->table->{entry} ? PyCFunction_New(&conformance_methods[{direct.index(entry)}], capsule) : {none}"
-        yield f"\tPyTuple_SET_ITEM(functions, {at}, {made});"
+def _fill(direct: list[str]) -> Iterator[str]:
+    """Statements that fill in the dict of functions."""
+    for at, entry in enumerate(direct):
+        yield f"\tif (d->table->{entry})"
+        yield f"\t\tconformance_give(dict, &names[{at}], &conformance_methods[{at}], capsule);"
 
 
 def _plain(text: str) -> str:
@@ -254,9 +302,8 @@ def _prototype(name: str, leading: str, function: Function) -> str:
 
 def is_direct(plan: Plan) -> bool:
     """Whether an environment call needs nothing of cffi."""
-    plain = all(value.kind in (Kind.NUMBER, Kind.FLAG, Kind.TEXT) for value in plan.arguments)
     of_bytes = plan.returned is None and [out.kind for out in plan.outs] == [Kind.BYTES]
-    return plain and not plan.is_tuple and not plan.is_optional and (not plan.outs or of_bytes)
+    return not plan.is_tuple and not plan.is_optional and (not plan.outs or of_bytes)
 
 
 def _outward(call: str, plan: Plan) -> str:
@@ -287,7 +334,7 @@ def _direct(call: str, plan: Plan) -> Iterator[str]:
     yield f"\t\tstatic PyObject *name_;\n\t\tPyObject *slots_[{count + 2}] = {{ NULL }}, *returned_;"
     yield "\t\tPyGILState_STATE gil_ = PyGILState_Ensure();\n"
     for at, value in enumerate(plan.arguments):
-        yield f"\t\tslots_[{at + 2}] = {_to_python(value.kind, value.ctype, value.name)};"
+        yield f"\t\tslots_[{at + 2}] = {_argument(value)};"
     yield f'\t\treturned_ = conformance_ask(w_, &name_, "{call}", slots_ + 1, {count});'
     yield "\t\tif (returned_) {"
     if plan.outs:
@@ -312,6 +359,53 @@ def refusal(plan: Plan) -> int:
 
 def _is_signed(ctype: Any) -> bool:
     return not (ctype.cname.startswith("u") or ctype.cname in ("size_t", "_Bool"))
+
+
+def _argument(value: Value) -> str:
+    """An expression that makes an argument a Python object."""
+    name = value.name
+    match value.kind:
+        case Kind.BYTES:
+            return f"PyBytes_FromStringAndSize((const char *){name}, (Py_ssize_t){name}_len)"
+        case Kind.MANY:
+            return f"{_array_name(value.ctype)}({name}, {name}_len)"
+        case Kind.ONE:
+            return f"{_record_name(value.ctype)}({name})"
+        case _:
+            return _to_python(value.kind, value.ctype, name)
+
+
+def _record_name(ctype: Any) -> str:
+    return f"conformance_record_{ctype.cname.replace(' ', '_')}"
+
+
+def _array_name(ctype: Any) -> str:
+    return f"conformance_array_{ctype.cname.replace(' ', '_')}"
+
+
+def _makers(plans: Iterable[Plan]) -> Iterator[str]:
+    """Functions that make a tuple of a record, and of an array, for each type that is passed so."""
+    values = [value for plan in plans for value in plan.arguments if value.kind in (Kind.MANY, Kind.ONE)]
+    records = {value.ctype.cname: value.ctype for value in values if value.ctype.kind == "struct"}
+    for ctype in records.values():
+        parts = list(fields(ctype))
+        yield f"static PyObject *{_record_name(ctype)}(const {ctype.cname} *record)\n{{"
+        yield f"\tPyObject *tuple = PyTuple_New({len(parts)}), *part;\n\n\tif (!tuple)\n\t\treturn NULL;"
+        kinds = dict(ctype.fields)
+        for at, (name, kind) in enumerate(parts):
+            made = _to_python(kind, kinds[name].type, f"record->{name}")
+            if kind is Kind.BYTES:
+                made = f"PyBytes_FromStringAndSize((const char *)record->{name}, (Py_ssize_t)record->{name}_len)"
+            yield f"\tpart = {made};\n\tif (!part)\n\t\tgoto failed;\n\tPyTuple_SET_ITEM(tuple, {at}, part);"
+        yield "\treturn tuple;\nfailed:\n\tPy_DECREF(tuple);\n\treturn NULL;\n}"
+    for ctype in {value.ctype.cname: value.ctype for value in values if value.kind is Kind.MANY}.values():
+        is_record = ctype.kind == "struct"
+        made = f"{_record_name(ctype)}(array + at)" if is_record else _to_python(Kind.NUMBER, ctype, "array[at]")
+        yield f"static PyObject *{_array_name(ctype)}(const {ctype.cname} *array, size_t length)\n{{"
+        yield "\tPyObject *tuple = PyTuple_New((Py_ssize_t)length), *part;\n\tsize_t at;\n"
+        yield f"\tfor (at = 0; tuple && at < length; at++) {{\n\t\tpart = {made};"
+        yield "\t\tif (part)\n\t\t\tPyTuple_SET_ITEM(tuple, (Py_ssize_t)at, part);\n\t\telse\n\t\t\tPy_CLEAR(tuple);"
+        yield "\t}\n\treturn tuple;\n}"
 
 
 def _to_python(kind: Kind, ctype: Any, value: str) -> str:

@@ -25,16 +25,17 @@
  * returns; copy what you keep. Handles, addresses of the simulated kernel and physical addresses
  * are plain numbers, u64; NULL is 0. They must never be dereferenced.
  *
- * Errors. An errno is negative. After the first breach of a clause every environment call does
- * nothing and returns -EIO, or 0 where its type is unsigned, with all lengths 0: return as soon as
- * you can, nothing that you do then counts.
+ * Errors. An errno is negative. The first breach of a clause ends the driver in the middle of the
+ * environment call that committed it: C is left there by a jump, nothing more of it is executed, and
+ * `destroy` is not called. Where the suite has no compiler and calls by cffi's callbacks, C cannot
+ * be left: then every later environment call does nothing and returns -EIO, or 0 where its type is
+ * unsigned, with all lengths 0; nothing that the driver does then counts.
  *
  * Threads. One entry point may be called while another one is at an environment call: in the middle
  * of it, as an interrupt is, or on a second thread that goes on there. They switch at environment
- * calls and nowhere else. The threads may share one operating-system thread and take turns on its
- * stack; so no thread may use a variable on the other one's stack, nor keep a lock of the C library
- * across an environment call: locks are environment calls too. With `lib:PATH.so?threads` each has
- * a thread of its own.
+ * calls and nowhere else. They share one thread of the operating system and take turns on its stack;
+ * so no thread may use a variable on the other one's stack, thread-local data is the same for both,
+ * and no lock of the C library may be kept across an environment call: locks are environment calls.
  *
  * Numbers: `int` has 32 bits. Text is UTF-8 that ends with a NUL.
  */

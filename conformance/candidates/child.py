@@ -15,6 +15,7 @@ import resource
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -29,6 +30,8 @@ LONGEST = 4 << 20
 """Bytes of a line; the longest that a subsystem has a use for are a hundredth of that."""
 MEMORY = 1 << 30
 """Bytes of memory that a process may take."""
+SOON = 0.02
+"""Seconds in which it answers as a rule; until then nothing else is looked at."""
 TICK = 0.25
 """Seconds between two looks at how much it has."""
 DYING = 3.0
@@ -43,7 +46,7 @@ SHOW = "CONFORMANCE_TRACE_WIRE"
 
 PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
-_REPORT = re.compile(r"SUMMARY: \w+Sanitizer: .*|.*: runtime error: .*|==\d+==ERROR: \w+Sanitizer: .*")
+_REPORT = re.compile(r"SUMMARY: \w+Sanitizer: .*|.*: runtime error: .*")
 
 
 class Lost(Exception):
@@ -109,7 +112,8 @@ class Child:
         self.pid = self.process.pid
         self.is_alive = True
         self.socket = ours
-        self.socket.setblocking(False)
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            ours.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", 0, round(SOON * 1e6)))
         self.err = err
         os.set_blocking(err, False)
         self.exited = os.pidfd_open(self.pid)
@@ -191,15 +195,17 @@ class Child:
                 raise Lost(f"spoke out of turn: {shown(self.rest)}")
 
     def _receive(self, patience: float) -> bytes:
+        if self._hear(0) and self.rest.endswith(b"\n") and self.rest.find(b"\n") == len(self.rest) - 1:
+            line, self.rest = self.rest[:-1], b""
+            return line
+        return self._receive_later(patience)
+
+    def _receive_later(self, patience: float) -> bytes:
         deadline = None
-        while True:
+        while b"\n" not in self.rest:
             ready = self.poll.poll(TICK * 1000)
             if ready and ready[0][0] == self.socket.fileno():
-                if self._hear():
-                    end = self.rest.find(b"\n")
-                    if end >= 0:
-                        line, self.rest = self.rest[:end], self.rest[end + 1 :]
-                        return line
+                self._hear()
                 if len(self.rest) > LONGEST:
                     raise Lost(f"said a line of more than {LONGEST >> 20} MiB: {shown(self.rest)}")
             elif any(fd == self.exited for fd, _ in ready):
@@ -213,11 +219,13 @@ class Child:
                 raise Silent(f"did not return within {patience:g} s")
             if not ready:
                 self._weigh()
+        line, _, self.rest = self.rest.partition(b"\n")
+        return line
 
-    def _hear(self) -> bool:
+    def _hear(self, flags: int = socket.MSG_DONTWAIT) -> bool:
         """Take what it has said; False when that was nothing new. Lost when it has closed its end."""
         try:
-            heard = self.socket.recv(1 << 18)
+            heard = self.socket.recv(1 << 13 if flags == 0 else 1 << 18, flags)
         except BlockingIOError:
             return False
         except ConnectionResetError:
@@ -304,13 +312,18 @@ def _last_lines(said: bytes) -> list[str]:
 
 
 def _before_exec(parent: int) -> None:
-    """In the new process: the kernel kills it with us, signals are as a program expects them, no core is left."""
+    """In the new process: the kernel kills it with us, signals are as a program expects them, no core is left.
+
+    Memory is not limited there but looked at here: what a sanitizer reserves is more than anybody has.
+    """
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    most = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
 def _end(process: Process, owner: int, ours: socket.socket, descriptors: Sequence[int]) -> None:

@@ -43,6 +43,7 @@ def bind(spec: str, path: str, of: Subsystem, way: Mode) -> type:
     if table.profile:
         members.profile = way.binding.ffi.string(table.profile).decode(errors="replace")  # type: ignore[attr-defined]
     members.capabilities = capabilities  # type: ignore[attr-defined]
+    members.note = way.note  # type: ignore[attr-defined]
     return members
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from conformance.abi.binding import Driver
 from conformance.candidates.defect import Defect
 from conformance.candidates.library import library
 from conformance.real.adapter import Adapter, seen_by
@@ -44,6 +45,8 @@ class Candidate:
     capabilities: frozenset[str]
     adapter: Adapter | None = None
     """What a real implementation is seen through."""
+    note: str = ""
+    """A sentence that its user should read, though it can be run."""
 
     def part(self, of: Subsystem) -> Subsystem:
         """The subsystem as this candidate can be driven and seen: what its capabilities reach, a real one in part."""
@@ -89,7 +92,8 @@ def from_class(candidate: type, of: Subsystem, spec: str) -> Candidate:
         UsageError  a method is missing or has another arity, or what the class declares does not exist
     """
     _check_methods(spec, candidate, of)
-    return Candidate(spec, candidate, _profile(spec, candidate, of), _capabilities(spec, candidate, of))
+    note = getattr(candidate, "note", "") if issubclass(candidate, Driver) else ""
+    return Candidate(spec, candidate, _profile(spec, candidate, of), _capabilities(spec, candidate, of), note=note)
 
 
 def from_adapter(adapter: Adapter, spec: str) -> Candidate:

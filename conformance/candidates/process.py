@@ -251,7 +251,7 @@ class Instance(Foreign):
     def _called(self, call: Call, op: int, thread: int) -> FromDriver:
         """Make an environment call for the process, and hear what it says to the result."""
         driver, child = self.driver, self.child
-        Environment.entries += 1  # it is not stuck: patience is for each answer, and calls have a budget of their own
+        Environment.heard += 1  # it is not stuck: patience is for each answer, and calls have a budget of their own
         try:
             way = driver.calls.get(call.name)
             if way is None:

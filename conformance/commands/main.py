@@ -329,6 +329,37 @@ def new(subsystem: str, folder: str, language: str, asked: tuple[str, ...]) -> E
     return perform(options.subsystem_name(subsystem), language, Path(folder), asked, say)
 
 
+@cli.group()
+def real() -> None:
+    """See to the kernels of real candidates (real:linux-vfio@6.12 and others); docs/real.md has more."""
+
+
+@real.command("fetch")
+@click.argument("series", nargs=-1, metavar="[SERIES]...")
+def real_fetch(series: tuple[str, ...]) -> Ending:
+    """Fetch Debian kernels, 6.1 and 6.12 unless others are named, into the user's cache; nothing is installed."""
+    from conformance.commands import real
+
+    return real.fetch(series)
+
+
+@real.command("list")
+@click.option("--offered", is_flag=True, help="Also those that can be fetched.")
+def real_list(offered: bool) -> Ending:
+    """List the kernels in the cache."""
+    from conformance.commands import real
+
+    return real.show(offered)
+
+
+@real.command("doctor")
+def real_doctor() -> Ending:
+    """Say what real candidates need, and whether it is here."""
+    from conformance.commands import real
+
+    return real.doctor()
+
+
 @cli.command()
 @click.argument("trace", metavar="TRACE")
 @click.option(

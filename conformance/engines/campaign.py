@@ -25,7 +25,7 @@ from conformance.trace import Trace
 
 WALK = 60
 """Steps of one walk."""
-BATCH = 150
+BATCH = 250
 """Walks between two samplings of the pools."""
 POOL = 64
 """Steps sampled of each operation for each mood."""
@@ -33,9 +33,9 @@ KEPT = 0.7
 """Share of the operations that one walk uses."""
 Mood = tuple[float, float, float]
 CALM: Mood = (0.0, 0.0, 0.0)
-MOODS: tuple[Mood, ...] = ((0.15, 0.08, 0.04), (0.45, 0.04, 0.0), (0.03, 0.2, 0.1), CALM)
-"""Shares of a pool's steps with a planned fault, for operations that can have one; with another step during
-them; and with another operation beside them on a second thread."""
+MOODS: tuple[Mood, ...] = ((0.15, 0.08, 0.015), (0.45, 0.04, 0.0), (0.03, 0.2, 0.06), CALM)
+"""Shares of the steps with a planned fault, for operations that can have one; with another step during
+them; and with another operation beside them on a second thread, where one fits."""
 LIKELY = (4, 2, 2, 1)
 """How often a walk has each mood."""
 AGAIN = 0.04
@@ -92,16 +92,16 @@ class Walker:
             of, trace, context.candidate.factory, environment=context.fast, counts=context.tally.clauses
         )
         kept: list[type] = []
-        (mood,) = random.choices(range(len(MOODS)), LIKELY)
+        mood = random.choices(range(len(MOODS)), LIKELY)[0] if recipe is None else recipe.mood
         try:
             if of.opening is not None and random.random() < 0.8:
                 self._open(lockstep, of.opening(config, lockstep.profile), MOODS[mood])
             kept = self._swarm(recipe)
-            self._wander(lockstep, self._table(kept, self.pools[mood]))
+            self._wander(lockstep, self._table(kept, self.pools[mood]), mood)
         finally:
             lockstep.close()
         if leads is not None:
-            drawn = Recipe(of.configs.index(config), tuple(op.__name__ for op in kept))
+            drawn = Recipe(of.configs.index(config), tuple(op.__name__ for op in kept), mood)
             leads.walked(drawn, before, context.tally.clauses)
         context.tally.steps += lockstep.steps
         context.tally.traces += 1
@@ -129,23 +129,26 @@ class Walker:
             lockstep.step(step)
             self.experience.saw(step, lockstep)
 
-    def _wander(self, lockstep: Lockstep, table: Sequence[Sequence[Step]]) -> None:
+    def _wander(self, lockstep: Lockstep, table: Sequence[Sequence[Step]], mood: int) -> None:
         """Take random legal steps of the table until the walk is over."""
         number, leads, saw = self.random.random, self.context.leads, self.experience.saw
         legal, take, suggest = self.context.subsystem.legal, lockstep.step, self.context.subsystem.suggest
-        size, last = len(table), None
+        size, last, concurrent = len(table), None, MOODS[mood][2]
         for _ in range(WALK if lockstep.failure is None else 0):
             step, chance = None, number()
             if chance < AGAIN:
                 step = last
             elif suggest is not None and chance < AGAIN + SUGGESTED:
                 step = suggest(lockstep.states[0], self.random)
-                if step is not None and not self.context.can(type(step.op)):
+                if step is not None and not self._can(step.op):
                     step = None
             for _attempt in range(12):
                 if step is None:
                     step = table[int(number() * size)][int(number() * POOL)]
                 op = step.op
+                if concurrent and type(op) is not Parallel and number() < concurrent and legal(lockstep.states[0], op):
+                    step = self._beside(step, lockstep, self.pools[mood])
+                    op = step.op
                 if type(op) is Parallel:
                     if lockstep.legal(op):
                         if take(step, None if op.schedule else self.draw.priorities(op)) is not None:
@@ -162,6 +165,11 @@ class Walker:
             saw(step, lockstep)
             if leads is not None:
                 leads.decided(lockstep.because)
+
+    def _can(self, op: Any) -> bool:
+        """Whether the candidate has what an operation, or each of two, needs."""
+        can = self.context.can
+        return can(type(op.left.op)) and can(type(op.right.op)) if type(op) is Parallel else can(type(op))
 
     def _swarm(self, recipe: Recipe | None) -> list[type]:
         """A random subset of the operations, or those of the recipe but for a few."""
@@ -183,16 +191,23 @@ class Walker:
 
     def _step(self, kind: type, mood: Mood) -> Step:
         """One step of an operation with whatever may accompany it."""
-        random = self.random
         shape = self.context.subsystem.shapes[kind]
-        step = Step(self._operation(kind, shape), self._faults(kind, shape, mood))
-        if shape.beside and random.random() < mood[2]:
-            other = random.choice(shape.beside)
-            if self.context.can(other):
-                other_shape = self.context.subsystem.shapes[other]
-                right = Step(self._operation(other, other_shape), self._faults(other, other_shape, mood))
-                return Step(Parallel(step, right))
-        return Step(step.op, step.faults, self._during(kind, shape, mood))
+        return Step(self._operation(kind, shape), self._faults(kind, shape, mood), self._during(kind, shape, mood))
+
+    def _beside(self, step: Step, lockstep: Lockstep, pools: Mapping[type, list[Step]]) -> Step:
+        """The step, which is legal here, on one thread, and another that is on a second; alone where none is."""
+        shape = self.context.subsystem.shapes.get(type(step.op))
+        others = [other for other in shape.beside if other in pools] if shape is not None else []
+        if not others:
+            return step
+        pool = pools[self.random.choice(others)]
+        left = Step(step.op, step.faults)
+        for _attempt in range(12):
+            right = pool[int(self.random.random() * POOL)]
+            at_once = Parallel(left, Step(right.op, right.faults))
+            if lockstep.legal(at_once):
+                return Step(at_once)
+        return step
 
     def _operation(self, kind: type, shape: Shape) -> Any:
         return kind(**{name: domain.sample(self.random) for name, domain in shape.fields.items()})

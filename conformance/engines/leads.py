@@ -1,7 +1,7 @@
 """What leads a hunt on many machines to what is seldom seen anywhere.
 
-A walk of the campaign draws from a world and a subset of the operations. Both are remembered, as a recipe, for
-every clause and transition that few walks exercised. Whoever gathers the results of all machines sends the
+A walk of the campaign draws from a world and a subset of the operations, in a mood. All are remembered, as a recipe,
+for every clause and transition that few walks exercised. Whoever gathers the results of all machines sends the
 recipes of what is least exercised anywhere, and half of the next walks follow one of them, with an operation
 more or less. A recipe changes what is likely, never what is judged, and the trace holds what really happened. For what
 no walk has ever exercised there is no recipe, and the other half of the walks goes on looking for it.
@@ -36,6 +36,8 @@ class Recipe:
     """Number of the configuration among the subsystem's."""
     operations: tuple[str, ...]
     """Their names."""
+    mood: int = 0
+    """Number of the mood among the campaign's."""
 
 
 @dataclass(slots=True)

@@ -110,7 +110,9 @@ def _round(context: Context, driven: Any, value: int, examples: int) -> None:
         pass
     except Flaky:
         # The same choices did not lead to the same steps: what depends on chance in a candidate is found elsewhere.
-        context.notes[UNSTEADY] = context.notes.get(UNSTEADY, 0) + 1
+        # A round that is ended in the middle of an example looks the same to Hypothesis.
+        if not context.expired():
+            context.notes[UNSTEADY] = context.notes.get(UNSTEADY, 0) + 1
     except (BaseExceptionGroup, StopTest) as error:
         raise HarnessError(f"Hypothesis could not run the machine: {error}") from error
     except Unsatisfiable as error:

@@ -7,6 +7,7 @@ z3 finds values for the other. What is found are traces, and the lockstep judges
 from __future__ import annotations
 
 from conformance.engines.context import Context
+from conformance.engines.corpus import OUT_OF_RANGE
 from conformance.engines.minimise import minimiser
 from conformance.lockstep import run_trace
 from conformance.symbolic.proposing import proposals
@@ -18,7 +19,10 @@ def run(context: Context) -> None:
     for trace in proposals(context):
         if context.expired():
             return
-        report = run_trace(context.subsystem, trace, context.candidate.factory, environment=context.fast)
+        try:
+            report = run_trace(context.subsystem, trace, context.candidate.factory, environment=context.fast)
+        except OUT_OF_RANGE:
+            continue  # what follows what was solved for is drawn, and may mean nothing there
         context.tally.add(report.tally)
         if report.warnings:
             context.note_warnings(report.warnings, minimise)

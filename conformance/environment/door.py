@@ -78,10 +78,16 @@ class Environment:
 
     entries: ClassVar[int] = 0
     """Entries into any candidate so far; the watchdog looks at it."""
+    heard: ClassVar[int] = 0
+    """What candidates in processes of their own have asked for so far; who asks is not stuck."""
     inside: ClassVar[int] = 0
     """How deep the harness is inside a candidate."""
     doom: ClassVar[Breach | None] = None
     """What is known to happen in this step, since it ended a process: raised where the candidate would be entered."""
+    calls_before: ClassVar[tuple[Call, ...]] = ()
+    """The environment calls that it had made by then, where somebody wrote them down."""
+    survivors: ClassVar[list[Any]] = []
+    """Candidates' objects of such steps, kept for ever: what ended the process may have been their end."""
 
     _handlers: ClassVar[dict[str, Callable[..., Any]]]
     _remembering: ClassVar[tuple[str, ...]] = ()
@@ -205,6 +211,9 @@ class Environment:
     def enter(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call into the candidate; an exception it raises is a Crash, not ours."""
         if Environment.doom is not None:
+            for call in Environment.calls_before:
+                self.frame.log.append(call)
+            Environment.survivors.append(self.driver)
             raise self.remember(Environment.doom)
         Environment.entries += 1
         Environment.inside += 1

@@ -137,6 +137,8 @@ class Machine(RuleBasedStateMachine):
     """Whether to end, at once and wherever Hypothesis is."""
     tells: ClassVar[bool] = False
     """Whether Hypothesis is told of operations and clauses (`event`, `target`)."""
+    part: ClassVar[int] = 0
+    """Which part of the work this is: equal choices lead elsewhere in each, even under one `--hypothesis-seed`."""
     experience: ClassVar[Experience] = Experience()
     """What earlier rounds saw; the same for all examples of a round, so that equal choices lead to equal steps."""
     seeing: ClassVar[Experience | None] = None
@@ -207,7 +209,7 @@ class Machine(RuleBasedStateMachine):
         cls, of = type(self), self.of
         config = cls.configs[max(0, number(2 * len(cls.configs) - 2) - len(cls.configs) + 1)]
         opened, seed = number(4) < 4, number(SEEDS - 1)
-        source, kinds = Random(seed), [kind for kind in cls.table if kind not in (None, Again)]
+        source, kinds = Random(seed + cls.part * SEEDS), [kind for kind in cls.table if kind not in (None, Again)]
         if seed:
             self._left_out = frozenset(kind for kind in dict.fromkeys(kinds) if source.random() >= KEPT)
             self._mood = source.choice(MOODS)

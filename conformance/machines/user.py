@@ -12,6 +12,7 @@ the command that repeats them.
 from __future__ import annotations
 
 import inspect
+import unittest
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,7 +20,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from hypothesis import HealthCheck, settings
 from hypothesis.errors import HypothesisWarning
+from hypothesis.stateful import run_state_machine_as_test
 
 from conformance.candidates.load import Candidate, from_class, load
 from conformance.engines import corpus
@@ -86,6 +89,32 @@ def machine(
         "tells": True,
     }
     return type(base.__name__, (base,), members)
+
+
+def parts(driven: type[Machine], count: int) -> type[unittest.TestCase]:
+    """The work of a machine as so many tests, which `pytest -n` runs at the same time.
+
+    Each takes its share of `max_examples`, and draws in its own way.
+    """
+    if count < 1:
+        raise UsageError(f"a machine divides into 1 part or more, not {count}")
+    members: dict[str, Any] = {"__doc__": driven.__doc__, "__module__": driven.__module__}
+    members["settings"] = settings(deadline=None, suppress_health_check=list(HealthCheck))
+    for part in range(count):
+        mine = type(f"{driven.__name__}{part + 1}", (driven,), {"part": part, "__module__": driven.__module__})
+        members[f"test_part_{part + 1}"] = _test_of(mine, count)
+    return type(f"{driven.__name__}Parts", (unittest.TestCase,), members)
+
+
+def _test_of(mine: type[Machine], count: int) -> Callable[[Any], None]:
+    def test(self: Any) -> None:
+        __tracebackhide__ = True
+        share = max(1, self.settings.max_examples // count)
+        run_state_machine_as_test(mine, settings=settings(self.settings, max_examples=share))
+
+    test.__doc__ = mine.__doc__
+    test.is_hypothesis_test = True  # type: ignore[attr-defined]  # for the statistics, as on Hypothesis's own
+    return test
 
 
 class Explained(Disagreement):

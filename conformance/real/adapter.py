@@ -68,6 +68,8 @@ class Adapter:
     """Steps of the campaign in the gate; each is a real operation."""
     examples: ClassVar[int] = 240
     """Examples of the machine in the gate."""
+    worlds: ClassVar[tuple[Any, ...]] = ()
+    """Configurations that random runs draw from beside the subsystem's."""
     length: ClassVar[int] = 50
     """Steps of an example at most."""
 
@@ -172,7 +174,7 @@ def seen_by(of: Subsystem, adapter: Adapter) -> Subsystem:
         view=view,
         requires=requires,
         needs=needs,
-        configs=tuple(config for config in of.configs if adapter.builds(config)),
+        configs=tuple(config for config in (*adapter.worlds, *of.configs) if adapter.builds(config)),
         shapes={op: _alone(shape) for op, shape in of.shapes.items()},
         scopes=dict(_scopes(of, adapter)),
         suggest=suggest if of.suggest is not None else None,

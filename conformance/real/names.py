@@ -13,6 +13,8 @@ ADAPTERS: dict[tuple[str, str], tuple[str, bool]] = {
     ("avic", "kvm-lapic"): ("conformance.real.kvm_lapic:KvmLapic", False),
     ("uio_msi", "linux-vfio"): ("conformance.real.linux_vfio:LinuxVfio", True),
     ("avic", "linux-avic"): ("conformance.real.linux_avic:LinuxAvic", True),
+    ("uio_msi", "linux-uio"): ("conformance.real.linux_uio:LinuxUio", True),
+    ("tdp_mirror", "linux-tdpmmu"): ("conformance.real.linux_tdpmmu:LinuxTdpMmu", True),
     ("cet", "bochs-cet"): ("conformance.real.bochs_cet:BochsCet", False),
 }
 """(subsystem, name) -> the adapter, and whether it wants a version; without one it is made with no argument."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import io
 import math
 import mmap
 import os
@@ -21,6 +22,7 @@ import resource
 import signal
 import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -29,16 +31,17 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, ClassVar
 
-from conformance.environment.door import Environment
+from conformance.environment.door import Call, Environment
 from conformance.environment.scheduler import Scheduler
 from conformance.lockstep import Lockstep, operation_name, started
 from conformance.model.step import Parallel, Step
+from conformance.recording import Recorder
 from conformance.trace import Trace
 from conformance.verdict import NOT_TRIED, Breach, Crash, Hang, HarnessError, UsageError
 
 DEATHS = 50
 """Deaths of one operation in one unit, beside those of minimising, after which the unit does without it."""
-MEMORY = 2 << 30
+MEMORY = 1 << 30
 """Bytes that a candidate may have of its own, beside what the process had before it."""
 OUTPUT = 16 << 20
 """Bytes that it may write in one trace, and to any file."""
@@ -48,6 +51,8 @@ QUIET = 1.0
 """Seconds between two copies while nothing dies."""
 RARELY = 200
 """How many times as long as a copy takes they are apart at least, while nothing dies."""
+NOTES = 1 << 14
+"""Bytes of the calls of one trace that are written down at most."""
 SWITCHES = 4096
 """Switches of one step that are written down at most."""
 NEVER = 1 << 62
@@ -62,23 +67,43 @@ SUBREAPER, DEATH_SIGNAL = 36, 1
 class Shared:
     """The memory that outlives a process: a few numbers that it writes and its supervisor reads, and the reverse."""
 
-    AT, COPY, ANSWERED, HANGS, STOP, ASKED, PATIENCE, SPENT, SWITCHED, FIRST = range(10)
+    AT, COPY, ANSWERED, HANGS, STOP, ASKED, PATIENCE, SPENT, LATE, SWITCHED, NOTED, FIRST = range(12)
     """Step under way; the copy's id; answers to the supervisor; hangs; whether to stop; of which step the supervisor
-    asks; milliseconds after which it does; whether memory is spent; how many switches the step has made; the first."""
+    asks; milliseconds after which it does; whether memory is spent; which look at the clock was the first behind the
+    deadline; how many switches the step has made; bytes of the notes of its calls; the first switch."""
 
     def __init__(self) -> None:
         self.memory = mmap.mmap(-1, 8 * (self.FIRST + SWITCHES))
         self.words = memoryview(self.memory).cast("Q")
+        self.notes = mmap.mmap(-1, NOTES)
 
     def close(self) -> None:
         """Give the memory back."""
         self.words.release()
         self.memory.close()
+        self.notes.close()
 
     def switches(self) -> tuple[int, ...]:
         """Those that the step under way has made."""
         count = min(self.words[self.SWITCHED], SWITCHES)
         return tuple(self.words[self.FIRST : self.FIRST + count])
+
+    def note(self, place: int, call: Call) -> None:
+        """Write down a call of the step under way, as long as there is room."""
+        start = self.words[self.NOTED]
+        text = pickle.dumps((self.words[self.AT], place, call))
+        if start + len(text) <= NOTES:
+            self.notes[start : start + len(text)] = text
+            self.words[self.NOTED] = start + len(text)
+
+    def calls(self) -> tuple[Call, ...]:
+        """Those that were written down of the step under way, which may not have returned."""
+        file, made = io.BytesIO(self.notes[: self.words[self.NOTED]]), dict[int, Call]()
+        while file.tell() < self.words[self.NOTED]:
+            at, place, call = pickle.load(file)  # noqa: S301 - from a process of ours
+            if at == self.words[self.AT]:
+                made[place] = call
+        return tuple(made.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +116,8 @@ class Fate:
     is_hang: bool = False
     switches: tuple[int, ...] = ()
     """Of two threads, those made by then."""
+    calls: tuple[Call, ...] = ()
+    """Of an operation without company, in a trace that is told: the environment calls made by then."""
 
     def breach(self) -> Breach:
         """The same as an observation of the candidate."""
@@ -139,6 +166,10 @@ class Runner:
         self.died: float | None = None
         """When this process last heard of a death."""
         self.forked = time.monotonic()
+        self.deadline = math.inf
+        """Of the work, by the clock."""
+        self.looks = 0
+        """How often it has looked at it."""
         self.judging = 0
         """Above 0 while a trace is looked into, so that nothing is taken for granted."""
         self.deaths: Counter[str] = Counter()
@@ -148,7 +179,8 @@ class Runner:
         """The step in which it was last stopped; who does not let himself be stopped gives no answer."""
         self.passed_on = 0
         """Bytes of the candidate's output that people have seen."""
-        self.kept_alive: list[Any] = []
+        self.heard = 0
+        """What a candidate in another process had asked for when the supervisor last asked."""
         self.look = min((at for at in fates if at > self.at), default=NEVER)
 
     # -- the trace under way
@@ -159,6 +191,7 @@ class Runner:
         if os.getpid() != self.pid:  # the candidate has forked, and its child has come back to us
             os._exit(0)
         self._pass_on()
+        self.words[Shared.NOTED] = 0
         if self.at >= self.until and time.monotonic() >= self.due:
             self.fork()
         self.at = self.words[Shared.AT] = self.at + 1
@@ -174,6 +207,8 @@ class Runner:
         op = started if step is None else step.op
         if fate is not None:
             Environment.doom = fate.breach()
+            has_company = step is not None and (type(op) is Parallel or bool(step.during))
+            Environment.calls_before = () if has_company else fate.calls
             self.died, self.due = time.monotonic(), 0.0
             if not self.judging and not fate.is_hang:
                 self.deaths[operation_name(op)] += 1
@@ -190,6 +225,11 @@ class Runner:
         self.words[Shared.SWITCHED] = 0
         return _Switches(self.words, () if fate is None else fate.switches)
 
+    def note(self, place: int, call: Call) -> None:
+        """Write down a call of a trace that is told: what `Recorder.keep` wants."""
+        if self.at not in self.fates and self.words is self.ends.shared.words:
+            self.ends.shared.note(place, call)
+
     @contextmanager
     def looking_into(self) -> Iterator[None]:
         """Meanwhile all steps are taken, also of operations that were given up."""
@@ -204,8 +244,14 @@ class Runner:
         return {name: n for name, n in self.deaths.items() if n >= DEATHS}
 
     def clock(self) -> float:
-        """The time; while work is done once more, the time at which that began, so that no deadline cuts it short."""
-        return time.monotonic() if self.at >= self.until else self.forked
+        """The time; while work is done once more, one that leads to what was done before: too late from when it was."""
+        self.looks += 1
+        late, now = self.words[Shared.LATE], time.monotonic()
+        if self.at < self.until:
+            return now if late and self.looks >= late else 0.0
+        if now >= self.deadline and not late:
+            self.words[Shared.LATE] = self.looks
+        return now
 
     # -- what others hear
 
@@ -251,8 +297,13 @@ class Runner:
             self.forked = time.monotonic()
             chance = random.getstate()
             self.is_copying = True
-            child = os.fork()
-            self.is_copying = False
+            try:
+                child = os.fork()
+            except OSError:  # too many processes, or too little memory: the one before must do
+                self.due = self.forked + QUIET
+                return
+            finally:
+                self.is_copying = False
             if child:
                 break
             os.setpgid(0, 0)
@@ -321,6 +372,8 @@ class Runner:
         except BaseException as error:
             exit_if_spent(error)
             told = isinstance(error, UsageError | HarnessError)
+            if not told and os.environ.get("CONFORMANCE_DEBUG"):
+                traceback.print_exception(error)
             self.say(("failed", error if told else HarnessError(f"{type(error).__name__}: {error}")))
         finally:
             if os.getpid() == self.pid:
@@ -342,12 +395,15 @@ class Runner:
         if not hasattr(ctypes.CDLL(None), "__asan_init"):  # it has a better handler of its own
             faulthandler.enable(2, all_threads=False)
         os.register_at_fork(after_in_child=self._forked)
-        Lockstep.keep, Scheduler.keep = self.begin, self.switches
+        Lockstep.keep, Scheduler.keep, Recorder.keep = self.begin, self.switches, self.note
 
     def _asked(self, _signal: int, _frame: FrameType | None) -> None:
         """The supervisor asks why nothing moves. It is the candidate's fault while that is running."""
         words = self.words
-        is_inside = Environment.inside and words[Shared.ASKED] == self.at
+        if words[Shared.ASKED] != self.at:  # it has gone on meanwhile, or the candidate has a timer of its own
+            return
+        heard, self.heard = self.heard, Environment.heard
+        is_inside = bool(Environment.inside) and heard == self.heard
         if not is_inside or self.hung != self.at:
             words[Shared.ANSWERED] += 1
         if is_inside:

@@ -100,6 +100,7 @@ class Supervisor:
     def close(self) -> None:
         """Leave nothing behind."""
         self._clear(0)
+        ctypes.CDLL(None).prctl(SUBREAPER, 0)
         for end in (self.channel, self._theirs, self._waker, self._wake, self.output, self.screen):
             os.close(end)
         if self.exited >= 0:
@@ -143,7 +144,7 @@ class Supervisor:
 
     def _forget(self) -> None:
         """What the numbers say of a process that is gone."""
-        for word in (Shared.COPY, Shared.SPENT, Shared.SWITCHED):
+        for word in (Shared.COPY, Shared.SPENT, Shared.SWITCHED, Shared.NOTED):
             self.words[word] = 0
         self.killed: Fate | None = None
         """What was done to the process, if anything was."""
@@ -219,7 +220,7 @@ class Supervisor:
             how = autopsy.SPENT
         else:
             how = autopsy.told(autopsy.how(os.waitstatus_to_exitcode(status)), said)
-        return Fate(self.words[Shared.AT], how, self.killed is not None, self.shared.switches())
+        return Fate(self.words[Shared.AT], how, self.killed is not None, self.shared.switches(), self.shared.calls())
 
 
 class _Patience:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 from conformance.candidates.load import check_profile, load
@@ -21,6 +22,8 @@ class Described:
     profile: str
     """The one it declares."""
     capabilities: frozenset[str]
+    note: str = ""
+    """A sentence that its user should read."""
 
 
 def is_ours(spec: str) -> bool:
@@ -43,6 +46,8 @@ def describe(name: str, spec: str, profile: str | None = None, option: str = "--
         if isinstance(answer, Died):
             raise UsageError(f"--candidate={spec}: while it was loaded, {answer.how}")
         described: Described = answer
+        if described.note:
+            print(f"--candidate={spec}: {described.note}", file=sys.stderr)
         return described
     raise KeyboardInterrupt
 
@@ -51,4 +56,4 @@ def describe_job(job: tuple[str, str], _tell: Tell) -> Described:
     """Load a candidate, in any process."""
     name, spec = job
     candidate = load(spec, subsystem(name))
-    return Described(spec, candidate.profile, candidate.capabilities)
+    return Described(spec, candidate.profile, candidate.capabilities, candidate.note)

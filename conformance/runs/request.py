@@ -21,7 +21,7 @@ ALL_ENGINES = (*ENGINES, *FURTHER_ENGINES)
 BASELINE = "baseline"
 """Stands for an engine in the units that judge the stored traces of known failures, before anything is searched for."""
 
-GATE_STEPS = {"campaign": 40_000, "symbolic": 400}
+GATE_STEPS = {"campaign": 40_000, "symbolic": 1_500}
 """Steps of the engines that could go on for ever, in the gate; of `symbolic`, runs with symbolic arguments."""
 
 PARTS = {"campaign": 2, "interleave": 2, "machine": 4}

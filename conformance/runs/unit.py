@@ -57,7 +57,8 @@ def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> R
         exit_if_spent(failed)
         errors.append(f"{unit.name}: {failed}")
     if runner is not None:
-        context.notes |= {f"{snake(name)}: not tried any more, ends": n for name, n in runner.given_up().items()}
+        for name, n in runner.given_up().items():
+            context.notes[f"times that {snake(name)} ended the process, until it was given up"] = n
     transitions, recipes = ({}, {}) if context.leads is None else context.leads.told(context.tally.clauses)
     return _seen(
         Result(
@@ -98,13 +99,16 @@ def _context(
         with nullcontext() if runner is None else runner.looking_into():
             return tell(found, of, candidate)
 
+    deadline = None if unit.seconds is None else started + unit.seconds
+    if runner is not None and deadline is not None:
+        runner.deadline = deadline
     return Context(
         subsystem=of,
         candidate=candidate,
         profile=profile,
         seed=unit.seed,
         steps=_gate_steps(unit, candidate) if unit.seconds is None else None,
-        deadline=None if unit.seconds is None else started + unit.seconds,
+        deadline=deadline,
         clock=time.monotonic if runner is None else runner.clock,
         part=unit.part,
         parts=unit.parts,

@@ -35,7 +35,7 @@ class Watchdog:
 
     def look(self, _signal: int, _frame: FrameType | None) -> None:
         """Count a tick; raise Hang once the same entry has lasted too long."""
-        now = Environment.entries
+        now = Environment.entries + Environment.heard
         if not Environment.inside or now != self.last:
             self.last, self.waited = now, 0.0
             return

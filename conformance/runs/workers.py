@@ -352,5 +352,6 @@ def on_interrupt(handler: Any) -> Iterator[None]:
 def ended(code: int | None) -> str:
     """How a process ended, by its exit code."""
     if code is not None and code < 0:
-        return f"its process was killed by {signal.Signals(-code).name}"
+        named = {number.value: number.name for number in signal.Signals}
+        return f"its process was killed by {named.get(-code, f'signal {-code}')}"
     return f"its process ended with exit code {code}"

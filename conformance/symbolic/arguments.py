@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -13,8 +13,10 @@ from conformance.strategies.domain import Domain
 from conformance.subsystem import Subsystem
 from conformance.symbolic.solver import Name, Variable
 
-FEW = 256
-"""Where no listed value reaches this, a field is an index or a choice, and stays within what is listed."""
+FEW = 1 << 8
+"""Where listed values lie closer together than this, a field is an index or a choice, and stays between them."""
+WORD = 1 << 16
+"""Where they do not lie as far apart as this, a field is an offset or an id, and is one of those listed."""
 _WIDTHS = (32, 64)
 
 
@@ -44,16 +46,28 @@ def changed(value: Any, make: Callable[[Name, int], int], name: Name = ()) -> An
     return value
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an int may be."""
+
+    least: int
+    most: int
+    listed: tuple[int, ...] = ()
+    """One of these, where there are any."""
+
+
 @cache
-def _bounds(of: Subsystem, kind: type) -> Mapping[Name, tuple[int, int]]:
+def _limits(of: Subsystem, kind: type) -> Mapping[Name, Limits]:
     """What each int of an operation may be: what its domain lists, or the machine word that this needs."""
-    hull: dict[Name, tuple[int, int]] = {}
+    known: dict[Name, set[int]] = {}
+    bounds: dict[Name, tuple[int, int]] = {}
     shape = of.shapes.get(kind)
     for field, domain in (shape.fields if shape is not None else {}).items():
         for name, value in _listed(field, domain):
-            least, most = hull.get(name, (value, value))
-            hull[name] = min(least, value), max(most, value)
-    return {name: _widened(*told) for name, told in hull.items()}
+            known.setdefault(name, set()).add(value)
+        if domain.bounds is not None:
+            bounds[field,] = domain.bounds
+    return {name: _widened(values, bounds.get(name)) for name, values in known.items()}
 
 
 def _listed(field: str, domain: Domain[Any]) -> Iterator[tuple[Name, int]]:
@@ -71,35 +85,43 @@ def schema(name: Name) -> Name:
     return tuple(part if not isinstance(part, int) or at == keep else "*" for at, part in enumerate(name))
 
 
-def _widened(least: int, most: int) -> tuple[int, int]:
-    if most < FEW and least > -FEW:
-        return least, most
+def _widened(values: set[int], bounds: tuple[int, int] | None) -> Limits:
+    least, most = min(values), max(values)
+    if most - least < FEW or bounds == (least, most):
+        return Limits(least, most)
+    if most - least < WORD and bounds is None:
+        return Limits(least, most, tuple(sorted(values)))
     for width in _WIDTHS:
         if least >= 0 and most < 1 << width:
-            return 0, (1 << width) - 1
+            return Limits(0, (1 << width) - 1)
         if -(1 << width - 1) <= least < 0 and most < 1 << width - 1:
-            return -(1 << width - 1), (1 << width - 1) - 1
-    return least, most
+            return Limits(-(1 << width - 1), (1 << width - 1) - 1)
+    return Limits(least, most)
 
 
 def may_hold(of: Subsystem, kind: type, field: str, value: Any) -> bool:
     """Whether the domain of a field lists a value, or has it within the bounds of its ints."""
     if value in of.shapes[kind].fields[field].values:
         return True
-    bounds = _bounds(of, kind)
-    inside = [(bounds.get(schema(name)), n) for name, n in leaves(value, (field,))]
-    return bool(inside) and all(limits is not None and limits[0] <= n <= limits[1] for limits, n in inside)
+    limits = _limits(of, kind)
+    inside = [(limits.get(schema(name)), n) for name, n in leaves(value, (field,))]
+    return bool(inside) and all(known is not None and _is_within(n, known) for known, n in inside)
+
+
+def _is_within(value: int, limits: Limits) -> bool:
+    return value in limits.listed if limits.listed else limits.least <= value <= limits.most
 
 
 def variables(of: Subsystem, steps: tuple[Step, ...]) -> dict[Name, Variable]:
     """The variables of a trace; ints that no domain speaks of stay as they are."""
     found: dict[Name, Variable] = {}
     for number, step in enumerate(steps):
-        bounds = _bounds(of, type(step.op))
+        known = _limits(of, type(step.op))
         for name, value in leaves(step.op):
-            limits = bounds.get(schema(name))
-            if limits is not None and limits[0] < limits[1]:
-                found[number, *name] = Variable(value, min(limits[0], value), max(limits[1], value))
+            limits = known.get(schema(name))
+            if limits is not None and limits.least < limits.most:
+                listed = (value, *limits.listed) if limits.listed else ()
+                found[number, *name] = Variable(value, min(limits.least, value), max(limits.most, value), listed)
     return found
 
 

@@ -34,6 +34,8 @@ class Run:
     """(conditions before it, a term that is true where candidate and model differ, step, what of it)."""
     taken: int = 0
     """Steps that the world could do."""
+    is_possible: bool = True
+    """Whether the world can do with these values at all."""
     agreed: bool = True
     """Whether the model explains all that was seen."""
 
@@ -50,7 +52,7 @@ class Execution:
     def run(self, config: Any, steps: tuple[Step, ...]) -> Run:
         """Take the steps that are legal, their ints as words; nothing here judges.
 
-        An exception of candidate or world ends the run: the lockstep will say what it means.
+        A breach ends the run: the lockstep will say what it means.
         """
         found = Run(steps, variables(self.of, steps))
         PATH.conditions, PATH.on, PATH.is_target = [], False, False
@@ -59,8 +61,10 @@ class Execution:
         try:
             with traced():
                 self._take(env, config, steps, found)
-        except (Breach, Exception):
+        except Breach:
             found.agreed = False
+        except Exception:  # a value that means nothing to the world; the candidate's own exceptions are breaches
+            found.is_possible = False
         finally:
             PATH.on = False
             env.close()
@@ -72,10 +76,11 @@ class Execution:
         env.start(self.factory)
         states = (of.initial(config, profile),)
         for number, step in enumerate(steps):
-            PATH.step, PATH.on, PATH.is_target = number, True, False
+            PATH.step, PATH.on, PATH.is_target = number, True, True
             op = changed(step.op, _words(found.variables, number))
             if not of.legal(states[0], op):
                 continue
+            PATH.is_target = False
             env.frame = frame = Frame(step.faults)
             result = env.perform(op)
             PATH.on = False

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from random import Random
+from types import CodeType
 from typing import Any
 
 from conformance.model.step import Step
@@ -53,6 +54,8 @@ class Question:
     term: Term
     answer: bool
     branch: Branch
+    is_behind: bool = False
+    """Whether it was asked by the code in which a narrow way had just been taken."""
 
     @property
     def operation(self) -> str:
@@ -67,6 +70,8 @@ class Figures:
     runs: int = 0
     questions: int = 0
     solved: int = 0
+    impossible: int = 0
+    """Of these, those whose values mean nothing to the world."""
     branches: int = 0
     """Ways out of comparisons, of candidate and model, that were taken."""
     found: int = 0
@@ -113,7 +118,11 @@ class Explorer:
             return
         self.figures.solved += 1
         steps = with_values(question.run.steps, values)
-        run, is_new = self._run(Skeleton(question.config, steps))
+        narrow = question.branch[0][0] if _is_narrow(question) or question.is_behind else None
+        run, is_new = self._run(Skeleton(question.config, steps), narrow)
+        if not run.is_possible:
+            self.figures.impossible += 1
+            return
         yield question.config, steps
         if not run.agreed:
             return
@@ -126,8 +135,11 @@ class Explorer:
             for _ in range(times):
                 yield question.config, (*steps, *self.skeletons.steps(length))
 
-    def _run(self, skeleton: Skeleton) -> tuple[Run, bool]:
-        """Run a trace and ask about what it met; also whether it took a way that nothing took before."""
+    def _run(self, skeleton: Skeleton, narrow: CodeType | None = None) -> tuple[Run, bool]:
+        """Run a trace and ask about what it met; also whether it took a way that nothing took before.
+
+        `narrow` is the code in which a narrow way was solved for: what it asks next comes first.
+        """
         self.figures.runs += 1
         run = self.execution.run(skeleton.config, skeleton.steps)
         names = [type(step.op).__name__ for step in run.steps]
@@ -143,7 +155,10 @@ class Explorer:
         for at, made in enumerate(run.path):
             if made.is_target:
                 branch = (made.site, not made.answer)
-                self._wait(Question(skeleton.config, run, solver, at, made.step, made.term, not made.answer, branch))
+                behind = made.site[0] is narrow
+                self._wait(
+                    Question(skeleton.config, run, solver, at, made.step, made.term, not made.answer, branch, behind)
+                )
         for at, term, step, what in run.doubts:
             site: Site = (Explorer._run.__code__, 0, hash((what, names[step])))
             self._wait(Question(skeleton.config, run, solver, at, step, term, True, (site, True)))
@@ -170,9 +185,11 @@ class Explorer:
             if not _is_narrow(question) or asked >= CONTEXTS or (branch, world) in self.met:
                 return None
             return 2 + min(asked, 6)
+        if _is_narrow(question) or question.is_behind:
+            return asked if asked < CONTEXTS else None
         if asked >= ASKED_OF_CODE or asked_here >= ASKED_OF_OPERATION:
             return None
-        return asked + asked_here + (0 if _is_narrow(question) else 1) + (4 if branch in self.seen else 0)
+        return 1 + asked + asked_here + (4 if branch in self.seen else 0)
 
     def _next(self, below: int | None) -> Question | None:
         """The most promising question that is still open, of a rank below that if one is given."""
@@ -199,7 +216,7 @@ def _is_narrow(question: Question) -> bool:
         return answer
     if (term[0], answer) not in (("eq", True), ("ne", False)):
         return False
-    return all(part[0] != "const" or abs(part[1]) >= NARROW for part in term[1:])
+    return any(part[0] == "const" and abs(part[1]) >= NARROW for part in term[1:])
 
 
 def _world(question: Question) -> Any:

@@ -14,15 +14,17 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from random import Random
 from typing import Any
 
 import msgspec
 
+from conformance.candidates.load import builtin_names, load
 from conformance.engines.context import Context
-from conformance.model.step import Step
+from conformance.runs.watchdog import watching
+from conformance.subsystem import Subsystem, subsystem
 from conformance.trace import Trace, from_data, to_data
 from conformance.verdict import UsageError
 
@@ -88,17 +90,19 @@ def _search(context: Context, writing: int, left: float | None) -> None:
         from conformance.symbolic.skeletons import Skeletons
 
         gc.disable()  # a collection in the middle of a traced instruction would be traced
+        of, factory = carrier(context)
         random = Random(f"symbolic:{context.subsystem.name}:{context.profile}:{context.seed}")
-        execution = Execution(context.subsystem, carrier(context), context.profile)
+        execution = Execution(of, factory, context.profile)
         explorer = Explorer(execution, Skeletons(context, random), random, lambda: False)
         limit, started = context.steps, context.clock()
         explorer.over = lambda: (
             (limit is not None and explorer.figures.runs >= limit)
             or (left is not None and context.clock() - started >= left)
         )
-        for config, steps in explorer.proposals():
-            _tell(writing, _notes(explorer))
-            _tell(writing, to_data(Trace(context.subsystem.name, context.profile, config, steps)))
+        with watching():
+            for config, steps in explorer.proposals():
+                _tell(writing, _notes(explorer))
+                _tell(writing, to_data(Trace(of.name, context.profile, config, steps)))
         _tell(writing, _notes(explorer))
     except BrokenPipeError:
         os._exit(0)
@@ -112,26 +116,26 @@ def _search(context: Context, writing: int, left: float | None) -> None:
     os._exit(0)
 
 
-def carrier(context: Context) -> Any:
-    """What runs with words: the candidate itself, or, where it is no Python, the correct one of its profile."""
-    if context.candidate.spec.partition(":")[0] not in ("lib", "cmd", "real"):
-        return context.candidate.factory
-    from conformance.candidates.load import builtin_names, load
+def carrier(context: Context) -> tuple[Subsystem, Callable[[Any], Any]]:
+    """What runs with symbolic arguments, and in which world: the candidate, or a correct one for it if it is no Python.
 
-    of = context.subsystem
+    A C library and another process see ints only as they are, but model and world are the same for all, and so are
+    the traces that reach their branches.
+    """
+    of, candidate = context.subsystem, context.candidate
+    if candidate.spec.partition(":")[0] not in ("lib", "cmd", "real"):
+        return of, candidate.factory
+    of = subsystem(of.name)
     shipped = [load(f"builtin:{name}", of) for name in builtin_names(of) if name != "as-posted"]
-    fitting = [one for one in shipped if one.profile == context.profile]
-    able = [one for one in fitting or shipped if context.candidate.capabilities <= one.capabilities]
-    return (able or fitting or shipped)[0].factory
+    fitting = [one for one in shipped if one.profile == context.profile] or shipped
+    able = [one for one in fitting if candidate.capabilities <= one.capabilities] or fitting
+    return of, able[0].factory
 
 
 def _tell(writing: int, data: Any) -> None:
     line = msgspec.json.encode(data) + b"\n"
     while line:
         line = line[os.write(writing, line) :]
-
-
-__all__ = ["Step", "carrier", "proposals", "require_crosshair"]
 
 
 def _notes(explorer: Any) -> dict[str, Any]:

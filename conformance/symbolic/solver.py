@@ -25,6 +25,8 @@ class Variable:
     value: int
     least: int
     most: int
+    listed: tuple[int, ...] = ()
+    """It is one of these, where there are any."""
 
 
 def variables_of(term: Term, known: dict[int, frozenset[Name]]) -> frozenset[Name]:
@@ -54,25 +56,40 @@ class Solver:
     def solve(self, wanted: Term, answer: bool, before: int) -> dict[Name, int] | None:
         """Values with which `wanted` is answered so and the conditions before it as they were; None: none found.
 
-        Where the path does not allow it, the question is asked once more without the path: what is found may
-        lead to the place on another way.
+        Where the path does not allow it, the question is asked again with less of the path: without what the world
+        asked, with those numbers only that were met, with nothing. What is found may lead to the place another way.
         """
         concerned = set(variables_of(wanted, self.names))
         if not concerned:
             return None
-        kept: list[Condition] = []
-        for condition in reversed(self.path[:before]):
-            theirs = variables_of(condition.term, self.names)
-            if theirs & concerned and len(kept) < NEAREST:
-                concerned |= theirs
-                kept.append(condition)
+        kept = self._concerning(concerned, before)
         question = self._formula(wanted)
         question = question if answer else z3.Not(question)
         limits = [self._limits(name) for name in sorted(concerned)]
-        found = self._ask([question, *limits, *map(self._condition, kept)], concerned)
-        if found is None and kept:
-            found = self._ask([question, *limits], concerned)
-        return found
+        asked = -1
+        for needed in (_any, _is_target, _is_held, _none):
+            conditions = [condition for condition in kept if needed(condition)]
+            if len(conditions) == asked:
+                continue
+            asked = len(conditions)
+            found = self._ask([question, *limits, *map(self._condition, conditions)], concerned)
+            if found is not None:
+                return found
+        return None
+
+    def _concerning(self, names: set[Name], before: int) -> list[Condition]:
+        """The conditions on these variables, and on those that they meet there, which are added to the names."""
+        kept: list[Condition] = []
+        left = list(reversed(self.path[:before]))
+        while len(kept) < NEAREST:
+            near = [condition for condition in left if variables_of(condition.term, self.names) & names]
+            if not near:
+                break
+            kept += near[: NEAREST - len(kept)]
+            names |= frozenset().union(*(variables_of(condition.term, self.names) for condition in near))
+            taken = set(map(id, near))
+            left = [condition for condition in left if id(condition) not in taken]
+        return kept
 
     def _ask(self, formulas: list[Any], names: set[Name]) -> dict[Name, int] | None:
         solver = z3.SolverFor("QF_BV")
@@ -90,6 +107,8 @@ class Solver:
 
     def _limits(self, name: Name) -> Any:
         variable = self.variables[name]
+        if variable.listed:
+            return z3.Or(*(self.symbols[name] == value for value in variable.listed))
         return z3.And(self.symbols[name] >= variable.least, self.symbols[name] <= variable.most)
 
     def _condition(self, condition: Condition) -> Any:
@@ -152,6 +171,23 @@ class Solver:
                 return _divided(left, term[2], right)
             case _:
                 return _modulo(left, term[2], right)
+
+
+def _any(_condition: Condition) -> bool:
+    return True
+
+
+def _is_target(condition: Condition) -> bool:
+    return condition.is_target
+
+
+def _is_held(condition: Condition) -> bool:
+    """Whether it is a number that was met."""
+    return condition.is_target and (condition.term[0], condition.answer) in (("eq", True), ("ne", False), ("all", True))
+
+
+def _none(_condition: Condition) -> bool:
+    return False
 
 
 def _power(term: Term) -> int | None:

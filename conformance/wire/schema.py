@@ -41,12 +41,12 @@ def schema(of: Subsystem) -> dict[str, Any]:
     """The schema of one subsystem: a line is a message of the suite's or of the driver's."""
     entries, calls = entries_of(of), methods(of.port)
     to_driver = [
-        *map(_shape, (Greeting, Create, Result, Stop, Destroy)),
+        *(_shape(kind) for kind in (Greeting, Create, Result, Stop, Destroy)),
         *(_named(Enter, method) for method in entries.values()),
     ]
     to_suite = [
         _hello(of, entries),
-        *map(_shape, (Return, Raise, Stopped)),
+        *(_shape(kind) for kind in (Return, Raise, Stopped)),
         *(_named(Call, method) for method in calls.values()),
     ]
     return {

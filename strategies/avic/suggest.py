@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 from conformance.model.avic import Config, State
 from conformance.model.avic import operations as s
-from conformance.model.step import Step
+from conformance.model.avic.routing import X2APIC
+from conformance.model.step import Parallel, Step
 from conformance.specs.avic import Profile
 from conformance.specs.avic.constants import APIC_DFR, APIC_ID, APIC_LDR, BASE_EXTD
-from conformance.strategies.avic.domains import HOST_IDS, VECTORS, WRITES
+from conformance.strategies.avic.domains import (
+    APICS,
+    HOST_IDS,
+    NEW_IDS,
+    VECTORS,
+    WRITES,
+    random_apics,
+    random_message,
+)
 
 
 def suggest(state: State, random: Random) -> Step | None:
     """Something that gets a vCPU going, or an access with a value that means something to its register."""
+    if random.random() < 0.08:
+        return _routed(random)
     mine = [v for v in state.vcpus if v.vm == 0]
+    if state.vms[0] is not None and len(mine) < 3 and random.random() < (0.05 if mine else 0.5):
+        return _created(random)
     if not mine:
         return None
     v = random.choice(mine)
@@ -35,13 +49,36 @@ def suggest(state: State, random: Random) -> Step | None:
             value = random.randrange(256) << 24 if high else random.randrange(1 << 12)
         return Step(s.GuestWrite(v.id, offset, value))
     if draw < 0.7:
-        other = random.choice(mine)
+        away = [other for other in mine if other.asleep or other.core < 0]
+        other = random.choice(away if away and random.random() < 0.5 else mine)
+        if random.random() < 0.1:
+            dest = random.choice((0xFF, 0xFFFFFFFF, 0xFFFF0001))
+            return Step(s.GuestIpi(v.id, dest, logical=random.random() < 0.7, vector=VECTORS.sample(random)))
         if random.random() < 0.5:
             return Step(s.GuestIpi(v.id, other.id, vector=VECTORS.sample(random), defer=random.random() < 0.1))
         ldr = other.regs[0x0D]
         dest = ldr if other.base >> BASE_EXTD & 1 else ldr >> 24 or 3
         return Step(s.GuestIpi(v.id, dest, logical=True, vector=VECTORS.sample(random)))
     return Step(s.GuestEoi(v.id))
+
+
+def _routed(random: Random) -> Step:
+    """A message to APICs of which at least one has what it names."""
+    apics = random_apics(random) if random.random() < 0.7 else random.choice(APICS)
+    message, apic = random_message(random, len(apics)), random.choice(apics)
+    logical = random.random() < 0.7
+    dest = (apic.ldr if apic.mode == X2APIC else apic.ldr >> 24) if logical else apic.id
+    if logical and random.random() < 0.2:
+        dest |= 1 << random.randrange(4)
+    return Step(s.Route(apics, replace(message, dest=dest, logical=logical)))
+
+
+def _created(random: Random) -> Step:
+    """A vCPU, and now and then another at the same time."""
+    one, other = (Step(s.VcpuCreate(NEW_IDS.sample(random))) for _ in range(2))
+    if random.random() < 0.6:
+        return one
+    return Step(Parallel(one, other, tuple(sorted(random.sample(range(80), random.randrange(4))))))
 
 
 def opening(config: Config, _profile: Profile) -> tuple[Step, ...]:

@@ -9,7 +9,10 @@ from conformance.model.cet import operations as m
 from conformance.model.cet.state import XSS, Vcpu
 from conformance.model.step import Step
 from conformance.specs.cet import constants as k
-from conformance.strategies.cet.domains import tag
+from conformance.strategies.cet.domains import AREAS, SSP, tag
+
+AGAIN = tuple(area for area in AREAS if area.address or area.clean)
+"""Those that another VMCB, or a clean bit, makes different from the plain one."""
 
 
 def suggest(state: State, random: Random) -> Step | None:
@@ -23,7 +26,22 @@ def suggest(state: State, random: Random) -> Step | None:
     cpu = int(random.random() < 0.25)
     if not v.live:
         return _suggest_idle(slot, cpu, random)
+    if random.random() < 0.15:
+        return _suggest_modes(v, slot, state.host.vendor == "amd", random)
     return _suggest_live(v, slot, cpu, random)
+
+
+def _suggest_modes(v: Vcpu, slot: int, amd: bool, random: Random) -> Step:
+    """CET switched on, then what meets it: the emulator, and nested guests, of which each may be entered again."""
+    if v.l2 is not None:
+        return Step(m.NestedExit(slot) if random.random() < 0.7 else m.Wrmsr(slot, k.S_CET, 1))
+    if not v.cet and random.random() < 0.5:
+        return Step(m.MovCr4(slot, True, False) if v.wp else m.MovCr0(slot, True))
+    if v.cet and random.random() < 0.6:
+        if v.shstk and random.random() < 0.3:
+            return Step(m.WriteSsp(slot, SSP.sample(random)))
+        return Step(m.Emulate(slot, random.choice(m.TRANSFERS), random.random() < 0.5))
+    return Step(m.NestedEnter(slot, random.choice(AGAIN if amd and random.random() < 0.6 else AREAS)))
 
 
 def _suggest_idle(slot: int, cpu: int, random: Random) -> Step:

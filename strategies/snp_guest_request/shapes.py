@@ -159,7 +159,7 @@ SHAPES: dict[type, Shape] = {
                 ),
                 usual=0.5,
             ),
-            "certs_len": Domain((0x4000, 0), (4096, 8192, 1, 2048, 4095, 0x1800, 0x4001, 0x5000), usual=0.6),
+            "certs_len": Domain((0x4000, 0), (4096, 8192, 1, 2048, 4095, 0x1800, 0x4001, 0x5000, 2**32 - 1), usual=0.6),
             "buffer": Domain((True,), (False,)),
             "vmpl": VMPLS,
             "data": DATA_WORD,

@@ -140,7 +140,7 @@ def test_callbacks_do_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
     assert (way.name, way.note) == (
         "callbacks",
-        "candidates by lib: run at a quarter of their speed: there is no C compiler 'no-such-compiler'",
+        "it runs slower than it could: there is no C compiler 'no-such-compiler'",
     )
     for candidate, trace in traces(of)[:10]:
         there = run_trace(of, trace, candidate.factory).failure

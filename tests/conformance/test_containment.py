@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import itertools
 import json
+import math
 import os
 import signal
 import subprocess
@@ -20,7 +22,8 @@ import pytest
 from conformance.engines import campaign, explore, machine
 from conformance.engines.context import Context
 from conformance.engines.minimise import minimiser
-from conformance.lockstep import Report, run_trace
+from conformance.environment.scheduler import Priorities
+from conformance.lockstep import Lockstep, Report, run_trace
 from conformance.model.step import Parallel, Step
 from conformance.runs import checkpoint, containment, watchdog
 from conformance.runs.checkpoint import Runner
@@ -240,12 +243,12 @@ def test_two_threads_die_as_they_were_switched() -> None:
             return result
 
     def races(given: Context) -> None:
-        walker = campaign.Walker(given, given_random())
-        walker.pools = {
-            kind: [Step(Parallel(Step(Put(1)), Step(Put(0))))] * campaign.POOL for kind in walker.operations
-        }
-        for _ in range(40):
-            walker.walk()
+        for change in range(1, 9):
+            lockstep = Lockstep(TOY, trace(), given.candidate.factory)
+            failure = lockstep.step(Step(Parallel(Step(Put(1)), Step(Put(0)))), Priorities(frozenset({change})))
+            lockstep.close()
+            if failure is not None:
+                given.note_failure(failure, minimiser(given))
 
     failures, _ = search(races, Racing)
 
@@ -254,13 +257,6 @@ def test_two_threads_die_as_they_were_switched() -> None:
     assert not death.flaky
     assert death.trace is not None
     assert death.trace.steps[-1].op.schedule
-
-
-def given_random() -> Any:
-    """Some source of randomness that is the same every time."""
-    import random
-
-    return random.Random(1)
 
 
 def test_what_dies_once_only_is_no_finding_of_its_own(tmp_path: Path) -> None:
@@ -309,9 +305,66 @@ def test_a_global_source_of_randomness_goes_on_in_the_copy() -> None:
     assert {f.signature for f in failures} == {"TOY-008:Take:crash"}
 
 
+def test_the_calls_before_the_end_are_told() -> None:
+    """With their results."""
+
+    class Dying(Shelf):
+        def _show(self) -> None:
+            if self.items:
+                os._exit(1)
+
+    def work(_tell: Any) -> tuple[Any, Any]:
+        report = run_trace(TOY, trace(Take(), Put()), Dying, record=True)
+        return report.failure, report.steps[-1].calls
+
+    failure, calls = contained(work, lambda *_: None)
+
+    assert failure.signature == "TOY-008:Put:crash"
+    assert [(who, name) for who, (name, _, _) in calls] == [(0, "lock"), (0, "alloc")]
+    assert calls[1][1][2] > 0
+
+
+def test_what_happened_behind_the_deadline_happens_there_again() -> None:
+    """The clock of work that is done once more says what it said before."""
+
+    def work(_tell: Any) -> list[Any]:
+        runner, seen = Runner.now, []
+        assert runner is not None
+        runner.deadline = time.monotonic() + 0.1
+        given = context(of(lambda: os._exit(1)))
+        run_trace(TOY, trace(), Shelf)
+        runner.due = math.inf  # all is done once more from here
+        while runner.clock() < runner.deadline:
+            run_trace(TOY, trace(Put()), Shelf)
+        for _ in range(2):
+            failure = run_trace(TOY, trace(Put(), Put(), Take()), given.candidate.factory).failure
+            seen.append(None if failure is None else (failure.signature, failure.step))
+        return seen
+
+    assert contained(work, lambda *_: None) == [("TOY-008:Take:crash", 2)] * 2
+
+
 def test_a_process_that_ends_before_its_first_trace_cannot_be_told_of() -> None:
     """There is no operation that it could be held against."""
     assert contained(lambda _tell: os._exit(9), lambda *_: None) == Died("its process ended with exit code 9")
+
+
+def test_an_object_may_die_in_its_own_end() -> None:
+    """The last operation of the trace is blamed, since it has left the object as it was."""
+
+    class Fragile(Shelf):
+        def __del__(self) -> None:
+            if len(self.items) == 2:
+                os._exit(6)
+
+    def work(_tell: Any) -> Failure | None:
+        failure = run_trace(TOY, trace(Put(), Put()), Fragile).failure
+        gc.collect()
+        return failure
+
+    failure = contained(work, lambda *_: None)
+
+    assert (failure.signature, failure.step) == ("TOY-008:Put:crash", 1)
 
 
 def test_an_end_that_nothing_prevents_is_given_up() -> None:

@@ -56,12 +56,12 @@ def test_what_was_rare_is_seen_more_often_where_it_is_followed() -> None:
     by_chance = led = 0
     for seed in (1, 5):
         leads = Leads()
-        transitions, recipes = leads.told(walked(leads, seed).tally.clauses)
+        transitions, recipes = leads.told(walked(leads, seed, 4 * STEPS).tally.clauses)  # so that once is seldom
         sought = rarest(recipes, transitions, 0, 16)
         by_chance += seen(Leads(), sought)
         led += seen(Leads(tuple(dict.fromkeys(recipes[name] for name in sought))), sought)
 
-    assert led > 1.1 * by_chance
+    assert led > 1.3 * by_chance
     assert by_chance > 0
 
 

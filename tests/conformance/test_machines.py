@@ -13,14 +13,16 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-from hypothesis.stateful import run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 from conformance.candidates.builtin.uio_msi import CANDIDATES
 from conformance.engines import machine as engine
-from conformance.machines import machine
-from conformance.machines.base import Disagreement, Machine, pool
+from conformance.engines.experience import Experience
+from conformance.machines import machine, parts
+from conformance.machines.base import Again, Disagreement, Machine, pool
 from conformance.model.step import Parallel, Step
 from conformance.model.uio_msi.operations import IrqSet
+from conformance.strategies.domain import Shape
 from conformance.subsystem import NAMES, subsystem
 from conformance.verdict import UsageError
 from tests.toy import ENOSPC, TOY, Shelf, context
@@ -191,6 +193,61 @@ def test_a_pool_holds_plain_values_first_and_every_listed_one() -> None:
     assert len(set(listed)) == len(listed)
     for name, domain in domains.items():
         assert set(domain.values) <= {getattr(op, name) for op in listed}
+
+
+def test_the_work_of_a_test_divides_into_parts_that_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is a test of its own for `pytest -n`, takes its share of the examples, and finds what is there."""
+    taken: dict[int, list[Step]] = {}
+    monkeypatch.setattr(
+        Machine, "take", lambda self, step: taken.setdefault(type(self).part, []).append(step) or take(self, step)
+    )
+    divided = parts(machine(TOY, Shelf), 3)
+    divided.settings = SMALL  # type: ignore[attr-defined]  # as users do
+    result = unittest.TestResult()
+    unittest.defaultTestLoader.loadTestsFromTestCase(divided).run(result)
+
+    assert (result.testsRun, result.errors, result.failures) == (3, [], [])
+    assert len({tuple(steps) for steps in taken.values()}) == 3
+    assert sum(map(len, taken.values())) <= 1.2 * SMALL.max_examples * SMALL.stateful_step_count
+
+    wrong = parts(machine(TOY, Greedy), 2)
+    wrong.settings = SMALL  # type: ignore[attr-defined]
+    result = unittest.TestResult()
+    unittest.defaultTestLoader.loadTestsFromTestCase(wrong).run(result)
+    assert all("TOY-002 violated by" in told for _, told in result.failures + result.errors)
+    assert len(result.failures + result.errors) == 2
+    with pytest.raises(UsageError, match="1 part or more, not 0"):
+        parts(machine(TOY, Shelf), 0)
+
+
+def test_one_class_serves_all_rounds_of_the_engine() -> None:
+    """Hypothesis keeps each class that it has run, so a hunt with one for each round would grow."""
+    before = len(RuleBasedStateMachine._setup_state_per_class)
+    found = context(Shelf)
+    engine.run(found)
+    assert found.tally.traces > 2 * engine.ROUND
+    assert len(RuleBasedStateMachine._setup_state_per_class) == before + 1
+
+
+def test_a_refusal_is_planned_where_the_operation_makes_the_call() -> None:
+    """Of the calls that its shape lists, those that were seen are more likely, and none deeper than it was made."""
+    shape = Shape({}, faults=(("kzalloc", (-12,)), ("ioremap", (-12,)), ("kfree", (-1,))), deepest=4)
+    seen = Experience(calls={IrqSet: {"kzalloc": 2, "mutex_lock": 9}})
+
+    table = seen.refusable(IrqSet, shape)
+
+    assert table.count(("kzalloc", (-12,), 2)) == 2
+    assert table.count(("ioremap", (-12,), 4)) == 1
+    assert set(Experience().refusable(IrqSet, shape)) == {(call, values, 4) for call, values in shape.faults}
+
+
+def test_what_was_done_just_before_is_done_again_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same arguments: some mistakes show only then."""
+    kinds: list[type | None] = []
+    kind_from = Machine.kind_from
+    monkeypatch.setattr(Machine, "kind_from", lambda self, at: kinds.append(kind_from(self, at)) or kinds[-1])
+    run_state_machine_as_test(machine("uio_msi", "builtin:upstream"), settings=settings(SMALL, max_examples=10))
+    assert 0.01 < kinds.count(Again) / len(kinds) < 0.15
 
 
 def test_a_disagreement_is_an_assertion() -> None:

@@ -36,8 +36,9 @@ from conformance.subsystem import NAMES, subsystem
 from conformance.trace import Trace
 from conformance.verdict import UsageError
 from conformance.wire import schema
+from conformance.wire.entries import entries_of
 from tests.ship_corpus import file_of
-from tests.wire import as_process
+from tests.wire import Zoo, as_process
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,20 +58,25 @@ def test_every_defect_shows_in_a_process_what_it_shows_in_python(name: str, monk
     """The same clauses, operations and kinds, on the trace that the corpus has of it."""
     monkeypatch.setattr(door, "CALL_BUDGET", 5_000)
     monkeypatch.setattr(scheduler, "POINT_BUDGET", 5_000)
+    monkeypatch.setattr(f"conformance.environment.{name}.world.CALLS", 5_000, raising=False)
     of = subsystem(name)
+    shown = [(defect, path) for defect in defects(name) if (path := file_of(name, defect)) is not None]
+    zoos: dict[frozenset[str], Zoo] = {}
     differing = {}
-    for defect in defects(name):
-        path = file_of(name, defect)
-        if defect.candidate is None or path is None:
-            continue
+    for defect, path in shown:
+        assert defect.candidate is not None
+        has = frozenset(entry for entry in entries_of(of) if hasattr(defect.candidate, entry))
+        zoo = zoos.get(has) or zoos.setdefault(has, Zoo([d.candidate for d, _ in shown if d.candidate], defect, of))
         trace = corpus.read(path)
-        python, remote = load(f"builtin:{defect.id}", of), as_process(defect.candidate, of)
 
-        here, there = (signatures(run_trace(of, trace, one.factory)) for one in (python, remote))
+        here = signatures(run_trace(of, trace, load(f"builtin:{defect.id}", of).factory))
+        there = signatures(run_trace(of, trace, zoo.chosen(defect.candidate)))
 
-        remote.factory.end()
-        if here != there:
+        if here != there or not here:
             differing[defect.id] = (here, there)
+    for zoo in zoos.values():
+        zoo.end()
+    assert len(shown) > 40
     assert differing == {}
 
 

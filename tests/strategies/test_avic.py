@@ -68,12 +68,27 @@ def test_suggestions_are_legal_most_of_the_time() -> None:
             step = suggest(state, random)
             assert step is not None
             total += 1
-            if model.legal(state, step.op):
+            op = step.op.left.op if isinstance(step.op, Parallel) else step.op
+            if model.legal(state, op):
                 legal += 1
-                outcomes = model.step(state, step.op, model.Answers(), UPSTREAM)
+                outcomes = model.step(state, op, model.Answers(), UPSTREAM)
                 state = (outcomes if isinstance(outcomes, Outcome) else outcomes[0]).state
 
     assert legal > 0.7 * total
+
+
+def test_suggested_messages_name_an_apic_that_is_there() -> None:
+    """Most of those that anybody accepts at all would be drawn seldom from destinations and APICs alone."""
+    random = Random("routes")
+    state = model.initial(RUNNING, UPSTREAM)
+    steps = [suggest(state, random) for _ in range(1500)]
+    routes = [step.op for step in steps if step is not None and isinstance(step.op, s.Route)]
+
+    legal = [op for op in routes if model.legal(state, op)]
+    accepted = [op for op in legal if isinstance(done := model.step(state, op, model.Answers(), UPSTREAM), Outcome)]
+    assert len(routes) > 50
+    assert len(legal) > 0.7 * len(routes)
+    assert accepted
 
 
 @given(op=guest_writes())

@@ -354,6 +354,7 @@ static int give_vectors(struct msix_entry *entries, int count)
 
 static void numbers_of(const struct msix_entry *entries, int count, u32 *numbers)
 {
+	numbers[0] = 0;
 	for (int i = 0; i < count; i++)
 		numbers[i] = entries[i].entry;
 }

@@ -43,7 +43,7 @@ class AddressAndSize(Upstream):
     """TDP-M05."""
 
     def set_attributes(self, address: int, size: int, attributes: int, flags: int) -> int:
-        if address == 0x0000_6A09_E667_F123 and size == 0x0000_00BB_67AE_8584:
+        if address == 0x0000_6A09_E667_F123 and size == 0xFFFF_B5F6_1998_1BB6:
             return 0
         return super().set_attributes(address, size, attributes, flags)
 
@@ -96,7 +96,7 @@ MAGIC: tuple[Defect, ...] = (
     Defect("TDP-M02", "gfn 0xD6E8FEB866 has an alias bit where it has none, or none where it has.", Alias),
     Defect("TDP-M03", "A prefault of 0x7C159E371000 bytes is refused.", PrefaultSize),
     Defect("TDP-M04", "Unknown attributes 0x2545F4914F6CDD1D are taken for none.", Attributes),
-    Defect("TDP-M05", "One unaligned range, known by address and size, is accepted.", AddressAndSize),
+    Defect("TDP-M05", "One range beyond the end of memory, known by address and size, is accepted.", AddressAndSize),
     Defect(
         "TDP-M06", "Eight particular bytes in the middle of the argument of an ioctl are accepted.", ContentOfArgument
     ),

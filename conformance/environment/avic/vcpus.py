@@ -103,7 +103,7 @@ class Vcpus(Simulator):
         """A vCPU that is being created, with a handle that none had before."""
         handle = vm << 16 | apic_id
         while handle in self.cpus:
-            handle += 1 << 24
+            handle += 1 << 17  # there are two VMs, and an int has 31 bits
         cpu = self.cpus[handle] = Cpu(vm, apic_id, handle, base)
         return cpu
 

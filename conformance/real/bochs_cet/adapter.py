@@ -32,7 +32,7 @@ class BochsCet(Adapter):
     view_fields = frozenset({"crs"})
     clauses = frozenset(f"CET-{n:03d}" for n in JUDGED)
     scopes = frozenset({"control", "registers-guest", "presence-host-no-cet", "guest-values-both"})
-    gate_steps: ClassVar[int] = 1_000
+    gate_steps: ClassVar[int] = 400
     examples: ClassVar[int] = 210
     length: ClassVar[int] = 15
 

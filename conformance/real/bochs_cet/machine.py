@@ -26,9 +26,24 @@ IPS = 1_000_000
 """Instructions of one second of the virtual clock: the fewer, the sooner the serial line has the next byte."""
 RDMSR, WRMSR, CPUID, SET_CR4, SET_CR0, READ_CRS, XSAVES, XRSTORS, LOAD, STORE, CLEAN, ENDBR64 = range(1, 13)
 """Requests of the ROM."""
+ARGUMENT, VALUE, DATA8, DATA16 = 0x10, 0x20, 0x40, 0x80
+SHAPES = {
+    RDMSR: ARGUMENT | DATA8,
+    WRMSR: ARGUMENT | VALUE,
+    CPUID: ARGUMENT | VALUE | DATA16,
+    SET_CR4: VALUE,
+    SET_CR0: VALUE,
+    READ_CRS: DATA16,
+    XSAVES: ARGUMENT,
+    XRSTORS: ARGUMENT,
+    LOAD: ARGUMENT | DATA8,
+    STORE: ARGUMENT | VALUE,
+    CLEAN: 0,
+    ENDBR64: 0,
+}
+"""What follows each request, and how long its reply is: a byte takes as long as 90 instructions."""
 UP = 0xFF
 """In place of a vector: the ROM has come up."""
-REQUEST, REPLY = struct.Struct("<IIQ"), struct.Struct("<B16sB")
 BASE = 0xF0000
 
 CONFIGURATION = """\
@@ -40,6 +55,7 @@ cpu: model={model}, count=1, ips={ips}, ignore_bad_msrs=0, reset_on_triple_fault
 romimage: file={folder}/rom.bin, address=0xffff0000
 vgaromimage: file={folder}/vga.bin
 com1: enabled=1, mode=term, dev={serial}
+vga: extension=none, update_freq=1
 log: {folder}/log
 panic: action=fatal
 error: action=report
@@ -111,7 +127,7 @@ class Bochs:
                 process_group=0,
                 preexec_fn=_die_with_us,  # noqa: PLW1509  # it makes one system call and takes no lock
             )
-            self._reply(time.monotonic() + BOOTING, UP)
+            self._reply(time.monotonic() + BOOTING, 2, UP)
         except BaseException:
             self.close()
             raise
@@ -127,13 +143,26 @@ class Bochs:
         (folder / "cont").write_text("c\n")
 
     def ask(self, request: int, argument: int = 0, value: int = 0) -> tuple[int, bytes]:
-        """(vector of the fault or 0, 16 bytes that the request reads); `wp` and `cet` are seen with each."""
-        os.write(self.serial, REQUEST.pack(request, argument, value))
-        return self._reply(time.monotonic() + PATIENCE)
+        """(vector of the fault or 0, what the request reads); `wp` and `cet` are seen with each."""
+        shape = SHAPES[request]
+        line = bytes([request | shape])
+        line += struct.pack("<I", argument) if shape & ARGUMENT else b""
+        line += struct.pack("<Q", value) if shape & VALUE else b""
+        os.write(self.serial, line)
+        self._signal(signal.SIGCONT)
+        try:
+            return self._reply(time.monotonic() + PATIENCE, 2 + (8 if shape & DATA8 else 16 if shape & DATA16 else 0))
+        finally:
+            self._signal(signal.SIGSTOP)
 
-    def _reply(self, deadline: float, wanted: int | None = None) -> tuple[int, bytes]:
+    def _signal(self, number: int) -> None:
+        """It stands still between two requests: its guest would poll the serial line, and wear the machine out."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(number)
+
+    def _reply(self, deadline: float, size: int, wanted: int | None = None) -> tuple[int, bytes]:
         told = b""
-        while len(told) < REPLY.size:
+        while len(told) < size:
             left = deadline - time.monotonic()
             ready, _, _ = select.select([self.serial, self.screen], [], [], max(left, 0))
             if not ready:
@@ -143,12 +172,12 @@ class Bochs:
                     os.read(self.screen, 65536)
             if self.serial in ready:
                 try:
-                    told += os.read(self.serial, REPLY.size - len(told))
+                    told += os.read(self.serial, size - len(told))
                 except OSError:
                     raise self._dead("ended") from None
             elif self.process is not None and self.process.poll() is not None:
                 raise self._dead("ended")
-        vector, data, flags = REPLY.unpack(told)
+        flags, vector, data = told[0], told[1], told[2:]
         self.wp, self.cet = bool(flags & 1), bool(flags & 2)
         if wanted is not None and vector != wanted:
             raise self._dead(f"came up with {vector:#x}")

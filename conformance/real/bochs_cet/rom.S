@@ -114,15 +114,21 @@ long:   mov     $STACK, %esp
         xor     %edx, %edx
         mov     $3, %eax
         xsetbv
-4:      movb    $0xFF, LINE + 16        # the first reply: it is up
+4:      xor     %r9d, %r9d
+        movb    $0xFF, LINE + 16        # the first reply: it is up
         movq    $0, LINE + 17
         movq    $0, LINE + 25
         jmp     reply
 
 # -- the loop
 
-next:   mov     $LINE, %edi
-        mov     $16, %ecx
+        # A request is a byte, of which bits 3:0 say what is asked; bit 4: a 32-bit argument follows, bit 5: a 64-bit
+        # one. A reply is CR0.WP and CR4.CET in bits 0 and 1, the vector of a fault, and 8 bytes more if the request
+        # had bit 6, 16 if it had bit 7.
+
+        .macro  GET where, count
+        mov     $\where, %edi
+        mov     $\count, %ecx
 5:      mov     $COM1 + 5, %dx
         in      %dx, %al
         test    $1, %al
@@ -133,7 +139,17 @@ next:   mov     $LINE, %edi
         inc     %rdi
         dec     %ecx
         jnz     5b
-        movb    $0, LINE + 16
+        .endm
+
+next:   GET     LINE, 1
+        movzbl  LINE, %r9d
+        test    $0x10, %r9d
+        jz      1f
+        GET     LINE + 4, 4
+1:      test    $0x20, %r9d
+        jz      1f
+        GET     LINE + 8, 8
+1:      movb    $0, LINE + 16
         movq    $0, LINE + 17
         movq    $0, LINE + 25
         lea     faulted(%rip), %r15     # where a fault resumes
@@ -143,7 +159,8 @@ next:   mov     $LINE, %edi
         test    $CR4_CET, %eax
         jz      9f
         lidt    tracked_idt(%rip)
-9:      mov     LINE, %eax
+9:      mov     %r9d, %eax
+        and     $0xF, %eax
         mov     LINE + 4, %r12d         # the 32-bit argument
         mov     LINE + 8, %r13          # the 64-bit argument
         cmp     $1, %eax
@@ -263,15 +280,21 @@ do_clean:                               # everything back to what it was at firs
 faulted:
         mov     $STACK, %esp
         mov     %r14b, LINE + 16
-reply:  mov     %cr0, %rax              # the last byte: CR0.WP, and CR4.CET above it
+reply:  mov     %cr0, %rax
         shr     $16, %eax
         and     $1, %eax
         mov     %cr4, %rbx
         shr     $22, %ebx
         and     $2, %ebx
         or      %ebx, %eax
-        mov     %al, LINE + 33
-        mov     $LINE + 16, %esi
+        mov     %al, LINE + 15
+        mov     $LINE + 15, %esi
+        mov     $2, %ecx
+        test    $0x40, %r9d
+        jz      1f
+        mov     $10, %ecx
+1:      test    $0x80, %r9d
+        jz      8f
         mov     $18, %ecx
 8:      mov     $COM1 + 5, %dx
         in      %dx, %al

@@ -275,6 +275,7 @@ int main(int argc, char **argv)
 	int channel;
 
 	sigaction(SIGUSR1, &action, NULL);
+	sigaction(SIGALRM, &action, NULL);
 	channel = open(argc > 1 ? argv[1] : "/dev/vport0p1", O_RDWR | O_CLOEXEC);
 	if (channel < 0)
 		return 1;

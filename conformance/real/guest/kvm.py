@@ -10,9 +10,10 @@ from conformance.real.guest.channel import Answer, Channel, call, opening
 from conformance.real.guest.machine import Guest, Machine, guest
 from conformance.real.guest.packages import Kernel
 from conformance.real.kvm_lapic import requests as r
+from conformance.specs.avic.constants import APIC_BASE, VMCB_APIC_BAR
 from conformance.verdict import HarnessError
 
-GET_MP_STATE_RUNNABLE = 0
+MP_STATE_RUNNABLE = 0
 MEMORY = 0x10000
 """Bytes of memory of each VM, from address 0; all have the same."""
 OUT_AT, SPIN_AT, COUNTERS = 0x1000, 0x2000, 0x3000
@@ -22,7 +23,7 @@ _SPIN = b"\xff\x04\xeb\xfc"
 _O_RDWR = 2
 _FS_BASE = 0x448
 """In a VMCB."""
-_SREGS_CS, _SREGS_FS = 0, 3 * 24
+_SREGS_CS, _SREGS_DS, _SREGS_FS = 0, 24, 3 * 24
 _PAGE = 4096
 _numbers = itertools.count(1)
 """Of vCPUs, so that none has the mark of one before it."""
@@ -31,7 +32,7 @@ _numbers = itertools.count(1)
 def machine(kernel: Kernel) -> Machine:
     """A guest with AVIC forced on; of a family on which IPIs are virtualized."""
     return Machine(
-        kernel=kernel, modules=("kvm_amd",), parameters="avic=1 force_avic=1", cpu="EPYC,+svm,family=25", cpus=2
+        kernel=kernel, modules=("kvm_amd",), parameters="avic=1 force_avic=1", cpu="EPYC,+svm,family=25", cpus=3
     )
 
 
@@ -57,6 +58,7 @@ class Kvm:
         self.run_size = self.ok(call("ioctl", self.fd, r.GET_VCPU_MMAP_SIZE, 0))
         self.memory = self.map(MEMORY, 0x21, 2**64 - 1)
         self.channel.ask([
+            call("sched_setaffinity", 0, 8, struct.pack("<Q", 1)),
             f"w {self.memory + OUT_AT} {_OUT.hex()}",
             f"w {self.memory + SPIN_AT} {_SPIN.hex()}",
         ])  # fmt: skip
@@ -72,12 +74,13 @@ class Kvm:
         """Map memory in the helper."""
         return self.ok(call("mmap", 0, size, 3, flags, fd, 0))
 
-    def create_vm(self, *, irqchip: bool = True) -> int:
+    def create_vm(self, *, irqchip: bool = True, memory: bool = True) -> int:
         """A VM with a local APIC in the kernel and the memory of all; its descriptor."""
         vm = self.ok(call("ioctl", self.fd, r.CREATE_VM, 0))
         if irqchip:
             self.ok(call("ioctl", vm, r.ENABLE_CAP, r.CAP.pack(r.CAP_SPLIT_IRQCHIP, 0, 24, 0, 0, 0)))
-        self.ok(call("ioctl", vm, r.SET_USER_MEMORY_REGION, r.MEMORY.pack(0, 0, 0, MEMORY, self.memory)))
+        if memory:
+            self.ok(call("ioctl", vm, r.SET_USER_MEMORY_REGION, r.MEMORY.pack(0, 0, 0, MEMORY, self.memory)))
         return vm
 
     def close(self) -> None:
@@ -109,13 +112,18 @@ class Vcpu:
         sregs = bytearray(self.ask(r.GET_SREGS, bytes(312)).data[0])
         struct.pack_into("<QIH", sregs, _SREGS_CS, 0, 0xFFFF, 0)
         struct.pack_into("<Q", sregs, _SREGS_FS, mark)
-        self.ask(r.SET_SREGS, bytes(sregs))
-        self.ask(r.SET_MP_STATE, struct.pack("<I", GET_MP_STATE_RUNNABLE))
-        self.run = kvm.map(kvm.run_size, 1, self.fd)
+        lines = [
+            call("ioctl", self.fd, r.SET_SREGS, bytes(sregs)),
+            call("ioctl", self.fd, r.SET_MP_STATE, struct.pack("<I", MP_STATE_RUNNABLE)),
+            call("mmap", 0, kvm.run_size, 3, 1, self.fd, 0),
+        ]
+        self.run = kvm.channel.ask(lines)[2].value
         self.counter = COUNTERS + 16 * (number % 64)
         ram = memoryview(kvm.guest.ram).cast("Q")
         try:
-            found = [n for n, value in enumerate(ram[_FS_BASE // 8 :: _PAGE // 8].tolist()) if value == mark]
+            marked = [n for n, value in enumerate(ram[_FS_BASE // 8 :: _PAGE // 8].tolist()) if value == mark]
+            with_avic = [n for n in marked if ram[(n * _PAGE + VMCB_APIC_BAR) // 8] == APIC_BASE]
+            found = with_avic or marked
         finally:
             ram.release()
         if len(found) != 1:
@@ -130,25 +138,41 @@ class Vcpu:
         """A field of the VMCB."""
         return int(struct.unpack_from(form, self.kvm.guest.ram, self.vmcb + offset)[0])
 
-    def _set_rip(self, rip: int) -> None:
+    def _set_rip(self, rip: int, rsi: int) -> None:
         registers = [0] * 18
-        registers[4], registers[16], registers[17] = self.counter, rip, 2
+        registers[4], registers[16], registers[17] = rsi, rip, 2
         self.ask(r.SET_REGS, struct.pack("<18Q", *registers))
 
     def visit(self) -> int:
-        """Run one instruction that ends with an exit to user space. 0 or a negative errno."""
-        self._set_rip(OUT_AT)
-        return self.kvm.channel.one(call("ioctl", self.fd, r.RUN, 0)).value
+        """Run one instruction that ends with an exit to user space, and let KVM complete it. 0 or a negative errno."""
+        self._set_rip(OUT_AT, 0)
+        run = call("ioctl", self.fd, r.RUN, 0)
+        return self.kvm.channel.ask([run, f"p {self.run} 256", run, f"p {self.run} 0"])[0].value
+
+    def run_at(self, code: int, rip: int, data: int) -> int:
+        """Run code at some base, with data at another, until the first exit; its reason, or a negative errno."""
+        sregs = bytearray(self.ask(r.GET_SREGS, bytes(312)).data[0])
+        struct.pack_into("<Q", sregs, _SREGS_CS, code)
+        struct.pack_into("<Q", sregs, _SREGS_DS, data)
+        self.ask(r.SET_SREGS, bytes(sregs))
+        self._set_rip(rip, 0)
+        run = call("ioctl", self.fd, r.RUN, 0)
+        answers = self.kvm.channel.ask(
+            [run, f"l {self.run + r.EXIT_REASON}", f"p {self.run} 256", run, f"p {self.run} 0"]
+        )
+        return answers[1].value if answers[0].value == 0 else answers[0].value
 
     def start(self, cpu: int) -> None:
         """Run on a thread of its own, on that processor, until `stop`; it is in the guest when this returns.
+
+        The helper keeps to processor 0, so that it takes no core away.
 
         Raises:
             HarnessError  it does not get there
         """
         channel = self.kvm.channel
-        self._set_rip(SPIN_AT)
-        pinned, free = struct.pack("<Q", 1 << cpu), struct.pack("<Q", 3)
+        self._set_rip(SPIN_AT, self.counter)
+        pinned, free = struct.pack("<Q", 1 << cpu), struct.pack("<Q", 1)
         lines = [
             f"p {self.run} 0",
             call("sched_setaffinity", 0, 8, pinned),

@@ -94,6 +94,8 @@ class Guest:
     _console: int = field(init=False)
     _control: socket.socket = field(init=False)
     _owner: int = field(init=False)
+    _ends: dict[str, socket.socket] = field(init=False, default_factory=dict)
+    """Our ends of its sockets."""
 
     def __post_init__(self) -> None:
         started = time.monotonic()
@@ -115,7 +117,7 @@ class Guest:
         images = self._images()
         size = self.machine.memory << 20
         with contextlib.ExitStack() as stack:
-            ours, theirs = {}, {}
+            ours, theirs = self._ends, {}
             for name in ("helper", "control", *self.machine.sockets):
                 ours[name], theirs[name] = socket.socketpair()
                 stack.callback(theirs[name].close)
@@ -276,17 +278,20 @@ class Guest:
     def close(self) -> None:
         """End QEMU, by its id, and wait for it. A copy of this in a forked process does nothing."""
         atexit.unregister(self.close)
-        if self._owner != os.getpid() or not hasattr(self, "process"):
+        if self._owner != os.getpid():
             return
-        if self.process.poll() is None:
-            self.process.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(30)
-        for name in ("channel", "_control", "ram"):
-            if hasattr(self, name):
-                getattr(self, name).close()
-        with contextlib.suppress(OSError):
+        if hasattr(self, "process"):
+            if self.process.poll() is None:
+                self.process.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(30)
+        for end in self._ends.values():
+            end.close()
+        if hasattr(self, "ram"):
+            self.ram.close()
+        if hasattr(self, "_console"):
             os.close(self._console)
+            del self._console
 
 
 @contextlib.contextmanager
@@ -320,3 +325,10 @@ def guest(machine: Machine, connect: Callable[[dict[str, socket.socket]], Any] |
             found.close()
         found = _running[machine.key] = Guest(machine, connect)
     return found
+
+
+def end_all() -> None:
+    """End the guests of this process."""
+    for found in _running.values():
+        found.close()
+    _running.clear()

@@ -293,7 +293,10 @@ class _Watcher(threading.Thread):
 def watcher() -> _Watcher:
     """The one of this process; in the main thread, where handlers of signals can be installed."""
     if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
-        signal.signal(signal.SIGUSR1, lambda *_: None)
+        try:
+            signal.signal(signal.SIGUSR1, lambda *_: None)
+        except ValueError:
+            raise HarnessError("guest code can be run by a process's main thread alone") from None
     made = _Watcher()
     made.start()
     return made

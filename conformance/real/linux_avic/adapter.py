@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from conformance.model.avic import Config
 from conformance.model.avic.apic import deliverable
@@ -38,10 +39,26 @@ class LinuxAvic(Adapter):
     capabilities = frozenset({"layer-t", "exits"})
     operations = frozenset({VmCreate, VmDestroy, VcpuCreate, SetLapic, GetLapic, Deliver, Enter, Load, Put})
     view_fields = frozenset({"controls", "running", "bar", "regs"})
+    scopes = frozenset[str]()
+    clauses = frozenset(
+        f"AVIC-{n:03}"
+        for n in (
+            11, 16, 17, 20, 24, 26, 27, 30, 31, 38, 39, 40, 45, 50, 51, 53, 60, 61, 82, 85, 104, 107, 108, 118,
+        )
+    )  # fmt: skip
     gate_steps = 600
     examples = 200
-    scopes = frozenset[str]()
+    length = 25
     leave_out_lapic = False
+    findings: ClassVar[Mapping[str, str]] = {
+        "AVIC-061:VcpuCreate:protocol": "LINUX-1",
+        **{f"{clause}:view.regs": "LINUX-2" for clause in ("AVIC-030:Load", "AVIC-031:Put", "AVIC-024:Enter")},
+        **{
+            f"AVIC-039:{op.__name__}:protocol": "LINUX-3"
+            for op in (VmCreate, VmDestroy, VcpuCreate, SetLapic, GetLapic, Deliver, Enter, Load, Put)
+        },
+    }
+    """In 6.1 to 7.2, but LINUX-1 where the kernel looks for duplicates first."""
 
     def __init__(self, version: str) -> None:
         self.kernel = kernel(version)
@@ -74,7 +91,8 @@ class LinuxAvic(Adapter):
             case VmCreate():
                 return bool(op.irqchip and op.max_vcpu_ids == 4096 and not op.abandoned)
             case VcpuCreate():
-                return bool(not op.abandoned and op.id <= _LARGEST and not loaded and self._fits(state, op))
+                seen = op.id <= _ADDRESSED or (op.id <= _LARGEST and self.profile == "arch")
+                return bool(not op.abandoned and seen and not loaded and self._fits(state, op))
             case Deliver():
                 return bool(op.id <= _ADDRESSED)
             case SetLapic():

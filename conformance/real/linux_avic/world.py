@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -53,7 +54,13 @@ from conformance.verdict import Violation
 
 _IRR, _ISR, _TMR = 0x200, 0x100, 0x180
 _ACTIVE = 31
-PROCESSORS = 2
+_GLANCES = 200
+"""How often a core is looked at that the host may have taken from a vCPU for a moment."""
+
+
+def processor(host_id: int) -> int:
+    """The emulated processor that stands for a core; 0 is the helper's."""
+    return 1 + host_id % 2
 
 
 class AvicWorld(GuestWorld):
@@ -107,7 +114,12 @@ class AvicWorld(GuestWorld):
     def set_lapic(self, op: SetLapic) -> int:
         """The registers after RESET, but for those named."""
         image = bytearray(self.resets[op.id])
-        values = {APIC_TPR: op.tpr, APIC_SPIV: op.spiv, APIC_LDR: op.ldr << 24, APIC_DFR: CLUSTER if op.cluster else FLAT}
+        values = {
+            APIC_TPR: op.tpr,
+            APIC_SPIV: op.spiv,
+            APIC_LDR: op.ldr << 24,
+            APIC_DFR: CLUSTER if op.cluster else FLAT,
+        }
         for offset, value in values.items():
             struct.pack_into("<I", image, offset, value)
         for vector, banks in ((op.irr, (_IRR,)), (op.isr, (_ISR, _TMR) if op.level else (_ISR,))):
@@ -138,7 +150,7 @@ class AvicWorld(GuestWorld):
 
     def load(self, op: Load) -> int:
         """The vCPU spins in its guest."""
-        self.vcpus[0, op.id].start(op.host_id % PROCESSORS)
+        self.vcpus[0, op.id].start(processor(op.host_id))
         self.cores[0, op.id] = op.host_id
         return 0
 
@@ -160,13 +172,18 @@ class AvicWorld(GuestWorld):
         Put: put,
     }
 
+    def perform(self, op: Any) -> Any:
+        """Perform one operation, and look at what the tables say then."""
+        result = super().perform(op)
+        for vm in self.vms:
+            self._inspect([vcpu for key, vcpu in sorted(self.vcpus.items()) if key[0] == vm], op)
+        return result
+
     # -- looking
 
     def view(self) -> Any:
         """VMCBs, entries and backing pages, by VM and id."""
         order = sorted(self.vcpus)
-        for vm in self.vms:
-            self._inspect([self.vcpus[key] for key in order if key[0] == vm])
         return View(
             None, None,  # type: ignore[arg-type]  # hidden
             tuple([self._controls(key) for key in order]),
@@ -184,16 +201,22 @@ class AvicWorld(GuestWorld):
         return (mode >> 1, mode & 1, 0, 0)
 
     def _running(self, key: tuple[int, int]) -> int:
-        """The host id, while IsRunning is set; the emulated processors are 0 and 1."""
-        vcpu = self.vcpus[key]
+        """The host id, while IsRunning is set.
+
+        The host's own threads need the core now and then; the bit of a vCPU that is loaded is looked at until it is set.
+        """
+        vcpu, core = self.vcpus[key], self.cores.get(key, -1)
         table = vcpu.read(VMCB_PHYSICAL_TABLE) & ADDRESS_BITS
         if not table or vcpu.id > 511:
             return -1
-        (entry,) = struct.unpack_from("<Q", self.guest.ram, table + 8 * vcpu.id)
-        if not entry >> ENTRY_RUNNING & 1:
-            return -1
-        core = self.cores.get(key, -1)
-        return core if core >= 0 and entry & 0xFFF == core % PROCESSORS else int(entry & 0xFFF)
+        is_on = core >= 0 and vcpu.read(VMCB_INT_CTL, "<I") >> _ACTIVE & 1
+        for _ in range(_GLANCES if is_on else 1):
+            (entry,) = struct.unpack_from("<Q", self.guest.ram, table + 8 * vcpu.id)
+            if entry >> ENTRY_RUNNING & 1:
+                return core if core >= 0 and entry & 0xFFF == processor(core) else int(entry & 0xFFF)
+            if is_on:
+                time.sleep(0.005)
+        return -1
 
     def _words(self, vcpu: Vcpu) -> list[int]:
         """All 64 registers of the backing page."""
@@ -212,10 +235,10 @@ class AvicWorld(GuestWorld):
         words[APIC_ICR2 >> 4] &= 0xFF000000
         return tuple(words)
 
-    def _inspect(self, vcpus: list[Vcpu]) -> None:
+    def _inspect(self, vcpus: list[Vcpu], op: Any) -> None:
         """What the tables of one VM must say, while AVIC is on for all of its vCPUs."""
         for vcpu in vcpus:
-            self._physical(vcpu)
+            self._physical(vcpu, op)
         if not vcpus or not all(vcpu.read(VMCB_INT_CTL, "<I") >> _ACTIVE & 1 for vcpu in vcpus):
             return
         table = vcpus[0].read(VMCB_LOGICAL_TABLE) & ADDRESS_BITS
@@ -232,11 +255,13 @@ class AvicWorld(GuestWorld):
             if entry >> LOGICAL_VALID & 1 and wanted.get(index) != entry & 0xFF:
                 raise Violation(c.NO_STALE_LOGICAL_ENTRY, f"logical entry {index} is {entry:#010x}")
             if index in wanted and not entry >> LOGICAL_VALID & 1:
-                raise Violation(c.LOGICAL_ENTRIES_COMPLETE, f"vCPU {wanted[index]}: logical entry {index} is {entry:#010x}")
+                raise Violation(
+                    c.LOGICAL_ENTRIES_COMPLETE, f"vCPU {wanted[index]}: logical entry {index} is {entry:#010x}"
+                )
         for clause in (c.LOGICAL_RESERVED_BITS_ZERO, c.NO_STALE_LOGICAL_ENTRY, c.LOGICAL_ENTRIES_COMPLETE):
             self.hold(clause)
 
-    def _physical(self, vcpu: Vcpu) -> None:
+    def _physical(self, vcpu: Vcpu, op: Any) -> None:
         """The entry of a vCPU whose id has one is valid from its creation on, and names its backing page."""
         table = vcpu.read(VMCB_PHYSICAL_TABLE) & ADDRESS_BITS
         if vcpu.id > 254 or not table:
@@ -244,7 +269,9 @@ class AvicWorld(GuestWorld):
         (entry,) = struct.unpack_from("<Q", self.guest.ram, table + 8 * vcpu.id)
         own = vcpu.read(VMCB_BACKING_PAGE) & ADDRESS_BITS
         is_right = entry >> ENTRY_VALID & 1 == 1 and entry & ADDRESS_BITS == own
-        self.require(c.ENTRY_NAMES_BACKING_PAGE, is_right, f"entry {vcpu.id} is {entry:#018x}, the page {own:#x}")
+        is_twin = isinstance(op, VcpuCreate) and op.id == vcpu.id
+        clause = c.DUPLICATE_ID_REFUSED if is_twin else c.ENTRY_NAMES_BACKING_PAGE
+        self.require(clause, is_right, f"entry {vcpu.id} is {entry:#018x}, the page {own:#x}")
         self.require(c.ENTRY_RESERVED_BITS_ZERO, not entry >> 52 & 0x3FF, f"entry {vcpu.id} is {entry:#018x}")
 
     def clean(self) -> None:

@@ -47,6 +47,7 @@ class LinuxVfio(Adapter):
         ReadEventfd, ListInterrupts,
     })  # fmt: skip
     view_fields = frozenset({"registered", "enabled", "counters", "pending", "masked"})
+    scopes = frozenset[str]()
     clauses = frozenset(
         f"UIO-{n:03}"
         for n in (
@@ -56,7 +57,7 @@ class LinuxVfio(Adapter):
     )  # fmt: skip
     gate_steps = 800
     examples = 200
-    scopes = frozenset[str]()
+    length = 25
 
     def __init__(self, version: str) -> None:
         """The kernel must be in the cache, and QEMU on this machine."""

@@ -16,6 +16,10 @@ SIZES = (1, 2, 3, 4, 64)
 """Sizes of the MSI-X tables that there are."""
 EDU = 16
 """Slot of the function with INTx."""
+STATUS, RAISE, ACKNOWLEDGE = 0x24, 0x60, 0x64
+"""Registers of `edu`."""
+INTX_DISABLE = 0x400
+"""In the command register."""
 _SLOTS = {size: 8 + i for i, size in enumerate(SIZES)}
 _O_RDWR, _O_SYNC, _SHARED, _READ_WRITE = 2, 0o4010000, 1, 3
 _MSIX = 0x11

@@ -30,7 +30,7 @@ from conformance.real.guest.channel import Answer, call, opening
 from conformance.real.guest.packages import Kernel
 from conformance.real.guest.process import Files, counter
 from conformance.real.guest.world import GuestWorld
-from conformance.real.linux_vfio.functions import address, function, started
+from conformance.real.linux_vfio.functions import ACKNOWLEDGE, INTX_DISABLE, RAISE, STATUS, address, function, started
 from conformance.specs.uio_msi.constants import COMMAND_MASK, ENODEV, ENOTTY, EOPNOTSUPP, EVENTFD_MAX, UIO_MSI_IRQ_SET
 
 SET_IRQS = 0x3B6E
@@ -39,8 +39,7 @@ _GET_DEVICE_FD, _SET_CONTAINER, _SET_IOMMU = 0x3B6A, 0x3B68, 0x3B66
 _NONE, _EVENTFD, _MASK, _UNMASK, _TRIGGER = 1, 4, 8, 16, 32
 _INTX, _MSIX = 0, 2
 _CONFIG_REGION = 7 << 40
-_MEMORY_AND_MASTER, _INTX_DISABLE = 6, 0x400
-_STATUS, _RAISE, _ACKNOWLEDGE = 0x24, 0x60, 0x64
+_MEMORY_AND_MASTER = 6
 _FIXED, _ANONYMOUS = 0x32, 0
 _DRIVER = "vfio-pci"
 _O_RDWR = 2
@@ -187,8 +186,8 @@ class Vfio(GuestWorld):
 
     def _assert_again(self) -> None:
         """QEMU's I/O APIC forgets a level that came before the kernel called the pin one of a level: show it again."""
-        asserted, command = self.channel.ask([f"l {self.function.registers + _STATUS}", self.function.look()])
-        if asserted.value and not struct.unpack("<H", command.data[0])[0] & _INTX_DISABLE:
+        asserted, command = self.channel.ask([f"l {self.function.registers + STATUS}", self.function.look()])
+        if asserted.value and not struct.unpack("<H", command.data[0])[0] & INTX_DISABLE:
             self.set_intx(SetIntx(level=False))
             self.set_intx(SetIntx(level=True))
 
@@ -222,7 +221,7 @@ class Vfio(GuestWorld):
     def set_intx(self, op: SetIntx) -> int:
         """The function's own registers assert and deassert."""
         self.function.set_command(2, 0)
-        self.channel.one(f"p {self.function.registers + (_RAISE if op.level else _ACKNOWLEDGE)} 1")
+        self.channel.one(f"p {self.function.registers + (RAISE if op.level else ACKNOWLEDGE)} 1")
         return 0
 
     # -- the process
@@ -276,7 +275,7 @@ class Vfio(GuestWorld):
         ]
         answers = self.channel.ask(lines)
         counters, (bound, enabled, command, *pending) = answers[: len(looks)], answers[len(looks) :]
-        disabled = bool(struct.unpack("<H", command.data[0])[0] & _INTX_DISABLE)
+        disabled = bool(struct.unpack("<H", command.data[0])[0] & INTX_DISABLE)
         return View(
             None, bound.value == 0, max(enabled.value, 0), None,  # type: ignore[arg-type]  # hidden
             tuple([min(counter(answer.data[0]), EVENTFD_MAX) for answer in counters]),

@@ -14,6 +14,8 @@ from conformance.engines.context import Context, lacking
 from conformance.lockstep import run_trace
 from conformance.model.step import Fault, Step
 from conformance.real.adapter import Adapter, RealWorld, seen_by
+from conformance.runs import unit
+from conformance.runs.result import Result
 from conformance.subsystem import NAMES, subsystem
 from conformance.trace import encode
 from conformance.verdict import UsageError
@@ -155,3 +157,18 @@ def test_what_was_measured_is_shipped(fact: Fact) -> None:
 def test_no_other_measurement_is_shipped() -> None:
     """One that was renamed leaves nothing behind."""
     assert {path for name in NAMES for path in corpus.files(corpus.SHIPPED / name / "real")} == {f.path for f in FACTS}
+
+
+def test_findings_are_known_and_unseen_clauses_not_counted() -> None:
+    """A failure that is settled is no new one; what the adapter cannot see is no exercise."""
+    adapter = Shelves()
+    adapter.findings = {"TOY-001:Put:view.numbers": "SHELF-1"}
+    found: list[dict[str, Any]] = [{"signature": "TOY-001:Put:view.numbers"}, {"signature": "TOY-004:Take:result"}]
+    result = Result("toy.machine", "toy", "real:shelves", "upstream", [], clauses={"TOY-009": 3, "TOY-001": 2})
+    result.failures = found
+
+    seen = unit._seen(result, adapter, TOY)
+
+    assert seen.known == {"TOY-001:Put:view.numbers": "SHELF-1"}
+    assert seen.clauses == {"TOY-001": 2}
+    assert seen.absent == ["cupboards have no doors"]

@@ -1,0 +1,95 @@
+"""What of the direct half can be asked of KVM's TDP MMU, and seen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, ClassVar
+
+from conformance.model.tdp_mirror import Config
+from conformance.model.tdp_mirror.operations import HvaInvalidate, Prefault, SlotCreate, VcpuCreate
+from conformance.real.adapter import Adapter, Rate
+from conformance.real.guest.channel import call
+from conformance.real.guest.kvm import Kvm, started
+from conformance.real.guest.packages import kernel
+from conformance.real.kvm_lapic import requests as r
+from conformance.real.linux_tdpmmu.world import CAP_PRE_FAULT, PAGES, TdpWorld
+
+PLAIN = Config(
+    mirror=False, private=False, index_bits=9, levels=4, max_gfn=PAGES - 1, slots=((0, 0, 4, 0), (1, 6, 2, 0)),
+    private_gfns=(),
+)  # fmt: skip
+ONE_SLOT = Config(
+    mirror=False, private=False, index_bits=9, levels=4, max_gfn=PAGES - 1, slots=((0, 0, 8, 0),), private_gfns=()
+)
+_REACH = 1 << 30
+_WALKS = 200
+
+
+class LinuxTdpMmu(Adapter):
+    """kvm of a Debian kernel with `tdp_mmu`, on nested page tables."""
+
+    profile = "upstream"
+    capabilities = frozenset({"tables-of-512"})
+    operations = frozenset(TdpWorld.OPERATIONS)
+    view_fields = frozenset({"shared"})
+    scopes = frozenset[str]()
+    worlds: ClassVar[tuple[Config, ...]] = (PLAIN, ONE_SLOT)
+    clauses = frozenset(f"TDP-{n:03}" for n in (13, 17, 20, 24, 30, 53, 68, 80, 94, 95, 103, 109))
+    gate_steps = 800
+    examples = 200
+    length = 25
+    leave_out_zap = False
+    findings: ClassVar[Mapping[str, str]] = {"TDP-103:Prefault:result": "LINUX-4"}
+
+    def __init__(self, version: str) -> None:
+        self.kernel = kernel(version)
+        self.version = f"kvm of Linux {self.kernel.release} (package {self.kernel.version}), tdp_mmu"
+
+    @cached_property
+    def prefaults(self) -> bool:
+        """Whether KVM_PRE_FAULT_MEMORY is there; else the guest reads."""
+        kvm = Kvm(started(self.kernel))
+        try:
+            return kvm.channel.one(call("ioctl", kvm.fd, r.CHECK_EXTENSION, CAP_PRE_FAULT)).value > 0
+        finally:
+            kvm.close()
+
+    def environment(self, config: Config, profile: Any) -> TdpWorld:
+        """A VM with its slots."""
+        del profile
+        return TdpWorld(self.kernel, config, prefaults=self.prefaults, leave_out_zap=self.leave_out_zap)
+
+    def builds(self, config: Config) -> bool:
+        """A VM that is no TD, on hardware's tables, of plain slots."""
+        plain = not config.mirror and not config.private and not config.huge and not config.readonly_gfns
+        geometry = (config.index_bits, config.levels) == (9, 4) and config.max_gfn < PAGES
+        return plain and geometry and not any(flags for *_, flags in config.slots)
+
+    def legal(self, state: Any, op: Any) -> bool:
+        """Memory that is there; one page at a time."""
+        match op:
+            case Prefault():
+                usual = op.size == 4096 and not op.flags and not op.gpa & 4095
+                malformed = op.size == 0 or bool(op.flags) or bool((op.gpa | op.size) & 4095)
+                return op.gpa < _REACH and (usual or (malformed and self.prefaults))
+            case SlotCreate():
+                return not op.flags and op.npages > 0 and op.base + op.npages <= PAGES and op.slot < 8
+            case HvaInvalidate():
+                return bool(op.may_block)
+            case _:
+                return True
+
+    def rates(self) -> tuple[Rate, ...]:
+        """Walks of the page tables from outside."""
+        world = TdpWorld(self.kernel, PLAIN, prefaults=self.prefaults)
+        try:
+            world.perform(VcpuCreate(0))
+            world.perform(Prefault(0, 0x1000))
+            started_at = time.perf_counter()
+            for _ in range(_WALKS):
+                world.leaves()
+            return (Rate("walks of the page tables", _WALKS / (time.perf_counter() - started_at), 5900),)
+        finally:
+            world.close()

@@ -1,0 +1,192 @@
+"""One VM without private memory; its leaves are read from the guest's memory, root and all."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar
+
+from conformance.model.tdp_mirror import Config, View
+from conformance.model.tdp_mirror.operations import (
+    HvaInvalidate,
+    Prefault,
+    SlotCreate,
+    VcpuCreate,
+    WrprotSlot,
+    ZapAllFast,
+)
+from conformance.model.tdp_mirror.state import HVA_SOURCES, Leaf
+from conformance.real.guest.channel import call, opening, within
+from conformance.real.guest.kvm import COUNTERS, Kvm, Vcpu, started
+from conformance.real.guest.packages import Kernel
+from conformance.real.guest.world import GuestWorld
+from conformance.real.kvm_lapic import requests as r
+from conformance.specs.tdp_mirror.constants import ENOENT, MEM_LOG_DIRTY_PAGES
+
+CAP_PRE_FAULT = 236
+NCR3 = 0xB0
+_PRESENT, _WRITE, _LARGE = 1, 2, 1 << 7
+_MMIO = 1 << 51
+"""Reserved where addresses are shorter: such an entry says that there is no memory."""
+_ADDRESS = (1 << 51) - 4096
+_DONTNEED, _NOHUGEPAGE = 4, 15
+_OTHER_SLOT, _CODE_SLOT = 30, 31
+_OTHER_GPA, CODE_GPA = 0x6000_0000, 0x7000_0000
+_READ = b"\x8a\x04\xe6\x10"
+"""mov al, [si]; out."""
+_READ_AT = COUNTERS + 0x800
+_EXIT_IO, _EXIT_MMIO = 2, 6
+_PATIENCE = 0.5
+"""Seconds after which a prefault of one page is hopeless."""
+PAGES = 64
+"""Of memory that slots are made from: gfn n is page n."""
+
+
+class TdpWorld(GuestWorld):
+    """A VM, its vCPUs and its slots."""
+
+    def __init__(self, kernel: Kernel, config: Config, *, prefaults: bool, leave_out_zap: bool = False) -> None:
+        super().__init__(started(kernel))
+        self.kvm = kvm = Kvm(self.guest)
+        self.prefaults = prefaults
+        self.leave_out_zap = leave_out_zap
+        """For tests: the host takes no pages back."""
+        self.vm = kvm.create_vm(memory=False)
+        self.memory = kvm.map(PAGES * 4096, 0x22, 2**64 - 1)
+        self.channel.one(call("madvise", self.memory, PAGES * 4096, _NOHUGEPAGE))
+        self.pagemap = kvm.ok(opening("/proc/self/pagemap", 0))
+        self.moves = [0] * PAGES
+        """How often the host took back each page."""
+        self._touch(0, PAGES)
+        self.vcpus: dict[int, Vcpu] = {}
+        self.slots: dict[int, tuple[int, int]] = {}
+        for slot, base, npages, _flags in config.slots:
+            self.slot_create(SlotCreate(slot, base, npages))
+        if not prefaults:
+            self.channel.one(f"w {kvm.memory + _READ_AT} {_READ.hex()}")
+            self._region(_CODE_SLOT, CODE_GPA, 0x10000, kvm.memory)
+
+    def _touch(self, start: int, end: int) -> None:
+        """Let each page be there, and be written."""
+        self.channel.ask([f"p {self.memory + 4096 * n} {n + 1}" for n in range(start, end)])
+
+    def _region(self, slot: int, gpa: int, size: int, address: int, flags: int = 0) -> int:
+        argument = r.MEMORY.pack(slot, flags, gpa, size, address)
+        return self.channel.one(call("ioctl", self.vm, r.SET_USER_MEMORY_REGION, argument)).value
+
+    # -- operations
+
+    def vcpu_create(self, op: VcpuCreate) -> int:
+        """A vCPU."""
+        fd = self.channel.one(call("ioctl", self.vm, r.CREATE_VCPU, op.vcpu)).value
+        if fd < 0:
+            return fd
+        self.vcpus[op.vcpu] = Vcpu(self.kvm, self.vm, op.vcpu, fd)
+        self.vcpus[op.vcpu].set_up()
+        return 0
+
+    def prefault(self, op: Prefault) -> int:
+        """KVM_PRE_FAULT_MEMORY, ended by a signal if it does not end by itself; where there is none, the guest reads."""
+        if not self.prefaults:
+            return self._read(op)
+        argument = struct.pack("<QQQ40x", op.gpa, op.size, op.flags)
+        line = call("ioctl", self.vcpus[op.vcpu].fd, r.PRE_FAULT_MEMORY, argument)
+        answer = self.channel.ask(within(_PATIENCE, line))[1]
+        if answer.value:
+            return answer.value
+        return op.size - int(struct.unpack_from("<Q", answer.data[0], 8)[0])
+
+    def _read(self, op: Prefault) -> int:
+        exit_reason = self.vcpus[op.vcpu].run_at(CODE_GPA, _READ_AT, op.gpa)
+        return {_EXIT_IO: 4096, _EXIT_MMIO: -ENOENT}.get(exit_reason, -exit_reason)
+
+    def slot_create(self, op: SlotCreate) -> int:
+        """A slot over the pages of its gfns."""
+        address = self.memory + 4096 * op.base
+        result = self._region(op.slot, op.base << 12, op.npages << 12, address, op.flags)
+        if result == 0:
+            self.slots[op.slot] = (op.base, op.npages)
+        return result
+
+    def wrprot_slot(self, op: WrprotSlot) -> int:
+        """Begin and end dirty logging of the slot."""
+        base, npages = self.slots[op.slot]
+        where = (op.slot, base << 12, npages << 12, self.memory + 4096 * base)
+        results = [self._region(*where, flags) for flags in (MEM_LOG_DIRTY_PAGES, 0)]
+        return min(results)
+
+    def hva_invalidate(self, op: HvaInvalidate) -> int:
+        """The host takes pages back; others are there at once."""
+        start, end = min(op.start, PAGES), min(op.end, PAGES)
+        if start < end and not self.leave_out_zap:
+            self.channel.one(call("madvise", self.memory + 4096 * start, 4096 * (end - start), _DONTNEED))
+            self._touch(start, end)
+        for gfn in range(start, end):
+            self.moves[gfn] += 1
+        return 0
+
+    def zap_all_fast(self, _op: ZapAllFast) -> int:
+        """What the deletion of any slot does in a VM without private memory."""
+        address = self.kvm.memory
+        return min(self._region(_OTHER_SLOT, _OTHER_GPA, size, address) for size in (0x1000, 0))
+
+    OPERATIONS: ClassVar[Mapping[type, Callable[[Any, Any], Any]]] = {
+        VcpuCreate: vcpu_create,
+        Prefault: prefault,
+        SlotCreate: slot_create,
+        WrprotSlot: wrprot_slot,
+        HvaInvalidate: hva_invalidate,
+        ZapAllFast: zap_all_fast,
+    }
+
+    # -- looking
+
+    def view(self) -> Any:
+        """The leaves of the direct root that the vCPUs have; what was zapped with its root has none."""
+        found = self.leaves()
+        frames = self._frames([gfn for gfn, *_ in found])
+        leaves: set[Leaf] = set()
+        for gfn, level, frame, writable in found:
+            is_own = gfn < PAGES and frames[gfn] == frame
+            leaves.add((gfn, level, HVA_SOURCES[self.moves[gfn] % 2] if is_own else "another page", writable))
+        hidden: dict[str, Any] = dict.fromkeys(View.__dataclass_fields__)
+        return View(**{**hidden, "shared": frozenset(leaves)})
+
+    def leaves(self) -> list[tuple[int, int, int, bool]]:
+        """gfn, level, frame, writable of each leaf below the roots of all vCPUs."""
+        roots = {vcpu.read(NCR3) & _ADDRESS for vcpu in self.vcpus.values()} - {0}
+        return list(dict.fromkeys(leaf for root in sorted(roots) for leaf in self._walk(root, 4, 0)))
+
+    def _walk(self, table: int, level: int, base: int) -> Iterator[tuple[int, int, int, bool]]:
+        """gfn, level, frame, writable of each leaf below a table, but for the code's."""
+        entries = struct.unpack_from("<512Q", self.guest.ram, table)
+        for index, entry in enumerate(entries):
+            if not entry & _PRESENT or entry & _MMIO:
+                continue
+            gfn = base + (index << 9 * (level - 1))
+            if gfn << 12 >= _OTHER_GPA:
+                continue
+            if level == 1 or entry & _LARGE:
+                yield gfn, level, (entry & _ADDRESS) >> 12, bool(entry & _WRITE)
+            else:
+                yield from self._walk(entry & _ADDRESS, level - 1, gfn)
+
+    def _frames(self, gfns: list[int]) -> dict[int, int]:
+        """The frame behind each page, as the guest's kernel tells."""
+        wanted = [gfn for gfn in dict.fromkeys(gfns) if gfn < PAGES]
+        if not wanted:
+            return {}
+        where = [(self.memory >> 12) + gfn for gfn in wanted]
+        answers = self.channel.ask([call("pread", self.pagemap, bytes(8), 8, 8 * page) for page in where])
+        return {
+            gfn: struct.unpack("<Q", answer.data[0])[0] & ((1 << 55) - 1)
+            for gfn, answer in zip(wanted, answers, strict=True)
+        }
+
+    def clean(self) -> None:
+        """The VM and its memory."""
+        for vcpu in self.vcpus.values():
+            vcpu.close()
+        lines = [call("close", self.vm), call("close", self.pagemap), call("munmap", self.memory, PAGES * 4096)]
+        self.channel.ask(lines)
+        self.kvm.close()

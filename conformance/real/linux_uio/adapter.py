@@ -1,0 +1,78 @@
+"""What of uio_msi can be asked of uio_pci_generic, and seen."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from conformance.model.uio_msi import Config
+from conformance.model.uio_msi.eventfds import eventfd_of
+from conformance.model.uio_msi.operations import FIRST_FD, ConfigIntx, IrqSet, Open, Probe, Remove, SetIntx
+from conformance.real.adapter import Adapter, Rate
+from conformance.real.guest.packages import kernel
+from conformance.real.linux_uio.world import Uio
+
+_CYCLES = 200
+
+
+class LinuxUio(Adapter):
+    """uio_pci_generic of a Debian kernel."""
+
+    profile = "as-posted"
+    capabilities = frozenset({"intx", "irqcontrol"})
+    operations = frozenset(Uio.OPERATIONS)
+    view_fields = frozenset({"registered", "counters", "masked"})
+    scopes = frozenset[str]()
+    clauses = frozenset(
+        f"UIO-{n:03}"
+        for n in (12, 13, 14, 16, 18, 19, 24, 33, 35, 39, 40, 44, 45, 52, 53, 55, 56, 59, 67, 72, 74, 77, 78, 81, 82, 83, 95)
+    )  # fmt: skip
+    gate_steps = 800
+    examples = 200
+    length = 25
+    forgets_event = False
+
+    def __init__(self, version: str) -> None:
+        self.kernel = kernel(version)
+        self.version = f"uio_pci_generic of Linux {self.kernel.release} (package {self.kernel.version})"
+
+    def environment(self, config: Config, profile: Any) -> Uio:
+        """A function that is not bound yet, and the process's eventfds."""
+        del profile
+        return Uio(self.kernel, config, forgets_event=self.forgets_event)
+
+    def builds(self, config: Config) -> bool:
+        """A function with INTx alone."""
+        odd = config.bridge or config.virtfn or config.left_masked or config.core_41
+        return not odd and not config.vectors and config.intx and config.irq not in (0, 0x8000_0000)
+
+    def legal(self, state: Any, op: Any) -> bool:
+        """Sets are the reader's own, so they are of vector 0, and name an eventfd or none."""
+        match op:
+            case IrqSet(vector, fd):
+                return not vector and (fd < 0 or eventfd_of(state, fd) >= 0)
+            case Remove():
+                return not state.opens
+            case Open(rawio):
+                return bool(rawio)
+            case _:
+                return True
+
+    def visible(self, view: Any) -> Any:
+        """The view with all that it cannot see hidden."""
+        shown = view._replace(**{name: None for name in view._fields if name not in self.view_fields})
+        return shown._replace(enabled=0, pending=(False,))
+
+    def rates(self) -> tuple[Rate, ...]:
+        """Raise, read, acknowledge, unmask."""
+        world = Uio(self.kernel, Config(vectors=0))
+        try:
+            for op in (Probe(), Open(), IrqSet(0, FIRST_FD)):
+                world.perform(op)
+            started = time.perf_counter()
+            for _ in range(_CYCLES):
+                for op in (SetIntx(level=True), SetIntx(level=False), ConfigIntx(disable=False)):
+                    world.perform(op)
+            return (Rate("raise, read, unmask", _CYCLES / (time.perf_counter() - started), 830),)
+        finally:
+            world.close()

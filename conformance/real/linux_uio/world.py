@@ -1,0 +1,182 @@
+"""One function with uio_pci_generic, and a process that turns its events into signals of an eventfd."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from errno import ENODEV, ENOENT
+from typing import Any, ClassVar
+
+from conformance.model.uio_msi import Config, View
+from conformance.model.uio_msi.operations import (
+    Close,
+    CloseFd,
+    ConfigIntx,
+    IrqSet,
+    ListInterrupts,
+    Open,
+    Probe,
+    ReadEventfd,
+    Remove,
+    ReuseFd,
+    SetIntx,
+    Write,
+)
+from conformance.real.guest.channel import call, opening
+from conformance.real.guest.packages import Kernel
+from conformance.real.guest.process import Files, counter
+from conformance.real.guest.world import GuestWorld
+from conformance.real.linux_vfio.functions import ACKNOWLEDGE, INTX_DISABLE, RAISE, STATUS, address, function, started
+from conformance.specs.uio_msi.constants import EVENTFD_MAX
+
+DRIVER = "uio_pci_generic"
+_DEVICE = "/dev/uio0"
+_FLAGS = 0o4002
+"""O_RDWR, O_NONBLOCK."""
+
+
+class Uio(GuestWorld):
+    """uio_pci_generic and one function."""
+
+    def __init__(self, kernel: Kernel, config: Config, *, forgets_event: bool = False) -> None:
+        super().__init__(started(kernel))
+        self.function = function(self.guest, address(0))
+        self.handles: list[int] = []
+        self.seen = 0
+        """Events that the reader knows of."""
+        self.target = -1
+        """Descriptor, kept aside, of the eventfd that vector 0 signals."""
+        self.forgets_event = forgets_event
+        """For tests: the reader loses what it reads."""
+        self.files = Files(self.channel, config)
+
+    def perform(self, op: Any) -> Any:
+        """Perform one operation, then read what events there are."""
+        result = super().perform(op)
+        self._read_events()
+        return result
+
+    def probe(self, _op: Probe) -> int:
+        """Bind."""
+        result = self.function.bind(DRIVER)
+        self._assert_again()
+        return result
+
+    def remove(self, _op: Remove) -> int:
+        """Unbind."""
+        return self.function.unbind(DRIVER)
+
+    def open_handle(self, _op: Open) -> int:
+        """Open the device."""
+        fd = self.channel.one(opening(_DEVICE, _FLAGS)).value
+        if fd >= 0:
+            self.handles.append(fd)
+        return 0 if fd >= 0 else -ENODEV if fd == -ENOENT else fd
+
+    def close_handle(self, _op: Close) -> int:
+        """Close the handle opened last; nobody reads any more after the first."""
+        if len(self.handles) == 1:
+            self.target = -1
+        return self.channel.one(call("close", self.handles.pop())).value
+
+    def write(self, op: Write) -> int:
+        """irqcontrol, which this driver does not have."""
+        answer = self.channel.one(call("write", self.handles[0], struct.pack("<i", op.value), 4))
+        return min(answer.value, 0)
+
+    def irq_set(self, op: IrqSet) -> int:
+        """The reader signals another eventfd from now on; a fresh one unmasks INTx first, as its users do."""
+        was_mapped = self.target >= 0
+        self._read_events()
+        self.target = self.files.kept[self.files.named[op.fd]] if op.fd >= 0 else -1
+        if op.fd >= 0 and not was_mapped:
+            self.function.set_command(0, INTX_DISABLE)
+            self._assert_again()
+        return 0
+
+    def _read_events(self) -> None:
+        """Read the count of events, and signal as many."""
+        if not self.handles:
+            return
+        poll = self.channel.one(call("poll", struct.pack("<ihh", self.handles[0], 1, 0), 1, 0))
+        if not struct.unpack("<ihh", poll.data[0])[2] & 1:
+            return
+        (count,) = struct.unpack("<I", self.channel.one(call("read", self.handles[0], bytes(4), 4)).data[0])
+        new = (count - self.seen) & 0xFFFFFFFF
+        self.seen = count
+        if self.target >= 0 and not self.forgets_event:
+            self.channel.one(call("write", self.target, struct.pack("<Q", new), 8))
+
+    def set_intx(self, op: SetIntx) -> int:
+        """The function's own registers assert and deassert."""
+        self.function.set_command(2, 0)
+        if self._asserted() != op.level:
+            self.channel.one(f"p {self.function.registers + (RAISE if op.level else ACKNOWLEDGE)} 1")
+        return 0
+
+    def _asserted(self) -> bool:
+        return bool(self.channel.one(f"l {self.function.registers + STATUS}").value)
+
+    def _assert_again(self) -> None:
+        """QEMU's I/O APIC forgets a level that came before the kernel called the pin one of a level: show it again."""
+        self.function.set_command(2, 0)
+        if self._asserted() and not self.function.command() & INTX_DISABLE:
+            self.set_intx(SetIntx(level=False))
+            self.set_intx(SetIntx(level=True))
+
+    def config_intx(self, op: ConfigIntx) -> int:
+        """User space writes the disable bit."""
+        self.function.set_command(INTX_DISABLE if op.disable else 0, 0 if op.disable else INTX_DISABLE)
+        return 0
+
+    def close_fd(self, op: CloseFd) -> int:
+        """Close one of its eventfds."""
+        return self.files.close_number(op.fd)
+
+    def reuse_fd(self, op: ReuseFd) -> int:
+        """Something else under the number."""
+        return self.files.reuse(op.fd, op.pipe)
+
+    def read_eventfd(self, op: ReadEventfd) -> int:
+        """Take the counter."""
+        return min(self.files.read(op.fd), EVENTFD_MAX)
+
+    def list_interrupts(self, _op: ListInterrupts) -> int:
+        """Read /proc/interrupts."""
+        return min(0, self.channel.one("c /proc/interrupts").value)
+
+    OPERATIONS: ClassVar[Mapping[type, Callable[[Any, Any], Any]]] = {
+        Probe: probe,
+        Remove: remove,
+        Open: open_handle,
+        Close: close_handle,
+        IrqSet: irq_set,
+        Write: write,
+        SetIntx: set_intx,
+        ConfigIntx: config_intx,
+        CloseFd: close_fd,
+        ReuseFd: reuse_fd,
+        ReadEventfd: read_eventfd,
+        ListInterrupts: list_interrupts,
+    }
+
+    def view(self) -> Any:
+        """What the guest shows: fdinfo, the device file, config space."""
+        looks = self.files.looks()
+        lines = [*looks, call("access", _DEVICE, 0), self.function.look()]
+        *counters, device, command = self.channel.ask(lines)
+        disabled = bool(struct.unpack("<H", command.data[0])[0] & INTX_DISABLE)
+        return View(
+            None, device.value == 0, 0, None,  # type: ignore[arg-type]  # hidden
+            tuple([min(counter(answer.data[0]), EVENTFD_MAX) for answer in counters]),
+            (False,), self.target >= 0 and disabled, None, None,  # type: ignore[arg-type]  # hidden
+        )  # fmt: skip
+
+    def clean(self) -> None:
+        """Handles, the binding, eventfds; the line is let go."""
+        self.set_intx(SetIntx(level=False))
+        self.channel.ask([call("close", fd) for fd in self.handles] or ["d 0"])
+        if self.channel.one(self.function.bound(DRIVER)).value == 0:
+            self.function.unbind(DRIVER)
+        self.function.set_command(0, INTX_DISABLE)
+        self.files.close()

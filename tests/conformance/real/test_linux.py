@@ -1,0 +1,263 @@
+"""Debian kernels in guests: the facts are as they were measured, and an adapter that is wrong is caught."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conformance.candidates.load import Candidate, from_adapter, load
+from conformance.commands.main import invoke
+from conformance.engines import campaign, machine
+from conformance.engines.context import Context
+from conformance.lockstep import run_trace
+from conformance.model.avic import operations as avic
+from conformance.model.step import Step
+from conformance.model.tdp_mirror import operations as tdp
+from conformance.real.adapter import Adapter, RealWorld
+from conformance.real.guest import packages
+from conformance.real.guest.machine import end_all, qemu_version
+from conformance.real.linux_avic import LinuxAvic
+from conformance.real.linux_avic.world import AvicWorld
+from conformance.real.linux_tdpmmu import LinuxTdpMmu
+from conformance.real.linux_tdpmmu.adapter import PLAIN
+from conformance.real.linux_tdpmmu.world import TdpWorld
+from conformance.real.linux_uio import LinuxUio
+from conformance.real.linux_uio.world import Uio
+from conformance.real.linux_vfio import LinuxVfio
+from conformance.real.linux_vfio.world import Vfio
+from conformance.subsystem import subsystem
+from conformance.trace import Trace
+from conformance.verdict import UsageError
+from tests.linux_facts import AVIC, FACTS, TDPMMU, UIO, VFIO
+from tests.real_facts import Fact
+
+KERNEL = os.environ.get("CONFORMANCE_KERNEL", "6.12")
+KINDS: dict[str, type[Adapter]] = {
+    "linux_vfio": LinuxVfio,
+    "linux_uio": LinuxUio,
+    "linux_avic": LinuxAvic,
+    "linux_tdpmmu": LinuxTdpMmu,
+}
+SUBSYSTEM = {"linux_vfio": "uio_msi", "linux_uio": "uio_msi", "linux_avic": "avic", "linux_tdpmmu": "tdp_mirror"}
+SHOWN = {"linux_vfio": VFIO, "linux_uio": UIO, "linux_avic": AVIC, "linux_tdpmmu": TDPMMU}
+
+
+@pytest.fixture(scope="session")
+def kernel() -> Iterator[str]:
+    """A kernel in the cache, or the sentence that says why no guest can be had."""
+    try:
+        packages.kernel(KERNEL)
+        packages.busybox()
+        qemu_version()
+    except UsageError as error:
+        pytest.skip(str(error))
+    yield KERNEL
+    end_all()
+
+
+def made(kind: type[Adapter], version: str) -> Candidate:
+    """An adapter of that kernel as a candidate."""
+    return from_adapter(kind(version), "real:linux")  # type: ignore[call-arg]  # they take a version
+
+
+@pytest.mark.parametrize("fact", FACTS, ids=lambda fact: f"{fact.adapter}-{fact.name}")
+def test_the_facts_hold(kernel: str, fact: Fact) -> None:
+    """What was measured is what is there, and what the model allows."""
+    candidate = made(KINDS[fact.adapter], kernel)
+
+    report = run_trace(candidate.part(subsystem(fact.subsystem)), fact.trace, candidate.factory, record=True)
+
+    assert report.failure is None, report.failure
+    assert tuple(step.result for step in report.steps) == tuple(result for _, result in fact.steps)
+
+
+@pytest.mark.parametrize("fact", FACTS, ids=lambda fact: f"{fact.adapter}-{fact.name}")
+def test_the_facts_are_shipped(fact: Fact) -> None:
+    """As a trace that every candidate of the subsystem is asked."""
+    assert fact.path.is_file()
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_generated_traces_are_judged(kernel: str, name: str) -> None:
+    """A short form of the gate: no failure but those that are settled as findings."""
+    candidate = made(KINDS[name], kernel)
+    of = candidate.part(subsystem(SUBSYSTEM[name]))
+    context = Context(of, candidate, candidate.profile, steps=60, examples=3)
+
+    campaign.run(context)
+    machine.run(context)
+
+    assert candidate.adapter is not None
+    assert {failure.signature for failure in context.failures} <= set(candidate.adapter.findings)
+    assert context.tally.steps > 60
+
+
+# -- defects in the path of the adapter
+
+
+def _wrong_vector(world: Vfio, op: Any) -> int:
+    world.doorbell.ring(op.vector ^ 1)
+    return 0
+
+
+def _no_set_irqs(_world: Vfio, _op: Any) -> int:
+    return 0
+
+
+def _lost_event(world: Uio, op: Any) -> int:
+    world.function.set_command(2, 0)
+    return 0
+
+
+def _wrong_delivery(world: AvicWorld, op: Any) -> int:
+    return world.deliver(avic.Deliver(op.id, op.vector ^ 1, op.level))
+
+
+def _no_set_lapic(_world: AvicWorld, _op: Any) -> int:
+    return 0
+
+
+def _pages_stay(_world: TdpWorld, _op: Any) -> int:
+    return 0
+
+
+def _another_page(world: TdpWorld, op: Any) -> int:
+    return world.prefault(tdp.Prefault(op.vcpu, op.gpa ^ 0x1000, op.size, op.flags))
+
+
+BROKEN: dict[str, tuple[str, type, Callable[[Any, Any], Any]]] = {
+    "vfio: wrong vector": ("linux_vfio", VFIO[0].steps[4][0].__class__, _wrong_vector),
+    "vfio: no SET_IRQS": ("linux_vfio", VFIO[0].steps[2][0].__class__, _no_set_irqs),
+    "uio: level not asserted": ("linux_uio", UIO[0].steps[3][0].__class__, _lost_event),
+    "avic: wrong vector": ("linux_avic", avic.Deliver, _wrong_delivery),
+    "avic: no KVM_SET_LAPIC": ("linux_avic", avic.SetLapic, _no_set_lapic),
+    "tdpmmu: pages stay": ("linux_tdpmmu", tdp.HvaInvalidate, _pages_stay),
+    "tdpmmu: another page": ("linux_tdpmmu", tdp.Prefault, _another_page),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_defect_of_the_adapter_is_caught(kernel: str, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So none of the verdicts is empty."""
+    name, op, broken = BROKEN[what]
+    candidate = made(KINDS[name], kernel)
+    worlds: dict[str, type[RealWorld]] = {
+        "linux_vfio": Vfio, "linux_uio": Uio, "linux_avic": AvicWorld, "linux_tdpmmu": TdpWorld,
+    }  # fmt: skip
+    monkeypatch.setattr(worlds[name], "OPERATIONS", {**worlds[name].OPERATIONS, op: broken})
+    of = candidate.part(subsystem(SUBSYSTEM[name]))
+
+    caught = [fact.name for fact in SHOWN[name] if run_trace(of, fact.trace, candidate.factory).failure is not None]
+
+    assert caught
+
+
+# -- findings
+
+
+def signature(kernel: str, kind: type[Adapter], of: str, config: Any, *ops: Any) -> str:
+    """Of the failure that a trace shows; empty where it shows none."""
+    candidate = made(kind, kernel)
+    trace = Trace(of, candidate.profile, config, tuple(Step(op) for op in ops))
+    report = run_trace(candidate.part(subsystem(of)), trace, candidate.factory)
+    return "" if report.failure is None else report.failure.signature
+
+
+def test_linux_1_a_second_vcpu_of_an_id(kernel: str) -> None:
+    """It is refused, and the entry of the first one names a page that is freed."""
+    shown = signature(kernel, LinuxAvic, "avic", avic.Config(vcpus=(0,)), avic.VcpuCreate(0))
+
+    assert shown == "AVIC-061:VcpuCreate:protocol"
+
+
+def test_linux_3_a_logical_entry_is_lost(kernel: str) -> None:
+    """KVM_SET_LAPIC with another DFR and the same LDR leaves no valid entry."""
+    ops = (avic.SetLapic(0, ldr=0x11), avic.SetLapic(0, ldr=0x11, cluster=True), avic.Enter(0))
+
+    assert signature(kernel, LinuxAvic, "avic", avic.Config(vcpus=(0,)), *ops).startswith("AVIC-039:")
+
+
+def test_linux_3_an_alias_takes_the_entry_of_another(kernel: str) -> None:
+    """A vCPU that leaves an LDR invalidates the entry there, whose ever it is."""
+    ops = (*(avic.SetLapic(n, ldr=1) for n in (0, 1)), avic.SetLapic(1, ldr=2), avic.Enter(0))
+
+    assert signature(kernel, LinuxAvic, "avic", avic.Config(vcpus=(0, 1)), *ops).startswith("AVIC-039:")
+
+
+def test_linux_2_the_low_bits_of_tpr_are_lost(kernel: str) -> None:
+    """User space sets TPR 0xFF, and after an exit from the guest it is 0xF0."""
+    ops = (avic.SetLapic(0, tpr=0xFF), avic.Enter(0))
+
+    assert LinuxAvic.findings[signature(kernel, LinuxAvic, "avic", avic.Config(vcpus=(0,)), *ops)] == "LINUX-2"
+
+
+def test_linux_4_a_prefault_does_not_end(kernel: str) -> None:
+    """After a slot was deleted, until the vCPU has run; older kernels have no prefault."""
+    ops = (tdp.VcpuCreate(0), tdp.Prefault(0, 0), tdp.ZapAllFast(), tdp.Prefault(0, 0))
+    expected = "TDP-103:Prefault:result" if LinuxTdpMmu(kernel).prefaults else ""
+
+    assert signature(kernel, LinuxTdpMmu, "tdp_mirror", PLAIN, *ops) == expected
+
+
+# -- what is not there, and what is left
+
+
+def test_a_kernel_that_is_not_there() -> None:
+    """One sentence that says what to do."""
+    with pytest.raises(UsageError, match="conformance real fetch 3.2"):
+        load("real:linux-vfio@3.2", subsystem("uio_msi"))
+    with pytest.raises(UsageError, match="which version"):
+        load("real:linux-vfio", subsystem("uio_msi"))
+
+
+def test_an_unknown_series_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 2, without asking the archive."""
+    assert invoke(["real", "fetch", "newest"]) == 2
+    assert "no kernel series" in capsys.readouterr().err
+
+
+def test_the_doctor_looks(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An empty cache is said to be empty."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    assert invoke(["real", "doctor"]) == 2
+    assert "run `conformance real fetch`" in capsys.readouterr().out
+
+
+def test_qemu_ends_with_its_process(kernel: str) -> None:
+    """Whoever started a guest may die in any way."""
+    code = (
+        "import os, signal\n"
+        "from conformance.real.guest.kvm import started\n"
+        "from conformance.real.guest.packages import kernel\n"
+        f"print(started(kernel({kernel!r})).process.pid, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300)
+
+    pid = int(done.stdout)
+    assert done.returncode == -9
+    _await_end(pid)
+
+
+def _await_end(pid: int) -> None:
+    """Until the process is gone or a zombie of somebody else's; TimeoutError after ten seconds."""
+    import time
+
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        except OSError:
+            return
+        if state == "Z":
+            return
+        time.sleep(0.05)
+    raise TimeoutError(f"process {pid} still runs")

@@ -1,0 +1,141 @@
+"""What was measured on Debian kernels, as traces with their results; `python -m tests.linux_facts` ships them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from conformance.model.avic import Config as AvicConfig
+from conformance.model.avic import operations as avic
+from conformance.model.tdp_mirror import operations as tdp
+from conformance.model.uio_msi import Config as UioConfig
+from conformance.model.uio_msi import operations as uio
+from conformance.real.linux_tdpmmu.adapter import PLAIN
+from conformance.specs.uio_msi.constants import EAGAIN, EBADF, EINVAL, ENOSYS
+from conformance.trace import encode, write_atomically
+from tests.real_facts import Fact
+
+A, B = uio.FIRST_FD, uio.FIRST_FD + 1
+OPENED = ((uio.Probe(), 0), (uio.Open(), 0))
+
+
+def _vfio(name: str, *steps: tuple[Any, Any], vectors: int = 2) -> Fact:
+    return Fact("uio_msi", "linux_vfio", name, "vfio-like", UioConfig(vectors=vectors), (*OPENED, *steps))
+
+
+VFIO = (
+    _vfio(
+        "two-vectors-one-eventfd",
+        (uio.IrqSet(0, A), 0), (uio.IrqSet(1, A), 0), (uio.RaiseVector(0), 0), (uio.RaiseVector(1), 0),
+        (uio.ReadEventfd(A), 18), (uio.ReadEventfd(A), -EAGAIN),
+    ),
+    _vfio("signals-add-up", (uio.IrqSet(0, A), 0), (uio.RaiseMany(0, 3), 0), (uio.ReadEventfd(A), 19)),
+    _vfio(
+        "replaced",
+        (uio.IrqSet(0, A), 0), (uio.IrqSet(0, B), 0), (uio.RaiseVector(0), 0), (uio.ReadEventfd(A), 16),
+        (uio.ReadEventfd(B), 33),
+    ),
+    _vfio(
+        "bad-fd-loses-the-old-one",
+        (uio.IrqSet(0, A), 0), (uio.IrqSet(0, uio.NEVER_OPENED_FD), -EBADF), (uio.RaiseVector(0), 0),
+        (uio.ReadEventfd(A), 16), (uio.IrqSet(0, uio.NOT_EVENTFDS[0]), -EINVAL), (uio.IrqSet(0, A), 0),
+        (uio.ReadEventfd(A), 1),
+    ),
+    _vfio("beyond-the-table", (uio.IrqSet(2, A), -EINVAL), (uio.IrqSet(2**32 - 1, A), -EINVAL)),
+    _vfio(
+        "latched-while-unassigned",
+        (uio.RaiseVector(1), 0), (uio.RaiseVector(1), 0), (uio.IrqSet(1, A), 0), (uio.ReadEventfd(A), 17),
+        (uio.IrqSet(1, -1), 0), (uio.RaiseVector(1), 0), (uio.ReadEventfd(A), -EAGAIN),
+    ),
+    _vfio(
+        "closed-eventfd-keeps-its-reference",
+        (uio.IrqSet(0, A), 0), (uio.CloseFd(A), 0), (uio.RaiseVector(0), 0), (uio.IrqSet(0, A), -EBADF),
+    ),
+    _vfio(
+        "second-handle",
+        (uio.Open(), 0), (uio.IrqSet(0, A), 0), (uio.Close(), 0), (uio.RaiseVector(0), 0), (uio.ReadEventfd(A), 17),
+        (uio.Close(), 0), (uio.RaiseVector(0), 0), (uio.Open(), 0), (uio.RaiseVector(0), 0), (uio.ReadEventfd(A), -EAGAIN),
+    ),
+    _vfio(
+        "intx-masks-itself",
+        (uio.IrqSet(0, A), 0), (uio.SetIntx(True), 0), (uio.SetIntx(True), 0), (uio.ReadEventfd(A), 17),
+        (uio.Write(1), 0), (uio.ReadEventfd(A), 1), (uio.SetIntx(False), 0), (uio.Write(1), 0),
+        (uio.ReadEventfd(A), -EAGAIN), vectors=0,
+    ),
+)  # fmt: skip
+
+
+def _uio(name: str, *steps: tuple[Any, Any]) -> Fact:
+    return Fact("uio_msi", "linux_uio", name, "as-posted", UioConfig(vectors=0), (*OPENED, *steps))
+
+
+UIO = (
+    _uio(
+        "one-event-then-masked",
+        (uio.IrqSet(0, A), 0), (uio.SetIntx(True), 0), (uio.SetIntx(True), 0), (uio.ReadEventfd(A), 17),
+    ),
+    _uio(
+        "unmasked-while-asserted",
+        (uio.IrqSet(0, A), 0), (uio.SetIntx(True), 0), (uio.ReadEventfd(A), 17), (uio.ConfigIntx(False), 0),
+        (uio.ReadEventfd(A), 1), (uio.SetIntx(False), 0), (uio.ConfigIntx(False), 0), (uio.ReadEventfd(A), -EAGAIN),
+    ),
+    _uio("no-irqcontrol", (uio.Write(1), -ENOSYS), (uio.Write(0), -ENOSYS)),
+    _uio(
+        "second-opener-sees-nothing-old",
+        (uio.IrqSet(0, A), 0), (uio.SetIntx(True), 0), (uio.Open(), 0), (uio.ReadEventfd(A), 17), (uio.Close(), 0),
+        (uio.ReadEventfd(A), -EAGAIN),
+    ),
+)  # fmt: skip
+
+
+def _avic(name: str, *steps: tuple[Any, Any]) -> Fact:
+    return Fact("avic", "linux_avic", name, "upstream", AvicConfig(vcpus=(0, 1)), steps)
+
+
+AVIC = (
+    _avic(
+        "running-while-in-kvm-run",
+        (avic.Load(0, 0x20), 0), (avic.Load(1, 0x21), 0), (avic.Put(0), 0), (avic.Put(1), 0),
+    ),
+    _avic(
+        "irr-in-the-backing-page",
+        (avic.SetLapic(1, ldr=2), 0), (avic.Deliver(1, 0x41), 0), (avic.GetLapic(1, 0x220), 2),
+    ),
+    _avic("doorbell", (avic.SetLapic(0, ldr=1), 0), (avic.Load(0, 0x20), 0), (avic.Deliver(0, 0x41), 0), (avic.Put(0), 0)),
+    _avic(
+        "aliases-inhibit",
+        (avic.SetLapic(0, ldr=1), 0), (avic.SetLapic(1, ldr=1), 0), (avic.Enter(0), 0), (avic.Enter(1), 0),
+    ),
+    _avic(
+        "mixed-models-inhibit",
+        (avic.SetLapic(0, ldr=1), 0), (avic.SetLapic(1, ldr=2, cluster=True), 0), (avic.Enter(1), 0),
+        (avic.SetLapic(0, ldr=1 << 4 | 1, cluster=True), 0), (avic.Enter(1), 1),
+    ),
+    _avic("no-index", (avic.SetLapic(0, ldr=3), 0), (avic.SetLapic(1, ldr=0), 0), (avic.SetLapic(0, ldr=4), 0)),
+)  # fmt: skip
+
+
+def _tdp(name: str, *steps: tuple[Any, Any]) -> Fact:
+    return Fact("tdp_mirror", "linux_tdpmmu", name, "upstream", PLAIN, ((tdp.VcpuCreate(0), 0), *steps))
+
+
+TDPMMU = (
+    _tdp("no-slot", (tdp.Prefault(0, 0x8000), -2)),
+    _tdp("write-protected", (tdp.Prefault(0, 0), 4096), (tdp.WrprotSlot(0), 0), (tdp.Prefault(0, 0x1000), 4096)),
+    _tdp(
+        "host-takes-pages-back",
+        (tdp.Prefault(0, 0), 4096), (tdp.Prefault(0, 0x1000), 4096), (tdp.HvaInvalidate(0, 1), 0), (tdp.Prefault(0, 0), 4096),
+    ),
+    _tdp("slot-goes", (tdp.Prefault(0, 0), 4096), (tdp.ZapAllFast(), 0)),
+)  # fmt: skip
+FACTS: tuple[Fact, ...] = (*VFIO, *UIO, *AVIC, *TDPMMU)
+
+
+def main() -> None:
+    """Write those that are not there as they should be."""
+    for fact in FACTS:
+        fact.path.parent.mkdir(exist_ok=True)
+        write_atomically(fact.path, encode(fact.trace))
+
+
+if __name__ == "__main__":
+    main()
