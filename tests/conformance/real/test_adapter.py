@@ -160,9 +160,7 @@ def test_what_was_measured_is_shipped(fact: Fact) -> None:
 
 def test_no_other_measurement_is_shipped() -> None:
     """One that was renamed leaves nothing behind."""
-    assert {path for name in NAMES for path in corpus.files(corpus.SHIPPED / name / "real")} == {
-        f.path for f in FACTS
-    }
+    assert {path for name in NAMES for path in corpus.files(corpus.SHIPPED / name / "real")} == {f.path for f in FACTS}
 
 
 def test_findings_are_known_and_unseen_clauses_not_counted() -> None:
