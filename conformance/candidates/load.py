@@ -114,7 +114,9 @@ def defects(name: str) -> tuple[Defect, ...]:
 
 
 def magic(name: str) -> tuple[Defect, ...]:
-    """The magic zoo of a subsystem, which is no part of the zoo."""
+    """The magic zoo of a subsystem, which is no part of the zoo; nothing where there is none."""
+    if importlib.util.find_spec(f"conformance.candidates.magic.{name}") is None:
+        return ()
     module = importlib.import_module(f"conformance.candidates.magic.{name}")
     zoo: tuple[Defect, ...] = module.MAGIC
     return zoo
