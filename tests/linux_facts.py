@@ -53,7 +53,8 @@ VFIO = (
     _vfio(
         "second-handle",
         (uio.Open(), 0), (uio.IrqSet(0, A), 0), (uio.Close(), 0), (uio.RaiseVector(0), 0), (uio.ReadEventfd(A), 17),
-        (uio.Close(), 0), (uio.RaiseVector(0), 0), (uio.Open(), 0), (uio.RaiseVector(0), 0), (uio.ReadEventfd(A), -EAGAIN),
+        (uio.Close(), 0), (uio.RaiseVector(0), 0), (uio.Open(), 0), (uio.RaiseVector(0), 0),
+        (uio.ReadEventfd(A), -EAGAIN),
     ),
     _vfio(
         "intx-masks-itself",
@@ -100,7 +101,10 @@ AVIC = (
         "irr-in-the-backing-page",
         (avic.SetLapic(1, ldr=2), 0), (avic.Deliver(1, 0x41), 0), (avic.GetLapic(1, 0x220), 2),
     ),
-    _avic("doorbell", (avic.SetLapic(0, ldr=1), 0), (avic.Load(0, 0x20), 0), (avic.Deliver(0, 0x41), 0), (avic.Put(0), 0)),
+    _avic(
+        "doorbell",
+        (avic.SetLapic(0, ldr=1), 0), (avic.Load(0, 0x20), 0), (avic.Deliver(0, 0x41), 0), (avic.Put(0), 0),
+    ),
     _avic(
         "aliases-inhibit",
         (avic.SetLapic(0, ldr=1), 0), (avic.SetLapic(1, ldr=1), 0), (avic.Enter(0), 0), (avic.Enter(1), 0),
@@ -123,7 +127,8 @@ TDPMMU = (
     _tdp("write-protected", (tdp.Prefault(0, 0), 4096), (tdp.WrprotSlot(0), 0), (tdp.Prefault(0, 0x1000), 4096)),
     _tdp(
         "host-takes-pages-back",
-        (tdp.Prefault(0, 0), 4096), (tdp.Prefault(0, 0x1000), 4096), (tdp.HvaInvalidate(0, 1), 0), (tdp.Prefault(0, 0), 4096),
+        (tdp.Prefault(0, 0), 4096), (tdp.Prefault(0, 0x1000), 4096), (tdp.HvaInvalidate(0, 1), 0),
+        (tdp.Prefault(0, 0), 4096),
     ),
     _tdp("slot-goes", (tdp.Prefault(0, 0), 4096), (tdp.ZapAllFast(), 0)),
 )  # fmt: skip

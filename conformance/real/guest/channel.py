@@ -14,7 +14,8 @@ PATIENCE = 60.0
 SYS = {
     "read": 0, "write": 1, "close": 3, "lseek": 8, "mmap": 9, "munmap": 11, "ioctl": 16, "pread": 17, "pwrite": 18,
     "pipe2": 293, "dup": 32, "madvise": 28, "openat": 257, "eventfd2": 290, "ftruncate": 77, "memfd_create": 319,
-    "poll": 7, "epoll_create1": 291, "sched_setaffinity": 203, "getpid": 39, "fcntl": 72, "dup3": 292, "access": 21, "readlink": 89,
+    "poll": 7, "epoll_create1": 291, "sched_setaffinity": 203, "getpid": 39, "fcntl": 72, "dup3": 292, "access": 21,
+    "readlink": 89,
     "setitimer": 38,
 }  # fmt: skip
 """Numbers of the system calls, x86-64."""

@@ -44,7 +44,7 @@ def helper() -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = target.with_name(f".{target.name}.{os.getpid()}")
     command = (compiler, "-O2", "-static", "-pthread", "-o", str(fresh), str(HELPER))
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)  # noqa: S603
     if done.returncode:
         raise UsageError(f"the helper cannot be compiled: {done.stderr.strip().splitlines()[-1]}")
     fresh.replace(target)

@@ -1,7 +1,8 @@
 """A guest: QEMU without hardware help, a Debian kernel, and what the suite holds of it.
 
 QEMU is given its sockets, its memory and its console as open descriptors, so that no file but the cache's is made, and
-nothing is left when it ends. It ends with the process that started it: by its id, or by the kernel when that process dies.
+nothing is left when it ends. It ends with the process that started it: by its id, or by the kernel when that process
+dies.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import hashlib
 import json
 import mmap
 import os
+import re
 import shutil
 import signal
 import socket
@@ -32,6 +34,8 @@ from conformance.verdict import Breach, HarnessError, UsageError
 QEMU = "qemu-system-x86_64"
 BOOT = 120.0
 """Seconds until the helper must answer; four on a quiet machine."""
+LAYOUT = 1
+"""Changes when snapshots of before no longer fit the command line that is made here."""
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -60,7 +64,7 @@ class Machine:
     @property
     def key(self) -> str:
         """Names the machine in the cache."""
-        content = repr((self, qemu_version(), HELPER.read_bytes(), Path(__file__).read_bytes()))
+        content = repr((self, qemu_version(), HELPER.read_bytes(), LAYOUT))
         return hashlib.sha256(content.encode()).hexdigest()[:24]
 
 
@@ -73,7 +77,8 @@ def qemu_version() -> str:
             f"{QEMU} is not on this machine (apt-get install --no-install-recommends qemu-system-x86), "
             "so no guest can be started"
         )
-    return subprocess.run((path, "--version"), capture_output=True, text=True, timeout=30, check=True).stdout
+    done = subprocess.run((path, "--version"), capture_output=True, text=True, timeout=30, check=True)  # noqa: S603
+    return done.stdout
 
 
 @dataclass(slots=True)
@@ -132,7 +137,7 @@ class Guest:
             if snapshot is not None:
                 command += ["-incoming", f"exec:cat {snapshot}"]
             passed = (*inherited.values(), memory, self._console)
-            self.process = subprocess.Popen(
+            self.process = subprocess.Popen(  # noqa: S603 - QEMU
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._console,
                 pass_fds=passed, preexec_fn=_end_with_parent,  # noqa: PLW1509 - one call of the C library
             )  # fmt: skip
@@ -250,9 +255,10 @@ class Guest:
         return os.pread(self._console, 1 << 20, 0)
 
     def last_words(self) -> str:
-        """The end of what was printed, on one line."""
-        lines = self.console().decode(errors="replace").split("\n")
-        return " / ".join(line.strip() for line in lines[-6:] if line.strip()) or "nothing was printed"
+        """What went wrong, as far as it was printed, and the end of it, on one line."""
+        lines = [line.strip() for line in self.console().decode(errors="replace").split("\n") if line.strip()]
+        telling = [line for line in lines[:-6] if re.search(r"BUG|Oops|RIP: 0010|fault|unable to", line)]
+        return " / ".join([*telling[:4], *lines[-6:]]) or "nothing was printed"
 
     @property
     def alive(self) -> bool:

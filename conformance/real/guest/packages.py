@@ -233,7 +233,7 @@ def _parts(files: Path, name: str) -> tuple[Path, Path]:
 def _run(command: Sequence[str], cwd: str | None = None) -> str:
     """Run a packaging tool; what it printed, or UsageError with its last line."""
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603 - a packaging tool
             command, cwd=cwd, capture_output=True, text=True, timeout=PATIENCE, check=False, stdin=subprocess.DEVNULL
         )
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, ClassVar
+from types import MappingProxyType
+from typing import Any
 
 from conformance.model.avic import Config
 from conformance.model.avic.apic import deliverable
@@ -20,7 +21,7 @@ from conformance.model.avic.operations import (
     VmCreate,
     VmDestroy,
 )
-from conformance.model.avic.state import find
+from conformance.model.avic.state import Vcpu, find
 from conformance.real.adapter import Adapter, Rate
 from conformance.real.guest.packages import kernel
 from conformance.real.linux_avic.world import AvicWorld
@@ -50,14 +51,14 @@ class LinuxAvic(Adapter):
     examples = 200
     length = 25
     leave_out_lapic = False
-    findings: ClassVar[Mapping[str, str]] = {
+    findings: Mapping[str, str] = MappingProxyType({
         "AVIC-061:VcpuCreate:protocol": "LINUX-1",
         **{f"{clause}:view.regs": "LINUX-2" for clause in ("AVIC-030:Load", "AVIC-031:Put", "AVIC-024:Enter")},
         **{
             f"AVIC-039:{op.__name__}:protocol": "LINUX-3"
             for op in (VmCreate, VmDestroy, VcpuCreate, SetLapic, GetLapic, Deliver, Enter, Load, Put)
         },
-    }
+    })  # fmt: skip
     """In 6.1 to 7.2, but LINUX-1 where the kernel looks for duplicates first."""
 
     def __init__(self, version: str) -> None:
@@ -98,12 +99,11 @@ class LinuxAvic(Adapter):
             case SetLapic():
                 return bool(not loaded and op.id <= _ADDRESSED and op.irr != 1 and op.isr != 1)
             case GetLapic():
-                return find(state, op.id).core < 0
+                return _found(state, op.id).core < 0
             case Enter():
-                vcpu = find(state, op.id, op.vm)
-                return bool(op.tpr < 0 and not loaded and deliverable(vcpu) < 0)
+                return bool(op.tpr < 0 and not loaded and deliverable(_found(state, op.id, op.vm)) < 0)
             case Load():
-                vcpu = find(state, op.id)
+                vcpu = _found(state, op.id)
                 taken = {v.core % 2 for v in state.vcpus if v.core >= 0}
                 return bool(op.host_id < 0x40 and op.host_id % 2 not in taken and deliverable(vcpu) < 0)
             case VmDestroy():
@@ -131,6 +131,13 @@ class LinuxAvic(Adapter):
             Rate("MSI and KVM_GET_LAPIC", sent, 230),
             Rate("VM with 4 vCPUs, made and closed", made, 31),
         )
+
+
+def _found(state: Any, id_: int, vm: int = 0) -> Vcpu:
+    """A vCPU that the model says is there."""
+    vcpu = find(state, id_, vm)
+    assert vcpu is not None
+    return vcpu
 
 
 def _vm_of_four(world: AvicWorld) -> None:

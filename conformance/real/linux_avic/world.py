@@ -142,7 +142,7 @@ class AvicWorld(GuestWorld):
 
     # -- running
 
-    def enter(self, op: Enter) -> int:
+    def visit(self, op: Enter) -> int:
         """Run one instruction; whether AVIC was on."""
         vcpu = self.vcpus[op.vm, op.id]
         result = vcpu.visit()
@@ -167,7 +167,7 @@ class AvicWorld(GuestWorld):
         SetLapic: set_lapic,
         GetLapic: get_lapic,
         Deliver: deliver,
-        Enter: enter,
+        Enter: visit,
         Load: load,
         Put: put,
     }
@@ -203,7 +203,7 @@ class AvicWorld(GuestWorld):
     def _running(self, key: tuple[int, int]) -> int:
         """The host id, while IsRunning is set.
 
-        The host's own threads need the core now and then; the bit of a vCPU that is loaded is looked at until it is set.
+        The host's own threads need the core now and then; the bit of a vCPU that is loaded is awaited.
         """
         vcpu, core = self.vcpus[key], self.cores.get(key, -1)
         table = vcpu.read(VMCB_PHYSICAL_TABLE) & ADDRESS_BITS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from conformance.model.tdp_mirror import Config
@@ -41,7 +42,7 @@ class LinuxTdpMmu(Adapter):
     examples = 200
     length = 25
     leave_out_zap = False
-    findings: ClassVar[Mapping[str, str]] = {"TDP-103:Prefault:result": "LINUX-4"}
+    findings: Mapping[str, str] = MappingProxyType({"TDP-103:Prefault:result": "LINUX-4"})
 
     def __init__(self, version: str) -> None:
         self.kernel = kernel(version)

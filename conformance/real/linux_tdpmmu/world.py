@@ -86,7 +86,7 @@ class TdpWorld(GuestWorld):
         return 0
 
     def prefault(self, op: Prefault) -> int:
-        """KVM_PRE_FAULT_MEMORY, ended by a signal if it does not end by itself; where there is none, the guest reads."""
+        """KVM_PRE_FAULT_MEMORY, which a signal ends if nothing else does; where there is none, the guest reads."""
         if not self.prefaults:
             return self._read(op)
         argument = struct.pack("<QQQ40x", op.gpa, op.size, op.flags)

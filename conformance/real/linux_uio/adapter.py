@@ -25,7 +25,9 @@ class LinuxUio(Adapter):
     scopes = frozenset[str]()
     clauses = frozenset(
         f"UIO-{n:03}"
-        for n in (12, 13, 14, 16, 18, 19, 24, 33, 35, 39, 40, 44, 45, 52, 53, 55, 56, 59, 67, 72, 74, 77, 78, 81, 82, 83, 95)
+        for n in (
+            12, 13, 14, 16, 18, 19, 24, 33, 35, 39, 40, 44, 45, 52, 53, 55, 56, 59, 67, 72, 74, 77, 78, 81, 82, 83, 95,
+        )
     )  # fmt: skip
     gate_steps = 800
     examples = 200
@@ -67,8 +69,8 @@ class LinuxUio(Adapter):
         """Raise, read, acknowledge, unmask."""
         world = Uio(self.kernel, Config(vectors=0))
         try:
-            for op in (Probe(), Open(), IrqSet(0, FIRST_FD)):
-                world.perform(op)
+            for begin in (Probe(), Open(), IrqSet(0, FIRST_FD)):
+                world.perform(begin)
             started = time.perf_counter()
             for _ in range(_CYCLES):
                 for op in (SetIntx(level=True), SetIntx(level=False), ConfigIntx(disable=False)):

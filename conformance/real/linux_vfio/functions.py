@@ -65,9 +65,9 @@ class Function:
     channel: Channel
     bdf: str
     registers: int = 0
-    """Where its BAR 0 or, with MSI-X, the BAR of the table is mapped in the helper."""
+    """Where its BAR 0 is mapped in the helper, of the function without MSI-X."""
     pending: int = 0
-    """Where the pending bits are mapped."""
+    """Where VFIO has its pending bits: region and offset."""
     config: int = 0
     """Descriptor of config space."""
 
@@ -81,17 +81,17 @@ class Function:
         self.config = self._ok(opening(f"{self.folder}/config", _O_RDWR))
         content = self.channel.one(call("pread", self.config, bytes(256), 256, 0)).data[0]
         at = _capability(content, _MSIX)
-        bar, offset = 0, 0
         if at:
             (where,) = struct.unpack_from("<I", content, at + 8)
-            bar, offset = where & 7, where & ~7
-        self._place(bar)
-        fd = self._ok(opening(f"{self.folder}/resource{bar}", _O_RDWR | _O_SYNC))
+            self.pending = (where & 7) << 40 | where & ~7
+            return
+        self._place(0)
+        fd = self._ok(opening(f"{self.folder}/resource0", _O_RDWR | _O_SYNC))
         mapped = self.channel.one(call("mmap", 0, 4096, _READ_WRITE, _SHARED, fd, 0)).value
         if -4096 < mapped < 0:
             raise HarnessError(f"the registers of {self.bdf} cannot be mapped: {mapped}")
         self._ok(call("close", fd))
-        self.registers, self.pending = mapped, mapped + offset
+        self.registers = mapped
 
     def _place(self, bar: int) -> None:
         """Let the function answer where the kernel knows it: what QEMU cannot save has no address when restored."""
@@ -113,9 +113,9 @@ class Function:
         """The request for the command register."""
         return call("pread", self.config, bytes(2), 2, 4)
 
-    def look_pending(self, vectors: int) -> list[str]:
-        """Requests for the pending bits, 32 at once: the function answers no other reads."""
-        return [f"l {self.pending + 4 * i}" for i in range((vectors + 31) // 32)]
+    def look_pending(self, handle: int, vectors: int) -> list[str]:
+        """Requests for the pending bits, 32 at once, through VFIO's own window on the BAR of the table."""
+        return [call("pread", handle, bytes(4), 4, self.pending + 4 * i) for i in range((vectors + 31) // 32)]
 
     def bind(self, driver: str) -> int:
         """Give the function to a driver. 0 or a negative errno."""

@@ -126,8 +126,8 @@ class Vfio(GuestWorld):
         return result
 
     def _reset_pending(self) -> None:
-        """Clear the pending bits: the function lacks the reset that VFIO would give it, so a private eventfd takes them."""
-        held = self.pending(self.channel.ask(self.function.look_pending(self.config.vectors)))
+        """Clear the pending bits: the function lacks the reset that VFIO would do, so a private eventfd takes them."""
+        held = self.pending(self.channel.ask(self._look_pending()))
         vectors = [vector for vector, is_held in enumerate(held) if is_held]
         if not vectors:
             return
@@ -262,16 +262,15 @@ class Vfio(GuestWorld):
     def view(self) -> Any:
         """What the guest shows: fdinfo, sysfs, config space, the pending bits of the function.
 
-        A signal of the kernel's fills an eventfd up to 2**64 - 1, a write of user space to one less, where the model ends.
+        A signal of the kernel's fills an eventfd up to 2**64 - 1, a write of user space to one less, as does the model.
         """
-        vectors = max(self.config.vectors, 1)
         looks = self.files.looks()
         lines = [
             *looks,
             self.function.bound(_DRIVER),
             f"n {self.function.folder}/msi_irqs",
             self.function.look(),
-            *self.function.look_pending(vectors),
+            *self._look_pending(),
         ]
         answers = self.channel.ask(lines)
         counters, (bound, enabled, command, *pending) = answers[: len(looks)], answers[len(looks) :]
@@ -284,10 +283,14 @@ class Vfio(GuestWorld):
             None, None,  # type: ignore[arg-type]  # hidden
         )  # fmt: skip
 
+    def _look_pending(self) -> list[str]:
+        """Requests for the pending bits, of a function that is open and has MSI-X."""
+        is_on = self.handles and self.config.vectors
+        return self.function.look_pending(self.handles[0], self.config.vectors) if is_on else []
+
     def pending(self, answers: list[Answer]) -> tuple[bool, ...]:
-        """The pending bits, of a function that is open and has MSI-X."""
-        is_on = bool(self.handles and self.config.vectors)
-        bits = sum(word.value << 32 * i for i, word in enumerate(answers)) if is_on else 0
+        """The pending bits in these answers."""
+        bits = sum(struct.unpack("<I", answer.data[0])[0] << 32 * i for i, answer in enumerate(answers))
         return tuple([bool(bits >> v & 1) for v in range(max(self.config.vectors, 1))])
 
     def clean(self) -> None:
