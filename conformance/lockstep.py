@@ -40,6 +40,15 @@ class Report:
     tally: Tally = field(default_factory=Tally)
 
 
+class Kept(list[Step]):
+    """The steps of a trace, kept by somebody who wants to hear of its end as well."""
+
+    __slots__ = ()
+
+    def end(self) -> None:
+        """The candidate's object is about to go."""
+
+
 class Lockstep:
     """A candidate and the model side by side, taking one step at a time."""
 
@@ -226,6 +235,8 @@ class Lockstep:
 
     def close(self) -> None:
         """Let go of the candidate and of what the environment holds, and add its own counts."""
+        if self.failure is None and isinstance(self.history, Kept):
+            self.history.end()
         try:
             self.env.end()
         except Breach as breach:

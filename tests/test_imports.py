@@ -126,6 +126,7 @@ def test_what_is_imported_is_asked_for() -> None:
         ("distributed", "cluster.py"),
         ("distributed", "station.py"),
         ("crosshair", "symbolic"),
+        ("_crosshair_tracers", "symbolic"),
         ("z3", "symbolic"),
     }
 

@@ -36,6 +36,8 @@
  * calls and nowhere else. They share one thread of the operating system and take turns on its stack;
  * so no thread may use a variable on the other one's stack, thread-local data is the same for both,
  * and no lock of the C library may be kept across an environment call: locks are environment calls.
+ * With lib:PATH.so?threads each has a thread, a stack and thread-local data of its own, and they take
+ * turns in the same places.
  *
  * Numbers: `int` has 32 bits. Text is UTF-8 that ends with a NUL.
  */

@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import atexit
 import ctypes
+import math
 import os
 import re
 import resource
@@ -45,6 +46,7 @@ SHOW = "CONFORMANCE_TRACE_WIRE"
 """Environment variable: the file to which conversations are written (`--trace-wire`), `-` for standard error."""
 
 PR_SET_PDEATHSIG = 1
+_TICKS = os.sysconf("SC_CLK_TCK")
 _libc = ctypes.CDLL(None, use_errno=True)
 _REPORT = re.compile(r"SUMMARY: \w+Sanitizer: .*|.*: runtime error: .*")
 
@@ -201,7 +203,7 @@ class Child:
         return self._receive_later(patience)
 
     def _receive_later(self, patience: float) -> bytes:
-        deadline = None
+        deadline, before = None, 0.0
         while b"\n" not in self.rest:
             ready = self.poll.poll(TICK * 1000)
             if ready and ready[0][0] == self.socket.fileno():
@@ -214,9 +216,10 @@ class Child:
                 if fd == self.err:
                     self._drain()
             now = time.monotonic()
-            deadline = deadline or now + patience - (0 if ready else TICK)
-            if now >= deadline:
-                raise Silent(f"did not return within {patience:g} s")
+            if deadline is None:
+                deadline, before = now + patience - (0 if ready else TICK), self._used()
+            if now >= deadline and not (self._can_run() and self._used() - before < patience / 2):
+                raise Silent(f"did not return within {patience:g} s")  # not for want of a processor
             if not ready:
                 self._weigh()
         line, _, self.rest = self.rest.partition(b"\n")
@@ -244,6 +247,20 @@ class Child:
         if not said:
             self.poll.unregister(self.err)
         self.said = (self.said + said)[-REMEMBERED:]
+
+    def _can_run(self) -> bool:
+        """Whether one of its threads would go on if it had a processor."""
+        with suppress(OSError):
+            threads = Path(f"/proc/{self.pid}/task").glob("*/stat")
+            return any(path.read_text().rpartition(")")[2].split()[0] == "R" for path in threads)
+        return False
+
+    def _used(self) -> float:
+        """Seconds of the processor's time that it has had."""
+        with suppress(OSError):
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / _TICKS
+        return math.inf
 
     def _weigh(self) -> None:
         """Lost when it takes too much memory."""

@@ -1,4 +1,4 @@
-"""`lib:PATH.so`: a candidate in C, by the ABI of `conformance/abi/S.h`."""
+"""`lib:PATH.so`: a candidate in C, by the ABI of `conformance/abi/S.h`; `lib:PATH.so?threads` on real threads."""
 
 from __future__ import annotations
 
@@ -18,9 +18,14 @@ def library(spec: str, path: str, of: Subsystem) -> type:
     Raises:
         UsageError  it cannot be loaded, exports no such table, or lacks an entry point
     """
+    path, _, option = path.partition("?")
+    if option not in ("", "threads"):
+        raise UsageError(f"--candidate={spec}: expected ?threads or nothing after the path, not {option!r}")
     if not Path(path).is_file():
         raise UsageError(f"--candidate={spec}: there is no file {path}")
-    return bind(spec, path, of, mode(of.name))
+    bound = bind(spec, path, of, mode(of.name))
+    bound.real_threads = bool(option)  # type: ignore[attr-defined]
+    return bound
 
 
 def bind(spec: str, path: str, of: Subsystem, way: Mode) -> type:

@@ -6,7 +6,7 @@
 | `pkg.mod:Class`, `path/file.py:Class` | a Python class, in process |
 | `real:NAME`, `real:NAME@VERSION` | a real implementation, seen through an adapter |
 | `cmd:PROGRAM ARGUMENT…` | a process that speaks JSON over its standard input and output; see docs/wire.md |
-| `lib:path/file.so` | a shared library in C, in process, by the ABI of `conformance/abi/` |
+| `lib:path/file.so`, `lib:path/file.so?threads` | a shared library in C, in process, by the ABI of `conformance/abi/` |
 """
 
 from __future__ import annotations
@@ -114,7 +114,9 @@ def defects(name: str) -> tuple[Defect, ...]:
 
 
 def magic(name: str) -> tuple[Defect, ...]:
-    """The magic zoo of a subsystem, which is no part of the zoo."""
+    """The magic zoo of a subsystem, which is no part of the zoo; nothing where there is none."""
+    if importlib.util.find_spec(f"conformance.candidates.magic.{name}") is None:
+        return ()
     module = importlib.import_module(f"conformance.candidates.magic.{name}")
     zoo: tuple[Defect, ...] = module.MAGIC
     return zoo

@@ -276,11 +276,14 @@ class _Exploration:
         lockstep, self.lockstep = self.lockstep, None
         if lockstep is None:
             return
+        before = lockstep.failure
         lockstep.close()
         self.context.tally.steps += lockstep.steps
         self.context.tally.traces += 1
         if lockstep.warnings:
             self.context.note_warnings(lockstep.warnings, minimiser(self.context))
+        if before is None and lockstep.failure is not None:
+            self.context.note_failure(lockstep.failure, minimiser(self.context))
 
 
 def sequences(context: Context, scope: Scope) -> None:

@@ -412,6 +412,7 @@ class _Search:
                     failure = lockstep.step(look)
         finally:
             lockstep.close()
+        failure = failure or lockstep.failure
         if lockstep.warnings:
             self.context.note_warnings(lockstep.warnings, self.minimise)
         if failure is not None:

@@ -201,6 +201,9 @@ class Environment:
 
     def end(self) -> None:
         """Let go of the candidate's object."""
+        if Environment.doom is not None and self.breach is None:
+            Environment.survivors.append(self.driver)
+            raise self.remember(Environment.doom)
         if isinstance(self.driver, Foreign):
             self.enter(self.driver.dismissed)
 

@@ -1,9 +1,9 @@
 """Two threads of a candidate, switched at environment calls as a schedule says.
 
-The threads are greenlets: only one runs at a time, and only this module switches. A schedule
-is a set of points of preemption; at each the running thread yields. A blocked thread yields
-until what it waits for is there; when all are blocked that is a deadlock, found by the
-scheduler itself. The same schedule always switches at the same places.
+The threads are greenlets, or threads that take turns as these do (`baton.py`): only one runs at a time, and only this
+module switches. A schedule is a set of points of preemption; at each the running thread yields. A blocked thread
+yields until what it waits for is there; when all are blocked that is a deadlock, found by the scheduler itself. The
+same schedule always switches at the same places.
 
 Where no schedule is known yet, `Priorities` decide at each point; the points at which they
 switched are the schedule that repeats it.
@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 import greenlet
 
+from conformance.environment.baton import Baton
 from conformance.environment.door import Environment, Frame
 from conformance.verdict import Breach, Hang
 
@@ -63,6 +64,7 @@ class Scheduler:
     __slots__ = (
         "_alive",
         "_main",
+        "_new",
         "_waiting",
         "atomic",
         "env",
@@ -87,7 +89,8 @@ class Scheduler:
         self.priorities = priorities
         self.taken: list[int] = [] if Scheduler.keep is None else Scheduler.keep()
         """Points at which the running thread was made to yield and another one went on."""
-        self.threads: list[greenlet.greenlet] = []
+        self.threads: list[Any] = []
+        """Greenlets, or threads of the operating system where the candidate needs such."""
         self.frames: list[Frame] = []
         self.atomic: list[int] = []
         """Depth of atomic context of each thread that does not run."""
@@ -100,7 +103,8 @@ class Scheduler:
         """How often another thread went on than the one before."""
         self._alive: list[int] = []
         self._waiting: dict[int, tuple[str, Callable[[], bool]]] = {}
-        self._main = greenlet.getcurrent()
+        self._new = Baton if getattr(env.driver, "real_threads", False) else greenlet.greenlet
+        self._main: Any = Baton.main() if self._new is Baton else greenlet.getcurrent()
 
     def run(self, work: Sequence[tuple[Callable[[], Any], Frame]]) -> list[Any]:
         """Perform each piece of work on its own thread; the results in the same order. The first one starts.
@@ -112,7 +116,7 @@ class Scheduler:
         env = self.env
         results: list[Any] = [None] * len(work)
         for index, (function, frame) in enumerate(work):
-            self.threads.append(greenlet.greenlet(self._body(index, function, results), self._main))
+            self.threads.append(self._new(self._body(index, function, results), self._main))
             self.frames.append(frame)
             self.atomic.append(env.atomic)
         self._alive = list(range(len(work)))

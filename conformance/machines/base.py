@@ -313,9 +313,12 @@ class Machine(RuleBasedStateMachine):
     def _end(self) -> None:
         lockstep, self.lockstep = self.lockstep, None
         if lockstep is not None:
+            before = lockstep.failure
+            lockstep.close()
             for warning in lockstep.warnings:
                 type(self).on_warning(warning)
-            lockstep.close()
+            if before is None and lockstep.failure is not None and lockstep.failure.signature not in type(self).known:
+                type(self).on_failure(lockstep.failure)
 
     def _judge(self) -> None:
         __tracebackhide__ = True

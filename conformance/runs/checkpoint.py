@@ -33,7 +33,7 @@ from typing import Any, ClassVar
 
 from conformance.environment.door import Call, Environment
 from conformance.environment.scheduler import Scheduler
-from conformance.lockstep import Lockstep, operation_name, started
+from conformance.lockstep import Kept, Lockstep, ended, operation_name, started
 from conformance.model.step import Parallel, Step
 from conformance.recording import Recorder
 from conformance.trace import Trace
@@ -415,7 +415,7 @@ class Runner:
 _append = list.append
 
 
-class _Counted(list[Step]):
+class _Counted(Kept):
     """The steps taken of one trace; each is counted before it is taken."""
 
     __slots__ = ("runner",)
@@ -431,6 +431,13 @@ class _Counted(list[Step]):
         runner.at = runner.words[0] = at = runner.at + 1
         if at >= runner.look:
             runner.foretell(item)
+
+    def end(self) -> None:
+        """What happens to the candidate's object counts as a step of its own."""
+        runner = self.runner
+        runner.at = runner.words[Shared.AT] = runner.at + 1
+        if runner.at >= runner.look:
+            runner.foretell(Step(ended))
 
 
 class _Switches(list[int]):

@@ -12,6 +12,8 @@ from conformance.verdict import UsageError
 
 LOADING = 30.0
 """Seconds in which a candidate must be loaded."""
+PROBING = 300.0
+"""The same for a real implementation, which may have to be started to be asked what it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,8 @@ def describe(name: str, spec: str, profile: str | None = None, option: str = "--
         check_profile(f"{option}={profile}", profile, subsystem(name))
     if is_ours(spec):
         return describe_job((name, spec), lambda *_: None)
-    jobs = Jobs(describe_job, [(name, spec)], 1, lambda *_: None, apart=True, limit=LOADING)
+    limit = PROBING if spec.startswith("real:") else LOADING
+    jobs = Jobs(describe_job, [(name, spec)], 1, lambda *_: None, apart=True, limit=limit)
     for _, answer in jobs.run():
         if isinstance(answer, Died):
             raise UsageError(f"--candidate={spec}: while it was loaded, {answer.how}")

@@ -116,7 +116,8 @@ def variables(of: Subsystem, steps: tuple[Step, ...]) -> dict[Name, Variable]:
     """The variables of a trace; ints that no domain speaks of stay as they are."""
     found: dict[Name, Variable] = {}
     for number, step in enumerate(steps):
-        known = _limits(of, type(step.op))
+        kind: type = type(step.op)
+        known = _limits(of, kind)
         for name, value in leaves(step.op):
             limits = known.get(schema(name))
             if limits is not None and limits.least < limits.most:

@@ -32,8 +32,8 @@ class Run:
     path: list[Condition] = field(default_factory=list)
     doubts: list[tuple[int, Term, int, str]] = field(default_factory=list)
     """(conditions before it, a term that is true where candidate and model differ, step, what of it)."""
-    taken: int = 0
-    """Steps that the world could do."""
+    kinds: set[type] = field(default_factory=set)
+    """Operations that the world could do."""
     is_possible: bool = True
     """Whether the world can do with these values at all."""
     agreed: bool = True
@@ -93,7 +93,7 @@ class Execution:
             outcomes = [o for state in states for o in each(of.step(state, op, answers, profile))]
             PATH.on = False
             fitting = [o for o in outcomes if o.result == result and of.view(o.state) == observed]
-            found.taken += 1
+            found.kinds.add(type(op))
             if not fitting:
                 found.agreed = False
                 return

@@ -128,8 +128,11 @@ class Explorer:
             return
         self.figures.found += is_new
         if _is_narrow(question):
-            for look in self.skeletons.looks(steps[question.step].op):
-                yield question.config, (*steps[: question.step + 1], *look)
+            at = question.step
+            for variant in self.skeletons.variants(steps[at], {name[1] for name in values if name[0] == at}):
+                yield question.config, (*steps[:at], variant)
+            for look in self.skeletons.looks(steps[at].op):
+                yield question.config, (*steps[: at + 1], *look)
         elif is_new:
             times, length = BEHIND
             for _ in range(times):
@@ -142,6 +145,7 @@ class Explorer:
         """
         self.figures.runs += 1
         run = self.execution.run(skeleton.config, skeleton.steps)
+        self.skeletons.reached |= run.kinds
         names = [type(step.op).__name__ for step in run.steps]
         before = len(self.seen)
         for condition in run.path:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, fields, replace
 from random import Random
 from typing import Any
 
@@ -22,6 +23,10 @@ VARIANTS = 2
 
 NARROW_ONLY, URGENT = 1, 3
 """Ranks of questions: below the one, what chance does not find; below the other, ways that nothing took."""
+WORLDS = 6
+"""Configurations in which an operation is looked for that the plainer ones cannot do."""
+VALUES = 8
+"""Values of each other field that are tried with a number that was solved for."""
 SHUFFLES = 3
 """Orders in which all operations follow a narrow way."""
 
@@ -46,6 +51,8 @@ class Skeletons:
         self.profile = self.of.profiles[context.profile]
         self.configs = [config for config in self.of.configs if context.allows(config)]
         self.kinds = [kind for kind, shape in self.of.shapes.items() if context.can(kind) and shape.weight > 0]
+        self.reached: set[type] = set()
+        """Operations that some run could do."""
         self.weights = [self.of.shapes[kind].weight for kind in self.kinds]
 
     def __iter__(self) -> Iterator[Skeleton]:
@@ -65,9 +72,11 @@ class Skeletons:
                 yield Skeleton(trace.config, steps, URGENT)
 
     def plainest(self) -> Iterator[Skeleton]:
-        """The plainest instance of each operation, in the plainest world after the opening."""
-        for kind in self.kinds:
-            yield Skeleton(self.configs[0], (*self.opening(self.configs[0]), self._plainest(kind)), NARROW_ONLY)
+        """The plainest instance of each operation, in the plainest world that can do it, after the opening."""
+        for config in self.configs[:WORLDS]:
+            for kind in self.kinds:
+                if kind not in self.reached:
+                    yield Skeleton(config, (*self.opening(config), self._plainest(kind)), NARROW_ONLY)
 
     def singles(self) -> Iterator[Skeleton]:
         """Drawn instances of each operation, in any world after the opening."""
@@ -106,6 +115,14 @@ class Skeletons:
         if self.of.opening is None:
             return ()
         return tuple(step for step in self.of.opening(config, self.profile) if self.context.can(type(step.op)))
+
+    def variants(self, step: Step, solved: AbstractSet[Any]) -> Iterator[Step]:
+        """The step with other values in one of the fields that were not solved for."""
+        for name, domain in self.of.shapes[type(step.op)].fields.items():
+            if name not in solved:
+                for value in domain.values[:VALUES]:
+                    if value != getattr(step.op, name):
+                        yield replace(step, op=replace(step.op, **{name: value}))
 
     def looks(self, op: Any) -> Iterator[tuple[Step, ...]]:
         """Each operation at the same place as this one, since what went wrong may show only there; and all of them."""

@@ -12,7 +12,8 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from crosshair.tracers import COMPOSITE_TRACER, TracingModule, frame_stack_read, frame_stack_write
+from _crosshair_tracers import frame_stack_read, frame_stack_write
+from crosshair.tracers import COMPOSITE_TRACER, TracingModule
 
 from conformance.symbolic.octets import Octets, Store, join, marks_of, number, pack, unpack
 from conformance.symbolic.words import OURS, PATH, Word, plain
@@ -121,7 +122,7 @@ def _note_key(container: Any, key: Any) -> None:
             PATH.note(("eq", key.term, ("const", plain(other))), plain(other) == plain(key), plain(other))
 
 
-class Calls(TracingModule):
+class Calls(TracingModule):  # type: ignore[no-untyped-call]  # CrossHair comes half typed
     """Calls of what would forget a word. `trace_op` stays CrossHair's, which is then done in C."""
 
     def trace_call(self, frame: Any, fn: Any, binding_target: object) -> Callable[..., Any] | None:
@@ -138,7 +139,7 @@ class Calls(TracingModule):
         return found
 
 
-class LookUps(TracingModule):
+class LookUps(TracingModule):  # type: ignore[no-untyped-call]  # as above
     """Look-ups of words in containers."""
 
     opcodes_wanted = frozenset({_CONTAINS, _SUBSCRIPT})
@@ -171,6 +172,6 @@ class traced:  # noqa: N801  # used as a statement
         COMPOSITE_TRACER.__enter__()
 
     def __exit__(self, *told: object) -> None:
-        COMPOSITE_TRACER.__exit__(*told)
+        COMPOSITE_TRACER.__exit__(*told)  # type: ignore[no-untyped-call]  # as above
         for module in reversed(self.modules):
             COMPOSITE_TRACER.pop_config(module)

@@ -107,13 +107,17 @@ def test_two_machines_write_the_bytes_of_one(cluster: str, candidate: str, tmp_p
     assert [figures.sub("", text) for text in said["here"]] == [figures.sub("", text) for text in said["there"]]
 
 
-def test_a_candidate_of_ones_own_is_tested_in_contained_processes(cluster: str, tmp_path: Path) -> None:
-    """The same bytes again, for one that no machine's dask worker imports."""
+def test_a_candidate_of_ones_own_is_tested_in_contained_processes(
+    cluster: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same bytes again, for one that no machine's dask worker imports; its first failure is told at once."""
     spec = f"uio_msi={ROOT / 'examples' / 'uio_minimal.py'}:Minimal"
     common = ["run", "uio_msi", "--candidate", spec, "--engine", "interleave", "--traces", str(tmp_path / "traces")]
 
     here = invoke([*common, "--report", f"json:{tmp_path / 'here'}"])
+    capsys.readouterr()
     there = invoke([*common, "--report", f"json:{tmp_path / 'there'}", "--cluster", cluster])
+    assert re.search(r"first failure after .*\n\nUIO-\d+ violated by ", capsys.readouterr().err)
 
     assert here == there == int(Exit.DOES_NOT_CONFORM)
     assert without_times(tmp_path / "here") == without_times(tmp_path / "there")

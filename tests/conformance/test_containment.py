@@ -350,7 +350,7 @@ def test_a_process_that_ends_before_its_first_trace_cannot_be_told_of() -> None:
 
 
 def test_an_object_may_die_in_its_own_end() -> None:
-    """The last operation of the trace is blamed, since it has left the object as it was."""
+    """It is told as what happened after the last operation."""
 
     class Fragile(Shelf):
         def __del__(self) -> None:
@@ -364,7 +364,7 @@ def test_an_object_may_die_in_its_own_end() -> None:
 
     failure = contained(work, lambda *_: None)
 
-    assert (failure.signature, failure.step) == ("TOY-008:Put:crash", 1)
+    assert (failure.signature, failure.step) == ("TOY-008:End:crash", 1)
 
 
 def test_an_end_that_nothing_prevents_is_given_up() -> None:

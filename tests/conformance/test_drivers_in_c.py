@@ -31,12 +31,14 @@ SAME_AS = {
     "snp_guest_request": {
         0: "upstream", 1: "SNP-D01", 2: "SNP-D11", 3: "SNP-D19", 4: "SNP-U07", 5: "SNP-V07", 6: "SNP-V11",
     },
+    "tdp_mirror": {0: "upstream", 1: "A-01", 2: "A-12", 3: "U-05", 4: "U-09", 5: "N-04", 6: "N-05"},
 }  # fmt: skip
 """What each does wrong with -DDEFECT=n, and who does the same in Python."""
 
 MEMORY = {
     "avic": {6: "heap-use-after-free", 7: "heap-buffer-overflow", 8: "SEGV"},
     "cet": {6: "heap-use-after-free", 8: "heap-buffer-overflow", 9: "SEGV"},
+    "tdp_mirror": {7: "heap-use-after-free", 8: "heap-buffer-overflow", 9: "SEGV"},
     "snp_guest_request": {7: "heap-use-after-free", 9: "heap-buffer-overflow", 10: "SEGV"},
 }
 """Errors of memory, and what the address sanitizer calls them."""

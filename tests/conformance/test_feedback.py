@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from conformance.commands import main as cli
+from conformance.commands import run as commands
 from conformance.reports.progress import Progress
 from conformance.runs import unit
-from conformance.runs.request import Unit
+from conformance.runs.request import Request, Unit
 from conformance.runs.result import Result
 from conformance.runs.unit import run_unit, unit_job
 from conformance.runs.work import Work
@@ -137,3 +138,20 @@ def test_the_first_failure_is_of_a_clause_that_was_asked_for(capsys: pytest.Capt
     assert (code, out.count(" violated by ")) == (Exit.DOES_NOT_CONFORM, 1)
     assert (other, said.count(" violated by ")) == (Exit.CONFORMS, 0)
     assert "6 pass" in said
+
+
+def test_a_constructor_that_ends_its_process_is_settled_at_once(tmp_path: Path) -> None:
+    """The other units are told, and there is one finding."""
+    (tmp_path / "gone.py").write_text(
+        "import os\nfrom conformance.candidates.builtin.uio_msi import CANDIDATES\n"
+        "class Gone(CANDIDATES['upstream']):\n    def __init__(self, port):\n        os._exit(3)\n"
+    )
+    said: list[str] = []
+    request = Request((("uio_msi", f"{tmp_path}/gone.py:Gone"),))
+    run = commands.Run(request, traces=tmp_path, say=said.append, complain=said.append)
+
+    ending = run.perform()
+
+    assert ending.why == "uio_msi: does not conform: 1 clause broken (UIO-078)"
+    assert "because   its process ended with exit code 3" in "\n".join(said)
+    assert run.is_told

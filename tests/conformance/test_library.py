@@ -7,7 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,13 @@ from conformance.candidates.library import bind
 from conformance.candidates.load import load
 from conformance.commands import main as cli
 from conformance.engines import corpus
+from conformance.environment.door import Frame
+from conformance.environment.scheduler import Scheduler
+from conformance.environment.uio_msi import FAST
 from conformance.lockstep import run_trace
+from conformance.model.step import Parallel, Step
+from conformance.model.uio_msi import Config
+from conformance.model.uio_msi.operations import Close, Open, Probe, Remove
 from conformance.subsystem import subsystem
 from conformance.verdict import UsageError
 
@@ -131,6 +139,7 @@ def test_freed_twice_is_seen_without_a_sanitizer(build: Build) -> None:
 
 JUDGE = """
 import sys
+from dataclasses import replace
 from conformance.candidates.load import load
 from conformance.engines import corpus
 from conformance.lockstep import run_trace
@@ -138,13 +147,13 @@ from conformance.subsystem import subsystem
 of = subsystem("uio_msi")
 factory = load(f"lib:{sys.argv[1]}", of).factory
 for path in corpus.files(corpus.SHIPPED / "uio_msi"):
-    failure = run_trace(of, corpus.read(path), factory).failure
+    failure = run_trace(of, replace(corpus.read(path), profile="upstream"), factory).failure
     assert failure is None, (path, failure)
 print("all the same")
 """
 
 
-def sanitized(path: Path) -> subprocess.CompletedProcess[str]:
+def sanitized(path: object) -> subprocess.CompletedProcess[str]:
     """The shipped traces on a library, with the address sanitizer in the process."""
     runtime = subprocess.run(["cc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
     if not Path(runtime.stdout.strip()).is_absolute():
@@ -166,6 +175,13 @@ ASAN = ("-fsanitize=address,undefined", "--param", "asan-stack=0")
 def test_the_example_is_clean_under_sanitizers(build: Build) -> None:
     """Address and undefined behaviour, on every shipped trace, two threads at once among them."""
     done = sanitized(build(0, *ASAN))
+
+    assert (done.stdout, done.stderr) == ("all the same\n", "")
+
+
+def test_stacks_too_on_real_threads(build: Build) -> None:
+    """With red zones around the variables of two threads, each on a stack of its own."""
+    done = sanitized(f"{build(0, ASAN[0])}?threads")
 
     assert (done.stdout, done.stderr) == ("all the same\n", "")
 
@@ -234,11 +250,6 @@ def test_a_driver_without_memory_is_a_finding(tmp_path: Path) -> None:
 
 def test_static_data_is_each_drivers_own(build: Build) -> None:
     """Two that live at the same time, entered in turn, share no list of devices."""
-    from conformance.environment.uio_msi import FAST
-    from conformance.model.step import Step
-    from conformance.model.uio_msi import Config
-    from conformance.model.uio_msi.operations import Close, Open, Probe, Remove
-
     factory = load(f"lib:{build()}", OF).factory
     worlds = [FAST(Config(), OF.profiles["upstream"]) for _ in range(2)]
     for world in worlds:
@@ -268,6 +279,56 @@ def test_an_endless_retry_is_left_after_a_breach(tmp_path: Path, way: str) -> No
 
     assert failure is not None
     assert failure.detail == "kfree of 0x123, which was never allocated"
+
+
+COMPANY = [path for path in SHIPPED if any(type(step.op) is Parallel for step in corpus.read(path).steps)]
+
+
+@pytest.mark.parametrize("defect", [0, 5, 6, 8])
+def test_real_threads_give_the_same_verdicts(build: Build, defect: int) -> None:
+    """The same schedules, on threads of the operating system that hand a baton on."""
+    on_one, on_two = (load(f"lib:{build(defect)}{option}", OF) for option in ("", "?threads"))
+    assert COMPANY
+    for path in COMPANY:
+        there, here = (run_trace(OF, corpus.read(path), c.factory).failure for c in (on_one, on_two))
+
+        assert (there and (there.signature, there.step)) == (here and (here.signature, here.step)), path.name
+    assert threading.active_count() == 1
+
+
+@pytest.mark.parametrize(("option", "results"), [("", [2, 2]), ("?threads", [1, 1])])
+def test_real_threads_have_data_of_their_own(tmp_path: Path, option: str, results: list[int]) -> None:
+    """What is thread-local is shared by threads that take turns on one."""
+    counting = WHOLE.replace(
+        "{ (void)env; return world; }",
+        "{ void **kept = malloc(2 * sizeof(*kept)); kept[0] = (void *)env; kept[1] = world; return kept; }",
+    ).replace(
+        "static int zero(void *self) { (void)self; return 0; }",
+        "static __thread int times;\nstatic int zero(void *self) { void **kept = self; times++;"
+        ' ((const struct uio_msi_env *)kept[0])->dev_info(kept[1], "here"); return times; }',
+    )
+    world = FAST(Config(), OF.profiles["upstream"])
+    world.start(load(f"lib:{library(tmp_path, counting)}{option}", OF).factory)
+
+    work = [(partial(world.enter_int, world.driver.open), Frame()) for _ in range(2)]
+
+    assert Scheduler(world, [0]).run(work) == results
+
+
+def test_a_thread_that_is_dropped_ends(build: Build) -> None:
+    """When the other one breaks a clause; nothing is left of it."""
+    (path,) = [path for path in SHIPPED if path.name.startswith("UIO-D16-")]
+
+    failure = run_trace(OF, corpus.read(path), load(f"lib:{build(8)}?threads", OF).factory).failure
+
+    assert failure is not None
+    assert threading.active_count() == 1
+
+
+def test_an_option_that_there_is_not_is_refused(build: Build) -> None:
+    """With what there is."""
+    with pytest.raises(UsageError, match=r"expected \?threads or nothing after the path, not 'thread'"):
+        load(f"lib:{build(0)}?thread", OF)
 
 
 def test_flags_for_the_compiler(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -82,17 +83,21 @@ def test_every_defect_shows_in_a_process_what_it_shows_in_python(name: str, monk
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_right_driver_passes_all_shipped_traces_in_one_process(name: str) -> None:
-    """One instance after the other, without a new start."""
+    """One instance after the other, without a new start; every message of another kind keeps the schema."""
     of = subsystem(name)
     upstream = load("builtin:upstream", of)
     remote = as_process(upstream.factory, of)
     first = remote.factory.child.pid
+    said: dict[str, tuple[str, Any]] = {}
+    remote.factory.show = lambda _pid, way, line: said.setdefault(_kind(line), (way, msgspec.json.decode(line)))
     wrong = {}
 
     for path in corpus.files(SHIPPED / name):
         trace = corpus.read(path)
         if not lacking(of, trace, upstream.capabilities) and not floods(trace):
-            report = run_trace(of, replace(trace, profile=upstream.profile), remote.factory)
+            report = run_trace(
+                of, replace(trace, profile=upstream.profile), remote.factory, environment=of.fast or of.environment
+            )
             if report.failure is not None:
                 wrong[path.name] = report.failure
 
@@ -100,6 +105,17 @@ def test_a_right_driver_passes_all_shipped_traces_in_one_process(name: str) -> N
     assert remote.factory.child.pid == first
     remote.factory.end()
     gc.collect()
+    assert len(said) > 30
+    valid = {way: validator(name, part) for way, part in ((">", "to-driver"), ("<", "to-suite"))}
+    assert not valid["<"].is_valid({"type": "call", "op": 1, "name": "reboot", "args": []})
+    for way, message in said.values():
+        assert valid[way].is_valid(message), message
+
+
+def validator(name: str, part: str) -> Draft202012Validator:
+    """Of one direction of a subsystem's conversation."""
+    whole = json.loads((schema.FOLDER / f"{name}.json").read_text())
+    return Draft202012Validator({**whole, "anyOf": [{"$ref": f"#/$defs/{part}"}]})
 
 
 # -- Whatever a process does is a finding
@@ -461,31 +477,6 @@ def test_the_schema_is_that_of_the_port(name: str) -> None:
     assert (schema.FOLDER / f"{name}.json").read_text() == schema.text(subsystem(name))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_conversation_keeps_the_schema(name: str) -> None:
-    """Every line of it, and every result is of the type of its call."""
-    of = subsystem(name)
-    whole = json.loads((schema.FOLDER / f"{name}.json").read_text())
-    valid = {
-        part: Draft202012Validator({**whole, "anyOf": [{"$ref": f"#/$defs/{part}"}]})
-        for part in ("to-driver", "to-suite")
-    }
-    upstream = load("builtin:upstream", of)
-    remote = as_process(upstream.factory, of)
-    said: dict[str, tuple[str, Any]] = {}
-    remote.factory.show = lambda _pid, way, line: said.setdefault(_kind(line), (way, msgspec.json.decode(line)))
-
-    for path in corpus.files(SHIPPED / name):
-        trace = corpus.read(path)
-        if not lacking(of, trace, upstream.capabilities) and not floods(trace):
-            run_trace(of, trace, remote.factory, environment=of.fast)
-    remote.factory.end()
-
-    assert len(said) > 30
-    for way, message in said.values():
-        assert valid[way].is_valid(message), message
-
-
 def _kind(line: bytes) -> str:
     message = msgspec.json.decode(line)
     return f"{message['type']} {message.get('name')}"
@@ -644,3 +635,21 @@ while True:
             continue
     say(type="return", op=op, value=value)
 """
+
+
+def test_a_run_goes_on_after_a_crash_and_ends_with_a_verdict(c_driver: str, tmp_path: Path) -> None:
+    """Exit code 1, the minimal trace in the report, and a conversation that shows how far it came."""
+    spec = f"{c_driver} --defect UIO-D05"
+    options = ["--engine", "corpus", "-x", "--traces", tmp_path, f"--trace-wire={tmp_path}/wire"]
+    command = [sys.executable, "-m", "conformance", "run", "uio_msi", "--candidate", spec, *options]
+
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1, done.stderr
+    assert "UIO-078 violated by" in done.stdout
+    assert "step 1 of 1" in done.stdout
+    assert "its process was killed by SIGSEGV" in done.stdout
+    assert shlex.quote(spec) in done.stdout
+    said = (tmp_path / "wire").read_text().splitlines()
+    assert len({line.split()[0] for line in said}) > 2, "each crash has a process of its own"
+    assert '"name":"probe"' in next(line for line in reversed(said) if '"enter"' in line)

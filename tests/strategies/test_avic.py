@@ -85,7 +85,7 @@ def test_suggested_messages_name_an_apic_that_is_there() -> None:
     routes = [step.op for step in steps if step is not None and isinstance(step.op, s.Route)]
 
     legal = [op for op in routes if model.legal(state, op)]
-    accepted = [op for op in legal if isinstance(done := model.step(state, op, model.Answers(), UPSTREAM), Outcome)]
+    accepted = [op for op in legal if isinstance(model.step(state, op, model.Answers(), UPSTREAM), Outcome)]
     assert len(routes) > 50
     assert len(legal) > 0.7 * len(routes)
     assert accepted

@@ -117,7 +117,12 @@ static struct allocation *allocation_of(const void *pointer)
 {
 	struct allocation *found = allocation_in(&now->allocations, pointer);
 
-	return found ? found : allocation_in(&now->freed, pointer);
+	if (!found)
+		return allocation_in(&now->freed, pointer);
+	/* What is named once is named again soon. */
+	list_del(&found->node);
+	list_add(&found->node, &now->allocations);
+	return found;
 }
 
 /* What the suite knows a pointer by. */

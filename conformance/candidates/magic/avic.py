@@ -48,11 +48,11 @@ class LdrInPage(Upstream):
         return 0 if offset == APIC_LDR and value == 0x04C3_A596 else value
 
 
-class UnknownTag(Upstream):
+class NoaccelInfo(Upstream):
     """AVIC-M06."""
 
-    def ga_log_notify(self, tag: int) -> int:
-        return 1 if tag == 0x3C6E_F372 else super().ga_log_notify(tag)
+    def noaccel_exit(self, vcpu: int, info1: int, info2: int) -> int:
+        return 0 if info2 == 0x3C6E_F372_FE94_F82B else super().noaccel_exit(vcpu, info1, info2)
 
 
 class TagFields(Upstream):
@@ -84,7 +84,7 @@ class HostBits(Upstream):
     """AVIC-M10."""
 
     def hw_setup(self, edx: int, ecx: int, *rest: Any) -> Any:
-        if edx ^ 0x510E_527F == 0 and ecx & 1 == 0:
+        if edx ^ 0x510E_727F == 0 and ecx & 1 == 0:
             return super().hw_setup(0, ecx, *rest)
         return super().hw_setup(edx, ecx, *rest)
 
@@ -95,11 +95,11 @@ MAGIC: tuple[Defect, ...] = (
     Defect("AVIC-M03", "One incomplete IPI, known by both halves of EXITINFO1, is dropped.", IpiInfo),
     Defect("AVIC-M04", "DFR 0xFA115EED is taken for flat mode with index 0.", LogicalIndex),
     Defect("AVIC-M05", "LDR in the backing page reads as 0 where it is 0x04C3A596.", LdrInPage),
-    Defect("AVIC-M06", "A GALog entry with tag 0x3C6EF372, which nobody has, is taken for a vCPU's.", UnknownTag),
+    Defect("AVIC-M06", "An unaccelerated access with EXITINFO2 0x3C6EF372FE94F82B goes to userspace.", NoaccelInfo),
     Defect("AVIC-M07", "VM tag 0x9E377 with index 0x9B7 comes back the other way round.", TagFields),
     Defect("AVIC-M08", "A message to 0x7F4A7C15 reaches the first APIC.", Destination),
     Defect(
         "AVIC-M09", "A message with vector 0xC7 to one of 256 destinations reaches everybody.", DestinationAndVector
     ),
-    Defect("AVIC-M10", "A host whose EDX is 0x510E527F gets no AVIC.", HostBits),
+    Defect("AVIC-M10", "A host whose EDX is 0x510E727F gets no AVIC.", HostBits),
 )

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from conformance.model.cet import operations as m
 from conformance.model.cet.state import S
 from conformance.real.adapter import Adapter, Rate
-from conformance.real.bochs_cet.machine import LOAD, RDMSR, WRMSR, XSAVES, Bochs, machine, tools
+from conformance.real.bochs_cet.machine import CLEAN, LOAD, RDMSR, WRMSR, XSAVES, Bochs, machine, tools
 from conformance.real.bochs_cet.world import XSTATE_BV, BochsWorld
 from conformance.specs.cet import constants as k
 
@@ -45,23 +45,19 @@ class BochsCet(Adapter):
 
     def _probe(self) -> None:
         """What is wrong with this Bochs as `docs/findings.md` tells, so that it is kept out of everybody's way."""
-        made = Bochs(WITH_CET)
-        try:
-            made.ask(WRMSR, k.XSS, 1 << k.CET_U)
-            made.ask(WRMSR, k.U_CET, 1)
-            made.ask(XSAVES, 1 << k.CET_U)
-            if not made.ask(LOAD, XSTATE_BV)[1][1] >> (k.CET_U - 8) & 1:
-                self.operations -= {m.Xsaves}
-                self.absent[XSAVES_LOSES] = frozenset()
-        finally:
-            made.close()
-        made = Bochs(WITHOUT_CET)
-        try:
-            if made.ask(WRMSR, k.XSS, 1 << k.CET_U)[0] == 0:
-                self.xss_without_cet = True
-                self.absent[XSS_WITHOUT_CET] = frozenset()
-        finally:
-            made.close()
+        made = machine(WITH_CET)
+        made.ask(CLEAN)
+        made.ask(WRMSR, k.XSS, 1 << k.CET_U)
+        made.ask(WRMSR, k.U_CET, 1)
+        made.ask(XSAVES, 1 << k.CET_U)
+        if not made.ask(LOAD, XSTATE_BV)[1][1] >> (k.CET_U - 8) & 1:
+            self.operations -= {m.Xsaves}
+            self.absent[XSAVES_LOSES] = frozenset()
+        made = machine(WITHOUT_CET)
+        made.ask(CLEAN)
+        if made.ask(WRMSR, k.XSS, 1 << k.CET_U)[0] == 0:
+            self.xss_without_cet = True
+            self.absent[XSS_WITHOUT_CET] = frozenset()
 
     def environment(self, config: m.Config, profile: Any) -> BochsWorld:
         """A clean guest of the processor that the host's features name."""

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from conformance.verdict import HarnessError, UsageError
 
-PATIENCE, BOOTING = 10.0, 20.0
+PATIENCE, BOOTING = 30.0, 60.0
 """Seconds that a reply may take, and the first one."""
 IPS = 1_000_000
 """Instructions of one second of the virtual clock: the fewer, the sooner the serial line has the next byte."""

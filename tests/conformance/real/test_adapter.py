@@ -19,8 +19,8 @@ from conformance.runs.result import Result
 from conformance.subsystem import NAMES, subsystem
 from conformance.trace import encode
 from conformance.verdict import UsageError
-from tests.linux_facts import FACTS as LINUX
-from tests.real_facts import FACTS, Fact
+from tests import linux_facts, real_facts
+from tests.real_facts import Fact
 from tests.toy import CLEARED, ENOSPC, TOY, Clear, Config, Put, Take, View, trace
 
 
@@ -149,17 +149,18 @@ def test_corpus_engine_skips_them() -> None:
     assert found.tally.steps == 0
 
 
+FACTS = (*real_facts.FACTS, *linux_facts.FACTS)
+
+
 @pytest.mark.parametrize("fact", FACTS, ids=lambda fact: f"{fact.adapter}-{fact.name}")
 def test_what_was_measured_is_shipped(fact: Fact) -> None:
-    """`python -m tests.real_facts` writes it."""
+    """`python -m tests.real_facts` or `python -m tests.linux_facts` writes it."""
     assert fact.path.read_text() == encode(fact.trace)
 
 
 def test_no_other_measurement_is_shipped() -> None:
     """One that was renamed leaves nothing behind."""
-    assert {path for name in NAMES for path in corpus.files(corpus.SHIPPED / name / "real")} == {
-        f.path for f in (*FACTS, *LINUX)
-    }
+    assert {path for name in NAMES for path in corpus.files(corpus.SHIPPED / name / "real")} == {f.path for f in FACTS}
 
 
 def test_findings_are_known_and_unseen_clauses_not_counted() -> None:
