@@ -2,7 +2,7 @@
 
 Prints, per subsystem, the steps per second of the campaign, of the same steps replayed under
 judgement, and of candidate and environment alone; the last column is the ratio that must stay
-at or below three. All figures come from one run, so they may be compared with one another.
+at or below two. Seconds are the processor's. All figures come from one run, so they may be compared with one another.
 """
 
 from __future__ import annotations
