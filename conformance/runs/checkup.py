@@ -192,11 +192,13 @@ class _Walked:
         said = (
             f"{rate:,.0f} steps per second; the gate takes more than {gate:,} steps, {_minutes(gate / max(rate, 1.0))}"
         )
-        do = "do it again on a machine that has nothing else to do; then "
         if self.context.candidate.spec.startswith("cmd:"):
-            do += "profile the program: most of the time goes by in it, or in what is said between the two"
+            profile = "profile the program: most of the time goes by in it"
         else:
-            do += f"profile it: python -m cProfile -s tottime -m conformance run {of.name} --engine explore --candidate …"
+            profile = (
+                f"profile it: python -m cProfile -s tottime -m conformance run {of.name} --engine explore --candidate …"
+            )
+        do = f"do it again where nothing else runs; then {profile}"
         return Check("speed", rate >= SLOW, said, do)
 
 

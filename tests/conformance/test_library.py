@@ -7,8 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
