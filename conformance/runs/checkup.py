@@ -192,7 +192,13 @@ class _Walked:
         said = (
             f"{rate:,.0f} steps per second; the gate takes more than {gate:,} steps, {_minutes(gate / max(rate, 1.0))}"
         )
-        do = f"profile it: python -m cProfile -s tottime -m conformance run {of.name} --engine explore --candidate …"
+        if self.context.candidate.spec.startswith("cmd:"):
+            profile = "profile the program: most of the time goes by in it"
+        else:
+            profile = (
+                f"profile it: python -m cProfile -s tottime -m conformance run {of.name} --engine explore --candidate …"
+            )
+        do = f"do it again where nothing else runs; then {profile}"
         return Check("speed", rate >= SLOW, said, do)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,18 @@ def test_a_slow_candidate_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not check.ok
     assert "the gate takes more than" in check.said
     assert "cProfile" in check.do
+
+
+def test_a_slow_program_is_told_to_profile_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A profile of the suite's process shows nothing of what happens in another one."""
+    monkeypatch.setattr(checkup, "SLOW", 1e9)
+    monkeypatch.setattr(checkup, "ENOUGH", 1)
+
+    check = looked_at(f"cmd:{sys.executable} -m conformance.wire.serve uio_msi builtin:upstream")["speed"]
+
+    assert not check.ok
+    assert "profile the program" in check.do
+    assert "cProfile" not in check.do
 
 
 def test_each_check_is_told_when_it_is_done() -> None:

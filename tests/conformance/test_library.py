@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -342,7 +343,7 @@ def test_flags_for_the_compiler(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_tutorial(tmp_path: Path) -> None:
     """The commands of docs/c.md, after the clone and the installation, say what it says they do."""
     text = (ROOT / "docs" / "c.md").read_text()
-    commands = re.findall(r"^\$ (.*)$", text.split("## How a driver")[0], re.MULTILINE)
+    commands = re.findall(r"^\$ (.*)$", text.split("## A driver of your own")[0], re.MULTILINE)
     assert len(commands) <= 10
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     environment = {
@@ -352,7 +353,7 @@ def test_the_tutorial(tmp_path: Path) -> None:
         "COLUMNS": "108",
     }
 
-    for command in commands[3:]:
+    for command in commands[4:]:
         done = subprocess.run(  # noqa: S602
             command, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
         )
@@ -361,3 +362,32 @@ def test_the_tutorial(tmp_path: Path) -> None:
     assert shown is not None
     assert done.returncode == 1
     assert shown[1] in done.stdout
+
+
+def test_a_driver_of_your_own(tmp_path: Path) -> None:
+    """The second half of the tutorial: each command says what stands below it; … stands for anything."""
+    part = (ROOT / "docs" / "c.md").read_text().split("## A driver of your own")[1].split("## How a driver")[0]
+    diff = re.search(r"^```diff\n(.*?)^```", part, re.DOTALL | re.MULTILINE)
+    assert diff is not None
+    lines = diff[1].splitlines(keepends=True)
+    before = "".join(line[1:] for line in lines if line[0] == " ")
+    after = "".join(line[1:] for line in lines)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "108"}
+    driver = tmp_path / "mine" / "driver.c"
+    consoles = re.findall(r"^```console\n(.*?)^```", part, re.DOTALL | re.MULTILINE)
+    assert len(consoles) == 3
+
+    for number, console in enumerate(consoles):
+        if number == 2:  # the change has been made
+            assert driver.read_text().count(before) == 1
+            driver.write_text(driver.read_text().replace(before, after))
+            os.utime(driver, (time.time() + 2,) * 2)
+        for told in re.split(r"^\$ ", console, flags=re.MULTILINE)[1:]:
+            command, *expected = told.splitlines()
+            command = re.sub(r"^conformance ", f"{sys.executable} -m conformance ", command)
+            done = subprocess.run(  # noqa: S602
+                command, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+            )
+            pattern = "(.|\n)*".join(".*".join(map(re.escape, line.split("…"))) for line in expected if line != "…")
+            assert re.search(pattern, done.stdout), done.stdout + done.stderr

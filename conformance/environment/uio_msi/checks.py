@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from conformance.environment.uio_msi.log import LOG_BURST
@@ -45,11 +45,21 @@ def _exports_bars(record: Record) -> bool | str:
     return wrong or True
 
 
+def _shown(entry: Any) -> str:
+    """An entry of mem[] or port[] as the report shows the call that registered it: addresses and sizes in hex."""
+    parts = (hex(part) if isinstance(part, int) and part >= PAGE_SIZE else repr(part) for part in entry)
+    return f"({', '.join(parts)})"
+
+
+def _all_shown(entries: Sequence[Any]) -> str:
+    return f"[{', '.join(map(_shown, entries))}]"
+
+
 def _wrong_ports(world: UioMsi) -> str:
     ports = [(i, bar) for i, bar in enumerate(world.config.bars) if bar.start and bar.size and bar.io]
     wanted = [(f"BAR{i}", bar.start, bar.size, k.UIO_PORT_X86) for i, bar in ports][: k.MAX_UIO_PORT_REGIONS]
     got = [tuple(port) for port in world.uio.port_regions]
-    return "" if got == wanted else f"port[] is {got}, expected {wanted}"
+    return "" if got == wanted else f"port[] is {_all_shown(got)}, expected {_all_shown(wanted)}"
 
 
 def _wrong_maps(world: UioMsi) -> str:
@@ -61,13 +71,13 @@ def _wrong_maps(world: UioMsi) -> str:
             break
         mine = [entry for entry in rest if entry[0] == f"BAR{i}"]
         if rest[: len(mine)] != mine:
-            return f"mem[] is {list(world.uio.mem)}: BAR{i} is not in its place"
+            return f"mem[] is {_all_shown(world.uio.mem)}: BAR{i} is not in its place"
         rest = rest[len(mine) :]
         if any(not _lies_within(entry, bar) for entry in mine):
-            return f"mem[] has {mine} for BAR{i} at {bar.start:#x}, {bar.size:#x} bytes"
+            return f"mem[] has {_all_shown(mine)} for BAR{i} at {bar.start:#x}, {bar.size:#x} bytes"
         if i not in guarded and (len(mine) != 1 or not _is_whole(mine[0], bar)):
-            return f"mem[] has {mine} for BAR{i} at {bar.start:#x}, {bar.size:#x} bytes"
-    return f"mem[] has {rest} for no BAR" if rest else ""
+            return f"mem[] has {_all_shown(mine)} for BAR{i} at {bar.start:#x}, {bar.size:#x} bytes"
+    return f"mem[] has {_all_shown(rest)} for no BAR" if rest else ""
 
 
 def _guarded(world: UioMsi) -> set[int]:
@@ -115,7 +125,7 @@ def _hides_table(record: Record) -> bool | str:
         first, end = start & -PAGE_SIZE, start + size + PAGE_SIZE - 1 & -PAGE_SIZE
         for entry in world.uio.mem:
             if entry[1] < end and first < entry[1] + entry[3]:
-                return f"mem[] exports {entry}, which overlaps the {name} at {start:#x}"
+                return f"mem[] exports {_shown(entry)}, which overlaps the {name} at {start:#x}"
     return True
 
 
@@ -130,7 +140,7 @@ def _maps_small_bars(record: Record) -> bool | str:
         if bar.start % PAGE_SIZE or bar.size % PAGE_SIZE:
             small = True
             if entry[1] % PAGE_SIZE or entry[3] % PAGE_SIZE:
-                return f"mem[] has {entry}, which the core refuses to map"
+                return f"mem[] has {_shown(entry)}, which the core refuses to map"
     return small
 
 
