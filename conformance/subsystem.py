@@ -106,6 +106,8 @@ class Subsystem:
     """Steps that look at what two operations at once left behind, where the view does not show it."""
     races: Mapping[str, Race] = field(default_factory=dict)
     """By name: pairs of operations whose schedules are tried without gaps."""
+    further: Mapping[str, tuple[str, Callable[..., Any]]] = field(default_factory=dict)
+    """Entry points that no `candidate` must have, each with the capability that asks for it, and what it takes."""
     declared: frozenset[str] = frozenset()
     """Capabilities that a candidate has only if it says so."""
     undisturbed: bool = False
@@ -210,6 +212,7 @@ def subsystem(name: str) -> Subsystem:
         also_needs=getattr(model, "also_needs", None),
         legal_beside=getattr(model, "legal_beside", None),
         declared=getattr(specs, "DECLARED", frozenset()),
+        further=getattr(specs, "FURTHER", {}),
     )
 
 

@@ -207,7 +207,9 @@ def _attribute(spec: str, module: ModuleType, name: str) -> type:
 def _check_methods(spec: str, candidate: type, of: Subsystem) -> None:
     """Every entry point is there and takes what the port's Protocol says."""
     capabilities = _capabilities(spec, candidate, of)
-    for name, wanted in vars(of.candidate).items():
+    asked_for = {name: takes for name, (capability, takes) in of.further.items() if capability in capabilities}
+    needed = {**of.optional, **{name: capability for name, (capability, _) in of.further.items()}}
+    for name, wanted in (vars(of.candidate) | asked_for).items():
         if name.startswith("_") or not inspect.isfunction(wanted):
             continue
         if name in of.optional and of.optional[name] not in capabilities:
@@ -216,8 +218,8 @@ def _check_methods(spec: str, candidate: type, of: Subsystem) -> None:
         if method is None:
             own = [n for n in dir(candidate) if not n.startswith("_")]
             hint = nearest(name, own)
-            if name in of.optional:
-                hint = f"; add it, or declare `capabilities` without {of.optional[name]!r}"
+            if name in needed:
+                hint = f"; add it, or declare `capabilities` without {needed[name]!r}"
             raise UsageError(f"--candidate={spec}: {candidate.__name__} has no method {name!r}{hint}")
         if not callable(method):
             raise UsageError(

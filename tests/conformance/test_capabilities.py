@@ -24,7 +24,7 @@ ENGINES = (corpus, explore, interleave, campaign, machine)
 WHOLES = {"snp_guest_request": ("upstream", "guest", "inplace")}
 """Complete candidates of which parts are taken, where `upstream` is not all there is."""
 NOTHING = {
-    ("avic", ""): "helpers or layer-r or layer-t",
+    ("avic", ""): "helpers or irqfd or layer-r or layer-t",
     ("avic", "exits"): "layer-t",
     ("avic", "posted"): "exits and layer-t",
     ("avic", "kvm-return"): "layer-r",
@@ -48,11 +48,12 @@ def alone() -> Iterator[tuple[str, str]]:
 
 def entry_points(of: Subsystem, capabilities: frozenset[str]) -> list[str]:
     """What a candidate with just these must have."""
-    return [
+    usual = [
         name
         for name, member in vars(of.candidate).items()
         if inspect.isfunction(member) and name[0] != "_" and of.optional.get(name) in (None, *capabilities)
     ]
+    return [*usual, *(name for name, (capability, _) in of.further.items() if capability in capabilities)]
 
 
 def made(of: Subsystem, capability: str, entry: Callable[[str], Callable[..., Any]], **members: Any) -> type:
@@ -60,7 +61,8 @@ def made(of: Subsystem, capability: str, entry: Callable[[str], Callable[..., An
     capabilities = frozenset({capability} if capability else ())
     own: dict[str, Any] = {name: entry(name) for name in entry_points(of, capabilities)}
     for name, method in own.items():
-        method.__signature__ = inspect.signature(getattr(of.candidate, name))
+        takes = of.further[name][1] if name in of.further else getattr(of.candidate, name)
+        method.__signature__ = inspect.signature(takes)
     return type("Part", (), {"capabilities": capabilities, "__init__": lambda self, port: None, **own, **members})
 
 

