@@ -259,7 +259,8 @@ class Runner:
 
     def say(self, message: Any) -> None:
         """Send something to the supervisor."""
-        self.mend()
+        with suppress(MemoryError):  # where none is left, what is there must do
+            self.mend()
         text = pickle.dumps(message)
         left = memoryview(len(text).to_bytes(8, "little") + text)
         while left:
@@ -279,7 +280,8 @@ class Runner:
 
     def _pass_on(self) -> None:
         """Show people what the candidate has written, and forget it."""
-        self.mend()
+        with suppress(MemoryError):  # where none is left, what is there must do
+            self.mend()
         size = os.fstat(self.ends.output).st_size
         if not size:
             return
