@@ -186,7 +186,10 @@ class Lockstep:
             return self._breached(step, env.remember(breach))
         if env.breach is not None:
             return self._breached(step, env.breach)
-        observed = env.view()
+        try:
+            observed = env.view()
+        except OSError as error:
+            return self._gone(step, error)
         answers = self.answers if not frame.given else self._answers(frame.given)
         before = self.states
         matched: list[Outcome] = []
@@ -265,7 +268,10 @@ class Lockstep:
         breach = breach or env.breach
         if breach is not None:
             return self._breached(step, breach)
-        observed = env.view()
+        try:
+            observed = env.view()
+        except OSError as error:
+            return self._gone(step, error)
         best: tuple[Any, Outcome] | None = None
         explained: list[list[Outcome]] = []
         for path in company.explanations():
@@ -339,6 +345,13 @@ class Lockstep:
         for clause in outcome.breaches:
             self._warn(step, clause)
         return outcome
+
+    def _gone(self, step: Step, error: OSError) -> Failure:
+        """The failure of a step after which the world cannot be seen any more."""
+        breach = self.env.gone(error)
+        if not isinstance(breach, Breach):
+            raise error
+        return self._breached(step, breach)
 
     def _mismatch(self, step: Step, result: Any, observed: Any, answers: Any) -> Failure:
         """Name the clause of the outcome that came closest."""

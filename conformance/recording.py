@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from conformance.company import Done
 from conformance.environment.door import Call, Environment
+from conformance.environment.foreign import plain
 from conformance.model.step import Step
 
 
@@ -95,13 +96,21 @@ class _Log(list[Call]):
         self.after = after
 
     def append(self, item: Call) -> None:
+        item = _plain(item)
         self.order.append((self, len(self)))
         if Recorder.keep is not None:
             Recorder.keep(len(self), item)
         super().append(item)
 
     def __setitem__(self, at: Any, item: Any) -> None:
+        item = _plain(item)
         super().__setitem__(at, item)
         if Recorder.keep is not None:
             Recorder.keep(at, item)
         self.after(self, at)
+
+
+def _plain(call: Call) -> Call:
+    """A call of which other processes are told; whoever listens to it has none of the candidate's classes."""
+    name, args, result = call
+    return name, plain(args), result

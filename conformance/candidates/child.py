@@ -45,7 +45,7 @@ TOLD = 6
 SHOW = "CONFORMANCE_TRACE_WIRE"
 """Environment variable: the file to which conversations are written (`--trace-wire`), `-` for standard error."""
 
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 _TICKS = os.sysconf("SC_CLK_TCK")
 _libc = ctypes.CDLL(None, use_errno=True)
 _REPORT = re.compile(r"SUMMARY: \w+Sanitizer: .*|.*: runtime error: .*")
@@ -100,6 +100,8 @@ class Child:
 
     def __init__(self, start: Start) -> None:
         """Start it; OSError when it cannot be started."""
+        _libc.prctl(PR_SET_CHILD_SUBREAPER, 1)  # so that what leaves its session and its parents comes to us
+        others = frozenset(_children_of_ours())
         ours, theirs = socket.socketpair()
         err, theirs_err = os.pipe2(os.O_CLOEXEC)
         try:
@@ -126,7 +128,7 @@ class Child:
         self.poll = select.poll()
         for fd in (ours.fileno(), err, self.exited):
             self.poll.register(fd, select.POLLIN)
-        self.last = weakref.finalize(self, _end, self.process, os.getpid(), ours, (err, self.exited))
+        self.last = weakref.finalize(self, _end, self.process, os.getpid(), ours, (err, self.exited), others)
         _Keeper.ours().watch(self.pid)
         _children.add(self)
 
@@ -343,17 +345,44 @@ def _before_exec(parent: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
-def _end(process: Process, owner: int, ours: socket.socket, descriptors: Sequence[int]) -> None:
-    """Kill a session, wait for its leader, and give back what we had for it."""
+def _end(process: Process, owner: int, ours: socket.socket, descriptors: Sequence[int], others: frozenset[int]) -> None:
+    """Kill a session and what has left it, wait for its leader, and give back what we had for it."""
     if os.getpid() != owner:
         return
     with suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    _kill_strays(others)
     _Keeper.ours().forget(process.pid)
     ours.close()
     for fd in descriptors:
         os.close(fd)
+
+
+def _kill_strays(others: frozenset[int]) -> None:
+    """Kill orphans in sessions of their own that have come to us since a process was started."""
+    while strays := [pid for pid in _children_of_ours() if pid not in others and _is_stray(pid)]:
+        for pid in strays:
+            with suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+
+
+def _is_stray(pid: int) -> bool:
+    """Whether a child of ours is neither of our session, nor a process under test, nor the keeper."""
+    if pid == _Keeper.ours().process.pid or any(child.pid == pid for child in _children):
+        return False
+    with suppress(OSError):
+        return os.getsid(pid) != os.getsid(0)
+    return False
+
+
+def _children_of_ours() -> list[int]:
+    """Ids of our children, zombies too; none where the kernel does not say (CONFIG_PROC_CHILDREN)."""
+    with suppress(OSError):
+        tasks = list(Path("/proc/self/task").iterdir())
+        return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+    return []
 
 
 _children: weakref.WeakSet[Child] = weakref.WeakSet()

@@ -25,6 +25,7 @@ from typing import Any
 from conformance.abi.binding import Driver
 from conformance.candidates.defect import Defect
 from conformance.candidates.library import library
+from conformance.environment.foreign import described, shown
 from conformance.real.adapter import Adapter, seen_by
 from conformance.real.names import adapter
 from conformance.subsystem import Subsystem, subsystem
@@ -91,9 +92,17 @@ def from_class(candidate: type, of: Subsystem, spec: str) -> Candidate:
     Raises:
         UsageError  a method is missing or has another arity, or what the class declares does not exist
     """
-    _check_methods(spec, candidate, of)
+    try:
+        _check_methods(spec, candidate, of)
+        profile, capabilities = _profile(spec, candidate, of), _capabilities(spec, candidate, of)
+    except UsageError:
+        raise
+    except Exception as error:  # of a metaclass, a descriptor, an object that cannot be hashed
+        raise UsageError(
+            f"--candidate={spec}: looking at the class raised {type(error).__name__}: {described(error)}"
+        ) from None
     note = getattr(candidate, "note", "") if issubclass(candidate, Driver) else ""
-    return Candidate(spec, candidate, _profile(spec, candidate, of), _capabilities(spec, candidate, of), note=note)
+    return Candidate(spec, candidate, profile, capabilities, note=note)
 
 
 def from_adapter(adapter: Adapter, spec: str) -> Candidate:
@@ -153,7 +162,9 @@ def _module(spec: str, name: str) -> ModuleType:
             raise UsageError(f"--candidate={spec}: no module named {name!r} is importable from {here}") from None
         raise UsageError(f"--candidate={spec}: importing {name} failed: no module named {error.name!r}") from None
     except (Exception, SystemExit) as error:
-        raise UsageError(f"--candidate={spec}: importing {name} raised {type(error).__name__}: {error}") from None
+        raise UsageError(
+            f"--candidate={spec}: importing {name} raised {type(error).__name__}: {described(error)}"
+        ) from None
 
 
 def _file(spec: str, path: Path) -> ModuleType:
@@ -171,7 +182,7 @@ def _file(spec: str, path: Path) -> ModuleType:
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         line = f" at line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        message = error.msg if isinstance(error, SyntaxError) else error
+        message = error.msg if isinstance(error, SyntaxError) else described(error)
         raise UsageError(f"--candidate={spec}: loading {path} raised {type(error).__name__}{line}: {message}") from None
     return module
 
@@ -210,6 +221,10 @@ def _check_methods(spec: str, candidate: type, of: Subsystem) -> None:
             if name in needed:
                 hint = f"; add it, or declare `capabilities` without {needed[name]!r}"
             raise UsageError(f"--candidate={spec}: {candidate.__name__} has no method {name!r}{hint}")
+        if not callable(method):
+            raise UsageError(
+                f"--candidate={spec}: {candidate.__name__}.{name} is a {type(method).__name__}, expected a method"
+            )
         arguments = [None for _ in list(inspect.signature(wanted).parameters)[1:]]
         try:
             inspect.signature(method).bind(None, *arguments)
@@ -226,6 +241,8 @@ def _check_methods(spec: str, candidate: type, of: Subsystem) -> None:
 
 def _profile(spec: str, candidate: type, of: Subsystem) -> str:
     name = getattr(candidate, "profile", of.default_profile)
+    if not isinstance(name, str):
+        raise UsageError(f"--candidate={spec}: its profile is a {type(name).__name__}, expected a name")
     check_profile(f"--candidate={spec}: profile", name, of)
     return str(name)
 
@@ -240,6 +257,8 @@ def _capabilities(spec: str, candidate: type, of: Subsystem) -> frozenset[str]:
     declared = getattr(candidate, "capabilities", None)
     if declared is None:
         return frozenset(of.capabilities) - of.declared
+    if isinstance(declared, str) or not isinstance(declared, Iterable) or not all(isinstance(n, str) for n in declared):
+        raise UsageError(f"--candidate={spec}: its capabilities are {shown(declared)}, expected a set of names")
     return check_capabilities(spec, declared, of)
 
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 import inspect
 import signal
 from collections.abc import Callable, Hashable, Mapping
+from errno import EBADF, EMFILE, ENOENT
 from operator import attrgetter
 from typing import Any, ClassVar, get_type_hints
 
 from greenlet import GreenletExit
 
+from conformance.environment.foreign import described, shown
 from conformance.environment.simulator import Simulator
 from conformance.model.step import Fault
 from conformance.specs.clause import Clause
@@ -236,15 +238,39 @@ class Environment:
         result = self.enter(function, *args)
         if type(result) is not int:
             raise self.remember(
-                Crash(f"{_name(function)} returned {result!r} ({type(result).__name__}), expected int", "type")
+                Crash(
+                    f"{_name(function)} returned {self._shown(result)} ({type(result).__name__}), expected int", "type"
+                )
             )
         if not LEAST <= result <= MOST:
             raise self.remember(Crash(f"{_name(function)} returned an int of {result.bit_length()} bits", "type"))
         return result
 
+    def _shown(self, value: Any) -> str:
+        """Something of the candidate's, whose own code says how it looks."""
+        Environment.inside += 1
+        try:
+            return shown(value)
+        finally:
+            Environment.inside -= 1
+
     def perform(self, op: Any) -> Any:
         """Perform one operation on the candidate or in the world, and return its result."""
-        return self.OPERATIONS[type(op)](self, op)
+        try:
+            return self.OPERATIONS[type(op)](self, op)
+        except AttributeError as error:
+            if error.obj is not self.driver:
+                raise
+            kind = type(self.driver).__name__
+            raise self.remember(Crash(f"its object, a {kind}, has no {error.name!r}", "type")) from error
+        except OSError as error:
+            raise self.gone(error) from error
+
+    def gone(self, error: OSError) -> BaseException:
+        """What it means that a descriptor of the world's is no use: only the candidate can have closed it."""
+        if error.errno not in (EBADF, ENOENT, EMFILE):
+            return error
+        return self.remember(Crash(f"closed or replaced descriptors that are not its own: {error.strerror}"))
 
     def can_interrupt(self, op: Any) -> bool:
         """Whether `op` may happen right here, in the middle of another operation."""
@@ -273,7 +299,9 @@ class Environment:
             return self.remember(wrong)
         if isinstance(error, Breach):
             return self.remember(error)
-        return HarnessError(f"the simulator of {name}{args!r} failed: {_describe(error)}")
+        if isinstance(error, OSError) and isinstance(gone := self.gone(error), Breach):
+            return gone
+        return HarnessError(f"the simulator of {name}{self._shown(args)} failed: {_describe(error)}")
 
     def _wrong_type(self, name: str, args: tuple[Any, ...]) -> Crash | None:
         """A breach when the arguments are not what the port asks for; asked only once something failed."""
@@ -281,12 +309,14 @@ class Environment:
         try:
             bound = signature.bind(self, *args)
         except TypeError as wrong:
-            return Crash(f"{name}{args!r}: {wrong}", "type")
+            return Crash(f"{name}{self._shown(args)}: {wrong}", "type")
         for parameter, value in list(bound.arguments.items())[1:]:
             wanted = signature.parameters[parameter].annotation
             wanted = wanted if isinstance(wanted, str) else getattr(wanted, "__name__", "")
             if wanted in _BUILTIN_TYPES and type(value).__name__ != wanted:
-                return Crash(f"{name}: {parameter} is {value!r} ({type(value).__name__}), expected {wanted}", "type")
+                return Crash(
+                    f"{name}: {parameter} is {self._shown(value)} ({type(value).__name__}), expected {wanted}", "type"
+                )
             if type(value) is int and not LEAST <= value <= MOST:
                 return Crash(f"{name}: {parameter} is an int of {value.bit_length()} bits", "type")
         return None
@@ -358,4 +388,4 @@ def _describe(error: BaseException) -> str:
 
     frames = traceback.extract_tb(error.__traceback__)
     where = f" at {frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}: {error}{where}"
+    return f"{type(error).__name__}: {described(error)}{where}"

@@ -15,6 +15,7 @@ import os
 import select
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from errno import EAGAIN, EBADF, EINVAL
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -292,9 +293,11 @@ class RealEventfds:
 
     def close(self) -> None:
         """As the protocol says."""
-        self._epoll.close()
+        with suppress(OSError):  # whom the candidate has closed is gone already
+            self._epoll.close()
         for fd in [*self._user, *self._kept, *(fd for held in self._held for fd in held)]:
-            os.close(fd)
+            with suppress(OSError):
+                os.close(fd)
         self._user, self._kept, self._held = set(), [], []
 
 

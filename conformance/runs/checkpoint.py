@@ -182,6 +182,8 @@ class Runner:
         self.heard = 0
         """What a candidate in another process had asked for when the supervisor last asked."""
         self.look = min((at for at in fates if at > self.at), default=NEVER)
+        self.own: dict[int, tuple[int, int]] = {}
+        """Descriptors that the candidate has no business with, and what they are."""
 
     # -- the trace under way
 
@@ -257,6 +259,8 @@ class Runner:
 
     def say(self, message: Any) -> None:
         """Send something to the supervisor."""
+        with suppress(MemoryError):  # where none is left, what is there must do
+            self.mend()
         text = pickle.dumps(message)
         left = memoryview(len(text).to_bytes(8, "little") + text)
         while left:
@@ -276,6 +280,8 @@ class Runner:
 
     def _pass_on(self) -> None:
         """Show people what the candidate has written, and forget it."""
+        with suppress(MemoryError):  # where none is left, what is there must do
+            self.mend()
         size = os.fstat(self.ends.output).st_size
         if not size:
             return
@@ -287,6 +293,27 @@ class Runner:
             with suppress(OSError):
                 os.write(self.ends.screen, text)
         os.ftruncate(self.ends.output, 0)
+
+    def mend(self) -> str:
+        """Have again what the candidate has closed or replaced of ours; what that was, nothing as a rule."""
+        ends, lost = self.ends, []
+        for fd, before in self.own.items():
+            try:
+                now = os.fstat(fd)
+                if (now.st_dev, now.st_ino) == before:
+                    continue
+            except OSError:
+                pass
+            lost.append(fd)
+            source = ends.output if fd in (1, 2) else fd
+            mode = {ends.waker: os.O_RDONLY, ends.output: os.O_RDWR | os.O_APPEND}.get(
+                source, os.O_WRONLY | os.O_APPEND
+            )
+            again = os.open(f"/proc/{self.supervisor}/fd/{source}", mode)
+            if again != fd:
+                os.dup2(again, fd)
+                os.close(again)
+        return ", ".join(map(str, lost))
 
     # -- copies
 
@@ -376,16 +403,21 @@ class Runner:
                 traceback.print_exception(error)
             self.say(("failed", error if told else HarnessError(f"{type(error).__name__}: {error}")))
         finally:
-            if os.getpid() == self.pid:
-                self._pass_on()
-                self._drop(self.copy)
-            os._exit(0)
+            try:
+                if os.getpid() == self.pid:
+                    self._pass_on()
+                    self._drop(self.copy)
+            finally:
+                os._exit(0)
 
     def _set_up(self) -> None:
         os.setpgid(0, 0)
         die_with(self.supervisor)
         for stream in (1, 2):
             os.dup2(self.ends.output, stream)
+        for fd in (1, 2, self.ends.waker, self.ends.channel, self.ends.output, self.ends.screen):
+            said = os.fstat(fd)
+            self.own[fd] = said.st_dev, said.st_ino
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         signal.signal(signal.SIGALRM, self._asked)
@@ -438,6 +470,10 @@ class _Counted(Kept):
         runner.at = runner.words[Shared.AT] = runner.at + 1
         if runner.at >= runner.look:
             runner.foretell(Step(ended))
+        lost = runner.mend()
+        if lost and Environment.doom is None:
+            Environment.doom = Crash(f"closed or replaced descriptors that are not its own: {lost}")
+            runner.look = runner.at + 1
 
 
 class _Switches(list[int]):

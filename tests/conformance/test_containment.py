@@ -186,6 +186,34 @@ def test_each_end_is_a_finding_with_a_minimal_trace(name: str) -> None:
     assert not death.flaky
 
 
+def to_devnull() -> None:
+    """Put another file in the place of the harness's."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in range(3, 400):
+        with suppress(OSError):
+            os.fstat(fd)
+            os.dup2(null, fd)
+
+
+@pytest.mark.parametrize("close", [lambda: os.closerange(0, 400), lambda: os.closerange(3, 400), to_devnull])
+def test_closing_what_is_the_harness_s_is_a_finding(close: Callable[[], object]) -> None:
+    """Once the trace is over; nothing else is lost, for the descriptors are had again."""
+
+    def engine(given: Context) -> None:
+        failure = run_trace(TOY, trace(Put(1), Put(0), Take()), given.candidate.factory).failure
+        assert failure is not None
+        given.note_failure(failure, minimiser(given))
+        try_out(given)
+
+    failures, _ = search(engine, of(close))
+
+    found = {failure.signature: failure for failure in failures}
+    assert set(found) == {"TOY-008:End:crash", "TOY-012:Clear:result"}
+    death = found["TOY-008:End:crash"]
+    assert death.detail.startswith("closed or replaced descriptors that are not its own: ")
+    assert death.trace == trace(Put(), Put(), Take())
+
+
 @pytest.mark.parametrize("engine", [explore.run, campaign.run, machine.run])
 def test_every_engine_takes_a_death_for_an_observation(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hypothesis too; the search goes on as if nothing had happened."""

@@ -374,6 +374,31 @@ def test_crashes_leave_no_process_and_no_descriptor() -> None:
     assert not any(map(alive, seen))
 
 
+def test_what_has_left_the_session_of_a_process_ends_with_it(tmp_path: Path) -> None:
+    """A daemon comes to us once its parents have ended."""
+    told = tmp_path / "pid"
+
+    def daemon() -> int:
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0:
+                told.write_text(str(os.getpid()))
+                time.sleep(60)
+            os._exit(0)
+        os.wait()
+        while not (told.exists() and told.read_text()):
+            time.sleep(0.01)
+        return 0
+
+    candidate = as_process(opening(daemon), UIO)
+    run_trace(UIO, OPENED.with_steps(OPENED.steps[:2]), candidate.factory)
+    assert Path(f"/proc/{told.read_text()}").exists()
+
+    candidate.factory.end()
+
+    assert not Path(f"/proc/{told.read_text()}").exists()
+
+
 def test_what_a_process_has_started_ends_with_it_and_with_us(tmp_path: Path) -> None:
     """Also where we are killed: the kernel and a keeper see to it."""
     script = tmp_path / "driver.sh"
