@@ -372,5 +372,6 @@ class Port(Protocol):
     def iommu_update_ga(self, irq: int, cpu: int, ga_log_intr: int) -> int:
         """Tell a posted IRTE where its vCPU runs (-1 for nowhere) and whether to log. 0."""
 
+
 FURTHER = {"irqfds": ("irqfd", Irqfds.irqfds)}
 """Entry points beside those of `Candidate`: the capability that must be declared for each, and what it takes."""
