@@ -21,7 +21,7 @@ from conformance.model.avic.apic import (
 from conformance.model.avic.logical_ids import logical_index
 from conformance.model.avic.looking import lately, settled
 from conformance.model.avic.operations import Answers, GuestIpi, GuestSelfIpi, HandleExit, RawIpiExit
-from conformance.model.avic.routing import DISABLED, X2APIC, XAPIC, Message, route
+from conformance.model.avic.routing import DISABLED, X2APIC, XAPIC, Message, kvm_named, kvm_route, route
 from conformance.model.avic.state import State, Vcpu, is_active, is_running, with_vcpu, with_vcpus
 from conformance.model.step import Outcome, Outcomes
 from conformance.specs.avic import Profile
@@ -36,12 +36,15 @@ from conformance.specs.avic.constants import (
     ICR_LEVEL,
     ICR_LOGICAL,
     ICR_SHORTHAND,
+    INIT,
     IPI_INVALID_TARGET,
     IPI_INVALID_TYPE,
     LOWEST,
+    NMI,
     OTHERS,
     SELF,
     SPIV_ENABLE,
+    STARTUP,
     X2_BROADCAST,
     X2_ICR_RESERVED,
 )
@@ -107,9 +110,15 @@ def _accepted(state: State, positions: tuple[int, ...], message: Message, level:
     return with_vcpus(state, tuple(vcpus))
 
 
-def by_software(state: State, message: Message) -> list[State]:
-    """Every way in which software may route the message."""
-    sets, _, _ = route([seen_by_routing(v) for v in _of_vm(state)], message)
+def by_software(state: State, message: Message, profile: Profile) -> list[State]:
+    """Every way in which software may route the message; in its profile also as KVM's map does."""
+    apics = [seen_by_routing(v) for v in _of_vm(state)]
+    sets, _, _ = route(apics, message)
+    if profile.kvm_routing and (message.asserted or not message.level):
+        if message.mode in (NMI, INIT, STARTUP):
+            sets = tuple(dict.fromkeys((*sets, tuple(kvm_named(apics, message)[0]))))
+        elif message.mode in (FIXED, LOWEST) and message.vector >= 16:
+            sets = tuple(dict.fromkeys((*sets, kvm_route(apics, message)[0])))
     return [_accepted(state, positions, message, message.level) for positions in sets]
 
 
@@ -201,7 +210,7 @@ def _also(state: State, sender: Vcpu) -> tuple[Clause, ...]:
     return also
 
 
-def guest_ipi(state: State, op: GuestIpi, _env: Answers, _profile: Profile) -> Outcomes:
+def guest_ipi(state: State, op: GuestIpi, _env: Answers, profile: Profile) -> Outcomes:
     """Send an IPI: hardware as far as it goes, then the handler.
 
     Where hardware does the work it does not know of software-disabled targets, nor of targets
@@ -227,7 +236,7 @@ def guest_ipi(state: State, op: GuestIpi, _env: Answers, _profile: Profile) -> O
     if op.defer:
         return _deferred(base, written, message, low)
     hardware = [after for _, after in by_hardware(base, written, message)]
-    ways = dict.fromkeys([*hardware, *by_software(base, message)])
+    ways = dict.fromkeys([*hardware, *by_software(base, message, profile)])
     also = _also(state, sender)
     effects = {after: _effect(base, written, message, after) for after in ways}
     outcomes = tuple(
@@ -267,7 +276,7 @@ def _left(state: State, sender: Vcpu, pending: tuple[int, ...]) -> State:
     return with_vcpu(state, with_run(v, v.core, False, False, pending))
 
 
-def handle_exit(state: State, op: HandleExit, _env: Answers, _profile: Profile) -> Outcomes:
+def handle_exit(state: State, op: HandleExit, _env: Answers, profile: Profile) -> Outcomes:
     """The deferred exit is handled, and the guest resumes.
 
     Hardware had set the IRR bits of targets that were not running (exit id 1), so the handler only
@@ -291,11 +300,11 @@ def handle_exit(state: State, op: HandleExit, _env: Answers, _profile: Profile) 
         effect = c.UNACCELERATED_IPI_SENT_ONCE
     elif message.vector < 16:
         effect = c.OTHER_IPI_EXITS_RESUME
-    ways = [after for accepted in by_software(resumed, message) for after in lately(accepted)]
+    ways = [after for accepted in by_software(resumed, message, profile) for after in lately(accepted)]
     return tuple(Outcome(s, 0, because=effect, effect=effect) for s in ways)
 
 
-def guest_self_ipi(state: State, op: GuestSelfIpi, _env: Answers, _profile: Profile) -> Outcomes:
+def guest_self_ipi(state: State, op: GuestSelfIpi, _env: Answers, profile: Profile) -> Outcomes:
     """SELF_IPI of an x2APIC: a fixed edge interrupt to itself; bits 63:8 must be 0."""
     sender = next(v for v in state.vcpus if v.id == op.id and v.vm == 0)
     if op.value >> 8:
@@ -303,12 +312,12 @@ def guest_self_ipi(state: State, op: GuestSelfIpi, _env: Answers, _profile: Prof
     position = next(n for n, v in enumerate(_of_vm(state)) if v.id == op.id)
     message = Message(dest=0, sender=position, shorthand=SELF, vector=op.value)
     hardware = [after for _, after in by_hardware(state, sender, message)]
-    ways = dict.fromkeys([*by_software(state, message), *hardware])
+    ways = dict.fromkeys([*by_software(state, message, profile), *hardware])
     ends = dict.fromkeys(done for after in ways for done in lately(after))
     return tuple(Outcome(done, 0, because=c.HARDWARE_AND_HANDLER_MATCH_ROUTING) for done in ends)
 
 
-def raw_ipi_exit(state: State, op: RawIpiExit, _env: Answers, _profile: Profile) -> Outcomes:
+def raw_ipi_exit(state: State, op: RawIpiExit, _env: Answers, profile: Profile) -> Outcomes:
     """An exit with any content resumes the guest; ids 0 and 2 send what EXITINFO1 says (AVIC-075).
 
     The ICR in the page may be left alone or be made to agree with EXITINFO1.
@@ -326,7 +335,7 @@ def raw_ipi_exit(state: State, op: RawIpiExit, _env: Answers, _profile: Profile)
     message = decoded(state, sender, low, high)
     rewritten = with_vcpu(state, with_regs(sender, put(put(sender.regs, ICR, low), ICR2, high_kept)))
     because = c.UNACCELERATED_IPI_SENT_ONCE if identifier == IPI_INVALID_TYPE else c.PARTLY_INVALID_IPI_SENT
-    accepted = dict.fromkeys(s for base in (state, rewritten) for s in by_software(base, message))
+    accepted = dict.fromkeys(s for base in (state, rewritten) for s in by_software(base, message, profile))
     ways = dict.fromkeys(done for s in accepted for done in lately(s))
     also = (c.ANY_EXITINFO_TOLERATED,)
     return tuple(Outcome(done, 1, because=because, effect=because, also=also) for done in ways)

@@ -354,21 +354,31 @@ def _kvm_matches(apic: Apic, message: Message) -> bool:
     return apic.dfr == CLUSTER and ldr >> 4 == dest >> 4 and ldr & dest & 0xF != 0
 
 
+def kvm_named(apics: Sequence[Apic], message: Message) -> tuple[list[int], Clause]:
+    """Positions that KVM's map names, or its slow path where the map cannot tell; and which of them it was.
+
+    In x2APIC logical mode the map goes by ids, so that an xAPIC without a logical id is named by its number as well.
+    """
+    map_ = kvm_map(apics, message.wide)
+    if message.shorthand == NO_SHORTHAND and map_.physical is not None and not _kvm_is_broadcast(apics, message, map_):
+        fast = _kvm_fast(message, map_)
+        if fast is not None:
+            return fast, c.KVM_FAST_PATH
+    if message.shorthand in (SELF, ALL, OTHERS):
+        return named(apics, message), c.KVM_SLOW_PATH
+    slow = [n for n, apic in enumerate(apics) if apic.mode != DISABLED and _kvm_matches(apic, message)]
+    return slow, c.KVM_SLOW_PATH
+
+
 def kvm_route(apics: Sequence[Apic], message: Message) -> tuple[tuple[int, ...], int, Clause]:
     """Who accepts in KVM, what KVM_SIGNAL_MSI returns, and which path decides. Fixed and lowest modes."""
     if message.shorthand == SELF:
         accepting = tuple(n for n in (message.sender,) if apics[n].is_enabled)
         return accepting, len(accepting), c.KVM_FAST_PATH
-    map_ = kvm_map(apics, message.wide)
-    if message.shorthand == NO_SHORTHAND and map_.physical is not None and not _kvm_is_broadcast(apics, message, map_):
-        fast = _kvm_fast(message, map_)
-        if fast is not None:
-            accepting = tuple(n for n in fast if apics[n].is_enabled)
-            return accepting, len(accepting), c.KVM_FAST_PATH
-    if message.shorthand in (ALL, OTHERS):
-        positions = named(apics, message)
-    else:
-        positions = [n for n, apic in enumerate(apics) if apic.mode != DISABLED and _kvm_matches(apic, message)]
+    positions, because = kvm_named(apics, message)
+    if because is c.KVM_FAST_PATH:
+        accepting = tuple(n for n in positions if apics[n].is_enabled)
+        return accepting, len(accepting), because
     enabled = [n for n in positions if apics[n].is_enabled]
     lowest = message.mode == LOWEST or message.hint
     if message.mode == LOWEST and not message.logical and message.dest == BROADCAST:

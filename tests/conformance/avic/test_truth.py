@@ -32,7 +32,7 @@ from conformance.specs.avic.constants import (
 )
 from conformance.strategies.avic.domains import ON, X2_ON, X2AVIC_HOST
 from tests.conformance.avic.judging import cited, judged
-from tests.conformance.peers.linux_avic import AtomicIsr, EoiByVector, OneAsidPerVm, WideAddresses
+from tests.conformance.peers.linux_avic import AtomicIsr, EoiByVector, KvmRouting, OneAsidPerVm, WideAddresses
 
 CREATED = Config(vcpus=(0, 1), edx=X2AVIC_HOST)
 ONE = Config(vcpus=(0,), running=True, enabled=True)
@@ -385,3 +385,16 @@ def test_plain_stores_reach_other_banks_of_nobody() -> None:
             super().set_eoi(v)
 
     assert cited(judged(PlainTmr, TWO, s.Deliver(0, 65, level=True), s.GuestEoi(0))) == "AVIC-055"
+
+
+@pytest.mark.parametrize(("profile", "clause"), [("kvm-lapic", ""), ("upstream", "AVIC-107")])
+def test_kvms_map_names_xapics_by_number_in_its_own_profile_alone(profile: str, clause: str) -> None:
+    """An x2APIC's logical destination goes by ids there, and reaches an xAPIC that has no logical id."""
+    mixed = (
+        s.GuestWrite(1, APIC_LDR, 0),
+        s.Inhibit(3),
+        s.SetApicBase(0, APIC_BASE | 0xC00),
+        s.GuestIpi(0, dest=2, logical=True, mode=4),
+    )
+
+    assert cited(judged(KvmRouting, TWO, *mixed, profile=profile)) == clause
