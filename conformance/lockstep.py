@@ -166,11 +166,7 @@ class Lockstep:
         return None
 
     def step(self, step: Step, priorities: Priorities | None = None) -> Failure | None:
-        """Take one step; returns the failure that ends the run, if this is it.
-
-        `priorities` switch the threads of a `Parallel` instead of its schedule; the history then holds the
-        schedule that repeats what they did.
-        """
+        """Take one step; the failure that ends the run, or None. `priorities` switch threads in place of a schedule."""
         self.history.append(step)
         self.steps += 1
         env = self.env

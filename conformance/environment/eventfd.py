@@ -195,7 +195,7 @@ class RealEventfds:
         self._user: set[int] = set()
         """Numbers the process has open."""
         self._kept: list[int] = []
-        self._epoll = select.epoll()
+        self._epoll = select.epoll.fromfd(_epoll_fd())
         for i, kind in enumerate(world.eventfds):
             self._create(kind, i if i < len(world.eventfds) - 1 else None)
         self._ids = {_identity(fd): i for i, fd in enumerate(self._kept)}
