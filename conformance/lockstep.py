@@ -8,6 +8,7 @@ checks; count what was exercised.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -234,7 +235,7 @@ class Lockstep:
 
     def close(self) -> None:
         """Let go of the candidate and of what the environment holds, and add its own counts."""
-        if self.failure is None and isinstance(self.history, Kept):
+        if self.failure is None and sys.exception() is None and isinstance(self.history, Kept):
             self.history.end()
         try:
             self.env.end()

@@ -39,7 +39,7 @@ MEMORY = {
     "avic": {6: "heap-use-after-free", 7: "heap-buffer-overflow", 8: "SEGV"},
     "cet": {6: "heap-use-after-free", 8: "heap-buffer-overflow", 9: "SEGV"},
     "tdp_mirror": {7: "heap-use-after-free", 8: "heap-buffer-overflow", 9: "SEGV"},
-    "snp_guest_request": {7: "heap-use-after-free", 9: "heap-buffer-overflow", 10: "SEGV"},
+    "snp_guest_request": {7: "double-free", 9: "heap-buffer-overflow", 10: "SEGV"},
 }
 """Errors of memory, and what the address sanitizer calls them."""
 

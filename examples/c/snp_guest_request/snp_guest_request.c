@@ -20,7 +20,7 @@
  *  4  SNP-U07   a failed init returns 0
  *  5  SNP-V07   pages may begin in the middle of a page
  *  6  SNP-V11   the GHCB that was registered first stays it
- *  7            the copy of the GHCB is freed when the vCPU leaves: use after free
+ *  7            the copy of the GHCB is freed when the vCPU leaves, and with the vCPU: double free
  *  8            a vCPU that went with its VM stays in the table: double free
  *  9            the registers are kept in an array that is one too short: out of bounds
  * 10            the copy of the GHCB is never allocated: NULL is dereferenced

@@ -154,8 +154,15 @@ class NoDeassign(Eventfds):
         return 0, ()
 
 
-def _with(made: type[Eventfds]) -> Callable[[Any, Any], Any]:
-    return lambda _world, op: tuple(made().act(act) for act in op.acts)
+def _with(kind: type[Eventfds]) -> Callable[[Any, Any], Any]:
+    def irqfds(_world: Any, op: Any) -> tuple[Any, ...]:
+        made = kind()
+        try:
+            return tuple(made.act(act) for act in op.acts)
+        finally:
+            made.close()
+
+    return irqfds
 
 
 BROKEN = {
