@@ -157,7 +157,7 @@ def test_the_same_is_proposed_every_time() -> None:
 
 def test_what_it_did_is_told() -> None:
     """In the notes: runs, questions, and new ways that were found."""
-    run = context("snp_guest_request", "builtin:upstream", steps=40)
+    run = context("uio_msi", "builtin:upstream", steps=40)
 
     symbolic.run(run)
 
