@@ -53,7 +53,10 @@ class LinuxAvic(Adapter):
     leave_out_lapic = False
     findings: Mapping[str, str] = MappingProxyType({
         "AVIC-061:VcpuCreate:protocol": "LINUX-1",
-        **{f"{clause}:view.regs": "LINUX-2" for clause in ("AVIC-030:Load", "AVIC-030:Put", "AVIC-031:Put", "AVIC-024:Enter")},
+        **{
+            f"{clause}:view.regs": "LINUX-2"
+            for clause in ("AVIC-030:Load", "AVIC-030:Put", "AVIC-031:Put", "AVIC-024:Enter")
+        },
         **{
             f"AVIC-039:{op.__name__}:protocol": "LINUX-3"
             for op in (VmCreate, VmDestroy, VcpuCreate, SetLapic, GetLapic, Deliver, Enter, Load, Put)
