@@ -168,11 +168,14 @@ def nested_exit(state: State, op: NestedExit, _env: Answers, _profile: Profile) 
 
 
 def vmread(state: State, op: Vmread, _env: Answers, _profile: Profile) -> Outcomes:
-    """L1 reads a CET field of vmcs12, of either area: fails without the hardware, works with hardware and feature."""
+    """L1 reads a CET field of vmcs12, of either area: fails without the controls, works with controls and feature.
+
+    A host may have the controls and not the feature; Linux goes by the controls.
+    """
     v = vcpu_of(state, op.vcpu)
     failed = Outcome(state, (1, 0), because=c.VMCS12_FIELDS_ABSENT)
     value = Outcome(state, (0, (*v.area, *v.host_area)[VMCS12_FIELDS.index(op.field)]), because=c.VMCS12_FIELDS_ABSENT)
     host = state.host
-    if not (host.load_cet_entry and host.load_cet_exit) or not (host.shstk or host.ibt):
+    if not (host.load_cet_entry and host.load_cet_exit):
         return failed
-    return value if v.shstk else (value, failed)
+    return value if v.shstk and (host.shstk or host.ibt) else (value, failed)

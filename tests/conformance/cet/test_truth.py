@@ -250,3 +250,15 @@ def test_what_nobody_looked_at_is_seen(ops: tuple[Any, ...], config: m.Config, c
     assert blamed(run(culprit, *ops, config=config)) == clause
 
     assert [run(right, *ops, config=config).failure for right in (Upstream, Linux)] == [None, None]
+
+
+CONTROLS_ALONE = m.Config(m.Host(shstk=False, ibt=False), (m.Cpuid(),))
+NO_CONTROLS = m.Config(m.Host(shstk=False, ibt=False, load_cet_entry=False, load_cet_exit=False), (m.Cpuid(),))
+
+
+def test_vmread_of_cet_fields_goes_by_the_controls_or_by_the_feature() -> None:
+    """Where a host has the controls alone; without them nobody reads the fields."""
+    trace = m.Run(0), m.Vmread(0, k.GUEST_S_CET)
+
+    assert [run(design, *trace, config=CONTROLS_ALONE).failure for design in (Linux, Upstream)] == [None, None]
+    assert blamed(run(wrong.Vmcs12FieldsAlways, *trace, config=NO_CONTROLS)) == "CET-089"
