@@ -332,6 +332,8 @@ class Runner:
             finally:
                 self.is_copying = False
             if child:
+                with suppress(OSError):  # whichever of the two comes first
+                    os.setpgid(child, child)
                 break
             os.setpgid(0, 0)
             random.setstate(chance)
