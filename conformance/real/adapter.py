@@ -8,6 +8,7 @@ and clauses that need them, or what is hidden, are not applicable.
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, fields, replace
 from random import Random
@@ -39,7 +40,7 @@ class Rate:
         return self.measured * 2 >= self.fact
 
 
-class Adapter:
+class Adapter(ABC):
     """One real implementation. Made by `conformance.real.names.adapter`; made only where the implementation is there.
 
     A subclass probes feature by feature in its constructor, narrows what its class declares, and says in `absent`
@@ -73,9 +74,9 @@ class Adapter:
     length: ClassVar[int] = 50
     """Steps of an example at most."""
 
+    @abstractmethod
     def environment(self, config: Any, profile: Any) -> RealWorld:
         """A fresh world on the real implementation."""
-        raise NotImplementedError
 
     def builds(self, config: Any) -> bool:
         """Whether it can make the world that a configuration describes."""
@@ -101,7 +102,7 @@ class Adapter:
         return (self.clauses or frozenset(clause.id for clause in of.clauses)) - lost
 
 
-class RealWorld(Environment):
+class RealWorld(Environment, ABC):
     """Base of the worlds of adapters: what the real thing did is told, nothing is simulated.
 
     A subclass gives `OPERATIONS` and `view()`, waits for nothing without a bound, and gives everything back in

@@ -96,6 +96,10 @@ class Guest:
     restored: bool = field(init=False, default=False)
     seconds: float = field(init=False, default=0.0)
     """Until the helper answered."""
+    holder: Any = field(init=False, default=None)
+    """The world that it is lent to."""
+    functions: dict[str, Any] = field(init=False, default_factory=dict)
+    """What is known of its PCI functions, by address."""
     _console: int = field(init=False)
     _control: socket.socket = field(init=False)
     _owner: int = field(init=False)

@@ -10,23 +10,18 @@ from typing import Any, ClassVar
 from conformance.model.uio_msi import Config, View
 from conformance.model.uio_msi.operations import (
     Close,
-    CloseFd,
     ConfigIntx,
     IrqSet,
-    ListInterrupts,
     Open,
     Probe,
-    ReadEventfd,
     Remove,
-    ReuseFd,
     SetIntx,
     Write,
 )
 from conformance.real.guest.channel import call, opening
+from conformance.real.guest.functions import ACKNOWLEDGE, INTX_DISABLE, RAISE, STATUS, FunctionWorld
 from conformance.real.guest.packages import Kernel
-from conformance.real.guest.process import Files, counter
-from conformance.real.guest.world import GuestWorld
-from conformance.real.linux_vfio.functions import ACKNOWLEDGE, INTX_DISABLE, RAISE, STATUS, address, function, started
+from conformance.real.guest.process import counter
 from conformance.specs.uio_msi.constants import EVENTFD_MAX
 
 DRIVER = "uio_pci_generic"
@@ -35,20 +30,17 @@ _FLAGS = 0o4002
 """O_RDWR, O_NONBLOCK."""
 
 
-class Uio(GuestWorld):
+class Uio(FunctionWorld):
     """uio_pci_generic and one function."""
 
     def __init__(self, kernel: Kernel, config: Config, *, forgets_event: bool = False) -> None:
-        super().__init__(started(kernel))
-        self.function = function(self.guest, address(0))
-        self.handles: list[int] = []
+        super().__init__(kernel, config, 0)
         self.seen = 0
         """Events that the reader knows of."""
         self.target = -1
         """Descriptor, kept aside, of the eventfd that vector 0 signals."""
         self.forgets_event = forgets_event
         """For tests: the reader loses what it reads."""
-        self.files = Files(self.channel, config)
 
     def perform(self, op: Any) -> Any:
         """Perform one operation, then read what events there are."""
@@ -131,22 +123,6 @@ class Uio(GuestWorld):
         self.function.set_command(INTX_DISABLE if op.disable else 0, 0 if op.disable else INTX_DISABLE)
         return 0
 
-    def close_fd(self, op: CloseFd) -> int:
-        """Close one of its eventfds."""
-        return self.files.close_number(op.fd)
-
-    def reuse_fd(self, op: ReuseFd) -> int:
-        """Something else under the number."""
-        return self.files.reuse(op.fd, op.pipe)
-
-    def read_eventfd(self, op: ReadEventfd) -> int:
-        """Take the counter."""
-        return min(self.files.read(op.fd), EVENTFD_MAX)
-
-    def list_interrupts(self, _op: ListInterrupts) -> int:
-        """Read /proc/interrupts."""
-        return min(0, self.channel.one("c /proc/interrupts").value)
-
     OPERATIONS: ClassVar[Mapping[type, Callable[[Any, Any], Any]]] = {
         Probe: probe,
         Remove: remove,
@@ -156,10 +132,7 @@ class Uio(GuestWorld):
         Write: write,
         SetIntx: set_intx,
         ConfigIntx: config_intx,
-        CloseFd: close_fd,
-        ReuseFd: reuse_fd,
-        ReadEventfd: read_eventfd,
-        ListInterrupts: list_interrupts,
+        **FunctionWorld.PROCESS,
     }
 
     def view(self) -> Any:

@@ -27,8 +27,8 @@ from conformance.model.uio_msi.operations import (
     Write,
 )
 from conformance.real.adapter import Adapter, Rate
+from conformance.real.guest.functions import SIZES
 from conformance.real.guest.packages import kernel
-from conformance.real.linux_vfio.functions import SIZES
 from conformance.real.linux_vfio.world import SET_IRQS_SIZE, Vfio
 from conformance.specs.uio_msi.constants import COMMAND_MASK, IRQ_SET_SIZE, UIO_MSI_IRQ_SET
 

@@ -12,25 +12,20 @@ from conformance.model.uio_msi.operations import (
     PAGE,
     PAGE_END,
     Close,
-    CloseFd,
     IrqSet,
-    ListInterrupts,
     Open,
     Probe,
     RaiseMany,
     RaiseVector,
     RawIoctl,
-    ReadEventfd,
     Remove,
-    ReuseFd,
     SetIntx,
     Write,
 )
 from conformance.real.guest.channel import Answer, call, opening
+from conformance.real.guest.functions import ACKNOWLEDGE, INTX_DISABLE, RAISE, STATUS, FunctionWorld
 from conformance.real.guest.packages import Kernel
-from conformance.real.guest.process import Files, counter
-from conformance.real.guest.world import GuestWorld
-from conformance.real.linux_vfio.functions import ACKNOWLEDGE, INTX_DISABLE, RAISE, STATUS, address, function, started
+from conformance.real.guest.process import counter
 from conformance.specs.uio_msi.constants import COMMAND_MASK, ENODEV, ENOTTY, EOPNOTSUPP, EVENTFD_MAX, UIO_MSI_IRQ_SET
 
 SET_IRQS = 0x3B6E
@@ -45,21 +40,17 @@ _DRIVER = "vfio-pci"
 _O_RDWR = 2
 
 
-class Vfio(GuestWorld):
+class Vfio(FunctionWorld):
     """vfio-pci and one function. Errnos are mapped where the two interfaces name one thing differently."""
 
     def __init__(self, kernel: Kernel, config: Config, keeps_intx: bool = False) -> None:
-        super().__init__(started(kernel))
+        super().__init__(kernel, config, config.vectors)
         self.keeps_intx = keeps_intx
         """Whether a refused eventfd leaves INTx as it was; the kernels differ."""
-        self.config = config
-        self.function = function(self.guest, address(config.vectors))
         self.index = _MSIX if config.vectors else _INTX
-        self.handles: list[int] = []
         self.group: tuple[int, ...] = ()
         self.is_wired = False
         """INTx: the last set gave it an eventfd."""
-        self.files = Files(self.channel, config)
         self._map_page()
 
     @property
@@ -224,24 +215,6 @@ class Vfio(GuestWorld):
         self.channel.one(f"p {self.function.registers + (RAISE if op.level else ACKNOWLEDGE)} 1")
         return 0
 
-    # -- the process
-
-    def close_fd(self, op: CloseFd) -> int:
-        """Close one of its eventfds."""
-        return self.files.close_number(op.fd)
-
-    def reuse_fd(self, op: ReuseFd) -> int:
-        """Something else under the number."""
-        return self.files.reuse(op.fd, op.pipe)
-
-    def read_eventfd(self, op: ReadEventfd) -> int:
-        """Take the counter."""
-        return min(self.files.read(op.fd), EVENTFD_MAX)
-
-    def list_interrupts(self, _op: ListInterrupts) -> int:
-        """Read /proc/interrupts."""
-        return min(0, self.channel.one("c /proc/interrupts").value)
-
     OPERATIONS: ClassVar[Mapping[type, Callable[[Any, Any], Any]]] = {
         Probe: probe,
         Remove: remove,
@@ -253,10 +226,7 @@ class Vfio(GuestWorld):
         RaiseVector: raise_vector,
         RaiseMany: raise_many,
         SetIntx: set_intx,
-        CloseFd: close_fd,
-        ReuseFd: reuse_fd,
-        ReadEventfd: read_eventfd,
-        ListInterrupts: list_interrupts,
+        **FunctionWorld.PROCESS,
     }
 
     def view(self) -> Any:

@@ -1,15 +1,22 @@
-"""The machine with its PCI functions, and what a function is known by inside."""
+"""The machine with its PCI functions, what a function is known by inside, and the world around one."""
 
 from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
+from conformance.model.uio_msi import Config
+from conformance.model.uio_msi.operations import CloseFd, ListInterrupts, ReadEventfd, ReuseFd
 from conformance.real.guest.channel import Channel, call, opening, storing
 from conformance.real.guest.ivshmem import Doorbell
 from conformance.real.guest.machine import Guest, Machine, guest
 from conformance.real.guest.packages import Kernel
+from conformance.real.guest.process import Files
+from conformance.real.guest.world import GuestWorld
+from conformance.specs.uio_msi.constants import EVENTFD_MAX
 from conformance.verdict import HarnessError
 
 SIZES = (1, 2, 3, 4, 64)
@@ -152,14 +159,46 @@ def _capability(content: bytes, wanted: int) -> int:
     return 0
 
 
-_functions: dict[tuple[int, str], Function] = {}
-
-
 def function(running: Guest, bdf: str) -> Function:
     """The function, mapped once in each guest."""
-    key = (id(running), bdf)
-    found = _functions.get(key)
+    found: Function | None = running.functions.get(bdf)
     if found is None:
-        found = _functions[key] = Function(running.channel, bdf)
+        found = Function(running.channel, bdf)
         found.map()
+        running.functions[bdf] = found
     return found
+
+
+class FunctionWorld(GuestWorld):
+    """One function of the machine, and a process that has eventfds: what is the same with every driver."""
+
+    def __init__(self, kernel: Kernel, config: Config, vectors: int) -> None:
+        super().__init__(started(kernel))
+        self.config = config
+        self.function = function(self.guest, address(vectors))
+        self.handles: list[int] = []
+        self.files = Files(self.channel, config)
+
+    def close_fd(self, op: CloseFd) -> int:
+        """Close one of its eventfds."""
+        return self.files.close_number(op.fd)
+
+    def reuse_fd(self, op: ReuseFd) -> int:
+        """Something else under the number."""
+        return self.files.reuse(op.fd, op.pipe)
+
+    def read_eventfd(self, op: ReadEventfd) -> int:
+        """Take the counter."""
+        return min(self.files.read(op.fd), EVENTFD_MAX)
+
+    def list_interrupts(self, _op: ListInterrupts) -> int:
+        """Read /proc/interrupts."""
+        return min(0, self.channel.one("c /proc/interrupts").value)
+
+    PROCESS: ClassVar[Mapping[type, Callable[[Any, Any], Any]]] = {
+        CloseFd: close_fd,
+        ReuseFd: reuse_fd,
+        ReadEventfd: read_eventfd,
+        ListInterrupts: list_interrupts,
+    }
+    """The part of `OPERATIONS` that is the process's own."""
