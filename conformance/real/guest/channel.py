@@ -73,6 +73,8 @@ class Channel:
     def ask(self, lines: Sequence[str], patience: float = PATIENCE) -> list[Answer]:
         """Send requests, and wait for the answers to all of them.
 
+        After a `Hang` nothing more is asked: an answer that comes late would be taken for the next one's.
+
         Raises:
             Crash  the guest is gone
             Hang   it does not answer
@@ -83,6 +85,7 @@ class Channel:
             self.socket.sendall(("\n".join(lines) + "\n").encode())
             return [_answer(line) for line in self._lines(len(lines))]
         except TimeoutError:
+            self.socket.close()
             raise Hang(f"the guest does not answer within {patience:g} s: {lines[0][:80]}") from None
         except OSError as error:
             raise Crash(f"the guest is gone: {error}") from None
