@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from conformance.candidates.load import load
+from conformance.environment.door import Foreign
 from conformance.lockstep import Lockstep
 from conformance.runs.replaying import Replay
 from conformance.runs.watchdog import watching
@@ -47,7 +48,8 @@ class Recorder:
 
     def __call__(self, port: Any) -> Any:
         """The candidate's object."""
-        return _Driver(self, self.factory(_Port(self, port)))
+        driver = self.factory(_Port(self, port))
+        return (_ForeignDriver if isinstance(driver, Foreign) else _Driver)(self, driver)
 
     def taken(self) -> list[Entry]:
         """The entries of a step."""
@@ -83,7 +85,7 @@ class _Port:
 
     def __getattr__(self, name: str) -> Any:
         recorder, function = self._recorder, getattr(self._port, name)
-        return lambda *args: recorder.call(name, function, args)
+        return (lambda *args: recorder.call(name, function, args)) if callable(function) else function
 
 
 class _Driver:
@@ -94,6 +96,13 @@ class _Driver:
     def __getattr__(self, name: str) -> Any:
         recorder, function = self._recorder, getattr(self._driver, name)
         return (lambda *args: recorder.enter(name, function, args)) if callable(function) else function
+
+
+class _ForeignDriver(_Driver, Foreign):
+    """The door tells it when it is needed no more, which is no entry point."""
+
+    def dismissed(self) -> None:
+        self._driver.dismissed()
 
 
 def recorded(of: Subsystem, trace: Trace, factory: Callable[[Any], Any]) -> list[list[Entry]]:

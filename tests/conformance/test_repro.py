@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ import pytest
 
 from conformance.abi.__main__ import SHIM, flags
 from conformance.abi.header import FOLDER
-from conformance.candidates.load import defects
+from conformance.candidates.load import defects, load
+from conformance.candidates.process import Instance
 from conformance.commands import main as cli
 from conformance.commands import repro as command
 from conformance.engines import corpus
 from conformance.machines.play import Broken
 from conformance.repro import c, python
+from conformance.repro.events import recorded
 from conformance.repro.reference import reference
 from conformance.subsystem import available, subsystem
 from conformance.trace import Trace
@@ -25,6 +28,8 @@ from conformance.verdict import Exit, UsageError
 EACH = 12
 """Of so many shipped traces of defects one is taken."""
 FIRST = "UIO-D02-UIO-049-Open-result.json"
+CALLS = "UIO-D12-UIO-084-Remove-should.json"
+UIO = subsystem("uio_msi")
 
 
 def shipped() -> list[Path]:
@@ -190,6 +195,36 @@ def named_in(path: Path, name: str) -> str:
     clause = command.named(path, subsystem(name))
     assert clause is not None
     return clause.id
+
+
+def test_a_process_is_told_in_c_as_the_class_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """What it calls is recorded through the conversation, and the program is the same."""
+    pytest.importorskip("cffi")
+    path = corpus.SHIPPED / "uio_msi" / CALLS
+    process = f"cmd:{sys.executable} -m conformance.wire.serve uio_msi builtin:UIO-D12"
+    told = []
+    for spec in ("builtin:UIO-D12", process):
+        assert cli.invoke(("repro", str(path), "--lang", "c", "--candidate", spec)) == Exit.CONFORMS
+        told.append(capsys.readouterr().out)
+
+    assert told[0] == told[1]
+    assert "limits[] = {\n\t{ NULL" not in told[0]
+
+
+def test_what_is_recorded_of_a_process_ends_with_the_trace() -> None:
+    """It is told to forget each instance, though somebody stands between it and the door."""
+    trace = corpus.read(corpus.SHIPPED / "uio_msi" / CALLS)
+    candidate = load(f"cmd:{sys.executable} -m conformance.wire.serve uio_msi builtin:upstream", UIO)
+    made: list[Instance] = []
+
+    def keeping(port: Any) -> Any:
+        made.append(candidate.factory(port))
+        return made[-1]
+
+    recorded(UIO, trace, keeping)
+
+    assert [instance.number for instance in made] == [0]
+    candidate.factory.end()  # type: ignore[attr-defined]  # a process has it
 
 
 def test_two_things_at_once_cannot_be_told_in_c(capsys: pytest.CaptureFixture[str]) -> None:
