@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from dataclasses import dataclass
 
@@ -45,7 +46,7 @@ def program(case: Case) -> str:
         "from conformance.machines import Play",
         *source.lines(),
         "",
-        f'CANDIDATE = os.environ.get("CANDIDATE", "{case.spec}")',
+        f'CANDIDATE = os.environ.get("CANDIDATE", {_literal(case.spec)})',
         "",
         "",
         f"def test_{name}() -> None:",
@@ -63,8 +64,13 @@ def _docstring(case: Case) -> list[str]:
         where = f"at step {found.step + 1} of {len(case.trace.steps)}" if found.step >= 0 else "at its start"
         lines += [f"Broken by {case.spec} {where}, found as {found.signature}."]
     lines += ["", "    pytest FILE", "    CANDIDATE=OTHER pytest FILE    # whatever --candidate takes"]
-    safe = [line.replace("\\", "\\\\") for line in lines]
+    safe = [line.replace("\\", "\\\\").replace('"""', '\\"\\"\\"') for line in lines]
     return [f'"""{safe[0]}', *safe[1:], '"""']
+
+
+def _literal(text: str) -> str:
+    """A string as Python source, in the quotes that the rest has: JSON's escapes are Python's, too."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _first(case: Case) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,23 @@ def test_it_can_be_read(capsys: pytest.CaptureFixture[str]) -> None:
     ]
     assert "    assert play(Probe()) == 0\n" in out
     assert "    play(Step(op=Open(), faults=(Fault(call='pci_enable_msix', value=1),)))" in out
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [r"""cmd:python "my driver.py" --odd='\n'""", 'cmd:sh -c """true"""', "cmd:sh -c 'read line\ncat hello'"],
+)
+def test_the_candidate_is_named_as_it_was_given(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quotes, backslashes and ends of lines stay what they are."""
+    monkeypatch.delenv("CANDIDATE", raising=False)
+    path = corpus.SHIPPED / "uio_msi" / FIRST
+    case = command._case(path, corpus.read(path), UIO, "builtin:UIO-D02")
+    scope: dict[str, Any] = {}
+
+    exec(compile(python.program(replace(case, spec=spec)), "repro.py", "exec"), scope)  # noqa: S102 - it is tested
+
+    assert scope["CANDIDATE"] == spec
+    assert f"Broken by {spec} at step 2 of 2" in scope["__doc__"]
 
 
 def test_it_is_written_where_it_is_wanted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
