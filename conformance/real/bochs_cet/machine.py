@@ -22,6 +22,8 @@ from conformance.verdict import HarnessError, UsageError
 
 PATIENCE, BOOTING = 30.0, 60.0
 """Seconds that a reply may take, and the first one."""
+GLANCE = 0.5
+"""Seconds between two looks whether it is still there."""
 IPS = 1_000_000
 """Instructions of one second of the virtual clock: the fewer, the sooner the serial line has the next byte."""
 RDMSR, WRMSR, CPUID, SET_CR4, SET_CR0, READ_CRS, XSAVES, XRSTORS, LOAD, STORE, CLEAN, ENDBR64 = range(1, 13)
@@ -104,7 +106,10 @@ def vga_rom() -> bytes:
 
 
 class Bochs:
-    """One virtual machine of one model of CPU; a process of ours, which ends with us."""
+    """One virtual machine of one model of CPU; a process of ours, which ends with us.
+
+    Its files are there until it has come up, so that nothing is left of it however we end.
+    """
 
     def __init__(self, model: str) -> None:
         self.model = model
@@ -113,6 +118,8 @@ class Bochs:
         self.screen, screen = os.openpty()
         tty.setraw(serial)
         self.process: subprocess.Popen[bytes] | None = None
+        self.log = Path(self.folder, "log").open("w+", errors="replace")  # noqa: SIM115 - as long as the process
+        """What it writes down."""
         self.wp = self.cet = False
         """CR0.WP and CR4.CET after the last request."""
         try:
@@ -128,6 +135,7 @@ class Bochs:
                 preexec_fn=_die_with_us,  # noqa: PLW1509  # it makes one system call and takes no lock
             )
             self._reply(time.monotonic() + BOOTING, 2, UP)
+            shutil.rmtree(self.folder, ignore_errors=True)
         except BaseException:
             self.close()
             raise
@@ -164,8 +172,8 @@ class Bochs:
         told = b""
         while len(told) < size:
             left = deadline - time.monotonic()
-            ready, _, _ = select.select([self.serial, self.screen], [], [], max(left, 0))
-            if not ready:
+            ready, _, _ = select.select([self.serial, self.screen], [], [], min(max(left, 0), GLANCE))
+            if not ready and left <= 0:
                 raise self._dead(f"did not answer, {len(told)} bytes came")
             with contextlib.suppress(OSError):  # a terminal whose other end is closed
                 if self.screen in ready:
@@ -184,10 +192,8 @@ class Bochs:
         return vector, data
 
     def _dead(self, how: str) -> HarnessError:
-        log = Path(self.folder, "log")
-        last = [
-            line for line in log.read_text(errors="replace").splitlines()[-400:] if ">>PANIC<<" in line or "e]" in line
-        ]
+        self.log.seek(0)
+        last = [line for line in self.log.read().splitlines()[-400:] if ">>PANIC<<" in line or "e]" in line]
         return HarnessError(f"Bochs, model {self.model}, {how}" + (f": {last[-1]}" if last else ""))
 
     def close(self) -> None:
@@ -201,6 +207,7 @@ class Bochs:
             if fd >= 0:
                 os.close(fd)
         self.serial = self.screen = -1
+        self.log.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

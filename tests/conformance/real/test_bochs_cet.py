@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -161,6 +161,38 @@ def test_bochs_3_endbr64_changes_s_cet_while_cet_is_off(bochs: Bochs) -> None:
 
 
 # -- the process
+
+
+def test_no_file_is_left_of_one_that_has_come_up(adapter: BochsCet) -> None:
+    """A process that is killed has no time to remove them; it answers without."""
+    made = Bochs(WITHOUT_CET)
+    try:
+        assert not machines.Path(made.folder).exists()
+        assert made.ask(CLEAN) == (0, b"")
+    finally:
+        made.close()
+
+
+def test_one_that_does_not_come_up_is_told(adapter: BochsCet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what it says of the mistake, and without a folder that stays."""
+    folders = []
+    monkeypatch.setattr(machines.tempfile, "mkdtemp", _noted(machines.tempfile.mkdtemp, folders))
+
+    with pytest.raises(HarnessError, match="Bochs, model no_such_cpu, ended"):
+        Bochs("no_such_cpu")
+
+    assert len(folders) == 1
+    assert not machines.Path(folders[0]).exists()
+
+
+def _noted(function: Callable[..., str], results: list[str]) -> Callable[..., str]:
+    """The function, whose results are noted."""
+
+    def noting(*args: Any, **named: Any) -> str:
+        results.append(function(*args, **named))
+        return results[-1]
+
+    return noting
 
 
 def test_a_dead_bochs_is_told_and_leaves_nothing(adapter: BochsCet) -> None:
