@@ -234,8 +234,9 @@ struct avic_driver {
 	const char *profile;
 
 	/*
-	 * Capabilities that it has, separated by spaces; NULL for all. An entry point may be NULL only if
-	 * it belongs to a capability that is not among them.
+	 * Capabilities that it has, separated by spaces; NULL for all but those that must be declared: irqfd,
+	 * which has no entry point in C. An entry point may be NULL only if it belongs to a capability that is
+	 * not among them.
 	 */
 	const char *capabilities;
 

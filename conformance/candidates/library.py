@@ -8,6 +8,7 @@ from typing import Any
 
 from conformance.abi.binding import driver_class
 from conformance.abi.modes import Mode, mode
+from conformance.candidates.promised import entry_points, usual
 from conformance.subsystem import Subsystem
 from conformance.verdict import UsageError
 
@@ -90,7 +91,7 @@ def _check_version(spec: str, table: Any, way: Mode) -> None:
 
 def _declared(table: Any, way: Mode, of: Subsystem) -> frozenset[str]:
     if not table.capabilities:
-        return frozenset(of.capabilities)
+        return usual(of)
     return frozenset(way.binding.ffi.string(table.capabilities).decode(errors="replace").split())
 
 
@@ -99,10 +100,12 @@ def _check_entries(spec: str, table: Any, way: Mode, of: Subsystem, capabilities
     for entry in ("create", "destroy"):
         if not getattr(table, entry):
             raise UsageError(f"--candidate={spec}: .{entry} is NULL, and every driver needs it")
-    needed = [name for name in vars(of.candidate) if name in way.binding.entries]
-    for entry in needed:
-        capability = of.optional.get(entry)
-        if getattr(table, entry) or (capability is not None and capability not in capabilities):
-            continue
-        hint = "" if capability is None else f"; add it, or declare .capabilities without {capability!r}"
-        raise UsageError(f"--candidate={spec}: .{entry} is NULL, so it is not implemented{hint}")
+    for entry, _, capability in entry_points(of, capabilities):
+        if entry not in way.binding.entries:
+            raise UsageError(
+                f"--candidate={spec}: {capability!r} needs {entry}, which the C ABI does not have;"
+                f" declare .capabilities without {capability!r}"
+            )
+        if not getattr(table, entry):
+            hint = "" if capability is None else f"; add it, or declare .capabilities without {capability!r}"
+            raise UsageError(f"--candidate={spec}: .{entry} is NULL, so it is not implemented{hint}")

@@ -25,6 +25,7 @@ from typing import Any
 from conformance.abi.binding import Driver
 from conformance.candidates.defect import Defect
 from conformance.candidates.library import library
+from conformance.candidates.promised import entry_points, usual
 from conformance.environment.foreign import described, shown
 from conformance.real.adapter import Adapter, seen_by
 from conformance.real.names import adapter
@@ -206,20 +207,13 @@ def _attribute(spec: str, module: ModuleType, name: str) -> type:
 
 def _check_methods(spec: str, candidate: type, of: Subsystem) -> None:
     """Every entry point is there and takes what the port's Protocol says."""
-    capabilities = _capabilities(spec, candidate, of)
-    asked_for = {name: takes for name, (capability, takes) in of.further.items() if capability in capabilities}
-    needed = {**of.optional, **{name: capability for name, (capability, _) in of.further.items()}}
-    for name, wanted in (vars(of.candidate) | asked_for).items():
-        if name.startswith("_") or not inspect.isfunction(wanted):
-            continue
-        if name in of.optional and of.optional[name] not in capabilities:
-            continue
+    for name, wanted, capability in entry_points(of, _capabilities(spec, candidate, of)):
         method = getattr(candidate, name, None)
         if method is None:
             own = [n for n in dir(candidate) if not n.startswith("_")]
             hint = nearest(name, own)
-            if name in needed:
-                hint = f"; add it, or declare `capabilities` without {needed[name]!r}"
+            if capability is not None:
+                hint = f"; add it, or declare `capabilities` without {capability!r}"
             raise UsageError(f"--candidate={spec}: {candidate.__name__} has no method {name!r}{hint}")
         if not callable(method):
             raise UsageError(
@@ -256,7 +250,7 @@ def check_profile(what: str, name: str, of: Subsystem) -> None:
 def _capabilities(spec: str, candidate: type, of: Subsystem) -> frozenset[str]:
     declared = getattr(candidate, "capabilities", None)
     if declared is None:
-        return frozenset(of.capabilities) - of.declared
+        return usual(of)
     if isinstance(declared, str) or not isinstance(declared, Iterable) or not all(isinstance(n, str) for n in declared):
         raise UsageError(f"--candidate={spec}: its capabilities are {shown(declared)}, expected a set of names")
     return check_capabilities(spec, declared, of)

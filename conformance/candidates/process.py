@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from conformance.candidates.child import Child, Lost, Silent, program, shower, shown
+from conformance.candidates.promised import entry_points, usual
 from conformance.environment.door import Environment, Foreign
 from conformance.subsystem import Subsystem
 from conformance.verdict import Crash, Hang, UsageError
@@ -98,9 +99,9 @@ class Driver:
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """Those that it declares."""
+        """Those that it declares, or the usual ones."""
         declared = self.hello.capabilities
-        return frozenset(self.of.capabilities if declared is None else declared)
+        return usual(self.of) if declared is None else frozenset(declared)
 
     def __call__(self, port: Any) -> Instance:
         """A new instance, in a fresh process where it wants one or the last one is gone."""
@@ -311,10 +312,10 @@ def _check_entries(spec: str, hello: Hello, of: Subsystem) -> None:
             raise UsageError(f"--candidate={spec}: {of.name} has no entry point {name!r}{nearest(name, known)}")
     if hello.profile is not None:
         check_profile(f"--candidate={spec}: profile", hello.profile, of)
-    declared = of.capabilities if hello.capabilities is None else check_capabilities(spec, hello.capabilities, of)
-    for name in methods(of.candidate):
-        if name not in hello.entries and of.optional.get(name) in (None, *declared):
-            hint = f"; add it, or declare capabilities without {of.optional[name]!r}" if name in of.optional else ""
+    declared = usual(of) if hello.capabilities is None else check_capabilities(spec, hello.capabilities, of)
+    for name, _, capability in entry_points(of, declared):
+        if name not in hello.entries:
+            hint = "" if capability is None else f"; add it, or declare capabilities without {capability!r}"
             raise UsageError(f"--candidate={spec}: {hello.name} has no entry point {name!r}{hint}")
 
 

@@ -90,7 +90,7 @@ class Hello(_Message, tag="hello", forbid_unknown_fields=True):
     profile: str | None = None
     """None: the subsystem's default."""
     capabilities: list[str] | None = None
-    """None: all that the subsystem knows."""
+    """None: all that the subsystem knows, but those that must be declared."""
     restart: bool = False
     """Whether it wants a new process for each trace, because it keeps one instance only or cannot stop."""
     descriptors: bool = False

@@ -18,6 +18,7 @@ import pytest
 from conformance.abi.__main__ import compile_example, main
 from conformance.abi.header import FOLDER, header
 from conformance.abi.modes import callbacks, mode
+from conformance.abi.plan import methods
 from conformance.candidates.library import bind
 from conformance.candidates.load import load
 from conformance.commands import main as cli
@@ -228,6 +229,31 @@ def test_what_a_library_lacks_is_said_in_one_sentence(tmp_path: Path, there: str
         return
     with pytest.raises(UsageError, match=says):
         load(f"lib:{made}", OF)
+
+
+ALL_OF_AVIC = """
+#include "avic.h"
+static void *create(const struct avic_env *env, void *world) { (void)env; return world; }
+static void destroy(void *self) { (void)self; }
+static int nothing(void *self) { (void)self; return 0; }
+const struct avic_driver avic_driver = {
+    .abi_version = AVIC_ABI, .create = create, .destroy = destroy, ENTRIES
+};
+"""
+
+
+def test_what_must_be_declared_is_not_taken_for_granted(tmp_path: Path) -> None:
+    """A library that says nothing has all that the others have; the C ABI has nothing for what is left."""
+    of = subsystem("avic")
+    entries = "".join(f".{name} = (void *)nothing, " for name in methods(of.candidate))
+    text = ALL_OF_AVIC.replace("ENTRIES", entries)
+
+    assert load(f"lib:{library(tmp_path, text)}", of).capabilities == set(of.capabilities) - {"irqfd"}
+
+    (tmp_path / "declared").mkdir()
+    made = library(tmp_path / "declared", text.replace(".create", '.capabilities = "irqfd", .create'))
+    with pytest.raises(UsageError, match="'irqfd' needs irqfds, which the C ABI does not have; declare"):
+        load(f"lib:{made}", of)
 
 
 def test_what_is_no_library_is_refused(tmp_path: Path) -> None:

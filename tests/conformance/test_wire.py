@@ -38,6 +38,7 @@ from conformance.trace import Trace
 from conformance.verdict import UsageError
 from conformance.wire import schema
 from conformance.wire.entries import entries_of
+from conformance.wire.values import methods
 from tests.ship_corpus import file_of
 from tests.wire import Zoo, as_process
 
@@ -471,6 +472,22 @@ def test_what_a_process_says_of_itself_is_checked(tmp_path: Path, change: dict[s
 
     assert message in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("capabilities", [None, ["helpers", "irqfd"]])
+def test_what_must_be_declared_is_not_taken_for_granted(tmp_path: Path, capabilities: list[str] | None) -> None:
+    """A process that says nothing of it has it not, and one that declares it needs the entry point."""
+    of = subsystem("avic")
+    entries = [name for name in methods(of.candidate) if not capabilities or of.optional[name] in capabilities]
+    hello = HELLO | {"subsystem": "avic", "capabilities": capabilities, "entries": entries}
+    (tmp_path / "hello").write_text(json.dumps(hello) + "\n")
+    spec = f"cmd:sh -c 'read line; cat {tmp_path}/hello; read line'"
+
+    if capabilities is None:
+        assert load(spec, of).capabilities == set(of.capabilities) - {"irqfd"}
+        return
+    with pytest.raises(UsageError, match="mine has no entry point 'irqfds'; add it, or declare capabilities without"):
+        load(spec, of)
 
 
 @pytest.mark.parametrize(
