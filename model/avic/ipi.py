@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import product
 
 from conformance.model.avic.apic import (
@@ -21,7 +23,7 @@ from conformance.model.avic.apic import (
 from conformance.model.avic.logical_ids import logical_index
 from conformance.model.avic.looking import lately, settled
 from conformance.model.avic.operations import Answers, GuestIpi, GuestSelfIpi, HandleExit, RawIpiExit
-from conformance.model.avic.routing import DISABLED, X2APIC, XAPIC, Message, kvm_named, kvm_route, route
+from conformance.model.avic.routing import DISABLED, X2APIC, XAPIC, Apic, Message, kvm_named, kvm_route, route
 from conformance.model.avic.state import State, Vcpu, is_active, is_running, with_vcpu, with_vcpus
 from conformance.model.step import Outcome, Outcomes
 from conformance.specs.avic import Profile
@@ -43,6 +45,7 @@ from conformance.specs.avic.constants import (
     NMI,
     OTHERS,
     SELF,
+    SMI,
     SPIV_ENABLE,
     STARTUP,
     X2_BROADCAST,
@@ -114,12 +117,25 @@ def by_software(state: State, message: Message, profile: Profile) -> list[State]
     """Every way in which software may route the message; in its profile also as KVM's map does."""
     apics = [seen_by_routing(v) for v in _of_vm(state)]
     sets, _, _ = route(apics, message)
-    if profile.kvm_routing and (message.asserted or not message.level):
-        if message.mode in (NMI, INIT, STARTUP):
-            sets = tuple(dict.fromkeys((*sets, tuple(kvm_named(apics, message)[0]))))
-        elif message.mode in (FIXED, LOWEST) and message.vector >= 16:
-            sets = tuple(dict.fromkeys((*sets, kvm_route(apics, message)[0])))
+    if profile.kvm_routing:
+        sets = tuple(dict.fromkeys((*sets, *_by_kvm(apics, message))))
     return [_accepted(state, positions, message, message.level) for positions in sets]
+
+
+def _by_kvm(apics: Sequence[Apic], message: Message) -> Iterator[tuple[int, ...]]:
+    """Who accepts by KVM's map, with or without 32-bit ids and the broadcast quirk, which are the VMM's choice.
+
+    Only of these modes KVM looks at the trigger, and it takes vectors below 16 as any other.
+    """
+    is_deassert = message.level and not message.asserted
+    if is_deassert and message.mode in (FIXED, LOWEST, INIT):
+        return
+    for wide, no_quirk in product((False, True), repeat=2):
+        meant = replace(message, wide=wide, no_quirk=no_quirk)
+        if message.mode in (FIXED, LOWEST):
+            yield kvm_route(apics, meant)[0]
+        elif message.mode in (SMI, NMI, INIT, STARTUP):
+            yield tuple(kvm_named(apics, meant)[0])
 
 
 def hardware_targets(state: State, sender: Vcpu, message: Message) -> list[tuple[int, ...]]:

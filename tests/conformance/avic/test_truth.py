@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -398,3 +399,45 @@ def test_kvms_map_names_xapics_by_number_in_its_own_profile_alone(profile: str, 
     )
 
     assert cited(judged(KvmRouting, TWO, *mixed, profile=profile)) == clause
+
+
+class WideIds(KvmRouting):
+    """Where the VMM has enabled 32-bit ids."""
+
+    routing = replace(KvmRouting.routing, x2apic_format=True)
+
+
+class LowVectors(KvmRouting):
+    """Takes vectors below 16 as any other, as KVM does."""
+
+    lowest_vector = 0
+
+
+BY_NUMBER = (s.GuestWrite(1, APIC_LDR, 0), s.Inhibit(3), s.SetApicBase(0, APIC_BASE | 0xC00))
+SAME_ID = (s.Inhibit(3), s.GuestWrite(1, APIC_ID, 0))
+AS_KVM_DOES: list[tuple[type, tuple[Any, ...]]] = [
+    *[(KvmRouting, (*BY_NUMBER, s.GuestIpi(0, 2, logical=True, mode=mode))) for mode in (2, 4, 5, 6)],
+    *[
+        (KvmRouting, (*BY_NUMBER, s.GuestIpi(0, 2, logical=True, mode=mode, level=True, asserted=False)))
+        for mode in (2, 4, 6)
+    ],
+    (LowVectors, (s.Inhibit(3), s.GuestIpi(0, 1, vector=5))),
+    (LowVectors, (s.GuestIpi(0, 1, vector=5, level=True),)),
+    (Linux, (s.Inhibit(3), s.GuestIpi(0, 1, vector=5))),
+    *[(WideIds, (*SAME_ID, s.GuestIpi(0, 0, mode=mode))) for mode in (0, 4)],
+]
+
+
+@pytest.mark.parametrize(("candidate", "ops"), AS_KVM_DOES)
+def test_what_kvm_does_is_right_in_its_profile(candidate: type, ops: tuple[Any, ...]) -> None:
+    """In most modes it doesn't look at the trigger; it takes low vectors; ids may have 32 bits."""
+    assert cited(judged(candidate, TWO, *ops, profile="kvm-lapic")) == ""
+
+
+@pytest.mark.parametrize("mode", [0, 1, 4, 5, 6])
+@pytest.mark.parametrize("base", [KvmRouting, WideIds, LowVectors])
+def test_an_ipi_that_reaches_nobody_is_found_there_too(base: type, mode: int) -> None:
+    """However it may be routed, by every map somebody has it; of SMIs there need be none."""
+    deaf = type("Deaf", (base,), {"irq_delivery_to_apic": lambda self, kvm, source, irq: None})
+
+    assert cited(judged(deaf, TWO, s.Inhibit(3), s.GuestIpi(0, 1, mode=mode), profile="kvm-lapic")) == "AVIC-107"
