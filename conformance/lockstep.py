@@ -363,7 +363,7 @@ class Lockstep:
         outcome = next((o for o in allowed if self._view(o.state) == observed), allowed[0])
         self._report(step, [Done(step, result, self.env.frame)], self._view(outcome.state), observed)
         expected = " or ".join(dict.fromkeys(values.result(o.result) for o in allowed))
-        return self._fail(step, outcome.because, "result", "", expected, values.result(result))
+        return self._fail(step, outcome.decider(result), "result", "", expected, values.result(result))
 
     def _view_mismatch(
         self, step: Step, outcome: Outcome, expected: Any, observed: Any, company: Company | None, result: Any = None

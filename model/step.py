@@ -78,6 +78,15 @@ class Outcome:
     """Further clauses that taking this branch exercises."""
     breaches: tuple[Clause, ...] = ()
     """SHOULD clauses that this outcome breaks: tolerated, reported, and the run goes on."""
+    parts: tuple[Clause, ...] = ()
+    """Of a result with several parts, the clause of each; that of the first that disagrees is cited."""
+
+    def decider(self, result: Any) -> Clause:
+        """The clause to cite where this was returned instead."""
+        if self.parts and isinstance(result, tuple) and len(result) == len(self.parts):
+            parts = zip(self.parts, self.result, result, strict=True)
+            return next((clause for clause, expected, got in parts if expected != got), self.because)
+        return self.because
 
 
 class Open(Protocol):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from conformance.model.avic import operations as s
 from conformance.model.avic.operations import Answers
 from conformance.model.avic.state import State
+from conformance.model.matchers import ANYTHING
 from conformance.model.step import Outcome
 from conformance.specs.avic import Profile
 from conformance.specs.avic import clauses as c
@@ -31,6 +32,10 @@ class Vm:
     assigned: tuple[tuple[int, int], ...] = ()
     """(eventfd, gsi)."""
     counters: tuple[int, ...] = (0,) * EVENTFDS
+    other_tables: tuple[tuple[tuple[int, int], ...], ...] = ()
+    """Those that were replaced or refused: what they would deliver must not be delivered."""
+    spared: frozenset[int] = frozenset()
+    """Eventfds that were to be taken from a gsi that does not have them."""
 
     def counting(self, fd: int, value: int) -> Vm:
         """With another counter."""
@@ -59,18 +64,22 @@ def _is_act(act: s.Act) -> bool:
     return False
 
 
-def irqfds(state: State, op: s.Irqfds, _env: Answers, _profile: Profile) -> Outcome:
-    """Do all of it.
+def irqfds(state: State, op: s.Irqfds, _env: Answers, profile: Profile) -> Outcome:
+    """Do all of it. Only KVM's own profile says how.
 
     Returns:
-        for each act its result (0, an errno, what was read) and the vectors that it delivered
+        for each act its result (0, a negative errno, what was read) and the vectors that it delivered
     """
-    vm, done, met = Vm(), [], [c.IRQFD_DELIVERS]
+    if not profile.kvm_routing:
+        return Outcome(state, ANYTHING, because=c.ENTRY_POINTS_RETURN)
+    vm, done, met = Vm(), [], []
     for act in op.acts:
         vm, result, clause = _act(vm, act)
         done.append(result)
         met.append(clause)
-    return Outcome(state, tuple(done), because=met[-1], also=tuple(dict.fromkeys(met[1:-1])))
+    if not met:
+        return Outcome(state, (), because=c.ENTRY_POINTS_RETURN)
+    return Outcome(state, tuple(done), because=met[-1], also=tuple(dict.fromkeys(met[:-1])), parts=tuple(met))
 
 
 def _act(vm: Vm, act: s.Act) -> tuple[Vm, Done, Clause]:
@@ -78,23 +87,39 @@ def _act(vm: Vm, act: s.Act) -> tuple[Vm, Done, Clause]:
         case "route":
             gsis = [gsi for gsi, _ in act.table]
             if len(set(gsis)) < len(gsis) or any(gsi >= MAX_GSI for gsi in gsis):
-                return vm, (-EINVAL, ()), c.ROUTING_REPLACED_WHOLE
-            return replace(vm, routes=act.table), (0, ()), c.ROUTING_REPLACED_WHOLE
+                refused = replace(vm, other_tables=(*vm.other_tables, act.table))
+                return refused, (-EINVAL, ()), c.ROUTING_REPLACED_WHOLE
+            before = (*vm.other_tables, vm.routes) if vm.routes else vm.other_tables
+            return replace(vm, routes=act.table, other_tables=before), (0, ()), c.ROUTING_REPLACED_WHOLE
         case "assign":
             return _assign(vm, act.fd, act.n)
         case "deassign":
             if act.fd >= NO_EVENTFD:
                 return vm, (_bad(act.fd), ()), c.IRQFD_ONCE
+            if (act.fd, act.n) not in vm.assigned:
+                return replace(vm, spared=vm.spared | {act.fd}), (0, ()), c.IRQFD_DEASSIGNED
             kept = tuple(pair for pair in vm.assigned if pair != (act.fd, act.n))
-            return replace(vm, assigned=kept), (0, ()), c.IRQFD_DEASSIGNED
+            return replace(vm, assigned=kept, spared=vm.spared - {act.fd}), (0, ()), c.IRQFD_DEASSIGNED
         case "write":
             gsi = dict(vm.assigned).get(act.fd)
             if gsi is None:
                 return vm.counting(act.fd, vm.counters[act.fd] + act.n), (0, ()), c.IRQFD_DEASSIGNED
-            return vm.counting(act.fd, 0), (0, vm.fire(gsi)), c.IRQFD_DELIVERS
+            return vm.counting(act.fd, 0), (0, vm.fire(gsi)), _because_delivered(vm, act.fd, gsi)
     counter = vm.counters[act.fd]
-    because = c.IRQFD_FIRES_WHEN_PENDING if counter and act.fd in dict(vm.assigned) else c.IRQFD_DELIVERS
+    if act.fd not in dict(vm.assigned):
+        because = c.IRQFD_DEASSIGNED
+    else:
+        because = c.IRQFD_FIRES_WHEN_PENDING if counter else c.IRQFD_DELIVERS
     return vm.counting(act.fd, 0), (counter or -EAGAIN, ()), because
+
+
+def _because_delivered(vm: Vm, fd: int, gsi: int) -> Clause:
+    """What a write that delivers otherwise has most likely broken."""
+    if fd in vm.spared:
+        return c.IRQFD_DEASSIGNED
+    if any(replace(vm, routes=table).fire(gsi) != vm.fire(gsi) for table in vm.other_tables):
+        return c.ROUTING_REPLACED_WHOLE
+    return c.IRQFD_DELIVERS
 
 
 def _assign(vm: Vm, fd: int, gsi: int) -> tuple[Vm, Done, Clause]:

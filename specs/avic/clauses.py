@@ -1280,7 +1280,9 @@ IRQFD_FIRES_WHEN_PENDING = Clause(
     id="AVIC-121",
     level=Level.MUST,
     kind=Kind.RESPONSE,
-    text="An eventfd whose counter is not 0 delivers at once when it is assigned, and keeps its counter.",
+    text=(
+        "An eventfd whose counter is not 0 delivers when it is assigned, without another write, and keeps its counter."
+    ),
     source="kvm_irqfd_assign; observed on KVM 6.18",
     profiles=frozenset({"kvm-lapic"}),
     needs=frozenset({"irqfd"}),
@@ -1291,8 +1293,8 @@ IRQFD_DEASSIGNED = Clause(
     level=Level.MUST,
     kind=Kind.RESPONSE,
     text=(
-        "Deassigning an eventfd succeeds also where that gsi does not have it; once deassigned it delivers nothing "
-        "and keeps what is written to it."
+        "Deassigning an eventfd succeeds also where that gsi does not have it, and then changes nothing; an eventfd "
+        "that is not assigned delivers nothing and keeps what is written to it."
     ),
     source="kvm_irqfd_deassign; observed on KVM 6.18",
     profiles=frozenset({"kvm-lapic"}),
@@ -1304,8 +1306,8 @@ ROUTING_REPLACED_WHOLE = Clause(
     level=Level.MUST,
     kind=Kind.RESPONSE,
     text=(
-        "KVM_SET_GSI_ROUTING replaces the whole table; with a gsi of 4096 or above, or two MSIs on one gsi, it gives "
-        "-EINVAL and changes nothing."
+        "KVM_SET_GSI_ROUTING replaces the whole table; with a gsi of 4096 (KVM_MAX_IRQ_ROUTES) or above, or two MSIs "
+        "on one gsi, it gives -EINVAL and changes nothing."
     ),
     source="kvm_set_irq_routing; observed on KVM 6.18",
     profiles=frozenset({"kvm-lapic"}),

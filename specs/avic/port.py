@@ -205,10 +205,12 @@ class Irqfds(Protocol):
     """What a router has besides that declares `irqfd`."""
 
     def irqfds(self, acts: IrqfdActs) -> tuple[tuple[int, tuple[int, ...]], ...]:
-        """Do these in a fresh VM with one xAPIC; for each its result, and the vectors that were delivered by then.
+        """Do these in a fresh VM with one software-enabled xAPIC of id 0; for each its result and what it delivered.
 
-        Result: 0 or an errno; of a read the counter or -EAGAIN. Eventfds are numbered 0 to 2 and non-blocking; 3 is
-        open and no eventfd, 4 is not open.
+        Result: 0 or a negative errno; of a read the counter or -EAGAIN. Delivered: the vectors that this act put
+        into IRR, without those of the acts before; what an act leaves to a worker is done before the next act.
+        Routes are edge-triggered fixed MSIs to APIC 0. Eventfds are numbered 0 to 2 and non-blocking; 3 is open and
+        no eventfd, 4 is not open.
         """
 
 

@@ -482,3 +482,60 @@ def test_the_clause_can_fail(number: int) -> None:
 
     named = {cited(report)} | {warning.clause.id for warning in report.warnings}
     assert (row.neighbour or f"AVIC-{number:03d}") in named
+
+
+def merged(self: Any, _fd: int, _n: int, table: tuple[tuple[int, int], ...]) -> tuple[int, tuple[int, ...]]:
+    """The new table beside the old one."""
+    self.table.update(table)
+    return 0, ()
+
+
+def cleared_when_refused(self: Any, _fd: int, _n: int, table: tuple[tuple[int, int], ...]) -> Any:
+    """A table that is refused leaves none."""
+    self.table = {}
+    return KvmLapic._route(self, _fd, _n, table)
+
+
+def swallowed(self: Any, fd: int, n: int, _table: object) -> tuple[int, tuple[int, ...]]:
+    """What is written to an eventfd without a gsi is lost."""
+    return KvmLapic._write(self, fd, n, ()) if fd in self.gsi_of else (0, ())
+
+
+def taken_from_any(self: Any, fd: int, _gsi: int, _table: object) -> tuple[int, tuple[int, ...]]:
+    """Whichever gsi is named."""
+    self.gsi_of.pop(fd, None)
+    return 0, ()
+
+
+ASSIGN, WRITE, READ = s.Act("assign"), s.Act("write", 0, 1), s.Act("read")
+NOT_THE_LAST = {
+    "a second gsi, then a read": ("_assign", lambda self, *_: (0, ()), (ASSIGN, s.Act("assign", 0, 1), READ), 119),
+    "tables add up": ("_route", merged, (ROUTED, ASSIGN, s.Act("route"), WRITE), 123),
+    "a refused table clears": (
+        "_route",
+        cleared_when_refused,
+        (ROUTED, ASSIGN, s.Act("route", table=((4096, 0x42),)), WRITE),
+        123,
+    ),
+    "writes without a gsi are lost": ("_write", swallowed, (ASSIGN, s.Act("deassign"), WRITE, READ), 122),
+    "taken from another gsi": ("_deassign", taken_from_any, (ROUTED, ASSIGN, s.Act("deassign", 0, 1), WRITE), 122),
+}
+
+
+@pytest.mark.parametrize("name", NOT_THE_LAST)
+def test_the_act_that_went_wrong_is_blamed(name: str) -> None:
+    """Not the last one; and what an earlier act broke by its own clause."""
+    method, how, acts, number = NOT_THE_LAST[name]
+
+    report = judged(wrong(KvmLapic, **{method: how}), EMPTY, s.Irqfds(acts), profile="kvm-lapic")
+
+    assert cited(report) == f"AVIC-{number}"
+
+
+@pytest.mark.parametrize("op", [s.Irqfds((ASSIGN, s.Act("assign", 0, 1))), s.SignalMsi(FLAT_PAIR, Message(1))])
+def test_kvms_own_answers_are_asked_in_its_profile_alone(op: Any) -> None:
+    """Elsewhere no clause says them."""
+    candidate = wrong(KvmLapic, _assign=lambda self, *_: (0, ()), signal_msi=lambda self, *_: 7)
+
+    assert cited(judged(candidate, EMPTY, op, profile="upstream")) == ""
+    assert cited(judged(candidate, EMPTY, op, profile="kvm-lapic")) in ("AVIC-119", "AVIC-111")
