@@ -50,13 +50,13 @@ VIEW_CLAUSES: dict[str, Clause] = {
 """Clause of each field of the view, in the order of blame."""
 
 VIEW_LABELS: dict[str, Labels] = {
-    "run": ("vCPU {}", ("VM", "id", "core", "asleep", "in guest mode")),
-    "events": ("vCPU {}",),
-    "controls": ("vCPU {}", ("int_ctl bit 31", "int_ctl bit 30", "CR8 write intercept", "ICR open")),
-    "running": ("vCPU {}",),
-    "bar": ("vCPU {}",),
-    "regs": ("vCPU {}", REGISTER_NAMES),
-    "irtes": ("IRTE {}", ("irq", "id", "vector", "core")),
+    "run": ("vCPU at place {}", ("VM", "id", "core", "asleep", "in guest mode")),
+    "events": ("vCPU at place {}",),
+    "controls": ("vCPU at place {}", ("int_ctl bit 31", "int_ctl bit 30", "CR8 write intercept", "ICR open")),
+    "running": ("vCPU at place {}",),
+    "bar": ("vCPU at place {}",),
+    "regs": ("vCPU at place {}", REGISTER_NAMES),
+    "irtes": ("IRTE at place {}", ("irq", "id", "vector", "core")),
 }
 """What the parts of its fields are called."""
 

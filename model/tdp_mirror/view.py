@@ -77,7 +77,7 @@ VIEW_CLAUSES: dict[str, Clause] = {
 }
 
 VIEW_LABELS: dict[str, Labels] = {
-    "old": ("invalid root {}",),
+    "old": ("invalid root no. {}",),
     "external": (("tables", "leaves"),),
     "tables": (("below the mirror root", "below the direct root"),),
     "roots": ("root {}", ("mirror", "invalid", "references")),

@@ -7,10 +7,10 @@ from random import Random
 
 from conformance.model.avic import Config, State
 from conformance.model.avic import operations as s
-from conformance.model.avic.routing import X2APIC
+from conformance.model.avic.routing import DISABLED, X2APIC
 from conformance.model.step import Parallel, Step
 from conformance.specs.avic import Profile
-from conformance.specs.avic.constants import APIC_DFR, APIC_ID, APIC_LDR, BASE_EXTD
+from conformance.specs.avic.constants import APIC_DFR, APIC_ID, APIC_LDR, BASE_EXTD, NO_SHORTHAND
 from conformance.strategies.avic.domains import (
     APICS,
     HOST_IDS,
@@ -63,11 +63,15 @@ def suggest(state: State, random: Random) -> Step | None:
 
 
 def _routed(random: Random) -> Step:
-    """A message to APICs of which at least one has what it names."""
+    """A message that names one of its APICs, mostly."""
     apics = random_apics(random) if random.random() < 0.7 else random.choice(APICS)
-    message, apic = random_message(random, len(apics)), random.choice(apics)
+    message = replace(random_message(random, len(apics)), shorthand=NO_SHORTHAND)
+    apic = random.choice([apic for apic in apics if apic.mode != DISABLED] or apics)
     logical = random.random() < 0.7
-    dest = (apic.ldr if apic.mode == X2APIC else apic.ldr >> 24) if logical else apic.id
+    if apic.mode == X2APIC:
+        dest = apic.ldr if logical else apic.id
+    else:
+        dest = apic.ldr >> 24 if logical else apic.eight_bit_id
     if logical and random.random() < 0.2:
         dest |= 1 << random.randrange(4)
     return Step(s.Route(apics, replace(message, dest=dest, logical=logical)))
