@@ -360,10 +360,15 @@ def _end(process: Process, owner: int, ours: socket.socket, descriptors: Sequenc
 
 
 def _kill_strays(others: frozenset[int]) -> None:
-    """Kill orphans in sessions of their own that have come to us since a process was started."""
-    while strays := [pid for pid in _children_of_ours() if pid not in others and _is_stray(pid)]:
+    """Kill orphans in sessions of their own that have come to us since a process was started.
+
+    Those that may not be killed, since they have become another user's, are left alone.
+    """
+    tried = set(others)
+    while strays := [pid for pid in _children_of_ours() if pid not in tried and _is_stray(pid)]:
+        tried.update(strays)
         for pid in strays:
-            with suppress(OSError):
+            with suppress(ProcessLookupError, ChildProcessError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
 
@@ -372,17 +377,18 @@ def _is_stray(pid: int) -> bool:
     """Whether a child of ours is neither of our session, nor a process under test, nor the keeper."""
     if pid == _Keeper.ours().process.pid or any(child.pid == pid for child in _children):
         return False
-    with suppress(OSError):
+    with suppress(ProcessLookupError):
         return os.getsid(pid) != os.getsid(0)
     return False
 
 
 def _children_of_ours() -> list[int]:
     """Ids of our children, zombies too; none where the kernel does not say (CONFIG_PROC_CHILDREN)."""
-    with suppress(OSError):
-        tasks = list(Path("/proc/self/task").iterdir())
-        return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
-    return []
+    found: list[int] = []
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # also a thread that has ended since it was listed
+            found += map(int, (task / "children").read_text().split())
+    return found
 
 
 _children: weakref.WeakSet[Child] = weakref.WeakSet()

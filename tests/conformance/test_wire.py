@@ -375,9 +375,9 @@ def test_crashes_leave_no_process_and_no_descriptor() -> None:
     assert not any(map(alive, seen))
 
 
-def test_what_has_left_the_session_of_a_process_ends_with_it(tmp_path: Path) -> None:
-    """A daemon comes to us once its parents have ended."""
-    told = tmp_path / "pid"
+def with_a_daemon(folder: Path) -> tuple[Any, int]:
+    """A candidate that has left a process in a session of its own, whose parents have ended, and the id of that."""
+    told = folder / "pid"
 
     def daemon() -> int:
         if os.fork() == 0:
@@ -393,11 +393,43 @@ def test_what_has_left_the_session_of_a_process_ends_with_it(tmp_path: Path) -> 
 
     candidate = as_process(opening(daemon), UIO)
     run_trace(UIO, OPENED.with_steps(OPENED.steps[:2]), candidate.factory)
-    assert Path(f"/proc/{told.read_text()}").exists()
+    return candidate, int(told.read_text())
+
+
+def test_what_has_left_the_session_of_a_process_ends_with_it(tmp_path: Path) -> None:
+    """A daemon comes to us once its parents have ended."""
+    candidate, pid = with_a_daemon(tmp_path)
+    assert Path(f"/proc/{pid}").exists()
 
     candidate.factory.end()
 
-    assert not Path(f"/proc/{told.read_text()}").exists()
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_what_may_not_be_killed_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So it is with a daemon that has become another user's."""
+    candidate, pid = with_a_daemon(tmp_path)
+    kill, tried = os.kill, []
+
+    def refused(number: int, signum: int) -> None:
+        tried.append(number)
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refused)
+    candidate.factory.end()
+
+    assert tried == [pid]
+    kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def test_a_thread_that_has_just_ended_hides_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its folder is gone by the time that it is looked into."""
+    listed = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda path: [path / "0", *listed(path)])
+
+    with subprocess.Popen(["cat"], stdin=-1) as ours:  # noqa: S607 - any program will do
+        assert ours.pid in child._children_of_ours()
 
 
 def test_what_a_process_has_started_ends_with_it_and_with_us(tmp_path: Path) -> None:
