@@ -50,10 +50,11 @@ def machine(kernel: Kernel) -> Machine:
 
 def started(kernel: Kernel) -> Guest:
     """The guest of this process; `served` are its doorbells by size."""
-    return guest(machine(kernel), _serve)
+    return guest(machine(kernel), serve)
 
 
-def _serve(ends: dict[str, socket.socket]) -> dict[int, Doorbell]:
+def serve(ends: dict[str, socket.socket]) -> dict[int, Doorbell]:
+    """The doorbells by size, each served on its socket."""
     doorbells = {size: Doorbell(size) for size in SIZES}
     for size, doorbell in doorbells.items():
         doorbell.serve(ends[f"doorbell{size}"])

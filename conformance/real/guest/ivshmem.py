@@ -50,6 +50,11 @@ class Doorbell:
                 raise Hang(f"QEMU does not take the event of vector {vector}")
             time.sleep(0.00002)
 
+    def close(self) -> None:
+        """Forget the eventfds; QEMU has its own descriptors of them."""
+        while self.eventfds:
+            os.close(self.eventfds.pop())
+
 
 def _send(end: socket.socket, value: int, fd: int) -> None:
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]

@@ -20,7 +20,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache as once
 from pathlib import Path
@@ -28,6 +28,7 @@ from typing import Any
 
 from conformance.real.guest.channel import Channel
 from conformance.real.guest.initramfs import HELPER, has_module, initramfs
+from conformance.real.guest.ivshmem import Doorbell
 from conformance.real.guest.packages import Kernel, cache
 from conformance.verdict import Breach, HarnessError, UsageError
 
@@ -38,6 +39,9 @@ LAYOUT = 1
 """Changes when snapshots of before no longer fit the command line that is made here."""
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
+
+Connect = Callable[[dict[str, socket.socket]], Mapping[int, Doorbell]]
+"""Serves our ends of a guest's sockets, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +90,13 @@ class Guest:
     """A guest that runs. `connect` serves the further sockets, before the guest looks at them."""
 
     machine: Machine
-    connect: Callable[[dict[str, socket.socket]], Any] | None = None
+    connect: Connect | None = None
     process: subprocess.Popen[bytes] = field(init=False)
     channel: Channel = field(init=False)
     ram: mmap.mmap = field(init=False)
     """The guest's memory: guest physical address = offset."""
-    served: Any = field(init=False, default=None)
-    """What `connect` gave."""
+    served: Mapping[int, Doorbell] = field(init=False, default_factory=dict)
+    """What `connect` gave: the doorbells by their number of vectors."""
     restored: bool = field(init=False, default=False)
     seconds: float = field(init=False, default=0.0)
     """Until the helper answered."""
@@ -297,6 +301,8 @@ class Guest:
                 self.process.wait(30)
         for end in self._ends.values():
             end.close()
+        for doorbell in self.served.values():
+            doorbell.close()
         if hasattr(self, "ram"):
             self.ram.close()
         if hasattr(self, "_console"):
@@ -327,7 +333,7 @@ def _end_with_parent() -> None:
 _running: dict[str, Guest] = {}
 
 
-def guest(machine: Machine, connect: Callable[[dict[str, socket.socket]], Any] | None = None) -> Guest:
+def guest(machine: Machine, connect: Connect | None = None) -> Guest:
     """The one guest of this machine in this process, started when it is first asked for, and again when it has died."""
     found = _running.get(machine.key)
     if found is None or not found.alive:

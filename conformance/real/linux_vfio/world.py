@@ -24,6 +24,7 @@ from conformance.model.uio_msi.operations import (
 )
 from conformance.real.guest.channel import Answer, call, opening
 from conformance.real.guest.functions import ACKNOWLEDGE, INTX_DISABLE, RAISE, STATUS, FunctionWorld
+from conformance.real.guest.ivshmem import Doorbell
 from conformance.real.guest.packages import Kernel
 from conformance.real.guest.process import counter
 from conformance.specs.uio_msi.constants import COMMAND_MASK, ENODEV, ENOTTY, EOPNOTSUPP, EVENTFD_MAX, UIO_MSI_IRQ_SET
@@ -54,7 +55,7 @@ class Vfio(FunctionWorld):
         self._map_page()
 
     @property
-    def doorbell(self) -> Any:
+    def doorbell(self) -> Doorbell:
         """What raises the function's vectors."""
         return self.guest.served[self.config.vectors]
 

@@ -1,12 +1,14 @@
-"""What surrounds a guest, without one: the channel."""
+"""What surrounds a guest, without one: the channel, doorbells, the cache."""
 
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 import pytest
 
 from conformance.real.guest.channel import Channel
+from conformance.real.guest.ivshmem import Doorbell
 from conformance.verdict import Crash, Hang
 
 
@@ -19,3 +21,23 @@ def test_a_late_answer_is_nobodys() -> None:
 
     with theirs, pytest.raises(Crash, match="the guest is gone"):
         channel.one("second", patience=0.01)
+
+
+def descriptors() -> int:
+    """How many this process has open."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_a_doorbell_gives_its_descriptors_back() -> None:
+    """As many are open afterwards as before it served."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        before = descriptors()
+        doorbell = Doorbell(64)
+        doorbell.serve(ours)
+        during = descriptors()
+
+        doorbell.close()
+
+        assert during == before + 64
+        assert descriptors() == before

@@ -21,8 +21,8 @@ from conformance.model.avic import operations as avic
 from conformance.model.step import Step
 from conformance.model.tdp_mirror import operations as tdp
 from conformance.real.adapter import Adapter, RealWorld
-from conformance.real.guest import packages
-from conformance.real.guest.machine import end_all, qemu_version
+from conformance.real.guest import functions, packages
+from conformance.real.guest.machine import Guest, end_all, qemu_version
 from conformance.real.linux_avic import LinuxAvic
 from conformance.real.linux_avic.world import AvicWorld
 from conformance.real.linux_tdpmmu import LinuxTdpMmu
@@ -35,6 +35,7 @@ from conformance.real.linux_vfio.world import Vfio
 from conformance.subsystem import subsystem
 from conformance.trace import Trace
 from conformance.verdict import UsageError
+from tests.conformance.real.test_guest import descriptors
 from tests.linux_facts import AVIC, FACTS, TDPMMU, UIO, VFIO
 from tests.real_facts import Fact
 
@@ -261,6 +262,19 @@ def test_qemu_ends_with_its_process(kernel: str) -> None:
     pid = int(done.stdout)
     assert done.returncode == -9
     _await_end(pid)
+
+
+def test_an_ended_guest_holds_nothing(kernel: str) -> None:
+    """Its sockets, its memory and the eventfds of its doorbells are closed."""
+    machine = functions.machine(packages.kernel(kernel))
+    before = descriptors()
+    started = Guest(machine, functions.serve)
+    during = descriptors()
+
+    started.close()
+
+    assert during > before + sum(functions.SIZES)
+    assert descriptors() == before
 
 
 def _await_end(pid: int) -> None:
