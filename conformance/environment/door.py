@@ -198,7 +198,11 @@ class Environment:
     # -- the harness's way in
 
     def start(self, factory: Callable[[Any], Any]) -> None:
-        """Create the candidate's object."""
+        """Create the candidate's object, and bring the world to where the configuration has it."""
+        self._contained(self.begin, factory)
+
+    def begin(self, factory: Callable[[Any], Any]) -> None:
+        """What `start` does in this world; a subclass goes on from here."""
         self.driver = self.enter(factory, self.port)
 
     def end(self) -> None:
@@ -239,14 +243,14 @@ class Environment:
         if type(result) is not int:
             raise self.remember(
                 Crash(
-                    f"{_name(function)} returned {self._shown(result)} ({type(result).__name__}), expected int", "type"
+                    f"{_name(function)} returned {self.text_of(result)} ({type(result).__name__}), expected int", "type"
                 )
             )
         if not LEAST <= result <= MOST:
             raise self.remember(Crash(f"{_name(function)} returned an int of {result.bit_length()} bits", "type"))
         return result
 
-    def _shown(self, value: Any) -> str:
+    def text_of(self, value: Any) -> str:
         """Something of the candidate's, whose own code says how it looks."""
         Environment.inside += 1
         try:
@@ -256,15 +260,26 @@ class Environment:
 
     def perform(self, op: Any) -> Any:
         """Perform one operation on the candidate or in the world, and return its result."""
+        return self._contained(self.act, op)
+
+    def act(self, op: Any) -> Any:
+        """What `perform` does in this world; a subclass adds what comes before and after."""
+        return self.OPERATIONS[type(op)](self, op)
+
+    def _contained(self, function: Callable[[Any], Any], argument: Any) -> Any:
+        """Its result; what a candidate's object lacks or has taken away ends a step, not the run."""
         try:
-            return self.OPERATIONS[type(op)](self, op)
+            return function(argument)
         except AttributeError as error:
             if error.obj is not self.driver:
                 raise
             kind = type(self.driver).__name__
             raise self.remember(Crash(f"its object, a {kind}, has no {error.name!r}", "type")) from error
         except OSError as error:
-            raise self.gone(error) from error
+            breach = self.gone(error)
+            if breach is error:
+                raise
+            raise breach from error
 
     def gone(self, error: OSError) -> BaseException:
         """What it means that a descriptor of the world's is no use: only the candidate can have closed it."""
@@ -301,7 +316,7 @@ class Environment:
             return self.remember(error)
         if isinstance(error, OSError) and isinstance(gone := self.gone(error), Breach):
             return gone
-        return HarnessError(f"the simulator of {name}{self._shown(args)} failed: {_describe(error)}")
+        return HarnessError(f"the simulator of {name}{self.text_of(args)} failed: {_describe(error)}")
 
     def _wrong_type(self, name: str, args: tuple[Any, ...]) -> Crash | None:
         """A breach when the arguments are not what the port asks for; asked only once something failed."""
@@ -309,13 +324,13 @@ class Environment:
         try:
             bound = signature.bind(self, *args)
         except TypeError as wrong:
-            return Crash(f"{name}{self._shown(args)}: {wrong}", "type")
+            return Crash(f"{name}{self.text_of(args)}: {wrong}", "type")
         for parameter, value in list(bound.arguments.items())[1:]:
             wanted = signature.parameters[parameter].annotation
             wanted = wanted if isinstance(wanted, str) else getattr(wanted, "__name__", "")
             if wanted in _BUILTIN_TYPES and type(value).__name__ != wanted:
                 return Crash(
-                    f"{name}: {parameter} is {self._shown(value)} ({type(value).__name__}), expected {wanted}", "type"
+                    f"{name}: {parameter} is {self.text_of(value)} ({type(value).__name__}), expected {wanted}", "type"
                 )
             if type(value) is int and not LEAST <= value <= MOST:
                 return Crash(f"{name}: {parameter} is an int of {value.bit_length()} bits", "type")

@@ -9,6 +9,7 @@ from conformance.environment.avic.bitmaps import change, has, highest
 from conformance.environment.avic.invariants import difference, resources
 from conformance.environment.avic.vcpus import Guest
 from conformance.environment.avic.view import LVT_SEEN, registers
+from conformance.environment.foreign import plain
 from conformance.model.avic import operations as s
 from conformance.model.avic.apic import default_base, mode_of
 from conformance.model.avic.ipi import icr_low
@@ -315,7 +316,9 @@ def get_lapic(world: Avic, op: s.GetLapic) -> int:
     cpu = world.vcpus.named(op.id)
     image = world.enter(world.driver.get_lapic, cpu.handle)
     if not isinstance(image, bytes) or len(image) != 1024:
-        raise Violation(c.ENTRY_POINTS_RETURN, f"get_lapic returned {image!r}, expected 1024 bytes", "type")
+        raise Violation(
+            c.ENTRY_POINTS_RETURN, f"get_lapic returned {world.text_of(image)}, expected 1024 bytes", "type"
+        )
     value = int.from_bytes(image[op.offset : op.offset + 4], "little")
     return value & LVT_SEEN if APIC_LVTT <= op.offset <= APIC_LVTERR else value
 
@@ -601,7 +604,7 @@ def ga_log(world: Avic, op: s.GaLogNotify) -> int:
 def irqfds(world: Avic, op: s.Irqfds) -> Any:
     """Ask the router what eventfds do."""
     router: Any = world.driver
-    return world.enter(router.irqfds, tuple((a.what, a.fd, a.n, a.table) for a in op.acts))
+    return plain(world.enter(router.irqfds, tuple((a.what, a.fd, a.n, a.table) for a in op.acts)))
 
 
 def route(world: Avic, op: s.Route | s.SignalMsi) -> int:

@@ -66,13 +66,13 @@ class Avic(Environment):
         self.last = ""
         """Name of the outermost operation that just ended."""
 
-    def start(self, factory: Callable[[Any], Any]) -> None:
+    def begin(self, factory: Callable[[Any], Any]) -> None:
         """Create the driver, load the module, and bring the configured vCPUs about."""
-        super().start(factory)
+        super().begin(factory)
         if getattr(self.driver, "hw_setup", None) is not None:
             bring_about(self)
 
-    def perform(self, op: Any) -> Any:
+    def act(self, op: Any) -> Any:
         """Perform an operation, let other vCPUs' threads go on, and examine the invariants when nothing is in progress.
 
         Inside another operation the other vCPUs wait until that is over. Beside one, on a second

@@ -35,16 +35,20 @@ def _pair(world: Cet, function: Callable[..., Any], *args: Any) -> tuple[int, in
     """Call into the candidate where two ints must come back."""
     answer = world.enter(function, *args)
     if not (isinstance(answer, tuple) and len(answer) == 2 and type(answer[0]) is type(answer[1]) is int):
-        raise Crash(f"{function.__name__} returned {answer!r}, expected (int, int)", "type")
+        raise Crash(f"{function.__name__} returned {world.text_of(answer)}, expected (int, int)", "type")
     return answer
 
 
 def _tuple(world: Cet, function: Callable[..., Any], *args: Any) -> tuple[int, ...]:
     """Call into the candidate where a tuple of ints must come back."""
     answer = world.enter(function, *args)
-    if not isinstance(answer, tuple) or not all(type(x) is int for x in answer):
-        raise Crash(f"{function.__name__} returned {answer!r}, expected (int, …)", "type")
+    if not isinstance(answer, tuple) or not _are_ints(answer):
+        raise Crash(f"{function.__name__} returned {world.text_of(answer)}, expected (int, …)", "type")
     return answer
+
+
+def _are_ints(values: Any) -> bool:
+    return isinstance(values, tuple | list) and all(type(value) is int for value in values)
 
 
 # -- the module
@@ -86,8 +90,8 @@ def _load_module(world: Cet) -> tuple[int, bool, bool]:
 
 def _kvm_caps(world: Cet) -> tuple[bool, bool, int]:
     caps = world.enter(world.driver.kvm_caps)
-    if not isinstance(caps, tuple) or len(caps) != 3:
-        raise Crash(f"kvm_caps returned {caps!r}, expected (bool, bool, int)", "type")
+    if not (isinstance(caps, tuple) and len(caps) == 3 and all(type(cap) in (int, bool) for cap in caps)):
+        raise Crash(f"kvm_caps returned {world.text_of(caps)}, expected (bool, bool, int)", "type")
     return bool(caps[0]), bool(caps[1]), caps[2]
 
 
@@ -106,7 +110,10 @@ def msr_index_list(world: Cet, _op: m.MsrIndexList) -> tuple[int, ...]:
 
 def nested_capabilities(world: Cet, _op: m.NestedCapabilities) -> bool:
     """The load-CET controls of nested VMX."""
-    return bool(world.enter(world.driver.nested_load_cet))
+    offered = world.enter(world.driver.nested_load_cet)
+    if type(offered) not in (int, bool):
+        raise Crash(f"nested_load_cet returned {world.text_of(offered)}, expected bool", "type")
+    return bool(offered)
 
 
 # -- vCPUs
@@ -383,8 +390,8 @@ def get_msrs(world: Cet, op: m.GetMsrs) -> tuple[int, tuple[int, ...]]:
     thread = begin_ioctl(world, op.vcpu, op.cpu)
     answer = world.enter(world.driver.get_msrs, thread.number, op.indices)
     end_ioctl(world, thread)
-    if not (isinstance(answer, tuple) and len(answer) == 2 and type(answer[0]) is int):
-        raise Crash(f"get_msrs returned {answer!r}, expected (int, (int, …))", "type")
+    if not (isinstance(answer, tuple) and len(answer) == 2 and type(answer[0]) is int and _are_ints(answer[1])):
+        raise Crash(f"get_msrs returned {world.text_of(answer)}, expected (int, (int, …))", "type")
     count, values = answer
     for value in values:
         world.values.check(thread.number, value, "shows userspace")
@@ -416,8 +423,8 @@ def get_reg_list(world: Cet, op: m.GetRegList) -> tuple[int, int, tuple[int, ...
     thread = begin_ioctl(world, op.vcpu, op.cpu)
     answer = world.enter(world.driver.get_reg_list, thread.number, op.n)
     end_ioctl(world, thread)
-    if not (isinstance(answer, tuple) and len(answer) == 3):
-        raise Crash(f"get_reg_list returned {answer!r}, expected (int, int, (int, …))", "type")
+    if not (isinstance(answer, tuple) and len(answer) == 3 and _are_ints(answer[:2]) and _are_ints(answer[2])):
+        raise Crash(f"get_reg_list returned {world.text_of(answer)}, expected (int, int, (int, …))", "type")
     result, n, ids = answer
     return (result, 0, ()) if result == -k.EFAULT else (result, n, tuple(ids))
 

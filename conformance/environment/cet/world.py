@@ -89,14 +89,14 @@ class Cet(Environment):
         self.traffic = 0
         """Accesses to shadow-stack MSRs during the last exit handled in the kernel."""
 
-    def start(self, factory: Callable[[Any], Any]) -> None:
+    def begin(self, factory: Callable[[Any], Any]) -> None:
         """Load the module, create the configuration's vCPUs."""
-        super().start(factory)
+        super().begin(factory)
         if self.breach is None:
             self.deferred = operations.set_up(self)
             self.frame.actor = None
 
-    def perform(self, op: Any) -> Any:
+    def act(self, op: Any) -> Any:
         """Perform one operation; afterwards the thread it interrupted runs again."""
         if self.deferred is not None:
             raise self.deferred

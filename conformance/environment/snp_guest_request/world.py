@@ -132,10 +132,10 @@ class World(Environment):
             self.honest = Loop(self, shared, suite, counts, lambda: started_machine(suite, config.count))
         self.host = UntrustedHost(self, self.tasks, shared, clock, self.honest, suite)
 
-    def start(self, factory: Callable[[Any], Any]) -> None:
+    def begin(self, factory: Callable[[Any], Any]) -> None:
         """Create the candidate, and bring the world to where the configuration has it."""
         self.factory = factory
-        super().start(factory)
+        super().begin(factory)
         if self.of_guest:
             if self.config.open:
                 self._begin(lambda: self.enter_int(self.driver.open, 0), 0, c.SEQUENCE)
@@ -167,7 +167,7 @@ class World(Environment):
         if context is not None and context.state == "running":
             context.counts[0] = count
 
-    def perform(self, op: Any) -> Any:
+    def act(self, op: Any) -> Any:
         """Perform an operation, and judge what must hold whenever one has ended."""
         frame = self.frame
         vcpu = getattr(op, "vcpu", -1)

@@ -142,9 +142,9 @@ class TdpMirror(Environment):
             self.vcpus.judge_release()
         self.tlbs.judge_release()
 
-    def start(self, factory: Callable[[Any], Any]) -> None:
+    def begin(self, factory: Callable[[Any], Any]) -> None:
         """Create the candidate and let it initialise the VM."""
-        super().start(factory)
+        super().begin(factory)
         config = self.config
         self.enter_int(
             self.driver.vm_init, int(config.mirror), config.direct_bits, config.levels, config.index_bits,
@@ -168,7 +168,7 @@ class TdpMirror(Environment):
         vcpu = getattr(left, "vcpu", None)
         return vcpu is None or vcpu != getattr(right, "vcpu", None)
 
-    def perform(self, op: Any) -> Any:
+    def act(self, op: Any) -> Any:
         """One operation, and what must be true when it returns."""
         threads = self.threads
         me = threads.me

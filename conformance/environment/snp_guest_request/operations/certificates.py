@@ -71,7 +71,7 @@ def host_get_ext_config(world: World, op: HostGetExtConfig) -> object:
 def _taken_out(world: World, result: Any, length: int, current: tuple[str, int] | None) -> object:
     """Result, pages of the length that was stored, and which blob came out."""
     if type(result) is not tuple or [type(value) for value in result] != [int, int]:
-        raise Crash(f"returned {result!r}, expected (result, length)", "type")
+        raise Crash(f"returned {world.text_of(result)}, expected (result, length)", "type")
     ret, stored = result
     pages = -(-stored // PAGE_SIZE)
     if ret:

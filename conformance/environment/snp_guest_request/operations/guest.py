@@ -81,7 +81,7 @@ def _told(world: World, op: Any, data: bytes, result: Any) -> object:
     exchange = world.host.end()
     shape = [int, int, bytes, bytes, int] if type(op) is GetExtReport else [int, int, bytes]
     if type(result) is not tuple or [type(value) for value in result] != shape:
-        raise Crash(f"returned {result!r}, expected {', '.join(kind.__name__ for kind in shape)}", "type")
+        raise Crash(f"returned {world.text_of(result)}, expected {', '.join(kind.__name__ for kind in shape)}", "type")
     ret, info2, payload, *rest = result
     if is_tainted(info2) or (rest and is_tainted(rest[1])):
         raise Violation(c.NO_UNINITIALISED, f"the caller is given exitinfo2 {info2:#x}, bits that nobody wrote")
@@ -123,12 +123,12 @@ def parse_certs(world: World, op: ParseCerts) -> object:
     data, known = TABLE_BYTES[op.table]
     result = world.enter(world.driver.parse_certs, data)
     if type(result) is not tuple or len(result) != 2 or type(result[0]) is not int or type(result[1]) is not tuple:
-        raise Crash(f"parse_certs returned {result!r}, expected (int, tuple)", "type")
+        raise Crash(f"parse_certs returned {world.text_of(result)}, expected (int, tuple)", "type")
     ret, entries = result
     names = []
     for i, entry in enumerate(entries):
         if type(entry) is not tuple or len(entry) != 2:
-            raise Crash(f"parse_certs gave {entry!r}, expected (guid, certificate)", "type")
+            raise Crash(f"parse_certs gave {world.text_of(entry)}, expected (guid, certificate)", "type")
         name, body = known[i] if i < len(known) else ("", b"")
         fits = entry == (GUIDS.get(name), body)
         names.append(name if fits else f"other bytes ({len(entry[1])})")

@@ -88,7 +88,7 @@ def get_walk(world: TdpMirror, op: ops.GetWalk) -> tuple[int, ...]:
     """Which entries of the walk are present, from the root down."""
     walk = world.enter(world.driver.get_walk, op.vcpu, op.gpa)
     if type(walk) is not tuple or any(type(entry) is not int for entry in walk):
-        raise Crash(f"get_walk returned {walk!r}, expected a tuple of int", "type")
+        raise Crash(f"get_walk returned {world.text_of(walk)}, expected a tuple of int", "type")
     return tuple(present(entry) for entry in walk)
 
 
