@@ -15,6 +15,9 @@ from greenlet import GreenletExit
 LAST = 2.0
 """Seconds that a thread has to end once it is dropped; one that does not is left to the end of the process."""
 
+_ending = threading.Lock()
+"""Whether a thread has ended, and whether it was abandoned, are decided one after the other."""
+
 
 class Baton:
     """One thread; with the part of greenlet's interface that the scheduler uses."""
@@ -27,6 +30,9 @@ class Baton:
         self.parent = parent
         self.dead = False
         self.started = False
+        self.abandoned = False
+        """It did not end when it was dropped; nobody waits for it, and it never has the turn again."""
+        self._ident = threading.get_ident()
         self._turn = threading.Semaphore(0)
         self._thrown: BaseException | None = None
 
@@ -44,11 +50,13 @@ class Baton:
         """Let this thread go on; comes back when the caller's turn is there again.
 
         Raises:
-            whatever a thread raised, in the one that it was switched to from; what `throw` threw
+            whatever a thread raised, in its parent; what `throw` threw; GreenletExit in one that was abandoned
         """
         me = Baton.current
+        if me._ident != threading.get_ident():
+            raise GreenletExit
         self._go()
-        me._wait(None)
+        me._wait()
 
     def throw(self) -> None:
         """End this thread where it stands, as far as that can be done."""
@@ -57,7 +65,12 @@ class Baton:
             return
         self._thrown = GreenletExit()
         self._go()
-        self.parent._wait(LAST)
+        told = self.parent._turn.acquire(timeout=LAST)
+        with _ending:
+            self.abandoned = not self.dead
+        if self.dead and not told:  # it ended just now
+            self.parent._turn.acquire()
+        self.parent._resume()
 
     def _go(self) -> None:
         Baton.current = self
@@ -67,8 +80,11 @@ class Baton:
         self.started = True
         threading.Thread(target=self._run, daemon=True).start()
 
-    def _wait(self, seconds: float | None) -> None:
-        self._turn.acquire(timeout=seconds)
+    def _wait(self) -> None:
+        self._turn.acquire()
+        self._resume()
+
+    def _resume(self) -> None:
         Baton.current = self
         thrown, self._thrown = self._thrown, None
         if thrown is not None:
@@ -77,12 +93,16 @@ class Baton:
     def _run(self) -> None:
         assert self.function is not None
         assert self.parent is not None
+        self._ident = threading.get_ident()
+        thrown: BaseException | None = None
         try:
             self.function()
         except GreenletExit:
             pass
-        except BaseException as error:  # goes on in the thread that is told of it
-            self.parent._thrown = error
-        finally:
+        except BaseException as error:  # goes on in the parent
+            thrown = error
+        with _ending:
             self.dead = True
-            self.parent._go()
+            if not self.abandoned:
+                self.parent._thrown = thrown
+                self.parent._go()
