@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from conformance.environment.avic.bitmaps import change, has, highest
+from conformance.environment.avic.functions import helper, irqfds, route
 from conformance.environment.avic.invariants import difference, resources
 from conformance.environment.avic.vcpus import Guest
 from conformance.environment.avic.view import LVT_SEEN, registers
-from conformance.environment.foreign import plain
 from conformance.model.avic import operations as s
 from conformance.model.avic.apic import default_base, mode_of
 from conformance.model.avic.ipi import icr_low
@@ -596,53 +596,6 @@ def _deliver_in_host_mode(world: Avic, op: s.IommuPost) -> int:
 def ga_log(world: Avic, op: s.GaLogNotify) -> int:
     """A log entry with a tag that nobody has."""
     return world.enter_int(world.driver.ga_log_notify, op.tag)
-
-
-# -- pure functions
-
-
-def irqfds(world: Avic, op: s.Irqfds) -> Any:
-    """Ask the router what eventfds do."""
-    router: Any = world.driver
-    return plain(world.enter(router.irqfds, tuple((a.what, a.fd, a.n, a.table) for a in op.acts)))
-
-
-def route(world: Avic, op: s.Route | s.SignalMsi) -> int:
-    """Ask the router."""
-    apics = tuple((a.id | (a.xid << 32 | 1 << 40 if a.xid >= 0 else 0), a.mode, a.spiv, a.ldr, a.dfr) for a in op.apics)
-    m = op.message
-    message = (
-        m.sender,
-        m.dest,
-        int(m.logical),
-        m.shorthand,
-        m.mode,
-        m.vector,
-        int(m.level),
-        int(m.asserted),
-        int(m.hint),
-        int(m.wide) | int(m.no_quirk) << 1 | m.reserved << 32,
-    )
-    entry = world.driver.route if isinstance(op, s.Route) else world.driver.signal_msi
-    return world.enter_int(entry, apics, message)
-
-
-def helper(world: Avic, op: Any) -> Any:
-    """Ask a pure function."""
-    driver = world.driver
-    match op:
-        case s.HpaField():
-            return world.enter_int(driver.hpa_field, op.address)
-        case s.LogicalIndex():
-            return world.enter_int(driver.logical_index, op.ldr, op.dfr)
-        case s.PhysIndex():
-            return world.enter_int(driver.phys_index, op.index)
-        case s.X2Ldr():
-            return world.enter_int(driver.x2_ldr, op.id)
-        case s.Ppr():
-            return world.enter_int(driver.ppr, op.tpr, op.isrv)
-        case _:
-            return world.enter(driver.tag_round_trip, op.vm_tag, op.index)
 
 
 OPERATIONS: Mapping[type, Callable[[Any, Any], Any]] = {

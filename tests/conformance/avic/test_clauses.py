@@ -539,3 +539,14 @@ def test_kvms_own_answers_are_asked_in_its_profile_alone(op: Any) -> None:
 
     assert cited(judged(candidate, EMPTY, op, profile="upstream")) == ""
     assert cited(judged(candidate, EMPTY, op, profile="kvm-lapic")) in ("AVIC-119", "AVIC-111")
+
+
+@pytest.mark.parametrize("profile", ["upstream", "kvm-lapic"])
+@pytest.mark.parametrize("answer", [-38, (), ((0, ()),), ((0, ()), 0), ((0, ()), (0, (1.5,)))])
+def test_an_answer_of_another_form_is_a_finding(profile: str, answer: object) -> None:
+    """Whatever is in it."""
+    candidate = wrong(KvmLapic, irqfds=lambda *_: answer)
+
+    report = judged(candidate, EMPTY, s.Irqfds((ASSIGN, READ)), profile=profile)
+
+    assert cited(report) == "AVIC-108"
