@@ -11,12 +11,19 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from conformance.candidates.builtin.uio_msi.upstream import Upstream
 from conformance.candidates.child import Child, Start
 from conformance.candidates.defect import Defect
 from conformance.candidates.load import Candidate, from_class
 from conformance.candidates.process import Driver
-from conformance.subsystem import Subsystem
+from conformance.model.step import Step
+from conformance.model.uio_msi.operations import Open, Probe
+from conformance.subsystem import Subsystem, subsystem
+from conformance.trace import Trace
 from conformance.wire.serve import speak
+
+UIO = subsystem("uio_msi")
+OPENED = Trace("uio_msi", "upstream", UIO.configs[0], (Step(Probe()), Step(Open()), Step(Open())))
 
 
 class Forked:
@@ -86,3 +93,13 @@ class Zoo:
     def end(self) -> None:
         """End the process."""
         self.factory.end()
+
+
+def opening(misdeed: Callable[[], Any]) -> type:
+    """A driver that is right but in `open`."""
+
+    class Wild(Upstream):
+        def open(self) -> int:
+            return misdeed() or 0
+
+    return Wild
