@@ -30,6 +30,9 @@ from conformance.specs.cet import Profile
 from conformance.specs.cet import clauses as c
 from conformance.specs.cet.constants import (
     ENTERED,
+    GUEST_S_CET,
+    HOST_FIELDS,
+    HOST_S_CET,
     INVALID_GUEST_STATE,
     VMCS12_FIELDS,
     VMEXIT_INVALID,
@@ -168,14 +171,16 @@ def nested_exit(state: State, op: NestedExit, _env: Answers, _profile: Profile) 
 
 
 def vmread(state: State, op: Vmread, _env: Answers, _profile: Profile) -> Outcomes:
-    """L1 reads a CET field of vmcs12, of either area: fails without the controls, works with controls and feature.
+    """L1 reads a CET field of vmcs12, of either area.
 
-    A host may have the controls and not the feature; Linux goes by the controls.
+    The guest area exists with the VM-entry control, the host area with the VM-exit control (SDM volume 3, appendix B).
+    Linux has both areas with both controls, and doesn't ask which feature the guest has.
     """
     v = vcpu_of(state, op.vcpu)
     failed = Outcome(state, (1, 0), because=c.VMCS12_FIELDS_ABSENT)
     value = Outcome(state, (0, (*v.area, *v.host_area)[VMCS12_FIELDS.index(op.field)]), because=c.VMCS12_FIELDS_ABSENT)
-    host = state.host
-    if not (host.load_cet_entry and host.load_cet_exit):
+    controls = state.host.load_cet_entry, state.host.load_cet_exit
+    if not controls[op.field in HOST_FIELDS]:
         return failed
-    return value if v.shstk and (host.shstk or host.ibt) else (value, failed)
+    has_feature = v.shstk or (v.ibt and op.field in (GUEST_S_CET, HOST_S_CET))
+    return value if has_feature and all(controls) else (value, failed)

@@ -769,8 +769,11 @@ VMCS12_FIELDS_ABSENT = Clause(
     id="CET-089",
     level=Level.MUST,
     kind=Kind.RESPONSE,
-    text="L1 cannot VMREAD the CET fields where they are unsupported, and can where they are.",
-    source="Fix of January 2026 to vmcs12 field access",
+    text=(
+        "L1 cannot VMREAD the CET fields of vmcs12's guest area without the VM-entry control that loads CET state, nor "
+        "those of its host area without the VM-exit control; with both controls and the feature it reads their values."
+    ),
+    source="SDM volume 3, appendix B; fix of January 2026 to vmcs12 field access",
     needs=frozenset({"nested"}),
 )
 # Nested SVM

@@ -19,6 +19,7 @@ from conformance.model.step import Fault, Step
 from conformance.specs.cet import constants as k
 from conformance.strategies.cet.domains import AMD, NEITHER, SHSTK_ONLY
 from tests.conformance.cet.judging import ONE, A, B, blamed, run
+from tests.conformance.cet.mutants import bent
 from tests.conformance.peers.linux_cet import ChecksBeforeTheSwitch, DirtyAlways, NoTaskSwitches, StopsL2Writes
 
 SVM = m.Config(AMD, (SHSTK_ONLY,))
@@ -262,3 +263,34 @@ def test_vmread_of_cet_fields_goes_by_the_controls_or_by_the_feature() -> None:
 
     assert [run(design, *trace, config=CONTROLS_ALONE).failure for design in (Linux, Upstream)] == [None, None]
     assert blamed(run(wrong.Vmcs12FieldsAlways, *trace, config=NO_CONTROLS)) == "CET-089"
+
+
+def by_control(self: Any, vcpu: int, field: int) -> tuple[int, int]:
+    """A field is there with the control that loads it."""
+    control = "load_cet_exit" if field in k.HOST_FIELDS else "load_cet_entry"
+    return (0, self.port.vmcs12_read(vcpu, field)) if self.port.host_cap(control) else (1, 0)
+
+
+@pytest.mark.parametrize("field", [k.GUEST_S_CET, k.HOST_S_CET, k.GUEST_SSP, k.HOST_SSP])
+@pytest.mark.parametrize(("entry", "left"), [(True, False), (False, True), (False, False), (True, True)])
+def test_a_field_of_vmcs12_is_there_with_its_control_or_with_both(field: int, entry: bool, left: bool) -> None:
+    """A driver that always has it is found where its own control is missing, one that never has it where none is."""
+    config = m.Config(m.Host(load_cet_entry=entry, load_cet_exit=left), (m.Cpuid(),))
+    trace = m.Run(0), m.Vmread(0, field)
+    own = left if field in k.HOST_FIELDS else entry
+    designs = Linux, Upstream, bent(Linux, vmread=by_control)
+    never = bent(Upstream, vmread=lambda *_: (1, 0))
+
+    assert [run(design, *trace, config=config).failure for design in designs] == [None] * 3
+    for driver, is_right in ((wrong.Vmcs12FieldsAlways, own), (never, not (entry and left))):
+        report = run(driver, *trace, config=config)
+        assert (report.failure is None) if is_right else (blamed(report) == "CET-089")
+
+
+@pytest.mark.parametrize("field", [k.GUEST_S_CET, k.HOST_S_CET])
+def test_s_cet_is_there_for_a_guest_with_ibt_alone(field: int) -> None:
+    """IBT needs it as well."""
+    never = bent(Upstream, vmread=lambda *_: (1, 0))
+    config = m.Config(m.Host(), (m.Cpuid(shstk=False),))
+
+    assert blamed(run(never, m.Run(0), m.Vmread(0, field), config=config)) == "CET-089"
