@@ -396,7 +396,8 @@ def machine_of(of: Subsystem, capabilities: frozenset[str]) -> type[Machine]:
         table += [kind] * max(1, round(COPIES * shape.weight / heaviest))
     if of.suggest is not None:
         table += [None] * round(SUGGESTED * len(table))
-    table += [Again] * max(1, round(AGAIN * len(table)))
+    if table:
+        table += [Again] * max(1, round(AGAIN * len(table)))
     name = "".join(part.capitalize() for part in of.name.split("_")) + "Machine"
     configs = tuple(config for config in of.configs if of.requires(config) <= capabilities)
     members = {"of": of, "capabilities": capabilities, "table": tuple(table), "configs": configs}

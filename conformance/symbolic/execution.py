@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from conformance.engines.corpus import OUT_OF_RANGE
 from conformance.environment.door import Environment, Frame
 from conformance.model.step import Outcome, Step, each
 from conformance.subsystem import Subsystem
@@ -63,7 +64,7 @@ class Execution:
                 self._take(env, config, steps, found)
         except Breach:
             found.agreed = False
-        except Exception:  # a value that means nothing to the world; the candidate's own exceptions are breaches
+        except OUT_OF_RANGE:  # of a value that means nothing to the world; the candidate's own exceptions are breaches
             found.is_possible = False
         finally:
             PATH.on = False

@@ -26,10 +26,12 @@ from conformance.engines.context import Context
 from conformance.runs.watchdog import watching
 from conformance.subsystem import Subsystem, subsystem
 from conformance.trace import Trace, from_data, to_data
-from conformance.verdict import UsageError
+from conformance.verdict import HarnessError, UsageError
 
 SILENCE = 60.0
 """Seconds without a word after which the search is given up: z3 does not come back."""
+GIVEN_UP, DIED = "symbolic searches given up", "symbolic searches that were killed"
+"""Figures of the report."""
 
 
 def require_crosshair(option: str) -> None:
@@ -39,7 +41,11 @@ def require_crosshair(option: str) -> None:
 
 
 def proposals(context: Context) -> Iterator[Trace]:
-    """Traces to judge, as the search finds them; the notes of the context say in the end what it did."""
+    """Traces to judge, as the search finds them; the notes of the context say in the end what it did.
+
+    Raises:
+        HarnessError  the search ended by a mistake of its own
+    """
     require_crosshair("--engine=symbolic")
     reading, writing = os.pipe()
     left = None if context.deadline is None else context.deadline - context.clock()
@@ -48,9 +54,12 @@ def proposals(context: Context) -> Iterator[Trace]:
         os.close(reading)
         _search(context, writing, left)
     os.close(writing)
+    has_ended, status = False, 0
     try:
         for data in _lines(context, reading):
-            if isinstance(data, dict) and "notes" in data:
+            if data is None:
+                has_ended = True
+            elif isinstance(data, dict) and "notes" in data:
                 context.notes.update(data["notes"])
             else:
                 of = context.subsystem
@@ -59,20 +68,26 @@ def proposals(context: Context) -> Iterator[Trace]:
         os.close(reading)
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        _, status = os.waitpid(child, 0)
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status):
+        raise HarnessError("symbolic: the search ended by a mistake of its own; standard error says which")
+    if has_ended and os.WIFSIGNALED(status):
+        context.notes[DIED] = 1
 
 
 def _lines(context: Context, reading: int) -> Iterator[Any]:
-    """What the search tells, line by line, until it ends or is taking too long."""
+    """What the search tells, line by line, until it ends or is taking too long; None last where it ended itself."""
     buffer, heard = b"", time.monotonic()
     while not context.expired():
         ready, _, _ = select.select([reading], [], [], 0.25)
         if not ready:
             if time.monotonic() - heard > SILENCE:
+                context.notes[GIVEN_UP] = 1
                 return
             continue
         got = os.read(reading, 1 << 16)
         if not got:
+            yield None
             return
         heard = time.monotonic()
         *lines, buffer = (buffer + got).split(b"\n")

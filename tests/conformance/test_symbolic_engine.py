@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,9 +21,11 @@ from conformance.engines import corpus, symbolic
 from conformance.engines.context import Context
 from conformance.runs.request import ENGINES, Request, units
 from conformance.subsystem import NAMES, subsystem
+from conformance.symbolic import proposing
 from conformance.symbolic.arguments import leaves
-from conformance.symbolic.proposing import carrier, proposals
-from conformance.verdict import Failure, UsageError
+from conformance.symbolic.execution import Execution
+from conformance.symbolic.proposing import DIED, GIVEN_UP, carrier, proposals
+from conformance.verdict import Failure, HarnessError, UsageError
 
 everywhere = pytest.mark.parametrize("name", NAMES)
 REPRESENTATIVES = (
@@ -163,3 +167,28 @@ def test_what_it_did_is_told() -> None:
 
     assert run.notes["symbolic runs"] >= 40
     assert 0 < run.notes["symbolic found"] <= run.notes["symbolic solved"] <= run.notes["symbolic questions"]
+
+
+@pytest.mark.parametrize("method", ["__init__", "_take"])
+def test_a_search_that_fails_is_no_pass(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What our own code raises is told as what it is, and not taken for a value that means nothing."""
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(Execution, method, broken)
+
+    with pytest.raises(HarnessError, match="ended by a mistake of its own"):
+        found("uio_msi", "builtin:upstream", steps=20)
+
+
+def test_a_search_that_is_killed_or_says_nothing_leaves_a_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """z3 may want more memory than there is, or never come back."""
+    for act, figure in ((lambda: os.kill(os.getpid(), signal.SIGKILL), DIED), (lambda: time.sleep(60), GIVEN_UP)):
+        monkeypatch.setattr(proposing, "SILENCE", 0.5)
+        monkeypatch.setattr(Execution, "run", lambda *_, act=act: act())
+        run = context("uio_msi", "builtin:upstream", steps=20)
+
+        symbolic.run(run)
+
+        assert run.notes[figure] == 1
