@@ -15,6 +15,7 @@ import json
 import mmap
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -143,7 +144,7 @@ class Guest:
                 self.served = self.connect(ours)
             command = [*self._command(images, inherited, memory)]
             if snapshot is not None:
-                command += ["-incoming", f"exec:cat {snapshot}"]
+                command += ["-incoming", f"exec:cat {shlex.quote(str(snapshot))}"]
             passed = (*inherited.values(), memory, self._console)
             self.process = subprocess.Popen(  # noqa: S603 - QEMU
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._console,
@@ -154,10 +155,15 @@ class Guest:
         self._control = ours["control"]
         self.channel = Channel(ours["helper"])
         self._control.settimeout(BOOT)
-        self.command("qmp_capabilities")
-        if snapshot is not None:
-            self._until_restored()
-            self.command("cont")
+        try:
+            self.command("qmp_capabilities")
+            if snapshot is not None:
+                self._until_restored()
+                self.command("cont")
+        except HarnessError:
+            if snapshot is not None:
+                snapshot.unlink(missing_ok=True)  # the next guest starts without it
+            raise
         self._until_ready()
 
     def _images(self) -> Path:
@@ -247,9 +253,12 @@ class Guest:
         """Write the state to the cache, for the next guest that is made like this one."""
         fresh = snapshot.with_name(f".{snapshot.name}.{os.getpid()}")
         self.command("stop")
-        self.command("migrate", uri=f"exec:cat > {fresh}")
-        self._until("the snapshot was taken", self._is_taken)
-        fresh.replace(snapshot)
+        try:
+            self.command("migrate", uri=f"exec:cat > {shlex.quote(str(fresh))}")
+            self._until("the snapshot was taken", self._is_taken)
+            fresh.replace(snapshot)
+        finally:
+            fresh.unlink(missing_ok=True)
         self.command("cont")
 
     def _is_taken(self) -> bool:

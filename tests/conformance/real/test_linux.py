@@ -22,6 +22,7 @@ from conformance.model.step import Step
 from conformance.model.tdp_mirror import operations as tdp
 from conformance.real.adapter import Adapter, RealWorld
 from conformance.real.guest import functions, packages
+from conformance.real.guest import machine as machines
 from conformance.real.guest.machine import Guest, end_all, qemu_version
 from conformance.real.linux_avic import LinuxAvic
 from conformance.real.linux_avic.world import AvicWorld
@@ -34,7 +35,7 @@ from conformance.real.linux_vfio import LinuxVfio
 from conformance.real.linux_vfio.world import Vfio
 from conformance.subsystem import subsystem
 from conformance.trace import Trace
-from conformance.verdict import UsageError
+from conformance.verdict import HarnessError, UsageError
 from tests.conformance.real.test_guest import descriptors
 from tests.linux_facts import AVIC, FACTS, TDPMMU, UIO, VFIO
 from tests.real_facts import Fact
@@ -275,6 +276,45 @@ def test_an_ended_guest_holds_nothing(kernel: str) -> None:
 
     assert during > before + sum(functions.SIZES)
     assert descriptors() == before
+
+
+@pytest.fixture
+def empty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where guests of this test are kept; its name would be two words to a shell."""
+    folder = tmp_path / "two words"
+    monkeypatch.setattr(machines, "cache", lambda: folder)
+    return folder / "guests"
+
+
+def test_a_snapshot_that_cannot_be_restored_is_removed(kernel: str, empty: Path) -> None:
+    """So that the guest after that starts without it."""
+    machine = machines.Machine(packages.kernel(kernel))
+    Guest(machine).close()
+    (snapshot,) = empty.glob("*.state")
+    restored = Guest(machine)
+    restored.close()
+    with snapshot.open("r+b") as file:
+        file.truncate(1 << 20)
+
+    with pytest.raises(HarnessError):
+        Guest(machine)
+
+    assert restored.restored
+    assert not snapshot.exists()
+
+
+def test_a_snapshot_that_is_not_taken_leaves_no_file(kernel: str, empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be a hundred megabytes long by then."""
+
+    def fails(_guest: Guest) -> bool:
+        raise HarnessError("QEMU could not write the snapshot")
+
+    monkeypatch.setattr(Guest, "_is_taken", fails)
+
+    with pytest.raises(HarnessError, match="could not write"):
+        Guest(machines.Machine(packages.kernel(kernel)))
+
+    assert {path.suffix for path in empty.iterdir()} == {".gz", ".lock"}
 
 
 def _await_end(pid: int) -> None:
