@@ -24,7 +24,7 @@ def loopback(candidate: type, way: Mode) -> type:
     """The candidate as it would be loaded from a library."""
     served = Served(candidate, way)
     driver = driver_class(way.binding, *served.parts())
-    driver.can_leave = False  # type: ignore[attr-defined]  # a jump would skip frames of Python
+    driver.can_leave = False  # a jump would skip frames of Python
     _LOADED.append(served)
     return driver
 
@@ -67,7 +67,7 @@ class Served:
         live = self.binding.live_of()(world)
         try:
             self.drivers[self.last] = self.candidate(CPort(self.binding, env, world, live)), live
-        except Exception as error:
+        except BaseException as error:  # `Left` too, of a breach in the constructor: no frame of C may see it
             live.fail("create", Crash(f"create raised {type(error).__name__}: {error}"))
         return self.ffi.cast("void *", self.last)
 
@@ -85,7 +85,7 @@ class Served:
             driver, live = self.drivers[int(ffi.cast("uintptr_t", pointer))]
             try:
                 result = getattr(driver, plan.name)(*take(given))
-            except BaseException as error:
+            except BaseException as error:  # `Left` too, after a breach, which is what is told then
                 live.fail(plan.name, Crash(f"{plan.name} raised {type(error).__name__}: {error}"))
             else:
                 try:

@@ -75,7 +75,8 @@ class Binding:
     def live_of(self) -> Callable[[Any], Live]:
         """Finds what `world` stands for."""
         if self.live is None:
-            return self.ffi.from_handle  # type: ignore[no-any-return]
+            of_handle: Callable[[Any], Live] = self.ffi.from_handle
+            return of_handle
         cast, look, pointer = self.ffi.cast, self.live, self.ffi.typeof("struct conformance_world *")
 
         def find(world: Any) -> Live:
@@ -209,6 +210,14 @@ class Driver:
     """Where that is."""
     can_leave = True
     """Whether it is C through and through, so that its frames can be left."""
+    profile: str
+    """The one that the library declares, if it does."""
+    capabilities: frozenset[str]
+    """Those that it declares, or the usual ones."""
+    note: str = ""
+    """Why it runs slower than it could."""
+    real_threads: bool = False
+    """Whether two operations at once are two threads of the system."""
 
     def __init__(self, port: Any) -> None:
         binding = self.binding
@@ -245,7 +254,9 @@ class Driver:
             self.table.destroy(self.pointer)
 
 
-def driver_class(binding: Binding, table: Any, enter: Callable[[str], Callable[..., Any] | None], name: str) -> type:
+def driver_class(
+    binding: Binding, table: Any, enter: Callable[[str], Callable[..., Any] | None], name: str
+) -> type[Driver]:
     """A subclass of `Driver` for one library; `enter(entry point)` is None where it has none."""
     members: dict[str, Any] = {
         "binding": binding,

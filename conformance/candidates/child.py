@@ -106,7 +106,7 @@ class Child:
         err, theirs_err = os.pipe2(os.O_CLOEXEC)
         try:
             self.process = start(theirs.fileno(), theirs_err)
-        except BaseException:
+        except BaseException:  # Ctrl-C too leaves no descriptor behind; it goes on to whoever asked for the process
             ours.close()
             os.close(err)
             raise

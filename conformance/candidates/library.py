@@ -6,14 +6,14 @@ import ctypes
 from pathlib import Path
 from typing import Any
 
-from conformance.abi.binding import driver_class
+from conformance.abi.binding import Driver, driver_class
 from conformance.abi.modes import Mode, mode
 from conformance.candidates.promised import entry_points, usual
 from conformance.subsystem import Subsystem
 from conformance.verdict import UsageError
 
 
-def library(spec: str, path: str, of: Subsystem) -> type:
+def library(spec: str, path: str, of: Subsystem) -> type[Driver]:
     """The driver of a shared library, as a class.
 
     Raises:
@@ -25,11 +25,11 @@ def library(spec: str, path: str, of: Subsystem) -> type:
     if not Path(path).is_file():
         raise UsageError(f"--candidate={spec}: there is no file {path}")
     bound = bind(spec, path, of, mode(of.name))
-    bound.real_threads = bool(option)  # type: ignore[attr-defined]
+    bound.real_threads = bool(option)
     return bound
 
 
-def bind(spec: str, path: str, of: Subsystem, way: Mode) -> type:
+def bind(spec: str, path: str, of: Subsystem, way: Mode) -> type[Driver]:
     """The same, in one of the two ways.
 
     Raises:
@@ -47,9 +47,9 @@ def bind(spec: str, path: str, of: Subsystem, way: Mode) -> type:
 
     members = driver_class(way.binding, table, enter, Path(path).stem)
     if table.profile:
-        members.profile = way.binding.ffi.string(table.profile).decode(errors="replace")  # type: ignore[attr-defined]
-    members.capabilities = capabilities  # type: ignore[attr-defined]
-    members.note = way.note  # type: ignore[attr-defined]
+        members.profile = way.binding.ffi.string(table.profile).decode(errors="replace")
+    members.capabilities = capabilities
+    members.note = way.note
     return members
 
 

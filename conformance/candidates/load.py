@@ -65,6 +65,7 @@ def load(spec: str, of: Subsystem) -> Candidate:
     Raises:
         UsageError  unknown scheme or name, not importable, class or method missing, wrong arity
     """
+    factory: type
     scheme, colon, name = spec.partition(":")
     if not colon or not name:
         raise UsageError(f"--candidate={spec}: {FORMS}")
@@ -74,7 +75,7 @@ def load(spec: str, of: Subsystem) -> Candidate:
         driver = load_command(spec, name, of)
         return Candidate(spec, driver, driver.profile, driver.capabilities)
     if scheme == "builtin":
-        factory: type = _builtin(spec, name, of)
+        factory = _builtin(spec, name, of)
     elif scheme == "real":
         return from_adapter(adapter(spec, name, of), spec)
     elif scheme == "lib":
@@ -102,7 +103,7 @@ def from_class(candidate: type, of: Subsystem, spec: str) -> Candidate:
         raise UsageError(
             f"--candidate={spec}: looking at the class raised {type(error).__name__}: {described(error)}"
         ) from None
-    note = getattr(candidate, "note", "") if issubclass(candidate, Driver) else ""
+    note = candidate.note if issubclass(candidate, Driver) else ""
     return Candidate(spec, candidate, profile, capabilities, note=note)
 
 

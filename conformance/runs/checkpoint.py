@@ -398,7 +398,7 @@ class Runner:
             self.say(("done", function(self.tell)))
         except KeyboardInterrupt:
             self.say(("stopped",))
-        except BaseException as error:
+        except BaseException as error:  # a SystemExit too: nobody above us hears of it but by this channel
             exit_if_spent(error)
             told = isinstance(error, UsageError | HarnessError)
             if not told and os.environ.get("CONFORMANCE_DEBUG"):

@@ -16,6 +16,7 @@ from conformance.abi import modes
 from conformance.abi.header import FOLDER, header, numbers, read
 from conformance.abi.modes import cache_folder, mode
 from conformance.abi.plan import MismatchError, methods, of_subsystem
+from conformance.candidates.builtin.uio_msi.upstream import Upstream
 from conformance.candidates.load import defects, load
 from conformance.engines import corpus
 from conformance.engines.context import lacking
@@ -127,6 +128,30 @@ def test_a_candidate_behind_the_abi_gets_the_same_verdict(name: str) -> None:
             differ.append((candidate.spec, there, behind))
 
     assert not differ
+
+
+@needs_compiler
+@pytest.mark.parametrize("choice", ["compiled", "callbacks"])
+def test_a_breach_in_the_constructor_is_left_as_any_other(
+    choice: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What leaves the candidate ends before C's frames, so that cffi has nothing to complain of."""
+
+    class Frees(Upstream):
+        def __init__(self, port: Any) -> None:
+            port.kfree(99)
+            super().__init__(port)
+
+    monkeypatch.setenv(modes.CHOICE, choice)
+    of, way = subsystem("uio_msi"), modes.mode.__wrapped__("uio_msi")
+    trace = corpus.read(corpus.files(corpus.SHIPPED / "uio_msi")[0])
+    there = run_trace(of, trace, Frees).failure
+    behind = run_trace(of, trace, loopback(Frees, way)).failure
+
+    assert there is not None
+    assert behind is not None
+    assert (behind.signature, behind.step) == (there.signature, there.step)
+    assert capfd.readouterr().err == ""
 
 
 def test_callbacks_do_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
