@@ -7,7 +7,7 @@ import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from conformance.verdict import Crash, Hang
+from conformance.verdict import Crash, Hang, HarnessError
 
 PATIENCE = 60.0
 """Seconds that an answer may take; an emulated processor on a crowded machine is slow."""
@@ -93,6 +93,17 @@ class Channel:
     def one(self, line: str, patience: float = PATIENCE) -> Answer:
         """One request."""
         return self.ask([line], patience)[0]
+
+    def must(self, line: str) -> int:
+        """The result of a request that nothing should refuse.
+
+        Raises:
+            HarnessError  it is refused
+        """
+        value = self.one(line).value
+        if value < 0:
+            raise HarnessError(f"the guest refused {line[:80]}: {value}")
+        return value
 
     def _lines(self, n: int) -> list[bytes]:
         have: list[bytes] = []

@@ -17,7 +17,6 @@ from conformance.real.guest.packages import Kernel
 from conformance.real.guest.process import Files
 from conformance.real.guest.world import GuestWorld
 from conformance.specs.uio_msi.constants import EVENTFD_MAX
-from conformance.verdict import HarnessError
 
 SIZES = (1, 2, 3, 4, 64)
 """Sizes of the MSI-X tables that there are."""
@@ -86,7 +85,7 @@ class Function:
 
     def map(self) -> None:
         """Look at the function's config space and registers."""
-        self.config = self._ok(opening(f"{self.folder}/config", _O_RDWR))
+        self.config = self.channel.must(opening(f"{self.folder}/config", _O_RDWR))
         content = self.channel.one(call("pread", self.config, bytes(256), 256, 0)).data[0]
         at = _capability(content, _MSIX)
         if at:
@@ -94,24 +93,22 @@ class Function:
             self.pending = (where & 7) << 40 | where & ~7
             return
         self._place(0)
-        fd = self._ok(opening(f"{self.folder}/resource0", _O_RDWR | _O_SYNC))
-        mapped = self.channel.one(call("mmap", 0, 4096, _READ_WRITE, _SHARED, fd, 0)).value
-        if -4096 < mapped < 0:
-            raise HarnessError(f"the registers of {self.bdf} cannot be mapped: {mapped}")
-        self._ok(call("close", fd))
+        fd = self.channel.must(opening(f"{self.folder}/resource0", _O_RDWR | _O_SYNC))
+        mapped = self.channel.must(call("mmap", 0, 4096, _READ_WRITE, _SHARED, fd, 0))
+        self.channel.must(call("close", fd))
         self.registers = mapped
 
     def _place(self, bar: int) -> None:
         """Let the function answer where the kernel knows it: what QEMU cannot save has no address when restored."""
         resources = self.channel.one(f"c {self.folder}/resource").data[0].split(b"\n")
         start = int(resources[bar].split()[0], 16)
-        self._ok(call("pwrite", self.config, struct.pack("<I", start), 4, 0x10 + 4 * bar))
+        self.channel.must(call("pwrite", self.config, struct.pack("<I", start), 4, 0x10 + 4 * bar))
         self.set_command(2, 0)
 
     def set_command(self, on: int, off: int) -> None:
         """Set and clear bits of the command register, as user space does through sysfs."""
         value = (self.command() | on) & ~off
-        self._ok(call("pwrite", self.config, struct.pack("<H", value), 2, 4))
+        self.channel.must(call("pwrite", self.config, struct.pack("<H", value), 2, 4))
 
     def command(self) -> int:
         """The command register."""
@@ -143,12 +140,6 @@ class Function:
         """The IOMMU group."""
         answer = self.channel.one(call("readlink", f"{self.folder}/iommu_group", bytes(256), 256))
         return answer.data[0][: answer.value].decode().rsplit("/", 1)[-1]
-
-    def _ok(self, line: str) -> int:
-        value = self.channel.one(line).value
-        if value < 0:
-            raise HarnessError(f"the guest refused {line[:80]}: {value}")
-        return value
 
 
 def _capability(content: bytes, wanted: int) -> int:

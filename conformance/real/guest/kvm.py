@@ -54,8 +54,8 @@ class Kvm:
 
     def __post_init__(self) -> None:
         self.channel = self.guest.channel
-        self.fd = self.ok(opening("/dev/kvm", _O_RDWR))
-        self.run_size = self.ok(call("ioctl", self.fd, r.GET_VCPU_MMAP_SIZE, 0))
+        self.fd = self.channel.must(opening("/dev/kvm", _O_RDWR))
+        self.run_size = self.channel.must(call("ioctl", self.fd, r.GET_VCPU_MMAP_SIZE, 0))
         self.memory = self.map(MEMORY, 0x21, 2**64 - 1)
         self.channel.ask([
             call("sched_setaffinity", 0, 8, struct.pack("<Q", 1)),
@@ -63,24 +63,17 @@ class Kvm:
             f"w {self.memory + SPIN_AT} {_SPIN.hex()}",
         ])  # fmt: skip
 
-    def ok(self, line: str) -> int:
-        """A request that must not be refused."""
-        value = self.channel.one(line).value
-        if -4096 < value < 0:
-            raise HarnessError(f"the guest refused {line[:60]}: {value}")
-        return value
-
     def map(self, size: int, flags: int, fd: int) -> int:
         """Map memory in the helper."""
-        return self.ok(call("mmap", 0, size, 3, flags, fd, 0))
+        return self.channel.must(call("mmap", 0, size, 3, flags, fd, 0))
 
     def create_vm(self, *, irqchip: bool = True, memory: bool = True) -> int:
         """A VM with a local APIC in the kernel and the memory of all; its descriptor."""
-        vm = self.ok(call("ioctl", self.fd, r.CREATE_VM, 0))
+        vm = self.channel.must(call("ioctl", self.fd, r.CREATE_VM, 0))
         if irqchip:
-            self.ok(call("ioctl", vm, r.ENABLE_CAP, r.CAP.pack(r.CAP_SPLIT_IRQCHIP, 0, 24, 0, 0, 0)))
+            self.channel.must(call("ioctl", vm, r.ENABLE_CAP, r.CAP.pack(r.CAP_SPLIT_IRQCHIP, 0, 24, 0, 0, 0)))
         if memory:
-            self.ok(call("ioctl", vm, r.SET_USER_MEMORY_REGION, r.MEMORY.pack(0, 0, 0, MEMORY, self.memory)))
+            self.channel.must(call("ioctl", vm, r.SET_USER_MEMORY_REGION, r.MEMORY.pack(0, 0, 0, MEMORY, self.memory)))
         return vm
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from conformance.model.uio_msi.operations import (
     O_PATH_FD,
     Config,
 )
-from conformance.real.guest.channel import Channel, call
+from conformance.real.guest.channel import Channel, call, opening
 from conformance.verdict import HarnessError
 
 _EFD_SEMAPHORE, _EFD_NONBLOCK = 1, 0o4000
@@ -47,14 +47,14 @@ class Files:
         self._others()
 
     def _make(self, flags: int, count: int) -> None:
-        fd = self._ok(call("eventfd2", 0, flags))
+        fd = self.channel.must(call("eventfd2", 0, flags))
         if count:
-            self._ok(call("write", fd, struct.pack("<Q", count), 8))
+            self.channel.must(call("write", fd, struct.pack("<Q", count), 8))
         self.kept.append(fd)
-        self.shown.append(self._ok(call("openat", 2**64 - 100, f"/proc/self/fdinfo/{fd}", _O_RDONLY, 0)))
+        self.shown.append(self.channel.must(opening(f"/proc/self/fdinfo/{fd}", _O_RDONLY)))
 
     def _name(self, number: int, eventfd: int) -> None:
-        self._ok(call("dup3", self.kept[eventfd], number, 0))
+        self.channel.must(call("dup3", self.kept[eventfd], number, 0))
         self.named[number] = eventfd
 
     def _others(self) -> None:
@@ -62,29 +62,29 @@ class Files:
         pipe, null, epoll, _device = NOT_EVENTFDS
         made = [
             (self._pipe(), pipe),
-            (self._ok(call("openat", 2**64 - 100, "/dev/null", _O_RDONLY, 0)), null),
-            (self._ok(call("epoll_create1", 0)), epoll),
-            (self._ok(call("openat", 2**64 - 100, f"/proc/self/fd/{self.kept[0]}", _O_PATH, 0)), O_PATH_FD),
+            (self.channel.must(opening("/dev/null", _O_RDONLY)), null),
+            (self.channel.must(call("epoll_create1", 0)), epoll),
+            (self.channel.must(opening(f"/proc/self/fd/{self.kept[0]}", _O_PATH)), O_PATH_FD),
         ]
         for fd, number in made:
-            self._ok(call("dup3", fd, number, 0))
-            self._ok(call("close", fd))
+            self.channel.must(call("dup3", fd, number, 0))
+            self.channel.must(call("close", fd))
             self.named[number] = -1
 
     def _pipe(self) -> int:
         answer = self.channel.one(call("pipe2", bytes(8), 0))
         reading, writing = struct.unpack("<ii", answer.data[0])
-        self._ok(call("close", writing))
+        self.channel.must(call("close", writing))
         return int(reading)
 
     def name_device(self, fd: int) -> None:
         """The device's own descriptor is among those that are no eventfds."""
-        self._ok(call("dup3", fd, NOT_EVENTFDS[3], _O_CLOEXEC))
+        self.channel.must(call("dup3", fd, NOT_EVENTFDS[3], _O_CLOEXEC))
         self.named[NOT_EVENTFDS[3]] = -1
 
     def forget_device(self) -> None:
         """It is closed; something else that is no eventfd takes its place."""
-        self._ok(call("dup3", NOT_EVENTFDS[1], NOT_EVENTFDS[3], _O_CLOEXEC))
+        self.channel.must(call("dup3", NOT_EVENTFDS[1], NOT_EVENTFDS[3], _O_CLOEXEC))
 
     def close_number(self, fd: int) -> int:
         """User space closes a descriptor. 0 or -EBADF."""
@@ -95,8 +95,8 @@ class Files:
         """Another thing takes a number. 0."""
         if pipe:
             reading = self._pipe()
-            self._ok(call("dup3", reading, fd, 0))
-            self._ok(call("close", reading))
+            self.channel.must(call("dup3", reading, fd, 0))
+            self.channel.must(call("close", reading))
             self.named[fd] = -1
         else:
             self._name(fd, len(self.config.eventfds))
@@ -124,12 +124,6 @@ class Files:
     def close(self) -> None:
         """Close all of it."""
         self.channel.ask([call("close", fd) for fd in (*self.kept, *self.shown, *self.named)])
-
-    def _ok(self, line: str) -> int:
-        value = self.channel.one(line).value
-        if value < 0:
-            raise HarnessError(f"the guest refused {line[:60]}: {value}")
-        return value
 
 
 def counter(shown: bytes) -> int:

@@ -54,7 +54,7 @@ class TdpWorld(GuestWorld):
         self.vm = kvm.create_vm(memory=False)
         self.memory = kvm.map(PAGES * 4096, 0x22, 2**64 - 1)
         self.channel.one(call("madvise", self.memory, PAGES * 4096, _NOHUGEPAGE))
-        self.pagemap = kvm.ok(opening("/proc/self/pagemap", 0))
+        self.pagemap = self.channel.must(opening("/proc/self/pagemap", 0))
         self.moves = [0] * PAGES
         """How often the host took back each page."""
         self._touch(0, PAGES)

@@ -9,7 +9,7 @@ import pytest
 
 from conformance.real.guest.channel import Channel
 from conformance.real.guest.ivshmem import Doorbell
-from conformance.verdict import Crash, Hang
+from conformance.verdict import Crash, Hang, HarnessError
 
 
 def test_a_late_answer_is_nobodys() -> None:
@@ -21,6 +21,18 @@ def test_a_late_answer_is_nobodys() -> None:
 
     with theirs, pytest.raises(Crash, match="the guest is gone"):
         channel.one("second", patience=0.01)
+
+
+def test_what_must_not_be_refused() -> None:
+    """The result, or a sentence with the request and the errno."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        channel = Channel(ours)
+        theirs.sendall(b"7\n-2\n")
+
+        assert channel.must("first") == 7
+        with pytest.raises(HarnessError, match="the guest refused second: -2"):
+            channel.must("second")
 
 
 def descriptors() -> int:
