@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 import signal
 from collections.abc import Callable, Hashable, Mapping
-from errno import EBADF, EMFILE, ENOENT
 from operator import attrgetter
 from typing import Any, ClassVar, get_type_hints
 
@@ -59,6 +58,10 @@ class Foreign:
 
     def dismissed(self) -> None:
         """It is needed no more. What it does then is judged like any other doing of the candidate's."""
+
+
+class Taken(OSError):
+    """Something that a simulator has of the operating system is not what it was; says what the candidate has done."""
 
 
 class Environment:
@@ -282,10 +285,8 @@ class Environment:
             raise breach from error
 
     def gone(self, error: OSError) -> BaseException:
-        """What it means that a descriptor of the world's is no use: only the candidate can have closed it."""
-        if error.errno not in (EBADF, ENOENT, EMFILE):
-            return error
-        return self.remember(Crash(f"closed or replaced descriptors that are not its own: {error.strerror}"))
+        """A breach where the candidate has taken away what the world needs; the same error where that is not known."""
+        return self.remember(Crash(str(error))) if isinstance(error, Taken) else error
 
     def can_interrupt(self, op: Any) -> bool:
         """Whether `op` may happen right here, in the middle of another operation."""

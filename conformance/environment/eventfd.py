@@ -12,13 +12,17 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import select
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from errno import EAGAIN, EBADF, EINVAL
+from errno import EAGAIN, EBADF, EINVAL, EMFILE
+from functools import wraps
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
+
+from conformance.environment.door import Taken
 
 FIRST_USER_FD = 256
 FIRST_OWN_FD = 512
@@ -178,6 +182,22 @@ class FastEventfds:
         """Nothing was lent."""
 
 
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _judged(method: Method) -> Method:
+    """What fails since the candidate has taken away what the eventfds need is told as that."""
+
+    @wraps(method)
+    def done(self: RealEventfds, *args: Any) -> Any:
+        try:
+            return method(self, *args)
+        except (OSError, KeyError) as error:
+            raise self._taken(error) or error from error
+
+    return cast("Method", done)
+
+
 class RealEventfds:
     """Linux eventfds.
 
@@ -187,11 +207,10 @@ class RealEventfds:
     eventfd-id, counters are read from fdinfo, so that looking changes nothing.
     """
 
-    __slots__ = ("_epoll", "_files", "_held", "_ids", "_kept", "_user")
+    __slots__ = ("_epoll", "_held", "_ids", "_kept", "_limit", "_user")
 
     def __init__(self, world: World) -> None:
-        self._files: list[int] = []
-        """Descriptors of ours that nothing else names."""
+        self._limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._user: set[int] = set()
         """Numbers the process has open."""
         self._kept: list[int] = []
@@ -226,6 +245,7 @@ class RealEventfds:
         if not keep:
             os.close(fd)
 
+    @_judged
     def fdget(self, fd: int) -> int:
         """As the protocol says."""
         # Descriptors of the harness are not the process's.
@@ -243,10 +263,12 @@ class RealEventfds:
         held = self._held[eventfd]
         return held[-1] if held else None
 
+    @_judged
     def put(self, eventfd: int) -> None:
         """As the protocol says."""
         os.close(self._held[eventfd].pop())
 
+    @_judged
     def signal(self, eventfd: int) -> None:
         """As the protocol says. Through a duplicate of the driver's, as the kernel does through its reference."""
         held = self._held[eventfd]
@@ -257,6 +279,7 @@ class RealEventfds:
         if poll.poll(0):
             os.eventfd_write(fd, 1)
 
+    @_judged
     def counters(self) -> tuple[int, ...]:
         """As the protocol says."""
         return tuple([_fdinfo(fd, "eventfd-count", 16) for fd in self._kept])
@@ -265,12 +288,14 @@ class RealEventfds:
         """As the protocol says."""
         return tuple([len(held) for held in self._held])
 
+    @_judged
     def read(self, fd: int) -> int:
         """As the protocol says."""
         poll = select.poll()
         poll.register(fd, select.POLLIN)
         return os.eventfd_read(fd) if poll.poll(0) else -EAGAIN
 
+    @_judged
     def close_number(self, fd: int) -> int:
         """As the protocol says."""
         if fd not in self._user:
@@ -279,6 +304,7 @@ class RealEventfds:
         self._user.remove(fd)
         return 0
 
+    @_judged
     def reuse_number(self, fd: int, eventfd: int | None) -> None:
         """As the protocol says."""
         if eventfd is None:
@@ -286,6 +312,7 @@ class RealEventfds:
         else:
             self._place(self._kept[eventfd], fd, keep=True)
 
+    @_judged
     def woken(self, eventfd: int) -> bool:
         """As the protocol says. An edge-triggered waiter sees each write, but no write at saturation."""
         events = {fd for fd, _ in self._epoll.poll(0)}
@@ -299,6 +326,32 @@ class RealEventfds:
             with suppress(OSError):
                 os.close(fd)
         self._user, self._kept, self._held = set(), [], []
+
+    def _taken(self, error: Exception) -> Taken | None:
+        """What the candidate did that made this fail; None where it is not known to have done anything."""
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        if limit < self._limit:
+            return Taken(f"lowered the number of descriptors that its process may have to {limit}")
+        if isinstance(error, OSError) and error.errno == EMFILE:
+            return Taken(f"opened all {limit} descriptors that its process may have")
+        changed = sorted(fd for fd, eventfd in self._lent() if not self._names(fd, eventfd))
+        if not changed:
+            return None
+        return Taken(f"closed or replaced descriptors that are not its own: {', '.join(map(str, changed))}")
+
+    def _lent(self) -> Iterator[tuple[int, int | None]]:
+        """Descriptors that are open here, and the eventfd that each names where that is fixed."""
+        yield self._epoll.fileno(), None
+        yield from ((fd, None) for fd in self._user)
+        yield from ((fd, eventfd) for eventfd, fd in enumerate(self._kept))
+        yield from ((fd, eventfd) for eventfd, held in enumerate(self._held) for fd in held)
+
+    def _names(self, fd: int, eventfd: int | None) -> bool:
+        """Whether a descriptor is open, and names that eventfd."""
+        with suppress(OSError):
+            os.fstat(fd)
+            return eventfd is None or self._ids.get(_identity(fd)) == eventfd
+        return False
 
 
 def _fdinfo(fd: int, key: str, base: int) -> int:
