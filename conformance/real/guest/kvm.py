@@ -29,16 +29,29 @@ _numbers = itertools.count(1)
 """Of vCPUs, so that none has the mark of one before it."""
 
 
-def machine(kernel: Kernel) -> Machine:
+def machine(kernel: Kernel, cpus: int) -> Machine:
     """A guest with AVIC forced on; of a family on which IPIs are virtualized."""
     return Machine(
-        kernel=kernel, modules=("kvm_amd",), parameters="avic=1 force_avic=1", cpu="EPYC,+svm,family=25", cpus=3
+        kernel=kernel, modules=("kvm_amd",), parameters="avic=1 force_avic=1", cpu="EPYC,+svm,family=25", cpus=cpus
     )
 
 
-def started(kernel: Kernel) -> Guest:
-    """The guest of this process."""
-    return guest(machine(kernel))
+def started(kernel: Kernel, cpus: int = 1) -> Guest:
+    """The guest of this process with so many processors; one, where vCPUs need none of their own."""
+    return guest(machine(kernel, cpus), prepare=hold_vm)
+
+
+def hold_vm(channel: Channel) -> None:
+    """Make a VM that is never closed, so that no world's is the first or the last one.
+
+    With these the kernel patches its own text (`preempt_notifier_key` in the scheduler, and what a local APIC that is
+    disabled switches). QEMU's processors, each on its own thread, sometimes run the breakpoint of such a patch when it
+    is long gone: "Oops: int3", and the kernel panics.
+    """
+    device = channel.must(opening("/dev/kvm", _O_RDWR))
+    vm = channel.must(call("ioctl", device, r.CREATE_VM, 0))
+    channel.must(call("ioctl", vm, r.ENABLE_CAP, r.CAP.pack(r.CAP_SPLIT_IRQCHIP, 0, 24, 0, 0, 0)))
+    channel.must(call("ioctl", vm, r.CREATE_VCPU, 0))
 
 
 @dataclass(slots=True)

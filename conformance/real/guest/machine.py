@@ -36,13 +36,15 @@ from conformance.verdict import Breach, HarnessError, UsageError
 QEMU = "qemu-system-x86_64"
 BOOT = 300.0
 """Seconds until the helper must answer; four on a quiet machine."""
-LAYOUT = 1
-"""Changes when snapshots of before no longer fit the command line that is made here."""
+LAYOUT = 2
+"""Changes when snapshots of before no longer fit the command line, or hold what is no longer prepared."""
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 Connect = Callable[[dict[str, socket.socket]], Mapping[int, Doorbell]]
 """Serves our ends of a guest's sockets, by name."""
+Prepare = Callable[[Channel], None]
+"""Asks of a guest what is to be there whenever it is restored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +90,14 @@ def qemu_version() -> str:
 
 @dataclass(slots=True)
 class Guest:
-    """A guest that runs. `connect` serves the further sockets, before the guest looks at them."""
+    """A guest that runs. `connect` serves the further sockets, before the guest looks at them.
+
+    `prepare` asks it for what the snapshot is to hold.
+    """
 
     machine: Machine
     connect: Connect | None = None
+    prepare: Prepare | None = None
     process: subprocess.Popen[bytes] = field(init=False)
     channel: Channel = field(init=False)
     ram: mmap.mmap = field(init=False)
@@ -120,6 +126,8 @@ class Guest:
                 self.restored = snapshot.is_file()
                 self._start(snapshot if self.restored else None)
                 if not self.restored:
+                    if self.prepare is not None:
+                        self.prepare(self.channel)
                     self._keep(snapshot)
             except BaseException:
                 self.close()
@@ -342,13 +350,13 @@ def _end_with_parent() -> None:
 _running: dict[str, Guest] = {}
 
 
-def guest(machine: Machine, connect: Connect | None = None) -> Guest:
+def guest(machine: Machine, connect: Connect | None = None, prepare: Prepare | None = None) -> Guest:
     """The one guest of this machine in this process, started when it is first asked for, and again when it has died."""
     found = _running.get(machine.key)
     if found is None or not found.alive:
         if found is not None:
             found.close()
-        found = _running[machine.key] = Guest(machine, connect)
+        found = _running[machine.key] = Guest(machine, connect, prepare)
     return found
 
 

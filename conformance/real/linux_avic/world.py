@@ -54,6 +54,8 @@ from conformance.verdict import Violation
 
 _IRR, _ISR, _TMR = 0x200, 0x100, 0x180
 _ACTIVE = 31
+PROCESSORS = 3
+"""The helper's, and two on which vCPUs spin."""
 _GLANCES = 200
 """How often a core is looked at that the host may have taken from a vCPU for a moment."""
 
@@ -67,7 +69,7 @@ class AvicWorld(GuestWorld):
     """The VMs of one trace. A vCPU that is loaded spins in its guest, on the processor that its host id stands for."""
 
     def __init__(self, kernel: Kernel, config: Config, *, leave_out_lapic: bool = False) -> None:
-        super().__init__(started(kernel))
+        super().__init__(started(kernel, PROCESSORS))
         self.kvm = Kvm(self.guest)
         self.vms: dict[int, int] = {}
         self.vcpus: dict[tuple[int, int], Vcpu] = {}

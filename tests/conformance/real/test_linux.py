@@ -21,8 +21,9 @@ from conformance.model.avic import operations as avic
 from conformance.model.step import Step
 from conformance.model.tdp_mirror import operations as tdp
 from conformance.real.adapter import Adapter, RealWorld
-from conformance.real.guest import functions, packages
+from conformance.real.guest import functions, kvm, packages
 from conformance.real.guest import machine as machines
+from conformance.real.guest.channel import call
 from conformance.real.guest.machine import Guest, end_all, qemu_version
 from conformance.real.linux_avic import LinuxAvic
 from conformance.real.linux_avic.world import AvicWorld
@@ -263,6 +264,16 @@ def test_qemu_ends_with_its_process(kernel: str) -> None:
     pid = int(done.stdout)
     assert done.returncode == -9
     _await_end(pid)
+
+
+def test_no_vm_of_a_world_is_the_first_or_the_last(kernel: str) -> None:
+    """One is open as long as the guest runs: with the first and the last the kernel patches its own text."""
+    guest = kvm.started(packages.kernel(kernel))
+
+    links = guest.channel.ask([call("readlink", f"/proc/self/fd/{n}", bytes(64), 64) for n in range(16)])
+
+    names = [link.data[0].rstrip(b"\0").decode() for link in links if link.value > 0]
+    assert [name for name in names if "kvm" in name] == ["/dev/kvm", "anon_inode:kvm-vm", "anon_inode:kvm-vcpu:0"]
 
 
 def test_an_ended_guest_holds_nothing(kernel: str) -> None:
