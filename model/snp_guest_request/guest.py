@@ -138,13 +138,12 @@ class _End:
             c.SEQUENCE,
             c.NO_IV_REUSE,
             c.RESPONSE_CHECKED,
-            c.COUNTERS,
             c.PRIVATE_ENCRYPTION,
             *also,
         )
         clauses += () if type(self.op) is GetDerivedKey else (c.SIGNATURE,)
         because = self._because(also[0] if also else c.SEQUENCE)
-        return Outcome(after, self._success(self._kind()), because, c.COUNTERS, clauses)
+        return Outcome(after, self._success(self._kind()), because, c.SEQUENCE, clauses)
 
     def _kind(self) -> str:
         return "key" if type(self.op) is GetDerivedKey else "report"
@@ -163,7 +162,7 @@ class _End:
     def _kept(self, guest: Guest, because: Clause) -> Outcome:
         """The caller is told how much room the certificates need, and the key stays usable."""
         result = (-EIO, TOO_SMALL_INFO2, None, None, self.needed * PAGE_SIZE)
-        also = (c.TOO_SMALL_RESEND, c.COUNTERS, c.SEQUENCE)
+        also = (c.TOO_SMALL_RESEND, c.SEQUENCE)
         return Outcome(replace(self.state, guest=guest), result, because, c.TOO_SMALL_RESEND, also)
 
     def _refused(self, guest: Guest) -> tuple[Outcome, ...]:

@@ -98,6 +98,8 @@ class State:
     guest: Guest | None = None
     certs: str = ""
     """`Profile.certs`, which decides which entry points exist."""
+    parses: bool = False
+    """There is neither VM nor guest: certificate tables are parsed, and nothing else happens."""
     loop: bool = False
     """Kind G: a hypervisor stands between."""
 
@@ -108,7 +110,7 @@ def initial(config: Config, profile: Profile) -> State:
         counts = guest_counts(config)
         return State(guest=Guest(config.open, 0, counts), loop=config.host != "direct")
     if config.side == "verifier":
-        return State(certs=profile.certs)
+        return State(certs=profile.certs, parses=True)
     vms, vcpus = [Vm(), Vm()], [Vcpu()] * VCPUS
     if config.started:
         certs = config.certs and profile.certs == "userspace"

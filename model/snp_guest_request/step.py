@@ -105,6 +105,8 @@ def legal(state: State, op: Operation) -> bool:
     """What the world can do at all; everything else, bad arguments included, is fair."""
     if type(op) is ParseCerts:
         return True
+    if state.parses:
+        return False
     possible = (_POSSIBLE if state.guest is None else _POSSIBLE_IN_GUEST).get(type(op))
     return possible is not None and possible(state, op)
 

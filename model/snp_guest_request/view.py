@@ -24,6 +24,7 @@ class View:
     pages: tuple[tuple[Label, ...], ...] = ()
     bugged: tuple[bool, ...] = ()
     dead: bool = False
+    numbers: tuple[int, ...] = ()
     wiped: tuple[bool, ...] = ()
 
 
@@ -34,6 +35,7 @@ VIEW_CLAUSES: dict[str, Clause] = {
     "contexts": c.CONTEXT_FAILURE,
     "bugged": c.RECLAIM_FAILED,
     "dead": c.TIMEOUT,
+    "numbers": c.SEQUENCE,
     "wiped": c.WIPE,
 }
 """In the order of blame."""
@@ -44,6 +46,7 @@ VIEW_LABELS: dict[str, Labels] = {
     "rmp": ("VM {}",),
     "pages": ("VM {}", WATCHED),
     "bugged": ("VM {}",),
+    "numbers": ("VMPCK {}",),
     "wiped": ("VMPCK {}",),
 }
 """What the parts of its fields are called."""
@@ -53,7 +56,7 @@ def view(state: State) -> View:
     """What can be observed of it."""
     guest = state.guest
     if guest is not None:
-        return View(counts=(guest.counts,), wiped=guest.wiped)
+        return View(numbers=guest.counts, wiped=guest.wiped)
     a, b = state.vms
     first, second = (("none", ()) if vm.life == "stuck" else (vm.gstate, vm.counts) for vm in state.vms)
     return View(

@@ -523,6 +523,7 @@ NO_UNINITIALISED = Clause(
     kind=Kind.SECURITY,
     text="Every bit of SW_EXITINFO2, of RBX and of guest pages that is written is defined.",
     source="posted patch; KVM initialises the status to 0",
+    needs=_HYPERVISOR,
 )
 
 TOO_SMALL = Clause(
@@ -882,6 +883,7 @@ COUNTERS = Clause(
     kind=Kind.INVARIANT,
     text="Message counters start at 0 per VMPCK and grow by 2 per processed request and only then.",
     source="AMD's published Genoa firmware source",
+    needs=_HYPERVISOR,
 )
 
 RESPONSE_HEADER = Clause(
@@ -1084,8 +1086,8 @@ STATUS_TO_CALLER = Clause(
     level=Level.MUST,
     kind=Kind.RESPONSE,
     text=(
-        "When an answer other than too small or busy ends a request, the caller's exitinfo2 is that answer; "
-        "after too small it may be 1 << 32 all the same."
+        "When an answer other than too small or busy ends a request, the caller's exitinfo2 is that answer, or after "
+        "too small 1 << 32 all the same; never does it hold bits that nobody wrote."
     ),
     source="uapi sev-guest.h, exitinfo2; sev-guest, snp_issue_guest_request",
     needs=_GUEST,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def view(world: World) -> View:
     """Firmware's side, guest memory and the RMP of a machine; the counters and the keys of a guest."""
     if world.of_guest:
-        return View(counts=(world.honest.counts,), wiped=world.secrets.wiped)
+        return View(numbers=world.honest.counts, wiped=world.secrets.wiped)
     states, counts = world.contexts.view()
     labels, bugged = world.contents.labels, world.vms.bugged
     return View(states, counts, world.rmp.view(), (labels[0], labels[1]), (bugged[0], bugged[1]), world.mailbox.dead)

@@ -184,7 +184,7 @@ class World(Environment):
 
     def settle(self, task: Task) -> None:
         """What must hold whenever an operation has ended."""
-        if self.of_guest:
+        if self.config.side != "hypervisor":
             self.hold(c.ROBUST)
             self.mutexes.settle(c.ONE_LOCK)
             return

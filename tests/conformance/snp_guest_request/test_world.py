@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from conformance.candidates.builtin.snp_guest_request.guest import GuestDriver
 from conformance.candidates.builtin.snp_guest_request.inplace import InPlace
 from conformance.candidates.builtin.snp_guest_request.stub import Stub
 from conformance.candidates.builtin.snp_guest_request.throttled import Throttled
@@ -13,23 +14,28 @@ from conformance.environment.snp_guest_request.taint import is_tainted
 from conformance.model.snp_guest_request.operations import (
     Boot,
     CloseFd,
+    Config,
     Continue,
     Decommission,
     ExtGuestRequest,
+    GetReport,
     GuestRequest,
     HostSetExtConfig,
     LaunchStart,
     MoveFrom,
+    ParseCerts,
     RemoveSlot,
     SetInstanceCerts,
     SevInit,
+    SnpShutdown,
     VmCreate,
     VmDestroy,
+    Wait,
 )
 from conformance.model.step import Fault, Parallel, Step
 from conformance.specs.snp_guest_request import constants as k
 from conformance.specs.snp_guest_request.constants import PAGE_SIZE
-from tests.conformance.snp_guest_request.judging import blamed, run
+from tests.conformance.snp_guest_request.judging import S, blamed, run
 
 
 def test_uninitialised_status_is_recognised() -> None:
@@ -37,6 +43,43 @@ def test_uninitialised_status_is_recognised() -> None:
     assert is_tainted(0xAAAAAAAA00000016)
     assert is_tainted(0x00000000AAAAAAAA)
     assert not is_tainted(0xFFFFFFFF00000000)
+
+
+def test_a_guest_counts_by_key_alone() -> None:
+    """There is no VM in what a guest's driver shows."""
+
+    class NeverSends(GuestDriver):
+        def get_report(self, data: bytes, vmpl: int) -> tuple[int, int, bytes]:
+            self.wipe()
+            return -k.EIO, k.GENERIC_INFO2, b""
+
+    report = run(NeverSends, GetReport(("lost",)), side="guest")
+
+    assert report.failure is not None
+    assert (report.failure.expected, report.failure.got) == ("numbers, VMPCK 0 = 2", "numbers, VMPCK 0 = 0")
+
+
+def test_nothing_but_tables_is_in_the_world_of_a_verifier() -> None:
+    """No VM is made, no file is there, no lock is looked at; what a hypervisor or a guest owes does not apply."""
+
+    class Parses:
+        profile = "upstream"
+        capabilities = frozenset({"verifier"})
+
+        def __init__(self, port: object) -> None:
+            self.port = port
+
+        def parse_certs(self, _table: bytes) -> tuple[int, tuple[tuple[bytes, bytes], ...]]:
+            return 0, ()
+
+    report = run(Parses, ParseCerts("empty"), side="verifier")
+
+    assert report.failure is None
+    assert {clause.id for clause in report.tally.clauses} == {"SNP-093", "SNP-095"}
+    state = S.initial(Config(side="verifier"), S.profiles["upstream"])
+    assert not any(S.legal(state, op) for op in (Boot(), VmCreate(), SnpShutdown(), HostSetExtConfig(), Wait()))
+    applying = {clause.id for clause in S.clauses if clause.applies("upstream", Parses.capabilities)}
+    assert applying - {clause.id for clause in S.clauses if clause.untestable} == {"SNP-093", "SNP-095"}
 
 
 def test_two_vcpus_get_their_own_responses() -> None:

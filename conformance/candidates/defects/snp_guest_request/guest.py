@@ -173,7 +173,7 @@ DEFECTS: tuple[Defect, ...] = (
         note="the answer that is missing is the request's own",
     ),
     Defect("SNP-G04", "Certificate pages are prepared outside the lock.", PagesOutsideLock, ("SNP-092",), 1),
-    Defect("SNP-G05", "An unset error value reaches the caller.", ErrorValueUnset, ("SNP-047",), 1),
+    Defect("SNP-G05", "An unset error value reaches the caller.", ErrorValueUnset, ("SNP-099",), 1),
     Defect("SNP-G06", "The counter starts at 0 with every load.", OwnCounter, ("SNP-085",), 2),
     Defect(
         "SNP-V09",

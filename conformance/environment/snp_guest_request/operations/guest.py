@@ -84,8 +84,8 @@ def _told(world: World, op: Any, data: bytes, result: Any) -> object:
         raise Crash(f"returned {world.text_of(result)}, expected {', '.join(kind.__name__ for kind in shape)}", "type")
     ret, info2, payload, *rest = result
     if is_tainted(info2) or (rest and is_tainted(rest[1])):
-        raise Violation(c.NO_UNINITIALISED, f"the caller is given exitinfo2 {info2:#x}, bits that nobody wrote")
-    world.hold(c.NO_UNINITIALISED)
+        raise Violation(c.STATUS_TO_CALLER, f"the caller is given exitinfo2 {info2:#x}, bits that nobody wrote")
+    world.hold(c.STATUS_TO_CALLER)
     if ret:
         _judge_status(world, exchange, info2)
         return (ret, info2, None, None, rest[1] if rest and info2 == TOO_SMALL_INFO2 else 0)
