@@ -63,15 +63,6 @@ def _quiet_exit(record: Record) -> bool | str:
     return f"{traffic} accesses to shadow-stack MSRs" if traffic else True
 
 
-def _init_without_fpu(record: Record) -> bool | str:
-    """An INIT outside of KVM_RUN leaves the FPU alone."""
-    if not record.op.init:
-        return False
-    swaps = _count(record, "load_guest_fpu") + _count(record, "put_guest_fpu")
-    taken = _count(record, "take_init")
-    return f"the guest FPU was swapped {swaps} times for an INIT" if swaps and taken else True
-
-
 def _value_after_id(record: Record) -> bool | str:
     """A register id is judged before the value it comes with is looked for: only the request itself may fault first."""
     op, v = record.op, record.before.vcpus[record.op.vcpu]
@@ -96,5 +87,4 @@ CHECKS: dict[type, tuple[Check, ...]] = {
     m.GetOneReg: (_BATCH, _ID),
     m.Wrmsr: (Check(c.S_CET_NOT_XSTATE, _host_s_cet_untouched),),
     m.Exit: (Check(c.NO_SWAP_ON_KERNEL_EXITS, _quiet_exit),),
-    m.GetMpState: (Check(c.INIT_ANYWHERE, _init_without_fpu),),
 }

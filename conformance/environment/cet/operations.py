@@ -511,10 +511,21 @@ def _store_area(world: Cet, vcpu: int, area: m.Area) -> None:
 
 
 def nested_exit(world: Cet, op: m.NestedExit) -> None:
-    """An exit from L2 that L1 asked for, and L1's first moments after it."""
+    """An exit from L2 that L1 asked for, and L1's first moments after it.
+
+    A vmcs12 is read with VMREAD alone: L1 does that where nothing was stored, since a candidate may keep it elsewhere.
+    """
     thread = guest_exits(world, op.vcpu)
-    world.enter(world.driver.nested_exit, thread.number)
+    log, vcpu = world.frame.log, thread.number
+    start = len(log)
+    world.enter(world.driver.nested_exit, vcpu)
+    stored = {args[1] for call, args, _ in log[start:] if call == "vmcs12_write"}
     guest_runs(world, op.vcpu)
+    for field in () if world.platform.amd else k.GUEST_FIELDS:
+        if field not in stored:
+            result, value = _pair(world, world.driver.vmread, vcpu, field)
+            if result == 0:
+                world.memory.vmcs12_write(vcpu, field, value)
 
 
 def set_nested_state(world: Cet, op: m.SetNestedState) -> int:
@@ -534,8 +545,11 @@ def vmread(world: Cet, op: m.Vmread) -> tuple[int, int]:
 
 
 def migrate(world: Cet, op: m.Migrate) -> bool:
-    """What a VMM does: read all it is told of, write it into a fresh vCPU; whether all of it worked."""
-    indices = _tuple(world, world.driver.get_msr_index_list)
+    """What a VMM does: read all it is told of, write it into a fresh vCPU; whether all of it worked.
+
+    MSRs of other subsystems, which a candidate may list as well, are left to those.
+    """
+    indices = tuple(msr for msr in _tuple(world, world.driver.get_msr_index_list) if msr in k.MSRS)
     count, values = get_msrs(world, m.GetMsrs(op.vcpu, indices, op.cpu))
     result, _, regs = get_reg_list(world, m.GetRegList(op.vcpu, 8, op.cpu))
     answers = [get_one_reg(world, m.GetOneReg(op.vcpu, reg, op.cpu)) for reg in regs]

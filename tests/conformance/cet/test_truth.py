@@ -157,7 +157,91 @@ class ForgetsTheVmcb(Upstream):
             super().field_write(v, field, value)
 
 
+class KeepsVmcs12(Upstream):
+    """Keeps what exits from L2 stored in its own copy of vmcs12; L1 sees it by VMREAD, as it must."""
+
+    def __init__(self, port: Any) -> None:
+        super().__init__(port)
+        self.kept: dict[int, dict[int, int]] = {}
+
+    def leave_vmcs02(self, v: Vcpu) -> None:
+        """As upstream, without a word to L1's memory."""
+        fields = [field for field in k.GUEST_FIELDS if self.has_field(v, field)]
+        values = [self.field_read(v, field) for field in k.GUEST_FIELDS]
+        self.kept[v.number] = {field: self.field_read(v, field) for field in fields}
+        v.l2 = False
+        self.port.vmcs_load(v.number, 1)
+        self.load_host_area(v, values)
+
+    def nested_enter(self, vcpu: int) -> int:
+        """L1 has written all of it."""
+        self.kept.pop(vcpu, None)
+        return super().nested_enter(vcpu)
+
+    def vmread(self, vcpu: int, field: int) -> tuple[int, int]:
+        """What is kept comes first."""
+        result, value = super().vmread(vcpu, field)
+        return (result, value) if result else (0, self.kept.get(vcpu, {}).get(field, value))
+
+
+class StoresAtExitsToHostArea(KeepsVmcs12):
+    """Keeps L2's values only where the exit loads the host area."""
+
+    def leave_vmcs02(self, v: Vcpu) -> None:
+        """The others are lost."""
+        super().leave_vmcs02(v)
+        if not self.port.vmcs12_read(v.number, k.VM_EXIT_CONTROLS) >> k.VM_EXIT_LOAD_CET & 1:
+            self.kept.pop(v.number)
+
+
+class LoadsForMpState(Upstream):
+    """Has the guest FPU loaded throughout KVM_GET_MP_STATE, as Linux had for MPX until 6.17."""
+
+    def get_mp_state(self, vcpu: int) -> int:
+        """An INIT puts it, clears, and loads it again."""
+        self.port.load_guest_fpu(vcpu)
+        super().get_mp_state(vcpu)
+        self.port.put_guest_fpu(vcpu)
+        return 0
+
+
+class ClearsLoaded(LoadsForMpState):
+    """Clears the fpstate beneath the registers that are in use."""
+
+    def reset_xstate(self, v: Vcpu) -> None:
+        """Without putting them."""
+        self.port.fpstate_clear(v.number, k.CET_U)
+        self.port.fpstate_clear(v.number, k.CET_S)
+
+
+class ListsMore(Upstream):
+    """Lists MSRs of other subsystems, which this port never brings it to handle."""
+
+    def get_msr_index_list(self) -> tuple[int, ...]:
+        """IA32_TIME_STAMP_COUNTER and IA32_SYSENTER_CS, too."""
+        return (0x10, *super().get_msr_index_list(), 0x174)
+
+
 ROWS = [
+    # vmcs12 is L1's to look at with VMREAD only, wherever it is kept
+    (
+        (m.Run(0), m.NestedEnter(0, m.Area(load_host=False)), m.WriteSsp(0, A), m.NestedExit(0)),
+        ONE,
+        (Upstream, Linux, KeepsVmcs12),
+        StoresAtExitsToHostArea,
+        "CET-085",
+    ),
+    # an INIT may meet the guest FPU loaded outside of KVM_RUN, too
+    ((m.GetMpState(0, True),), ONE, (Upstream, LoadsForMpState), ClearsLoaded, "CET-077"),
+    ((m.GetMpState(0, True),), ONE, (Linux,), wrong.PutWithoutLoad, "CET-054"),
+    # MSRs of other subsystems are theirs, also in migration
+    (
+        (m.SetMsrs(0, ((k.XSS, 0x1800),)), m.Migrate(0), m.Run(0), m.Rdmsr(0, k.XSS)),
+        ONE,
+        (Upstream, ListsMore),
+        wrong.XssNotAdvertised,
+        "CET-032",
+    ),
     # the request of a register is read before its id is known, its value afterwards
     ((refused(m.GetOneReg(0, k.ONE_REG_MSR | k.PL0_SSP)),), ONE, (Linux,), NoSuchCopy, "CET-027"),
     ((refused(m.SetOneReg(0, BAD_REG, A)),), ONE, (Linux,), wrong.ValueBeforeId, "CET-027"),
