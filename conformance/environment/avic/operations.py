@@ -211,7 +211,7 @@ def vcpu_free(world: Avic, op: s.VcpuFree) -> int:
 
 def tags_pass(world: Avic, op: s.TagsPass) -> int:
     """Move the generator of tags, where the driver lets us."""
-    move = getattr(world.driver, "tags_pass", None)
+    move = world.threads.member("tags_pass")
     if move is not None:
         world.enter(move, op.next)
     return 0
@@ -258,7 +258,7 @@ def vmcb_reinit(world: Avic, op: s.VmcbReinit) -> int:
 def visit(world: Avic, op: s.Enter) -> int:
     """Load where there is something to load, VMRUN, write TPR, exit, put."""
     cpu = world.vcpus.named(op.id, op.vm)
-    load = getattr(world.driver, "vcpu_load", None)
+    load = world.threads.member("vcpu_load")
     cpu.core = VISITING_CORE + world.vcpus.order.index(cpu)
     if load is not None:
         world.threads.arrive(cpu)
@@ -278,7 +278,7 @@ def visit(world: Avic, op: s.Enter) -> int:
 
 
 def _write_tpr(world: Avic, cpu: Cpu, page: Page, value: int) -> None:
-    if world.processor.is_open(cpu, APIC_TPR) or not hasattr(world.driver, "apic_access"):
+    if world.processor.is_open(cpu, APIC_TPR) or world.threads.member("apic_access") is None:
         world.processor.write_tpr(cpu, page, value)
     else:
         world.threads.access(cpu, (APIC_TPR, value))

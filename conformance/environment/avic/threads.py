@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from conformance.environment.avic.bitmaps import highest
 from conformance.environment.simulator import Simulator
@@ -79,9 +79,13 @@ class Threads(Simulator):
         if cpu.kicked:
             self.reenter(cpu)
 
+    def member(self, name: str) -> Any:
+        """Something that not every candidate has, or None; looking for it may run code of the candidate's."""
+        return self.door.enter(getattr, self.door.driver, name, None)
+
     def _refresh(self, cpu: Cpu) -> None:
         cpu.refresh = False
-        refresh = getattr(self.door.driver, "refresh", None)  # what only keeps tables has nothing to look at again
+        refresh = self.member("refresh")  # what only keeps tables has nothing to look at again
         if refresh is not None:
             self.door.enter(refresh, cpu.handle)
 
@@ -191,7 +195,7 @@ class Threads(Simulator):
     def leave_core(self, cpu: Cpu) -> None:
         """The thread loses its core, and is out of the guest by then."""
         cpu.in_guest = cpu.kicked = False
-        put = getattr(self.door.driver, "vcpu_put", None)
+        put = self.member("vcpu_put")
         if put is not None:
             self.door.enter(put, cpu.handle)
         cpu.last_core, cpu.core = cpu.core, -1

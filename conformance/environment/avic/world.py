@@ -69,7 +69,7 @@ class Avic(Environment):
     def begin(self, factory: Callable[[Any], Any]) -> None:
         """Create the driver, load the module, and bring the configured vCPUs about."""
         super().begin(factory)
-        if getattr(self.driver, "hw_setup", None) is not None:
+        if self.threads.member("hw_setup") is not None:
             bring_about(self)
 
     def act(self, op: Any) -> Any:

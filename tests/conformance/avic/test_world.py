@@ -229,3 +229,20 @@ def test_a_single_mistake_is_named(
 ) -> None:
     """Each of these drivers differs from the correct one in one place."""
     assert cited(judged(candidate, config, *ops)) == clause
+
+
+@pytest.mark.parametrize("name", ["hw_setup", "vcpu_load", "tags_pass", "apic_access", "refresh", "vcpu_put"])
+def test_looking_for_what_not_everybody_has_is_contained(name: str) -> None:
+    """The candidate's own code may run then, and what it raises is a finding."""
+
+    def breaks(_self: Any) -> Any:
+        raise ValueError("not so")
+
+    candidate = type("Breaks", (Upstream,), {name: property(breaks)})
+    ops = (s.VmCreate(), s.VcpuCreate(0), s.TagsPass(7), s.Inhibit(3), s.Enter(0, tpr=0x20))
+
+    report = judged(candidate, Config(edx=0x42001), *ops, s.Load(0, 0x20), s.Put(0))
+
+    assert cited(report) == "AVIC-108"
+    assert report.failure is not None
+    assert "not so" in report.failure.detail
