@@ -258,7 +258,7 @@ def vmcb_reinit(world: Avic, op: s.VmcbReinit) -> int:
 def visit(world: Avic, op: s.Enter) -> int:
     """Load where there is something to load, VMRUN, write TPR, exit, put."""
     cpu = world.vcpus.named(op.id, op.vm)
-    load = world.threads.member("vcpu_load")
+    load, put = world.threads.member("vcpu_load"), world.threads.member("vcpu_put")
     cpu.core = VISITING_CORE + world.vcpus.order.index(cpu)
     if load is not None:
         world.threads.arrive(cpu)
@@ -271,8 +271,8 @@ def visit(world: Avic, op: s.Enter) -> int:
     if op.tpr >= 0 and page is not None and cpu.base >> BASE_AE & 1:
         _write_tpr(world, cpu, page, op.tpr)
     cpu.in_guest = False
-    if load is not None:
-        world.enter(world.driver.vcpu_put, cpu.handle)
+    if put is not None:
+        world.enter(put, cpu.handle)
     cpu.last_core, cpu.core = cpu.core, -1
     return active
 
