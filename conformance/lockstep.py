@@ -360,10 +360,15 @@ class Lockstep:
                 return self._view_mismatch(step, outcome, self._view(outcome.state), observed, None, result)
         if not allowed:
             raise HarnessError(f"the model of {self.subsystem.name} allows nothing for {step.op!r}")
-        outcome = next((o for o in allowed if self._view(o.state) == observed), allowed[0])
+        seen = [o for o in allowed if self._view(o.state) == observed]
+        outcome = max(seen or allowed[:1], key=lambda o: o.agreement(result))
         self._report(step, [Done(step, result, self.env.frame)], self._view(outcome.state), observed)
-        expected = " or ".join(dict.fromkeys(values.result(o.result) for o in allowed))
-        return self._fail(step, outcome.decider(result), "result", "", expected, values.result(result))
+        if outcome.has_parts_as(result):
+            expected, got = values.part_results(step.op, outcome.result, result)
+        else:
+            expected = " or ".join(dict.fromkeys(values.result(o.result) for o in allowed))
+            got = values.result(result)
+        return self._fail(step, outcome.decider(result), "result", "", expected, got)
 
     def _view_mismatch(
         self, step: Step, outcome: Outcome, expected: Any, observed: Any, company: Company | None, result: Any = None

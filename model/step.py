@@ -81,12 +81,21 @@ class Outcome:
     parts: tuple[Clause, ...] = ()
     """Of a result with several parts, the clause of each; that of the first that disagrees is cited."""
 
+    def has_parts_as(self, result: Any) -> bool:
+        """Whether a result can be compared part by part."""
+        return bool(self.parts) and isinstance(result, tuple) and len(result) == len(self.parts)
+
+    def agreement(self, result: Any) -> int:
+        """How many parts of a result are as here before the first that is not."""
+        if not self.has_parts_as(result):
+            return 0
+        pairs = zip(self.result, result, strict=True)
+        return next((n for n, (expected, got) in enumerate(pairs) if expected != got), len(self.parts))
+
     def decider(self, result: Any) -> Clause:
         """The clause to cite where this was returned instead."""
-        if self.parts and isinstance(result, tuple) and len(result) == len(self.parts):
-            parts = zip(self.parts, self.result, result, strict=True)
-            return next((clause for clause, expected, got in parts if expected != got), self.because)
-        return self.because
+        at = self.agreement(result)
+        return self.parts[at] if self.has_parts_as(result) and at < len(self.parts) else self.because
 
 
 class Open(Protocol):

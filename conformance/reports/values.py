@@ -84,7 +84,8 @@ def value(what: Any, name: str = "") -> str:
         case Anything() | AnyErrno() | OneOf() | Such():
             return repr(what)
         case _ if dataclasses.is_dataclass(what) and not isinstance(what, type):
-            return f"{type(what).__name__}({_fields(what)})"
+            says_itself = type(what).__str__ is not object.__str__
+            return str(what) if says_itself else f"{type(what).__name__}({_fields(what)})"
     return repr(what)
 
 
@@ -105,6 +106,16 @@ def result(what: Any) -> str:
         inner = ", ".join(result(item) for item in what)
         return f"({inner},)" if len(what) == 1 else f"({inner})"
     return value(what)
+
+
+def part_results(op: Any, want: tuple[Any, ...], got: tuple[Any, ...]) -> tuple[str, str]:
+    """Of a result with several parts, those that differ, each with what was asked of it: expected, got."""
+    lists = [getattr(op, field.name) for field in dataclasses.fields(op)]
+    asked = next((items for items in lists if isinstance(items, tuple) and len(items) == len(want)), range(len(want)))
+    wrong = [n for n, (w, g) in enumerate(zip(want, got, strict=True)) if w != g]
+    names = {n: f"part {n + 1}, {value(asked[n])}" for n in wrong}
+    left, right = ([f"{name} -> {result(side[n])}" for n, name in names.items()] for side in (want, got))
+    return "\n".join(_cut(left)), "\n".join(_cut(right))
 
 
 def operation(op: Any) -> str:

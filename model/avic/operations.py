@@ -90,6 +90,17 @@ class Act:
     table: tuple[tuple[int, int], ...] = ()
     """Of route: (gsi, vector) each."""
 
+    def __str__(self) -> str:
+        """As a report shows it: what is done, with what counts for it."""
+        match self.what:
+            case "route":
+                return f"route({', '.join(f'gsi {gsi}: vector {vector:#x}' for gsi, vector in self.table)})"
+            case "write":
+                return f"write(fd={self.fd}, count={self.n})"
+            case "read":
+                return f"read(fd={self.fd})"
+        return f"{self.what}(fd={self.fd}, gsi={self.n})"
+
 
 @dataclass(frozen=True, slots=True)
 class Irqfds:

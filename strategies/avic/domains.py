@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -219,7 +221,55 @@ def random_script(random: Random) -> tuple[Act, ...]:
 
 
 _ROUTED_ACT = Act("route", table=((0, 0x41),))
-SCRIPTS = Domain(
+
+
+class Scripts(Domain[tuple[Act, ...]]):
+    """Lists of acts, which are made smaller act by act."""
+
+    def simpler(self, value: tuple[Act, ...]) -> Sequence[tuple[Act, ...]]:
+        """Without some of the acts, the most first; then with a number less in all or in one of them."""
+        return tuple(self._smaller(value))
+
+    @staticmethod
+    def _smaller(value: tuple[Act, ...]) -> Iterator[tuple[Act, ...]]:
+        size = len(value) - 1
+        while size:
+            for at in range(len(value) - size, -1, -1):
+                yield value[:at] + value[at + size :]
+            size = size // 2
+        yield from _renumbered(value)
+        for at, act in enumerate(value):
+            for plainer in _plainer(act):
+                yield (*value[:at], plainer, *value[at + 1 :])
+
+
+def _renumbered(acts: tuple[Act, ...]) -> Iterator[tuple[Act, ...]]:
+    """An eventfd, or a gsi, is called by a smaller number that no act has."""
+    fds = {act.fd for act in acts if act.what != "route"}
+    for new, old in ((new, old) for new in (0, 1) for old in sorted(fds) if new < old < 3 and new not in fds):
+        yield tuple(replace(act, fd=new) if act.fd == old else act for act in acts)
+    named = [act for act in acts if act.what in ("assign", "deassign")]
+    gsis = {act.n for act in named} | {gsi for act in acts for gsi, _ in act.table}
+    for new, old in ((new, old) for new in (0, 1) for old in sorted(gsis) if new < old and new not in gsis):
+        tables = (tuple((new if gsi == old else gsi, vector) for gsi, vector in act.table) for act in acts)
+        yield tuple(
+            replace(act, n=new if act in named and act.n == old else act.n, table=table)
+            for act, table in zip(acts, tables, strict=True)
+        )
+
+
+def _plainer(act: Act) -> Iterator[Act]:
+    """The same with a route less, with the first eventfd or gsi, with one written."""
+    for at in range(len(act.table)):
+        yield replace(act, table=act.table[:at] + act.table[at + 1 :])
+    if act.fd:
+        yield replace(act, fd=0)
+    for n in (1,) if act.what == "write" else (0, 1):
+        if act.n > n:
+            yield replace(act, n=n)
+
+
+SCRIPTS = Scripts(
     (
         (_ROUTED_ACT,),
         (_ROUTED_ACT, Act("assign"), Act("write", 0, 1)),
