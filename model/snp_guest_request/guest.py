@@ -40,7 +40,7 @@ def call(state: State, op: Call, env: Answers, profile: Profile) -> Outcomes:
     """One request of the caller: result, exitinfo2, answer, certificates, length needed.
 
     Returns:
-        -EINVAL     certs_len is not acceptable; nothing was sent (SNP-091)
+        -EINVAL     certs_len is not acceptable; nothing was sent (SNP-091); without a buffer it need not be looked at
         -ENOTTY     the key was wiped (SNP-088)
         -EIO        the number would overflow, nothing was sent (SNP-085); or too small (SNP-086)
         -ETIMEDOUT  BUSY for more than 60 s (SNP-087)
@@ -52,15 +52,18 @@ def call(state: State, op: Call, env: Answers, profile: Profile) -> Outcomes:
     guest = state.guest
     assert guest is not None
     refused: list[Outcome] = []
-    if type(op) is GetExtReport and op.buffer and (op.certs_len % PAGE_SIZE or op.certs_len > FW_BLOB_MAX_SIZE):
-        refused.append(_unsent(state, -EINVAL, c.CERTS_LENGTH))
+    is_odd = type(op) is GetExtReport and (op.certs_len % PAGE_SIZE != 0 or op.certs_len > FW_BLOB_MAX_SIZE)
+    length = (_unsent(state, -EINVAL, c.CERTS_LENGTH),) if is_odd else ()
+    if type(op) is GetExtReport and op.buffer:
+        refused += length
     if guest.wiped[guest.vmpck]:
         refused.append(_unsent(state, -ENOTTY, c.WIPE))
     elif _stored(guest) + 1 >= 2**32 - 1:
         refused.append(_unsent(state, -EIO, c.SEQUENCE))
     if env.alloc_pages or env.set_decrypted:
         refused.append(_unsent(state, ERRNO, c.SHARED_PAGES_BACK))
-    return tuple(refused) or _exchange(state, guest, op, profile)
+    ends = tuple(refused) or _exchange(state, guest, op, profile)
+    return (*ends, *length)
 
 
 def _stored(guest: Guest) -> int:
@@ -72,7 +75,7 @@ def _unsent(state: State, errno: object, clause: Clause) -> Outcome:
     return Outcome(state, (errno, ANYTHING, None, None, 0), clause, clause)
 
 
-def _exchange(state: State, guest: Guest, op: Call, profile: Profile) -> Outcomes:
+def _exchange(state: State, guest: Guest, op: Call, profile: Profile) -> tuple[Outcome, ...]:
     """Follow the host's treatment of each exit to the end."""
     pages = op.certs_len // PAGE_SIZE if type(op) is GetExtReport and op.buffer else 0
     exits = iter(script(op.host))

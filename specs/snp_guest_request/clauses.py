@@ -1007,7 +1007,7 @@ CERTS_LENGTH = Clause(
     kind=Kind.RESPONSE,
     text=(
         "A certs_len that is no multiple of 4096 or above 0x4000 returns -EINVAL before anything is sent; "
-        "without length or address no pages are offered."
+        "without length or address no pages are offered, and without address the length need not be looked at."
     ),
     source="sev-guest, get_ext_report",
     needs=_GUEST,

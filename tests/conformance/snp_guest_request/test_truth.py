@@ -33,6 +33,7 @@ from conformance.specs.snp_guest_request.constants import (
     EAGAIN,
     EBADF,
     EFAULT,
+    EINVAL,
     EIO,
     ETIMEDOUT,
     GHCB_SW_EXITINFO1,
@@ -93,6 +94,17 @@ class ReadsOften(Upstream):
         return super().complete(vcpu, info1, info2)
 
 
+class ChecksLengthFirst(GuestDriver):
+    """Looks at the length of a buffer before it looks whether there is one."""
+
+    def get_ext_report(
+        self, data: bytes, vmpl: int, certs_len: int, address: int
+    ) -> tuple[int, int, bytes, bytes, int]:
+        if certs_len % PAGE_SIZE or certs_len > 4 * PAGE_SIZE:
+            return -EINVAL, 0, b"", b"", 0
+        return super().get_ext_report(data, vmpl, certs_len, address)
+
+
 FETCHING = {"certs": True}
 RIGHT: list[tuple[type, dict[str, Any], tuple[Any, ...]]] = [
     # what is decided counts, not how often the GHCB is looked at
@@ -148,6 +160,10 @@ RIGHT: list[tuple[type, dict[str, Any], tuple[Any, ...]]] = [
 
 AFTER_TOO_SMALL = ("too-small", "drop", "tag", "lost", "status", "exception", "malformed", "busy-forever")
 RIGHT_GUESTS: list[tuple[type, tuple[Any, ...]]] = [
+    # the length of a buffer that is not there
+    *((kind, (GetExtReport((), 1, buffer=False), GetReport())) for kind in (GuestDriver, ChecksLengthFirst)),
+    (ChecksLengthFirst, (GetExtReport(("status",), 0x5000, buffer=False), GetReport())),
+    (ChecksLengthFirst, (GetReport(("status",)), GetExtReport((), 1, buffer=False))),
     # what the caller is told after too small, whose response nobody waits for, and what becomes of the key
     *(
         (kind, (GetExtReport(("too-small", then)), GetReport(), GetReport()))
@@ -309,6 +325,17 @@ class TakesAnything(GuestDriver):
         return super().unseal(number, kind, size) or bytes(size)
 
 
+class WantsBuffer(GuestDriver):
+    """Refuses a caller without a buffer, whatever the length."""
+
+    def get_ext_report(
+        self, data: bytes, vmpl: int, certs_len: int, address: int
+    ) -> tuple[int, int, bytes, bytes, int]:
+        if not address:
+            return -EINVAL, 0, b"", b"", 0
+        return super().get_ext_report(data, vmpl, certs_len, address)
+
+
 class KeepsKey(LinuxGuest):
     """Neither wipes nor counts after an error of the request that follows too small."""
 
@@ -334,6 +361,7 @@ class PagesOfAll(LinuxGuest):
 WRONG_GUESTS: list[tuple[type, tuple[Any, ...], str]] = [
     (TakesAnything, (GetReport(("tag",)),), "SNP-089"),
     (TakesAnything, (GetReport(("drop",)),), "SNP-090"),
+    (WantsBuffer, (GetExtReport((), 4096, buffer=False),), "SNP-086"),
     (KeepsKey, (GetExtReport(("too-small", "status")), GetReport()), "SNP-084"),
     (PagesOfAll, (GetExtReport(), beside(GetExtReport(), GetExtReport(), 3)), "SNP-092"),
 ]
