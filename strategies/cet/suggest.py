@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
-from conformance.model.cet import State
+from conformance.model.cet import State, legal
 from conformance.model.cet import operations as m
 from conformance.model.cet.state import XSS, Vcpu
 from conformance.model.step import Step
 from conformance.specs.cet import constants as k
 from conformance.strategies.cet.domains import AREAS, SSP, tag
 
-AGAIN = tuple(area for area in AREAS if area.address or area.clean)
-"""Those that another VMCB, or a clean bit, makes different from the plain one."""
+TRIES = 8
+"""Areas looked at for one that L1 can have written here."""
 
 
 def suggest(state: State, random: Random) -> Step | None:
@@ -27,11 +28,11 @@ def suggest(state: State, random: Random) -> Step | None:
     if not v.live:
         return _suggest_idle(slot, cpu, random)
     if random.random() < 0.15:
-        return _suggest_modes(v, slot, state.host.vendor == "amd", random)
+        return _suggest_modes(state, v, slot, random) or _suggest_live(v, slot, cpu, random)
     return _suggest_live(v, slot, cpu, random)
 
 
-def _suggest_modes(v: Vcpu, slot: int, amd: bool, random: Random) -> Step:
+def _suggest_modes(state: State, v: Vcpu, slot: int, random: Random) -> Step | None:
     """CET switched on, then what meets it: the emulator, and nested guests, of which each may be entered again."""
     if v.l2 is not None:
         return Step(m.NestedExit(slot) if random.random() < 0.7 else m.Wrmsr(slot, k.S_CET, 1))
@@ -41,7 +42,23 @@ def _suggest_modes(v: Vcpu, slot: int, amd: bool, random: Random) -> Step:
         if v.shstk and random.random() < 0.3:
             return Step(m.WriteSsp(slot, SSP.sample(random)))
         return Step(m.Emulate(slot, random.choice(m.TRANSFERS), random.random() < 0.5))
-    return Step(m.NestedEnter(slot, random.choice(AGAIN if amd and random.random() < 0.6 else AREAS)))
+    for _ in range(TRIES):
+        entry = m.NestedEnter(slot, _area(state, v, random))
+        if legal(state, entry):
+            return Step(entry)
+    return None
+
+
+def _area(state: State, v: Vcpu, random: Random) -> m.Area:
+    """An area as it comes; on SVM as often another vmcb12, or one that L1 says it has not written since."""
+    area = random.choice(AREAS)
+    if state.host.vendor != "amd" or random.random() < 0.4:
+        return area
+    address = random.randrange(2)
+    held = v.area if address == v.address else v.other
+    if held is None or random.random() < 0.4:
+        return replace(area, address=address, clean=False)
+    return m.Area(*held, address=address, clean=True, cet=False)
 
 
 def _suggest_idle(slot: int, cpu: int, random: Random) -> Step:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,13 +17,14 @@ from conformance.candidates.builtin.cet.upstream import Upstream
 from conformance.candidates.load import Candidate, load
 from conformance.engines import campaign, explore, interleave
 from conformance.engines.context import Context
-from conformance.model.cet import initial
+from conformance.model.cet import initial, legal
 from conformance.model.cet import operations as m
-from conformance.model.step import Parallel, Step
+from conformance.model.cet import step as model_step
+from conformance.model.step import Outcome, Parallel, Step
 from conformance.specs.cet import PROFILES
 from conformance.specs.cet import constants as k
 from conformance.strategies.cet import suggest
-from conformance.strategies.cet.domains import IBT_ONLY, NEITHER, SHSTK_ONLY
+from conformance.strategies.cet.domains import AMD, IBT_ONLY, NEITHER, SHSTK_ONLY
 from conformance.subsystem import subsystem
 from tests.conformance.cet.judging import ONE, TWO, A, B, S, blamed, run, window
 from tests.conformance.peers.linux_cet import PEERS as VARIANTS
@@ -93,6 +95,33 @@ def test_hand_swapping_candidates_conform_in_small_worlds(spec: str, scope: str)
 def test_suggestions_keep_a_correct_candidate_busy() -> None:
     """They are steps like any other."""
     assert suggest(initial(m.Config(vcpus=()), PROFILES["upstream"]), Random(0)) is None
+
+
+@pytest.mark.parametrize("host", [m.Host(), AMD], ids=["intel", "amd"])
+def test_nested_entries_that_are_suggested_can_happen(host: m.Host) -> None:
+    """Both vmcb12s, their clean bits where those are true, and each way in which an entry ends."""
+    random, seen = Random(1), []
+    for _ in range(60):
+        state = initial(m.Config(host, (SHSTK_ONLY,)), PROFILES["upstream"])
+        for _ in range(60):
+            suggested = suggest(state, random)
+            assert suggested is not None
+            if type(suggested.op) is m.NestedEnter:
+                assert legal(state, suggested.op)
+            elif not legal(state, suggested.op):
+                continue
+            outcomes = model_step(state, suggested.op, m.Answers(), PROFILES["upstream"])
+            outcome = outcomes[0] if isinstance(outcomes, tuple) else outcomes
+            assert isinstance(outcome, Outcome)
+            if type(suggested.op) is m.NestedEnter:
+                seen.append((outcome.result, suggested.op.area.clean, suggested.op.area.address))
+            state = outcome.state
+
+    assert {result for result, _, _ in seen} == ({0, 3} if host is AMD else {0, 1, 2})
+    if host is AMD:
+        assert {(clean, address) for result, clean, address in seen if not result} == set(
+            product((False, True), (0, 1))
+        )
 
 
 @pytest.mark.parametrize(
