@@ -8,7 +8,7 @@ from conformance.model.avic import operations as s
 from conformance.model.avic.operations import Answers
 from conformance.model.avic.state import State
 from conformance.model.matchers import ANYTHING
-from conformance.model.step import Outcome
+from conformance.model.step import Outcome, Outcomes
 from conformance.specs.avic import Profile
 from conformance.specs.avic import clauses as c
 from conformance.specs.avic.constants import EAGAIN, EBADF, EBUSY, EINVAL
@@ -16,7 +16,11 @@ from conformance.specs.clause import Clause
 
 EVENTFDS, NO_EVENTFD, NOT_OPEN = 3, 3, 4
 MAX_GSI = 4096
-"""KVM_MAX_IRQ_ROUTES: gsis that can be routed lie below."""
+"""KVM_MAX_IRQ_ROUTES of recent builds; what a VM has, KVM_CAP_IRQ_ROUTING says."""
+LEAST_ROUTES = 1024
+"""The smallest that a build has had: every gsi below can be routed."""
+MOST_ROUTES = 2**31
+"""No build has as many, since the capability is told as an int: from here on no gsi can be routed."""
 MOST = 2**32
 """What one write adds at most here; overflow is the eventfd's own business."""
 
@@ -36,6 +40,8 @@ class Vm:
     """Those that were replaced or refused: what they would deliver must not be delivered."""
     spared: frozenset[int] = frozenset()
     """Eventfds that were to be taken from a gsi that does not have them."""
+    limit: int = MAX_GSI
+    """The first gsi that cannot be routed."""
 
     def counting(self, fd: int, value: int) -> Vm:
         """With another counter."""
@@ -64,21 +70,34 @@ def _is_act(act: s.Act) -> bool:
     return False
 
 
-def irqfds(state: State, op: s.Irqfds, _env: Answers, profile: Profile) -> Outcome:
-    """Do all of it. Only KVM's own profile says how.
+def irqfds(state: State, op: s.Irqfds, _env: Answers, profile: Profile) -> Outcomes:
+    """Do all of it. Only KVM's own profile says how; how many gsis can be routed is the build's choice.
 
     Returns:
         for each act its result (0, a negative errno, what was read) and the vectors that it delivered
     """
     if not profile.kvm_routing:
         return Outcome(state, ANYTHING, because=c.ENTRY_POINTS_RETURN)
-    vm, done, met = Vm(), [], []
+    if not op.acts:
+        return Outcome(state, (), because=c.ENTRY_POINTS_RETURN)
+    ways = [_script(state, op, limit) for limit in _limits(op)]
+    return tuple({outcome.result: outcome for outcome in reversed(ways)}.values())[::-1]
+
+
+def _limits(op: s.Irqfds) -> list[int]:
+    """The first gsi that cannot be routed: each choice that this script tells from the others, the usual one first."""
+    asked = {gsi for act in op.acts if act.what == "route" for gsi, _ in act.table}
+    between = sorted(gsi for gsi in asked if LEAST_ROUTES <= gsi < MOST_ROUTES)
+    return [MAX_GSI, *between, MOST_ROUTES]
+
+
+def _script(state: State, op: s.Irqfds, limit: int) -> Outcome:
+    """What all of it comes to where gsis of `limit` and above cannot be routed."""
+    vm, done, met = Vm(limit=limit), [], []
     for act in op.acts:
         vm, result, clause = _act(vm, act)
         done.append(result)
         met.append(clause)
-    if not met:
-        return Outcome(state, (), because=c.ENTRY_POINTS_RETURN)
     return Outcome(state, tuple(done), because=met[-1], also=tuple(dict.fromkeys(met[:-1])), parts=tuple(met))
 
 
@@ -86,7 +105,7 @@ def _act(vm: Vm, act: s.Act) -> tuple[Vm, Done, Clause]:
     match act.what:
         case "route":
             gsis = [gsi for gsi, _ in act.table]
-            if len(set(gsis)) < len(gsis) or any(gsi >= MAX_GSI for gsi in gsis):
+            if len(set(gsis)) < len(gsis) or any(gsi >= vm.limit for gsi in gsis):
                 refused = replace(vm, other_tables=(*vm.other_tables, act.table))
                 return refused, (-EINVAL, ()), c.ROUTING_REPLACED_WHOLE
             before = (*vm.other_tables, vm.routes) if vm.routes else vm.other_tables

@@ -1306,10 +1306,10 @@ ROUTING_REPLACED_WHOLE = Clause(
     level=Level.MUST,
     kind=Kind.RESPONSE,
     text=(
-        "KVM_SET_GSI_ROUTING replaces the whole table; with a gsi of 4096 (KVM_MAX_IRQ_ROUTES) or above, or two MSIs "
-        "on one gsi, it gives -EINVAL and changes nothing."
+        "KVM_SET_GSI_ROUTING replaces the whole table; with a gsi that is not below what KVM_CAP_IRQ_ROUTING tells, "
+        "which is 1024 or more, or two MSIs on one gsi, it gives -EINVAL and changes nothing."
     ),
-    source="kvm_set_irq_routing; observed on KVM 6.18",
+    source="kvm_set_irq_routing; KVM_MAX_IRQ_ROUTES: 1024, since 5.0 4096; observed on KVM 6.18",
     profiles=frozenset({"kvm-lapic"}),
     needs=frozenset({"irqfd"}),
 )

@@ -202,7 +202,11 @@ count), `read` (eventfd)."""
 
 
 class Irqfds(Protocol):
-    """What a router has besides that declares `irqfd`."""
+    """What a router has besides that declares `irqfd`.
+
+    If it also has an int `irq_routing`, what KVM_CAP_IRQ_ROUTING tells, its tables are held to that; without it nobody
+    sees where between 1024 and 2**31 the gsis end that can be routed.
+    """
 
     def irqfds(self, acts: IrqfdActs) -> tuple[tuple[int, tuple[int, ...]], ...]:
         """Do these in a fresh VM with one software-enabled xAPIC of id 0; for each its result and what it delivered.

@@ -194,7 +194,7 @@ def _samples(make: Any, count: int) -> tuple[Any, ...]:
     return tuple(make(random) for _ in range(count))
 
 
-GSIS = (0, 1, 5, 23, 24, 4095, 4096)
+GSIS = (0, 1, 5, 23, 24, 1023, 1024, 4095, 4096, 2**31, 2**32 - 1)
 
 
 def random_act(random: Random) -> Act:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from conformance.environment.foreign import plain
 from conformance.model.avic import operations as s
+from conformance.specs.avic import clauses as c
+from conformance.specs.avic.constants import EINVAL
 from conformance.verdict import Crash
 
 if TYPE_CHECKING:
@@ -15,12 +17,25 @@ if TYPE_CHECKING:
 def irqfds(world: Avic, op: s.Irqfds) -> Any:
     """Ask the router what eventfds do."""
     router: Any = world.driver
+    limit = world.threads.member("irq_routing")
     done = plain(world.enter(router.irqfds, tuple((a.what, a.fd, a.n, a.table) for a in op.acts)))
     if not (type(done) is tuple and len(done) == len(op.acts) and all(map(_is_done, done))):
         raise world.remember(
             Crash(f"irqfds returned {world.text_of(done)}, expected (result, vectors) for each act", "type")
         )
+    if type(limit) is int and world.profile.kvm_routing:
+        for act, (result, _) in zip(op.acts, done, strict=True):
+            if act.what == "route":
+                _require_limit(world, act, result, limit)
     return done
+
+
+def _require_limit(world: Avic, act: s.Act, result: int, limit: int) -> None:
+    """A table is refused for a gsi beyond what is told, and for no other but one that it has twice."""
+    gsis = [gsi for gsi, _ in act.table]
+    wanted = -EINVAL if len(set(gsis)) < len(gsis) or any(gsi >= limit for gsi in gsis) else 0
+    detail = f"{act} gives {result}, expected {wanted}: KVM_CAP_IRQ_ROUTING tells {limit}"
+    world.require(c.ROUTING_REPLACED_WHOLE, result == wanted, detail)
 
 
 def _is_done(part: Any) -> bool:

@@ -9,6 +9,7 @@ from conformance.specs.avic.constants import CLUSTER, EAGAIN, EBADF, EBUSY, EINV
 
 EPERM_RETURN = -1
 MAX_ROUTES = 4096
+"""KVM_MAX_IRQ_ROUTES."""
 
 
 class KvmLapic:
@@ -16,6 +17,7 @@ class KvmLapic:
 
     profile = "kvm-lapic"
     capabilities = frozenset({"layer-r", "kvm-return", "irqfd"})
+    irq_routing = MAX_ROUTES
 
     def __init__(self, port: Any) -> None:
         self.port = port
