@@ -542,7 +542,10 @@ struct tdp_mirror_driver {
 	/* Whether an accessed bit of the shared half is set. */
 	int (*test_age_gfn)(void *self, u64 start, u64 end);
 
-	/* Write-protect a slot. mmu_lock held for read. Whether anything changed. */
+	/*
+	 * Write-protect the leaves of a slot from min_level on. mmu_lock held for read. Whether
+	 * anything changed.
+	 */
 	int (*wrprot_slot)(void *self, int slot, int min_level);
 
 	/* Clear the dirty bits of a slot. mmu_lock held for read. */
@@ -556,6 +559,8 @@ struct tdp_mirror_driver {
 	/*
 	 * Write-protect one page and take away MMU-writable. mmu_lock held for write. Whether it
 	 * was writable.
+	 *
+	 * A leaf that maps it below min_level stays as it is.
 	 */
 	int (*write_protect_gfn)(void *self, int slot, u64 gfn, int min_level);
 

@@ -16,6 +16,7 @@ from conformance.model.tdp_mirror.operations import (
 from conformance.model.tdp_mirror.state import NONE, State, covering_leaf, overlaps, slot_range, valid_root, with_root
 from conformance.specs.tdp_mirror import Profile
 from conformance.specs.tdp_mirror import clauses as c
+from conformance.specs.tdp_mirror.constants import MAX_HUGE_LEVEL
 
 
 def _protect(state: State, gfns: Iterable[range], levels: tuple[int, ...]) -> Outcomes:
@@ -41,12 +42,13 @@ def _protected(state: State, ranges: tuple[range, ...], levels: tuple[int, ...],
     return replace(state, roots=tuple(roots))
 
 
-_ALL_LEVELS = (1, 2, 3)
+def _from(level: int) -> tuple[int, ...]:
+    return tuple(range(level, MAX_HUGE_LEVEL + 1))
 
 
 def wrprot_slot(state: State, op: WrprotSlot, _answers: Answers, _profile: Profile) -> Outcomes:
-    """Shared leaves of the slot become read-only; the mirror is not touched (TDP-095)."""
-    return _protect(state, (slot_range(state, op.slot),), _ALL_LEVELS)
+    """Shared leaves of the slot, from a level on, become read-only; the mirror is not touched (TDP-095)."""
+    return _protect(state, (slot_range(state, op.slot),), _from(op.level))
 
 
 def clear_dirty_slot(state: State, _op: ClearDirtySlot, _answers: Answers, _profile: Profile) -> Outcomes:
@@ -65,11 +67,11 @@ def clear_dirty_masked(state: State, op: ClearDirtyMasked, _answers: Answers, _p
 
 
 def write_protect_gfn(state: State, op: WriteProtectGfn, _answers: Answers, _profile: Profile) -> Outcomes:
-    """One page, at whatever level it is mapped."""
+    """One page, if the level at which it is mapped is not below the one that is meant."""
     index = valid_root(state, False)
     if index != NONE:
         root = state.roots[index]
         leaf = covering_leaf(state.config, root, op.gfn)
-        if leaf is not None:
+        if leaf is not None and leaf[1] >= op.level:
             state = with_root(state, index, replace(root, shielded=root.shielded | {leaf[0]}))
-    return _protect(state, (range(op.gfn, op.gfn + 1),), _ALL_LEVELS)
+    return _protect(state, (range(op.gfn, op.gfn + 1),), _from(op.level))

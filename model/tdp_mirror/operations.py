@@ -245,9 +245,10 @@ class TestAge:
 
 @dataclass(frozen=True, slots=True)
 class WrprotSlot:
-    """Write-protect a slot."""
+    """Write-protect the leaves of a slot at a level or above it."""
 
     slot: int = 0
+    level: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,10 +270,11 @@ class ClearDirtyMasked:
 
 @dataclass(frozen=True, slots=True)
 class WriteProtectGfn:
-    """Write-protect one page for good."""
+    """Write-protect for good what maps one page at a level or above it."""
 
     slot: int = 0
     gfn: int = 0
+    level: int = 1
 
 
 @dataclass(frozen=True, slots=True)

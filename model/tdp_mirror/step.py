@@ -183,8 +183,10 @@ def _legal_in_slot(state: State, op: ops.InSlot) -> bool:
     match op:
         case ops.ClearDirtyMasked():
             return op.mask > 0 and slot[1] <= op.gfn and op.gfn + op.mask.bit_length() <= end
+        case ops.WrprotSlot():
+            return op.level == 1 or state.config.huge
         case ops.WriteProtectGfn():
-            return slot[1] <= op.gfn < end
+            return slot[1] <= op.gfn < end and (op.level == 1 or state.config.huge)
         case ops.SplitHuge():
             return slot[1] <= op.start < op.end <= end
     return True

@@ -106,7 +106,7 @@ class Candidate(Protocol):
         """Whether an accessed bit of the shared half is set."""
 
     def wrprot_slot(self, slot: int, min_level: int) -> int:
-        """Write-protect a slot. mmu_lock held for read. Whether anything changed."""
+        """Write-protect the leaves of a slot from `min_level` on. mmu_lock held for read. Whether anything changed."""
 
     def clear_dirty_slot(self, slot: int) -> None:
         """Clear the dirty bits of a slot. mmu_lock held for read."""
@@ -115,7 +115,10 @@ class Candidate(Protocol):
         """Clear the dirty (or writable) bits of gfn + each bit of `mask`. mmu_lock held for write."""
 
     def write_protect_gfn(self, slot: int, gfn: int, min_level: int) -> int:
-        """Write-protect one page and take away MMU-writable. mmu_lock held for write. Whether it was writable."""
+        """Write-protect one page and take away MMU-writable. mmu_lock held for write. Whether it was writable.
+
+        A leaf that maps it below `min_level` stays as it is.
+        """
 
     def split_huge(self, slot: int, start: int, end: int, target_level: int) -> None:
         """Split huge leaves above the level. mmu_lock held for read."""

@@ -91,6 +91,8 @@ SLOTS: Domain[int] = Domain((0, 1), (2,))
 TYPES: Domain[int] = Domain((2, 4, 6, 3, 5, 7, 0, 1))
 FILTERS: Domain[int] = Domain((1, 2, 3), (0,))
 GFNS: Domain[int] = Domain((0, 1, 2, 3))
+LEVELS: Domain[int] = Domain((1, 2))
+"""What is asked for at 4K, or only of what is huge."""
 
 BUSY = TDX_OPERAND_BUSY
 BROKEN = TDX_OPERAND_INVALID

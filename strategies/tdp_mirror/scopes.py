@@ -174,6 +174,8 @@ _LOGGING = (
     Step(ClearDirtySlot(0), (Fault("pt_xchg", 1),)),
     Step(ClearDirtySlot(0), (Fault("pt_store", 1),)),
     Step(WriteProtectGfn(0, 0)),
+    Step(WriteProtectGfn(0, 2, 2)),
+    Step(WrprotSlot(0, 2)),
     Step(SplitHuge(0, 0, 4)),
     Step(SplitHuge(0, 0, 4), (Fault("page_alloc", -ENOMEM, 2),)),
     Step(SplitHuge(0, 0, 4), (Fault("pt_cmpxchg", 1),)),
@@ -353,7 +355,7 @@ SCOPES = {
     "two halves": Scope(SMALL, _SELECTIVE, depth=6, states=1344, transitions=9077),
     "refusals": Scope(SMALL, _FAULTY, depth=5, states=389, transitions=8908),
     "two vCPUs": Scope(SMALL, _TWO_VCPUS, depth=6, states=245, transitions=995),
-    "protection and huge pages": Scope(MIXED, _LOGGING, depth=5, states=205, transitions=1748),
+    "protection and huge pages": Scope(MIXED, _LOGGING, depth=5, states=222, transitions=1936),
     "protection and huge pages, uneven": Scope(
         UNEVEN,
         (*_LIVES[:2], *(fault_at(gfn, False) for gfn in range(4)), Step(RecoverHuge(0)), Step(SplitHuge(0, 0, 2)),

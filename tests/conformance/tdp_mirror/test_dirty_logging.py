@@ -11,7 +11,7 @@ from conformance.candidates.builtin.tdp_mirror.linux.tdp_iter import TdpIter
 from conformance.model.step import Step
 from conformance.model.tdp_mirror import Config
 from conformance.model.tdp_mirror import operations as ops
-from conformance.strategies.tdp_mirror.domains import fault_at
+from conformance.strategies.tdp_mirror.domains import MIXED, fault_at
 from tests.conformance.tdp_mirror.judging import CREATE, RELOAD, failed, judge
 
 WRITTEN = (CREATE, RELOAD, *(fault_at(gfn, False, write=True) for gfn in range(4)))
@@ -66,6 +66,41 @@ def test_nobody_forgets_that_another_page_was_written(candidate: type[Linux], op
 
     assert failed(judge(*steps, candidate=candidate, config=SHARED)).clause.id == "TDP-109"
     assert judge(*steps, candidate=Linux, config=SHARED).failure is None
+
+
+class ProtectsWhateverTheLevel(Linux):
+    """Leaves of 4K are protected too when huge ones alone are meant, as where pages begin as dirty."""
+
+    def wrprot_slot(self, slot: int, min_level: int) -> int:
+        """All of the slot."""
+        return super().wrprot_slot(slot, 1)
+
+    def write_protect_gfn(self, slot: int, gfn: int, min_level: int) -> int:
+        """All that maps the page."""
+        return super().write_protect_gfn(slot, gfn, 1)
+
+
+class ProtectsSmallLeavesAlone(Linux):
+    """A huge leaf is passed over."""
+
+    def wrprot_slot(self, slot: int, min_level: int) -> int:
+        """By the level that is meant, taken for the one up to which."""
+        start, end = self.slot_range(slot)
+        return max(self.write_protect_gfn(slot, gfn, 1) for gfn in range(start, end)) if min_level == 1 else 0
+
+
+@pytest.mark.parametrize(
+    ("candidate", "steps"),
+    [
+        (ProtectsWhateverTheLevel, (fault_at(0, False, write=True), Step(ops.WrprotSlot(0, 2)))),
+        (ProtectsWhateverTheLevel, (fault_at(0, False, write=True), Step(ops.WriteProtectGfn(0, 0, 2)))),
+        (ProtectsSmallLeavesAlone, (fault_at(2, False, write=True), Step(ops.WrprotSlot(0, 2)))),
+    ],
+)
+def test_leaves_are_protected_from_the_level_on_that_is_meant(candidate: type[Linux], steps: tuple[Step, ...]) -> None:
+    """Those below it may still be written, those above it may not."""
+    assert failed(judge(CREATE, RELOAD, *steps, candidate=candidate, config=MIXED)).clause.id == "TDP-109"
+    assert judge(CREATE, RELOAD, *steps, candidate=Linux, config=MIXED).failure is None
 
 
 @pytest.mark.parametrize("name", ["linux", "upstream"])

@@ -54,7 +54,7 @@ def wrprot_slot(world: TdpMirror, op: ops.WrprotSlot) -> int:
     """A whole slot."""
     dirty = _dirty(world)
     world.mmu_lock.read_lock()
-    changed = world.enter_int(world.driver.wrprot_slot, op.slot, 1)
+    changed = world.enter_int(world.driver.wrprot_slot, op.slot, op.level)
     world.mmu_lock.read_unlock()
     _protected(world, changed)
     _still_dirty(world, dirty)
@@ -125,7 +125,7 @@ def write_protect_gfn(world: TdpMirror, op: ops.WriteProtectGfn) -> int:
     """One gfn, for whoever shadows it."""
     dirty = _dirty(world)
     world.mmu_lock.write_lock()
-    _protected(world, world.enter_int(world.driver.write_protect_gfn, op.slot, op.gfn, 1))
+    _protected(world, world.enter_int(world.driver.write_protect_gfn, op.slot, op.gfn, op.level))
     _still_dirty(world, dirty)
     world.mmu_lock.write_unlock()
     return 0
