@@ -73,6 +73,8 @@ class ConfigSpace(Simulator):
         """As the port says."""
         if size not in (1, 2, 4) or not 0 <= where <= 256 - size:
             raise Violation(c.MEMORY_SAFE, f"{size} bytes at {where:#x} of config space")
+        if where <= k.PCI_COMMAND + 1 < where + size:
+            self.intx.read_disable_bit()
         return int.from_bytes(self._contents()[where : where + size], "little")
 
     def _contents(self) -> bytes:

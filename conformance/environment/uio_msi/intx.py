@@ -14,7 +14,7 @@ from conformance.specs.uio_msi.constants import IRQ_HANDLED, IRQ_NONE
 from conformance.verdict import Violation
 
 if TYPE_CHECKING:
-    from conformance.environment.door import Environment
+    from conformance.environment.door import Environment, Frame
     from conformance.environment.uio_msi.context import Context
     from conformance.environment.uio_msi.eventfds import EventfdContexts
     from conformance.environment.uio_msi.handlers import Handlers
@@ -61,6 +61,8 @@ class Intx(Simulator):
         """User space cleared the disable bit, and the driver has neither written it since nor had a reason to."""
         self.config_writes = 0
         """Writes to the command register."""
+        self.unmasked: tuple[Frame, object] | None = None
+        """The operation that let the level through last, and what runs threads then, while no handler has masked it."""
         self.is_cores = False
         """Whether the UIO core requested the line itself."""
         core.add_line(PDEV_IRQ)
@@ -80,6 +82,7 @@ class Intx(Simulator):
         self.is_users = False
         if not self.disable_bit:
             self.disable_bit = True
+            self.unmasked = None
             self.config_writes += 1
         return 1
 
@@ -102,13 +105,37 @@ class Intx(Simulator):
         self.set_disable_bit(disable)
 
     def set_disable_bit(self, disable: bool) -> None:
-        """Somebody changes the disable bit."""
+        """Somebody changes the disable bit, but for a handler that masks."""
+        if disable and not self.disable_bit:
+            other = self._unmasked_beside()
+            if other is not None:
+                other.given.setdefault("unmask_coalesced", 1)
+            self.unmasked = None
+        elif self.disable_bit and not disable:
+            self.unmasked = (self.door.frame, self.door.scheduler) if self.asserted else None
         self.disable_bit = disable
         self.evaluate()
+
+    def read_disable_bit(self) -> bool:
+        """The bit as config space shows it. Who unmasks need not where another has, with the handler still to come."""
+        if self._unmasked_beside() is not None:
+            self.door.frame.given.setdefault("unmask_coalesced", 1)
+        return self.disable_bit
+
+    def _unmasked_beside(self) -> Frame | None:
+        """Another operation of this step that unmasked, of which no handler has asked yet what it let through."""
+        if self.unmasked is None or not self.asserted:
+            return None
+        (other, threads), frame = self.unmasked, self.door.frame
+        if other is frame:
+            return None
+        at_once = threads is not None and threads is self.door.scheduler
+        return other if at_once or other.outer is frame or frame.outer is other else None
 
     def set_level(self, asserted: bool) -> None:
         """The function asserts or deasserts INTx."""
         self.asserted = asserted
+        self.unmasked = None
         self.evaluate()
 
     def evaluate(self) -> None:
