@@ -38,6 +38,9 @@ def minimise(context: Context, failure: Failure, environment: Callable[..., Envi
     probe = _Probe(context, failure.signature, environment or context.fast)
     assert failure.trace is not None
     smallest = probe(failure.trace)
+    if smallest is None and environment is None:  # of what is the operating system's, the fast one has nothing
+        probe = _Probe(context, failure.signature, context.subsystem.environment)
+        smallest = probe(failure.trace)
     if smallest is None:
         return replace(failure, flaky=True)
     while not probe.is_spent:

@@ -317,6 +317,8 @@ class Environment:
             return self.remember(error)
         if isinstance(error, OSError) and isinstance(gone := self.gone(error), Breach):
             return gone
+        if isinstance(error, RecursionError):  # how deep it is, is the candidate's doing
+            return self.remember(Crash(f"{name} was called too deep in the candidate: {error}"))
         return HarnessError(f"the simulator of {name}{self.text_of(args)} failed: {_describe(error)}")
 
     def _wrong_type(self, name: str, args: tuple[Any, ...]) -> Crash | None:

@@ -240,9 +240,10 @@ class RealEventfds:
 
     def _place(self, fd: int, number: int, *, keep: bool = False) -> None:
         """Make `number` name what `fd` names; `fd` itself goes unless it is kept."""
-        os.dup2(fd, number, inheritable=False)
+        if fd != number:
+            os.dup2(fd, number, inheritable=False)
         self._user.add(number)
-        if not keep:
+        if not keep and fd != number:
             os.close(fd)
 
     @_judged

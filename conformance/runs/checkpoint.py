@@ -36,6 +36,7 @@ from conformance.environment.scheduler import Scheduler
 from conformance.lockstep import Kept, Lockstep, ended, operation_name, started
 from conformance.model.step import Parallel, Step
 from conformance.recording import Recorder
+from conformance.runs.belongings import Belongings
 from conformance.trace import Trace
 from conformance.verdict import NOT_TRIED, Breach, Crash, Hang, HarnessError, UsageError
 
@@ -57,6 +58,8 @@ SWITCHES = 4096
 """Switches of one step that are written down at most."""
 NEVER = 1 << 62
 """A count that no step has."""
+MARK = b"\0told\0"
+"""Begins what a process tells its supervisor."""
 LAST = 1
 """The exit code of a process that ends for want of memory outside of the candidate."""
 
@@ -119,6 +122,9 @@ class Fate:
     calls: tuple[Call, ...] = ()
     """Of an operation without company, in a trace that is told: the environment calls made by then."""
 
+    is_wary: bool = False
+    """It was the end of nothing: from here to the end of its trace each step is looked at, for one cannot be mended."""
+
     def breach(self) -> Breach:
         """The same as an observation of the candidate."""
         return Hang(self.detail) if self.is_hang else Crash(self.detail)
@@ -137,6 +143,19 @@ class Ends:
     """Stands for standard output and error; forgotten at the start of each trace."""
     screen: int
     """The standard error that people read."""
+
+    def kept(self, supervisor: int) -> dict[int, tuple[str, int]]:
+        """Each of them, standard output and error too: by what path it is had again, and the flags of that."""
+        there = f"/proc/{supervisor}/fd"
+        output = f"{there}/{self.output}", os.O_RDWR | os.O_APPEND
+        writing = {fd: (f"{there}/{fd}", os.O_WRONLY | os.O_APPEND) for fd in (self.channel, self.screen)}
+        return {
+            1: output,
+            2: output,
+            self.output: output,
+            self.waker: (f"{there}/{self.waker}", os.O_RDONLY),
+            **writing,
+        }
 
 
 class Runner:
@@ -181,9 +200,11 @@ class Runner:
         """Bytes of the candidate's output that people have seen."""
         self.heard = 0
         """What a candidate in another process had asked for when the supervisor last asked."""
-        self.look = min((at for at in fates if at > self.at), default=NEVER)
-        self.own: dict[int, tuple[int, int]] = {}
-        """Descriptors that the candidate has no business with, and what they are."""
+        self.look = self._next()
+        self.began = 0
+        """The count at which the trace under way began."""
+        self.is_wary = False
+        """Whether each step of it is looked at, for one of them does what cannot be mended."""
 
     # -- the trace under way
 
@@ -193,10 +214,12 @@ class Runner:
         if os.getpid() != self.pid:  # the candidate has forked, and its child has come back to us
             os._exit(0)
         self._pass_on()
+        self.look_after(self.at)
         self.words[Shared.NOTED] = 0
         if self.at >= self.until and time.monotonic() >= self.due:
             self.fork()
-        self.at = self.words[Shared.AT] = self.at + 1
+        self.at = self.began = self.words[Shared.AT] = self.at + 1
+        self.is_wary = False
         if self.at >= self.look:
             self.foretell(None)
         return _Counted(self)
@@ -204,10 +227,14 @@ class Runner:
     def foretell(self, step: Step | None) -> None:
         """Say what will become of the step, where that is known; and look again at the next."""
         Environment.doom = None
-        self.look = NEVER
         fate = self.fates.get(self.at)
         op = started if step is None else step.op
-        if fate is not None:
+        if self.is_wary:
+            self.look_after(self.at - 1)
+        if fate is not None and fate.is_wary:
+            self.is_wary = True
+        elif fate is not None:
+            self.mend()
             Environment.doom = fate.breach()
             has_company = step is not None and (type(op) is Parallel or bool(step.during))
             Environment.calls_before = () if has_company else fate.calls
@@ -216,10 +243,12 @@ class Runner:
                 self.deaths[operation_name(op)] += 1
         elif not self.judging and any(self.deaths[name] >= DEATHS for name in _names(op)):
             Environment.doom = Crash(f"not tried any more, after {DEATHS} ends of its process", NOT_TRIED)
-        if Environment.doom is not None or any(n >= DEATHS for n in self.deaths.values()):
-            self.look = self.at + 1
-        else:
-            self.look = min((at for at in self.fates if at > self.at), default=NEVER)
+        is_known = Environment.doom is None and not self.is_wary and all(n < DEATHS for n in self.deaths.values())
+        self.look = self._next() if is_known else self.at + 1
+
+    def _next(self) -> int:
+        """The next count of which something is known."""
+        return min((at for at in self.fates if at > self.at), default=NEVER)
 
     def switches(self) -> list[int]:
         """A list for the switches of two threads: what `Scheduler.keep` wants."""
@@ -259,10 +288,12 @@ class Runner:
 
     def say(self, message: Any) -> None:
         """Send something to the supervisor."""
+        if os.getpid() != self.pid:  # a child of the candidate's has come back to us
+            os._exit(0)
         with suppress(MemoryError):  # where none is left, what is there must do
             self.mend()
         text = pickle.dumps(message)
-        left = memoryview(len(text).to_bytes(8, "little") + text)
+        left = memoryview(MARK + len(text).to_bytes(8, "little") + text)
         while left:
             left = left[os.write(self.ends.channel, left) :]
 
@@ -294,26 +325,20 @@ class Runner:
                 os.write(self.ends.screen, text)
         os.ftruncate(self.ends.output, 0)
 
-    def mend(self) -> str:
-        """Have again what the candidate has closed or replaced of ours; what that was, nothing as a rule."""
-        ends, lost = self.ends, []
-        for fd, before in self.own.items():
-            try:
-                now = os.fstat(fd)
-                if (now.st_dev, now.st_ino) == before:
-                    continue
-            except OSError:
-                pass
-            lost.append(fd)
-            source = ends.output if fd in (1, 2) else fd
-            mode = {ends.waker: os.O_RDONLY, ends.output: os.O_RDWR | os.O_APPEND}.get(
-                source, os.O_WRONLY | os.O_APPEND
-            )
-            again = os.open(f"/proc/{self.supervisor}/fd/{source}", mode)
-            if again != fd:
-                os.dup2(again, fd)
-                os.close(again)
-        return ", ".join(map(str, lost))
+    def mend(self) -> list[str]:
+        """Have again what the candidate has taken away of ours; what that was, nothing as a rule."""
+        return self.belongings.mend()
+
+    def look_after(self, at: int) -> None:
+        """Give up where something of ours cannot be had again: for the step at this count, or to find out for which."""
+        done = self.belongings.for_good()
+        if done and self.began:
+            self.give_up(Fate(at, done) if self.is_wary else Fate(self.began, "", is_wary=True))
+
+    def give_up(self, fate: Fate) -> None:
+        """End this process, which is no use any more, and have the copy go on."""
+        self.say(("spoilt", fate))
+        os._exit(LAST)
 
     # -- copies
 
@@ -371,7 +396,7 @@ class Runner:
         self.copy, self.replaced = 0, []
         self.fates[fate.at] = fate
         self.until = max(self.fates)
-        self.look = min(self.look, min((at for at in self.fates if at > self.at), default=NEVER))
+        self.look = min(self.look, self._next())
         self.words[Shared.AT] = self.at
 
     def _forked(self) -> None:
@@ -382,7 +407,11 @@ class Runner:
     def _read(self, size: int) -> bytes:
         text = b""
         while len(text) < size:
-            more = os.read(self.ends.waker, size - len(text))
+            try:
+                more = os.read(self.ends.waker, size - len(text))
+            except BlockingIOError:  # of the candidate's doing
+                os.set_blocking(self.ends.waker, True)
+                continue
             if not more:
                 os._exit(0)
             text += more
@@ -399,7 +428,7 @@ class Runner:
         except KeyboardInterrupt:
             self.say(("stopped",))
         except BaseException as error:  # a SystemExit too: nobody above us hears of it but by this channel
-            exit_if_spent(error)
+            exit_if_spoilt(error)
             told = isinstance(error, UsageError | HarnessError)
             if not told and os.environ.get("CONFORMANCE_DEBUG"):
                 traceback.print_exception(error)
@@ -415,17 +444,20 @@ class Runner:
     def _set_up(self) -> None:
         os.setpgid(0, 0)
         die_with(self.supervisor)
+        last = 2
+        for fd in sorted(self.ends.kept(self.supervisor).keys() - {1, 2}):  # whoever started us has others
+            os.closerange(last + 1, fd)
+            last = fd
+        os.closerange(last + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         for stream in (1, 2):
             os.dup2(self.ends.output, stream)
-        for fd in (1, 2, self.ends.waker, self.ends.channel, self.ends.output, self.ends.screen):
-            said = os.fstat(fd)
-            self.own[fd] = said.st_dev, said.st_ino
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         signal.signal(signal.SIGALRM, self._asked)
         _limit(resource.RLIMIT_FSIZE, OUTPUT)
         _limit(resource.RLIMIT_DATA, _data() + MEMORY)
         _limit(resource.RLIMIT_CORE, 0)
+        self.belongings = Belongings(self.ends.kept(self.supervisor))
         if not hasattr(ctypes.CDLL(None), "__asan_init"):  # it has a better handler of its own
             faulthandler.enable(2, all_threads=False)
         os.register_at_fork(after_in_child=self._forked)
@@ -472,9 +504,11 @@ class _Counted(Kept):
         runner.at = runner.words[Shared.AT] = runner.at + 1
         if runner.at >= runner.look:
             runner.foretell(Step(ended))
-        lost = runner.mend()
+        belongings = runner.belongings
+        lost = belongings.descriptors_mended()
+        belongings.limits_mended()
         if lost and Environment.doom is None:
-            Environment.doom = Crash(f"closed or replaced descriptors that are not its own: {lost}")
+            Environment.doom = Crash("; ".join(lost))
             runner.look = runner.at + 1
 
 
@@ -501,15 +535,20 @@ def _names(op: Any) -> list[str]:
     return [*names, operation_name(op.left.op), operation_name(op.right.op)] if type(op) is Parallel else names
 
 
-def exit_if_spent(error: BaseException | None) -> None:
-    """End this process where an error of ours comes of the memory that the candidate has used up."""
-    if Runner.now is None:
+def exit_if_spoilt(error: BaseException | None) -> None:
+    """End this process where an error of ours comes of what the candidate has taken away: memory, limit, descriptor."""
+    runner, cause = Runner.now, error
+    if runner is None:
         return
-    while error is not None:
-        if isinstance(error, MemoryError):
-            Runner.now.words[Shared.SPENT] = 1
+    while cause is not None:
+        if isinstance(cause, MemoryError):
+            runner.words[Shared.SPENT] = 1
             os._exit(LAST)
-        error = error.__cause__ or error.__context__
+        cause = cause.__cause__ or cause.__context__
+    done = runner.mend()
+    runner.look_after(runner.at)
+    if done:
+        runner.give_up(Fate(runner.at, f"{'; '.join(done)}: {error}"))
 
 
 def die_with(parent: int) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance.runs import autopsy, watchdog
-from conformance.runs.checkpoint import SUBREAPER, Ends, Fate, Runner, Shared, flush
+from conformance.runs.checkpoint import MARK, SUBREAPER, Ends, Fate, Runner, Shared, flush
 from conformance.runs.describe import is_ours
 from conformance.runs.workers import Died, Tell
 
@@ -30,6 +30,8 @@ GRACE = 1.0
 """Seconds in which a process must say why nothing moves, if it has the processor; then it is stuck in C code."""
 AGAIN = 3
 """Deaths at one and the same step after which nobody can tell."""
+HEAD = len(MARK) + 8
+"""Bytes before a message."""
 MOST = 5_000
 """Deaths in one piece of work after which it is given up."""
 
@@ -114,8 +116,6 @@ class Supervisor:
         flush()
         pid = os.fork()
         if pid == 0:
-            os.close(self.channel)
-            os.close(self._wake)
             ends = Ends(self.shared, self._waker, self._theirs, self.output, self.screen)
             Runner(ends, self.fates).live(self.function)
         self._now(pid)
@@ -148,6 +148,8 @@ class Supervisor:
             self.words[word] = 0
         self.killed: Fate | None = None
         """What was done to the process, if anything was."""
+        self.spoilt: Fate | None = None
+        """What it said that was done to it, so that it ended itself."""
 
     def _clear(self, spare: int) -> None:
         """Kill what a process has left behind, but for one."""
@@ -171,9 +173,12 @@ class Supervisor:
             if self.channel in ready or has_ended:
                 self._drain()
                 for message in self._messages():
-                    if message[0] != "tell":
+                    if message[0] == "tell":
+                        self._pass_on(message[1])
+                    elif message[0] == "spoilt":
+                        self.spoilt = message[1]
+                    else:
                         return message
-                    self._pass_on(message[1])
             if has_ended:
                 return None
             patience.look()
@@ -191,27 +196,33 @@ class Supervisor:
                 self.heard += more
 
     def _messages(self) -> list[tuple[Any, ...]]:
-        """Those that have come whole."""
+        """Those that have come whole; who says something else has written where it has nothing to write."""
         messages = []
-        while len(self.heard) >= 8:
-            end = 8 + int.from_bytes(self.heard[:8], "little")
+        while len(self.heard) >= HEAD:
+            if not self.heard.startswith(MARK):
+                self.heard = b""
+                self.kill("wrote to descriptors that are not its own", is_hang=False)
+                break
+            end = HEAD + int.from_bytes(self.heard[len(MARK) : HEAD], "little")
             if len(self.heard) < end:
                 break
-            messages.append(pickle.loads(self.heard[8:end]))  # noqa: S301 - from a process of ours
+            messages.append(pickle.loads(self.heard[HEAD:end]))  # noqa: S301 - from a process of ours
             self.heard = self.heard[end:]
         return messages
 
     # -- what it died of
 
-    def kill(self, detail: str) -> None:
-        """End a process that does not say why nothing moves."""
-        self.killed = Fate(self.words[Shared.AT], detail, is_hang=True)
-        self.words[Shared.HANGS] += 1
+    def kill(self, detail: str, *, is_hang: bool = True) -> None:
+        """End a process that does not say why nothing moves, or says what it should not."""
+        self.killed = Fate(self.words[Shared.AT], detail, is_hang)
+        self.words[Shared.HANGS] += is_hang
         os.kill(self.pid, signal.SIGKILL)
 
     def _fate(self) -> Fate:
         """How the process ended, which has."""
         _, status = os.waitpid(self.pid, 0)
+        if self.spoilt is not None:
+            return self.spoilt
         size = os.fstat(self.output).st_size
         said = os.pread(self.output, autopsy.READ, max(0, size - autopsy.READ)).decode(errors="replace")
         if self.killed is not None:
@@ -220,7 +231,13 @@ class Supervisor:
             how = autopsy.SPENT
         else:
             how = autopsy.told(autopsy.how(os.waitstatus_to_exitcode(status)), said)
-        return Fate(self.words[Shared.AT], how, self.killed is not None, self.shared.switches(), self.shared.calls())
+        return Fate(
+            self.words[Shared.AT],
+            how,
+            self.killed is not None and self.killed.is_hang,
+            self.shared.switches(),
+            self.shared.calls(),
+        )
 
 
 class _Patience:

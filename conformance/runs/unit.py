@@ -24,7 +24,7 @@ from conformance.real.adapter import MICROSECONDS, OPERATIONS, Adapter, RealWorl
 from conformance.reports import graph
 from conformance.reports.story import tell
 from conformance.reports.values import snake
-from conformance.runs.checkpoint import Runner, exit_if_spent
+from conformance.runs.checkpoint import Runner, exit_if_spoilt
 from conformance.runs.containment import contained, may_die
 from conformance.runs.describe import Described
 from conformance.runs.request import ALL_ENGINES, BASELINE, GATE_STEPS, Unit
@@ -36,7 +36,7 @@ from conformance.verdict import Failure, HarnessError, UsageError
 
 
 def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> Result:
-    """Do one piece of work.
+    """Do one piece of work; a mistake of ours ends it with what was found before.
 
     Raises:
         UsageError  the candidate cannot be loaded, or the profile does not exist
@@ -53,9 +53,14 @@ def run_unit(unit: Unit, progress: Callable[[Context], None] | None = None) -> R
             judged = _perform(unit, context)
     except KeyboardInterrupt:
         interrupted = True
-    except HarnessError as failed:
-        exit_if_spent(failed)
-        errors.append(f"{unit.name}: {failed}")
+    except UsageError:
+        raise
+    except Exception as failed:
+        exit_if_spoilt(failed)
+        is_told = isinstance(failed, HarnessError)
+        if not is_told and os.environ.get("CONFORMANCE_DEBUG"):
+            raise
+        errors.append(f"{unit.name}: {failed if is_told else _where(failed)}")
     if runner is not None:
         for name, n in runner.given_up().items():
             context.notes[f"times that {snake(name)} ended the process, until it was given up"] = n
@@ -194,16 +199,7 @@ def unit_job(unit: Unit, tell: Tell) -> Result | Died:
 
 
 def _unit_job(unit: Unit, tell: Tell) -> Result:
-    try:
-        return run_unit(unit, _telling(unit, tell))
-    except UsageError:
-        raise
-    except Exception as error:
-        exit_if_spent(error)
-        if os.environ.get("CONFORMANCE_DEBUG"):
-            raise
-        candidate = load(unit.spec, subsystem(unit.subsystem))
-        return without_findings(unit, candidate, f"{unit.name}: {_where(error)}")
+    return run_unit(unit, _telling(unit, tell))
 
 
 def _telling(unit: Unit, tell: Tell) -> Callable[[Context], None]:

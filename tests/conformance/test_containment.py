@@ -458,7 +458,7 @@ def test_memory_that_is_spent_is_the_candidates_fault(monkeypatch: pytest.Monkey
         try:
             report = run_trace(TOY, trace(Put(), Take()), given.candidate.factory)
         except HarnessError as error:
-            checkpoint.exit_if_spent(error)
+            checkpoint.exit_if_spoilt(error)
             raise
         return [report.failure] if report.failure is not None else []
 
