@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from conformance.model.uio_msi import View
-from conformance.model.uio_msi.state import NONE_LOST
+from conformance.model.uio_msi.view import NOT_ONE
 
 if TYPE_CHECKING:
     from conformance.environment.uio_msi.world import UioMsi
@@ -22,7 +22,7 @@ def view(world: UioMsi) -> View:
         files.counters(),
         tuple(msix.pending),
         world.intx.disable_bit and not msix.irq_of and any(world.eventfds.references),
-        frozenset([v for v in msix.lost if counts[v]]) if msix.lost else NONE_LOST,
+        tuple([v in msix.lost and n > 0 for v, n in enumerate(counts)]) if msix.lost else NOT_ONE[: len(counts)],
         world.intx.asserted and world.uio.opens > 0 and _is_unserved(world),
     )
 

@@ -15,6 +15,7 @@ from conformance.environment.uio_msi.eventfds import FIRST_CTX
 from conformance.environment.uio_msi.msix import FIRST_IRQ
 from conformance.environment.uio_msi.world import FastUioMsi, UioMsi
 from conformance.lockstep import run_trace
+from conformance.model import uio_msi as model
 from conformance.model.step import Parallel, Step
 from conformance.model.uio_msi import Config
 from conformance.model.uio_msi.operations import (
@@ -32,6 +33,7 @@ from conformance.model.uio_msi.operations import (
     SetIntx,
     Write,
 )
+from conformance.reports import values
 from conformance.specs.clause import Clause
 from conformance.specs.uio_msi import PROFILES
 from conformance.specs.uio_msi import clauses as c
@@ -265,3 +267,12 @@ def test_flood_returns_the_result_that_differs() -> None:
             return 5 if self.sets == 100 else super()._set(vector, fd)
 
     assert blamed(run(Tires, Probe(), Open(), Flood())) == "UIO-009"
+
+
+def test_lost_messages_are_told_by_vector() -> None:
+    """As pending bits are; a list of numbers would not say what it lists."""
+    held = model.view(model.initial(Config(), PROFILES["upstream"]))
+
+    told = values.differences(held, held._replace(lost=(False, True)), ["lost"], S.view_labels)
+
+    assert told == ("lost, vector 1 = False", "lost, vector 1 = True")
