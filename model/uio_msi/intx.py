@@ -38,6 +38,8 @@ def intx_mapping_outcomes(
     if policy == "set" or (policy == "explicit" and state.wired[0] is None):
         masked = False
         also = (*also, c.INTX_UNMASK, c.INTX_LEFT_AS_FOUND)
+        if state.wired[0] == eventfd:
+            effect, also = c.INTX_UNMASK, (*also, effect)
     else:
         masked = state.masked
     if not state.asserted or masked:

@@ -236,6 +236,29 @@ class IgnoresRequest(Upstream):
         return 0
 
 
+class ForgetsTheNew(Upstream):
+    """Replaces by unmapping first, and forgets the new reference when the request is refused then."""
+
+    def _attach_intx(self, trigger: int) -> int:
+        if not self.triggers[0]:
+            return super()._attach_intx(trigger)
+        self._detach(0)
+        err = self.port.request_irq(self.irq, k.IRQF_SHARED, self.names[0], self.contexts)
+        if err:
+            return err
+        self.triggers[0] = trigger
+        self.port.pci_intx(1)
+        return 0
+
+
+def test_half_of_a_mapping_is_not_called_a_mask() -> None:
+    """The reference that is left looks like the old mapping, but for the mask: it is UIO-021, not UIO-083."""
+    refused = Step(IrqSet(0, FIRST_FD), (Fault("request_irq", -k.EBUSY),))
+    report = run(ForgetsTheNew, *MAPPED, refused, config=INTX)
+
+    assert blamed(report) == "UIO-021"
+
+
 def test_flood_that_meets_no_refusal() -> None:
     """Who has the action already calls no request_irq that could be refused."""
     flood = Flood(0, FIRST_FD, refusal=-k.EBUSY)
@@ -266,6 +289,67 @@ def test_two_unmasks_are_one_interrupt_where_they_meet() -> None:
 
     assert blamed(run(UnmasksWithoutResend, *up, Write(1), config=INTX)) == "UIO-083"
     assert blamed(run(UnmasksWithoutResend, *up, IrqSet(0, SECOND), Write(1), config=INTX)) == "UIO-083"
+
+
+class MasksToReplace(Upstream):
+    """Masks INTx and frees the action before it requests it for the new eventfd."""
+
+    def _attach_intx(self, trigger: int) -> int:
+        if self.triggers[0]:
+            self._detach(0)
+        return super()._attach_intx(trigger)
+
+
+class WritesWhatDiffers(Upstream):
+    """Leaves the disable bit alone where it finds it as it should be."""
+
+    def _attach_intx(self, trigger: int) -> int:
+        old = self.triggers[0]
+        if not old:
+            return super()._attach_intx(trigger)
+        self.triggers[0] = trigger
+        self.port.synchronize_irq(self.irq)
+        self.port.eventfd_ctx_put(old)
+        return self._unmask_if_masked()
+
+    def irqcontrol(self, on: int) -> int:
+        return self._unmask_if_masked() if on and self.triggers[0] else super().irqcontrol(on)
+
+    def _unmask_if_masked(self) -> int:
+        if self.port.pci_read_config(k.PCI_COMMAND, 2) & k.PCI_COMMAND_INTX_DISABLE:
+            self.port.pci_intx(1)
+        return 0
+
+
+class LeavesItToTheSet(Upstream):
+    """Unmasks nothing while a set is under way, which will unmask anyhow, or already has."""
+
+    is_setting = False
+
+    def ioctl(self, cmd: int, arg: int) -> int:
+        self.is_setting = True
+        err = super().ioctl(cmd, arg)
+        self.is_setting = False
+        return err
+
+    def irqcontrol(self, on: int) -> int:
+        return 0 if on and self.is_setting else super().irqcontrol(on)
+
+
+def test_unmask_that_the_handler_never_came_to_see() -> None:
+    """Another operation masks first, or finds INTx unmasked and leaves it so: the level is signalled once for both."""
+    up = (*MAPPED, SetIntx(True))
+    for driver in (MasksToReplace, WritesWhatDiffers):
+        for left, right in ((IrqSet(0, FIRST_FD), ConfigIntx(False)), (ConfigIntx(False), IrqSet(0, SECOND))):
+            for points in ((0,), (3, 4), (4, 5), (6, 7), (7, 8)):
+                race = Parallel(Step(left), Step(right), points)
+                assert run(driver, *up, race, OtherInterrupt(), Write(1), config=INTX).failure is None
+
+    blames = set()
+    for at in range(12):
+        report = run(LeavesItToTheSet, *up, Parallel(Step(IrqSet(0, FIRST_FD)), Step(Write(1)), (at,)), config=INTX)
+        blames.add(report.failure and report.failure.clause.id)
+    assert "UIO-083" in blames
 
 
 @pytest.mark.parametrize("value", [-k.ENOSPC, -k.EIO, -k.ENOMEM])
