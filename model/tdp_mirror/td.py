@@ -145,7 +145,7 @@ def sept_refuses(state: State, op: SeptSet | SeptRemove | SeptFree, _answers: An
     """A hook called where it must not be: VM bug and EIO, which a removal of 6.19 tells nobody (TDP-057, 100)."""
     clause: Clause = c.HKID_ORDER
     if isinstance(op, SeptSet):
-        clause = c.MIRROR_4K_ONLY if op.level > 1 else c.BALANCED
+        clause = c.MIRROR_4K_ONLY if op.level > 1 else c.PREFAULT_AFTER_FINALIZE
     result = OneOf(frozenset({-EIO, 0})) if isinstance(op, SeptRemove) and not profile.premapped else -EIO
     return Outcome(replace(state, bugged=True), result, because=clause, effect=clause, also=(c.HKID_ORDER,))
 

@@ -995,8 +995,11 @@ PREFAULT_AFTER_FINALIZE = Clause(
     id="TDP-101",
     level=Level.MUST,
     kind=Kind.SECURITY,
-    text="Prefault before finalize fails EOPNOTSUPP; state=RUNNABLE is visible before pre_fault_allowed=true.",
-    source="Linux 6.16 tdx_td_finalize",
+    text=(
+        "Prefault before finalize fails EOPNOTSUPP; state=RUNNABLE is visible before pre_fault_allowed=true. Where it "
+        "is allowed though the TD does not run, the hook that sets a page refuses: VM bug, EIO."
+    ),
+    source="Linux 6.16 tdx_td_finalize, tdx_mem_page_record_premap_cnt; Linux 6.19 tdx_mem_page_add",
     needs=frozenset({"seamcalls"}),
 )
 

@@ -20,6 +20,7 @@ from conformance.specs.tdp_mirror import constants as k
 from conformance.strategies.tdp_mirror.domains import (
     BROKEN,
     DEEP,
+    EARLY,
     HIGH,
     HUGE,
     PROTECTED,
@@ -396,3 +397,22 @@ def test_only_a_private_violation_of_a_td_is_asked_for(config: Config, gpa: int,
         assert lockstep.step(step) is None
     for dead in (False, True):
         assert OF.legal(replace(lockstep.state, bugged=dead), ops.EptViolation(0, gpa)) is asked
+
+
+class SetsPagesTooEarly(Linux619):
+    """A page is added to a TD that does not run though prefault is allowed already."""
+
+    def sept_set(self, gfn: int, level: int, pfn: int) -> int:
+        """Nobody looks."""
+        return -k.EIO if self.port.tdh_mem_page_add(gfn << k.PAGE_SHIFT, pfn) else 0
+
+
+def test_a_page_set_where_prefault_is_allowed_too_early_is_named() -> None:
+    """What both kernels refuse is said by the clause on prefault, not by that on references."""
+    steps = (Step(ops.SeptSet(0, 1)),)
+
+    wrong = judge(*steps, config=EARLY, candidate=SetsPagesTooEarly, profile="upstream-6.19")
+
+    assert wrong.failure is not None
+    assert wrong.failure.clause.id == "TDP-101"
+    assert judge(*steps, config=EARLY, candidate=Linux619, profile="upstream-6.19").failure is None
