@@ -22,6 +22,10 @@ SYS = {
 AT_FDCWD = 2**64 - 100
 
 
+class Gone(Crash):
+    """Nobody is at the other end any more: the guest has ended, of whatever."""
+
+
 class Answer(NamedTuple):
     """What the guest said."""
 
@@ -62,11 +66,13 @@ def _word(value: int | bytes | str) -> str:
 
 
 class Channel:
-    """The socket that leads to the helper. Every wait ends: in an answer, a `Crash` or a `Hang` of the kernel."""
+    """The socket that leads to the helper. Every wait ends: in an answer, `Gone` or a `Hang`."""
 
     def __init__(self, end: socket.socket) -> None:
         self.socket = end
         self.rest = b""
+        self.is_open = True
+        """Whether anything can be asked."""
         self.exchanges = 0
         """Turns so far, for figures."""
 
@@ -76,8 +82,8 @@ class Channel:
         After a `Hang` nothing more is asked: an answer that comes late would be taken for the next one's.
 
         Raises:
-            Crash  the guest is gone
-            Hang   it does not answer
+            Gone  the guest has ended
+            Hang  it does not answer
         """
         self.exchanges += 1
         try:
@@ -85,10 +91,16 @@ class Channel:
             self.socket.sendall(("\n".join(lines) + "\n").encode())
             return [_answer(line) for line in self._lines(len(lines))]
         except TimeoutError:
-            self.socket.close()
+            self.close()
             raise Hang(f"the guest does not answer within {patience:g} s: {lines[0][:80]}") from None
         except OSError as error:
-            raise Crash(f"the guest is gone: {error}") from None
+            self.close()
+            raise Gone(f"the guest is gone: {error}") from None
+
+    def close(self) -> None:
+        """Ask nothing more."""
+        self.is_open = False
+        self.socket.close()
 
     def one(self, line: str, patience: float = PATIENCE) -> Answer:
         """One request."""

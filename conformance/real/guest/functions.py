@@ -6,6 +6,7 @@ import socket
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 from conformance.model.uio_msi import Config
@@ -165,11 +166,15 @@ class FunctionWorld(GuestWorld):
     """One function of the machine, and a process that has eventfds: what is the same with every driver."""
 
     def __init__(self, kernel: Kernel, config: Config, vectors: int) -> None:
-        super().__init__(started(kernel))
+        super().__init__(partial(started, kernel))
         self.config = config
-        self.function = function(self.guest, address(vectors))
+        self.vectors = vectors
+
+    def set_up(self) -> None:
+        """The function, bound to nothing, and the process's eventfds."""
+        self.function = function(self.guest, address(self.vectors))
         self.handles: list[int] = []
-        self.files = Files(self.channel, config)
+        self.files = Files(self.channel, self.config)
 
     def close_fd(self, op: CloseFd) -> int:
         """Close one of its eventfds."""

@@ -38,6 +38,8 @@ BOOT = 300.0
 """Seconds until the helper must answer; four on a quiet machine."""
 LAYOUT = 2
 """Changes when snapshots of before no longer fit the command line, or hold what is no longer prepared."""
+ENDING = 10.0
+"""Seconds that QEMU may take to end once it has closed its sockets."""
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -288,23 +290,21 @@ class Guest:
     @property
     def alive(self) -> bool:
         """Whether it can be used by this process."""
-        return self._owner == os.getpid() and self.process.poll() is None
+        return self._owner == os.getpid() and self.channel.is_open and self.process.poll() is None
 
-    def give_back(self, what: Callable[[], None], breach: Breach | None) -> None:
-        """Leave nothing of an example by `what`; a guest that fails in it is ended.
-
-        Raises:
-            HarnessError  it failed, and there was no `breach` before
-        """
-        if not self.alive:
-            return
-        try:
-            what()
-        except Breach as failed:
-            words = self.last_words()
-            self.close()
-            if breach is None:
-                raise HarnessError(f"the guest failed after an example: {failed.detail}; {words}") from failed
+    def ended(self) -> tuple[bool, str]:
+        """Whether it was its kernel that ended rather than QEMU, and how, of a guest that is gone."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(ENDING)
+        code, printed = self.process.poll(), self.console().decode(errors="replace")
+        if code == 0:  # the machine is not to reboot
+            told = re.findall(r"\] ((?:BUG|Oops|RIP|Kernel panic)[^\r\n]*)", printed)
+            return True, f"the kernel in the guest ended: {' / '.join(dict.fromkeys(told)) or 'the machine was reset'}"
+        if code is None:
+            return False, "QEMU closed its sockets"
+        said = [line for line in printed.split("\n") if line.startswith(QEMU) and "warning: " not in line]
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return False, f"QEMU ended with {how}" + (f" ({said[-1].strip()})" if said else "")
 
     def close(self) -> None:
         """End QEMU, by its id, and wait for it. A copy of this in a forked process does nothing."""

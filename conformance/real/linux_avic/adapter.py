@@ -22,8 +22,9 @@ from conformance.model.avic.operations import (
     VmDestroy,
 )
 from conformance.model.avic.state import Vcpu, find
-from conformance.real.adapter import Adapter, Rate
-from conformance.real.guest.packages import kernel
+from conformance.real.adapter import Rate
+from conformance.real.guest.adapter import GuestAdapter
+from conformance.real.guest.world import outside
 from conformance.real.linux_avic.world import AvicWorld
 from conformance.specs.avic.constants import EINVAL
 
@@ -34,13 +35,13 @@ _LARGEST = 300
 _ADDRESSED = 254
 
 
-class LinuxAvic(Adapter):
+class LinuxAvic(GuestAdapter):
     """kvm_amd of a Debian kernel with AVIC."""
 
+    title = "kvm_amd with AVIC forced of Linux"
     capabilities = frozenset({"layer-t", "exits"})
     operations = frozenset({VmCreate, VmDestroy, VcpuCreate, SetLapic, GetLapic, Deliver, Enter, Load, Put})
     view_fields = frozenset({"controls", "running", "bar", "regs"})
-    scopes = frozenset[str]()
     clauses = frozenset(
         f"AVIC-{n:03}"
         for n in (
@@ -48,8 +49,6 @@ class LinuxAvic(Adapter):
         )
     )  # fmt: skip
     gate_steps = 600
-    examples = 200
-    length = 25
     leave_out_lapic = False
     findings: Mapping[str, str] = MappingProxyType({
         "AVIC-061:VcpuCreate:protocol": "LINUX-1",
@@ -64,19 +63,12 @@ class LinuxAvic(Adapter):
     })  # fmt: skip
     """In 6.1 to 7.2, but LINUX-1 where the kernel looks for duplicates first."""
 
-    def __init__(self, version: str) -> None:
-        self.kernel = kernel(version)
-        self.version = f"kvm_amd of Linux {self.kernel.release} (package {self.kernel.version}), AVIC forced"
-
     @cached_property
     def profile(self) -> str:  # type: ignore[override]  # found by asking
         """Whether an id that hardware cannot name is refused, or inhibits AVIC."""
-        world = AvicWorld(self.kernel, Config())
-        try:
+        with outside(AvicWorld(self.kernel, Config())) as world:
             world.perform(VmCreate())
             return "arch" if world.perform(VcpuCreate(255)) == -EINVAL else "upstream"
-        finally:
-            world.close()
 
     def environment(self, config: Config, profile: Any) -> AvicWorld:
         """The VM that the configuration asks for."""
@@ -120,15 +112,12 @@ class LinuxAvic(Adapter):
 
     def rates(self) -> tuple[Rate, ...]:
         """Registers set, messages sent and looked for, VMs made."""
-        world = AvicWorld(self.kernel, Config())
-        try:
+        with outside(AvicWorld(self.kernel, Config())) as world:
             made = _rate(lambda: _vm_of_four(world), 10)
             world.perform(VmCreate())
             world.perform(VcpuCreate(0))
             lapic = _rate(lambda: world.set_lapic(SetLapic(0)), _SENT)
             sent = _rate(lambda: (world.deliver(Deliver(0)), world.get_lapic(GetLapic(0))), _SENT)
-        finally:
-            world.close()
         return (
             Rate("KVM_SET_LAPIC", lapic, 240),
             Rate("MSI and KVM_GET_LAPIC", sent, 230),

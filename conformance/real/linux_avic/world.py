@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 from conformance.environment.avic.view import LVT_SEEN, UNSEEN
@@ -69,15 +70,20 @@ class AvicWorld(GuestWorld):
     """The VMs of one trace. A vCPU that is loaded spins in its guest, on the processor that its host id stands for."""
 
     def __init__(self, kernel: Kernel, config: Config, *, leave_out_lapic: bool = False) -> None:
-        super().__init__(started(kernel, PROCESSORS))
+        super().__init__(partial(started, kernel, PROCESSORS))
+        self.config = config
+        self.leave_out_lapic = leave_out_lapic
+        """For tests: KVM_SET_LAPIC is not made."""
+
+    def set_up(self) -> None:
+        """The VM that the configuration asks for."""
+        config = self.config
         self.kvm = Kvm(self.guest)
         self.vms: dict[int, int] = {}
         self.vcpus: dict[tuple[int, int], Vcpu] = {}
         self.resets: dict[int, bytes] = {}
         """The local APIC of each vCPU of VM 0 as its creation left it."""
         self.cores: dict[tuple[int, int], int] = {}
-        self.leave_out_lapic = leave_out_lapic
-        """For tests: KVM_SET_LAPIC is not made."""
         if config.vcpus:
             self.vm_create(VmCreate())
             for n, id_ in enumerate(config.vcpus):
@@ -174,16 +180,14 @@ class AvicWorld(GuestWorld):
         Put: put,
     }
 
-    def perform(self, op: Any) -> Any:
-        """Perform one operation, and look at what the tables say then."""
-        result = super().perform(op)
+    def finish(self, op: Any) -> None:
+        """Look at what the tables say then."""
         for vm in self.vms:
             self._inspect([vcpu for key, vcpu in sorted(self.vcpus.items()) if key[0] == vm], op)
-        return result
 
     # -- looking
 
-    def view(self) -> Any:
+    def look(self) -> Any:
         """VMCBs, entries and backing pages, by VM and id."""
         order = sorted(self.vcpus)
         return View(

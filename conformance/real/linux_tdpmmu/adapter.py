@@ -10,12 +10,10 @@ from typing import Any, ClassVar
 
 from conformance.model.tdp_mirror import Config
 from conformance.model.tdp_mirror.operations import HvaInvalidate, Prefault, SlotCreate, VcpuCreate
-from conformance.real.adapter import Adapter, Rate
-from conformance.real.guest.channel import call
-from conformance.real.guest.kvm import Kvm, started
-from conformance.real.guest.packages import kernel
-from conformance.real.kvm_lapic import requests as r
-from conformance.real.linux_tdpmmu.world import CAP_PRE_FAULT, PAGES, TdpWorld
+from conformance.real.adapter import Rate
+from conformance.real.guest.adapter import GuestAdapter
+from conformance.real.guest.world import outside
+from conformance.real.linux_tdpmmu.world import PAGES, TdpWorld
 
 PLAIN = Config(
     mirror=False, private=False, index_bits=9, levels=4, max_gfn=PAGES - 1, slots=((0, 0, 4, 0), (1, 6, 2, 0)),
@@ -28,19 +26,16 @@ _REACH = 1 << 30
 _WALKS = 200
 
 
-class LinuxTdpMmu(Adapter):
+class LinuxTdpMmu(GuestAdapter):
     """kvm of a Debian kernel with `tdp_mmu`, on nested page tables."""
 
+    title = "kvm with tdp_mmu of Linux"
     profile = "upstream"
     capabilities = frozenset({"tables-of-512"})
     operations = frozenset(TdpWorld.OPERATIONS)
     view_fields = frozenset({"shared"})
-    scopes = frozenset[str]()
     worlds: ClassVar[tuple[Config, ...]] = (PLAIN, ONE_SLOT)
     clauses = frozenset(f"TDP-{n:03}" for n in (13, 17, 20, 24, 30, 53, 68, 80, 94, 95, 103, 109))
-    gate_steps = 800
-    examples = 200
-    length = 25
     leave_out_zap = False
     findings: Mapping[str, str] = MappingProxyType(
         {
@@ -49,18 +44,11 @@ class LinuxTdpMmu(Adapter):
         }
     )
 
-    def __init__(self, version: str) -> None:
-        self.kernel = kernel(version)
-        self.version = f"kvm of Linux {self.kernel.release} (package {self.kernel.version}), tdp_mmu"
-
     @cached_property
     def prefaults(self) -> bool:
         """Whether KVM_PRE_FAULT_MEMORY is there; else the guest reads."""
-        kvm = Kvm(started(self.kernel))
-        try:
-            return kvm.channel.one(call("ioctl", kvm.fd, r.CHECK_EXTENSION, CAP_PRE_FAULT)).value > 0
-        finally:
-            kvm.close()
+        with outside(TdpWorld(self.kernel, PLAIN, prefaults=False)) as world:
+            return world.has_prefault()
 
     def environment(self, config: Config, profile: Any) -> TdpWorld:
         """A VM with its slots."""
@@ -89,13 +77,10 @@ class LinuxTdpMmu(Adapter):
 
     def rates(self) -> tuple[Rate, ...]:
         """Walks of the page tables from outside."""
-        world = TdpWorld(self.kernel, PLAIN, prefaults=self.prefaults)
-        try:
+        with outside(TdpWorld(self.kernel, PLAIN, prefaults=self.prefaults)) as world:
             world.perform(VcpuCreate(0))
             world.perform(Prefault(0, 0x1000))
-            started_at = time.perf_counter()
+            started = time.perf_counter()
             for _ in range(_WALKS):
                 world.leaves()
-            return (Rate("walks of the page tables", _WALKS / (time.perf_counter() - started_at), 5900),)
-        finally:
-            world.close()
+            return (Rate("walks of the page tables", _WALKS / (time.perf_counter() - started), 5900),)

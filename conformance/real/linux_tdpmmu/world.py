@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 from conformance.model.tdp_mirror import Config, View
@@ -46,11 +47,16 @@ class TdpWorld(GuestWorld):
     """A VM, its vCPUs and its slots."""
 
     def __init__(self, kernel: Kernel, config: Config, *, prefaults: bool, leave_out_zap: bool = False) -> None:
-        super().__init__(started(kernel))
-        self.kvm = kvm = Kvm(self.guest)
+        super().__init__(partial(started, kernel))
+        self.config = config
         self.prefaults = prefaults
+        """Whether KVM_PRE_FAULT_MEMORY is used; else the guest reads."""
         self.leave_out_zap = leave_out_zap
         """For tests: the host takes no pages back."""
+
+    def set_up(self) -> None:
+        """The VM, its memory and its slots."""
+        self.kvm = kvm = Kvm(self.guest)
         self.vm = kvm.create_vm(memory=False)
         self.memory = kvm.map(PAGES * 4096, 0x22, 2**64 - 1)
         self.channel.one(call("madvise", self.memory, PAGES * 4096, _NOHUGEPAGE))
@@ -60,11 +66,15 @@ class TdpWorld(GuestWorld):
         self._touch(0, PAGES)
         self.vcpus: dict[int, Vcpu] = {}
         self.slots: dict[int, tuple[int, int]] = {}
-        for slot, base, npages, _flags in config.slots:
+        for slot, base, npages, _flags in self.config.slots:
             self.slot_create(SlotCreate(slot, base, npages))
-        if not prefaults:
+        if not self.prefaults:
             self.channel.one(f"w {kvm.memory + _READ_AT} {_READ.hex()}")
             self._region(_CODE_SLOT, CODE_GPA, 0x10000, kvm.memory)
+
+    def has_prefault(self) -> bool:
+        """Whether there is KVM_PRE_FAULT_MEMORY."""
+        return self.channel.one(call("ioctl", self.kvm.fd, r.CHECK_EXTENSION, CAP_PRE_FAULT)).value > 0
 
     def _touch(self, start: int, end: int) -> None:
         """Let each page be there, and be written."""
@@ -141,7 +151,7 @@ class TdpWorld(GuestWorld):
 
     # -- looking
 
-    def view(self) -> Any:
+    def look(self) -> Any:
         """The leaves of the direct root that the vCPUs have; what was zapped with its root has none."""
         found = self.leaves()
         frames = self._frames([gfn for gfn, *_ in found])

@@ -8,35 +8,29 @@ from typing import Any
 from conformance.model.uio_msi import Config
 from conformance.model.uio_msi.eventfds import eventfd_of
 from conformance.model.uio_msi.operations import FIRST_FD, ConfigIntx, IrqSet, Open, Probe, Remove, SetIntx
-from conformance.real.adapter import Adapter, Rate
-from conformance.real.guest.packages import kernel
+from conformance.real.adapter import Rate
+from conformance.real.guest.adapter import GuestAdapter
+from conformance.real.guest.world import outside
 from conformance.real.linux_uio.world import Uio
 
 _CYCLES = 200
 
 
-class LinuxUio(Adapter):
+class LinuxUio(GuestAdapter):
     """uio_pci_generic of a Debian kernel."""
 
+    title = "uio_pci_generic of Linux"
     profile = "as-posted"
     capabilities = frozenset({"intx", "irqcontrol"})
     operations = frozenset(Uio.OPERATIONS)
     view_fields = frozenset({"registered", "counters", "masked"})
-    scopes = frozenset[str]()
     clauses = frozenset(
         f"UIO-{n:03}"
         for n in (
             12, 13, 14, 16, 18, 19, 24, 33, 35, 39, 40, 44, 45, 52, 53, 55, 56, 59, 67, 72, 74, 77, 78, 81, 82, 83, 95,
         )
     )  # fmt: skip
-    gate_steps = 800
-    examples = 200
-    length = 25
     forgets_event = False
-
-    def __init__(self, version: str) -> None:
-        self.kernel = kernel(version)
-        self.version = f"uio_pci_generic of Linux {self.kernel.release} (package {self.kernel.version})"
 
     def environment(self, config: Config, profile: Any) -> Uio:
         """A function that is not bound yet, and the process's eventfds."""
@@ -67,8 +61,7 @@ class LinuxUio(Adapter):
 
     def rates(self) -> tuple[Rate, ...]:
         """Raise, read, acknowledge, unmask."""
-        world = Uio(self.kernel, Config(vectors=0))
-        try:
+        with outside(Uio(self.kernel, Config(vectors=0))) as world:
             for begin in (Probe(), Open(), IrqSet(0, FIRST_FD)):
                 world.perform(begin)
             started = time.perf_counter()
@@ -76,5 +69,3 @@ class LinuxUio(Adapter):
                 for op in (SetIntx(level=True), SetIntx(level=False), ConfigIntx(disable=False)):
                     world.perform(op)
             return (Rate("raise, read, unmask", _CYCLES / (time.perf_counter() - started), 830),)
-        finally:
-            world.close()

@@ -35,18 +35,21 @@ class Uio(FunctionWorld):
 
     def __init__(self, kernel: Kernel, config: Config, *, forgets_event: bool = False) -> None:
         super().__init__(kernel, config, 0)
+        self.forgets_event = forgets_event
+        """For tests: the reader loses what it reads."""
+
+    def set_up(self) -> None:
+        """Nobody reads yet."""
+        super().set_up()
         self.seen = 0
         """Events that the reader knows of."""
         self.target = -1
         """Descriptor, kept aside, of the eventfd that vector 0 signals."""
-        self.forgets_event = forgets_event
-        """For tests: the reader loses what it reads."""
 
-    def perform(self, op: Any) -> Any:
-        """Perform one operation, then read what events there are."""
-        result = super().perform(op)
+    def finish(self, op: Any) -> None:
+        """Read what events there are."""
+        del op
         self._read_events()
-        return result
 
     def probe(self, _op: Probe) -> int:
         """Bind."""
@@ -135,7 +138,7 @@ class Uio(FunctionWorld):
         **FunctionWorld.PROCESS,
     }
 
-    def view(self) -> Any:
+    def look(self) -> Any:
         """What the guest shows: fdinfo, the device file, config space."""
         looks = self.files.looks()
         lines = [*looks, call("access", _DEVICE, 0), self.function.look()]

@@ -26,9 +26,10 @@ from conformance.model.uio_msi.operations import (
     SetIntx,
     Write,
 )
-from conformance.real.adapter import Adapter, Rate
+from conformance.real.adapter import Rate
+from conformance.real.guest.adapter import GuestAdapter
 from conformance.real.guest.functions import SIZES
-from conformance.real.guest.packages import kernel
+from conformance.real.guest.world import outside
 from conformance.real.linux_vfio.world import SET_IRQS_SIZE, Vfio
 from conformance.specs.uio_msi.constants import COMMAND_MASK, IRQ_SET_SIZE, UIO_MSI_IRQ_SET
 
@@ -37,9 +38,10 @@ _OTHERS = ((0x3B00, 0x3BFF), (0x5400, 0x54FF))
 _EVENTS = 300
 
 
-class LinuxVfio(Adapter):
+class LinuxVfio(GuestAdapter):
     """vfio-pci of a Debian kernel."""
 
+    title = "vfio-pci of Linux"
     profile = "vfio-like"
     capabilities = frozenset({"intx", "irqcontrol"})
     operations = frozenset({
@@ -47,7 +49,6 @@ class LinuxVfio(Adapter):
         ReadEventfd, ListInterrupts,
     })  # fmt: skip
     view_fields = frozenset({"registered", "enabled", "counters", "pending", "masked"})
-    scopes = frozenset[str]()
     clauses = frozenset(
         f"UIO-{n:03}"
         for n in (
@@ -55,14 +56,6 @@ class LinuxVfio(Adapter):
             56, 59, 67, 72, 74, 77, 78, 81, 82, 83, 84, 91,
         )
     )  # fmt: skip
-    gate_steps = 800
-    examples = 200
-    length = 25
-
-    def __init__(self, version: str) -> None:
-        """The kernel must be in the cache, and QEMU on this machine."""
-        self.kernel = kernel(version)
-        self.version = f"vfio-pci of Linux {self.kernel.release} (package {self.kernel.version})"
 
     def environment(self, config: Config, profile: Any) -> Vfio:
         """A function that is not bound yet, and the process's eventfds."""
@@ -72,15 +65,12 @@ class LinuxVfio(Adapter):
     @cached_property
     def keeps_intx(self) -> bool:
         """Whether a refused eventfd leaves INTx as it was, found by trying."""
-        world = Vfio(self.kernel, Config(vectors=0), keeps_intx=True)
-        try:
+        with outside(Vfio(self.kernel, Config(vectors=0), keeps_intx=True)) as world:
             for op in (Probe(), Open(), IrqSet(0, FIRST_FD), IrqSet(0, NEVER_OPENED_FD)):
                 world.perform(op)
             before = world.view().counters
             world.perform(SetIntx(level=True))
             return bool(world.view().counters != before)
-        finally:
-            world.close()
 
     def builds(self, config: Config) -> bool:
         """Functions of the sizes that the machine has, or one that has INTx alone."""
@@ -111,8 +101,7 @@ class LinuxVfio(Adapter):
 
     def rates(self) -> tuple[Rate, ...]:
         """Events raised outside and read inside."""
-        world = Vfio(self.kernel, Config())
-        try:
+        with outside(Vfio(self.kernel, Config())) as world:
             for op in (Probe(), Open(), IrqSet(0, FIRST_FD)):
                 world.perform(op)
             started = time.perf_counter()
@@ -120,5 +109,3 @@ class LinuxVfio(Adapter):
                 world.doorbell.ring(0)
                 world.files.read_ready(FIRST_FD)
             return (Rate("event, driver, read of the eventfd", _EVENTS / (time.perf_counter() - started), 2400),)
-        finally:
-            world.close()

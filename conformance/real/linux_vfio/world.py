@@ -36,7 +36,8 @@ _NONE, _EVENTFD, _MASK, _UNMASK, _TRIGGER = 1, 4, 8, 16, 32
 _INTX, _MSIX = 0, 2
 _CONFIG_REGION = 7 << 40
 _MEMORY_AND_MASTER = 6
-_FIXED, _ANONYMOUS = 0x32, 0
+_FIXED = 0x32
+"""MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS."""
 _DRIVER = "vfio-pci"
 _O_RDWR = 2
 
@@ -48,21 +49,20 @@ class Vfio(FunctionWorld):
         super().__init__(kernel, config, config.vectors)
         self.keeps_intx = keeps_intx
         """Whether a refused eventfd leaves INTx as it was; the kernels differ."""
-        self.index = _MSIX if config.vectors else _INTX
+
+    def set_up(self) -> None:
+        """One page of user memory is mapped, where the model has it."""
+        super().set_up()
+        self.index = _MSIX if self.config.vectors else _INTX
         self.group: tuple[int, ...] = ()
         self.is_wired = False
         """INTx: the last set gave it an eventfd."""
-        self._map_page()
+        self.channel.one(call("mmap", PAGE, PAGE_END - PAGE, 3, _FIXED, 2**64 - 1, 0))
 
     @property
     def doorbell(self) -> Doorbell:
         """What raises the function's vectors."""
         return self.guest.served[self.config.vectors]
-
-    def _map_page(self) -> None:
-        """The one page of user memory that is mapped, where the model has it."""
-        line = call("mmap", PAGE, PAGE_END - PAGE, 3, _FIXED, 2**64 - 1, 0)
-        self.channel.one(line)
 
     # -- binding
 
@@ -230,7 +230,7 @@ class Vfio(FunctionWorld):
         **FunctionWorld.PROCESS,
     }
 
-    def view(self) -> Any:
+    def look(self) -> Any:
         """What the guest shows: fdinfo, sysfs, config space, the pending bits of the function.
 
         A signal of the kernel's fills an eventfd up to 2**64 - 1, a write of user space to one less, as does the model.

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from conformance.real.adapter import Adapter, RealWorld
 from conformance.real.guest import functions, kvm, packages
 from conformance.real.guest import machine as machines
 from conformance.real.guest.channel import call
-from conformance.real.guest.machine import Guest, end_all, qemu_version
+from conformance.real.guest.machine import Guest
 from conformance.real.linux_avic import LinuxAvic
 from conformance.real.linux_avic.world import AvicWorld
 from conformance.real.linux_tdpmmu import LinuxTdpMmu
@@ -41,7 +40,6 @@ from tests.conformance.real.test_guest import descriptors
 from tests.linux_facts import AVIC, FACTS, TDPMMU, UIO, VFIO
 from tests.real_facts import Fact
 
-KERNEL = os.environ.get("CONFORMANCE_KERNEL", "6.12")
 KINDS: dict[str, type[Adapter]] = {
     "linux_vfio": LinuxVfio,
     "linux_uio": LinuxUio,
@@ -50,19 +48,6 @@ KINDS: dict[str, type[Adapter]] = {
 }
 SUBSYSTEM = {"linux_vfio": "uio_msi", "linux_uio": "uio_msi", "linux_avic": "avic", "linux_tdpmmu": "tdp_mirror"}
 SHOWN = {"linux_vfio": VFIO, "linux_uio": UIO, "linux_avic": AVIC, "linux_tdpmmu": TDPMMU}
-
-
-@pytest.fixture(scope="session")
-def kernel() -> Iterator[str]:
-    """A kernel in the cache, or the sentence that says why no guest can be had."""
-    try:
-        packages.kernel(KERNEL)
-        packages.busybox()
-        qemu_version()
-    except UsageError as error:
-        pytest.skip(str(error))
-    yield KERNEL
-    end_all()
 
 
 def made(kind: type[Adapter], version: str) -> Candidate:
