@@ -17,9 +17,10 @@ from typing import Any
 
 from conformance.candidates.load import load
 from conformance.lockstep import run_trace
+from conformance.processes import children
 from conformance.runs import unit as units
 from conformance.runs.checkpoint import Runner
-from conformance.runs.containment import children, contained
+from conformance.runs.containment import contained
 from conformance.runs.request import Request
 from conformance.runs.request import units as units_of
 from conformance.subsystem import subsystem

@@ -1,15 +1,13 @@
 """A process that answers one line with one line, until it ends or is ended.
 
 Each leads a session of its own and is killed with all that it has left there: by us, by the kernel where we are killed
-(PR_SET_PDEATHSIG), and what it has started by a keeper that does no more than wait for our end.
+(PR_SET_PDEATHSIG), and what it has started by a guard.
 """
 
 from __future__ import annotations
 
 import array
 import atexit
-import ctypes
-import math
 import os
 import re
 import resource
@@ -18,14 +16,15 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import time
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Protocol
+
+from conformance.processes import Guard, adopt, children, die_with, ended, runs, used
 
 LONGEST = 4 << 20
 """Bytes of a line; the longest that a subsystem has a use for are a hundredth of that."""
@@ -45,9 +44,6 @@ TOLD = 6
 SHOW = "CONFORMANCE_TRACE_WIRE"
 """Environment variable: the file to which conversations are written (`--trace-wire`), `-` for standard error."""
 
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-_TICKS = os.sysconf("SC_CLK_TCK")
-_libc = ctypes.CDLL(None, use_errno=True)
 _REPORT = re.compile(r"SUMMARY: \w+Sanitizer: .*|.*: runtime error: .*")
 
 
@@ -100,8 +96,8 @@ class Child:
 
     def __init__(self, start: Start) -> None:
         """Start it; OSError when it cannot be started."""
-        _libc.prctl(PR_SET_CHILD_SUBREAPER, 1)  # so that what leaves its session and its parents comes to us
-        others = frozenset(_children_of_ours())
+        adopt(orphans=True)
+        others = frozenset(children())
         ours, theirs = socket.socketpair()
         err, theirs_err = os.pipe2(os.O_CLOEXEC)
         try:
@@ -129,7 +125,7 @@ class Child:
         for fd in (ours.fileno(), err, self.exited):
             self.poll.register(fd, select.POLLIN)
         self.last = weakref.finalize(self, _end, self.process, os.getpid(), ours, (err, self.exited), others)
-        _Keeper.ours().watch(self.pid)
+        _guard().watch(self.pid)
         _children.add(self)
 
     def ask(self, line: bytes, patience: float, descriptor: int | None = None) -> bytes:
@@ -219,8 +215,8 @@ class Child:
                     self._drain()
             now = time.monotonic()
             if deadline is None:
-                deadline, before = now + patience - (0 if ready else TICK), self._used()
-            if now >= deadline and not (self._can_run() and self._used() - before < patience / 2):
+                deadline, before = now + patience - (0 if ready else TICK), used(self.pid)
+            if now >= deadline and not (runs(self.pid) and used(self.pid) - before < patience / 2):
                 raise Silent(f"did not return within {patience:g} s")  # not for want of a processor
             if not ready:
                 self._weigh()
@@ -250,20 +246,6 @@ class Child:
             self.poll.unregister(self.err)
         self.said = (self.said + said)[-REMEMBERED:]
 
-    def _can_run(self) -> bool:
-        """Whether one of its threads would go on if it had a processor."""
-        with suppress(OSError):
-            threads = Path(f"/proc/{self.pid}/task").glob("*/stat")
-            return any(path.read_text().rpartition(")")[2].split()[0] == "R" for path in threads)
-        return False
-
-    def _used(self) -> float:
-        """Seconds of the processor's time that it has had."""
-        with suppress(OSError):
-            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-            return (int(fields[11]) + int(fields[12])) / _TICKS
-        return math.inf
-
     def _weigh(self) -> None:
         """Lost when it takes too much memory."""
         with suppress(OSError, ValueError, IndexError):
@@ -277,7 +259,7 @@ class Child:
         """What it did, how it ended, and the last that it wrote to standard error."""
         if has_closed:
             try:
-                how = _how(self.process.wait(DYING))
+                how = ended(self.process.wait(DYING))
             except subprocess.TimeoutExpired:
                 how = "it closed its standard output"
             what = f"{how} {what}".rstrip()
@@ -313,16 +295,6 @@ def _writer(path: str) -> Callable[[int, str, bytes], None]:
     return show
 
 
-def _how(code: int) -> str:
-    """How a process ended, by its exit code."""
-    if code >= 0:
-        return f"its process ended with exit code {code}"
-    try:
-        return f"its process was killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"its process was killed by signal {-code}"
-
-
 def _last_lines(said: bytes) -> list[str]:
     """The sanitizer's summary, if there is one, else the last lines."""
     lines = [line.rstrip()[:200] for line in said.decode("utf-8", "backslashreplace").splitlines() if line.strip()]
@@ -335,9 +307,7 @@ def _before_exec(parent: int) -> None:
 
     Memory is not limited there but looked at here: what a sanitizer reserves is more than anybody has.
     """
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
+    die_with(parent)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -353,7 +323,7 @@ def _end(process: Process, owner: int, ours: socket.socket, descriptors: Sequenc
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     _kill_strays(others)
-    _Keeper.ours().forget(process.pid)
+    _guard().forget(process.pid)
     ours.close()
     for fd in descriptors:
         os.close(fd)
@@ -365,7 +335,7 @@ def _kill_strays(others: frozenset[int]) -> None:
     Those that may not be killed, since they have become another user's, are left alone.
     """
     tried = set(others)
-    while strays := [pid for pid in _children_of_ours() if pid not in tried and _is_stray(pid)]:
+    while strays := [pid for pid in children() if pid not in tried and _is_stray(pid)]:
         tried.update(strays)
         for pid in strays:
             with suppress(ProcessLookupError, ChildProcessError, PermissionError):
@@ -374,92 +344,33 @@ def _kill_strays(others: frozenset[int]) -> None:
 
 
 def _is_stray(pid: int) -> bool:
-    """Whether a child of ours is neither of our session, nor a process under test, nor the keeper."""
-    if pid == _Keeper.ours().process.pid or any(child.pid == pid for child in _children):
+    """Whether a child of ours is neither of our session, nor a process under test, nor the guard."""
+    if pid == _guard().process.pid or any(child.pid == pid for child in _children):
         return False
     with suppress(ProcessLookupError):
         return os.getsid(pid) != os.getsid(0)
     return False
 
 
-def _children_of_ours() -> list[int]:
-    """Ids of our children, zombies too; none where the kernel does not say (CONFIG_PROC_CHILDREN)."""
-    found: list[int] = []
-    for task in Path("/proc/self/task").iterdir():
-        with suppress(FileNotFoundError, ProcessLookupError):  # also a thread that has ended since it was listed
-            found += map(int, (task / "children").read_text().split())
-    return found
-
-
 _children: weakref.WeakSet[Child] = weakref.WeakSet()
 
 
-class _Keeper:
-    """A process that kills the sessions of our children once we are gone, however we went."""
-
-    PROGRAM = """
-import os, signal, sys
-signal.signal(signal.SIGINT, signal.SIG_IGN)
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
-groups = set()
-for line in sys.stdin:
-    (groups.add if line[0] == "+" else groups.discard)(int(line[1:]))
-for group in groups:
-    try:
-        os.killpg(group, signal.SIGKILL)
-    except OSError:
-        pass
-"""
-    _ours: ClassVar[_Keeper | None] = None
-
-    def __init__(self) -> None:
-        self.owner = os.getpid()
-        self.process = subprocess.Popen(  # noqa: S603 - this interpreter, with the program above
-            [sys.executable, "-I", "-S", "-c", self.PROGRAM],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-
-    @classmethod
-    def ours(cls) -> _Keeper:
-        """The one of this process."""
-        if cls._ours is None:
-            cls._ours = cls()
-            atexit.register(cls._ours.end)
-        return cls._ours
-
-    @classmethod
-    def after_fork(cls) -> None:
-        """A fork has its own children and its own keeper; it must not keep its parent's from its end."""
-        keeper, cls._ours = cls._ours, None
-        if keeper is not None:
-            keeper.process.returncode = 0  # nobody waits for it here
-            keeper.end()
-        for child in list(_children):
-            child.forget()
-            _children.discard(child)
-
-    def watch(self, group: int) -> None:
-        """Kill this session, too, when the time comes."""
-        self._say(b"+%d\n" % group)
-
-    def forget(self, group: int) -> None:
-        """It has ended; its number may be another's."""
-        self._say(b"-%d\n" % group)
-
-    def end(self) -> None:
-        """The time has come."""
-        assert self.process.stdin is not None
-        with suppress(OSError):
-            self.process.stdin.close()
-        self.process.wait()
-
-    def _say(self, line: bytes) -> None:
-        assert self.process.stdin is not None
-        with suppress(BrokenPipeError, ValueError):  # it has ended, or is told to end already
-            os.write(self.process.stdin.fileno(), line)
+@cache
+def _guard() -> Guard:
+    """What kills the sessions of our children once we are gone."""
+    made = Guard()
+    atexit.register(made.end)
+    return made
 
 
-os.register_at_fork(after_in_child=_Keeper.after_fork)
+def _after_fork() -> None:
+    """A fork has its own children and its own guard."""
+    if _guard.cache_info().currsize:
+        _guard().abandon()
+        _guard.cache_clear()
+    for child in list(_children):
+        child.forget()
+        _children.discard(child)
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -6,8 +6,8 @@ import re
 import signal
 from pathlib import Path
 
+from conformance.processes import ended
 from conformance.runs.checkpoint import OUTPUT
-from conformance.runs.workers import ended
 
 READ = 1 << 15
 """Bytes of the output, the last ones, that are looked at."""

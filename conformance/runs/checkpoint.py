@@ -35,6 +35,7 @@ from conformance.environment.door import Call, Environment
 from conformance.environment.scheduler import Scheduler
 from conformance.lockstep import Kept, Lockstep, ended, operation_name, started
 from conformance.model.step import Parallel, Step
+from conformance.processes import die_with
 from conformance.recording import Recorder
 from conformance.runs.belongings import Belongings
 from conformance.trace import Trace
@@ -62,9 +63,6 @@ MARK = b"\0told\0"
 """Begins what a process tells its supervisor."""
 LAST = 1
 """The exit code of a process that ends for want of memory outside of the candidate."""
-
-SUBREAPER, DEATH_SIGNAL = 36, 1
-"""PR_SET_CHILD_SUBREAPER and PR_SET_PDEATHSIG of prctl(2)."""
 
 
 class Shared:
@@ -549,13 +547,6 @@ def exit_if_spoilt(error: BaseException | None) -> None:
     runner.look_after(runner.at)
     if done:
         runner.give_up(Fate(runner.at, f"{'; '.join(done)}: {error}"))
-
-
-def die_with(parent: int) -> None:
-    """Have this process killed when its parent dies."""
-    ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGKILL)
-    if os.getppid() != parent:  # too late
-        os._exit(0)
 
 
 def flush() -> None:

@@ -5,7 +5,6 @@ What the process does is in `checkpoint.py`. Here is whoever looks after it, whi
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import gc
 import os
@@ -16,11 +15,11 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
+from conformance.processes import adopt, children, runs, used
 from conformance.runs import autopsy, watchdog
-from conformance.runs.checkpoint import MARK, SUBREAPER, Ends, Fate, Runner, Shared, flush
+from conformance.runs.checkpoint import MARK, Ends, Fate, Runner, Shared, flush
 from conformance.runs.describe import is_ours
 from conformance.runs.workers import Died, Tell
 
@@ -78,7 +77,7 @@ class Supervisor:
         self._forget()
         os.set_blocking(self.channel, False)
         fcntl.fcntl(self.output, fcntl.F_SETFL, os.O_APPEND)
-        ctypes.CDLL(None).prctl(SUBREAPER, 1)
+        adopt(orphans=True)
 
     def run(self) -> Any:
         """Watch until the work is done, or cannot be done."""
@@ -102,7 +101,7 @@ class Supervisor:
     def close(self) -> None:
         """Leave nothing behind."""
         self._clear(0)
-        ctypes.CDLL(None).prctl(SUBREAPER, 0)
+        adopt(orphans=False)
         for end in (self.channel, self._theirs, self._waker, self._wake, self.output, self.screen):
             os.close(end)
         if self.exited >= 0:
@@ -277,38 +276,3 @@ class _Patience:
             self.begin()
             with suppress(ProcessLookupError):
                 os.kill(supervisor.pid, signal.SIGALRM)
-
-
-# -- what the system says of processes
-
-
-def children() -> list[int]:
-    """Ids of the processes that this one is the parent of, zombies too."""
-    try:
-        return [int(pid) for task in Path("/proc/self/task").iterdir() for pid in _words(task / "children")]
-    except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
-        mine = [str(os.getpid())]
-        return [int(path.name) for path in Path("/proc").glob("[0-9]*") if _stat(int(path.name))[1:2] == mine]
-
-
-def _words(path: Path) -> list[str]:
-    return path.read_text().split()
-
-
-def _stat(pid: int) -> list[str]:
-    """What /proc/PID/stat says behind the name: state, parent, …; nothing of a process that is gone."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return []
-
-
-def runs(pid: int) -> bool:
-    """Whether a process runs, or would if it had the processor."""
-    return _stat(pid)[:1] == ["R"]
-
-
-def used(pid: int) -> float:
-    """Seconds of the processor's time that it has used."""
-    told = _stat(pid)
-    return sum(map(int, told[11:13])) / os.sysconf("SC_CLK_TCK") if told else 0.0

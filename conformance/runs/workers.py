@@ -11,7 +11,6 @@ does no more than wait for our end, kills them all where we are killed ourselves
 
 from __future__ import annotations
 
-import inspect
 import os
 import select
 import signal
@@ -28,6 +27,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
+from conformance.processes import Guard, ended, kill_sessions
 from conformance.verdict import HarnessError, UsageError
 
 
@@ -168,7 +168,7 @@ class _Crew:
         self.function = function
         self.asked, self._ask = os.pipe()
         """Its other end is closed when the jobs are to stop, by us or by our end."""
-        self.guard = _Guard()
+        self.guard = Guard()
         self.workers: list[_Worker] = []
 
     def start(self) -> _Worker:
@@ -241,58 +241,6 @@ class _Worker:
         return ended(self.process.returncode)
 
 
-class _Guard:
-    """A process that kills the workers' sessions once we are gone, however we went."""
-
-    PROGRAM = """
-import os, signal, sys
-from pathlib import Path
-signal.signal(signal.SIGINT, signal.SIG_IGN)
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
-{}
-kill_sessions({{int(line) for line in sys.stdin}})
-"""
-
-    def __init__(self) -> None:
-        self.process = subprocess.Popen(  # noqa: S603 - this interpreter, with the program above
-            [sys.executable, "-I", "-S", "-c", self.PROGRAM.format(inspect.getsource(kill_sessions))],
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-            text=True,
-        )
-
-    def watch(self, group: int | None) -> None:
-        """Kill this session, too, when the time comes."""
-        assert self.process.stdin is not None
-        with suppress(ValueError):  # it has come already
-            print(group, file=self.process.stdin, flush=True)
-
-    def end(self) -> None:
-        """The time has come."""
-        assert self.process.stdin is not None
-        with suppress(BrokenPipeError):
-            self.process.stdin.close()
-        self.process.wait()
-
-
-def kill_sessions(sessions: set[int]) -> None:
-    """Kill all processes of these sessions, whatever groups they are in, and those that they fork meanwhile."""
-    killed: set[int] = set()
-    while sessions:
-        found = set()
-        for path in Path("/proc").glob("[0-9]*"):
-            pid = int(path.name)
-            try:
-                if pid not in killed and os.getsid(pid) in sessions:
-                    os.kill(pid, signal.SIGKILL)
-                    found.add(pid)
-            except OSError:
-                pass
-        if not found:
-            return
-        killed |= found
-
-
 def work(pipe: int, asked: int) -> None:
     """What a worker process does until its pipe is closed: it is told the function, and then jobs."""
     connection = Connection(pipe)
@@ -347,11 +295,3 @@ def on_interrupt(handler: Any) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def ended(code: int | None) -> str:
-    """How a process ended, by its exit code."""
-    if code is not None and code < 0:
-        named = {number.value: number.name for number in signal.Signals}
-        return f"its process was killed by {named.get(-code, f'signal {-code}')}"
-    return f"its process ended with exit code {code}"

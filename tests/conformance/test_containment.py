@@ -25,9 +25,10 @@ from conformance.engines.minimise import minimiser
 from conformance.environment.scheduler import Priorities
 from conformance.lockstep import Lockstep, Report, run_trace
 from conformance.model.step import Parallel, Step
+from conformance.processes import children
 from conformance.runs import checkpoint, containment, watchdog
 from conformance.runs.checkpoint import Runner
-from conformance.runs.containment import children, contained, may_die
+from conformance.runs.containment import contained, may_die
 from conformance.runs.watchdog import watching
 from conformance.runs.workers import Died
 from conformance.verdict import Failure, HarnessError

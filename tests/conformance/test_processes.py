@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from conformance.candidates import child
 from conformance.lockstep import run_trace
+from conformance.processes import children
 from tests.wire import OPENED, UIO, as_process, opening
 
 ROOT = Path(__file__).parents[2]
@@ -109,11 +109,11 @@ def test_a_thread_that_has_just_ended_hides_no_child(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Path, "iterdir", lambda path: [path / "0", *listed(path)])
 
     with subprocess.Popen(["cat"], stdin=-1) as ours:
-        assert ours.pid in child._children_of_ours()
+        assert ours.pid in children()
 
 
 def test_what_a_process_has_started_ends_with_it_and_with_us(tmp_path: Path) -> None:
-    """Also where we are killed: the kernel and a keeper see to it."""
+    """Also where we are killed: the kernel and a guard see to it."""
     script = tmp_path / "driver.sh"
     script.write_text("sleep 1000 & echo $! > child; echo $$ > parent; exec sleep 1000\n")
     program = (
