@@ -20,6 +20,7 @@ SYS = {
 }  # fmt: skip
 """Numbers of the system calls, x86-64."""
 AT_FDCWD = 2**64 - 100
+O_RDONLY, O_RDWR, O_NONBLOCK, O_SYNC, O_CLOEXEC, O_PATH = 0, 2, 0o4000, 0o4010000, 0o2000000, 0o10000000
 
 
 class Gone(Crash):

@@ -10,8 +10,8 @@ from functools import partial
 from typing import Any, ClassVar
 
 from conformance.model.uio_msi import Config
-from conformance.model.uio_msi.operations import CloseFd, ListInterrupts, ReadEventfd, ReuseFd
-from conformance.real.guest.channel import Channel, call, opening, storing
+from conformance.model.uio_msi.operations import CloseFd, ListInterrupts, ReadEventfd, ReuseFd, SetIntx
+from conformance.real.guest.channel import O_RDWR, O_SYNC, Channel, call, opening, storing
 from conformance.real.guest.ivshmem import Doorbell
 from conformance.real.guest.machine import Guest, Machine, guest
 from conformance.real.guest.packages import Kernel
@@ -25,10 +25,10 @@ EDU = 16
 """Slot of the function with INTx."""
 STATUS, RAISE, ACKNOWLEDGE = 0x24, 0x60, 0x64
 """Registers of `edu`."""
-INTX_DISABLE = 0x400
-"""In the command register."""
+MEMORY, MASTER, INTX_DISABLE = 2, 4, 0x400
+"""Bits of the command register."""
 _SLOTS = {size: 8 + i for i, size in enumerate(SIZES)}
-_O_RDWR, _O_SYNC, _SHARED, _READ_WRITE = 2, 0o4010000, 1, 3
+_SHARED, _READ_WRITE = 1, 3
 _MSIX = 0x11
 
 
@@ -86,7 +86,7 @@ class Function:
 
     def map(self) -> None:
         """Look at the function's config space and registers."""
-        self.config = self.channel.must(opening(f"{self.folder}/config", _O_RDWR))
+        self.config = self.channel.must(opening(f"{self.folder}/config", O_RDWR))
         content = self.channel.one(call("pread", self.config, bytes(256), 256, 0)).data[0]
         at = _capability(content, _MSIX)
         if at:
@@ -94,7 +94,7 @@ class Function:
             self.pending = (where & 7) << 40 | where & ~7
             return
         self._place(0)
-        fd = self.channel.must(opening(f"{self.folder}/resource0", _O_RDWR | _O_SYNC))
+        fd = self.channel.must(opening(f"{self.folder}/resource0", O_RDWR | O_SYNC))
         mapped = self.channel.must(call("mmap", 0, 4096, _READ_WRITE, _SHARED, fd, 0))
         self.channel.must(call("close", fd))
         self.registers = mapped
@@ -104,12 +104,29 @@ class Function:
         resources = self.channel.one(f"c {self.folder}/resource").data[0].split(b"\n")
         start = int(resources[bar].split()[0], 16)
         self.channel.must(call("pwrite", self.config, struct.pack("<I", start), 4, 0x10 + 4 * bar))
-        self.set_command(2, 0)
+        self.set_command(MEMORY, 0)
 
     def set_command(self, on: int, off: int) -> None:
         """Set and clear bits of the command register, as user space does through sysfs."""
         value = (self.command() | on) & ~off
         self.channel.must(call("pwrite", self.config, struct.pack("<H", value), 2, 4))
+
+    def is_asserted(self) -> bool:
+        """Whether the function asserts INTx."""
+        return bool(self.channel.one(f"l {self.registers + STATUS}").value)
+
+    def set_line(self, *, asserted: bool) -> None:
+        """Let the function assert INTx, or not, by its own registers."""
+        self.set_command(MEMORY, 0)
+        if self.is_asserted() != asserted:
+            self.channel.one(f"p {self.registers + (RAISE if asserted else ACKNOWLEDGE)} 1")
+
+    def show_again(self) -> None:
+        """QEMU's I/O APIC forgets a level that came before the kernel called the pin one of a level: show it again."""
+        self.set_command(MEMORY, 0)
+        if self.is_asserted() and not self.command() & INTX_DISABLE:
+            self.set_line(asserted=False)
+            self.set_line(asserted=True)
 
     def command(self) -> int:
         """The command register."""
@@ -192,10 +209,16 @@ class FunctionWorld(GuestWorld):
         """Read /proc/interrupts."""
         return min(0, self.channel.one("c /proc/interrupts").value)
 
-    PROCESS: ClassVar[Mapping[type, Callable[[Any, Any], Any]]] = {
+    def set_intx(self, op: SetIntx) -> int:
+        """The function asserts and deasserts."""
+        self.function.set_line(asserted=op.level)
+        return 0
+
+    COMMON: ClassVar[Mapping[type, Callable[[Any, Any], Any]]] = {
         CloseFd: close_fd,
         ReuseFd: reuse_fd,
         ReadEventfd: read_eventfd,
         ListInterrupts: list_interrupts,
+        SetIntx: set_intx,
     }
-    """The part of `OPERATIONS` that is the process's own."""
+    """The part of `OPERATIONS` that is the same with every driver."""

@@ -6,10 +6,10 @@ import itertools
 import struct
 from dataclasses import dataclass, field
 
-from conformance.real.guest.channel import Answer, Channel, call, opening
+from conformance.real import kvm_requests as r
+from conformance.real.guest.channel import O_RDWR, Answer, Channel, call, opening
 from conformance.real.guest.machine import Guest, Machine, guest
 from conformance.real.guest.packages import Kernel
-from conformance.real.kvm_lapic import requests as r
 from conformance.specs.avic.constants import APIC_BASE, VMCB_APIC_BAR
 from conformance.verdict import HarnessError
 
@@ -20,7 +20,6 @@ OUT_AT, SPIN_AT, COUNTERS = 0x1000, 0x2000, 0x3000
 _OUT = b"\xe6\x10"
 _SPIN = b"\xff\x04\xeb\xfc"
 """inc word [si]; jmp back."""
-_O_RDWR = 2
 _FS_BASE = 0x448
 """In a VMCB."""
 _SREGS_CS, _SREGS_DS, _SREGS_FS = 0, 24, 3 * 24
@@ -48,7 +47,7 @@ def hold_vm(channel: Channel) -> None:
     disabled switches). QEMU's processors, each on its own thread, sometimes run the breakpoint of such a patch when it
     is long gone: "Oops: int3", and the kernel panics.
     """
-    device = channel.must(opening("/dev/kvm", _O_RDWR))
+    device = channel.must(opening("/dev/kvm", O_RDWR))
     vm = channel.must(call("ioctl", device, r.CREATE_VM, 0))
     channel.must(call("ioctl", vm, r.ENABLE_CAP, r.CAP.pack(r.CAP_SPLIT_IRQCHIP, 0, 24, 0, 0, 0)))
     channel.must(call("ioctl", vm, r.CREATE_VCPU, 0))
@@ -67,7 +66,7 @@ class Kvm:
 
     def __post_init__(self) -> None:
         self.channel = self.guest.channel
-        self.fd = self.channel.must(opening("/dev/kvm", _O_RDWR))
+        self.fd = self.channel.must(opening("/dev/kvm", O_RDWR))
         self.run_size = self.channel.must(call("ioctl", self.fd, r.GET_VCPU_MMAP_SIZE, 0))
         self.memory = self.map(MEMORY, 0x21, 2**64 - 1)
         self.channel.ask([

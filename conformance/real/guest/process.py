@@ -13,11 +13,10 @@ from conformance.model.uio_msi.operations import (
     O_PATH_FD,
     Config,
 )
-from conformance.real.guest.channel import Channel, call, opening
+from conformance.real.guest.channel import O_CLOEXEC, O_NONBLOCK, O_PATH, O_RDONLY, Channel, call, opening
 from conformance.verdict import HarnessError
 
-_EFD_SEMAPHORE, _EFD_NONBLOCK = 1, 0o4000
-_O_RDONLY, _O_PATH, _O_CLOEXEC = 0, 0o10000000, 0o2000000
+_EFD_SEMAPHORE = 1
 _EAGAIN = -11
 
 
@@ -37,11 +36,11 @@ class Files:
 
     def __post_init__(self) -> None:
         for index, eventfd in enumerate(self.config.eventfds):
-            flags = (_EFD_SEMAPHORE if eventfd.semaphore else 0) | (_EFD_NONBLOCK if eventfd.nonblock else 0)
+            flags = (_EFD_SEMAPHORE if eventfd.semaphore else 0) | (O_NONBLOCK if eventfd.nonblock else 0)
             self._make(flags, eventfd.count)
             self.semaphore.append(eventfd.semaphore)
             self._name(FIRST_FD + index, index)
-        self._make(_EFD_NONBLOCK, DECOY_COUNT)
+        self._make(O_NONBLOCK, DECOY_COUNT)
         self.semaphore.append(False)
         self._name(DUP_FD, 0)
         self._others()
@@ -51,7 +50,7 @@ class Files:
         if count:
             self.channel.must(call("write", fd, struct.pack("<Q", count), 8))
         self.kept.append(fd)
-        self.shown.append(self.channel.must(opening(f"/proc/self/fdinfo/{fd}", _O_RDONLY)))
+        self.shown.append(self.channel.must(opening(f"/proc/self/fdinfo/{fd}", O_RDONLY)))
 
     def _name(self, number: int, eventfd: int) -> None:
         self.channel.must(call("dup3", self.kept[eventfd], number, 0))
@@ -62,9 +61,9 @@ class Files:
         pipe, null, epoll, _device = NOT_EVENTFDS
         made = [
             (self._pipe(), pipe),
-            (self.channel.must(opening("/dev/null", _O_RDONLY)), null),
+            (self.channel.must(opening("/dev/null", O_RDONLY)), null),
             (self.channel.must(call("epoll_create1", 0)), epoll),
-            (self.channel.must(opening(f"/proc/self/fd/{self.kept[0]}", _O_PATH)), O_PATH_FD),
+            (self.channel.must(opening(f"/proc/self/fd/{self.kept[0]}", O_PATH)), O_PATH_FD),
         ]
         for fd, number in made:
             self.channel.must(call("dup3", fd, number, 0))
@@ -79,12 +78,12 @@ class Files:
 
     def name_device(self, fd: int) -> None:
         """The device's own descriptor is among those that are no eventfds."""
-        self.channel.must(call("dup3", fd, NOT_EVENTFDS[3], _O_CLOEXEC))
+        self.channel.must(call("dup3", fd, NOT_EVENTFDS[3], O_CLOEXEC))
         self.named[NOT_EVENTFDS[3]] = -1
 
     def forget_device(self) -> None:
         """It is closed; something else that is no eventfd takes its place."""
-        self.channel.must(call("dup3", NOT_EVENTFDS[1], NOT_EVENTFDS[3], _O_CLOEXEC))
+        self.channel.must(call("dup3", NOT_EVENTFDS[1], NOT_EVENTFDS[3], O_CLOEXEC))
 
     def close_number(self, fd: int) -> int:
         """User space closes a descriptor. 0 or -EBADF."""

@@ -10,8 +10,8 @@ from typing import Any
 from conformance.model.avic import View
 from conformance.model.avic.operations import Irqfds, Route, SignalMsi
 from conformance.model.avic.routing import Apic, Message
+from conformance.real import kvm_requests as r
 from conformance.real.adapter import Adapter, Rate
-from conformance.real.kvm_lapic import requests as r
 from conformance.real.kvm_lapic.irqfds import is_settled
 from conformance.real.kvm_lapic.machine import APIC_ISR, Kvm, Vm, has, kvm
 from conformance.real.kvm_lapic.world import KvmWorld, address_of, data_of

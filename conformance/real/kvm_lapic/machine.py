@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from functools import cache
 
-from conformance.real.kvm_lapic import requests as r
+from conformance.real import kvm_requests as r
 from conformance.verdict import HarnessError
 
 PATIENCE = 2.0

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 from conformance.model.avic.operations import Irqfds, Route, SignalMsi
 from conformance.model.avic.routing import DISABLED, X2APIC, XAPIC, Apic, Message
+from conformance.real import kvm_requests as r
 from conformance.real.adapter import RealWorld
-from conformance.real.kvm_lapic import requests as r
 from conformance.real.kvm_lapic.irqfds import Done, Eventfds
 from conformance.real.kvm_lapic.machine import APIC_DFR, APIC_ID, APIC_IRR, APIC_LDR, APIC_SPIV, OUT, Vcpu, Vm, has
 from conformance.specs.avic import clauses as c

@@ -22,11 +22,11 @@ from conformance.model.avic.operations import (
     VmCreate,
     VmDestroy,
 )
+from conformance.real import kvm_requests as r
 from conformance.real.guest.channel import call
 from conformance.real.guest.kvm import Kvm, Vcpu, started
 from conformance.real.guest.packages import Kernel
 from conformance.real.guest.world import GuestWorld
-from conformance.real.kvm_lapic import requests as r
 from conformance.specs.avic import clauses as c
 from conformance.specs.avic.constants import (
     ADDRESS_BITS,

@@ -17,14 +17,13 @@ from conformance.model.tdp_mirror.operations import (
     ZapAllFast,
 )
 from conformance.model.tdp_mirror.state import HVA_SOURCES, Leaf
-from conformance.real.guest.channel import call, opening, within
+from conformance.real import kvm_requests as r
+from conformance.real.guest.channel import O_RDONLY, call, opening, within
 from conformance.real.guest.kvm import COUNTERS, Kvm, Vcpu, started
 from conformance.real.guest.packages import Kernel
 from conformance.real.guest.world import GuestWorld
-from conformance.real.kvm_lapic import requests as r
 from conformance.specs.tdp_mirror.constants import ENOENT, MEM_LOG_DIRTY_PAGES
 
-CAP_PRE_FAULT = 236
 NCR3 = 0xB0
 _PRESENT, _WRITE, _LARGE = 1, 2, 1 << 7
 _MMIO = 1 << 51
@@ -36,7 +35,6 @@ _OTHER_GPA, CODE_GPA = 0x6000_0000, 0x7000_0000
 _READ = b"\x8a\x04\xe6\x10"
 """mov al, [si]; out."""
 _READ_AT = COUNTERS + 0x800
-_EXIT_IO, _EXIT_MMIO = 2, 6
 _PATIENCE = 0.5
 """Seconds after which a prefault of one page is hopeless."""
 PAGES = 64
@@ -60,7 +58,7 @@ class TdpWorld(GuestWorld):
         self.vm = kvm.create_vm(memory=False)
         self.memory = kvm.map(PAGES * 4096, 0x22, 2**64 - 1)
         self.channel.one(call("madvise", self.memory, PAGES * 4096, _NOHUGEPAGE))
-        self.pagemap = self.channel.must(opening("/proc/self/pagemap", 0))
+        self.pagemap = self.channel.must(opening("/proc/self/pagemap", O_RDONLY))
         self.moves = [0] * PAGES
         """How often the host took back each page."""
         self._touch(0, PAGES)
@@ -74,7 +72,7 @@ class TdpWorld(GuestWorld):
 
     def has_prefault(self) -> bool:
         """Whether there is KVM_PRE_FAULT_MEMORY."""
-        return self.channel.one(call("ioctl", self.kvm.fd, r.CHECK_EXTENSION, CAP_PRE_FAULT)).value > 0
+        return self.channel.one(call("ioctl", self.kvm.fd, r.CHECK_EXTENSION, r.CAP_PRE_FAULT_MEMORY)).value > 0
 
     def _touch(self, start: int, end: int) -> None:
         """Let each page be there, and be written."""
@@ -108,7 +106,7 @@ class TdpWorld(GuestWorld):
 
     def _read(self, op: Prefault) -> int:
         exit_reason = self.vcpus[op.vcpu].run_at(CODE_GPA, _READ_AT, op.gpa)
-        return {_EXIT_IO: 4096, _EXIT_MMIO: -ENOENT}.get(exit_reason, -exit_reason)
+        return {r.EXIT_IO: 4096, r.EXIT_MMIO: -ENOENT}.get(exit_reason, -exit_reason)
 
     def slot_create(self, op: SlotCreate) -> int:
         """A slot over the pages of its gfns."""

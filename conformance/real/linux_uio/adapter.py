@@ -56,8 +56,7 @@ class LinuxUio(GuestAdapter):
 
     def visible(self, view: Any) -> Any:
         """The view with all that it cannot see hidden."""
-        shown = view._replace(**{name: None for name in view._fields if name not in self.view_fields})
-        return shown._replace(enabled=0, pending=(False,))
+        return super().visible(view)._replace(enabled=0, pending=(False,))
 
     def rates(self) -> tuple[Rate, ...]:
         """Raise, read, acknowledge, unmask."""

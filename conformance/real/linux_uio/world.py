@@ -15,19 +15,16 @@ from conformance.model.uio_msi.operations import (
     Open,
     Probe,
     Remove,
-    SetIntx,
     Write,
 )
-from conformance.real.guest.channel import call, opening
-from conformance.real.guest.functions import ACKNOWLEDGE, INTX_DISABLE, RAISE, STATUS, FunctionWorld
+from conformance.real.guest.channel import O_NONBLOCK, O_RDWR, call, opening
+from conformance.real.guest.functions import INTX_DISABLE, FunctionWorld
 from conformance.real.guest.packages import Kernel
 from conformance.real.guest.process import counter
 from conformance.specs.uio_msi.constants import EVENTFD_MAX
 
 DRIVER = "uio_pci_generic"
 _DEVICE = "/dev/uio0"
-_FLAGS = 0o4002
-"""O_RDWR, O_NONBLOCK."""
 
 
 class Uio(FunctionWorld):
@@ -54,7 +51,7 @@ class Uio(FunctionWorld):
     def probe(self, _op: Probe) -> int:
         """Bind."""
         result = self.function.bind(DRIVER)
-        self._assert_again()
+        self.function.show_again()
         return result
 
     def remove(self, _op: Remove) -> int:
@@ -63,7 +60,7 @@ class Uio(FunctionWorld):
 
     def open_handle(self, _op: Open) -> int:
         """Open the device."""
-        fd = self.channel.one(opening(_DEVICE, _FLAGS)).value
+        fd = self.channel.one(opening(_DEVICE, O_RDWR | O_NONBLOCK)).value
         if fd >= 0:
             self.handles.append(fd)
             if len(self.handles) == 1:  # what came before is nobody's
@@ -88,7 +85,7 @@ class Uio(FunctionWorld):
         self.target = self.files.kept[self.files.named[op.fd]] if op.fd >= 0 else -1
         if op.fd >= 0 and not was_mapped:
             self.function.set_command(0, INTX_DISABLE)
-            self._assert_again()
+            self.function.show_again()
         return 0
 
     def _read_events(self) -> None:
@@ -104,23 +101,6 @@ class Uio(FunctionWorld):
         if self.target >= 0 and not self.forgets_event:
             self.channel.one(call("write", self.target, struct.pack("<Q", new), 8))
 
-    def set_intx(self, op: SetIntx) -> int:
-        """The function's own registers assert and deassert."""
-        self.function.set_command(2, 0)
-        if self._asserted() != op.level:
-            self.channel.one(f"p {self.function.registers + (RAISE if op.level else ACKNOWLEDGE)} 1")
-        return 0
-
-    def _asserted(self) -> bool:
-        return bool(self.channel.one(f"l {self.function.registers + STATUS}").value)
-
-    def _assert_again(self) -> None:
-        """QEMU's I/O APIC forgets a level that came before the kernel called the pin one of a level: show it again."""
-        self.function.set_command(2, 0)
-        if self._asserted() and not self.function.command() & INTX_DISABLE:
-            self.set_intx(SetIntx(level=False))
-            self.set_intx(SetIntx(level=True))
-
     def config_intx(self, op: ConfigIntx) -> int:
         """User space writes the disable bit."""
         self.function.set_command(INTX_DISABLE if op.disable else 0, 0 if op.disable else INTX_DISABLE)
@@ -133,9 +113,8 @@ class Uio(FunctionWorld):
         Close: close_handle,
         IrqSet: irq_set,
         Write: write,
-        SetIntx: set_intx,
         ConfigIntx: config_intx,
-        **FunctionWorld.PROCESS,
+        **FunctionWorld.COMMON,
     }
 
     def look(self) -> Any:
@@ -152,7 +131,7 @@ class Uio(FunctionWorld):
 
     def clean(self) -> None:
         """Handles, the binding, eventfds; the line is let go."""
-        self.set_intx(SetIntx(level=False))
+        self.function.set_line(asserted=False)
         self.channel.ask([call("close", fd) for fd in self.handles] or ["d 0"])
         if self.channel.one(self.function.bound(DRIVER)).value == 0:
             self.function.unbind(DRIVER)

@@ -95,10 +95,6 @@ class LinuxVfio(GuestAdapter):
             case _:
                 return True
 
-    def visible(self, view: Any) -> Any:
-        """The view with all that it cannot see hidden."""
-        return view._replace(**{name: None for name in view._fields if name not in self.view_fields})
-
     def rates(self) -> tuple[Rate, ...]:
         """Events raised outside and read inside."""
         with outside(Vfio(self.kernel, Config())) as world:

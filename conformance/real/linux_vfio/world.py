@@ -19,11 +19,10 @@ from conformance.model.uio_msi.operations import (
     RaiseVector,
     RawIoctl,
     Remove,
-    SetIntx,
     Write,
 )
-from conformance.real.guest.channel import Answer, call, opening
-from conformance.real.guest.functions import ACKNOWLEDGE, INTX_DISABLE, RAISE, STATUS, FunctionWorld
+from conformance.real.guest.channel import O_RDWR, Answer, call, opening
+from conformance.real.guest.functions import INTX_DISABLE, MASTER, MEMORY, FunctionWorld
 from conformance.real.guest.ivshmem import Doorbell
 from conformance.real.guest.packages import Kernel
 from conformance.real.guest.process import counter
@@ -35,11 +34,9 @@ _GET_DEVICE_FD, _SET_CONTAINER, _SET_IOMMU = 0x3B6A, 0x3B68, 0x3B66
 _NONE, _EVENTFD, _MASK, _UNMASK, _TRIGGER = 1, 4, 8, 16, 32
 _INTX, _MSIX = 0, 2
 _CONFIG_REGION = 7 << 40
-_MEMORY_AND_MASTER = 6
 _FIXED = 0x32
 """MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS."""
 _DRIVER = "vfio-pci"
-_O_RDWR = 2
 
 
 class Vfio(FunctionWorld):
@@ -72,8 +69,8 @@ class Vfio(FunctionWorld):
         if result:
             return result
         channel = self.channel
-        container = channel.one(opening("/dev/vfio/vfio", _O_RDWR)).value
-        group = channel.one(opening(f"/dev/vfio/{self.function.group()}", _O_RDWR)).value
+        container = channel.one(opening("/dev/vfio/vfio", O_RDWR)).value
+        group = channel.one(opening(f"/dev/vfio/{self.function.group()}", O_RDWR)).value
         self.group = (group, container)
         steps = (
             call("ioctl", group, _SET_CONTAINER, struct.pack("<i", container)),
@@ -96,7 +93,7 @@ class Vfio(FunctionWorld):
     def open_handle(self, _op: Open) -> int:
         """A handle; the first one enables all vectors and assigns none."""
         if not self.group:
-            gone = self.channel.one(opening(f"/dev/vfio/{self.function.group()}", _O_RDWR)).value
+            gone = self.channel.one(opening(f"/dev/vfio/{self.function.group()}", O_RDWR)).value
             return -ENODEV if gone == -ENOENT else gone
         name = self.function.bdf.encode() + b"\0"
         fd = self.channel.one(call("ioctl", self.group[0], _GET_DEVICE_FD, name)).value
@@ -132,7 +129,7 @@ class Vfio(FunctionWorld):
     def _enable_decoding(self, fd: int) -> None:
         where = _CONFIG_REGION + 4
         found = struct.unpack("<H", self.channel.one(call("pread", fd, bytes(2), 2, where)).data[0])[0]
-        self.channel.one(call("pwrite", fd, struct.pack("<H", found | _MEMORY_AND_MASTER), 2, where))
+        self.channel.one(call("pwrite", fd, struct.pack("<H", found | MEMORY | MASTER), 2, where))
 
     def close_handle(self, _op: Close) -> int:
         """Close the handle opened last."""
@@ -166,7 +163,7 @@ class Vfio(FunctionWorld):
         if self.index == _INTX and not vector:
             if not result:
                 self.is_wired = True
-                self._assert_again()
+                self.function.show_again()
             elif not self.keeps_intx:
                 self._disable_intx()
         return result
@@ -175,13 +172,6 @@ class Vfio(FunctionWorld):
         """Where it is not enabled VFIO has nothing to disable."""
         was_wired, self.is_wired = self.is_wired, False
         return self._set_irqs(_NONE | _TRIGGER, 0, 0, b"") if was_wired else 0
-
-    def _assert_again(self) -> None:
-        """QEMU's I/O APIC forgets a level that came before the kernel called the pin one of a level: show it again."""
-        asserted, command = self.channel.ask([f"l {self.function.registers + STATUS}", self.function.look()])
-        if asserted.value and not struct.unpack("<H", command.data[0])[0] & INTX_DISABLE:
-            self.set_intx(SetIntx(level=False))
-            self.set_intx(SetIntx(level=True))
 
     def _set_irqs(self, flags: int, start: int, count: int, data: bytes, pointer: int = 0) -> int:
         argument = struct.pack("<IIIII", 20 + len(data), flags, self.index, start, count) + data
@@ -210,12 +200,6 @@ class Vfio(FunctionWorld):
             self.channel.one(self.function.look())
         return 0
 
-    def set_intx(self, op: SetIntx) -> int:
-        """The function's own registers assert and deassert."""
-        self.function.set_command(2, 0)
-        self.channel.one(f"p {self.function.registers + (RAISE if op.level else ACKNOWLEDGE)} 1")
-        return 0
-
     OPERATIONS: ClassVar[Mapping[type, Callable[[Any, Any], Any]]] = {
         Probe: probe,
         Remove: remove,
@@ -226,8 +210,7 @@ class Vfio(FunctionWorld):
         Write: write,
         RaiseVector: raise_vector,
         RaiseMany: raise_many,
-        SetIntx: set_intx,
-        **FunctionWorld.PROCESS,
+        **FunctionWorld.COMMON,
     }
 
     def look(self) -> Any:
@@ -267,7 +250,7 @@ class Vfio(FunctionWorld):
     def clean(self) -> None:
         """Handles, the group, the binding, eventfds; the line is let go."""
         if not self.config.vectors:
-            self.set_intx(SetIntx(level=False))
+            self.function.set_line(asserted=False)
         while self.handles:
             self.close_handle(Close())
         self._leave_group()

@@ -24,7 +24,7 @@ from conformance.real.kvm_lapic import machine as machines
 from conformance.real.kvm_lapic.adapter import NO_ISR
 from conformance.real.kvm_lapic.irqfds import Eventfds
 from conformance.real.kvm_lapic.machine import APIC_IRR, APIC_TMR, APIC_TPR, Vm, has
-from conformance.real.kvm_lapic.requests import CAP_X2APIC_API, MSR_APIC_BASE, MSR_X2APIC_ICR
+from conformance.real.kvm_requests import CAP_X2APIC_API, MSR_APIC_BASE, MSR_X2APIC_ICR
 from conformance.subsystem import subsystem
 from conformance.verdict import UsageError
 from tests.real_facts import KVM, KVM_LAPIC, Fact

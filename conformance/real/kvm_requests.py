@@ -1,4 +1,4 @@
-"""The KVM ioctls that the adapter makes: numbers and layouts, as the kernel's API documentation has them."""
+"""The KVM ioctls that adapters make, on the host and in guests: numbers and layouts, as the kernel documents them."""
 
 from __future__ import annotations
 
@@ -37,13 +37,14 @@ SIGNAL_MSI = _io(0xA5, 1, 32)
 PRE_FAULT_MEMORY = _io(0xD5, 3, 64)
 
 CAP_IRQFD, CAP_SIGNAL_MSI, CAP_SPLIT_IRQCHIP, CAP_X2APIC_API, CAP_MAX_VCPU_ID = 32, 77, 121, 129, 128
+CAP_PRE_FAULT_MEMORY = 236
 
 USE_32BIT_IDS, DISABLE_BROADCAST_QUIRK = 1, 2
 """Arguments of KVM_CAP_X2APIC_API."""
 IRQFD_DEASSIGN = 1
 ROUTING_MSI = 2
-EXIT_IO = 2
-"""Reason of the exit after OUT."""
+EXIT_IO, EXIT_MMIO = 2, 6
+"""Reasons of the exits after OUT, and where there is no memory."""
 EXIT_REASON, EXIT_PORT = 8, 34
 """Offsets in the kvm_run page."""
 IMMEDIATE_EXIT = 1
