@@ -7,7 +7,7 @@ from conformance.environment.simulator import Simulator
 from conformance.environment.snp_guest_request.crypto import Suite
 from conformance.environment.snp_guest_request.firmware import Context, Firmware
 from conformance.environment.snp_guest_request.report import certificate_table, chain
-from conformance.environment.snp_guest_request.shared_pages import Region, SharedPages
+from conformance.environment.snp_guest_request.shared_pages import SharedPages, Window
 from conformance.model.snp_guest_request.hosts import HONEST_PAGES
 from conformance.specs.snp_guest_request.constants import MSG_TYPE, PAGE_SIZE, REPORT_REQ, TOO_SMALL_INFO2
 
@@ -32,7 +32,7 @@ class HonestHost(Simulator):
         """Firmware's message counters."""
         return tuple(self.context.counts)
 
-    def answer(self, page: bytes, response: Region, rax: int, rbx: int, *, extended: bool) -> tuple[int, int, int]:
+    def answer(self, page: bytes, response: Window, rax: int, rbx: int, *, extended: bool) -> tuple[int, int, int]:
         """SW_EXITINFO1, SW_EXITINFO2 and RBX; the response is in its page, and certificates are at `rax`."""
         if extended and page[MSG_TYPE] == REPORT_REQ:
             if rbx < HONEST_PAGES:

@@ -9,7 +9,7 @@ from conformance.environment.door import Environment
 from conformance.environment.snp_guest_request.crypto import Suite
 from conformance.environment.snp_guest_request.honest_host import HonestHost
 from conformance.environment.snp_guest_request.operations.exits import exit_through_ghcb
-from conformance.environment.snp_guest_request.shared_pages import Region, SharedPages
+from conformance.environment.snp_guest_request.shared_pages import SharedPages, Window
 from conformance.environment.snp_guest_request.tasks import Task
 from conformance.model.snp_guest_request.addresses import GPA
 from conformance.model.snp_guest_request.hosts import HONEST_PAGES
@@ -19,7 +19,6 @@ from conformance.specs.snp_guest_request.constants import (
     EXIT,
     EXT_GUEST_REQUEST,
     GUEST_REQUEST,
-    PAGE_SIZE,
     RESUME,
 )
 from conformance.verdict import HarnessError
@@ -52,12 +51,12 @@ class Loop(HonestHost):
         assert context is not None
         return tuple(context.counts)
 
-    def answer(self, page: bytes, response: Region, rax: int, rbx: int, *, extended: bool) -> tuple[int, int, int]:
+    def answer(self, page: bytes, response: Window, rax: int, rbx: int, *, extended: bool) -> tuple[int, int, int]:
         """Hand the exit to the hypervisor, answer its question for certificates, and bring back what it wrote."""
         machine = self.machine
         pages = machine.memslots.mapped[0]
         pages[GPA["R0"] >> 12].data[:] = page
-        pages[GPA["P0"] >> 12].data[:] = bytes(response.data[:PAGE_SIZE])
+        pages[GPA["P0"] >> 12].data[:] = bytes(response.data)
         op = ExtGuestRequest(npages=rbx) if extended else GuestRequest()
         code = EXT_GUEST_REQUEST if extended else GUEST_REQUEST
         result = exit_with(machine, op, code, GPA["D0"] if extended else rax, rbx, page)
@@ -68,8 +67,8 @@ class Loop(HonestHost):
                 self.hand_out(rax, rbx)
         if type(result) is not tuple or result[0] != RESUME:
             raise HarnessError(f"the shipped hypervisor answers {result!r}")
-        response.data[:PAGE_SIZE] = pages[GPA["P0"] >> 12].data
-        self.previous = bytes(response.data[:PAGE_SIZE])
+        response.data[:] = pages[GPA["P0"] >> 12].data
+        self.previous = bytes(response.data)
         return result[1], result[2], rbx if result[3] is None else result[3]
 
 

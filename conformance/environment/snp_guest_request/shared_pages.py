@@ -26,7 +26,7 @@ STALE = b"of another user, once"[:16]
 
 
 class Region:
-    """Pages that the driver allocated."""
+    """Pages that the driver allocated at once."""
 
     __slots__ = ("data", "leaked", "read", "shared", "trap", "users")
 
@@ -34,12 +34,31 @@ class Region:
         self.data = bytearray(STALE * (npages * PAGE_SIZE // len(STALE)))
         self.shared = False
         self.leaked = False
-        self.trap = False
-        """The host changes it once it was read."""
-        self.read: list[tuple[int, int]] = []
-        """Ranges read since the trap was set, once it sprang."""
-        self.users: dict[Frame, frozenset[Hashable]] = {}
-        """By operation that used it, the locks under which it always did."""
+        self.trap = range(0)
+        """Offsets of the page that the host changes once it was read from; empty where it changes none."""
+        self.read: list[range] = []
+        """What was read of that page."""
+        self.users: list[dict[Frame, frozenset[Hashable]]] = [{} for _ in range(npages)]
+        """For each page, by operation that used it, the locks under which it always did."""
+
+
+class Window:
+    """One page that the driver tells the host, as the host finds it."""
+
+    __slots__ = ("data", "offset", "region")
+
+    def __init__(self, region: Region, offset: int) -> None:
+        self.region = region
+        self.offset = offset
+        self.data = memoryview(region.data)[offset : offset + PAGE_SIZE]
+
+    def is_left_alone(self) -> None:
+        """The host changes nothing here behind the driver's back."""
+        self.region.trap, self.region.read = range(0), []
+
+    def changes_once_read(self) -> None:
+        """The host does, as soon as the driver has looked."""
+        self.region.trap = range(self.offset, self.offset + PAGE_SIZE)
 
 
 class SharedPages(Simulator):
@@ -102,24 +121,21 @@ class SharedPages(Simulator):
 
     def shared_read(self, gpa: int, size: int) -> bytes:
         region, offset = self.within(gpa, size)
-        self.judge_alone(region)
-        span = (offset, offset + size)
-        if region.read:
-            if any(start < span[1] and span[0] < end for start, end in region.read):
+        self.judge_alone(region, offset, size)
+        data = bytes(region.data[offset : offset + size])
+        span = range(max(offset, region.trap.start), min(offset + size, region.trap.stop))
+        if span:
+            if any(read.start < span.stop and span.start < read.stop for read in region.read):
                 raise Violation(
                     c.RESPONSE_CHECKED, "the response is read again from shared memory after the host changed it"
                 )
             region.read.append(span)
-        data = bytes(region.data[offset : offset + size])
-        if region.trap:
-            region.trap = False
-            region.read = [span]
-            region.data[:] = bytes(len(region.data))
+            region.data[region.trap.start : region.trap.stop] = bytes(PAGE_SIZE)
         return data
 
     def shared_write(self, gpa: int, data: bytes) -> int:
         region, offset = self.within(gpa, len(data))
-        self.judge_alone(region)
+        self.judge_alone(region, offset, len(data))
         if region.shared and DATA[16:] in data:
             raise Violation(c.PRIVATE_ENCRYPTION, "a message in the clear is written to memory that the host shares")
         region.data[offset : offset + len(data)] = data
@@ -132,14 +148,25 @@ class SharedPages(Simulator):
             raise Violation(c.ROBUST, f"{gpa:#x} is no allocation of the driver")
         return region
 
-    def judge_alone(self, region: Region) -> None:
+    def window(self, gpa: int) -> Window:
+        """The page of the driver's that begins there, wherever in an allocation that is."""
+        region, offset = self.within(gpa, PAGE_SIZE)
+        if offset % PAGE_SIZE:
+            raise Violation(c.ROBUST, f"{gpa:#x} is within a page")
+        return Window(region, offset)
+
+    def judge_alone(self, region: Region, offset: int, size: int) -> None:
         """Pages that two calls use at once are used under one lock by both (SNP-092)."""
-        frame, users, running = self.door.frame, region.users, self.tasks.running
-        locks = frozenset(self.mutexes.locks.held(frame))
+        locks = frozenset(self.mutexes.locks.held(self.door.frame))
+        for number in range(offset // PAGE_SIZE, -(-(offset + size) // PAGE_SIZE)):
+            self._judge_page(region, number, locks)
+
+    def _judge_page(self, region: Region, number: int, locks: frozenset[Hashable]) -> None:
+        frame, users, running = self.door.frame, region.users[number], self.tasks.running
         if frame in users:
             locks &= users[frame]
         elif len(users) > 1:
-            users = region.users = {user: held for user, held in users.items() if user in running}
+            users = region.users[number] = {user: held for user, held in users.items() if user in running}
         users[frame] = locks
         if len(running) > 1:
             for other, held in users.items():

@@ -15,7 +15,7 @@ from conformance.environment.snp_guest_request.crypto import Suite
 from conformance.environment.snp_guest_request.firmware import vmpck
 from conformance.environment.snp_guest_request.honest_host import HonestHost
 from conformance.environment.snp_guest_request.report import Header, seal, unseal
-from conformance.environment.snp_guest_request.shared_pages import Region, SharedPages
+from conformance.environment.snp_guest_request.shared_pages import SharedPages, Window
 from conformance.environment.snp_guest_request.tasks import Tasks
 from conformance.model.snp_guest_request.hosts import HONEST_PAGES, REFUSALS, TAMPERED
 from conformance.model.snp_guest_request.operations import GetExtReport
@@ -107,13 +107,13 @@ class UntrustedHost(Simulator):
         return self.exchanges.pop(self.door.frame, None) or Exchange([])
 
     def guest_exit(self, code: int, info1: int, info2: int, rax: int, rbx: int) -> tuple[int, int, int]:
-        request, response = self.shared.region(info1), self.shared.region(info2)
-        self.shared.judge_alone(request)
-        self.shared.judge_alone(response)
-        if not (request.shared and response.shared):
-            raise Violation(c.ROBUST, "a page given to the host is not shared with it")
-        response.trap, response.read = False, []
-        page = bytes(request.data[:PAGE_SIZE])
+        request, response = self.shared.window(info1), self.shared.window(info2)
+        for given in (request, response):
+            self.shared.judge_alone(given.region, given.offset, PAGE_SIZE)
+            if not given.region.shared:
+                raise Violation(c.ROBUST, "a page given to the host is not shared with it")
+        response.is_left_alone()
+        page = bytes(request.data)
         header = Header.decode(page)
         message = page[: HEADER_SIZE + min(header.size, PAGE_SIZE - HEADER_SIZE)]
         self._judge_sent(header, message, response)
@@ -135,7 +135,7 @@ class UntrustedHost(Simulator):
         return told
 
     def _treat(
-        self, host: str, extended: bool, header: Header, response: Region, page: bytes, rax: int, rbx: int
+        self, host: str, extended: bool, header: Header, response: Window, page: bytes, rax: int, rbx: int
     ) -> tuple[int, int, int]:
         """What the host answers, by the name of its treatment."""
         message = page[: HEADER_SIZE + min(header.size, PAGE_SIZE - HEADER_SIZE)]
@@ -165,10 +165,10 @@ class UntrustedHost(Simulator):
         if host in TAMPERED:
             self._tamper(host, header, response)
         elif host == "toctou":
-            response.trap = True
+            response.changes_once_read()
         return 0, 0, rbx
 
-    def _judge_sent(self, header: Header, message: bytes, response: Region) -> None:
+    def _judge_sent(self, header: Header, message: bytes, response: Window) -> None:
         """What the host sees of a message: its number was never used for another, and the response page is clear."""
         known = self.sent.setdefault((header.vmpck, header.number), message)
         if known != message:
@@ -185,11 +185,11 @@ class UntrustedHost(Simulator):
     def _judge_offered(self, rax: int, rbx: int) -> None:
         """Pages for certificates show the host nothing, and their caller nothing but the host's (SNP-098)."""
         region, offset = self.shared.within(rax, rbx * PAGE_SIZE)
-        self.shared.judge_alone(region)
+        self.shared.judge_alone(region, offset, rbx * PAGE_SIZE)
         clear = not any(region.data[offset : offset + rbx * PAGE_SIZE])
         self.door.require(c.CERTS_PAGES_CLEAR, clear, "pages are offered for certificates that are not clear")
 
-    def _tamper(self, host: str, asked: Header, response: Region) -> None:
+    def _tamper(self, host: str, asked: Header, response: Window) -> None:
         if host in _RESEAL:
             key = vmpck(0, asked.vmpck)
             body = unseal(self.suite, key, bytes(response.data))

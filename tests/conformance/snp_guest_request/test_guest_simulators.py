@@ -77,7 +77,7 @@ def test_a_response_is_read_once() -> None:
     shared = shared_pages()
     gpa = shared.alloc_pages(1)
     shared.shared_write(gpa, bytes(k.PAGE_SIZE))
-    shared.regions[gpa].trap = True
+    shared.window(gpa).changes_once_read()
 
     assert shared.shared_read(gpa, 96) == bytes(96)
     assert shared.shared_read(gpa + 96, 96) == bytes(96)
@@ -91,7 +91,7 @@ def test_shared_pages_are_used_under_a_lock_beside_another_call() -> None:
     own, both = shared.alloc_pages(1), shared.alloc_pages(1)
     shared.tasks.running = {shared.door.frame: Task(None, 0, -1), other: Task(None, 0, -1)}
     shared.mutexes.mutex_init("a")
-    shared.regions[both].users[other] = frozenset({"a"})
+    shared.regions[both].users[0][other] = frozenset({"a"})
 
     shared.shared_write(own, b"\0")
     shared.mutexes.mutex_lock("a")
@@ -164,7 +164,7 @@ def test_a_loop_answers_as_an_honest_host_does() -> None:
             honest = HonestHost(shared.door, shared, STAND_IN, (4, 0, 0, 0))
         else:
             honest = Loop(shared.door, shared, STAND_IN, (4, 0, 0, 0), lambda: started_machine(STAND_IN, 4))
-        response = shared.region(shared.alloc_pages(1))
+        response = shared.window(shared.alloc_pages(1))
         page = request_page(STAND_IN, "report", 0, 0, 4)
         told = honest.answer(page, response, 0, 0, extended=False)
         answers.append((told, bytes(response.data), honest.counts))

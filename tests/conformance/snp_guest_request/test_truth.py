@@ -16,6 +16,7 @@ from conformance.candidates.builtin.snp_guest_request.linux.guest import GuestRe
 from conformance.candidates.builtin.snp_guest_request.linux.host import SevInfo
 from conformance.candidates.builtin.snp_guest_request.upstream import Sev, Svm, Upstream
 from conformance.model.snp_guest_request.operations import (
+    Close,
     CloseFd,
     Continue,
     Decommission,
@@ -36,11 +37,14 @@ from conformance.specs.snp_guest_request.constants import (
     EINVAL,
     EIO,
     ETIMEDOUT,
+    EXT_GUEST_REQUEST,
     GHCB_SW_EXITINFO1,
     GHCB_SW_EXITINFO2,
     HEADER_SIZE,
     MSG_ALGO,
     PAGE_SIZE,
+    REPORT_REQ,
+    REPORT_RSP_SIZE,
     RESUME,
 )
 from tests.conformance.peers.linux_snp_guest_request import (
@@ -105,6 +109,23 @@ class ChecksLengthFirst(GuestDriver):
         return super().get_ext_report(data, vmpl, certs_len, address)
 
 
+class OneAllocation(GuestDriver):
+    """Has all its pages from one allocation: the host is given pages in the middle of it."""
+
+    def open(self, vmpck: int) -> int:
+        self.vmpck = vmpck
+        base = 0 if self.is_disabled() else self.alloc_shared(6)
+        if not base:
+            return -EINVAL
+        self.request, self.response, self.certs = base, base + PAGE_SIZE, base + 2 * PAGE_SIZE
+        self.port.mutex_init("snp_cmd_mutex")
+        return 0
+
+    def close(self) -> int:
+        self.free_shared(self.request)
+        return 0
+
+
 FETCHING = {"certs": True}
 RIGHT: list[tuple[type, dict[str, Any], tuple[Any, ...]]] = [
     # what is decided counts, not how often the GHCB is looked at
@@ -160,6 +181,12 @@ RIGHT: list[tuple[type, dict[str, Any], tuple[Any, ...]]] = [
 
 AFTER_TOO_SMALL = ("too-small", "drop", "tag", "lost", "status", "exception", "malformed", "busy-forever")
 RIGHT_GUESTS: list[tuple[type, tuple[Any, ...]]] = [
+    # one allocation for all pages
+    *(
+        (OneAllocation, (GetExtReport((host,)), GetReport((host,)), GetExtReport()))
+        for host in ("ok", "toctou", "too-small", "busy", "tag", "replay")
+    ),
+    (OneAllocation, (GetExtReport(), beside(GetExtReport(), GetReport(), 9), Close())),
     # the length of a buffer that is not there
     *((kind, (GetExtReport((), 1, buffer=False), GetReport())) for kind in (GuestDriver, ChecksLengthFirst)),
     (ChecksLengthFirst, (GetExtReport(("status",), 0x5000, buffer=False), GetReport())),
@@ -336,6 +363,24 @@ class WantsBuffer(GuestDriver):
         return super().get_ext_report(data, vmpl, certs_len, address)
 
 
+class ReadsTwice(OneAllocation):
+    """Looks at the header, and then at the whole response, of a page in the middle of an allocation."""
+
+    def unseal(self, number: int, kind: int, size: int) -> bytes:
+        self.port.shared_read(self.response, HEADER_SIZE)
+        return super().unseal(number, kind, size)
+
+
+class CertsUncleared(OneAllocation):
+    """Clears one page less than it offers."""
+
+    def ext_locked(self, payload: bytes, certs_len: int) -> tuple[int, int, bytes, bytes, int]:
+        self.port.shared_write(self.certs, bytes(certs_len - PAGE_SIZE))
+        code, npages = EXT_GUEST_REQUEST, certs_len // PAGE_SIZE
+        ret, info2, answer, needed = self.exchange(REPORT_REQ, payload, REPORT_RSP_SIZE, code, npages)
+        return ret, info2, answer, b"", needed
+
+
 class KeepsKey(LinuxGuest):
     """Neither wipes nor counts after an error of the request that follows too small."""
 
@@ -361,6 +406,8 @@ class PagesOfAll(LinuxGuest):
 WRONG_GUESTS: list[tuple[type, tuple[Any, ...], str]] = [
     (TakesAnything, (GetReport(("tag",)),), "SNP-089"),
     (TakesAnything, (GetReport(("drop",)),), "SNP-090"),
+    (ReadsTwice, (GetReport(("toctou",)),), "SNP-089"),
+    (CertsUncleared, (GetExtReport(),), "SNP-098"),
     (WantsBuffer, (GetExtReport((), 4096, buffer=False),), "SNP-086"),
     (KeepsKey, (GetExtReport(("too-small", "status")), GetReport()), "SNP-084"),
     (PagesOfAll, (GetExtReport(), beside(GetExtReport(), GetExtReport(), 3)), "SNP-092"),
