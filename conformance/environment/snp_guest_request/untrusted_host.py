@@ -108,9 +108,9 @@ class UntrustedHost(Simulator):
 
     def guest_exit(self, code: int, info1: int, info2: int, rax: int, rbx: int) -> tuple[int, int, int]:
         request, response = self.shared.window(info1), self.shared.window(info2)
-        for given in (request, response):
-            self.shared.judge_alone(given.region, given.offset, PAGE_SIZE)
-            if not given.region.shared:
+        for window in (request, response):
+            self.shared.judge_alone(window.region, window.offset, PAGE_SIZE)
+            if not window.region.shared:
                 raise Violation(c.ROBUST, "a page given to the host is not shared with it")
         response.is_left_alone()
         page = bytes(request.data)
