@@ -108,7 +108,7 @@ def _not_taken(state: State, op: Request, env: Answers, profile: Profile) -> lis
     """In place: why the response page does not become firmware's."""
     vm, cpu = state.vms[VM_OF[op.vcpu]], CPU_OF[op.vcpu]
     found: list[End] = []
-    if not is_writable(vm, address(op.resp, cpu)) or env.gfn_to_pfn or page_at(address(op.req, cpu)) == "readonly":
+    if not is_writable(vm, address(op.resp, cpu)) or env.gfn_to_pfn:
         found.append(End(fault(profile), c.GUEST_PAGE_FAULT, before=UNISSUED))
     untouched = (*UNISSUED, CLEARED)
     if _taken(state, op, profile):
@@ -139,16 +139,21 @@ def early(state: State, op: Request, env: Answers, profile: Profile, *, kept: bo
     """What a handler may find before it issues a command, or only after it.
 
     A response page that cannot be written; a message that has to be read again and is not there any more; a context
-    that was to be given up.
+    that was to be given up; in place, a request page that can be read and not written: who copies it never knows.
     """
     vm = state.vms[VM_OF[op.vcpu]]
     given_up = (End(REFUSAL, c.NO_CONTEXT, c.NO_CONTEXT, before=UNISSUED),) if vm.life == "stuck" else ()
     if profile.pages != "bounce":
-        return given_up
+        return (*given_up, End(fault(profile), c.GUEST_PAGE_FAULT, before=UNISSUED)) if _is_readonly(op) else given_up
     unreadable = kept and not is_readable(vm, op)
     if not (unreadable or env.gfn_to_pfn or env.clear_guest or _is_lost(state, op, env)):
         return given_up
     return (*given_up, End(-EIO, c.GUEST_PAGE_FAULT, before=UNISSUED))
+
+
+def _is_readonly(op: Request) -> bool:
+    """Whether there is no writable page behind the request."""
+    return page_at(address(op.req, CPU_OF[op.vcpu])) == "readonly"
 
 
 def _is_lost(state: State, op: Request, env: Answers) -> bool:
@@ -193,7 +198,7 @@ def _is_plain(state: State, op: Request, env: Answers, profile: Profile, *, kept
     """Whether nothing can be found wrong but by firmware."""
     if op.race or kept or state.vms[VM_OF[op.vcpu]].life == "stuck":
         return False
-    return profile.pages == "inplace" or not _is_lost(state, op, env)
+    return not (_is_readonly(op) if profile.pages == "inplace" else _is_lost(state, op, env))
 
 
 _UNREFUSED = Answers()

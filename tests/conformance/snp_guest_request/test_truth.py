@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from conformance.candidates.builtin.snp_guest_request.guest import HEADER, GuestDriver
+from conformance.candidates.builtin.snp_guest_request.inplace import InPlace
 from conformance.candidates.builtin.snp_guest_request.linux import Linux, LinuxGuest
 from conformance.candidates.builtin.snp_guest_request.linux.guest import GuestReq
 from conformance.candidates.builtin.snp_guest_request.linux.host import SevInfo
@@ -33,9 +34,11 @@ from conformance.model.step import Fault, Parallel, Step
 from conformance.specs.snp_guest_request.constants import (
     EAGAIN,
     EBADF,
+    EBUSY,
     EFAULT,
     EINVAL,
     EIO,
+    ENOMEM,
     ETIMEDOUT,
     EXT_GUEST_REQUEST,
     GHCB_SW_EXITINFO1,
@@ -96,6 +99,25 @@ class ReadsOften(Upstream):
         for offset in (GHCB_SW_EXITINFO1, GHCB_SW_EXITINFO2):
             self.port.ghcb_read(vcpu, offset, 8)
         return super().complete(vcpu, info1, info2)
+
+
+class CopiesRequest(InPlace):
+    """Copies the message to a page of its own; only the response is firmware's in place."""
+
+    def request_in_place(self, svm: Svm, _pages: int) -> tuple[int, int]:
+        port, sev = self.port, svm.sev
+        if not sev.gctx or port.psp_is_dead() or self.is_ghcb(svm):
+            return -EBUSY, 0
+        copy = port.alloc_page(0)
+        ret = port.read_guest(sev.vm, svm.info1, copy, PAGE_SIZE) if copy else -ENOMEM
+        resp = -EFAULT if ret else port.gfn_to_pfn(sev.vm, svm.info2 >> 12)
+        result = (-EIO, 0)
+        if resp > 0:
+            result = self.request_on_pages(sev, copy >> 12, resp)
+            port.put_pfn(resp)
+        if copy:
+            port.free_page(copy)
+        return result
 
 
 class ChecksLengthFirst(GuestDriver):
@@ -173,6 +195,9 @@ RIGHT: list[tuple[type, dict[str, Any], tuple[Any, ...]]] = [
         (refused(GuestRequest(), "snp_guest_request", -ETIMEDOUT), refused(GuestRequest(), "gfn_to_pfn", -EFAULT)),
     ),
     (RefusesEarly, FETCHING, (ExtGuestRequest(resp="hole"),)),
+    # a message that can be read and not written, for whom translates it and for whom copies it
+    *((kind, {}, (op(req="readonly"),)) for kind in (InPlace, CopiesRequest) for op in (GuestRequest, ExtGuestRequest)),
+    *((CopiesRequest, {}, (GuestRequest(req=req, resp=resp),)) for req, resp in (("hole", "P"), ("R", "readonly"))),
     # the message is kept while userspace is asked, or read again
     (KeepsMessage, FETCHING, (ExtGuestRequest(), RemoveSlot(0, "R0"), Continue(ret=0))),
     (Linux, FETCHING, (ExtGuestRequest(), RemoveSlot(0, "R0"), Continue(ret=0))),
@@ -266,6 +291,22 @@ class ProbeIsSuccess(ProbesResponse):
         return self.tell(vcpu, 0) if ret == -EIO else ret
 
 
+class ForwardsNothing(CopiesRequest):
+    """Forwards what its page holds when the message cannot be read."""
+
+    def request_on_pages(self, sev: Sev, req: int, resp: int) -> tuple[int, int]:
+        self.port.memset(req << 12, 0, PAGE_SIZE)
+        return super().request_on_pages(sev, req, resp)
+
+
+class ReadonlyIsDone(CopiesRequest):
+    """Tells a guest of success whose message firmware refused."""
+
+    def request_on_pages(self, sev: Sev, req: int, resp: int) -> tuple[int, int]:
+        ret, _ = super().request_on_pages(sev, req, resp)
+        return ret, 0
+
+
 class KeepsNothing(Linux):
     """Forwards whatever its buffer holds when the message is gone."""
 
@@ -311,6 +352,8 @@ WRONG: list[tuple[type, dict[str, Any], tuple[Any, ...], str]] = [
     (ClearsBeyond, {}, (ExtGuestRequest(npages=1),), "SNP-051"),
     (ClearsAfter, {}, (GuestRequest(),), "SNP-017"),
     (ProbeIsSuccess, {}, (GuestRequest(resp="hole"),), "SNP-021"),
+    (ForwardsNothing, {}, (GuestRequest(),), "SNP-017"),
+    (ReadonlyIsDone, {}, (GuestRequest(req="readonly"),), "SNP-018"),
     (KeepsNothing, FETCHING, (ExtGuestRequest(), RemoveSlot(0, "R0"), Continue(ret=0)), "SNP-016"),
     (AsksToTryAgain, {}, (CloseFd(), GuestRequest()), "SNP-068"),
     (EditsMessage, {}, (GuestRequest(),), "SNP-016"),
