@@ -22,7 +22,7 @@ ADAPTERS: dict[tuple[str, str], tuple[str, bool]] = {
 
 def names(of: Subsystem) -> tuple[str, ...]:
     """The real implementations of a subsystem."""
-    return tuple(f"{name}@VERSION" if versioned else name for (at, name), (_, versioned) in _of(of).items() if at)
+    return tuple(f"{name}@VERSION" if versioned else name for (_, name), (_, versioned) in _of(of).items())
 
 
 def adapter(spec: str, name: str, of: Subsystem) -> Adapter:

@@ -74,8 +74,6 @@ class Channel:
         self.rest = b""
         self.is_open = True
         """Whether anything can be asked."""
-        self.exchanges = 0
-        """Turns so far, for figures."""
 
     def ask(self, lines: Sequence[str], patience: float = PATIENCE) -> list[Answer]:
         """Send requests, and wait for the answers to all of them.
@@ -86,7 +84,6 @@ class Channel:
             Gone  the guest has ended
             Hang  it does not answer
         """
-        self.exchanges += 1
         try:
             self.socket.settimeout(patience)
             self.socket.sendall(("\n".join(lines) + "\n").encode())

@@ -107,8 +107,6 @@ class Guest:
     served: Mapping[int, Doorbell] = field(init=False, default_factory=dict)
     """What `connect` gave: the doorbells by their number of vectors."""
     restored: bool = field(init=False, default=False)
-    seconds: float = field(init=False, default=0.0)
-    """Until the helper answered."""
     holder: Any = field(init=False, default=None)
     """The world that it is lent to."""
     functions: dict[str, Any] = field(init=False, default_factory=dict)
@@ -120,7 +118,6 @@ class Guest:
     """Our ends of its sockets."""
 
     def __post_init__(self) -> None:
-        started = time.monotonic()
         self._owner = os.getpid()
         snapshot = cache() / "guests" / f"{self.machine.key}.state"
         with _alone(snapshot):
@@ -134,7 +131,6 @@ class Guest:
             except BaseException:
                 self.close()
                 raise
-        self.seconds = time.monotonic() - started
 
     def _start(self, snapshot: Path | None) -> None:
         qemu_version()

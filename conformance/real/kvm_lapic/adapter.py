@@ -13,7 +13,7 @@ from conformance.model.avic.routing import Apic, Message
 from conformance.real import kvm_requests as r
 from conformance.real.adapter import Adapter, Rate
 from conformance.real.kvm_lapic.irqfds import is_settled
-from conformance.real.kvm_lapic.machine import APIC_ISR, Kvm, Vm, has, kvm
+from conformance.real.kvm_lapic.machine import APIC_ISR, Kvm, Vm, has
 from conformance.real.kvm_lapic.world import KvmWorld, address_of, data_of
 from conformance.specs.avic.constants import FIXED, LOWEST
 from conformance.verdict import UsageError
@@ -138,6 +138,3 @@ def _rate(function: Callable[[], object], times: int = 3_000) -> float:
             function()
         best = max(best, times / (time.perf_counter() - started))
     return best
-
-
-__all__ = ["KvmLapic", "kvm", "probe"]

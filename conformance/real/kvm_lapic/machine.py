@@ -183,13 +183,6 @@ class Vcpu:
         entries = bytearray(r.NUMBERS.pack(1, 0) + r.MSR.pack(index, 0, value))
         return int(fcntl.ioctl(self.fd, r.SET_MSRS, entries))
 
-    def get_msr(self, index: int) -> int | None:
-        """KVM_GET_MSRS of one; None where it is refused."""
-        buffer = bytearray(r.NUMBERS.pack(1, 0) + r.MSR.pack(index, 0, 0))
-        if fcntl.ioctl(self.fd, r.GET_MSRS, buffer) != 1:
-            return None
-        return int(r.MSR.unpack_from(buffer, 8)[2])
-
     def set_cpuid(self) -> None:
         """All that KVM supports, x2APIC mode included."""
         fcntl.ioctl(self.fd, r.SET_CPUID2, bytearray(_cpuid()))
@@ -209,13 +202,6 @@ class Vcpu:
         struct.pack_into("<QQ", regs, 128, CODE, 2)  # RIP and RFLAGS
         fcntl.ioctl(self.fd, r.SET_REGS, regs)
         return self.run()
-
-    @property
-    def mp_state(self) -> int:
-        """KVM_GET_MP_STATE: 0 runnable, 1 uninitialized, 3 halted."""
-        state = bytearray(4)
-        fcntl.ioctl(self.fd, r.GET_MP_STATE, state)
-        return int.from_bytes(state, "little")
 
     def set_handler(self, vector: int) -> None:
         """A handler of real mode that writes to port 0x10."""

@@ -92,7 +92,7 @@ class LinuxAvic(GuestAdapter):
             case Deliver():
                 return bool(op.id <= _ADDRESSED)
             case SetLapic():
-                return bool(not loaded and op.id <= _ADDRESSED and op.irr != 1 and op.isr != 1)
+                return bool(not loaded and op.id <= _ADDRESSED and op.irr != 1 and op.isr != 1 and not op.rest)
             case GetLapic():
                 return _found(state, op.id).core < 0
             case Enter():
