@@ -69,7 +69,8 @@ def irq_set(state: State, vector: int, fd: int, answers: Answers, profile: Profi
     fd < 0                             0; unmapped (UIO-012 to UIO-014)
     no interrupt at all                any errno (UIO-094)
     fd refused                         its errno; old mapping kept, or lost (UIO-015, UIO-020)
-    request_irq refused                its errno; old mapping kept or lost, whole (UIO-021, UIO-022)
+    request_irq refused                its errno; old mapping kept or lost, whole (UIO-021, UIO-022); or what follows,
+                                       if a further request was granted
     otherwise                          0; mapped to the eventfd (UIO-016, UIO-018)
 
     Source: uio_msi as posted, uio_msi_ioctl and set_irq_eventfd.
@@ -92,13 +93,13 @@ def irq_set(state: State, vector: int, fd: int, answers: Answers, profile: Profi
     refusals = {refusal: c.BAD_FD} if refusal else {}
     if answers.request_irq:
         refusals.setdefault(answers.request_irq, c.REQUEST_ERRNO_FORWARDED)
-    met = bool(refusals)
+    met = refusal or (answers.request_irq and not answers.requested_again)
     if starved:
         refusals.setdefault(-ENOMEM, c.NEVER_HALF_MAPPED)
-    if not refusals:
-        return mapping_outcomes(state, vector, found, profile, answers.unmask_coalesced)
-    refused = _set_refused(state, vector, refusals, profile)
-    return refused if met else (*refused, *each(mapping_outcomes(state, vector, found, profile)))
+    if met:
+        return _set_refused(state, vector, refusals, profile)
+    mapped = mapping_outcomes(state, vector, found, profile, answers.unmask_coalesced)
+    return (*_set_refused(state, vector, refusals, profile), *each(mapped)) if refusals else mapped
 
 
 def _no_such_vector(state: State, vector: int, fd: int, profile: Profile) -> Outcome:

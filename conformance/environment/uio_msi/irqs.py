@@ -85,7 +85,7 @@ class Irqs(Simulator):
         action = self.core.request(irq, flags, name, dev_id)
         if isinstance(action, int):
             return action
-        self.counts[vector] += 1
+        self._had(vector)
         self.msix.unmask(vector, action)
         return 0
 
@@ -94,6 +94,13 @@ class Irqs(Simulator):
         if self.refusal:
             self.door.frame.given.setdefault("request_irq", self.refusal)
         return self.refusal or self.door.refused("request_irq")
+
+    def _had(self, vector: int) -> None:
+        """The request was granted; this operation may have met a refusal before."""
+        self.counts[vector] += 1
+        given = self.door.frame.given
+        if "request_irq" in given:
+            given["requested_again"] = 1
 
     def _not_ours(self, irq: int) -> Violation:
         if not self.msix.size:
@@ -115,7 +122,7 @@ class Irqs(Simulator):
         if refusal:
             return refusal
         self.core.request(PDEV_IRQ, flags, name, dev_id)
-        self.counts[0] += 1
+        self._had(0)
         if intx.asserted and not intx.disable_bit:
             self.handlers.run_inside_request(intx.evaluate)
         return 0

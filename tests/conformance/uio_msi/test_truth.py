@@ -291,6 +291,52 @@ def test_two_unmasks_are_one_interrupt_where_they_meet() -> None:
     assert blamed(run(UnmasksWithoutResend, *up, IrqSet(0, SECOND), Write(1), config=INTX)) == "UIO-083"
 
 
+class TriesTwice(Upstream):
+    """Asks for the irq once more where it is refused."""
+
+    def probe(self, irq: int, hdr_type: int, is_virtfn: bool) -> int:
+        self.port = Twice(self.port) if not isinstance(self.port, Twice) else self.port
+        return super().probe(irq, hdr_type, is_virtfn)
+
+
+class Twice:
+    """The port, on which each request is made again when it is refused."""
+
+    def __init__(self, port: Any) -> None:
+        self.port = port
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.port, name)
+
+    def request_irq(self, irq: int, flags: int, name: int, dev_id: int) -> int:
+        """As the port says."""
+        err: int = self.port.request_irq(irq, flags, name, dev_id)
+        return err and int(self.port.request_irq(irq, flags, name, dev_id))
+
+
+class RollsBackAndSaysDone(Upstream):
+    """Puts the old eventfd back where the request is refused, and returns what that request returned: 0."""
+
+    def _attach_msix(self, vector: int, trigger: int) -> int:
+        old = self.triggers[vector]
+        super()._attach_msix(vector, trigger)
+        return 0 if self.triggers[vector] in (old, trigger) else -k.EBUSY
+
+
+def test_request_that_is_granted_at_the_second_attempt() -> None:
+    """The set succeeds: an errno that a further attempt mended need not be returned."""
+    for fd in (FIRST_FD, SECOND):
+        refused = Step(IrqSet(0, fd), (Fault("request_irq", -k.EBUSY),))
+        for config in (INTX, Config()):
+            raised = SetIntx(True) if config is INTX else RaiseVector(0)
+            for before in (OPENED, MAPPED):
+                assert run(TriesTwice, *before, refused, raised, Close(), config=config).failure is None
+
+    refused = Step(IrqSet(0, SECOND), (Fault("request_irq", -k.EBUSY),))
+    assert blamed(run(RollsBackAndSaysDone, *MAPPED, refused)) in ("UIO-019", "UIO-022", "UIO-017")
+    assert blamed(run(IgnoresRequest, *OPENED, refused)) == "UIO-022"
+
+
 class MasksToReplace(Upstream):
     """Masks INTx and frees the action before it requests it for the new eventfd."""
 
