@@ -86,10 +86,15 @@ class Device(Simulator):
         self.released("pci_request_regions")
 
     def released(self, what: str) -> None:
-        """Note a release that is not the reverse of the acquisition (UIO-063)."""
-        if self.acquired[-1] != what:
-            self.disorder = f"what {what} gave is released before what {self.acquired[-1]} gave"
-        self.acquired.remove(what)
+        """Note a release that is not the reverse of the acquisition (UIO-063).
+
+        The device file goes first, whatever was acquired by an open since it is there: nobody must come any more.
+        """
+        acquired = self.acquired
+        at = len(acquired) - 1 - acquired[::-1].index(what)
+        if acquired[-1] != what and what != "uio_register_device":
+            self.disorder = f"what {what} gave is released before what {acquired[-1]} gave"
+        del acquired[at]
 
     def must_be_enabled(self, call: str) -> None:
         """Refuse a call that talks to a function without power."""

@@ -373,6 +373,26 @@ def test_what_is_acquired_is_released_once(door: Environment, device: Device) ->
     assert device.pci_enable_device() == -EIO
 
 
+def test_what_an_open_acquired_outlasts_the_device_file(door: Environment, process: Process, device: Device) -> None:
+    """It was acquired later, but the file goes before anything that its users need."""
+    core = uio(door, process, device)
+    device.pci_enable_device()
+    core.uio_register_device("a", "1", UIO_IRQ_CUSTOM, False, (), ())
+    device.pci_enable_device()
+    device.pci_request_regions("a")
+
+    core.uio_unregister_device()
+    device.pci_release_regions()
+    device.pci_disable_device()
+    device.pci_disable_device()
+    assert (device.acquired, device.disorder) == ([], "")
+
+    device.pci_request_regions("a")
+    core.uio_register_device("a", "1", UIO_IRQ_CUSTOM, False, (), ())
+    device.pci_release_regions()
+    assert "pci_request_regions" in device.disorder
+
+
 def test_the_last_disabling_stops_dma(device: Device) -> None:
     """A function without power cannot be told to do any."""
     assert breach(device.pci_set_master) is c.MEMORY_SAFE
