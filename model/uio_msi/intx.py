@@ -47,7 +47,7 @@ def intx_mapping_outcomes(
     once = state._replace(wired=now, masked=True, counters=with_signal(state.counters, eventfd))
     signalled = Outcome(once, 0, c.SET_RETURNS_ZERO, c.INTX_UNMASK, also)
     old = state.wired[0]
-    if policy == "user":
+    if policy == "user" and old is not None:
         return signalled
     silent = Outcome(state._replace(wired=now, masked=True), 0, c.SET_RETURNS_ZERO, c.INTX_UNMASK, also)
     outcomes = (signalled, silent) if coalesced else (signalled,)

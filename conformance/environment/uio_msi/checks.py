@@ -82,7 +82,7 @@ def _wrong_maps(world: UioMsi) -> str:
 
 def _guarded(world: UioMsi) -> set[int]:
     """BARs that need not be exported whole, because the MSI-X table or the pending bits lie in them."""
-    if not world.config.vectors or world.profile.security == "posted":
+    if not world.config.vectors:
         return set()
     return {world.config.table_bar, world.config.pba_bar}
 

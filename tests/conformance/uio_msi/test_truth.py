@@ -34,6 +34,7 @@ from conformance.model.uio_msi.operations import (
 )
 from conformance.specs.uio_msi import constants as k
 from tests.conformance.peers.linux_uio_msi import PEERS
+from tests.conformance.peers.uio_msi.mended import MendedDriver
 from tests.conformance.uio_msi.driving import INTX, SECOND, blamed, run
 
 LINUX = {"linux": Linux, **PEERS}
@@ -289,6 +290,49 @@ def test_two_unmasks_are_one_interrupt_where_they_meet() -> None:
 
     assert blamed(run(UnmasksWithoutResend, *up, Write(1), config=INTX)) == "UIO-083"
     assert blamed(run(UnmasksWithoutResend, *up, IrqSet(0, SECOND), Write(1), config=INTX)) == "UIO-083"
+
+
+class UnmasksAfresh(MendedDriver):
+    """Unmasks INTx when it is mapped, after the request."""
+
+    def _set(self, vector: int, fd: int) -> int:
+        is_fresh = vector or not self.ctx[0]
+        err = super()._set(vector, fd)
+        if not err and fd >= 0 and not self.is_msix and is_fresh:
+            self.port.pci_intx(1)
+        return err
+
+
+class UnmasksAgain(MendedDriver):
+    """Unmasks INTx at every set."""
+
+    def _set(self, vector: int, fd: int) -> int:
+        err = super()._set(vector, fd)
+        if not err and fd >= 0 and not self.is_msix:
+            self.port.pci_intx(1)
+        return err
+
+
+def test_fresh_set_that_unmasks_where_user_space_does() -> None:
+    """It is told of a level once by request_irq, and again by its own unmask (UIO-084); a later set is not."""
+    ops = (SetIntx(True), *OPENED, ConfigIntx(False), IrqSet(0, FIRST_FD))
+
+    assert run(UnmasksAfresh, *ops, IrqSet(0, SECOND), config=INTX, profile="as-posted").failure is None
+    report = run(UnmasksAgain, *ops, IrqSet(0, SECOND), config=INTX, profile="as-posted")
+    assert blamed(report) in ("UIO-019", "UIO-083")
+
+
+def test_bar_of_the_table_is_private_in_every_profile() -> None:
+    """As posted it may be exported, and need not be."""
+
+    class HidesAnother(Upstream):
+        """Takes the first BAR for that of the table."""
+
+        def _table_bars(self) -> set[int]:
+            return {0} if super()._table_bars() else set()
+
+    assert run(Upstream, Probe(), profile="as-posted").failure is None
+    assert blamed(run(HidesAnother, Probe(), profile="as-posted")) == "UIO-069"
 
 
 class TriesTwice(Upstream):
