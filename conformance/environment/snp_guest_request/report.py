@@ -108,7 +108,7 @@ class Launch:
     image_id: bytes = bytes(16)
     id_key_digest: bytes = bytes(48)
     author_key_digest: bytes = bytes(48)
-    guest_svn: int = 2
+    guest_svn: int = 0x534E5001
     report_id: bytes = bytes(range(32, 64))
     report_id_ma: bytes = b"\xff" * 32
 

@@ -13,14 +13,13 @@ from conformance.environment.snp_guest_request.mutexes import Mutexes
 from conformance.environment.snp_guest_request.tasks import Tasks
 from conformance.specs.clause import Clause
 from conformance.specs.snp_guest_request import clauses as c
-from conformance.specs.snp_guest_request.constants import PAGE_SIZE
+from conformance.specs.snp_guest_request.constants import HEADER_SIZE, PAGE_SIZE
 from conformance.verdict import Violation
 
 REGION_BASE = 0x10_0000
-DATA = b"report data of the caller, 64 bytes, which nobody else may see.."
-"""What the caller wants in the report; each operation puts its number in front."""
-
-
+WORD = 8
+TELLING = 3
+"""Bytes other than 0 that a word needs to be known wherever it stands."""
 STALE = b"of another user, once"[:16]
 """What pages hold that nobody cleared."""
 
@@ -83,6 +82,8 @@ class SharedPages(Simulator):
         self.regions: dict[int, Region] = {}
         """By the address at which each begins."""
         self.next_region = REGION_BASE
+        self.secrets: dict[Frame, dict[bytes, int]] = {}
+        """By operation, the words that only the guest and firmware may know, and where each stands in its message."""
 
     def alloc_pages(self, npages: int) -> int:
         if self.refused("alloc_pages"):
@@ -109,6 +110,7 @@ class SharedPages(Simulator):
         if refusal:
             return refusal
         region.shared = True
+        self._judge_hidden(region, 0, len(region.data))
         return 0
 
     def set_encrypted(self, gpa: int) -> int:
@@ -136,10 +138,36 @@ class SharedPages(Simulator):
     def shared_write(self, gpa: int, data: bytes) -> int:
         region, offset = self.within(gpa, len(data))
         self.judge_alone(region, offset, len(data))
-        if region.shared and DATA[16:] in data:
-            raise Violation(c.PRIVATE_ENCRYPTION, "a message in the clear is written to memory that the host shares")
         region.data[offset : offset + len(data)] = data
+        if region.shared:
+            self._judge_hidden(region, offset, offset + len(data))
         return 0
+
+    def confide(self, message: bytes) -> None:
+        """The running operation knows a message in the clear, and the host never may."""
+        words = ((message[at : at + WORD], at) for at in range(0, len(message), WORD))
+        known = self.secrets.setdefault(self.door.frame, {})
+        known.update((word, at) for word, at in words if any(word))
+
+    def forget(self) -> None:
+        """The running operation has ended; its caller has what it knew."""
+        self.secrets.pop(self.door.frame, None)
+
+    def _judge_hidden(self, region: Region, start: int, end: int) -> None:
+        """No word of a message is in the clear where the host looks, however it came there (SNP-090).
+
+        A word with few bytes of its own is known only where a message would have it.
+        """
+        low = max(0, start - WORD + 1)
+        seen = bytes(region.data[low : end + WORD - 1])
+        if not any(seen):
+            return
+        for words in self.secrets.values():
+            for word, at in words.items():
+                if len(word) - word.count(0) < TELLING and not _is_at(seen, word, HEADER_SIZE + at - low):
+                    continue
+                if word in seen:
+                    raise Violation(c.PRIVATE_ENCRYPTION, "a message in the clear is in memory that the host shares")
 
     def region(self, gpa: int) -> Region:
         """The allocation that begins there."""
@@ -190,3 +218,8 @@ class SharedPages(Simulator):
             if not region.leaked:
                 raise Violation(c.SHARED_PAGES_BACK, f"pages at {gpa:#x} are neither freed nor leaked")
         self.regions.clear()
+
+
+def _is_at(seen: bytes, word: bytes, first: int) -> bool:
+    """Whether the word stands at this offset of some page of what is seen."""
+    return any(seen.startswith(word, at) for at in range(first % PAGE_SIZE, len(seen), PAGE_SIZE))

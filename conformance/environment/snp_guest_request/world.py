@@ -124,7 +124,7 @@ class World(Environment):
         suite, config = self.suite, self.config
         self.secrets = SecretsPage(self, counts)
         shared = self.shared = SharedPages(self, self.tasks, self.mutexes)
-        self.cipher = Cipher(self, suite)
+        self.cipher = Cipher(self, shared, suite)
         clock = self.clock = Clock(self)
         if config.host == "direct":
             self.honest = HonestHost(self, shared, suite, counts)

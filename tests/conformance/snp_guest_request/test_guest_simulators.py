@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from conformance.environment.door import Environment, Frame
 from conformance.environment.snp_guest_request.cipher import Cipher
 from conformance.environment.snp_guest_request.clock import Clock
@@ -13,7 +15,6 @@ from conformance.environment.snp_guest_request.loop import Loop
 from conformance.environment.snp_guest_request.messages import request_page
 from conformance.environment.snp_guest_request.report import Header
 from conformance.environment.snp_guest_request.secrets import SecretsPage
-from conformance.environment.snp_guest_request.shared_pages import DATA
 from conformance.environment.snp_guest_request.tasks import Task
 from conformance.environment.snp_guest_request.untrusted_host import UntrustedHost
 from conformance.environment.snp_guest_request.world import started_machine
@@ -44,7 +45,8 @@ def test_time_passes_while_the_guest_sleeps() -> None:
 
 def test_a_message_that_does_not_open_is_empty() -> None:
     """As the port has it."""
-    cipher = Cipher(Environment(), STAND_IN)
+    shared = shared_pages()
+    cipher = Cipher(shared.door, shared, STAND_IN)
     sealed = cipher.gcm_encrypt(bytes(32), bytes(12), b"header", b"a payload of some bytes")
 
     assert cipher.gcm_decrypt(bytes(32), bytes(12), b"header", sealed) == b"a payload of some bytes"
@@ -52,15 +54,13 @@ def test_a_message_that_does_not_open_is_empty() -> None:
 
 
 def test_shared_pages_are_made_private_before_they_are_freed() -> None:
-    """SNP-094; the host sees no message in the clear."""
+    """SNP-094."""
     shared = shared_pages()
     gpa = shared.alloc_pages(1)
-    shared.shared_write(gpa, DATA)
+    shared.shared_write(gpa, b"12345678")
     shared.set_decrypted(gpa)
 
-    assert shared.shared_read(gpa, 8) == DATA[:8]
-    with breaks(c.PRIVATE_ENCRYPTION):
-        shared.shared_write(gpa, DATA)
+    assert shared.shared_read(gpa, 8) == b"12345678"
     with breaks(c.SHARED_PAGES_BACK):
         shared.free_pages(gpa)
     with breaks(c.SHARED_PAGES_BACK):
@@ -70,6 +70,51 @@ def test_shared_pages_are_made_private_before_they_are_freed() -> None:
     shared.judge_back()
     with breaks(c.ROBUST):
         shared.shared_read(gpa, 1)
+
+
+@pytest.mark.parametrize("size", [96, 48, 8, 1])
+@pytest.mark.parametrize("at", [0x60, 0, 0x123])
+def test_the_host_sees_no_piece_of_a_message(size: int, at: int) -> None:
+    """SNP-090: whole, by halves, by words or by bytes, wherever it is put; until the call has ended."""
+    shared, message = shared_pages(), bytes(range(96))
+    gpa = shared.alloc_pages(2)
+    shared.shared_write(gpa, message)
+    shared.shared_write(gpa, bytes(2 * k.PAGE_SIZE))
+    shared.set_decrypted(gpa)
+    shared.confide(message)
+
+    with breaks(c.PRIVATE_ENCRYPTION):
+        for start in range(0, 96, size):
+            shared.shared_write(gpa + k.PAGE_SIZE + at + start, message[start : start + size])
+    shared.forget()
+    shared.shared_write(gpa, message)
+
+
+def test_small_numbers_are_known_where_a_message_has_them() -> None:
+    """A word of few bytes may stand anywhere else, as a number of the header does."""
+    shared, message = shared_pages(), bytes(8) + (9).to_bytes(8, "little")
+    gpa = shared.alloc_pages(2)
+    shared.shared_write(gpa, bytes(2 * k.PAGE_SIZE))
+    shared.set_decrypted(gpa)
+    shared.confide(message)
+
+    shared.shared_write(gpa + k.PAGE_SIZE + k.MSG_SEQNO, message[8:])
+    with breaks(c.PRIVATE_ENCRYPTION):
+        shared.shared_write(gpa + k.PAGE_SIZE + k.HEADER_SIZE + 8, message[8:])
+
+
+def test_pages_with_a_message_in_the_clear_are_not_shared() -> None:
+    """What a cipher has opened is as secret as what was asked."""
+    shared = shared_pages()
+    cipher = Cipher(shared.door, shared, STAND_IN)
+    gpa = shared.alloc_pages(1)
+    shared.shared_write(gpa + 8, cipher.gcm_decrypt(bytes(32), bytes(12), b"", cipher.gcm_encrypt(*SEALED)))
+
+    with breaks(c.PRIVATE_ENCRYPTION):
+        shared.set_decrypted(gpa)
+
+
+SEALED = (bytes(32), bytes(12), b"", b"a derived key of 32 bytes, or so")
 
 
 def test_a_response_is_read_once() -> None:

@@ -406,6 +406,24 @@ class WantsBuffer(GuestDriver):
         return super().get_ext_report(data, vmpl, certs_len, address)
 
 
+class SealsInPlace(GuestDriver):
+    """Has the second half of a message in the shared page while it encrypts it."""
+
+    def seal(self, number: int, kind: int, payload: bytes) -> bytes:
+        half = len(payload) // 2
+        self.port.shared_write(self.request + HEADER_SIZE + half, payload[half:])
+        return super().seal(number, kind, payload)
+
+
+class OpensInPlace(GuestDriver):
+    """Puts an answer in the clear where the encrypted one was."""
+
+    def unseal(self, number: int, kind: int, size: int) -> bytes:
+        answer = super().unseal(number, kind, size)
+        self.port.shared_write(self.response + HEADER_SIZE, answer)
+        return answer
+
+
 class ReadsTwice(OneAllocation):
     """Looks at the header, and then at the whole response, of a page in the middle of an allocation."""
 
@@ -449,6 +467,9 @@ class PagesOfAll(LinuxGuest):
 WRONG_GUESTS: list[tuple[type, tuple[Any, ...], str]] = [
     (TakesAnything, (GetReport(("tag",)),), "SNP-089"),
     (TakesAnything, (GetReport(("drop",)),), "SNP-090"),
+    (SealsInPlace, (GetReport(),), "SNP-090"),
+    (SealsInPlace, (GetDerivedKey(),), "SNP-090"),
+    (OpensInPlace, (GetDerivedKey(),), "SNP-090"),
     (ReadsTwice, (GetReport(("toctou",)),), "SNP-089"),
     (CertsUncleared, (GetExtReport(),), "SNP-098"),
     (WantsBuffer, (GetExtReport((), 4096, buffer=False),), "SNP-086"),

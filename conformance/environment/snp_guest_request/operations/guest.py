@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from conformance.environment.snp_guest_request.certificate_tables import TABLE_BYTES
 from conformance.environment.snp_guest_request.firmware import COMMITTED_TCB
 from conformance.environment.snp_guest_request.report import GUIDS, LAUNCH
-from conformance.environment.snp_guest_request.shared_pages import DATA
 from conformance.environment.snp_guest_request.taint import is_tainted
 from conformance.environment.snp_guest_request.untrusted_host import Exchange
 from conformance.environment.snp_guest_request.verifier import report_refused
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
 
 
 USER_BUFFER = 0x7F00_0000_0000
+DATA = b"report data of the caller, 64 bytes, which nobody else may see.."
+"""What the caller wants in the report; each operation puts its number in front."""
 KEY_SVN = LAUNCH.guest_svn
 KEY_TCB = COMMITTED_TCB
 """What callers ask a key for: the newest allowed."""
@@ -58,20 +59,22 @@ def kexec(world: World, op: Kexec) -> int:
 
 def get_report(world: World, op: GetReport) -> object:
     """SNP_GET_REPORT."""
-    data = _plan(world, op)
+    data = _report_data(world, op)
+    _plan(world, op, _report_request(op, data))
     return _told(world, op, data, world.enter(world.driver.get_report, data, op.vmpl))
 
 
 def get_derived_key(world: World, op: GetDerivedKey) -> object:
     """SNP_GET_DERIVED_KEY."""
-    _plan(world, op)
+    _plan(world, op, _key_request(op))
     result = world.enter(world.driver.get_derived_key, op.fields, op.vmpl, KEY_SVN, KEY_TCB)
     return _told(world, op, b"", result)
 
 
 def get_ext_report(world: World, op: GetExtReport) -> object:
     """SNP_GET_EXT_REPORT."""
-    data = _plan(world, op)
+    data = _report_data(world, op)
+    _plan(world, op, _report_request(op, data))
     address = USER_BUFFER if op.buffer else 0
     return _told(world, op, data, world.enter(world.driver.get_ext_report, data, op.vmpl, op.certs_len, address))
 
@@ -79,6 +82,7 @@ def get_ext_report(world: World, op: GetExtReport) -> object:
 def _told(world: World, op: Any, data: bytes, result: Any) -> object:
     """Result, exitinfo2 where it means something, what the answer and the certificates are, length needed."""
     exchange = world.host.end()
+    world.shared.forget()
     shape = [int, int, bytes, bytes, int] if type(op) is GetExtReport else [int, int, bytes]
     if type(result) is not tuple or [type(value) for value in result] != shape:
         raise Crash(f"returned {world.text_of(result)}, expected {', '.join(kind.__name__ for kind in shape)}", "type")
@@ -107,8 +111,7 @@ def _judge_status(world: World, exchange: Exchange, info2: int) -> None:
 
 def _kind(world: World, op: Any, data: bytes, payload: bytes) -> str:
     if type(op) is GetDerivedKey:
-        request = struct.pack("<IIQIIQ", 0, 0, op.fields, op.vmpl, KEY_SVN, KEY_TCB)
-        key = world.honest.firmware.derived_key(world.honest.context, request, 0)
+        key = world.honest.firmware.derived_key(world.honest.context, _key_request(op), 0)
         asked = payload == key or len(payload) != len(key)
         world.require(c.AS_ASKED, asked, "the key that comes back is derived from other fields than were asked for")
         return "key" if payload == key else "another key"
@@ -135,9 +138,24 @@ def parse_certs(world: World, op: ParseCerts) -> object:
     return (ret, tuple(names))
 
 
-def _plan(world: World, op: GetReport | GetDerivedKey | GetExtReport) -> bytes:
-    """Note how the host will treat this operation's exits; the data the caller wants in its report."""
+def _plan(world: World, op: GetReport | GetDerivedKey | GetExtReport, request: bytes) -> None:
+    """Note how the host will treat this operation's exits, and what of it the host must not see."""
     world.host.plan(script(op.host))
+    world.shared.confide(request)
+
+
+def _report_data(world: World, op: GetReport | GetExtReport) -> bytes:
+    """The data that the caller wants in its report; no two want the same."""
     world.serial += 1
-    word = int.from_bytes(DATA[8:16], "little") ^ getattr(op, "data", 0)
+    word = int.from_bytes(DATA[8:16], "little") ^ op.data
     return world.serial.to_bytes(8, "little") + word.to_bytes(8, "little") + DATA[16:]
+
+
+def _report_request(op: GetReport | GetExtReport, data: bytes) -> bytes:
+    """MSG_REPORT_REQ in the clear."""
+    return struct.pack("<64sII24x", data, op.vmpl, 0)
+
+
+def _key_request(op: GetDerivedKey) -> bytes:
+    """MSG_KEY_REQ in the clear."""
+    return struct.pack("<IIQIIQ", 0, 0, op.fields, op.vmpl, KEY_SVN, KEY_TCB)
