@@ -263,7 +263,7 @@ class GetReport:
     host: tuple[str, ...] = ()
     vmpl: int = 3
     """The VMPL that the answer is for: no lower than that of the key."""
-    data: int = 0
+    data_word: int = 0
     """What the second 8 bytes of the report data differ by from what callers usually give; u64."""
 
 
@@ -284,7 +284,7 @@ class GetExtReport:
     certs_len: int = 0x4000
     buffer: bool = True
     vmpl: int = 3
-    data: int = 0
+    data_word: int = 0
     """What the second 8 bytes of the report data differ by from what callers usually give; u64."""
 
 

@@ -129,7 +129,7 @@ SHAPES: dict[type, Shape] = {
         {"vmpck": Domain((0, 1), (2, 3, 4))}, weight=1, faults=(("alloc_pages", (-ENOMEM,)), ("set_decrypted", (-EIO,)))
     ),
     o.GetReport: Shape(
-        {"host": Domain(((), ("busy",)), tuple((h,) for h in HOSTS), usual=0.5), "vmpl": VMPLS, "data": DATA_WORD},
+        {"host": Domain(((), ("busy",)), tuple((h,) for h in HOSTS), usual=0.5), "vmpl": VMPLS, "data_word": DATA_WORD},
         weight=4,
         beside=(o.GetReport, o.GetDerivedKey, o.GetExtReport),
     ),
@@ -162,7 +162,7 @@ SHAPES: dict[type, Shape] = {
             "certs_len": Domain((0x4000, 0), (4096, 8192, 1, 2048, 4095, 0x1800, 0x4001, 0x5000, 2**32 - 1), usual=0.6),
             "buffer": Domain((True,), (False,)),
             "vmpl": VMPLS,
-            "data": DATA_WORD,
+            "data_word": DATA_WORD,
         },
         weight=4,
         beside=(o.GetReport, o.GetExtReport),

@@ -225,7 +225,7 @@ def _is_entangled(op: Any) -> bool:
         getattr(op, "page", "P")[0] == "R"
         or getattr(op, "ghcb", "own") != "own"
         or getattr(op, "resp", "P")[0] in "RGD"
-        or str(getattr(op, "data", "D"))[0] in "GPR"  # a guest's own report has 64 bytes there, by number
+        or getattr(op, "data", "D")[0] in "GPR"
     )
 
 

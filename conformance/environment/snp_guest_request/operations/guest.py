@@ -147,7 +147,7 @@ def _plan(world: World, op: GetReport | GetDerivedKey | GetExtReport, request: b
 def _report_data(world: World, op: GetReport | GetExtReport) -> bytes:
     """The data that the caller wants in its report; no two want the same."""
     world.serial += 1
-    word = int.from_bytes(DATA[8:16], "little") ^ op.data
+    word = int.from_bytes(DATA[8:16], "little") ^ op.data_word
     return world.serial.to_bytes(8, "little") + word.to_bytes(8, "little") + DATA[16:]
 
 
