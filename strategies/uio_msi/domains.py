@@ -15,7 +15,7 @@ from conformance.model.uio_msi.operations import (
     Bar,
     Eventfd,
 )
-from conformance.specs.uio_msi.constants import IRQ_NOTCONNECTED, MAX_MSIX_VECTORS, UIO_MSI_IRQ_SET
+from conformance.specs.uio_msi.constants import IRQ_NOTCONNECTED, MAX_MSIX_VECTORS, PAGE_SIZE, UIO_MSI_IRQ_SET
 from conformance.strategies.domain import Domain
 
 INT_MIN, INT_MAX = -(2**31), 2**31 - 1
@@ -171,4 +171,29 @@ CONFIGS = (
     Config(intx=False),
 )
 """Plainest first; the odd ones are for probe."""
+
+
+def _layouts(vectors: int) -> dict[str, Config]:
+    """MSI-X table and pending bits in two BARs, or in one, the table first or last, at the start or the end of a page."""
+    table, pba = 16 * vectors, (vectors + 63) // 64 * 8
+    end = table + PAGE_SIZE - 1 & -PAGE_SIZE
+    one, two = (Bar(0xF000_0000, 0x2_0000),), (Bar(0xF000_0000, 0x2_0000), Bar(0xF010_0000, 0x4000))
+    return {
+        "apart": Config(vectors=vectors, bars=two, table_bar=0, table_offset=0x1000, pba_bar=1, pba_offset=0x2000),
+        "after": Config(vectors=vectors, bars=one, table_bar=0, pba_bar=0, pba_offset=end),
+        "before": Config(
+            vectors=vectors,
+            bars=one,
+            table_bar=0,
+            table_offset=(0x1FF8 + pba + PAGE_SIZE - 1 & -PAGE_SIZE) + 0xFF0,
+            pba_bar=0,
+            pba_offset=0x1FF8,
+        ),
+    }
+
+
+LAYOUTS = {
+    f"{vectors}-{name}": config for vectors in (1, 64, 65, 256, 257, 2048) for name, config in _layouts(vectors).items()
+}
+"""Where the MSI-X table and the pending bits can lie, by the sizes at which they need a page or a word more."""
 ZERO = (Eventfd(), Eventfd(), Eventfd())

@@ -58,6 +58,7 @@ from conformance.strategies.uio_msi.domains import (
     INT_MAX,
     INT_MIN,
     INTX,
+    LAYOUTS,
     MEMORY,
     PLAIN,
     POINTER,
@@ -276,6 +277,9 @@ SCOPES: dict[str, Scope] = {
     **{
         f"world-{i}": Scope(config, tuple(Step(op) for op in (Probe(), Open(), Close(), Remove())), depth=5)
         for i, config in enumerate(CONFIGS)
+    },
+    **{
+        f"world-{layout}": Scope(config, (Step(Probe()), Step(Remove())), depth=2) for layout, config in LAYOUTS.items()
     },
     "1,1,1": Scope(_world(1, 1, 1), _plain(1, 1), states=44, transitions=237),
     "intx-1,1": Scope(_world(0, 1, 1), _plain(0, 1), states=82, transitions=598),

@@ -15,6 +15,7 @@ from conformance.model.uio_msi.operations import NOTHING_REFUSED, IrqSet, RaiseV
 from conformance.specs.uio_msi import PROFILES, Port
 from conformance.specs.uio_msi.constants import PCI_BARS
 from conformance.strategies import uio_msi as strategies
+from conformance.strategies.uio_msi.domains import LAYOUTS
 
 UPSTREAM = PROFILES["upstream"]
 
@@ -45,7 +46,7 @@ def test_operations_of_each_domain_can_be_made() -> None:
             assert all(type(value) is hints[name] for value in domain.values)
 
 
-@pytest.mark.parametrize("config", strategies.CONFIGS, ids=lambda config: f"{config.vectors}v")
+@pytest.mark.parametrize("config", [*strategies.CONFIGS, *LAYOUTS.values()], ids=lambda config: f"{config.vectors}v")
 def test_worlds_are_possible(config: model.Config) -> None:
     """BARs do not overlap, table and pending bits lie within theirs, and two eventfds are there."""
     spans = sorted((bar.start, bar.start + bar.size) for bar in config.bars if bar.size and bar.start)
