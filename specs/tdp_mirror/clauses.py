@@ -391,7 +391,10 @@ NEW_TABLE_NONPRESENT = Clause(
     id="TDP-041",
     level=Level.MUST,
     kind=Kind.SECURITY,
-    text="All 512 entries of a new table are NONPRESENT (bit 63 set) before it becomes reachable.",
+    text=(
+        "All 512 entries of a new table are NONPRESENT (bit 63 set) before it becomes reachable. Below a direct root "
+        "it may come with entries that map what they are to map."
+    ),
     source="Linux 6.16 mmu.c kvm_mmu_create (cache init_value)",
 )
 

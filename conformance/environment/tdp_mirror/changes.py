@@ -104,7 +104,20 @@ class Changes(Simulator):
         self.links.count(table, index, old, new)
         table.entries[index] = new
         self.tables.version += 1
+        brought = self._brought(root, old, new, table.level)
         self.links.relink(table, index, old, new)
+        for child, place, value in brought:
+            self.make(child, place, NONPRESENT, value, plain=False)
+
+    def _brought(self, root: Page, old: int, new: int, level: int) -> tuple[tuple[Page, int, int], ...]:
+        """Entries of a direct table that was filled before it is linked: as if each came right after the table."""
+        if root.is_mirror or not present(new) or is_leaf(new, level) or is_leaf(old, level):
+            return ()
+        child = self.tables.of(new & PFN_MASK)
+        if child.linked or child.removed:
+            return ()
+        places = [place for place, value in child.entries.items() if present(value)]
+        return tuple((child, place, child.entries.pop(place)) for place in places)
 
     def _judge_removed(self, table: Page, index: int, old: int, plain: bool) -> None:
         """Others still have their hands in a table that was just unlinked (TDP-046)."""

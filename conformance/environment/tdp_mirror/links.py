@@ -139,7 +139,7 @@ class Links(Simulator):
         self.threads.tell_others("split_beside")
 
     def fresh(self, table: Page) -> None:
-        """All entries NONPRESENT before anybody can reach them (TDP-041)."""
+        """All entries NONPRESENT before anybody can reach them, but for those that map (TDP-041)."""
         values = set(table.entries.values())
         if len(table.entries) < self.tables.entries:
             values.add(table.init)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from conformance.candidates.builtin.tdp_mirror.linux import Linux
 from conformance.candidates.builtin.tdp_mirror.linux.kvm import Fault, Sp
-from conformance.candidates.builtin.tdp_mirror.linux.spte import is_last, is_present
+from conformance.candidates.builtin.tdp_mirror.linux.spte import is_last, is_present, make_nonleaf_spte, make_spte
 from conformance.candidates.builtin.tdp_mirror.linux.tdp_iter import TdpIter, walk
 from conformance.candidates.builtin.tdp_mirror.linux.tdx import operand_busy
 from conformance.specs.tdp_mirror.constants import (
@@ -21,6 +21,7 @@ from conformance.specs.tdp_mirror.constants import (
     PG_LEVEL_4K,
     RET_PF_FIXED,
     RET_PF_RETRY,
+    ROLE_LEVEL_MASK,
 )
 
 
@@ -178,6 +179,47 @@ class ZapsInTwoPasses(AttributesFirst):
         return (min(PG_LEVEL_2M + 1, root.level - 1), root.level)
 
 
+class BuildsAside(AttributesFirst):
+    """In a direct root, tables that are missing are filled, leaf and all, before one exchange links them."""
+
+    def _walk_to_goal(self, fault: Fault, root: Sp) -> int:
+        """What is there is walked as usual; a mirror is built from the top."""
+        for it in () if root.is_mirror else walk(self, root, fault.gfn, fault.gfn + 1):
+            if it.old_spte == NONPRESENT and it.level > fault.goal_level:
+                return self._build_aside(fault, it)
+            if not is_present(it.old_spte) or is_last(it.old_spte, it.level) or it.level == fault.goal_level:
+                break
+        return super()._walk_to_goal(fault, root)
+
+    def _build_aside(self, fault: Fault, it: TdpIter) -> int:
+        """Tables from the entry down to the goal, the lowest filled first."""
+        made: list[Sp] = []
+        table, index = it.table, it.index
+        for level in range(it.level - 1, fault.goal_level - 1, -1):
+            sp = self.tdp_mmu_alloc_sp(fault.vcpu)
+            role = self._sp(it.table).role & ~ROLE_LEVEL_MASK | level
+            self.tdp_mmu_init_sp(sp, (table, index), fault.gfn & -self.pages_per_hpage(level + 1), role)
+            made.append(sp)
+            shifted = (fault.gfn | self.kvm.direct_bits) >> self.kvm.index_bits * (level - 1)
+            table, index = sp.spt, shifted & (1 << self.kvm.index_bits) - 1
+        spte = make_spte(fault.pfn, fault.goal_level, writable=fault.map_writable, prefetch=fault.prefetch)
+        self.fill(table, index, spte)
+        for sp in reversed(made[1:]):
+            assert sp.ptep is not None
+            self.port.pt_store(*sp.ptep, make_nonleaf_spte(sp.spt))
+        if self.port.pt_cmpxchg(it.table, it.index, NONPRESENT, make_nonleaf_spte(made[0].spt)) != NONPRESENT:
+            for sp in made:
+                self.tdp_mmu_free_sp(sp)
+            return RET_PF_RETRY
+        self.port.account_pgtable(len(made))
+        self.port.update_page_stats(fault.goal_level, 1)
+        return RET_PF_FIXED
+
+    def fill(self, table: int, index: int, spte: int) -> None:
+        """The leaf, in a table that nobody else sees yet."""
+        self.port.pt_store(table, index, spte)
+
+
 PEERS = {
     "linux-6.19": Linux619,
     "attributes-first": AttributesFirst,
@@ -186,5 +228,6 @@ PEERS = {
     "exchanges": Exchanges,
     "recovers-by-zapping": RecoversByZapping,
     "zaps-in-two-passes": ZapsInTwoPasses,
+    "builds-aside": BuildsAside,
 }
 """Name to class; each class says in its first sentence how it differs."""

@@ -29,6 +29,7 @@ from conformance.strategies.tdp_mirror.domains import (
 )
 from conformance.trace import Trace
 from tests.conformance.peers.linux_tdp_mirror import (
+    BuildsAside,
     Exchanges,
     FlushesMore,
     Linux619,
@@ -416,3 +417,37 @@ def test_a_page_set_where_prefault_is_allowed_too_early_is_named() -> None:
     assert wrong.failure is not None
     assert wrong.failure.clause.id == "TDP-101"
     assert judge(*steps, config=EARLY, candidate=Linux619, profile="upstream-6.19").failure is None
+
+
+class FillsTheTable(BuildsAside):
+    """A table that is built aside says of every gfn that it is mapped to the one page that there is."""
+
+    def fill(self, table: int, index: int, spte: int) -> None:
+        """All entries."""
+        for place in range(1 << self.kvm.index_bits):
+            super().fill(table, place, spte)
+
+
+class LeavesRubbish(BuildsAside):
+    """The other entries of a table that is built aside are what happened to lie there."""
+
+    def fill(self, table: int, index: int, spte: int) -> None:
+        """Nobody has cleared them."""
+        super().fill(table, index, spte)
+        super().fill(table, index ^ 1, 0)
+
+
+def test_a_direct_table_may_be_filled_before_it_is_linked() -> None:
+    """One exchange makes tables and leaf visible."""
+    steps = (CREATE, RELOAD, SHARED_3, Step(ops.PageFault(0, 0x2000 | SHARED)), Step(ops.HvaInvalidate()))
+
+    assert judge(*steps, candidate=BuildsAside).failure is None
+
+
+@pytest.mark.parametrize(("candidate", "clause"), [(FillsTheTable, "TDP-070"), (LeavesRubbish, "TDP-041")])
+def test_what_a_table_brings_with_it_is_judged(candidate: type[Linux], clause: str) -> None:
+    """As if each entry had come on its own."""
+    failure = judge(CREATE, RELOAD, SHARED_3, candidate=candidate).failure
+
+    assert failure is not None
+    assert failure.clause.id == clause
