@@ -29,6 +29,8 @@ HALF_PRIVATE = Config(huge=True, slots=((0, 0, 4, MEM_GUEST_MEMFD),), private_gf
 """A private block beside one that may be huge."""
 MIXED = Config(huge=True, slots=((0, 0, 4, MEM_GUEST_MEMFD),), private_gfns=(1,))
 """One block of both halves, one that may be huge."""
+ENDS_PRIVATE = Config(huge=True, slots=((0, 0, 4, MEM_GUEST_MEMFD),), private_gfns=(0, 3))
+"""Two blocks of both halves: the first gfn and the last are private, what lies between is not."""
 UNALIGNED = Config(max_gfn=2, slots=((0, 0, 2, MEM_GUEST_MEMFD), (1, 2, 1, 0)), private_gfns=(0,))
 """The last gfn is in the middle of what an entry of the root covers."""
 COPIED = Config(slots=((0, 0, 4, MEM_GUEST_MEMFD),), private_gfns=(0,), readonly_gfns=(1, 2))
@@ -50,7 +52,7 @@ DELETING = Config(
 """Slots in the middle of their deletion."""
 FOUR_LEVELS = Config(
     index_bits=9, levels=4, direct_bit=35, max_gfn=2**35 - 1,
-    slots=((0, 0, 3, MEM_GUEST_MEMFD), (1, 511, 3, 0), (2, 2**35 - 1, 1, 0)), private_gfns=(0, 1),
+    slots=((0, 0, 3, MEM_GUEST_MEMFD), (1, 511, 3, 0), (2, 2**35 - 1, 1, 0), (4, 1024, 64, 0)), private_gfns=(0, 1),
 )  # fmt: skip
 FIVE_LEVELS = replace(
     FOUR_LEVELS, levels=5, direct_bit=39, max_gfn=2**39 - 1, slots=(*FOUR_LEVELS.slots, (3, 2**37 - 1, 1, 0))
@@ -87,7 +89,9 @@ GPAS: Domain[int] = Domain(
 )  # fmt: skip
 FIRSTS: Domain[int] = Domain((0, 1, 2, 3), (4, 5, 511, 512, 2**35 - 1, 2**35, 2**39))
 ENDS: Domain[int] = Domain((4, 1, 2, 3), (0, 8, 12, 512, 513, 2**35, 2**39, 2**40))
-SLOTS: Domain[int] = Domain((0, 1), (2,))
+SLOTS: Domain[int] = Domain((0, 1), (2, 4))
+MASKS: Domain[int] = Domain((1, 2, 3), (5, 1 << 31, 1 << 32, 1 << 33 | 1, 1 << 63, 2**64 - 1))
+"""Pages of one word of user space's bitmap, on both sides of its halves."""
 TYPES: Domain[int] = Domain((2, 4, 6, 3, 5, 7, 0, 1))
 FILTERS: Domain[int] = Domain((1, 2, 3), (0,))
 GFNS: Domain[int] = Domain((0, 1, 2, 3))

@@ -73,6 +73,7 @@ from conformance.strategies.tdp_mirror.domains import (
     DEEP,
     DELETING,
     EARLY,
+    ENDS_PRIVATE,
     FOUR_LEVELS,
     HALF_PRIVATE,
     HIGH,
@@ -133,6 +134,7 @@ _FAULTY = (
     Step(EptViolation(0, 0x1000), (Fault("ext_set", -EBUSY),)),
     Step(EptViolation(0, 0x1000), (Fault("ext_link", -EIO),)),
     Step(Prefault(0, 0)),
+    Step(Prefault(0, 0), (Fault("signal_pending", 1),)),
     Step(Prefault(0, 0x3000)),
     Step(Prefault(0, SHARED)),
     Step(Prefault(0, 0, 0)),
@@ -353,7 +355,7 @@ _TOGETHER = (
 
 SCOPES = {
     "two halves": Scope(SMALL, _SELECTIVE, depth=6, states=1344, transitions=9077),
-    "refusals": Scope(SMALL, _FAULTY, depth=5, states=389, transitions=8908),
+    "refusals": Scope(SMALL, _FAULTY, depth=5, states=389, transitions=9006),
     "two vCPUs": Scope(SMALL, _TWO_VCPUS, depth=6, states=245, transitions=995),
     "protection and huge pages": Scope(MIXED, _LOGGING, depth=5, states=222, transitions=1936),
     "protection and huge pages, uneven": Scope(
@@ -421,6 +423,20 @@ SCOPES = {
     "slots in deletion": Scope(DELETING, _DELETION, states=3, transitions=11),
     "four levels of 512": Scope(FOUR_LEVELS, _REAL, depth=4, needs=frozenset({"tables-of-512"}), states=49,
                                 transitions=203),
+    "64 pages of one mask": Scope(
+        FOUR_LEVELS,
+        (*_LIVES[:2], *(Step(PageFault(0, gfn << 12 | 1 << 47, False, True)) for gfn in (1024, 1057, 1087)),
+         *(Step(ClearDirtyMasked(4, 1024, mask, wrprot)) for mask in (1, 1 << 33, 1 << 63, 2**64 - 1)
+           for wrprot in (False, True))),
+        depth=5, needs=frozenset({"tables-of-512"}), states=37, transitions=174,
+    ),
+    "what lies between": Scope(
+        ENDS_PRIVATE,
+        (*_LIVES[:2], fault_at(1, False), fault_at(2, False), Step(Prefault(0, 0x1000, 0x2000)), Step(RecoverHuge(0)),
+         *(Step(SetAttributes(first << 12, pages << 12, value)) for first, pages in ((0, 4), (1, 2), (0, 2))
+           for value in (0, ATTRIBUTE_PRIVATE))),
+        depth=4, states=85, transitions=364,
+    ),
     "in the middle of faults": Scope(SMALL, _MEETING, depth=3, states=14, transitions=163),
     "in the middle of zaps": Scope(SMALL, _YIELDING, depth=5, states=9, transitions=1823),
     "beside faults": Scope(HUGE, _TOGETHER, depth=3, states=9, transitions=143),

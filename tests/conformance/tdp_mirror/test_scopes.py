@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from conformance.candidates.builtin.tdp_mirror.linux import Linux
 from conformance.candidates.builtin.tdp_mirror.upstream import Upstream
 from conformance.candidates.defects.tdp_mirror import DEFECTS
 from conformance.engines import explore
@@ -66,3 +67,90 @@ def test_what_a_guest_has_translated_is_a_state_of_the_world(name: str) -> None:
     here = context(f"{__file__}:FlushesNothing")
 
     assert found(here, name) == {"TDP-084"}
+
+
+class LooksAtTheEnds(Linux):
+    """A range has the attributes already when its first gfn and its last have."""
+
+    def _vm_set_mem_attributes(self, start: int, end: int, attributes: int) -> int:
+        """What lies between is not looked at."""
+        if all(self.port.range_has_attributes(gfn, gfn + 1, attributes) for gfn in (start, end - 1)):
+            return 0
+        return super()._vm_set_mem_attributes(start, end, attributes)
+
+
+class LooksFromTheFault(Linux):
+    """A block may be huge when all is shared from the gfn of the fault on."""
+
+    def lpage_level(self, slot: tuple[int, ...], gfn: int) -> int:
+        """What comes before it is not looked at."""
+        pages = self.pages_per_hpage(2)
+        start = gfn & -pages
+        inside = slot[1] <= start and start + pages <= slot[1] + slot[2]
+        return 2 if inside and self.port.range_has_attributes(gfn, start + pages, 0) else 1
+
+
+class LooksAtTheHost(Linux):
+    """Recovery asks how large the pages of the host are, and not what the gfns are."""
+
+    def max_mapping_level(self, slot: tuple[int, ...], gfn: int) -> int:
+        """Private ones among them."""
+        return self.port.max_mapping_level(slot[0], gfn)
+
+
+class AdvancesByAPage(Linux):
+    """Prefault of the second half of a huge page advances by all of it."""
+
+    def _arch_pre_fault_memory(self, vcpu: int, gpa: int, size: int) -> int:
+        """As if the address were aligned."""
+        done = super()._arch_pre_fault_memory(vcpu, gpa, size)
+        return (
+            min(size, 2 * done)
+            if done > 0 and gpa & 0x1000 and self.get_walk(vcpu, gpa | self.kvm.direct_bits << 12)[-1] >> 7 & 1
+            else done
+        )
+
+
+class MaskOf32Bits(Linux):
+    """The upper half of a word of the bitmap is lost."""
+
+    def clear_dirty_masked(self, slot: int, gfn: int, mask: int, wrprot: int) -> None:
+        """As where a long has 32 bits."""
+        super().clear_dirty_masked(slot, gfn, mask & 0xFFFFFFFF, wrprot)
+
+
+class LastOfTheMask(Linux):
+    """The last page of a word of the bitmap is left out."""
+
+    def clear_dirty_masked(self, slot: int, gfn: int, mask: int, wrprot: int) -> None:
+        """One too few."""
+        super().clear_dirty_masked(slot, gfn, mask & ~(1 << 63), wrprot)
+
+
+class SignalKeepsSrcu(Linux):
+    """A prefault that meets a signal returns as it is."""
+
+    def prefault(self, vcpu: int, gpa: int, size: int, flags: int) -> int:
+        """Inside the section."""
+        self.port.srcu_read_lock()
+        if self.port.signal_pending():
+            return -4
+        self.port.srcu_read_unlock()
+        return super().prefault(vcpu, gpa, size, flags)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "clause"),
+    [
+        ("what lies between", LooksAtTheEnds, "TDP-089"),
+        ("what lies between", LooksFromTheFault, "TDP-092"),
+        ("what lies between", LooksAtTheHost, "TDP-092"),
+        ("what lies between", AdvancesByAPage, "TDP-103"),
+        ("64 pages of one mask", MaskOf32Bits, "TDP-109"),
+        ("64 pages of one mask", LastOfTheMask, "TDP-109"),
+        ("refusals", SignalKeepsSrcu, "TDP-072"),
+    ],
+)
+def test_a_scope_finds_what_is_in_no_zoo(name: str, wrong: type[Linux], clause: str) -> None:
+    """By one clause, and at once."""
+    assert found(context(f"{__file__}:{wrong.__name__}"), name) == {clause}
