@@ -108,8 +108,11 @@ class Function:
 
     def set_command(self, on: int, off: int) -> None:
         """Set and clear bits of the command register, as user space does through sysfs."""
-        value = (self.command() | on) & ~off
-        self.channel.must(call("pwrite", self.config, struct.pack("<H", value), 2, 4))
+        self.channel.must(self.writing((self.command() | on) & ~off))
+
+    def writing(self, command: int) -> str:
+        """The request that writes the command register."""
+        return call("pwrite", self.config, struct.pack("<H", command), 2, 4)
 
     def is_asserted(self) -> bool:
         """Whether the function asserts INTx."""
@@ -117,9 +120,8 @@ class Function:
 
     def set_line(self, *, asserted: bool) -> None:
         """Let the function assert INTx, or not, by its own registers."""
-        self.set_command(MEMORY, 0)
-        if self.is_asserted() != asserted:
-            self.channel.one(f"p {self.registers + (RAISE if asserted else ACKNOWLEDGE)} 1")
+        decoding = self.writing(self.command() | MEMORY)
+        self.channel.ask([decoding, f"p {self.registers + (RAISE if asserted else ACKNOWLEDGE)} 1"])
 
     def show_again(self) -> None:
         """QEMU's I/O APIC forgets a level that came before the kernel called the pin one of a level: show it again."""

@@ -7,11 +7,13 @@ from typing import Any
 
 from conformance.model.uio_msi import Config
 from conformance.model.uio_msi.eventfds import eventfd_of
-from conformance.model.uio_msi.operations import FIRST_FD, ConfigIntx, IrqSet, Open, Probe, Remove, SetIntx
+from conformance.model.uio_msi.operations import FIRST_FD, IrqSet, Open, Probe, Remove
 from conformance.real.adapter import Rate
 from conformance.real.guest.adapter import GuestAdapter
+from conformance.real.guest.functions import ACKNOWLEDGE, INTX_DISABLE, MEMORY, RAISE
 from conformance.real.guest.world import outside
 from conformance.real.linux_uio.world import Uio
+from conformance.verdict import HarnessError
 
 _CYCLES = 200
 
@@ -63,8 +65,14 @@ class LinuxUio(GuestAdapter):
         with outside(Uio(self.kernel, Config(vectors=0))) as world:
             for begin in (Probe(), Open(), IrqSet(0, FIRST_FD)):
                 world.perform(begin)
+            function, channel = world.function, world.channel
+            unmasked = function.command() & ~INTX_DISABLE | MEMORY
+            cycle = [
+                f"p {function.registers + RAISE} 1", world.reading(), f"p {function.registers + ACKNOWLEDGE} 1",
+                function.writing(unmasked),
+            ]  # fmt: skip
             started = time.perf_counter()
             for _ in range(_CYCLES):
-                for op in (SetIntx(level=True), SetIntx(level=False), ConfigIntx(disable=False)):
-                    world.perform(op)
+                if channel.ask(cycle)[1].value < 0:
+                    raise HarnessError("the driver does not see an event that edu has raised")
             return (Rate("raise, read, unmask", _CYCLES / (time.perf_counter() - started), 830),)

@@ -25,6 +25,8 @@ from conformance.specs.uio_msi.constants import EVENTFD_MAX
 
 DRIVER = "uio_pci_generic"
 _DEVICE = "/dev/uio0"
+_EVENT = 4
+"""Bytes of the count of events."""
 
 
 class Uio(FunctionWorld):
@@ -92,14 +94,18 @@ class Uio(FunctionWorld):
         """Read the count of events, and signal as many."""
         if not self.handles:
             return
-        poll = self.channel.one(call("poll", struct.pack("<ihh", self.handles[0], 1, 0), 1, 0))
-        if not struct.unpack("<ihh", poll.data[0])[2] & 1:
+        answer = self.channel.one(self.reading())
+        if answer.value != _EVENT:
             return
-        (count,) = struct.unpack("<I", self.channel.one(call("read", self.handles[0], bytes(4), 4)).data[0])
+        (count,) = struct.unpack("<I", answer.data[0])
         new = (count - self.seen) & 0xFFFFFFFF
         self.seen = count
         if self.target >= 0 and not self.forgets_event:
             self.channel.one(call("write", self.target, struct.pack("<Q", new), 8))
+
+    def reading(self) -> str:
+        """The request for the count of events, which does not wait for one."""
+        return call("read", self.handles[0], bytes(_EVENT), _EVENT)
 
     def config_intx(self, op: ConfigIntx) -> int:
         """User space writes the disable bit."""

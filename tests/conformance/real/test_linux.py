@@ -212,6 +212,15 @@ def test_the_programs_compile_and_end(name: str, tmp_path: Path) -> None:
 # -- what is not there, and what is left
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_rates_are_measured(kernel: str, name: str) -> None:
+    """How fast it is depends on the machine; that it can be told does not."""
+    rates = KINDS[name](kernel).rates()  # type: ignore[call-arg]  # they take a version
+
+    assert rates
+    assert all(rate.measured > 0 for rate in rates)
+
+
 def test_a_kernel_that_is_not_there() -> None:
     """One sentence that says what to do."""
     with pytest.raises(UsageError, match="conformance real fetch"):
