@@ -174,7 +174,7 @@ CONFIGS = (
 
 
 def _layouts(vectors: int) -> dict[str, Config]:
-    """MSI-X table and pending bits in two BARs, or in one, the table first or last, at the start or the end of a page."""
+    """Table and pending bits in two BARs, or in one, the table first or last, from the start or the end of a page."""
     table, pba = 16 * vectors, (vectors + 63) // 64 * 8
     end = table + PAGE_SIZE - 1 & -PAGE_SIZE
     one, two = (Bar(0xF000_0000, 0x2_0000),), (Bar(0xF000_0000, 0x2_0000), Bar(0xF010_0000, 0x4000))
