@@ -216,7 +216,7 @@ S, U, TABLE, XSS = k.S_CET, k.U_CET, k.INT_SSP_TAB, k.XSS
 NOT_CANONICAL = 1 << 47
 
 
-def _cet(name: str, *steps: tuple[Any, Any], host: cet.Host = cet.Host()) -> Fact:  # noqa: B008  # frozen
+def _cet(name: str, *steps: tuple[Any, Any], host: cet.Host = cet.Host()) -> Fact:  # noqa: B008 - frozen
     """Accesses of a guest at privilege level 0."""
     return Fact("cet", "bochs_cet", name, "hardware", cet.Config(host, (cet.Cpuid(),)), ((cet.Run(0), None), *steps))
 

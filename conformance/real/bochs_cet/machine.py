@@ -18,6 +18,7 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
+from conformance.real.tools import ran
 from conformance.verdict import HarnessError, UsageError
 
 PATIENCE, BOOTING = 30.0, 60.0
@@ -72,8 +73,7 @@ def tools() -> str:
             f"real:bochs-cet needs {' and '.join(missing)}, not installed here: "
             "on Debian the packages bochs, bochs-term and binutils have them"
         )
-    command = [str(shutil.which("bochs")), "--help"]
-    told = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)  # noqa: S603
+    told = ran(("bochs", "--help"), PATIENCE)
     return next((line.strip() for line in (told.stdout + told.stderr).splitlines() if "Bochs" in line), "Bochs")
 
 
@@ -88,12 +88,9 @@ def rom() -> bytes:
             ["ld", "-m", "elf_x86_64", "--oformat", "binary", "-Ttext", hex(BASE), "-o", "rom.bin", "rom.o"],
         ):
             try:
-                subprocess.run(  # noqa: S603  # the assembler and the linker
-                    command, cwd=where, check=True, capture_output=True, text=True, timeout=PATIENCE
-                )
-            except (OSError, subprocess.SubprocessError) as error:
-                told = getattr(error, "stderr", "") or error
-                raise UsageError(f"real:bochs-cet: the ROM cannot be assembled: {told}") from None
+                ran(command, PATIENCE, where)
+            except UsageError as error:
+                raise UsageError(f"real:bochs-cet: the ROM cannot be assembled: {error}") from None
         return (where / "rom.bin").read_bytes()
 
 
@@ -125,14 +122,14 @@ class Bochs:
         try:
             self._write_files(os.ttyname(serial))
             self.process = subprocess.Popen(
-                ["bochs", "-q", "-f", "rc", "-rc", "cont"],  # noqa: S607
+                ["bochs", "-q", "-f", "rc", "-rc", "cont"],  # noqa: S607 - the one that PATH has
                 cwd=self.folder,
                 stdin=screen,
                 stdout=screen,
                 stderr=screen,
                 env={**os.environ, "TERM": "xterm"},
                 process_group=0,
-                preexec_fn=_die_with_us,  # noqa: PLW1509  # it makes one system call and takes no lock
+                preexec_fn=_die_with_us,  # noqa: PLW1509 - it makes one system call and takes no lock
             )
             self._reply(time.monotonic() + BOOTING, 2, UP)
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -201,7 +198,8 @@ class Bochs:
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait(PATIENCE)
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it is killed, and the machine is slow
+                self.process.wait(PATIENCE)
             self.process = None
         for fd in (self.serial, self.screen):
             if fd >= 0:

@@ -8,15 +8,17 @@ import lzma
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from conformance.real.guest.packages import Kernel, busybox, cache
+from conformance.real.tools import ran
 from conformance.verdict import UsageError
 
 HELPER = Path(__file__).with_name("helper.c")
 """Our only program inside; what it does is said at its head."""
+PATIENCE = 120.0
+"""Seconds that the compiler may take."""
 _FILE, _FOLDER, _DEVICE = 0o100755, 0o040755, 0o020600
 _HEAD = """#!/bin/busybox sh
 /bin/busybox mount -t proc proc /proc
@@ -44,9 +46,10 @@ def helper() -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = target.with_name(f".{target.name}.{os.getpid()}")
     command = (compiler, "-O2", "-static", "-pthread", "-o", str(fresh), str(HELPER))
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)  # noqa: S603
-    if done.returncode:
-        raise UsageError(f"the helper cannot be compiled: {done.stderr.strip().splitlines()[-1]}")
+    try:
+        ran(command, PATIENCE)
+    except UsageError as error:
+        raise UsageError(f"the helper inside a guest cannot be compiled: {error}") from None
     fresh.replace(target)
     return target
 

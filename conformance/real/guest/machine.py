@@ -31,6 +31,7 @@ from conformance.real.guest.channel import Channel
 from conformance.real.guest.initramfs import HELPER, has_module, initramfs
 from conformance.real.guest.ivshmem import Doorbell
 from conformance.real.guest.packages import Kernel, cache
+from conformance.real.tools import ran
 from conformance.verdict import Breach, HarnessError, UsageError
 
 QEMU = "qemu-system-x86_64"
@@ -38,6 +39,8 @@ BOOT = 300.0
 """Seconds until the helper must answer; four on a quiet machine."""
 LAYOUT = 2
 """Changes when snapshots of before no longer fit the command line, or hold what is no longer prepared."""
+ASKING = 60.0
+"""Seconds that QEMU may take to say its version."""
 ENDING = 10.0
 """Seconds that QEMU may take to end once it has closed its sockets."""
 _PR_SET_PDEATHSIG = 1
@@ -86,8 +89,7 @@ def qemu_version() -> str:
             f"{QEMU} is not on this machine (apt-get install --no-install-recommends qemu-system-x86), "
             "so no guest can be started"
         )
-    done = subprocess.run((path, "--version"), capture_output=True, text=True, timeout=30, check=True)  # noqa: S603
-    return done.stdout
+    return ran((path, "--version"), ASKING).stdout
 
 
 @dataclass(slots=True)

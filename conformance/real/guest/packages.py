@@ -10,12 +10,13 @@ import contextlib
 import os
 import re
 import shutil
-import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from conformance.real.tools import ran
 from conformance.verdict import UsageError
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -23,6 +24,8 @@ SUITES = ("", "trixie", "trixie-backports")
 """Where kernels are looked for, in this order; "" is what the machine itself has configured."""
 PATIENCE = 600.0
 """Seconds that one run of a packaging tool may take."""
+LISTS_LAST = 12 * 3600.0
+"""Seconds after which the lists of a suite are fetched again: Debian removes the packages that it has replaced."""
 _FLAVOUR = "cloud-amd64"
 _IMAGE = re.compile(rf"linux-image-(\d+\.\d+)\.?[^ ]*-{_FLAVOUR}$")
 
@@ -90,22 +93,33 @@ def fetch(series: str) -> Kernel:
     if present is not None:
         return present
     for suite in SUITES:
-        with _suite(suite) as options:
-            names = _images(options).get(series)
-            if not names:
-                continue
-            with _fresh(target) as folder:
-                for name in names:
-                    _unpack(name, options, folder / "files")
-                vmlinuz, modules = _parts(folder / "files", names[0])
-                version = _policy(names[0], options)
-                (folder / "version").write_text(
-                    f"{modules.name}\n{version}\n{vmlinuz.relative_to(folder)}\n{modules.relative_to(folder)}\n"
-                )
+        try:
+            _fetch_from(suite, series, target)
+        except UsageError as error:
+            if not suite:
+                raise UsageError(f"{error}; if Debian has replaced the package, run `apt-get update` first") from None
+            _stamp(suite).unlink(missing_ok=True)
+            _fetch_from(suite, series, target)
         found = _read(target)
         if found is not None:
             return found
     raise UsageError(f"no Debian package of kernel {series} can be had; `conformance real list` says which can")
+
+
+def _fetch_from(suite: str, series: str, target: Path) -> None:
+    """Fetch and unpack the newest kernel of a series that a suite has, if it has one."""
+    with _suite(suite) as options:
+        names = _images(options).get(series)
+        if not names:
+            return
+        with _fresh(target) as folder:
+            for name in names:
+                _unpack(name, options, folder / "files")
+            vmlinuz, modules = _parts(folder / "files", names[0])
+            version = _policy(names[0], options)
+            (folder / "version").write_text(
+                f"{modules.name}\n{version}\n{vmlinuz.relative_to(folder)}\n{modules.relative_to(folder)}\n"
+            )
 
 
 def fetch_busybox() -> Path:
@@ -114,8 +128,10 @@ def fetch_busybox() -> Path:
     if not (target / "busybox").is_file():
         with _suite("") as options, _fresh(target) as folder:
             _unpack("busybox-static", options, folder / "files")
-            found = next(iter(sorted((folder / "files").rglob("bin/busybox"))))
-            shutil.copy2(found, folder / "busybox")
+            found = sorted((folder / "files").rglob("bin/busybox"))
+            if not found:
+                raise UsageError("the package busybox-static has no bin/busybox")
+            shutil.copy2(found[0], folder / "busybox")
             shutil.rmtree(folder / "files")
     return target / "busybox"
 
@@ -174,9 +190,16 @@ def _suite(suite: str) -> Iterator[tuple[str, ...]]:
         "-o", f"Dir::Etc::sourcelist={sources}", "-o", "Dir::Etc::sourceparts=-",
         "-o", f"Dir::State::lists={folder / 'lists'}", "-o", f"Dir::Cache={folder}",
     )  # fmt: skip
-    if not any((folder / "lists").glob("*Packages*")):
+    stamp = _stamp(suite)
+    if not stamp.is_file() or time.time() - stamp.stat().st_mtime > LISTS_LAST:
         _run(("apt-get", *options, "-qq", "update"))
+        stamp.touch()
     yield options
+
+
+def _stamp(suite: str) -> Path:
+    """The file whose age is that of a suite's lists."""
+    return cache() / "apt" / suite / "fetched"
 
 
 def _archive() -> str:
@@ -231,14 +254,5 @@ def _parts(files: Path, name: str) -> tuple[Path, Path]:
 
 
 def _run(command: Sequence[str], cwd: str | None = None) -> str:
-    """Run a packaging tool; what it printed, or UsageError with its last line."""
-    try:
-        done = subprocess.run(  # noqa: S603 - a packaging tool
-            command, cwd=cwd, capture_output=True, text=True, timeout=PATIENCE, check=False, stdin=subprocess.DEVNULL
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise UsageError(f"{command[0]}: {error}") from None
-    if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        raise UsageError(f"{command[0]} failed: {said[-1] if said else f'exit code {done.returncode}'}")
-    return done.stdout
+    """What a packaging tool printed."""
+    return ran(command, PATIENCE, cwd).stdout
