@@ -170,11 +170,16 @@ def mirror_from(state: State) -> Outcomes:
     return (Outcome(mirror, 0, c.MOVE), Outcome(state, ERRNO, c.MOVE))
 
 
-def world(state: State, op: VcpuCreate | RegisterGhcb | SnpShutdown | CloseFd | RemoveSlot | Wait) -> Outcome:
+def vcpu_create(state: State, op: VcpuCreate, env: Answers) -> Outcome:
+    """A vCPU; where it has pages of its own that cannot be had, an error and nothing."""
+    if env.alloc_page or env.alloc_fw_page or env.kmalloc or env.kzalloc:
+        return Outcome(state, ERRNO, c.INIT_FAILURE, c.INIT_FAILURE)
+    return Outcome(with_vcpu(state, op.vcpu, created=True), 0, c.INIT_FAILURE)
+
+
+def world(state: State, op: RegisterGhcb | SnpShutdown | CloseFd | RemoveSlot | Wait) -> Outcome:
     """What changes no answer of its own."""
     match op:
-        case VcpuCreate():
-            return Outcome(with_vcpu(state, op.vcpu, created=True), 0, c.INIT_FAILURE)
         case RegisterGhcb():
             return Outcome(with_vcpu(state, op.vcpu, registered=op.ghcb), 0, c.REGISTERED_GHCB)
         case SnpShutdown():

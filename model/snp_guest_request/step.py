@@ -61,7 +61,9 @@ def step(state: State, op: Operation, env: Answers, profile: Profile) -> Outcome
             return certificates.continue_(state, op, env, profile)
         case GetReport() | GetDerivedKey() | GetExtReport():
             return guest.call(state, op, env, profile)
-        case VcpuCreate() | RegisterGhcb() | SnpShutdown() | CloseFd() | RemoveSlot() | Wait():
+        case VcpuCreate():
+            return lifecycle.vcpu_create(state, op, env)
+        case RegisterGhcb() | SnpShutdown() | CloseFd() | RemoveSlot() | Wait():
             return lifecycle.world(state, op)
         case Boot():
             return lifecycle.boot(state, op)

@@ -766,7 +766,7 @@ INIT_FAILURE = Clause(
     id="SNP-069",
     level=Level.MUST,
     kind=Kind.RESOURCE,
-    text="A failing init returns the error and releases everything it took, and a later init can succeed.",
+    text="A failing init, of a VM or a vCPU, returns the error and releases all that it took; a later one can succeed.",
     source="KVM, commit e5d253c60e96",
     needs=_HYPERVISOR,
 )

@@ -119,6 +119,13 @@ REQUEST_FAULTS = (
     ("kzalloc", (-ENOMEM,)),
 )
 
+MEMORY_FAULTS = (
+    ("alloc_page", (-ENOMEM,)),
+    ("alloc_fw_page", (-ENOMEM,)),
+    ("kzalloc", (-ENOMEM,)),
+    ("kmalloc", (-ENOMEM,)),
+)
+
 LAUNCH_FAULTS = (
     ("alloc_fw_page", (-ENOMEM,)),
     ("kzalloc", (-ENOMEM,)),

@@ -59,6 +59,7 @@ from conformance.strategies.domain import Scope
 from conformance.strategies.snp_guest_request.domains import (
     INPLACE,
     LAUNCH_FAULTS,
+    MEMORY_FAULTS,
     REQUEST_FAULTS,
     RETS,
     STATUSES,
@@ -148,6 +149,11 @@ _LIFE = (
     *_refused((LaunchStart(0),), LAUNCH_FAULTS),
     *_refused((Decommission(0), VmDestroy(0)), TEARDOWN_FAULTS),
     Step(LaunchStart(0), (Fault("snp_activate", 0x0D), Fault("snp_decommission", 0x10))),
+)
+
+_VCPUS = (
+    *_each(VcpuCreate(1), RegisterGhcb(1), GuestRequest(1), VmDestroy(0)),
+    *_refused((VcpuCreate(1),), MEMORY_FAULTS),
 )
 
 _RUNNING = _each(
@@ -411,6 +417,7 @@ SCOPES: dict[str, Scope] = {
     "inputs": Scope(Config(), _BASIC_INPUTS + _EXTENDED_INPUTS, depth=1, states=16, transitions=734, needs=_H),
     "refusals": Scope(Config(), _each(*_ONE_OF_EACH) + _REFUSED, depth=2, states=18, transitions=624, needs=_H),
     "life": Scope(Config(started=False), _LIFE, depth=7, states=101, transitions=1272, needs=_H),
+    "vCPUs": Scope(Config(), _VCPUS, depth=4, states=6, transitions=15, needs=_H),
     "running": Scope(Config(), _RUNNING, depth=3, states=291, transitions=1247, needs=_H),
     "last numbers": Scope(
         Config(count=2**64 - 4),

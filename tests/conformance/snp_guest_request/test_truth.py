@@ -28,6 +28,7 @@ from conformance.model.snp_guest_request.operations import (
     GuestRequest,
     RegisterGhcb,
     RemoveSlot,
+    VcpuCreate,
     VmDestroy,
 )
 from conformance.model.step import Fault, Parallel, Step
@@ -120,6 +121,33 @@ class CopiesRequest(InPlace):
         return result
 
 
+class PagesPerVcpu(Upstream):
+    """Has a pair of pages for each vCPU, from its creation to the end of its VM."""
+
+    def __init__(self, port: Any) -> None:
+        super().__init__(port)
+        self.pairs: dict[int, list[tuple[int, int]]] = {}
+
+    def vcpu_create(self, vcpu: int, vm: int) -> int:
+        first = self.port.alloc_page(1)
+        second = self.port.kzalloc(PAGE_SIZE) if first else 0
+        if not second:
+            self.give_up(first)
+            return -ENOMEM
+        self.pairs.setdefault(vm, []).append((first, second))
+        return super().vcpu_create(vcpu, vm)
+
+    def give_up(self, first: int) -> None:
+        if first:
+            self.port.free_page(first)
+
+    def vm_destroy(self, vm: int) -> int:
+        for first, second in self.pairs.pop(vm, []):
+            self.port.free_page(first)
+            self.port.kfree(second)
+        return super().vm_destroy(vm)
+
+
 class ChecksLengthFirst(GuestDriver):
     """Looks at the length of a buffer before it looks whether there is one."""
 
@@ -195,6 +223,11 @@ RIGHT: list[tuple[type, dict[str, Any], tuple[Any, ...]]] = [
         (refused(GuestRequest(), "snp_guest_request", -ETIMEDOUT), refused(GuestRequest(), "gfn_to_pfn", -EFAULT)),
     ),
     (RefusesEarly, FETCHING, (ExtGuestRequest(resp="hole"),)),
+    # memory of each vCPU's own
+    *(
+        (PagesPerVcpu, {}, (refused(VcpuCreate(1), call, -ENOMEM), VcpuCreate(1), GuestRequest(1), VmDestroy()))
+        for call in ("alloc_page", "kzalloc")
+    ),
     # a message that can be read and not written, for whom translates it and for whom copies it
     *((kind, {}, (op(req="readonly"),)) for kind in (InPlace, CopiesRequest) for op in (GuestRequest, ExtGuestRequest)),
     *((CopiesRequest, {}, (GuestRequest(req=req, resp=resp),)) for req, resp in (("hole", "P"), ("R", "readonly"))),
@@ -299,6 +332,13 @@ class ForwardsNothing(CopiesRequest):
         return super().request_on_pages(sev, req, resp)
 
 
+class LosesPage(PagesPerVcpu):
+    """Forgets the first page of a vCPU when the second cannot be had."""
+
+    def give_up(self, first: int) -> None:
+        pass
+
+
 class ReadonlyIsDone(CopiesRequest):
     """Tells a guest of success whose message firmware refused."""
 
@@ -353,6 +393,7 @@ WRONG: list[tuple[type, dict[str, Any], tuple[Any, ...], str]] = [
     (ClearsAfter, {}, (GuestRequest(),), "SNP-017"),
     (ProbeIsSuccess, {}, (GuestRequest(resp="hole"),), "SNP-021"),
     (ForwardsNothing, {}, (GuestRequest(),), "SNP-017"),
+    (LosesPage, {}, (refused(VcpuCreate(1), "kzalloc", -ENOMEM),), "SNP-069"),
     (ReadonlyIsDone, {}, (GuestRequest(req="readonly"),), "SNP-018"),
     (KeepsNothing, FETCHING, (ExtGuestRequest(), RemoveSlot(0, "R0"), Continue(ret=0)), "SNP-016"),
     (AsksToTryAgain, {}, (CloseFd(), GuestRequest()), "SNP-068"),

@@ -30,7 +30,7 @@ from conformance.model.snp_guest_request.operations import (
 from conformance.model.snp_guest_request.state import ghcb_page
 from conformance.specs.clause import Clause
 from conformance.specs.snp_guest_request import clauses as c
-from conformance.specs.snp_guest_request.constants import SNP
+from conformance.specs.snp_guest_request.constants import RMP_NAMES, SNP
 from conformance.verdict import Violation
 
 if TYPE_CHECKING:
@@ -101,8 +101,8 @@ def _nothing_left(world: World, clause: Clause) -> None:
             if taken in contexts.asids and not contexts.keep_asids:
                 raise Violation(clause, f"ASID {taken} is lost after the failure")
         elif not taken.freed and not (isinstance(taken, Page) and (taken.stuck or taken.leaked)):
-            what = f"a page in RMP state {taken.state}" if isinstance(taken, Page) else f"{taken.size} bytes"
-            raise Violation(clause, f"{what} at {taken.base:#x} are lost after the failure")
+            what = f"a page in RMP state {RMP_NAMES[taken.state]}" if isinstance(taken, Page) else "an allocation"
+            raise Violation(clause, f"{what} at {taken.base:#x} is lost after the failure")
     world.hold(clause)
 
 
@@ -121,7 +121,10 @@ def enable_req_certs(world: World, op: EnableReqCerts) -> tuple[int, int]:
 
 def vcpu_create(world: World, op: VcpuCreate) -> int:
     """A vCPU."""
-    return world.enter_int(world.driver.vcpu_create, op.vcpu, VM_OF[op.vcpu])
+    result = world.enter_int(world.driver.vcpu_create, op.vcpu, VM_OF[op.vcpu])
+    if result < 0:
+        _nothing_left(world, c.INIT_FAILURE)
+    return result
 
 
 def register_ghcb(world: World, op: RegisterGhcb) -> int:
