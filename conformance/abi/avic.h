@@ -23,6 +23,7 @@
  *   helpers: exposes its pure functions. Needs hpa_field, logical_index, phys_index,
  *       tag_round_trip, x2_ldr, ppr.
  *   kvm-return: returns the number of acceptances as KVM_SIGNAL_MSI does. Needs signal_msi.
+ *   irqfd: delivers interrupts from eventfds by a routing table. Needs irqfds.
  */
 #ifndef CONFORMANCE_AVIC_H
 #define CONFORMANCE_AVIC_H
@@ -30,7 +31,7 @@
 #include "types.h"
 
 /* Counted up when an entry point or an environment call is added, goes or changes. */
-#define AVIC_ABI 1
+#define AVIC_ABI 2
 
 /* A local APIC, for layer R. */
 struct avic_apic {
@@ -53,6 +54,28 @@ struct avic_message {
 	int asserted;
 	int hint;		/* redirection hint */
 	u64 flags;		/* bit 0 32-bit ids, bit 1 broadcast quirk off; bits 63:32 the reserved bits of the ICR that were set */
+};
+
+/* A gsi of a routing table, and the vector that it delivers. */
+struct avic_gsi_route {
+	u32 gsi;
+	u32 vector;
+};
+
+/* One thing that is done with eventfds. */
+struct avic_irqfd_act {
+	const char *what;	/* "route", "assign", "deassign", "write" or "read" */
+	int fd;			/* of assign, deassign, write and read */
+	u64 n;			/* the gsi of assign and deassign; what is written */
+	const struct avic_gsi_route *table;	/* of route: the whole table */
+	size_t table_len;
+};
+
+/* What came of it. The vectors are the driver's memory, and stay as they are until it is called again. */
+struct avic_irqfd_done {
+	s64 result;		/* 0 or a negative errno; of a read the counter or -EAGAIN */
+	const u32 *delivered;	/* vectors that this act put into IRR, without those of the acts before */
+	size_t delivered_len;
 };
 
 /*
@@ -234,9 +257,8 @@ struct avic_driver {
 	const char *profile;
 
 	/*
-	 * Capabilities that it has, separated by spaces; NULL for all but those that must be declared: irqfd,
-	 * which has no entry point in C. An entry point may be NULL only if it belongs to a capability that is
-	 * not among them.
+	 * Capabilities that it has, separated by spaces; NULL for all but those that must be declared: irqfd.
+	 * An entry point may be NULL only if it belongs to a capability that is not among them.
 	 */
 	const char *capabilities;
 
@@ -461,6 +483,17 @@ struct avic_driver {
 	 * The generator of VM tags now stands at next_tag, as after that many VMs came and went.
 	 */
 	void (*tags_pass)(void *self, u32 next_tag);
+
+	/*
+	 * Do these in a fresh VM with one software-enabled xAPIC of id 0; for each its result and what
+	 * it delivered: as many records as there are acts. Needed by irqfd.
+	 *
+	 * Routes are edge-triggered fixed MSIs to APIC 0. Eventfds are numbered 0 to 2 and
+	 * non-blocking; 3 is open and no eventfd, 4 is not open. What an act leaves to a worker is
+	 * done before the next act.
+	 */
+	void (*irqfds)(void *self, const struct avic_irqfd_act *acts, size_t acts_len,
+		       struct avic_irqfd_done *done, size_t *done_len);
 };
 
 /* What the library exports. */

@@ -6,7 +6,7 @@ left by a jump (`modes.py`) or, where callbacks serve, does nothing more by any 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
@@ -268,8 +268,3 @@ def driver_class(
         if function is not None:
             members[entry] = binding.method(plan, function)
     return type(name, (Driver,), members)
-
-
-def entry_points(binding: Binding, table: Any) -> Mapping[str, bool]:
-    """Which entry points a library has."""
-    return {entry: bool(getattr(table, entry)) for entry in binding.entries}

@@ -203,23 +203,31 @@ def _array_from_c(ffi: Any, value: Value, place: Any, length: int) -> Any:
 
 def _record_from_c(ffi: Any, ctype: Any, record: Any) -> tuple[Any, ...]:
     parts: list[Any] = []
+    kinds = dict(ctype.fields)
     for name, kind in fields(ctype):
         part = getattr(record, name)
         if kind is Kind.TEXT:
             part = _string(ffi, part)
-        elif kind is Kind.BYTES:
-            part = bytes(ffi.buffer(part, getattr(record, f"{name}_len")))
+        elif kind in ROOM:
+            length = getattr(record, f"{name}_len")
+            if length > ROOM[kind]:
+                raise Crash(f"{name}_len is {length} in a {_name(ctype)}, and {ROOM[kind]} is the most", "type")
+            part = _array_from_c(ffi, Value(name, kind, kinds[name].type.item), part, length)
         parts.append(part)
     return tuple(parts)
 
 
 def _record_to_c(ffi: Any, ctype: Any, record: Sequence[Any], alive: list[Any]) -> list[Any]:
     parts: list[Any] = []
-    for (_, kind), part in zip(fields(ctype), record, strict=True):
+    kinds = dict(ctype.fields)
+    for (name, kind), part in zip(fields(ctype), record, strict=True):
         if kind is Kind.TEXT:
             parts.append(_text(ffi, part, alive))
-        elif kind is Kind.BYTES:
-            alive.append(ffi.new("uint8_t[]", part))
+        elif kind in ROOM:
+            item = kinds[name].type.item
+            is_record = item.kind == "struct"
+            elements = [_record_to_c(ffi, item, element, alive) for element in part] if is_record else part
+            alive.append(ffi.new(f"{_name(item)}[]", elements))
             parts += [alive[-1], len(part)]
         else:
             parts.append(part)

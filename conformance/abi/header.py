@@ -18,6 +18,12 @@ _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _DIRECTIVE = re.compile(r"^[ \t]*#.*$", re.MULTILINE)
 _EXPORTED = re.compile(r"^extern .*;$", re.MULTILINE)
 _DEFINE = re.compile(r"^#define (\w+) \(?(-?(?:0x)?[0-9A-Fa-f]+)(?:U|ULL)?\)?$", re.MULTILINE)
+_MEMBER = re.compile(
+    r"\t(?P<comment>/\*(?:(?!\*/).)*?\*/)\n"
+    r"\t(?P<result>[\w ]+?) ?\(\*(?P<name>\w+)\)\((?P<arguments>[^)]*)\);",
+    re.DOTALL,
+)
+"""A comment, and the function pointer that it describes."""
 _KNOWN = "typedef _Bool bool; typedef unsigned long size_t; " + " ".join(
     f"typedef int {sign}int{bits}_t;" for sign in ("", "u") for bits in (8, 16, 32, 64)
 )
@@ -34,6 +40,16 @@ class Function:
     arguments: tuple[Any, ...]
     """Their types, as cffi has them."""
     result: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One entry of a table as it is written."""
+
+    name: str
+    comment: str
+    result: str
+    arguments: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +94,14 @@ def ffi_class() -> Any:
 def header(name: str) -> Header:
     """The ABI of a subsystem, as its header has it."""
     return read(name, (FOLDER / f"{name}.h").read_text())
+
+
+def members(name: str, table: str) -> list[Member]:
+    """The functions of a subsystem's table, `env` or `driver`, in its order."""
+    text = (FOLDER / f"{name}.h").read_text()
+    written = text[text.index(f"struct {name}_{table} {{") :]
+    found = _MEMBER.finditer(written[: written.index("\n};")])
+    return [Member(m["name"], m["comment"], m["result"].strip(), " ".join(m["arguments"].split())) for m in found]
 
 
 def read(name: str, text: str) -> Header:

@@ -7,18 +7,21 @@
 | bytes, tuple[T, ...] | `const u8 *x, size_t x_len`; with T for u8 | `u8 *x, size_t *x_len`; with T for u8 |
 | tuple[A, B, C] | `const struct *x`, fields in order | the first returned, the others by pointer; or all by pointer |
 | tuple[int, ...] of one record or none | | `bool` returned, `struct *x` |
+
+What is in a record is carried as an argument is.
 """
 
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, get_args, get_origin, get_type_hints
 
 from conformance.abi.header import Function, Header
+from conformance.candidates.promised import protocols
+from conformance.ports import methods
 from conformance.subsystem import Subsystem
 
 
@@ -72,11 +75,6 @@ class MismatchError(Exception):
     """The header and the port disagree; says where."""
 
 
-def methods(protocol: type) -> dict[str, Callable[..., Any]]:
-    """The methods that a Protocol lists."""
-    return {n: f for n, f in vars(protocol).items() if n[0] != "_" and inspect.isfunction(f)}
-
-
 def plans(functions: Mapping[str, Function], protocols: tuple[type, ...]) -> dict[str, Plan]:
     """How each method of the Protocols is called in C.
 
@@ -94,9 +92,7 @@ def plans(functions: Mapping[str, Function], protocols: tuple[type, ...]) -> dic
 
 def of_subsystem(header: Header, of: Subsystem) -> tuple[dict[str, Plan], dict[str, Plan]]:
     """Plans of the environment calls and of the entry points; those that a candidate may have besides come last."""
-    further = vars(sys.modules[of.candidate.__module__]).get("MovableTags")
-    entries = (of.candidate,) if further is None else (of.candidate, further)
-    return plans(header.env, (of.port,)), plans(header.driver, entries)
+    return plans(header.env, (of.port,)), plans(header.driver, protocols(of))
 
 
 def plan(function: Function, method: Callable[..., Any]) -> Plan:
@@ -215,8 +211,8 @@ def _same_fields(call: str, name: str, wanted: Any, item: Any) -> None:
         if not left:
             raise MismatchError(f"{call}: {item.cname} has too few fields for {wanted}")
         field, ctype = left.pop(0)
-        if part is bytes:
-            _elements(call, field, bytes, _pointed(call, field, ctype))
+        if part not in (int, bool, str):
+            _elements(call, field, part, _pointed(call, field, ctype))
             _take(call, f"{field}_len", left)
         else:
             _scalar(call, field, part, ctype)
@@ -232,6 +228,6 @@ def fields(item: Any) -> Iterator[tuple[str, Kind]]:
             yield name, Kind.TEXT
         elif field.type.kind == "pointer":
             next(left)  # its length
-            yield name, Kind.BYTES
+            yield name, Kind.BYTES if field.type.item.cname == "uint8_t" else Kind.MANY
         else:
             yield name, Kind.FLAG if field.type.cname == "_Bool" else Kind.NUMBER

@@ -303,7 +303,9 @@ def _prototype(name: str, leading: str, function: Function) -> str:
 def is_direct(plan: Plan) -> bool:
     """Whether an environment call needs nothing of cffi."""
     of_bytes = plan.returned is None and [out.kind for out in plan.outs] == [Kind.BYTES]
-    return not plan.is_tuple and not plan.is_optional and (not plan.outs or of_bytes)
+    records = [value.ctype for value in plan.arguments if value.kind in (Kind.MANY, Kind.ONE)]
+    nested = any(kind is Kind.MANY for ctype in records if ctype.kind == "struct" for _, kind in fields(ctype))
+    return not plan.is_tuple and not plan.is_optional and (not plan.outs or of_bytes) and not nested
 
 
 def _outward(call: str, plan: Plan) -> str:

@@ -40,7 +40,7 @@ def bind(spec: str, path: str, of: Subsystem, way: Mode) -> type[Driver]:
     table = way.binding.ffi.cast(f"const struct {table_of} *", address)
     _check_version(spec, table, way)
     capabilities = _declared(table, way, of)
-    _check_entries(spec, table, way, of, capabilities)
+    _check_entries(spec, table, of, capabilities)
 
     def enter(entry: str) -> Any:
         return way.enter(entry, table) if getattr(table, entry) else None
@@ -95,17 +95,12 @@ def _declared(table: Any, way: Mode, of: Subsystem) -> frozenset[str]:
     return frozenset(way.binding.ffi.string(table.capabilities).decode(errors="replace").split())
 
 
-def _check_entries(spec: str, table: Any, way: Mode, of: Subsystem, capabilities: frozenset[str]) -> None:
+def _check_entries(spec: str, table: Any, of: Subsystem, capabilities: frozenset[str]) -> None:
     """Only what belongs to a capability that it does not have may be missing."""
     for entry in ("create", "destroy"):
         if not getattr(table, entry):
             raise UsageError(f"--candidate={spec}: .{entry} is NULL, and every driver needs it")
     for entry, _, capability in entry_points(of, capabilities):
-        if entry not in way.binding.entries:
-            raise UsageError(
-                f"--candidate={spec}: {capability!r} needs {entry}, which the C ABI does not have;"
-                f" declare .capabilities without {capability!r}"
-            )
         if not getattr(table, entry):
             hint = "" if capability is None else f"; add it, or declare .capabilities without {capability!r}"
             raise UsageError(f"--candidate={spec}: .{entry} is NULL, so it is not implemented{hint}")

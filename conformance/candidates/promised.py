@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from conformance.ports import methods
 from conformance.subsystem import Subsystem
 
 
@@ -14,17 +15,28 @@ def usual(of: Subsystem) -> frozenset[str]:
     return frozenset(of.capabilities) - of.declared
 
 
+def protocols(of: Subsystem) -> tuple[type, ...]:
+    """Protocols of the entry points that a candidate may have: what each has, and what some have besides."""
+    module = sys.modules[of.candidate.__module__]
+    own = [kind for kind in vars(module).values() if getattr(kind, "__module__", "") == module.__name__]
+    listed = [kind for kind in own if getattr(kind, "_is_protocol", False) and kind not in (of.port, of.candidate)]
+    return (of.candidate, *listed)
+
+
 def entry_points(of: Subsystem, capabilities: frozenset[str]) -> Iterator[tuple[str, Callable[..., Any], str | None]]:
     """Those that a candidate with these capabilities must have.
 
     Name, what it takes, and the capability that asks for it; None: every candidate has it.
     """
-    for name, takes in vars(of.candidate).items():
-        if name.startswith("_") or not inspect.isfunction(takes):
-            continue
+    for name, takes in methods(of.candidate).items():
         capability = of.optional.get(name)
         if capability is None or capability in capabilities:
             yield name, takes, capability
     for name, (capability, takes) in of.further.items():
         if capability in capabilities:
             yield name, takes, capability
+
+
+def asked_for(of: Subsystem, capability: str) -> list[str]:
+    """Entry points that one capability asks for."""
+    return [name for name, _, needed in entry_points(of, frozenset({capability})) if needed is not None]

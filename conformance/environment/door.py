@@ -18,6 +18,7 @@ from greenlet import GreenletExit
 from conformance.environment.foreign import described, shown
 from conformance.environment.simulator import Simulator
 from conformance.model.step import Fault
+from conformance.ports import methods
 from conformance.specs.clause import Clause
 from conformance.verdict import Breach, Crash, Hang, HarnessError, UsageError, Violation
 
@@ -105,8 +106,7 @@ class Environment:
         if not hasattr(cls, "PORT") or not cls.__dict__.keys() & {"PORT", "__annotations__"}:
             return
         simulators = cls.simulators()
-        names = [name for name, member in vars(cls.PORT).items() if inspect.isfunction(member) and name[0] != "_"]
-        where = {name: _served_by(cls, name, simulators) for name in names}
+        where = {name: _served_by(cls, name, simulators) for name in methods(cls.PORT)}
         cls._handlers = {name: getattr(simulators.get(at, cls), name) for name, at in where.items()}
         ways = {name: _doorway(name, where[name], handler) for name, handler in cls._handlers.items()}
         cls._port = type(cls.PORT.__name__, (_Port,), {"__slots__": (), "__doc__": cls.PORT.__doc__, **ways})

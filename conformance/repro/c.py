@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from conformance.abi.header import FOLDER, header
+from conformance.abi.header import header, members
 from conformance.abi.plan import Kind, Plan, Value, fields, of_subsystem
 from conformance.candidates.load import load
+from conformance.model.step import Parallel
 from conformance.repro.events import Call, Entry, recorded, recorded_job
 from conformance.repro.python import Case
 from conformance.repro.reference import is_plain
@@ -46,7 +46,7 @@ class _Program:
         self.answers: list[str] = []
         if case.taken is None:
             raise UsageError("no shipped candidate takes this trace as it should, so there is nothing to answer with")
-        if any(step.step.during or "Parallel" in type(step.step.op).__name__ for step in case.taken):
+        if any(step.step.during or isinstance(step.step.op, Parallel) for step in case.taken):
             raise UsageError("two things at once cannot be told by a table of answers; take --lang pytest")
 
     def text(self) -> str:
@@ -71,14 +71,12 @@ class _Program:
 
     def _stubs(self) -> Iterator[str]:
         """One function for each environment call, and the table of them."""
-        text = (FOLDER / f"{self.of.name}.h").read_text()
-        table = text[text.index(f"struct {self.of.name}_env {{") :]
-        found = re.findall(r"\n\t([\w ]+?) ?\(\*(\w+)\)\(([^)]*)\);", table[: table.index("\n};")])
-        for result, name, arguments in found:
-            yield f"static {result.strip()} env_{name}({' '.join(arguments.split())})"
-            yield from ("{", *self._stub(self.calls[name], result.strip()), "}", "")
+        found = members(self.of.name, "env")
+        for member in found:
+            yield f"static {member.result} env_{member.name}({member.arguments})"
+            yield from ("{", *self._stub(self.calls[member.name], member.result), "}", "")
         yield f"static const struct {self.of.name}_env env = {{"
-        yield from (f"\t.{name} = env_{name}," for _, name, _ in found)
+        yield from (f"\t.{member.name} = env_{member.name}," for member in found)
         yield from ("};", "")
 
     def _stub(self, plan: Plan, result: str) -> Iterator[str]:

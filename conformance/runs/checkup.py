@@ -6,7 +6,6 @@ how far it came where the candidate ends that process.
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from typing import Any
 import msgspec
 
 from conformance.candidates.load import Candidate, load
+from conformance.candidates.promised import entry_points
 from conformance.engines import explore
 from conformance.engines.campaign import Walker
 from conformance.engines.context import Context
@@ -157,7 +157,7 @@ class _Walked:
     def reached(self) -> Check:
         """Every entry point that it must have is called by the harness."""
         of, has = self.context.subsystem, self.context.candidate.capabilities
-        wanted = [n for n in _entry_points(of) if of.optional.get(n) is None or of.optional[n] in has]
+        wanted = [name for name, _, _ in entry_points(of, has)]
         missed = [name for name in wanted if name not in self.entered]
         said = f"{len(wanted) - len(missed)} of {len(wanted)} were entered"
         if not missed:
@@ -247,10 +247,6 @@ def _watched(of: Subsystem, walked: _Walked) -> Subsystem:
 
     plain = {op: replace(shape, faults=(), interrupts=(), beside=()) for op, shape in of.shapes.items()}
     return replace(of, environment=Watched, fast=None, shapes=plain)
-
-
-def _entry_points(of: Subsystem) -> list[str]:
-    return [n for n, member in vars(of.candidate).items() if inspect.isfunction(member) and not n.startswith("_")]
 
 
 def _minutes(seconds: float) -> str:

@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
-from conformance.abi.header import FOLDER
+from conformance.abi.header import FOLDER, Member, members
+from conformance.candidates.promised import asked_for
 from conformance.scaffold.parts import Plan, filled
 from conformance.scaffold.python import pytest_file
 
 SPEC = "lib:./driver.so"
 BUILD = "import pathlib\nimport subprocess\n\n"
 MAKE = 'HERE = pathlib.Path(__file__).parent\nsubprocess.run(["make", "-s", "-C", HERE], check=True)\n\n'
-
-_MEMBER = re.compile(
-    r"\t(?P<comment>/\*(?:(?!\*/).)*?\*/)\n"
-    r"\t(?P<result>[\w ]+?) ?\(\*(?P<name>\w+)\)\((?P<arguments>[^)]*)\);",
-    re.DOTALL,
-)
-"""A comment, and the function pointer that it describes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One entry point as the header has it."""
-
-    name: str
-    comment: str
-    result: str
-    arguments: str
 
 
 def files(of: Plan) -> dict[str, str]:
@@ -43,19 +26,10 @@ def files(of: Plan) -> dict[str, str]:
     }
 
 
-def members(name: str) -> list[Member]:
-    """The entry points of a header, in its order."""
-    text = (FOLDER / f"{name}.h").read_text()
-    table = text[text.index(f"struct {name}_driver {{") :]
-    found = _MEMBER.finditer(table[: table.index("\n};")])
-    listed = [Member(m["name"], m["comment"], m["result"].strip(), " ".join(m["arguments"].split())) for m in found]
-    return [member for member in listed if member.name not in ("create", "destroy")]
-
-
 def driver(of: Plan) -> str:
     """The source, with one function for each entry point."""
     name = of.of.name
-    wanted = [member for member in members(name) if member.name in of.entries]
+    wanted = [member for member in members(name, "driver") if member.name in of.entries]
     capabilities = " ".join(sorted(of.capabilities))
     return filled(
         "driver.c.in",
@@ -74,7 +48,7 @@ def _others(of: Plan) -> str:
     lines = []
     for name, sentence in of.of.capabilities.items():
         if name not in of.capabilities:
-            needs = [entry for entry, needed in of.of.optional.items() if needed == name]
+            needs = asked_for(of.of, name)
             lines.append(f"\t *   {name}: {sentence}" + (f"; needs {', '.join(needs)}" if needs else ""))
     return "\n".join(lines) or "\t *   none"
 

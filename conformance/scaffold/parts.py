@@ -11,7 +11,9 @@ from pathlib import Path
 from string import Template
 from typing import Any, get_args, get_origin
 
+from conformance.candidates.promised import asked_for, entry_points
 from conformance.subsystem import Subsystem
+from conformance.wire.entries import entries_of
 from conformance.wire.values import Method, methods
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -27,8 +29,8 @@ class Plan:
     @property
     def entries(self) -> Mapping[str, Method]:
         """The entry points that it must have, by name."""
-        optional, has = self.of.optional, self.capabilities
-        return {n: m for n, m in methods(self.of.candidate).items() if n not in optional or optional[n] in has}
+        known = entries_of(self.of)
+        return {name: known[name] for name, _, _ in entry_points(self.of, self.capabilities)}
 
     @property
     def calls(self) -> Mapping[str, Method]:
@@ -46,7 +48,7 @@ def _least(of: Subsystem) -> frozenset[str]:
     if _applies(of, frozenset()):
         return frozenset()
     alone = [name for name in of.capabilities if _applies(of, frozenset({name}))]
-    return frozenset({max(alone, key=lambda name: list(of.optional.values()).count(name))})
+    return frozenset({max(alone, key=lambda name: len(asked_for(of, name)))})
 
 
 def _applies(of: Subsystem, has: frozenset[str]) -> bool:
@@ -121,7 +123,7 @@ def capabilities(plan_: Plan) -> str:
     """The capabilities that there are, with the entry points that each needs, as Markdown."""
     rows = []
     for name, sentence in plan_.of.capabilities.items():
-        needs = [f"`{entry}`" for entry, needed in plan_.of.optional.items() if needed == name]
+        needs = [f"`{entry}`" for entry in asked_for(plan_.of, name)]
         mark = "yes" if name in plan_.capabilities else ""
         rows.append(f"| `{name}` | {mark} | {sentence} | {', '.join(needs)} |")
     return "\n".join(["| capability | declared | means | entry points |", "|---|---|---|---|", *rows])

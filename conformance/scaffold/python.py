@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from conformance.candidates.promised import asked_for
 from conformance.scaffold.parts import Plan, filled, not_implemented, type_text, wrapped
 from conformance.wire.values import Method
 
@@ -48,7 +49,7 @@ def driver(of: Plan, head: str) -> str:
     ]
     others = [name for name in of.of.capabilities if name not in of.capabilities]
     for name in others:
-        needs = [entry for entry, needed in of.of.optional.items() if needed == name]
+        needs = asked_for(of.of, name)
         text = f'"{name}": {of.of.capabilities[name]}' + (f"; needs {', '.join(needs)}" if needs else "")
         lines += [f"    # {line}" for line in wrapped(text, WIDTH)]
     lines += [

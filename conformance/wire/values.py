@@ -23,6 +23,8 @@ from functools import cache
 from types import GenericAlias
 from typing import Any, get_args, get_origin, get_type_hints
 
+from conformance import ports
+
 EXACT = 2**53 - 1
 """The largest number that is a JSON number here."""
 
@@ -54,9 +56,7 @@ class Method:
 def methods(protocol: type) -> Mapping[str, Method]:
     """The methods of a Protocol by name, in its order."""
     found = {}
-    for name, function in vars(protocol).items():
-        if name.startswith("_") or not inspect.isfunction(function):
-            continue
+    for name, function in ports.methods(protocol).items():
         hints = get_type_hints(function)
         result = hints.pop("return")
         found[name] = Method(name, hints, result, inspect.getdoc(function) or "")

@@ -15,12 +15,14 @@ import pytest
 from conformance.abi import modes
 from conformance.abi.header import FOLDER, header, numbers, read
 from conformance.abi.modes import cache_folder, mode
-from conformance.abi.plan import MismatchError, methods, of_subsystem
+from conformance.abi.plan import MismatchError, of_subsystem
+from conformance.candidates.builtin.avic.kvm_lapic import KvmLapic
 from conformance.candidates.builtin.uio_msi.upstream import Upstream
 from conformance.candidates.load import defects, load
 from conformance.engines import corpus
 from conformance.engines.context import lacking
 from conformance.lockstep import run_trace
+from conformance.ports import methods
 from conformance.subsystem import NAMES, Subsystem, subsystem
 from conformance.verdict import UsageError
 from tests.loopback import loopback
@@ -128,6 +130,29 @@ def test_a_candidate_behind_the_abi_gets_the_same_verdict(name: str) -> None:
             differ.append((candidate.spec, there, behind))
 
     assert not differ
+
+
+class Deaf(KvmLapic):
+    """It tells of no vector that an eventfd delivers."""
+
+    def irqfds(self, acts: Any) -> Any:
+        return tuple((result, ()) for result, _ in super().irqfds(acts))
+
+
+@needs_compiler
+@pytest.mark.parametrize("candidate", [KvmLapic, Deaf])
+def test_eventfds_behind_the_abi_get_the_same_verdict(candidate: type) -> None:
+    """On what is kept of real kernels: right and wrong are told apart."""
+    of, way, seen = subsystem("avic"), mode("avic"), set()
+
+    for path in (corpus.SHIPPED / "avic" / "real").glob("kvm_lapic-irqfd-*.json"):
+        trace = corpus.read(path)
+        there = run_trace(of, trace, candidate).failure
+        behind = run_trace(of, trace, loopback(candidate, way)).failure
+        assert (there and (there.signature, there.step)) == (behind and (behind.signature, behind.step))
+        seen.add(there and there.clause.id)
+
+    assert seen == ({None} if candidate is KvmLapic else {None, "AVIC-120", "AVIC-121"})
 
 
 @needs_compiler

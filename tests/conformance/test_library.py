@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from conformance.abi import modes
 from conformance.abi.__main__ import compile_example, main
 from conformance.abi.header import FOLDER, header
 from conformance.abi.modes import callbacks, mode
-from conformance.abi.plan import methods
 from conformance.candidates.library import bind
 from conformance.candidates.load import load
 from conformance.commands import main as cli
@@ -30,6 +30,7 @@ from conformance.lockstep import run_trace
 from conformance.model.step import Parallel, Step
 from conformance.model.uio_msi import Config
 from conformance.model.uio_msi.operations import Close, Open, Probe, Remove
+from conformance.ports import methods
 from conformance.subsystem import subsystem
 from conformance.verdict import UsageError
 
@@ -243,7 +244,7 @@ const struct avic_driver avic_driver = {
 
 
 def test_what_must_be_declared_is_not_taken_for_granted(tmp_path: Path) -> None:
-    """A library that says nothing has all that the others have; the C ABI has nothing for what is left."""
+    """A library that says nothing has all that the others have; what it declares it must have."""
     of = subsystem("avic")
     entries = "".join(f".{name} = (void *)nothing, " for name in methods(of.candidate))
     text = ALL_OF_AVIC.replace("ENTRIES", entries)
@@ -252,8 +253,42 @@ def test_what_must_be_declared_is_not_taken_for_granted(tmp_path: Path) -> None:
 
     (tmp_path / "declared").mkdir()
     made = library(tmp_path / "declared", text.replace(".create", '.capabilities = "irqfd", .create'))
-    with pytest.raises(UsageError, match="'irqfd' needs irqfds, which the C ABI does not have; declare"):
+    with pytest.raises(UsageError, match=r"\.irqfds is NULL, so it is not implemented; add it, or declare"):
         load(f"lib:{made}", of)
+
+
+IRQFDS = """
+#include <string.h>
+static void irqfds(void *self, const struct avic_irqfd_act *acts, size_t acts_len,
+                   struct avic_irqfd_done *done, size_t *done_len)
+{
+    static u32 vectors[8];
+    size_t i, j, n = 0;
+    (void)self;
+    for (i = 0; i < acts_len && i < *done_len; i++) {
+        done[i].result = strcmp(acts[i].what, "route") ? (s64)acts[i].n - acts[i].fd : -(s64)acts[i].table_len;
+        done[i].delivered = vectors + n;
+        done[i].delivered_len = acts[i].table_len;
+        for (j = 0; j < acts[i].table_len; j++)
+            vectors[n++] = acts[i].table[j].vector + acts[i].table[j].gsi;
+    }
+    *done_len = acts_len;
+}
+"""
+
+
+@pytest.mark.parametrize("choice", ["compiled", "callbacks"])
+def test_lists_in_lists_pass_both_ways(choice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What eventfds do is asked with tables of any length, and answered with as many vectors as there are."""
+    monkeypatch.setenv(modes.CHOICE, choice)
+    monkeypatch.setattr("conformance.candidates.library.mode", modes.mode.__wrapped__)
+    text = ALL_OF_AVIC.replace("const struct avic_driver avic", IRQFDS + "const struct avic_driver avic")
+    made = library(tmp_path, text.replace("ENTRIES", '.irqfds = irqfds, .capabilities = "irqfd",'))
+
+    driver = load(f"lib:{made}", subsystem("avic")).factory(None)
+
+    acts = (("route", 0, 0, ((1, 0x40), (7, 0x50))), ("assign", 2, 2**32 - 1, ()), ("route", 0, 0, ()))
+    assert driver.irqfds(acts) == ((-2, (0x41, 0x57)), (2**32 - 3, ()), (0, ()))
 
 
 def test_what_is_no_library_is_refused(tmp_path: Path) -> None:

@@ -11,13 +11,14 @@ from random import Random
 
 import pytest
 
+from conformance.abi.header import members
 from conformance.candidates.load import Candidate, load
+from conformance.candidates.promised import entry_points
 from conformance.commands import main as cli
 from conformance.commands.new import LANGUAGES, contents
 from conformance.engines.campaign import Walker
 from conformance.engines.context import Context
 from conformance.runs.watchdog import watching
-from conformance.scaffold import c
 from conformance.scaffold.parts import plan
 from conformance.subsystem import available, subsystem
 from conformance.verdict import Exit, Failure
@@ -77,12 +78,12 @@ def test_every_entry_point_and_call_is_written_down(name: str) -> None:
     """With all capabilities, in each language; the README lists the environment calls."""
     of = subsystem(name)
     whole = plan(of, frozenset(of.capabilities))
-    entries = set(methods(of.candidate))
+    entries = {entry for entry, _, _ in entry_points(of, whole.capabilities)}
 
     python = contents(whole, "python")
 
     assert set(re.findall(r"    def (\w+)\(", python["driver.py"])) - {"__init__"} == entries
-    assert {member.name for member in c.members(name)} - {"tags_pass"} == entries
+    assert {member.name for member in members(name, "driver")} - {"create", "destroy", "tags_pass"} == entries
     assert set(re.findall(r"driver_(\w+)\(", contents(whole, "c")["driver.c"])) - {"create", "destroy"} == entries
     assert set(re.findall(r"(?m)^\| `(\w+)\(", python["README.md"])) == entries | set(methods(of.port))
 
@@ -140,3 +141,29 @@ def test_a_folder_that_has_something_in_it_is_left_alone(capsys: pytest.CaptureF
     assert said[0] == "conformance: mine: is there already, and not an empty folder"
     assert said[1] == "conformance: --capability=layers-r: avic knows no such capability; did you mean 'layer-r'?"
     assert [path.name for path in tmp_path.rglob("*")] == ["mine", "file"]
+
+
+@pytest.mark.parametrize("was_there", [False, True])
+def test_a_folder_that_cannot_be_written_is_asked_wrongly(
+    was_there: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One sentence, and nothing half done is left: it can be asked for again."""
+    written: list[Path] = []
+
+    def full(path: Path, text: str) -> None:
+        if len(written) == 3:
+            raise OSError(28, "No space left on device")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        written.append(path)
+
+    monkeypatch.setattr("conformance.commands.new.write_atomically", full)
+    if was_there:
+        (tmp_path / "mine").mkdir()
+
+    code = cli.invoke(("new", "uio_msi", "mine"))
+
+    assert code == Exit.USAGE
+    assert capsys.readouterr().err == "conformance: mine: No space left on device\n"
+    assert len(written) == 3
+    assert not any(path.exists() for path in (tmp_path / "mine").rglob("*"))
