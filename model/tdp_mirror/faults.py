@@ -92,12 +92,20 @@ def fault(
             effect=c.UNMAPPABLE_ADDRESS,
         )
         return (refused, stale) if is_obsolete(state, vcpu) or answers.mmu_invalidate_retry else refused
-    if is_obsolete(state, vcpu) or answers.mmu_invalidate_retry:
-        return stale
     pair = state.vcpus[vcpu]
     assert pair is not None
     mirror = config.mirror and (private if profile.root_by_access else not is_direct(config, gpa))
+    if is_obsolete(state, vcpu) or answers.mmu_invalidate_retry:
+        return (stale, *_found_without_lock(state, pair[1], gfn)) if mirror else stale
     return map_leaf(state, pair[1] if mirror else pair[0], gfn, private, write, prefetch, answers, profile)
+
+
+def _found_without_lock(state: State, index: int, gfn: int) -> tuple[Outcome, ...]:
+    """Whoever looks before he takes the lock may find the leaf of a mirror, which permits all there is."""
+    leaf = covering_leaf(state.config, state.roots[index], gfn)
+    if leaf is None or leaf[1] > 1:
+        return ()
+    return (Outcome(state, (RET_PF_SPURIOUS, ()), because=c.FAULT_RESULT, effect=c.FAULT_RESULT),)
 
 
 def _resolve(state: State, gfn: int, private: bool, prefetch: bool, answers: Answers) -> Outcomes | None:

@@ -543,7 +543,8 @@ STALE_FAULT = Clause(
     kind=Kind.SECURITY,
     text=(
         "Under mmu_lock, a fault is dropped with RETRY and no table change if the vCPU's direct root is "
-        "obsolete, or an invalidation covers gfn, or inv.seq changed. Applies to private faults too."
+        "obsolete, or an invalidation covers gfn, or inv.seq changed. Applies to private faults too; what the mirror "
+        "maps already may be found without the lock."
     ),
     source="Linux 6.16 is_page_fault_stale",
 )

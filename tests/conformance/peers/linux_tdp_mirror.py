@@ -6,6 +6,7 @@ from conformance.candidates.builtin.tdp_mirror.linux import Linux
 from conformance.candidates.builtin.tdp_mirror.linux.kvm import Fault, Sp
 from conformance.candidates.builtin.tdp_mirror.linux.spte import is_last, is_present, make_nonleaf_spte, make_spte
 from conformance.candidates.builtin.tdp_mirror.linux.tdp_iter import TdpIter, walk
+from conformance.candidates.builtin.tdp_mirror.linux.tdp_mmu_map import is_access_allowed
 from conformance.candidates.builtin.tdp_mirror.linux.tdx import operand_busy
 from conformance.specs.tdp_mirror.constants import (
     EBUSY,
@@ -21,7 +22,9 @@ from conformance.specs.tdp_mirror.constants import (
     PG_LEVEL_4K,
     RET_PF_FIXED,
     RET_PF_RETRY,
+    RET_PF_SPURIOUS,
     ROLE_LEVEL_MASK,
+    SLOT_INVALID,
 )
 
 
@@ -220,6 +223,33 @@ class BuildsAside(AttributesFirst):
         self.port.pt_store(table, index, spte)
 
 
+class LooksFirst(AttributesFirst):
+    """A page that is mapped already is found without a lock, before anything is resolved or allocated."""
+
+    def tdp_page_fault(self, fault: Fault) -> int:
+        """What is wrong with slot or attributes is seen first."""
+        fits = fault.slot and not fault.slot[3] & SLOT_INVALID and self.is_mappable(fault.addr)
+        private = not self.addr_is_direct(fault.addr)
+        right = fault.is_private is private and private is self.is_private_gfn(fault.gfn)
+        root = self.root_for_addr(fault.vcpu, fault.addr)
+        if self.kvm.has_mirror and fits and right and root and not root.invalid:
+            level = self.look(fault, root)
+            if level:
+                fault.goal_level = level
+                return RET_PF_SPURIOUS
+        return super().tdp_page_fault(fault)
+
+    def look(self, fault: Fault, root: Sp) -> int:
+        """The level at which a leaf permits the access; 0 without one. No mirror has any but of 4K."""
+        found = 0
+        self.port.rcu_read_lock()
+        for it in walk(self, root, fault.gfn, fault.gfn + 1):
+            if is_last(it.old_spte, it.level) and (fault.prefetch or is_access_allowed(fault, it.old_spte)):
+                found = it.level if is_present(it.old_spte) and not (root.is_mirror and it.level > PG_LEVEL_4K) else 0
+        self.port.rcu_read_unlock()
+        return found
+
+
 PEERS = {
     "linux-6.19": Linux619,
     "attributes-first": AttributesFirst,
@@ -229,5 +259,6 @@ PEERS = {
     "recovers-by-zapping": RecoversByZapping,
     "zaps-in-two-passes": ZapsInTwoPasses,
     "builds-aside": BuildsAside,
+    "looks-first": LooksFirst,
 }
 """Name to class; each class says in its first sentence how it differs."""

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from conformance.candidates.builtin.tdp_mirror.linux import Linux
+from conformance.candidates.builtin.tdp_mirror.linux.kvm import Fault as PageFaultOf
+from conformance.candidates.builtin.tdp_mirror.linux.kvm import Sp
 from conformance.candidates.builtin.tdp_mirror.upstream import Upstream
 from conformance.lockstep import Lockstep
 from conformance.model.step import Fault, Parallel, Step
@@ -33,6 +35,7 @@ from tests.conformance.peers.linux_tdp_mirror import (
     Exchanges,
     FlushesMore,
     Linux619,
+    LooksFirst,
     RecoversByZapping,
 )
 from tests.conformance.tdp_mirror.judging import BUSY, CREATE, OF, RELOAD, SECOND, judge
@@ -448,6 +451,41 @@ def test_a_direct_table_may_be_filled_before_it_is_linked() -> None:
 def test_what_a_table_brings_with_it_is_judged(candidate: type[Linux], clause: str) -> None:
     """As if each entry had come on its own."""
     failure = judge(CREATE, RELOAD, SHARED_3, candidate=candidate).failure
+
+    assert failure is not None
+    assert failure.clause.id == clause
+
+
+class FindsNothing(LooksFirst):
+    """Whoever looks first calls present what is not."""
+
+    def look(self, fault: PageFaultOf, root: Sp) -> int:
+        """The mirror is never read."""
+        return k.PG_LEVEL_4K if root.is_mirror else super().look(fault, root)
+
+
+class MapsUnderObsoleteRoot(LooksFirst):
+    """That the direct root is obsolete is no matter to private faults."""
+
+    def is_obsolete_root(self, vcpu: int) -> bool:
+        """Nobody looks."""
+        return False
+
+
+OBSOLETE = (CREATE, RELOAD, PRIVATE, Step(ops.InvalidateRoots()))
+
+
+@pytest.mark.parametrize("op", [ops.PageFault(0, 0, True), ops.EptViolation(0, 0)])
+def test_a_private_page_may_be_found_mapped_while_the_direct_root_is_obsolete(op: ops.Op) -> None:
+    """The guest comes back by way of the load; other kernels have it come back first."""
+    assert judge(*OBSOLETE, Step(op), candidate=LooksFirst).failure is None
+    assert judge(*OBSOLETE, Step(op), candidate=Linux).failure is None
+
+
+@pytest.mark.parametrize(("candidate", "clause"), [(FindsNothing, "TDP-068"), (MapsUnderObsoleteRoot, "TDP-056")])
+def test_nothing_is_found_that_is_not_there_nor_mapped_meanwhile(candidate: type[Linux], clause: str) -> None:
+    """The other page of the same table."""
+    failure = judge(*OBSOLETE, Step(ops.PageFault(0, 0x1000, True)), candidate=candidate).failure
 
     assert failure is not None
     assert failure.clause.id == clause
