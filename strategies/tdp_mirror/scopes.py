@@ -417,8 +417,9 @@ SCOPES = {
     "a flush that is due from the root before": Scope(
         SMALL,
         (*_LIVES[:2], fault_at(0, True), fault_at(3, False), Step(InvalidateRoots()), Step(MmuReload(0)),
+         Step(Unmap(0, 4, 3, False), (Fault("resched", 2),)), Step(HvaInvalidate(0, 4, False), (Fault("resched", 2),)),
          *(Step(Unmap(0, 4, 3), (Fault("resched", 2, nth),)) for nth in range(1, 9))),
-        depth=6, states=36, transitions=292,
+        depth=6, states=62, transitions=556,
     ),
     "slots in deletion": Scope(DELETING, _DELETION, states=3, transitions=11),
     "four levels of 512": Scope(FOUR_LEVELS, _REAL, depth=4, needs=frozenset({"tables-of-512"}), states=49,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from conformance.candidates.builtin.tdp_mirror.linux import Linux
+from conformance.candidates.builtin.tdp_mirror.linux.kvm import Sp
 from conformance.candidates.builtin.tdp_mirror.upstream import Upstream
 from conformance.candidates.defects.tdp_mirror import DEFECTS
 from conformance.engines import explore
@@ -139,6 +140,22 @@ class SignalKeepsSrcu(Linux):
         return super().prefault(vcpu, gpa, size, flags)
 
 
+class YieldsAtTheSecondRoot(Linux):
+    """That a call may not block is remembered for the first root alone."""
+
+    asked = 0
+
+    def unmap_gfn_range(self, start: int, end: int, attr_filter: int, may_block: int, flush: int) -> int:
+        """None was zapped yet."""
+        self.asked = 0
+        return super().unmap_gfn_range(start, end, attr_filter, may_block, flush)
+
+    def tdp_mmu_zap_leafs(self, root: Sp, start: int, end: int, *, may_yield: bool, flush: bool) -> bool:
+        """Later ones may yield."""
+        self.asked += 1
+        return super().tdp_mmu_zap_leafs(root, start, end, may_yield=may_yield or self.asked > 1, flush=flush)
+
+
 @pytest.mark.parametrize(
     ("name", "wrong", "clause"),
     [
@@ -149,6 +166,7 @@ class SignalKeepsSrcu(Linux):
         ("64 pages of one mask", MaskOf32Bits, "TDP-109"),
         ("64 pages of one mask", LastOfTheMask, "TDP-109"),
         ("refusals", SignalKeepsSrcu, "TDP-072"),
+        ("a flush that is due from the root before", YieldsAtTheSecondRoot, "TDP-083"),
     ],
 )
 def test_a_scope_finds_what_is_in_no_zoo(name: str, wrong: type[Linux], clause: str) -> None:
