@@ -16,7 +16,15 @@ from conformance.model.snp_guest_request.hosts import (
     TAMPERED,
     script,
 )
-from conformance.model.snp_guest_request.operations import Answers, GetDerivedKey, GetExtReport, GetReport, Kexec, Open
+from conformance.model.snp_guest_request.operations import (
+    KNOWN_FIELDS,
+    Answers,
+    GetDerivedKey,
+    GetExtReport,
+    GetReport,
+    Kexec,
+    Open,
+)
 from conformance.model.snp_guest_request.state import Guest, State
 from conformance.model.step import Outcome, Outcomes
 from conformance.specs.clause import Clause
@@ -115,9 +123,10 @@ class _End:
             # Firmware does not take the number.
             return self._refused(guest)
         if host == "ok":
-            return (self._answered(counted),)
+            return (self._answered(counted), *self._declined(counted))
         if host == "toctou":
-            return (self._answered(counted, (c.RESPONSE_CHECKED,)), *self.of("corrupt"))
+            answered = self._answered(counted, (c.RESPONSE_CHECKED,))
+            return (answered, *self._declined(counted), *self.of("corrupt"))
         if host in REPLAYS or host in TAMPERED:
             after = counted if host in TAMPERED else guest
             clause = c.PRIVATE_ENCRYPTION if host in REPLAYS else c.RESPONSE_CHECKED
@@ -147,6 +156,13 @@ class _End:
         clauses += () if type(self.op) is GetDerivedKey else (c.SIGNATURE,)
         because = self._because(also[0] if also else c.SEQUENCE)
         return Outcome(after, self._success(self._kind()), because, c.SEQUENCE, clauses)
+
+    def _declined(self, guest: Guest) -> tuple[Outcome, ...]:
+        """Firmware's answer may say no: the caller is given that answer, or an errno for it."""
+        if type(self.op) is not GetDerivedKey or not self.op.fields >> KNOWN_FIELDS:
+            return ()
+        after = replace(self.state, guest=guest._replace(answered=True))
+        return (Outcome(after, (ERRNO, ANYTHING, None, None, 0), c.AS_ASKED, c.SEQUENCE),)
 
     def _kind(self) -> str:
         return "key" if type(self.op) is GetDerivedKey else "report"

@@ -267,6 +267,10 @@ class GetReport:
     """What the second 8 bytes of the report data differ by from what callers usually give; u64."""
 
 
+KNOWN_FIELDS = 6
+"""Bits of a key request's guest_field_select that firmware knows."""
+
+
 @dataclass(frozen=True, slots=True)
 class GetDerivedKey:
     """SNP_GET_DERIVED_KEY."""

@@ -137,7 +137,7 @@ SHAPES: dict[type, Shape] = {
     o.GetDerivedKey: Shape(
         {
             "host": Domain(((), ("busy",)), tuple((h,) for h in HOSTS), usual=0.5),
-            "fields": Domain((0, 9), (63, 16, 32)),
+            "fields": Domain((0, 9), (63, 16, 32, 64, 2**32, 2**63)),
             "vmpl": VMPLS,
         },
         weight=2,

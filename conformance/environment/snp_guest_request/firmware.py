@@ -19,6 +19,7 @@ from conformance.environment.snp_guest_request.report import (
     signed_report,
     unseal,
 )
+from conformance.model.snp_guest_request.operations import KNOWN_FIELDS
 from conformance.specs.snp_guest_request.constants import (
     AEAD_OFLOW,
     BAD_MEASUREMENT,
@@ -33,8 +34,6 @@ from conformance.specs.snp_guest_request.constants import (
 )
 
 LAST_COUNT = 2**64 - 2
-KNOWN_FIELDS = 6
-"""Bits of guest_field_select that this firmware knows."""
 COMMITTED_TCB = PLATFORM.current_tcb
 
 

@@ -121,6 +121,14 @@ class CopiesRequest(InPlace):
         return result
 
 
+class ReadsStatus(GuestDriver):
+    """Gives an errno, and no answer, for an answer that says no."""
+
+    def get_derived_key(self, fields: int, vmpl: int, svn: int, tcb: int) -> tuple[int, int, bytes]:
+        ret, info2, answer = super().get_derived_key(fields, vmpl, svn, tcb)
+        return (-EIO, 0, b"") if any(answer[:4]) else (ret, info2, answer)
+
+
 class PagesPerVcpu(Upstream):
     """Has a pair of pages for each vCPU, from its creation to the end of its VM."""
 
@@ -245,6 +253,12 @@ RIGHT_GUESTS: list[tuple[type, tuple[Any, ...]]] = [
         for host in ("ok", "toctou", "too-small", "busy", "tag", "replay")
     ),
     (OneAllocation, (GetExtReport(), beside(GetExtReport(), GetReport(), 9), Close())),
+    # a key of fields that firmware does not know
+    *(
+        (kind, (GetDerivedKey((), fields), GetReport()))
+        for kind in (GuestDriver, ReadsStatus)
+        for fields in (64, 2**63)
+    ),
     # the length of a buffer that is not there
     *((kind, (GetExtReport((), 1, buffer=False), GetReport())) for kind in (GuestDriver, ChecksLengthFirst)),
     (ChecksLengthFirst, (GetExtReport(("status",), 0x5000, buffer=False), GetReport())),
@@ -447,6 +461,21 @@ class WantsBuffer(GuestDriver):
         return super().get_ext_report(data, vmpl, certs_len, address)
 
 
+class FieldsCut(GuestDriver):
+    """Asks for the fields that it knows."""
+
+    def get_derived_key(self, fields: int, vmpl: int, svn: int, tcb: int) -> tuple[int, int, bytes]:
+        return super().get_derived_key(fields & 0xFFFFFFFF, vmpl, svn, tcb)
+
+
+class NeverKeys(GuestDriver):
+    """Gives an errno for every key."""
+
+    def get_derived_key(self, fields: int, vmpl: int, svn: int, tcb: int) -> tuple[int, int, bytes]:
+        super().get_derived_key(fields, vmpl, svn, tcb)
+        return -EIO, 0, b""
+
+
 class SealsInPlace(GuestDriver):
     """Has the second half of a message in the shared page while it encrypts it."""
 
@@ -508,6 +537,8 @@ class PagesOfAll(LinuxGuest):
 WRONG_GUESTS: list[tuple[type, tuple[Any, ...], str]] = [
     (TakesAnything, (GetReport(("tag",)),), "SNP-089"),
     (TakesAnything, (GetReport(("drop",)),), "SNP-090"),
+    (FieldsCut, (GetDerivedKey((), 2**32),), "SNP-097"),
+    (NeverKeys, (GetDerivedKey((), 63),), "SNP-085"),
     (SealsInPlace, (GetReport(),), "SNP-090"),
     (SealsInPlace, (GetDerivedKey(),), "SNP-090"),
     (OpensInPlace, (GetDerivedKey(),), "SNP-090"),
