@@ -74,7 +74,7 @@ def _opened(state: State, answers: Answers, profile: Profile) -> Outcomes:
         given_up = Outcome(refused, had, c.ENABLE_ERRNO_FORWARDED, effect, also=(c.OPEN_NEVER_POSITIVE, effect))
         return (given_up, *_with_fewer(more, full, c.ENABLE_ERRNO_FORWARDED))
     if had > 0:
-        return _short_of_vectors(refused, more, had, profile)
+        return _short_of_vectors(refused, more, full, profile)
     if state.limit < full:
         return (
             Outcome(_resized(more, full), 0, because, effect=because),
@@ -98,16 +98,17 @@ _OPENED_AFTER: dict[Past, Clause] = {
 """What an open that succeeds shows, by what came before it."""
 
 
-def _short_of_vectors(state: State, more: State, had: int, profile: Profile) -> Outcomes:
-    """-ENOSPC, or fewer vectors; a positive result is the one thing that cannot be (UIO-049).
+def _short_of_vectors(state: State, more: State, full: int, profile: Profile) -> Outcomes:
+    """-ENOSPC, or what could be had; a positive result is the one thing that cannot be (UIO-049).
 
+    How many that is a further attempt decides, at which as many may be free as were wanted.
     Another errno breaks UIO-050, except where any that is like -ENOSPC will do.
     """
     because, effect, also = c.OPEN_NEVER_POSITIVE, c.FAILED_OPEN_NOT_COUNTED, (c.SHORT_OF_VECTORS,)
     refused = Outcome(state, -ENOSPC, because, effect, also)
     breaches = () if profile.short_enable == "negative" else also
     others = (Outcome(state, errno, because, effect, breaches=breaches) for errno in _LIKE_ENOSPC)
-    return (refused, *_with_fewer(more, had, because), *others)
+    return (refused, *_with_fewer(more, full, because), *others)
 
 
 _LIKE_ENOSPC = (-ENOMEM, -EBUSY, -EINVAL, -EIO, -ENODEV, -EAGAIN, -ERANGE)

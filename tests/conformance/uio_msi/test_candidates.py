@@ -343,6 +343,29 @@ def test_a_further_attempt_may_enable_fewer(refusal: int) -> None:
     assert warned(report) == set()
 
 
+@pytest.mark.parametrize("refusal", [-ENOMEM, 1, 3])
+def test_a_further_attempt_may_enable_all(refusal: int) -> None:
+    """Somebody else gave vectors back meanwhile; who then uses fewer than he has breaks UIO-065 or UIO-009."""
+
+    class AsksTwice(Upstream):
+        """Asks for all vectors once more."""
+
+        def _switch_on(self) -> int:
+            return super()._switch_on() and super()._switch_on()
+
+    class BelievesTheFirst(AsksTwice):
+        """Keeps to what the first attempt could have had."""
+
+        def _set(self, vector: int, fd: int) -> int:
+            return super()._set(vector, fd) if vector < 1 else -k.ERANGE
+
+    refused = Step(Open(), (Fault("pci_enable_msix", refusal),))
+    ops = (Probe(), refused, IrqSet(3, FIRST_FD), RaiseVector(3), Close(), Open())
+
+    assert run(AsksTwice, *ops, config=Config(vectors=4)).failure is None
+    assert blamed(run(BelievesTheFirst, *ops, config=Config(vectors=4))) in ("UIO-009", "UIO-016")
+
+
 def test_shortage_by_another_name() -> None:
     """UIO-050 is a SHOULD, and what VFIO answers is as good as -ENOSPC."""
 
