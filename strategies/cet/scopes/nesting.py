@@ -105,3 +105,23 @@ def reset_in_mode() -> tuple[Step, ...]:
         Step(m.Leave(0)),
         Step(m.Reset(0)),
     )
+
+
+def userspace_in_l2() -> tuple[Step, ...]:
+    """What userspace reads, writes and denies while the vCPU is in L2 or has been there."""
+    stopped = replace(EXCHANGED, intercepts=(k.S_CET,), host_s_cet=1, cet=False)
+    return (
+        Step(m.Rdmsr(0, k.S_CET)),
+        Step(m.ReadSsp(0)),
+        Step(m.GetMsrs(0, (k.S_CET, k.INT_SSP_TAB, k.PL0_SSP))),
+        Step(m.GetOneReg(0, k.ONE_REG_GUEST_SSP)),
+        Step(m.Run(0)),
+        Step(m.Leave(0)),
+        Step(m.NestedEnter(0, EXCHANGED)),
+        Step(m.NestedEnter(0, stopped)),
+        Step(m.NestedExit(0)),
+        Step(m.SetMsrs(0, ((k.S_CET, 3), (k.INT_SSP_TAB, A1)))),
+        Step(m.SetOneReg(0, k.ONE_REG_GUEST_SSP, A0)),
+        Step(m.SetFilter(0, (k.PL0_SSP, k.S_CET))),
+        Step(m.SetFilter(0, ())),
+    )

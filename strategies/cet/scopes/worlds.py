@@ -66,6 +66,8 @@ def _plain() -> dict[str, Scope]:
         "switches-svm": Scope(SVM, nesting.switches(), depth=5, needs=NESTED),
         "nested-pair-vmx": Scope(TWO, nesting.nested_pair(), depth=7, needs=NESTED),
         "nested-pair-svm": Scope(m.Config(AMD, (SHSTK_ONLY, SHSTK_ONLY)), nesting.nested_pair(), depth=7, needs=NESTED),
+        "userspace-in-l2": Scope(ONE, nesting.userspace_in_l2(), depth=6, needs=NESTED | ONE_REG),
+        "userspace-in-l2-svm": Scope(SVM, nesting.userspace_in_l2(), depth=6, needs=NESTED | ONE_REG),
         "two-vmcb12s": Scope(SVM, nesting.two_vmcb12s(), depth=9, needs=NESTED),
         "moved-svm": Scope(SVM, nesting.moved_svm(), depth=7, needs=NESTED),
         "reset-in-mode": Scope(ONE, nesting.reset_in_mode(), depth=7, needs=NESTED | frozenset({"smm"})),

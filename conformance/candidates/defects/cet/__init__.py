@@ -309,6 +309,21 @@ DEFECTS: tuple[Defect, ...] = (
         3,
     ),
     Defect("CET-U-37", "A guest with encrypted state cannot write XSS.", upstream.ProtectedXssRefused, ("CET-073",), 2),
+    Defect(
+        "CET-U-38",
+        "An MSR filter set while L2 runs does not reach its bitmap.",
+        upstream.FilterForL1Only,
+        ("CET-041",),
+        5,
+    ),
+    Defect(
+        "CET-U-39",
+        "On SVM userspace reads L1's S_CET, SSP and table while L2 runs.",
+        upstream.UserspaceSeesL1,
+        ("CET-090", "CET-009", "CET-017", "CET-025"),
+        4,
+        note="CET-090: what VMRUN loaded is the vCPU's value; CET-017: the one that L1 wrote last turns up instead.",
+    ),
 )
 
 __all__ = ["DEFECTS"]

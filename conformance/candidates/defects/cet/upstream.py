@@ -355,3 +355,24 @@ class ProtectedXssRefused(Upstream):
 
     def set_xss(self, v: Vcpu, value: int) -> int:
         return INVALID if self.port.host_cap("sev_es") and value else super().set_xss(v, value)
+
+
+class FilterForL1Only(Upstream):
+    """A filter that is set while L2 runs is merged into its bitmap at the next nested entry only."""
+
+    def set_msr_filter(self, vcpu: int, denied: tuple[int, ...]) -> None:
+        v = self.vcpus[vcpu]
+        v.l2, in_l2 = False, v.l2
+        super().set_msr_filter(vcpu, denied)
+        v.l2 = in_l2
+
+
+class UserspaceSeesL1(Upstream):
+    """On SVM userspace reads S_CET, SSP and the table of vmcb01, also while L2 runs."""
+
+    def get_msrs(self, vcpu: int, indices: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+        v = self.vcpus[vcpu]
+        v.l2, in_l2 = v.l2 and not self.svm, v.l2
+        answer = super().get_msrs(vcpu, indices)
+        v.l2 = in_l2
+        return answer
