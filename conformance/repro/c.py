@@ -310,19 +310,32 @@ def _literal(value: Value, arg: Any) -> str:
             return f"ours({text})" if arg >= 4096 else f"({value.ctype.cname}){text}"
         case Kind.TEXT:
             return _quoted(arg)
-        case Kind.BYTES:
-            return f"(const u8[]){{ {', '.join(map(str, arg)) or '0'} }}, {len(arg)}"
-        case Kind.MANY:
-            inner = ", ".join(_record(item) for item in arg) or "0"
-            return f"(const {value.ctype.cname}[]){{ {inner} }}, {len(arg)}"
+        case Kind.BYTES | Kind.MANY:
+            return _array(value.ctype, arg)
         case Kind.ONE:
-            return f"&(const {value.ctype.cname}){_record(arg)}"
+            return f"&(const {value.ctype.cname}){_element(value.ctype, arg)}"
 
 
-def _record(item: Any) -> str:
-    if isinstance(item, tuple):
-        return f"{{ {', '.join(map(_record, item))} }}"
-    return f"0x{int(item) & 2**64 - 1:x}ULL" if isinstance(item, int) else _quoted(str(item))
+def _array(ctype: Any, items: Sequence[Any]) -> str:
+    """A pointer to these, and how many they are."""
+    inner = ", ".join(_element(ctype, item) for item in items) or ("{ 0 }" if ctype.kind == "struct" else "0")
+    return f"(const {ctype.cname}[]){{ {inner} }}, {len(items)}"
+
+
+def _element(ctype: Any, item: Any) -> str:
+    """A number or a record."""
+    if ctype.kind != "struct":
+        return f"0x{int(item) & 2**64 - 1:x}ULL"
+    kinds, parts = dict(ctype.fields), []
+    for (name, kind), part in zip(fields(ctype), item, strict=True):
+        match kind:
+            case Kind.TEXT:
+                parts.append(_quoted(part))
+            case Kind.BYTES | Kind.MANY:
+                parts.append(_array(kinds[name].type.item, part))
+            case _:
+                parts.append(_element(kinds[name].type, part))
+    return f"{{ {', '.join(parts)} }}"
 
 
 def _quoted(text: str) -> str:

@@ -208,6 +208,19 @@ def test_the_program_in_c_compiles(name: str, tmp_path: Path) -> None:
     assert f"/*\n * {clause}: " in text
 
 
+@needs_compiler
+def test_lists_in_lists_are_written_in_c(tmp_path: Path) -> None:
+    """What is done with eventfds has tables in it."""
+    path = corpus.SHIPPED / "avic" / "real" / "kvm_lapic-irqfd-pending.json"
+    trace, of = corpus.read(path), subsystem("avic")
+    (tmp_path / "repro.c").write_text(c.program(command._case(path, trace, of, None)))
+
+    command_ = ["cc", "-std=c99", "-Wall", "-Wextra", "-Werror", f"-I{FOLDER}", "-c", "-o", "repro.o", "repro.c"]
+    subprocess.run(command_, cwd=tmp_path, check=True)
+
+    assert '"assign", 0x0ULL, ' in (tmp_path / "repro.c").read_text()
+
+
 def named_in(path: Path, name: str) -> str:
     """The id of the clause that a shipped trace is of."""
     clause = command.named(path, subsystem(name))
