@@ -92,7 +92,8 @@ class LinuxAvic(GuestAdapter):
             case Deliver():
                 return bool(op.id <= _ADDRESSED)
             case SetLapic():
-                return bool(not loaded and op.id <= _ADDRESSED and op.irr != 1 and op.isr != 1 and not op.rest)
+                written = SetLapic(op.id, op.tpr, op.ldr, op.cluster, op.spiv, op.irr, op.isr, op.level)
+                return bool(not loaded and op.id <= _ADDRESSED and op.irr != 1 and op.isr != 1 and op == written)
             case GetLapic():
                 return _found(state, op.id).core < 0
             case Enter():
