@@ -54,8 +54,10 @@ class Vmcb(PerVcpu[Blocks]):
         self.parts[vcpu] = Blocks()
 
     def digest(self) -> Hashable:
-        """What vmcb02 holds: L2's state of long ago, which whoever trusts a clean bit goes on with."""
-        return tuple(tuple(part.fields[1].get(field, 0) for field in SAVE_AREA) for part in self.parts.values())
+        """What both hold: L1's and L2's state of long ago, which a candidate may go on with by mistake."""
+        return tuple(
+            tuple(fields.get(field, 0) for fields in part.fields for field in SAVE_AREA) for part in self.parts.values()
+        )
 
     def level(self, vcpu: int) -> int:
         """Which one the next VMRUN uses: 0 for L1, 1 for L2."""

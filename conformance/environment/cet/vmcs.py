@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 from conformance.environment.cet.registers import FIELDS, SSP, SWITCHED, TABLE, S
@@ -45,6 +46,12 @@ class Vmcs(PerVcpu[Structures]):
     def add(self, vcpu: int) -> None:
         """Two new VMCSs."""
         self.parts[vcpu] = Structures()
+
+    def digest(self) -> Hashable:
+        """What the guest areas of both hold: a candidate may go on by mistake with L1's or L2's state of long ago."""
+        return tuple(
+            tuple(fields.get(field, 0) for fields in part.fields for field in FIELDS) for part in self.parts.values()
+        )
 
     def level(self, vcpu: int) -> int:
         """Which one is current: 0 for L1, 1 for L2."""

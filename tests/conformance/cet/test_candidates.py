@@ -92,6 +92,57 @@ def test_hand_swapping_candidates_conform_in_small_worlds(spec: str, scope: str)
     assert [failure.signature for failure in context.failures] == []
 
 
+class ResetKeepsL1(Upstream):
+    """RESET in L2 clears vmcb02 alone: what L1 had comes back with vmcb01."""
+
+    def vcpu_reset(self, vcpu: int, init: bool) -> None:
+        """Remember and write back."""
+        was_in_l2 = self.svm and self.vcpus[vcpu].l2
+        kept = [self.port.vmcb_read(vcpu, 1, offset) for offset in (k.VMCB_S_CET, k.VMCB_SSP)] if was_in_l2 else []
+        super().vcpu_reset(vcpu, init)
+        for offset, value in zip((k.VMCB_S_CET, k.VMCB_SSP), kept, strict=False):
+            self.port.vmcb_write(vcpu, 1, offset, value)
+            self.port.vmcb_mark_dirty(vcpu, 1, k.VMCB_CET)
+
+
+class L1KeptByExit(Upstream):
+    """An exit from L2 without the exit control gives L1 what it had before."""
+
+    def load_host_area(self, v: Any, values: list[int]) -> None:
+        """What vmcs01 still holds."""
+        fields = (k.GUEST_S_CET, k.GUEST_SSP, k.GUEST_INTR_SSP_TABLE)
+        super().load_host_area(v, [self.field_read(v, field) for field in fields])
+
+
+class AnyControlWillDo(Upstream):
+    """VMREAD of each CET field goes by the VM-entry control."""
+
+    def vmread(self, vcpu: int, field: int) -> tuple[int, int]:
+        """The host area's, too."""
+        loads = self.port.host_cap("load_cet_entry")
+        return (0, self.port.vmcs12_read(vcpu, field)) if loads else (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("culprit", "scope", "clause"),
+    [
+        (ResetKeepsL1, "reset-in-mode-svm", "CET-076"),
+        (L1KeptByExit, "switches-vmx", "CET-086"),
+        (AnyControlWillDo, "vmread-entry-alone", "CET-089"),
+    ],
+)
+def test_a_small_world_shows_what_lies_behind_the_model(culprit: type, scope: str, clause: str) -> None:
+    """What the VMCBs and VMCSs hold tells states apart that are one to the model; and hosts have one control each."""
+    for candidate, found in ((Upstream, set()), (culprit, {clause})):
+        loaded = Candidate("culprit", candidate, "upstream", frozenset(S.capabilities))
+        context = Context(subsystem=replace(S, scopes={scope: S.scopes[scope]}), candidate=loaded, profile="upstream")
+
+        explore.run(context)
+
+        assert found <= {failure.clause.id for failure in context.failures}
+        assert bool(found) == bool(context.failures)
+
+
 def test_suggestions_keep_a_correct_candidate_busy() -> None:
     """They are steps like any other."""
     assert suggest(initial(m.Config(vcpus=()), PROFILES["upstream"]), Random(0)) is None
