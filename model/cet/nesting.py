@@ -109,7 +109,7 @@ def nested_enter(state: State, op: NestedEnter | SetNestedState, _env: Answers, 
     cet, wp = (area.cet, area.wp) if entering else (v.cet, v.wp)
     origin = (CLEAN if area.clean else VMRUN) if amd else NESTED
     new = replace(written, regs=regs, wp=wp, cet=cet, l2=l2, refused=False, origin=origin, since=UNTOUCHED)
-    because = c.VMRUN_SWITCHES if amd else _accepted(area)
+    because = _accepted(v, area, amd)
     return Outcome(with_vcpu(state, op.vcpu, new), ENTERED, because, effect=_EFFECT[amd], also=_ENTRY[amd])
 
 
@@ -124,17 +124,22 @@ def _failed(state: State, slot: int, v: Vcpu, area: Area, refusal: tuple[int, Cl
     return Outcome(with_vcpu(state, slot, new), result, because=because, effect=c.FAILED_ENTRY_IS_AN_EXIT)
 
 
-def _accepted(area: Area) -> Clause:
-    """The clause that an entry refused for no reason breaks: that of the area whose values are out of the ordinary."""
+def _accepted(v: Vcpu, area: Area, amd: bool) -> Clause:
+    """The clause that an entry refused for no reason breaks: that of the values that are out of the ordinary."""
+    if amd:
+        return c.VMRUN_CHECKS if area.s_cet >> 6 or (area.cet and not v.wp) else c.VMRUN_SWITCHES
     if area.load_host and (area.host_s_cet >> 6 or area.host_ssp % 8 or (area.host_ssp | area.host_table) >> 47):
         return c.NESTED_HOST_AREA
     if area.load and (area.s_cet >> 6 or area.ssp % 8 or (area.ssp | area.table) >> 47):
         return c.NESTED_GUEST_AREA
-    return c.L2_STARTS
+    return c.NESTED_CR_PAIR if area.cet and not v.wp else c.L2_STARTS
 
 
 _EFFECT = {True: c.VMRUN_SWITCHES, False: c.L2_STARTS}
-_ENTRY = {True: (c.VMRUN_CHECKS,), False: (c.NESTED_HOST_AREA, c.NESTED_GUEST_AREA, c.L2_STARTS)}
+_ENTRY = {
+    True: (c.VMRUN_CHECKS, c.VMRUN_SWITCHES),
+    False: (c.NESTED_HOST_AREA, c.NESTED_GUEST_AREA, c.L2_STARTS),
+}
 
 
 def _switched(v: Vcpu, words: tuple[int, int, int]) -> tuple[int, ...]:

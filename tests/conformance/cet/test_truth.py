@@ -222,7 +222,19 @@ class ListsMore(Upstream):
         return (0x10, *super().get_msr_index_list(), 0x174)
 
 
+class JudgesByL1(Upstream):
+    """Takes CR0.WP of L1 for that of L2."""
+
+    def nested_enter(self, vcpu: int) -> int:
+        """Refuses what L1 could not do itself."""
+        fails = k.VMEXIT_INVALID if self.svm else k.INVALID_GUEST_STATE
+        return super().nested_enter(vcpu) if self.port.read_cr(vcpu, 0) >> k.CR0_WP & 1 else fails
+
+
 ROWS = [
+    # L2 may have CR4.CET while L1 has CR0.WP clear
+    ((m.Run(0), m.NestedEnter(0, m.Area(s_cet=1))), ONE, (Upstream, Linux), JudgesByL1, "CET-081"),
+    ((m.Run(0), m.NestedEnter(0, m.Area(s_cet=1))), SVM, (Upstream, Linux), JudgesByL1, "CET-091"),
     # vmcs12 is L1's to look at with VMREAD only, wherever it is kept
     (
         (m.Run(0), m.NestedEnter(0, m.Area(load_host=False)), m.WriteSsp(0, A), m.NestedExit(0)),
