@@ -95,8 +95,9 @@ class Attributes(Simulator):
     def store_attributes(self, start: int, end: int, value: int) -> None:
         """Store: inside an invalidation of what can be mapped, after the other half was zapped (TDP-089)."""
         self.slots_lock.needed("store_attributes")
+        nameable = self.bits or self.config.cover(self.config.levels + 1)
         for _, base, npages, _ in self.guest_memory.slots.by_id.values():
-            lo, hi = max(start, base), min(end, base + npages)
+            lo, hi = max(start, base), min(end, base + npages, nameable)
             if lo < hi and not self.invalidation.covers(lo, hi):
                 raise Violation(
                     c.CONVERSION_ZAPS_OLD, f"attributes of {lo:#x} to {hi:#x} change outside an invalidation of them"

@@ -489,3 +489,39 @@ def test_nothing_is_found_that_is_not_there_nor_mapped_meanwhile(candidate: type
 
     assert failure is not None
     assert failure.clause.id == clause
+
+
+class InvalidatesWhatCanBeMapped(Linux):
+    """A conversion invalidates no gfn beyond the split, where no leaf of either half can be."""
+
+    def _handle_pre_set(self, start: int, end: int, attributes: int) -> bool:
+        """An empty range there."""
+        if start < self.first_without():
+            return super()._handle_pre_set(start, end, attributes)
+        self.port.write_lock()
+        self.port.mmu_invalidate_begin(0, 0)
+        self.port.write_unlock()
+        return True
+
+    def first_without(self) -> int:
+        """The first gfn that needs no invalidation."""
+        return self.kvm.direct_bits
+
+
+class InvalidatesNothing(InvalidatesWhatCanBeMapped):
+    """A conversion invalidates no gfn."""
+
+    def first_without(self) -> int:
+        """From the beginning."""
+        return 0
+
+
+def test_what_cannot_be_mapped_need_not_be_invalidated() -> None:
+    """A slot beyond what the root can name has attributes, and no entries; any other has both."""
+    beyond = Step(ops.SetAttributes(8 << 12, 0x1000, k.ATTRIBUTE_PRIVATE))
+    within = Step(ops.SetAttributes(1 << 12, 0x1000, k.ATTRIBUTE_PRIVATE))
+
+    assert judge(beyond, config=HIGH, candidate=InvalidatesWhatCanBeMapped).failure is None
+    wrong = judge(within, config=HIGH, candidate=InvalidatesNothing).failure
+    assert wrong is not None
+    assert wrong.clause.id == "TDP-089"
