@@ -115,7 +115,7 @@ def cite(state: State, op: Any, field: str, expected: Any, got: Any) -> Clause |
     if isinstance(op, MmuReload | Prefault | InitRegion) and field == "roots":
         return _cite_load(state, expected.roots, got.roots)
     if isinstance(op, ZapInvalidated | ZapAllFast) and field in ("old", "tables"):
-        return c.ZAP_WHOLE_ROOT
+        return c.ZAP_WHOLE_ROOT if len(expected.old) == len(got.old) else c.SCHEDULED_ONCE
     if isinstance(op, PageFault) and state.config.mirror and op.private == is_direct(state.config, op.gpa):
         return c.HALVES_DISAGREE
     if isinstance(op, InSlot | ZapSp) and (

@@ -164,6 +164,7 @@ _LOGGING = (
     fault_at(1, False, write=True),
     fault_at(2, False, write=True, present=True),
     Step(FastFault(0, SHARED, False, True)),
+    Step(FastFault(0, 0x2000 | SHARED, False, True), (Fault("pt_cmpxchg", 1),)),
     Step(FastFault(0, 0, True, True)),
     Step(SetAttributes(0x1000, 4096, ATTRIBUTE_PRIVATE)),
     Step(SetAttributes(0x1000, 4096, 0)),
@@ -305,6 +306,7 @@ _MEETING = (
         for inner in (HvaInvalidate(0, 4), GmemInvalidate(0, 4), SetAttributes(0, 4096, 0), ZapAllFast())
         for point in range(0, 40, 2)
     ),
+    *(Step(Prefault(0, 0x3000), during=((point, Step(ZapAllFast())),)) for point in range(0, 40, 2)),
 )
 
 _MOVING = (
@@ -357,7 +359,7 @@ SCOPES = {
     "two halves": Scope(SMALL, _SELECTIVE, depth=6, states=1344, transitions=9077),
     "refusals": Scope(SMALL, _FAULTY, depth=5, states=389, transitions=9006),
     "two vCPUs": Scope(SMALL, _TWO_VCPUS, depth=6, states=245, transitions=995),
-    "protection and huge pages": Scope(MIXED, _LOGGING, depth=5, states=222, transitions=1936),
+    "protection and huge pages": Scope(MIXED, _LOGGING, depth=5, states=222, transitions=1982),
     "protection and huge pages, uneven": Scope(
         UNEVEN,
         (*_LIVES[:2], *(fault_at(gfn, False) for gfn in range(4)), Step(RecoverHuge(0)), Step(SplitHuge(0, 0, 2)),
@@ -438,7 +440,7 @@ SCOPES = {
            for value in (0, ATTRIBUTE_PRIVATE))),
         depth=4, states=85, transitions=364,
     ),
-    "in the middle of faults": Scope(SMALL, _MEETING, depth=3, states=14, transitions=163),
+    "in the middle of faults": Scope(SMALL, _MEETING, depth=3, states=21, transitions=384),
     "in the middle of zaps": Scope(SMALL, _YIELDING, depth=5, states=9, transitions=1823),
     "beside faults": Scope(HUGE, _TOGETHER, depth=3, states=9, transitions=143),
     "ageing beside a notifier": Scope(

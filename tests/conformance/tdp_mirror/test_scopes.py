@@ -5,11 +5,19 @@ from __future__ import annotations
 import pytest
 
 from conformance.candidates.builtin.tdp_mirror.linux import Linux
-from conformance.candidates.builtin.tdp_mirror.linux.kvm import Sp
+from conformance.candidates.builtin.tdp_mirror.linux.kvm import Fault, Sp
+from conformance.candidates.builtin.tdp_mirror.linux.spte import (
+    WRITABLE_MASK,
+    is_mmu_writable,
+    is_present,
+    is_writable,
+)
+from conformance.candidates.builtin.tdp_mirror.linux.tdp_iter import walk
 from conformance.candidates.builtin.tdp_mirror.upstream import Upstream
 from conformance.candidates.defects.tdp_mirror import DEFECTS
 from conformance.engines import explore
 from conformance.engines.context import Context
+from conformance.specs.tdp_mirror.constants import RET_PF_FIXED
 from conformance.strategies.tdp_mirror import SCOPES
 from tests.conformance.tdp_mirror.judging import context
 
@@ -140,6 +148,56 @@ class SignalKeepsSrcu(Linux):
         return super().prefault(vcpu, gpa, size, flags)
 
 
+class FixedWhateverHappened(Linux):
+    """The fast path calls fixed what it has tried to fix."""
+
+    def fast_page_fault(self, fault: Fault) -> int:
+        """Though the entry was another by then."""
+        root = self.root_to_sp(self.kvm.vcpus[fault.vcpu].root)
+        walked = self.get_walk(fault.vcpu, fault.addr) if root and self._can_be_fast(fault) else ()
+        tried = bool(walked) and is_present(walked[-1]) and is_mmu_writable(walked[-1]) and not is_writable(walked[-1])
+        return RET_PF_FIXED if tried and self._exchange(fault, root) else super().fast_page_fault(fault)
+
+    def _exchange(self, fault: Fault, root: Sp | None) -> bool:
+        """Once."""
+        assert root is not None
+        self.port.rcu_read_lock()
+        *_, last = ((it.table, it.index, it.old_spte) for it in walk(self, root, fault.gfn, fault.gfn + 1))
+        self.port.pt_cmpxchg(*last, last[2] | WRITABLE_MASK)
+        self.port.rcu_read_unlock()
+        return True
+
+
+class KeepsAnObsoleteRoot(Linux):
+    """A prefault loads roots once; when they become obsolete meanwhile, every try is stale."""
+
+    def mmu_reload(self, vcpu: int) -> int:
+        """Not what it has already."""
+        return super().mmu_reload(vcpu) if not self.is_obsolete_root(vcpu) else 0
+
+
+class InvalidatesAgain(Linux):
+    """Roots that are invalid already are scheduled again, and put once more."""
+
+    def invalidate_roots(self, types: int) -> None:
+        """All of them."""
+        super().invalidate_roots(types)
+        for root in self.kvm.roots:
+            root.scheduled |= root.invalid
+
+
+class AsksAfterwards(Linux):
+    """Whether pages wait to be added is asked once the firmware has finalized the TD."""
+
+    def _finalize_locked(self) -> int:
+        """Too late."""
+        waiting = self.port.premapped(0)
+        if waiting and self.port.hkid_assigned() and not self._is_runnable():
+            self.port.tdh_mr_finalize()
+            return -22
+        return super()._finalize_locked()
+
+
 class YieldsAtTheSecondRoot(Linux):
     """That a call may not block is remembered for the first root alone."""
 
@@ -166,6 +224,10 @@ class YieldsAtTheSecondRoot(Linux):
         ("64 pages of one mask", MaskOf32Bits, "TDP-109"),
         ("64 pages of one mask", LastOfTheMask, "TDP-109"),
         ("refusals", SignalKeepsSrcu, "TDP-072"),
+        ("protection and huge pages", FixedWhateverHappened, "TDP-068"),
+        ("in the middle of faults", KeepsAnObsoleteRoot, "TDP-105"),
+        ("two halves", InvalidatesAgain, "TDP-032"),
+        ("SEAMCALLs", AsksAfterwards, "TDP-102"),
         ("a flush that is due from the root before", YieldsAtTheSecondRoot, "TDP-083"),
     ],
 )

@@ -35,8 +35,11 @@ def init_region(world: TdpMirror, op: ops.InitRegion) -> int:
 
 
 def finalize(world: TdpMirror, _op: ops.Finalize) -> int:
-    """The TD may run."""
-    return world.enter_int(world.driver.td_finalize)
+    """The TD may run, with all its pages (TDP-102)."""
+    result = world.enter_int(world.driver.td_finalize)
+    waiting = world.td.premaps if world.sept.runnable else 0
+    world.require(c.PREMAPPED_COUNT, waiting <= 0, f"the TD is finalized while {waiting} pages wait to be added to it")
+    return result
 
 
 def hkid_release(world: TdpMirror, _op: ops.HkidRelease) -> int:
