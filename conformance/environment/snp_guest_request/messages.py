@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from conformance.environment.snp_guest_request.firmware import vmpck
-from conformance.environment.snp_guest_request.report import Header, seal
+from conformance.environment.snp_guest_request.report import LAUNCH, Header, seal
 from conformance.specs.snp_guest_request.constants import EXPORT_REQ, PAGE_SIZE
 
 
@@ -21,7 +21,7 @@ def request_payload(name: str, key: int) -> tuple[int, bytes]:
         case "key-unknown-field":
             return 3, struct.pack("<IIQIIQ", 0, 0, 1 << 40, vmpl, 0, 0)
         case "key-svn-too-high":
-            return 3, struct.pack("<IIQIIQ", 0, 0, 0, vmpl, 7, 0)
+            return 3, struct.pack("<IIQIIQ", 0, 0, 0, vmpl, LAUNCH.guest_svn + 1, 0)
         case "tsc":
             return 17, bytes(0x80)
         case "cpuid":

@@ -26,6 +26,7 @@ from conformance.model.snp_guest_request.operations import (
     GetExtReport,
     GetReport,
     GuestRequest,
+    Open,
     RegisterGhcb,
     RemoveSlot,
     VcpuCreate,
@@ -176,7 +177,9 @@ class OneAllocation(GuestDriver):
         if not base:
             return -EINVAL
         self.request, self.response, self.certs = base, base + PAGE_SIZE, base + 2 * PAGE_SIZE
-        self.port.mutex_init("snp_cmd_mutex")
+        if not self.locked:
+            self.port.mutex_init("snp_cmd_mutex")
+            self.locked = True
         return 0
 
     def close(self) -> int:
@@ -258,6 +261,13 @@ RIGHT_GUESTS: list[tuple[type, tuple[Any, ...]]] = [
         (kind, (GetDerivedKey((), fields), GetReport()))
         for kind in (GuestDriver, ReadsStatus)
         for fields in (64, 2**63)
+    ),
+    # a driver that does not start has nothing, whatever it was that could not be had
+    *(
+        (kind, (Close(), Step(Open(), (Fault(call, error, nth),)), Open(1), GetReport(), Close()))
+        for kind in (GuestDriver, LinuxGuest, OneAllocation)
+        for call, error in (("alloc_pages", -ENOMEM), ("set_decrypted", -EIO))
+        for nth in (1, 2, 3)
     ),
     # the length of a buffer that is not there
     *((kind, (GetExtReport((), 1, buffer=False), GetReport())) for kind in (GuestDriver, ChecksLengthFirst)),
@@ -476,6 +486,14 @@ class NeverKeys(GuestDriver):
         return -EIO, 0, b""
 
 
+class ForgetsPrivatePage(GuestDriver):
+    """Does not free the page that it could not share, and so does not start."""
+
+    def alloc_shared(self, npages: int) -> int:
+        gpa = self.port.alloc_pages(npages)
+        return 0 if gpa and self.port.set_decrypted(gpa) else gpa
+
+
 class SealsInPlace(GuestDriver):
     """Has the second half of a message in the shared page while it encrypts it."""
 
@@ -539,6 +557,7 @@ WRONG_GUESTS: list[tuple[type, tuple[Any, ...], str]] = [
     (TakesAnything, (GetReport(("drop",)),), "SNP-090"),
     (FieldsCut, (GetDerivedKey((), 2**32),), "SNP-097"),
     (NeverKeys, (GetDerivedKey((), 63),), "SNP-085"),
+    (ForgetsPrivatePage, (Close(), refused(Open(), "set_decrypted", -EIO)), "SNP-094"),
     (SealsInPlace, (GetReport(),), "SNP-090"),
     (SealsInPlace, (GetDerivedKey(),), "SNP-090"),
     (OpensInPlace, (GetDerivedKey(),), "SNP-090"),

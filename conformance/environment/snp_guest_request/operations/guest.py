@@ -39,7 +39,7 @@ KEY_TCB = COMMITTED_TCB
 
 def open_(world: World, op: Open) -> int:
     """Load the driver."""
-    return world.enter_int(world.driver.open, op.vmpck)
+    return _opened(world, op)
 
 
 def close(world: World, _op: Close) -> int:
@@ -54,7 +54,15 @@ def kexec(world: World, op: Kexec) -> int:
     world.shared.regions.clear()
     world.mutexes.restart()
     world.driver = world.enter(world.factory, world.port)
-    return world.enter_int(world.driver.open, op.vmpck)
+    return _opened(world, op)
+
+
+def _opened(world: World, op: Open | Kexec) -> int:
+    """The driver's answer; where it does not start, it has no pages."""
+    result = world.enter_int(world.driver.open, op.vmpck)
+    if result:
+        world.shared.judge_back()
+    return result
 
 
 def get_report(world: World, op: GetReport) -> object:
