@@ -122,6 +122,8 @@ def userspace_in_l2() -> tuple[Step, ...]:
         Step(m.NestedExit(0)),
         Step(m.SetMsrs(0, ((k.S_CET, 3), (k.INT_SSP_TAB, A1)))),
         Step(m.SetOneReg(0, k.ONE_REG_GUEST_SSP, A0)),
+        Step(m.SetSregs(0, True, False)),
+        Step(m.SetNestedState(0, EXCHANGED)),
         Step(m.SetFilter(0, (k.PL0_SSP, k.S_CET))),
         Step(m.SetFilter(0, ())),
     )

@@ -114,6 +114,16 @@ class L1KeptByExit(Upstream):
         super().load_host_area(v, [self.field_read(v, field) for field in fields])
 
 
+class RestoreLosesTable(Upstream):
+    """KVM_SET_NESTED_STATE leaves the interrupt SSP table behind in vmcs01."""
+
+    def set_nested_state(self, vcpu: int) -> int:
+        """S_CET and SSP come along."""
+        result = super().set_nested_state(vcpu)
+        self.field_write(self.vcpus[vcpu], k.GUEST_INTR_SSP_TABLE, 0)
+        return result
+
+
 class AnyControlWillDo(Upstream):
     """VMREAD of each CET field goes by the VM-entry control."""
 
@@ -128,6 +138,7 @@ class AnyControlWillDo(Upstream):
     [
         (ResetKeepsL1, "reset-in-mode-svm", "CET-076"),
         (L1KeptByExit, "switches-vmx", "CET-086"),
+        (RestoreLosesTable, "userspace-in-l2", "CET-084"),
         (AnyControlWillDo, "vmread-entry-alone", "CET-089"),
     ],
 )
