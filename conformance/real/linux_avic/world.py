@@ -55,6 +55,9 @@ from conformance.verdict import Violation
 
 _IRR, _ISR, _TMR = 0x200, 0x100, 0x180
 _ACTIVE = 31
+_ON = 0b10
+"""Bits 31:30 of int_ctl: AVIC, and not x2AVIC."""
+_MAX_INDEX = 0xFFF
 PROCESSORS = 3
 """The helper's, and two on which vCPUs spin."""
 _GLANCES = 200
@@ -181,7 +184,10 @@ class AvicWorld(GuestWorld):
     }
 
     def finish(self, op: Any) -> None:
-        """Look at what the tables say then."""
+        """Look at what the tables say then, and the VMCBs of vCPUs that are or were in a guest."""
+        self.hold(c.ENTRY_POINTS_RETURN)
+        for key in (*self.cores, *([(op.vm, op.id)] if isinstance(op, Enter) else [])):
+            self._controls(self.vcpus[key])
         for vm in self.vms:
             self._inspect([vcpu for key, vcpu in sorted(self.vcpus.items()) if key[0] == vm], op)
 
@@ -191,20 +197,12 @@ class AvicWorld(GuestWorld):
         """VMCBs, entries and backing pages, by VM and id."""
         order = sorted(self.vcpus)
         return View(
-            None, None,  # type: ignore[arg-type]  # hidden
-            tuple([self._controls(key) for key in order]),
+            None, None, None,  # type: ignore[arg-type]  # hidden
             tuple([self._running(key) for key in order]),
             tuple([self.vcpus[key].read(VMCB_APIC_BAR) for key in order]),
             tuple([self._registers(self.vcpus[key]) for key in order]),
             None,  # type: ignore[arg-type]  # hidden
         )  # fmt: skip
-
-    def _controls(self, key: tuple[int, int]) -> tuple[int, ...] | None:
-        """int_ctl of a vCPU that is loaded; the intercepts are out of sight."""
-        if key not in self.cores:
-            return None
-        mode = self.vcpus[key].read(VMCB_INT_CTL, "<I") >> 30
-        return (mode >> 1, mode & 1, 0, 0)
 
     def _running(self, key: tuple[int, int]) -> int:
         """The host id, while IsRunning is set.
@@ -266,6 +264,13 @@ class AvicWorld(GuestWorld):
                 )
         for clause in (c.LOGICAL_RESERVED_BITS_ZERO, c.NO_STALE_LOGICAL_ENTRY, c.LOGICAL_ENTRIES_COMPLETE):
             self.hold(clause)
+
+    def _controls(self, vcpu: Vcpu) -> None:
+        """AVIC is on or off as a whole at a VMRUN; the intercepts are left to KVM's own judgement of TPR."""
+        mode, index = vcpu.read(VMCB_INT_CTL, "<I") >> 30, vcpu.read(VMCB_PHYSICAL_TABLE) & _MAX_INDEX
+        is_whole = mode == _ON or (mode == 0 and index == 0)
+        told = f"vCPU {vcpu.id}: bits 31:30 of int_ctl are {mode:#04b}, the maximum index is {index}"
+        self.require(c.ACTIVATION_SETS_CONTROLS_AND_INTERCEPTS, is_whole, told)
 
     def _physical(self, vcpu: Vcpu, op: Any) -> None:
         """The entry of a vCPU whose id has one is valid from its creation on, and names its backing page."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from conformance.real.guest import functions, kvm, packages
 from conformance.real.guest import machine as machines
 from conformance.real.guest.channel import call
 from conformance.real.guest.machine import Guest
+from conformance.real.guest.world import outside
 from conformance.real.linux_avic import LinuxAvic
 from conformance.real.linux_avic.world import AvicWorld
 from conformance.real.linux_tdpmmu import LinuxTdpMmu
@@ -33,9 +35,11 @@ from conformance.real.linux_uio import LinuxUio
 from conformance.real.linux_uio.world import Uio
 from conformance.real.linux_vfio import LinuxVfio
 from conformance.real.linux_vfio.world import Vfio
+from conformance.specs.avic.clauses import ACTIVATION_SETS_CONTROLS_AND_INTERCEPTS
+from conformance.specs.avic.constants import VMCB_INT_CTL
 from conformance.subsystem import subsystem
 from conformance.trace import Trace
-from conformance.verdict import HarnessError, UsageError
+from conformance.verdict import HarnessError, UsageError, Violation
 from tests.conformance.real.test_guest import descriptors
 from tests.linux_facts import AVIC, FACTS, TDPMMU, UIO, VFIO
 from tests.real_facts import Fact
@@ -184,6 +188,32 @@ def test_linux_2_the_low_bits_of_tpr_are_lost(kernel: str) -> None:
     ops = (avic.SetLapic(0, tpr=0xFF), avic.Enter(0))
 
     assert LinuxAvic.findings[signature(kernel, LinuxAvic, "avic", avic.Config(vcpus=(0,)), *ops)] == "LINUX-2"
+
+
+@pytest.mark.parametrize(("tpr", "steps"), [(0xF0, 2), (0xFF, 1)])
+def test_linux_2_no_vcpu_spins_that_would_lose_them(kernel: str, tpr: int, steps: int) -> None:
+    """The host would decide in which step they are lost."""
+    candidate = made(LinuxAvic, kernel)
+    trace = Trace("avic", candidate.profile, avic.Config(vcpus=(0,)), (Step(avic.SetLapic(0, tpr)), Step(avic.Load(0))))
+
+    report = run_trace(candidate.part(subsystem("avic")), trace, candidate.factory)
+
+    assert report.failure is None, report.failure
+    assert report.tally.steps == steps
+
+
+def test_avic_that_is_half_on_is_seen(kernel: str) -> None:
+    """In the VMCB of a vCPU that has been in a guest."""
+    with outside(AvicWorld(packages.kernel(kernel), avic.Config(vcpus=(0,)))) as world:
+        world.perform(avic.Enter(0))
+        at = world.vcpus[0, 0].vmcb + VMCB_INT_CTL
+        (control,) = struct.unpack_from("<I", world.guest.ram, at)
+        struct.pack_into("<I", world.guest.ram, at, control & ~(1 << 31))
+
+        with pytest.raises(Violation, match="bits 31:30 of int_ctl are 0b00, the maximum index is") as seen:
+            world.finish(avic.Enter(0))
+
+    assert seen.value.clause is ACTIVATION_SETS_CONTROLS_AND_INTERCEPTS
 
 
 def test_linux_4_a_prefault_does_not_end(kernel: str) -> None:
