@@ -169,7 +169,7 @@ _FLAGS = (
 
 
 def _compiler() -> list[str]:
-    """The compiler's command: $CC, else the one of Python's own build, else cc."""
+    """The compiler's command: $CC, else cc."""
     return shlex.split(os.environ.get("CC", "")) or ["cc"]
 
 

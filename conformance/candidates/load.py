@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -25,11 +24,12 @@ from typing import Any
 from conformance.abi.binding import Driver
 from conformance.candidates.defect import Defect
 from conformance.candidates.library import library
-from conformance.candidates.promised import entry_points, usual
+from conformance.candidates.process import load_command
+from conformance.candidates.promised import check_capabilities, check_profile, entry_points, nearest, usual
 from conformance.environment.foreign import described, shown
 from conformance.real.adapter import Adapter, seen_by
 from conformance.real.names import adapter
-from conformance.subsystem import Subsystem, subsystem
+from conformance.subsystem import Subsystem
 from conformance.verdict import UsageError
 
 FORMS = "expected builtin:NAME, MODULE:CLASS, FILE.py:CLASS, lib:FILE.so, cmd:PROGRAM or real:NAME"
@@ -54,10 +54,6 @@ class Candidate:
         """The subsystem as this candidate can be driven and seen: what its capabilities reach, a real one in part."""
         return (of if self.adapter is None else seen_by(of, self.adapter)).within(self.capabilities)
 
-    def supports(self, of: Subsystem, needed: frozenset[str]) -> bool:
-        """Whether it declares all of these capabilities."""
-        return needed <= self.capabilities
-
 
 def load(spec: str, of: Subsystem) -> Candidate:
     """Load a candidate of a subsystem.
@@ -70,8 +66,6 @@ def load(spec: str, of: Subsystem) -> Candidate:
     if not colon or not name:
         raise UsageError(f"--candidate={spec}: {FORMS}")
     if scheme == "cmd":
-        from conformance.candidates.process import load_command
-
         driver = load_command(spec, name, of)
         return Candidate(spec, driver, driver.profile, driver.capabilities)
     if scheme == "builtin":
@@ -242,12 +236,6 @@ def _profile(spec: str, candidate: type, of: Subsystem) -> str:
     return str(name)
 
 
-def check_profile(what: str, name: str, of: Subsystem) -> None:
-    """UsageError when the subsystem has no such profile."""
-    if name not in of.profiles:
-        raise UsageError(f"{what}: {of.name} has no profile {name!r}{nearest(str(name), list(of.profiles))}")
-
-
 def _capabilities(spec: str, candidate: type, of: Subsystem) -> frozenset[str]:
     declared = getattr(candidate, "capabilities", None)
     if declared is None:
@@ -255,26 +243,3 @@ def _capabilities(spec: str, candidate: type, of: Subsystem) -> frozenset[str]:
     if isinstance(declared, str) or not isinstance(declared, Iterable) or not all(isinstance(n, str) for n in declared):
         raise UsageError(f"--candidate={spec}: its capabilities are {shown(declared)}, expected a set of names")
     return check_capabilities(spec, declared, of)
-
-
-def check_capabilities(spec: str, declared: Iterable[str], of: Subsystem) -> frozenset[str]:
-    """Those declared; UsageError when the subsystem knows one of them not."""
-    unknown = sorted(set(declared) - set(of.capabilities))
-    if unknown:
-        near = nearest(unknown[0], list(of.capabilities))
-        raise UsageError(f"--candidate={spec}: {of.name} knows no capability {unknown[0]!r}{near}")
-    return frozenset(declared)
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of a usage error: what was probably meant, or what there is."""
-    listed = list(known)
-    near = difflib.get_close_matches(name, listed, 1)
-    if near:
-        return f"; did you mean {near[0]!r}?"
-    return f"; it has {', '.join(listed[:8])}{', …' if len(listed) > 8 else ''}" if listed else ""
-
-
-def resolve(spec: str, name: str) -> Candidate:
-    """Load a candidate by subsystem name."""
-    return load(spec, subsystem(name))

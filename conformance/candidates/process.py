@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from conformance.candidates.child import Child, Lost, Silent, program, shower, shown
-from conformance.candidates.promised import entry_points, usual
+from conformance.candidates.promised import check_capabilities, check_profile, entry_points, nearest, usual
 from conformance.environment.door import Environment, Foreign
 from conformance.subsystem import Subsystem
 from conformance.verdict import Crash, Hang, UsageError
@@ -304,8 +304,6 @@ def _entry(method: Method) -> Callable[..., Any]:
 
 def _check_entries(spec: str, hello: Hello, of: Subsystem) -> None:
     """Every entry point is known, and those are there that its capabilities need."""
-    from conformance.candidates.load import check_capabilities, check_profile, nearest
-
     known = entries_of(of)
     for name in hello.entries:
         if name not in known:

@@ -1,13 +1,18 @@
-"""What a candidate promises that declares nothing, and which entry points a promise takes, whatever the transport."""
+"""What a candidate promises that declares nothing, whether a promise can be, and which entry points it takes.
+
+All of it is the same whatever the transport.
+"""
 
 from __future__ import annotations
 
+import difflib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from conformance.ports import methods
 from conformance.subsystem import Subsystem
+from conformance.verdict import UsageError
 
 
 def usual(of: Subsystem) -> frozenset[str]:
@@ -40,3 +45,27 @@ def entry_points(of: Subsystem, capabilities: frozenset[str]) -> Iterator[tuple[
 def asked_for(of: Subsystem, capability: str) -> list[str]:
     """Entry points that one capability asks for."""
     return [name for name, _, needed in entry_points(of, frozenset({capability})) if needed is not None]
+
+
+def check_profile(what: str, name: str, of: Subsystem) -> None:
+    """UsageError when the subsystem has no such profile."""
+    if name not in of.profiles:
+        raise UsageError(f"{what}: {of.name} has no profile {name!r}{nearest(str(name), list(of.profiles))}")
+
+
+def check_capabilities(spec: str, declared: Iterable[str], of: Subsystem) -> frozenset[str]:
+    """Those declared; UsageError when the subsystem knows one of them not."""
+    unknown = sorted(set(declared) - set(of.capabilities))
+    if unknown:
+        near = nearest(unknown[0], list(of.capabilities))
+        raise UsageError(f"--candidate={spec}: {of.name} knows no capability {unknown[0]!r}{near}")
+    return frozenset(declared)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a usage error: what was probably meant, or what there is."""
+    listed = list(known)
+    near = difflib.get_close_matches(name, listed, 1)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; it has {', '.join(listed[:8])}{', …' if len(listed) > 8 else ''}" if listed else ""

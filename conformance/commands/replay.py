@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from conformance.candidates.load import check_profile
+from conformance.candidates.promised import check_profile
 from conformance.engines import corpus
 from conformance.engines.context import lacking
 from conformance.reports import text, values

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from conformance.abi.header import FOLDER
-from conformance.candidates.load import check_profile
+from conformance.candidates.promised import check_profile
 from conformance.engines import corpus
 from conformance.engines.context import lacking
 from conformance.repro import c, python

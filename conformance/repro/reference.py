@@ -1,4 +1,4 @@
-"""What a trace comes to on a correct candidate: the results that are allowed, and the calls with their results."""
+"""What a trace comes to on a correct candidate: the results, and those that are allowed."""
 
 from __future__ import annotations
 
@@ -24,8 +24,6 @@ class Taken:
     result: Any
     allowed: tuple[Any, ...]
     """All results that the model allows, where these are plain values and few; else empty."""
-    calls: tuple[tuple[str, tuple[Any, ...], Any], ...]
-    """Environment calls with their arguments and results, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +58,8 @@ def _taken(of: Subsystem, trace: Trace, candidate: Candidate) -> list[Taken] | N
             if lockstep.step(step) is not None or lockstep.warnings:
                 break
             report = lockstep.reports[-1]
-            calls = tuple(call for _, call in report.calls)
             allowed = () if step.during or isinstance(step.op, Parallel) else _allowed(of, lockstep, states, step)
-            steps.append(Taken(step, report.result, allowed, calls))
+            steps.append(Taken(step, report.result, allowed))
     finally:
         lockstep.close()
     return steps if len(steps) == len(trace.steps) and lockstep.failure is None else None

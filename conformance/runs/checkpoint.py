@@ -173,8 +173,6 @@ class Runner:
         """What is known to happen, by the count of the step."""
         self.until = max(fates, default=0)
         """Up to this count, what is done was done before."""
-        self.look = NEVER
-        """From this count on, each step may have something to be looked at."""
         self.copy = 0
         self.replaced: list[int] = []
         """Copies that were killed, and not yet waited for."""
@@ -199,6 +197,7 @@ class Runner:
         self.heard = 0
         """What a candidate in another process had asked for when the supervisor last asked."""
         self.look = self._next()
+        """From this count on, each step may have something to be looked at."""
         self.began = 0
         """The count at which the trace under way began."""
         self.is_wary = False

@@ -73,7 +73,6 @@ class Supervisor:
         self._waker, self._wake = os.pipe()
         self.output = os.memfd_create("output")
         self.screen = os.dup(2)
-        self.hangs = 0
         self._forget()
         os.set_blocking(self.channel, False)
         fcntl.fcntl(self.output, fcntl.F_SETFL, os.O_APPEND)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 
-from conformance.candidates.load import check_profile, load
+from conformance.candidates.load import load
+from conformance.candidates.promised import check_profile
 from conformance.runs.workers import Died, Jobs, Tell
 from conformance.subsystem import subsystem
 from conformance.verdict import UsageError

@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 
 from conformance.baseline.judge import Judged, judge
-from conformance.candidates.load import Candidate, check_profile, load
+from conformance.candidates.load import Candidate, load
+from conformance.candidates.promised import check_profile
 from conformance.engines import campaign, corpus, explore, interleave, machine, symbolic
 from conformance.engines.context import Context
 from conformance.engines.leads import Leads

@@ -65,9 +65,9 @@ class Server:
             case Greeting():
                 self.say(self.hello())
             case Create(op=op, instance=number):
-                self._begin(op, lambda: self._create(op, number))
+                self._begin(op, lambda: self._create(number))
             case Enter(op=op, instance=number, name=name, args=args):
-                self._begin(op, lambda: self._enter(op, number, name, args))
+                self._begin(op, lambda: self._enter(number, name, args))
             case Result(op=op, value=value):
                 self.operations[op].switch(value)
             case Stop(op=op):
@@ -103,10 +103,10 @@ class Server:
         self.operations[op] = thread = greenlet(operation, self.main)
         thread.switch()
 
-    def _create(self, op: int, number: int) -> None:
+    def _create(self, number: int) -> None:
         self.instances[number] = self.candidate.factory(self.port(self))
 
-    def _enter(self, op: int, number: int, name: str, args: list[Any]) -> Any:
+    def _enter(self, number: int, name: str, args: list[Any]) -> Any:
         instance = self.instances[number]
         return getattr(instance, name)(*self.arguments[name](args))
 
