@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from conformance.model.avic import operations as s
-from conformance.model.avic.apic import DFR, ICR, ICR2, LVT0, TMR, mode_of, put
+from conformance.model.avic.apic import DFR, ICR, ICR2, ISR, LVT0, TMR, mode_of, put
 from conformance.model.avic.routing import X2APIC, XAPIC
 from conformance.model.avic.state import Registers, State, Vcpu, find, has_apic, is_active, is_running
 from conformance.model.step import Labels
 from conformance.specs.avic import clauses as c
-from conformance.specs.avic.constants import APIC_BASE, BASE_AE, ICR_BUSY, REGISTER_NAMES
+from conformance.specs.avic.constants import APIC_BASE, BASE_AE, ICR_BUSY, INHIBIT_APIC_BASE_MODIFIED, REGISTER_NAMES
 from conformance.specs.clause import Clause
 
 
@@ -25,7 +25,10 @@ class View:
     events: tuple[int, ...]
     """Signals since the last VMRUN."""
     controls: tuple[tuple[int, ...] | None, ...]
-    """int_ctl bits 31 and 30, CR8 write intercept while active, ICR open; None for a vCPU not loaded or asleep."""
+    """int_ctl bits 31 and 30, CR8 write intercept while active, ICR open; None for a vCPU outside the guest.
+
+    A VMCB is read at VMRUN, so a driver may bring it in line then, or as soon as it knows.
+    """
     running: tuple[int, ...]
     """Host id of the hardware entry while IsRunning is set, -1 otherwise."""
     bar: tuple[int | None, ...]
@@ -33,7 +36,7 @@ class View:
     regs: tuple[Registers | None, ...]
     """Registers in the backing page; None where there is no enabled APIC."""
     irtes: tuple[tuple[int, ...], ...]
-    """Posted IRTEs: irq, id, vector, core it is told to run on."""
+    """Posted IRTEs: irq, id, vector, core it is told to run on; without IPI virtualization of vCPUs in the guest."""
 
 
 # -- what can be seen
@@ -81,7 +84,7 @@ def view(state: State) -> View:
         run.append((v.vm, v.id, v.core, v.asleep, v.in_guest))
         events.append(v.events)
         active = is_active(state, v)
-        if v.core >= 0 and not v.asleep:
+        if v.in_guest:
             x2 = int(active and x2avic and mode_of(v.base) == X2APIC)
             controls.append((int(active), x2, 0, x2))
         else:
@@ -108,7 +111,9 @@ def _told(state: State) -> tuple[tuple[int, ...], ...]:
     shown = []
     for i in state.irtes:
         v = find(state, i.id)
-        if v is not None and 0 <= v.core <= 0xFFF and not v.asleep and is_active(state, v):
+        if v is None or i.by_host or not (v.in_guest or state.host.ipiv):
+            continue
+        if 0 <= v.core <= 0xFFF and not v.asleep and is_active(state, v):
             shown.append((i.irq, i.id, i.vector, v.core))
     return tuple(shown)
 
@@ -118,7 +123,7 @@ def cite(state: State, op: Any, field: str, expected: Any, got: Any) -> Clause |
     if field == "regs":
         return _cite_registers(state, op, expected.regs, got.regs)
     if field == "controls":
-        return _cite_controls(op, expected.controls, got.controls)
+        return _cite_controls(state, op, expected.controls, got.controls)
     if field == "running":
         pairs = [(e, g) for e, g in zip(expected.running, got.running, strict=False) if e != g]
         if any(e >= 0 and g >= 0 for e, g in pairs):
@@ -147,6 +152,9 @@ def _cite_registers(state: State, op: Any, expected: Any, got: Any) -> Clause | 
             return c.UNACCELERATED_IPI_SENT_ONCE
         if _icr_of_x2apic(state, op, expected, got):
             return c.X2_ICR_STORED_IN_HALVES
+    if isinstance(op, s.SetLapic):
+        restored = _only((*range(ISR, ISR + 8), *range(TMR, TMR + 8)), expected, got)
+        return c.RESTORED_INTERRUPTS_END if restored else c.ONE_APIC_STATE
     if isinstance(op, s.GuestIpi | s.Deliver) and _only(range(TMR, TMR + 8), expected, got):
         return c.ACCEPTANCE_SETS_IRR_AND_TMR
     if isinstance(op, s.VcpuCreate | s.VmDestroy):
@@ -189,11 +197,13 @@ def _only(numbers: Collection[int], expected: Any, got: Any) -> bool:
     return all(n in numbers for e, g in pairs for n in range(64) if e[n] != g[n])
 
 
-def _cite_controls(op: Any, expected: Any, got: Any) -> Clause | None:
+def _cite_controls(state: State, op: Any, expected: Any, got: Any) -> Clause | None:
     for e, g in zip(expected, got, strict=False):
         if e is None or g is None or e == g:
             continue
         if e[0] != g[0]:
+            if isinstance(op, s.SetApicBase) and g[0] and _was_moved(state):
+                return c.INHIBITS_RECOMPUTED
             if isinstance(op, s.Inhibit):
                 return c.INHIBIT_CONDITIONS if op.on else c.INHIBITS_RECOMPUTED
             if isinstance(op, s.GuestWrite | s.SetLapic | s.SetApicBase | s.VcpuReset):
@@ -204,3 +214,9 @@ def _cite_controls(op: Any, expected: Any, got: Any) -> Clause | None:
         if g[3] > e[3]:
             return c.X2APIC_MSRS_INTERCEPTED
     return c.ACTIVATION_SETS_CONTROLS_AND_INTERCEPTS
+
+
+def _was_moved(state: State) -> bool:
+    """Whether some vCPU's base was moved before, which is never forgotten."""
+    vm = state.vms[0]
+    return vm is not None and vm.inhibits >> INHIBIT_APIC_BASE_MODIFIED & 1 == 1

@@ -116,7 +116,7 @@ def _pointers(world: Avic, cpus: list[Cpu], seen: dict[int, int], vm: int) -> No
         for frame in tables:
             owner = seen.setdefault(frame, -1 - vm)
             world.require(c.TABLES_BELONG_TO_ONE_VM, owner == -1 - vm, f"page {frame:#x} serves two VMs or two uses")
-        if world.host.applies(c.ACTIVATION_SETS_CONTROLS_AND_INTERCEPTS) and cpu.core >= 0 and not cpu.asleep:
+        if world.host.applies(c.ACTIVATION_SETS_CONTROLS_AND_INTERCEPTS) and cpu.in_guest:
             world.require(
                 c.ACTIVATION_SETS_CONTROLS_AND_INTERCEPTS,
                 vmcb.is_avic or limit == 0,
@@ -154,10 +154,10 @@ def _physical_entries(world: Avic, cpus: list[Cpu], table: Page) -> None:
         world.hold(clause)
     if not world.host.found.ipiv:
         world.hold(c.NO_IPI_VIRTUALIZATION_ON_OLD_FAMILIES)
-    _completeness(world, cpus, set(entries))
+    _completeness(world, cpus, table, set(entries))
 
 
-def _completeness(world: Avic, cpus: list[Cpu], valid: set[int]) -> None:
+def _completeness(world: Avic, cpus: list[Cpu], table: Page, valid: set[int]) -> None:
     limit = world.host.found.max_id
     for cpu in cpus:
         if cpu.id <= limit and cpu.id not in valid:
@@ -166,6 +166,10 @@ def _completeness(world: Avic, cpus: list[Cpu], valid: set[int]) -> None:
         if not vmcb.is_avic:
             continue
         reach = vmcb.get(VMCB_PHYSICAL_TABLE) & 0xFFF
+        room = 4 * len(table.words) // 8
+        world.require(
+            c.MAX_INDEX_IN_RANGE, reach < room, f"vCPU {cpu.id}: maximum index {reach} in a table of {room} entries"
+        )
         most = limit if vmcb.is_x2avic else BROADCAST - 1
         largest = max((i for i in valid if i <= most), default=0)
         world.require(
@@ -183,12 +187,15 @@ def _logical(world: Avic, cpus: list[Cpu]) -> None:
     """Valid entries belong to who they say, while hardware may look (AVIC-038, AVIC-040).
 
     A vCPU whose APIC is disabled, or that will refresh before it enters, is inactive at its next VMRUN, whatever its
-    VMCB says until then.
+    VMCB says until then; and hardware looks only while some vCPU is in the guest. With a foreign id AVIC must not be
+    active at all, which the controls show.
     """
     page = world.memory.pages.get(_vmcb(cpus[0]).get(VMCB_LOGICAL_TABLE) & ADDRESS_BITS)
     if page is None:
         return
-    active = all(_vmcb(cpu).is_avic and mode_of(cpu.base) != DISABLED and not cpu.refresh for cpu in cpus)
+    walked = any(cpu.in_guest for cpu in cpus)
+    active = walked and not any(_is_foreign(world, cpu) for cpu in cpus)
+    active = active and all(_vmcb(cpu).is_avic and mode_of(cpu.base) != DISABLED and not cpu.refresh for cpu in cpus)
     for index in sorted(page.live):
         entry = page.words[index]
         if entry >> 8 & 0x7FFFFF:
@@ -200,6 +207,12 @@ def _logical(world: Avic, cpus: list[Cpu]) -> None:
     world.hold(c.LOGICAL_RESERVED_BITS_ZERO)
     if active:
         world.hold(c.NO_STALE_LOGICAL_ENTRY)
+
+
+def _is_foreign(world: Avic, cpu: Cpu) -> bool:
+    """Whether the guest gave an xAPIC another id than its vCPU's."""
+    page = world.tables.backing_page(cpu)
+    return page is not None and mode_of(cpu.base) == XAPIC and page.words[APIC_ID >> 2] >> 24 != cpu.id & 0xFF
 
 
 def _stale_clause(world: Avic) -> Clause:

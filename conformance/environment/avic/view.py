@@ -57,7 +57,7 @@ def view(world: Avic) -> View:
             bar.append(None)
             regs.append(None)
             continue
-        if cpu.core >= 0 and not cpu.asleep:
+        if cpu.in_guest:
             mode = vmcb.fields.get(VMCB_INT_CTL, 0) >> 30
             icr = int((X2APIC_MSRS + (APIC_ICR >> 4), 1) in vmcb.opened) if vmcb.opened else 0
             cr8 = int(vmcb.cr8) if told and mode >> 1 else 0  # of an inactive one, VMRUN asks
@@ -114,6 +114,8 @@ def _told(world: Avic) -> tuple[tuple[int, ...], ...]:
         irte = world.iommu.irtes[irq]
         if irte.posted and irte.cpu >= 0:
             owner = world.tables.backing.get(irte.page)
+            if not world.host.found.ipiv and owner is not None and not owner.in_guest:
+                continue
             shown.append((irq, -1 if owner is None else owner.id, irte.vector, irte.cpu))
         elif irte.returned:
             shown += _delivered_by_the_host(world, irq)
@@ -124,6 +126,9 @@ def _delivered_by_the_host(world: Avic, irq: int) -> list[tuple[int, ...]]:
     """An IRTE that an inhibit returned to host mode may stay there: the host knows where its vCPU is."""
     apic_id, vector = world.iommu.routes[irq]
     cpu = world.vcpus.listed.get((0, apic_id))
-    if cpu is None or cpu.asleep or not 0 <= cpu.core <= 0xFFF or cpu.vmcb is None or not cpu.vmcb.is_avic:
+    if cpu is None or cpu.asleep or not 0 <= cpu.core <= 0xFFF or cpu.vmcb is None:
+        return []
+    # Where IsRunning does not tell whether AVIC is active, the VMCB does in the guest, and nothing does outside.
+    if not (_running(world, cpu) >= 0 if world.host.found.ipiv else cpu.in_guest and cpu.vmcb.is_avic):
         return []
     return [(irq, apic_id, vector, cpu.core)]

@@ -345,7 +345,7 @@ STILL_FOUND: list[tuple[Callable[[Any], Any], Config, tuple[Any, ...], str]] = [
     ),
     (LosesBroadcasts, TWO, (s.Inhibit(3), s.GuestIpi(0, 0xFF)), "AVIC-107"),
     (LosesBroadcasts, Config(), (s.Route(FLAT_PAIR, Message(0xFF, 0)),), "AVIC-096"),
-    (SeesNoAlias, TWO, (s.GuestWrite(1, APIC_ID, 0),), "AVIC-038"),
+    (SeesNoAlias, TWO, (s.GuestWrite(1, APIC_ID, 0),), "AVIC-086"),
     (SeesNoAlias, CREATED, (s.VcpuCreate(256), s.VcpuReset(0), s.Enter(0)), "AVIC-085"),
     (EntryStaysForEver, TWO, (s.GuestWrite(1, APIC_LDR, 4 << 24),), "AVIC-038"),
     (AnyAddress, TWO, (s.SetApicBase(0, 1 << 52 | ON),), "AVIC-112"),

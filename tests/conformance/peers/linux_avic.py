@@ -67,6 +67,48 @@ class AtomicRestore(AtomicIsr):
             self.port.and32(v.regs, APIC_ISR + n * 16, 0)
 
 
+class WritesVmcbBeforeRunning(Linux):
+    """Notes what becomes of AVIC, and brings the VMCB, the permission map and the TLB in line before the next VMRUN."""
+
+    def set_virtual_apic_mode(self, v: Vcpu) -> None:
+        """The tables at once, since others walk them."""
+        if not v.apic or not self.enable_apicv:
+            return
+        if v.x2apic and v.addressable:
+            self.leave_logical_table(v)
+        if v.apicv_active:
+            self.apicv_post_state_restore(v)
+        self.__dict__.setdefault("owing", set()).add(v.handle)
+
+    def prepare_guest(self, vcpu: int) -> None:
+        """What is owed, with all clean bits cleared."""
+        v = self.vcpus[vcpu]
+        owing = self.__dict__.setdefault("owing", set())
+        if vcpu in owing:
+            owing.discard(vcpu)
+            if v.apicv_active:
+                self.activate_vmcb(v)
+            else:
+                self.deactivate_vmcb(v)
+        super().prepare_guest(vcpu)
+        self.port.mark_vmcb_dirty(vcpu, 0xFFFFFFFF)
+
+
+class EarlyAwake(Linux):
+    """Does not begin to sleep where something can be taken already."""
+
+    def vcpu_blocking(self, vcpu: int) -> int:
+        """IsRunning stays then, and nothing is to undo."""
+        if self.has_interrupt(self.vcpus[vcpu]) >= 0:
+            return 1
+        return super().vcpu_blocking(vcpu)
+
+    def vcpu_unblocking(self, vcpu: int) -> None:
+        """Of who slept."""
+        if self.vcpus[vcpu].blocking:
+            super().vcpu_unblocking(vcpu)
+
+
 class Cr8AlwaysIntercepted(Linux):
     """Intercepts CR8 writes all the time that AVIC is not active."""
 
@@ -170,6 +212,8 @@ PEERS = {
     "eager-access-page": EagerAccessPage,
     "atomic-isr": AtomicIsr,
     "atomic-restore": AtomicRestore,
+    "writes-vmcb-before-running": WritesVmcbBeforeRunning,
+    "early-awake": EarlyAwake,
     "cr8-always-intercepted": Cr8AlwaysIntercepted,
     "eoi-by-vector": EoiByVector,
     "one-asid-per-vm": OneAsidPerVm,
