@@ -50,11 +50,13 @@ def complain(text: str) -> None:
 
 
 def open_missing() -> None:
-    """Put something in the place of closed standard streams, so that no file of ours takes it."""
+    """Put something in the place of closed standard streams, for us and what we start: no file of ours takes it."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
             handle = os.open(os.devnull, os.O_RDWR)
-            if handle != number:
+            if handle == number:
+                os.set_inheritable(number, True)
+            else:
                 os.dup2(handle, number)
                 os.close(handle)
             setattr(sys, name, os.fdopen(number, mode, closefd=False))

@@ -337,6 +337,23 @@ def test_a_closed_standard_output(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "report.json").read_text().splitlines()[-1])["kind"] == "footer"
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_a_closed_stream_and_a_candidate_of_somebody_else(closed: str, tmp_path: Path) -> None:
+    """The process that holds it has something in that place, too; the exit code is that of the verdict."""
+    driver = ROOT / "examples" / "uio_minimal.py"
+    command = f"{sys.executable} -m conformance run uio_msi --candidate {driver}:Minimal --engine corpus -x"
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{command} {closed}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+
+    assert done.returncode == 1
+
+
 def test_ctrl_c_while_everything_is_loaded() -> None:
     """As soon as our first line runs there is no traceback any more, whenever it comes."""
     for delay in (0.03, 0.06, 0.1, 0.15, 0.2, 0.3):
