@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -29,8 +30,7 @@ def new(name: str, language: str, folder: Path, asked: Sequence[str], say: Calla
     """Write a candidate into a folder that is new or empty.
 
     Raises:
-        UsageError  the folder has something in it, or there is no such capability
-        OSError     it cannot be written
+        UsageError  the folder has something in it or cannot be written, or there is no such capability
     """
     of = subsystem(name)
     for capability in asked:
@@ -40,12 +40,27 @@ def new(name: str, language: str, folder: Path, asked: Sequence[str], say: Calla
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder}: is there already, and not an empty folder")
     files = contents(plan(of, frozenset(asked)), language)
-    for path, text in files.items():
-        write_atomically(folder / path, text)
+    _write(folder, files)
+    for path in files:
         say(f"  {folder / path}")
     spec = f"'{LANGUAGES[language].SPEC}'" if " " in LANGUAGES[language].SPEC else LANGUAGES[language].SPEC
     built = "make && " if language == "c" else ""
     return Ending(Exit.CONFORMS, f"next: cd {folder} && {built}conformance doctor {name} --candidate {spec}")
+
+
+def _write(folder: Path, files: Mapping[str, str]) -> None:
+    """All of them, or none, so that it can be asked for again."""
+    try:
+        for path, text in files.items():
+            write_atomically(folder / path, text)
+    except OSError as error:
+        for path in files:
+            with suppress(OSError):
+                (folder / path).unlink()
+        for made in sorted({(folder / path).parent for path in files} | {folder / ".github"}, reverse=True):
+            with suppress(OSError):
+                made.rmdir()
+        raise UsageError(f"{folder}: {error.strerror or error}") from None
 
 
 def contents(of: Plan, language: str) -> dict[str, str]:
