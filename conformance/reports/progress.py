@@ -19,6 +19,8 @@ FIRST = 1.0
 """Seconds until the first one."""
 ROWS = 8
 """Running jobs shown at most."""
+NEXT = 2
+"""Jobs that come next, in a plain line."""
 
 
 @dataclass(slots=True)
@@ -27,6 +29,11 @@ class _Row:
     clauses: int = 0
     failures: int = 0
     started: float = 0.0
+
+
+def counted(n: int, what: str) -> str:
+    """`1 failure`, `2 failures`."""
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 class Progress:
@@ -99,17 +106,17 @@ class Progress:
             self.live.update(Text("\n".join(lines)))
         elif time.monotonic() - self.said >= EVERY:
             self.said = time.monotonic()
-            running, then = self._named(self.rows), self._named(self._waiting())
-            self._say(self._total() + (f"; then {then}" if then else "") + (f"; running {running}" if running else ""))
+            running, then = self._named(self.rows), self._named(self._waiting(), NEXT)
+            self._say(self._total() + (f"; running {running}" if running else "") + (f"; then {then}" if then else ""))
 
     def _waiting(self) -> list[int]:
         """Jobs that have not begun, as far as anybody can tell."""
         return [number for number in range(len(self.names)) if number not in self.over and number not in self.rows]
 
-    def _named(self, numbers: Iterable[int]) -> str:
+    def _named(self, numbers: Iterable[int], most: int = ROWS) -> str:
         """Their names, the first ones of many."""
         named = [self.names[number] for number in numbers]
-        return ", ".join(named[:ROWS]) + (f" and {len(named) - ROWS} more" if len(named) > ROWS else "")
+        return ", ".join(named[:most]) + (f" and {len(named) - most} more" if len(named) > most else "")
 
     def _steps(self) -> int:
         return self.steps + sum(row.steps for row in self.rows.values())
@@ -125,10 +132,11 @@ class Progress:
         speed = steps / max(elapsed, 0.1)
         return (
             f"{elapsed:4.0f} s  {len(self.over)}/{len(self.names)} done  {steps:,} steps  {speed:,.0f}/s"
-            f"  {clauses} clauses exercised  {failures} failures"
+            f"  {counted(clauses, 'clause')} exercised  {counted(failures, 'failure')}"
         )
 
     def _line(self, number: int) -> str:
         row = self.rows[number]
         speed = row.steps / max(time.monotonic() - row.started, 0.1)
-        return f"        {self.names[number]:<28} {row.steps:>12,} steps {speed:>10,.0f}/s  {row.failures} failures"
+        failures = counted(row.failures, "failure")
+        return f"        {self.names[number]:<28} {row.steps:>12,} steps {speed:>10,.0f}/s  {failures}"

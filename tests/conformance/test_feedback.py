@@ -88,14 +88,33 @@ def test_progress_says_what_is_left(capsys: pytest.CaptureFixture[str], monkeypa
     """What runs, and what then; also where no step has been taken yet."""
     monkeypatch.setattr("conformance.reports.progress.EVERY", 0.0)
 
-    with Progress(["a", "b", "c"]) as progress:
+    with Progress(["a", "b", "c", "d", "e"]) as progress:
         progress.tell(0, 0, 0, 0)
         progress.end(0, 5, (), ())
-        progress.tell(2, 1, 0, 0)
+        progress.tell(4, 1, 0, 0)
     lines = capsys.readouterr().err.splitlines()
 
-    assert [line.partition("; ")[2] for line in lines] == ["then b, c; running a", "then b, c", "then b; running c"]
-    assert [line.split()[2] for line in lines] == ["0/3", "1/3", "1/3"]
+    assert [line.partition("; ")[2] for line in lines] == [
+        "running a; then b, c and 2 more",
+        "then b, c and 2 more",
+        "running e; then b, c and 1 more",
+    ]
+    assert [line.split()[2] for line in lines] == ["0/5", "1/5", "1/5"]
+
+
+def test_progress_counts_in_english(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One failure, two failures."""
+    monkeypatch.setattr("conformance.reports.progress.EVERY", 0.0)
+
+    with Progress(["a"]) as progress:
+        progress.tell(0, 9, 1, 1)
+        progress.tell(0, 9, 2, 2)
+    lines = capsys.readouterr().err.splitlines()
+
+    assert [line.partition("/s  ")[2].partition(";")[0] for line in lines] == [
+        "1 clause exercised  1 failure",
+        "2 clauses exercised  2 failures",
+    ]
 
 
 @pytest.mark.parametrize("engine", ["corpus", "explore", "interleave", "campaign", "machine"])
