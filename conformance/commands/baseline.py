@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from conformance.baseline.file import Baseline
 from conformance.baseline.lint import lint as problems
 from conformance.commands.options import subsystem_name
 from conformance.commands.run import Run
+from conformance.reports import text
 from conformance.reports.json import encode
 from conformance.runs.conclusion import Conclusion, attention, worst
 from conformance.runs.describe import describe
@@ -72,7 +74,7 @@ class Update:
         """Each candidate in turn; the file is written after each, whole or not at all.
 
         Raises:
-            UsageError  the file is broken, or what is recorded would have neither ticket nor last day
+            UsageError  the file is broken or cannot be written, or new entries would have neither ticket nor day
         """
         if self.accept and not self.untracked and not self.note.ticket and self.note.expires is None:
             raise UsageError(
@@ -80,6 +82,8 @@ class Update:
                 "or say --allow-untracked"
             )
         file = files.read(self.path) if self.path.exists() else files.new(self.path)
+        if file.blocks or self.accept:
+            _check(self.path)
         file.entries()
         for name, spec in self.request.candidates:
             describe(name, spec, self.request.profile)
@@ -156,12 +160,12 @@ class Update:
                 continue
             kept = {} if before is None else {"trace": entry.trace, "status": "known", "last_seen": entry.last_seen}
             new.append(entry if before is None else msgspec.structs.replace(before, **kept))
-            self.say(f"  new {found.signature}: {found.clause.text}")
+            self.say(text.recorded(found.signature, found.clause))
         for clause, verdict in conclusion.verdicts.items():
             accepted = clause.id in conclusion.gaps or not clause.level.is_binding or hunting
             if verdict is Verdict.NOT_EXERCISED and not accepted and conclusion.complete:
                 new.append(self._entry(conclusion, clause.id, gap(clause.id)))
-                self.say(f"  new {gap(clause.id)}: {clause.text}")
+                self.say(text.recorded(gap(clause.id), clause))
         return new
 
     def _entry(self, of: Conclusion, clause: str, signature: str, found: Failure | None = None) -> Entry:
@@ -219,6 +223,17 @@ class Update:
         return Ending(Exit.CONFORMS, why)
 
 
+def _check(path: Path) -> None:
+    """Find out before anything runs whether the file can be written; folders that are missing are made.
+
+    Raises:
+        UsageError  it cannot
+    """
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"{path}: cannot be written, since nothing can be in {folder}")
+
+
 def _about(of: Conclusion) -> tuple[str, str, str]:
     return of.subsystem.name, of.spec, of.profile
 
@@ -235,6 +250,7 @@ class Prune:
     def perform(self) -> Ending:
         """Each candidate and profile of the file in turn; what cannot be judged stays."""
         file = files.read(self.path)
+        _check(self.path)
         entries = file.entries()
         about = {(e.subsystem, e.candidate, e.profile): None for e in entries}
         judged = [self._judged([e for e in entries if (e.subsystem, e.candidate, e.profile) == key]) for key in about]

@@ -213,11 +213,11 @@ class Run:
             else:
                 self.say("\n" + text.failure(found, conclusion.spec, saved))
             told.add(found.clause.id)
-        for found in sorted(conclusion.warnings, key=_in_order):
-            if found.signature in conclusion.known:
-                continue
-            saved = self._save(found)
-            self.say("\n".join(text.warning(found, text.replay_command(saved, conclusion.spec) if saved else "")))
+        warnings = [
+            found for found in sorted(conclusion.warnings, key=_in_order) if found.signature not in conclusion.known
+        ]
+        for line in text.warnings((found, self._repeat(found, conclusion)) for found in warnings):
+            self.say(line)
         for line in text.baseline(conclusion):
             self.say(line)
         for error in conclusion.errors:
@@ -234,6 +234,11 @@ class Run:
             return
         self.is_told = True
         progress.first(found.signature, text.failure(found, spec, self._save(found)))
+
+    def _repeat(self, found: Failure, of: Conclusion) -> str:
+        """The command that shows it again, if its trace could be saved."""
+        saved = self._save(found)
+        return text.replay_command(saved, of.spec) if saved else ""
 
     def _save(self, found: Failure) -> Path | None:
         try:

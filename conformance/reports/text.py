@@ -111,13 +111,31 @@ def calls(told: Told) -> list[str]:
     return lines
 
 
-def warning(found: Failure, repeat: str = "") -> list[str]:
-    """A breach of a SHOULD clause, compact; `repeat` is the command that shows it again."""
+def warning(found: Failure, repeat: str = "", *, again: bool = False) -> list[str]:
+    """A breach of a SHOULD clause, compact; `repeat` is the command that shows it again.
+
+    Of a further breach (`again`) the clause is not said any more.
+    """
     head = f"{found.clause.id} not followed ({found.clause.level.value}): {found.clause.text}"
     where = "" if found.trace is None or not found.trace.steps else f"by {values.step(found.trace.steps[-1])}"
     detail = ": ".join(part for part in (where, found.detail) if part)
-    lines = [*_hanging(head, "  warning   "), *(_hanging(detail, "            ") if detail else [])]
+    lines = [*([] if again else _hanging(head, "  warning   ")), *(_hanging(detail, "            ") if detail else [])]
     return [*lines, f"            {repeat}"] if repeat else lines
+
+
+def warnings(found: Iterable[tuple[Failure, str]]) -> list[str]:
+    """Breaches of SHOULD clauses, each with the command that shows it again; a clause is said before its first one."""
+    lines: list[str] = []
+    said: set[str] = set()
+    for failure, repeat in sorted(found, key=lambda pair: pair[0].clause.id):
+        lines += warning(failure, repeat, again=failure.clause.id in said)
+        said.add(failure.clause.id)
+    return lines
+
+
+def recorded(signature: str, clause: Clause) -> str:
+    """A failure, or a clause that nothing exercises, that a baseline does not have."""
+    return "\n".join(_hanging(f"{signature}: {clause.text}", "  new       "))
 
 
 def baseline(of: Conclusion) -> list[str]:

@@ -273,11 +273,9 @@ class _Conclusions:
                 terminalreporter.line(line)
             for line in text.baseline(conclusion):
                 terminalreporter.line(line)
-            for warning in conclusion.warnings:
-                if warning.signature in conclusion.known:
-                    continue
-                for line in text.warning(warning):
-                    terminalreporter.line(line)
+            new = [warning for warning in conclusion.warnings if warning.signature not in conclusion.known]
+            for line in text.warnings((warning, "") for warning in new):
+                terminalreporter.line(line)
         for line in self.complaints:
             terminalreporter.line(line)
         if self.run.request.budget is not None:

@@ -30,7 +30,7 @@ from conformance.reports.json import read as read_report
 from conformance.runs import strength, unit
 from conformance.runs.strength import Kill
 from conformance.trace import to_data, write_atomically
-from conformance.verdict import Failure
+from conformance.verdict import Ending, Exit, Failure
 from tests import toyland
 from tests.toy import TOY, Put, Shelf, Take, trace
 from tests.toyland import CANDIDATES, ZOO, Leaky, shipped
@@ -372,6 +372,22 @@ def test_a_broken_file_is_refused_with_a_sentence(
         assert told in said
     assert conformance("baseline", "lint", "known.toml")[0] == 2
     assert file.read_text() == text
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_the_run(
+    conformance: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A gate takes minutes; what is only looked at need not be written."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("conformance.commands.baseline.Update._candidate", lambda *_: Ending(Exit.CONFORMS, "ran"))
+
+    code, said = conformance("baseline", "update", "file/known.toml", *MINE, "--accept", "--allow-untracked")
+    looked, _ = conformance("baseline", "update", "file/known.toml", *MINE)
+
+    assert (code, looked) == (2, 0)
+    assert said.splitlines()[-1] == (
+        f"conformance: file/known.toml: cannot be written, since nothing can be in {tmp_path}/file"
+    )
 
 
 def test_lint_lists_all_that_is_wrong(conformance: Callable[..., tuple[int, str]]) -> None:

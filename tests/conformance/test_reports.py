@@ -98,6 +98,30 @@ def test_a_candidate_that_cannot_be_created_is_told_without_steps() -> None:
     assert "because   Stillborn raised OSError: no shelf" in told
 
 
+def test_a_should_that_is_broken_in_several_ways_is_said_once() -> None:
+    """Then each way, with the command that shows it."""
+    clear = Failure(toy.TIDY, "Clear", "should", "one is left", 0, trace=trace(Clear()))
+    take = replace(clear, operation="Take", detail="none is left", trace=trace(Take()))
+
+    assert text.warnings([(clear, "conformance replay 1.json"), (take, "conformance replay 2.json")]) == [
+        "  warning   TOY-009 not followed (SHOULD): Clear keeps nothing.",
+        "            by clear(): one is left",
+        "            conformance replay 1.json",
+        "            by take(): none is left",
+        "            conformance replay 2.json",
+    ]
+
+
+def test_what_a_baseline_does_not_have_fits_the_width() -> None:
+    """It is a sentence of the specification, and those are long."""
+    clause = replace(toy.TIDY, text="Clear keeps nothing, " * 9)
+
+    lines = text.recorded("TOY-009:Clear:should", clause).splitlines()
+
+    assert lines[0].startswith("  new       TOY-009:Clear:should: Clear keeps nothing, ")
+    assert max(map(len, lines)) <= text.WIDTH
+
+
 def test_a_world_that_is_not_the_plainest_is_told() -> None:
     """The configuration, with the fields that differ from their default."""
     found, candidate = failing(Leaky, replace(trace(Put(1), Put(2), Take()), config=toy.Config(size=3)))
