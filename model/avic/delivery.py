@@ -32,7 +32,7 @@ def update_irte(state: State, op: UpdateIrte, env: Answers, _profile: Profile) -
     """Route a device interrupt.
 
     What cannot be posted now may or may not be once AVIC is active again, and a vCPU that has no core or sleeps
-    may not know yet whether it is.
+    may not know yet whether it is. Either way the vCPU gets what the device raises.
 
     Returns:
         0     posted to the vCPU if AVIC is active for it, else in host mode
@@ -47,13 +47,20 @@ def update_irte(state: State, op: UpdateIrte, env: Answers, _profile: Profile) -
         left, because = _routed(state, others), c.MISSING_METADATA_REVERTS
         return Outcome(left, result, because=because, effect=because)
     because = c.OLD_VCPU_FORGETS_IRTE if len(others) < len(state.irtes) else c.IRTE_FOLLOWS_VCPU
-    host = Outcome(_routed(state, others), 0, because=because, effect=because)
     vcpu = find(state, op.id)
     if vcpu is None:
-        return host
-    irtes = tuple(sorted((*others, Irte(op.irq, op.id, op.vector)), key=lambda i: i.irq))
-    outcome = Outcome(_routed(state, irtes), 0, because=because, effect=because)
-    return outcome if is_active(state, vcpu) and vcpu.core >= 0 and not vcpu.asleep else (host, outcome)
+        return Outcome(_routed(state, others), 0, because=because, effect=because)
+    posted, by_host = (
+        Outcome(
+            _routed(state, _sorted(*others, Irte(op.irq, op.id, op.vector, way))), 0, because=because, effect=because
+        )
+        for way in (False, True)
+    )
+    return posted if is_active(state, vcpu) and vcpu.core >= 0 and not vcpu.asleep else (posted, by_host)
+
+
+def _sorted(*irtes: Irte) -> tuple[Irte, ...]:
+    return tuple(sorted(irtes, key=lambda i: i.irq))
 
 
 def _routed(state: State, irtes: tuple[Irte, ...]) -> State:
@@ -64,10 +71,11 @@ def iommu_post(state: State, op: IommuPost, _env: Answers, _profile: Profile) ->
     """A posted interrupt sets IRR and rings, logs, or waits for the next VMRUN; TMR is hardware's business."""
     irte = next((i for i in state.irtes if i.irq == op.irq), None)
     if irte is None:
-        return ()  # in this one of the possible states it is in host mode
+        return ()  # in this one of the possible states it is routed nowhere
     vcpu = found(state, irte.id)
     because = c.GALOG_WAKES_EXACTLY_ONE if vcpu.asleep else c.IRTE_FOLLOWS_VCPU
-    pended = [with_vcpu(state, pend(vcpu, irte.vector, level)) for level in (None, False)]
+    levels = (False,) if irte.by_host else (None, False)
+    pended = [with_vcpu(state, pend(vcpu, irte.vector, level)) for level in levels]
     ways = dict.fromkeys(after for accepted in pended for after in lately(accepted))
     return tuple(Outcome(s, 0, because=because, effect=because) for s in ways)
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from conformance.model.avic.routing import Apic, Message
-from conformance.specs.avic.constants import CPUID_AVIC, CPUID_NP
+from conformance.specs.avic.constants import (
+    APIC_ICR,
+    APIC_ICR2,
+    APIC_LVTERR,
+    APIC_LVTT,
+    APIC_TDCR,
+    APIC_TMICT,
+    CPUID_AVIC,
+    CPUID_NP,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +234,19 @@ class SetLapic:
     """A vector in service, 0 for none."""
     level: bool = False
     """The vector in service is level-triggered."""
+    rest: bool = False
+    """What else can be restored is not as after RESET either: see `RESTORED`."""
+
+
+RESTORED = {
+    APIC_ICR: 0x44041,
+    APIC_ICR2: 1 << 24,
+    APIC_LVTT: 0x10031,
+    APIC_LVTERR: 0x100FE,
+    APIC_TMICT: 0x1000,
+    APIC_TDCR: 0xB,
+}
+"""Registers of `SetLapic.rest`; ICR says what was sent, to itself, long ago."""
 
 
 @dataclass(frozen=True, slots=True)

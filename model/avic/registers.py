@@ -27,6 +27,7 @@ from conformance.model.avic.apic import (
 from conformance.model.avic.inhibits import recalculations
 from conformance.model.avic.looking import settled
 from conformance.model.avic.operations import (
+    RESTORED,
     Answers,
     GetLapic,
     GuestEoi,
@@ -197,6 +198,8 @@ def set_lapic(state: State, op: SetLapic, _env: Answers, _profile: Profile) -> O
     if mode == XAPIC:
         regs = put(regs, LDR, (op.ldr & 0xFF) << 24)
         regs = put(regs, DFR, CLUSTER if op.cluster else FLAT)
+    for offset, value in RESTORED.items() if op.rest else ():
+        regs = put(regs, offset >> 4, value)
     if op.irr >= 16:
         regs = with_bit(regs, IRR, op.irr, True)
     if op.isr >= 16:

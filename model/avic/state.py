@@ -54,11 +54,13 @@ class Vcpu:
 
 @dataclass(frozen=True, slots=True)
 class Irte:
-    """One posted IRTE."""
+    """One device interrupt that is routed to a vCPU."""
 
     irq: int
     id: int
     vector: int
+    by_host: bool = False
+    """It was not posted when it was routed, and is not later either: the host delivers it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,8 +157,8 @@ MAX_INDEX_IN_RANGE = Clause(
     level=Level.MUST,
     kind=Kind.INVARIANT,
     text=(
-        "The maximum index is at most 255 in xAVIC and 511 in x2AVIC without ECX[6], and not below the largest "
-        "valid index that is addressable."
+        "The maximum index is at most 255 in xAVIC and 511 in x2AVIC without ECX[6], inside the table, and not below "
+        "the largest valid index that is addressable."
     ),
     source="APM 15.29.4.3 and 15.29.5.2",
     needs=frozenset({"layer-t"}),

@@ -77,6 +77,7 @@ CONFIGS = (
     Config(vcpus=(0, 1, 2), running=True, edx=X2AVIC_HOST),
     Config(vcpus=(0, 1, 257), running=True, enabled=True, x2apic=True, edx=X2AVIC_HOST),
     Config(vcpus=(0, 1, 300), running=True, enabled=True, x2apic=True, edx=X2AVIC_HOST, ecx=1 << CPUID_X2AVIC_EXT),
+    Config(vcpus=(0, 1), running=True, x2apic=True, edx=X2AVIC_HOST, ecx=1 << CPUID_X2AVIC_EXT, max_vcpu_ids=512),
 )
 
 IDS = Domain((0, 1, 2), (17, 255, 256, 300, 15, 31, 128, 254), usual=0.9)
@@ -86,7 +87,7 @@ DELIVERED = Domain((0x41, 0x52, 0x30), (16, 32, 0xF0, 0xFF))
 LDRS = Domain((0, 1, 2, 4, 3, 0x11, 0x12), (8, 0x80, 0xFF, 0x10, 0x18, 0x1F, 0xE8, 0xF0, 0xF1), (0, 0xFF))
 DESTINATIONS = Domain(
     (1, 0, 2, 3, 0xFF),
-    (4, 0x11, 0x12, 0x13, 0x80, 0xFE, 0x100, 0xFFFF, 0x10000, 0x10002, 0xF8000, 0x100001, 0xFFFFFFFF, 0x20002, 17)
+    (4, 7, 6, 0x11, 0x12, 0x13, 0x80, 0xFE, 0x100, 0xFFFF, 0x10000, 0x10002, 0xF8000, 0x100001, 0xFFFFFFFF, 0x20002, 17)
     + (0x01000001, 0x01010001, 0xFFFF0001),
     usual=0.75,
 )

@@ -92,7 +92,7 @@ SHAPES: dict[type, Shape] = {
         _all(
             vm=Domain((0, 1)),
             irqchip=Domain((True,), (False,), usual=0.9),
-            max_vcpu_ids=Domain((4096,), (2, 255, 256), usual=0.9),
+            max_vcpu_ids=Domain((4096,), (2, 255, 256, 512), usual=0.9),
             abandoned=Domain((False,), (True,), usual=0.9),
         ),
         faults=(_NO_MEMORY, ("kzalloc", (-ENOMEM,))),
@@ -131,11 +131,17 @@ SHAPES: dict[type, Shape] = {
             irr=Domain((0, 0x41), (0x20, 0x52, 0xF0)),
             isr=Domain((0, 0x41), (0x20, 0x52, 0xF0), usual=0.9),
             level=BOOLEAN,
+            rest=Domain((False,), (True,), usual=0.7),
         ),
         weight=0.6,
     ),
     s.GetLapic: Shape(
-        _all(id=IDS, offset=Domain((APIC_TPR, APIC_LDR, APIC_SPIV, 0x220), (APIC_ID, APIC_DFR, 0x120, 0x300, 0x320))),
+        _all(
+            id=IDS,
+            offset=Domain(
+                (APIC_TPR, APIC_LDR, APIC_SPIV, 0x220), (APIC_ID, APIC_DFR, 0x120, 0x300, 0x320, 0x380, 0x3E0)
+            ),
+        ),
         weight=0.4,
     ),
     s.HwapicUpdate: Shape(_all(id=IDS, irr=VECTORS, isr=VECTORS), weight=0.2),

@@ -259,11 +259,10 @@ def nobody_woken(record: Record) -> bool | str:
 
 def returned_to_host(record: Record) -> bool | str:
     """An interrupt that is routed nowhere, or cannot be posted, is in host mode."""
-    if any(i.irq == record.op.irq for i in record.after.irtes):
-        return False
     vcpu = find(record.before, record.op.id)
-    if vcpu is not None and (vcpu.core < 0 or vcpu.asleep):
-        return False  # it may not know yet that AVIC is inactive
+    routed = any(i.irq == record.op.irq for i in record.after.irtes)
+    if vcpu is not None and (vcpu.core < 0 or vcpu.asleep or (routed and is_active(record.after, vcpu))):
+        return False  # it may not know yet that AVIC is inactive, if it is
     irte = _world(record).iommu.irtes.get(record.op.irq)
     return f"irq {record.op.irq} is still posted" if irte is not None and irte.posted else True
 

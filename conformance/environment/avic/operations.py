@@ -299,6 +299,8 @@ def set_lapic(world: Avic, op: s.SetLapic) -> int:
     words[APIC_SPIV >> 2] = op.spiv
     for offset in range(APIC_LVTT, APIC_LVTERR + 16, 16):
         words[offset >> 2] = LVT_MASKED
+    for offset, value in s.RESTORED.items() if op.rest else ():
+        words[offset >> 2] = value
     if op.irr >= 16:
         words[(APIC_IRR >> 2) + 4 * (op.irr >> 5)] |= 1 << (op.irr & 31)
     if op.isr >= 16:

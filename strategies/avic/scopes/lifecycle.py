@@ -103,6 +103,8 @@ TWO_VMS = (
     ),
 )
 PASSING_TAGS = steps(s.VmCreate(0), s.VmCreate(1), s.VmDestroy(1), *(s.TagsPass(n) for n in (0, 1, 0xFFFFF)))
+COMING_ROUND = steps(s.VmCreate(1), s.VmDestroy(1), s.VcpuCreate(0, 1), *(s.TagsPass(n) for n in (0, 1, 0xFFFFF)))
+"""Beside a VM that has a vCPU, and so a tag in every driver."""
 FREED = steps(
     *(s.GuestWrite(0, APIC_LDR, ldr << 24) for ldr in (4, 1)),
     *(op(i) for i in (1, 2) for op in (s.Put, s.VcpuFree, s.VcpuCreate)),

@@ -39,7 +39,7 @@ SLEEP = steps(*(op(1) for op in (s.Exit, s.Block, s.Put, s.VmRun, s.GuestEoi)), 
 IPI = (
     *steps(
         *(s.GuestIpi(0, dest) for dest in (1, 5, 0xFF)),
-        *(s.GuestIpi(0, dest, logical=True) for dest in (2, 6, 0xA)),
+        *(s.GuestIpi(0, dest, logical=True) for dest in (2, 6, 7, 0xA)),
         *(s.GuestIpi(0, 1, shorthand=kind) for kind in (1, 2, 3)),
         s.GuestIpi(0, 1, defer=True),
         s.GuestIpi(0, 6, logical=True, defer=True),
@@ -246,7 +246,7 @@ RESTORED = steps(
     s.Exit(0),
     s.SetLapic(0, irr=0x52, isr=0x41, level=True, ldr=1),
     s.SetLapic(0, irr=0x45, isr=0x41, ldr=1),
-    s.SetLapic(0, isr=0x61, ldr=1),
+    s.SetLapic(0, isr=0x61, ldr=1, rest=True),
     s.VmRun(0),
     s.GuestEoi(0),
     s.Deliver(0, 0x52),

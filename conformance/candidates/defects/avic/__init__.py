@@ -170,7 +170,7 @@ DEFECTS: tuple[Defect, ...] = (
     _defect("UP-14", "IsRunning stays set when AVIC is inhibited.", u.RunningWhileInhibited, 30, 34, 89, steps=1),
     _defect("UP-15", "Erratum 1235 is ignored.", u.ErratumIgnored, 8, 74, steps=1),
     _defect("UP-16", "V_TPR is not synchronised before VMRUN.", u.VTprNotSynced, 24, steps=3),
-    _defect("UP-17", "Leaving x2APIC mode by reset leaves the MSRs open.", u.InterceptsByMode, 21, 20, steps=2),
+    _defect("UP-17", "Leaving x2APIC mode by reset leaves the MSRs open.", u.InterceptsByMode, 21, 20, steps=3),
     _defect("UP-18", "The access page stays in hybrid mode.", u.AccessPageStays, 90, steps=1),
     _defect("UP-19", "The index is masked with 0xFF.", u.IndexTruncated, 15, 75, 70, 71, 72, 74, steps=3),
     _defect("UP-20", "A big id fails the creation.", u.BigIdRefused, 64, steps=2),
@@ -198,6 +198,7 @@ DEFECTS: tuple[Defect, ...] = (
     _defect("UP-34", "With AVIC off an interrupt is accepted by nobody.", u.OffAcceptsNothing, 117, 53, steps=3),
     _defect("UP-35", "Restored registers lose what is in service.", u.RestoreDropsIsr, 118, 53, steps=2),
     _defect("UP-35b", "Restored interrupts are all edge-triggered.", u.RestoreDropsTmr, 118, 53, 79, steps=2),
+    _defect("UP-35c", "The timer's registers are not restored.", u.RestoreForgetsTimer, 53, steps=2),
     _defect("UP-36", "CR8 writes are never intercepted.", u.Cr8NeverIntercepted, 20, steps=3),
     _defect("UP-37", "An x2APIC wakes other x2APICs only.", u.WakesOwnModeOnly, 70, 71, 72, 74, 107, steps=4),
     _defect("UP-38", "A core keeps translations of another vCPU.", u.NeverFlushesForAnother, 22, steps=4),
@@ -222,4 +223,5 @@ DEFECTS: tuple[Defect, ...] = (
     ),
     _defect("LX-13", "An x2APIC's broadcast wakes no xAPIC.", x.BroadcastByTargetsMode, 71, 70, 74, 107, steps=4),
     _defect("LX-12", "An IRTE logs whenever its vCPU does not run.", x.LogsWheneverPut, 94, steps=3),
+    _defect("LX-14", "The maximum index lies behind the table.", x.IndexBehindTheTable, 15, steps=2),
 )

@@ -13,6 +13,7 @@ from conformance.specs.avic.constants import (
     EEXIST,
     ENOMEM,
     ICR_LOGICAL,
+    MAX_XAVIC,
     X2_BROADCAST,
 )
 
@@ -143,3 +144,11 @@ class BroadcastByTargetsMode(Linux):
     def is_broadcast(self, source: Vcpu, dest: int) -> bool:
         """Nothing is special."""
         return False
+
+
+class IndexBehindTheTable(Linux):
+    """The maximum index is the number of ids, not the highest: one entry more than the table may have."""
+
+    def max_index(self, v: Vcpu) -> int:
+        """One too many, where user space set the limit."""
+        return min(v.kvm.max_vcpu_ids, self.max_physical_id if self.x2avic_enabled and v.x2apic else MAX_XAVIC)

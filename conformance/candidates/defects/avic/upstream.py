@@ -21,6 +21,7 @@ from conformance.specs.avic.constants import (
     APIC_LVT0,
     APIC_RRR,
     APIC_SPIV,
+    APIC_TMICT,
     APIC_TMR,
     EEXIST,
     EFAULT,
@@ -927,6 +928,13 @@ class RestoreDropsTmr(RestoreDropsIsr):
     """KVM_SET_LAPIC takes IRR and ISR, and no trigger modes."""
 
     dropped = (APIC_TMR,)
+
+
+class RestoreForgetsTimer(Upstream):
+    """KVM_SET_LAPIC leaves the timer's registers, the last in the page, as after RESET."""
+
+    def set_lapic(self, vcpu: int, registers: bytes) -> int:
+        return super().set_lapic(vcpu, registers[:APIC_TMICT] + bytes(len(registers) - APIC_TMICT))
 
 
 class Cr8NeverIntercepted(Upstream):

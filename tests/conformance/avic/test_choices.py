@@ -1,0 +1,139 @@
+"""When a VMCB is written, where a posted interrupt goes, what is restored: free choices, and mistakes next to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from conformance.candidates.builtin.avic.linux import Linux
+from conformance.candidates.builtin.avic.linux.structs import Irqfd, Kvm, Vcpu
+from conformance.candidates.defects.avic.linux import IndexBehindTheTable
+from conformance.candidates.defects.avic.upstream import RestoreForgetsTimer
+from conformance.model.avic import Config
+from conformance.model.avic import operations as s
+from conformance.specs.avic.constants import (
+    APIC_BASE,
+    APIC_ICR,
+    APIC_ID,
+    BASE_AE,
+    CPUID_X2AVIC_EXT,
+    INHIBIT_APIC_BASE_MODIFIED,
+    INHIBIT_APIC_ID_MODIFIED,
+)
+from conformance.strategies.avic.domains import RUNNING, X2, X2AVIC_HOST
+from tests.conformance.avic.judging import cited, judged
+from tests.conformance.peers.linux_avic import EarlyAwake, WritesVmcbBeforeRunning
+
+AE = APIC_BASE | 1 << BASE_AE
+POSTED_ASLEEP = (s.Exit(0), s.Block(0), s.UpdateIrte(0, 0), s.IommuPost(0))
+NO_IPIV = Config(vcpus=(0, 1), running=True, enabled=True, ipiv=False)
+FIRST_TAG = Config(vcpus=(0,), next_tag=0)
+
+NOT_ACCUSED: list[tuple[Callable[[Any], Any], Config, tuple[Any, ...]]] = [
+    (WritesVmcbBeforeRunning, RUNNING, (s.Exit(0), s.Inhibit(3), s.Inhibit(3, on=False), s.VmRun(0))),
+    (WritesVmcbBeforeRunning, RUNNING, (s.Exit(0), s.Exit(1), s.Inhibit(3), s.Put(0), s.SetLapic(0), s.VmRun(1))),
+    (WritesVmcbBeforeRunning, X2, (s.Exit(1), s.VcpuReset(1), s.VmRun(1))),
+    (WritesVmcbBeforeRunning, NO_IPIV, (s.UpdateIrte(0, 0), s.Put(0), s.Inhibit(3), s.Load(0, 32), s.IommuPost(0))),
+    (EarlyAwake, RUNNING, (s.Exit(0), s.SetLapic(0, irr=0x41), s.Block(0), s.VmRun(0), s.GuestEoi(0))),
+    (Linux, RUNNING, POSTED_ASLEEP),
+    (Linux, RUNNING, (s.Exit(0), s.SetLapic(0, rest=True, irr=0x52), s.GetLapic(0, APIC_ICR), s.VmRun(0))),
+]
+
+
+@pytest.mark.parametrize(("candidate", "config", "ops"), NOT_ACCUSED)
+def test_a_free_choice_is_not_accused(candidate: Callable[[Any], Any], config: Config, ops: tuple[Any, ...]) -> None:
+    """A VMCB is read at VMRUN, whoever has something to take need not begin to sleep, a sleeper's IRTE may post."""
+    report = judged(candidate, config, *ops)
+
+    assert cited(report) == ""
+    assert report.tally.steps == len(ops)
+
+
+class OwesForEver(WritesVmcbBeforeRunning):
+    """A deactivation that is owed is forgotten."""
+
+    def prepare_guest(self, vcpu: int) -> None:
+        if not self.vcpus[vcpu].apicv_active:
+            self.__dict__.setdefault("owing", set()).discard(vcpu)
+        super().prepare_guest(vcpu)
+
+
+class MsrsStayOpen(WritesVmcbBeforeRunning):
+    """Deactivation intercepts MSRs only of who is in x2APIC mode, which a RESET has just ended."""
+
+    def set_x2apic_msr_interception(self, v: Vcpu, intercept: bool) -> None:
+        if not intercept or v.x2apic:
+            super().set_x2apic_msr_interception(v, intercept)
+
+
+class LogsForNobody(Linux):
+    """An IRTE that is posted while its vCPU sleeps does not log."""
+
+    def activate_guest_mode(self, v: Vcpu, irqfd: Irqfd, cpu: int, log: bool) -> int:
+        return super().activate_guest_mode(v, irqfd, cpu, False)
+
+
+class SendsWhatIsRestored(Linux):
+    """Restores registers as a guest writes them, ICR too."""
+
+    def set_state(self, v: Vcpu, registers: bytes) -> None:
+        super().set_state(v, registers)
+        self.send_ipi(v, self.get_reg(v, APIC_ICR), 0)
+
+
+class LiftsForAll(Linux):
+    """Whoever gets its own id back ends the inhibit, whatever ids others have."""
+
+    def _reg_write(self, v: Vcpu, offset: int, value: int) -> int:
+        result = super()._reg_write(v, offset, value)
+        if offset == APIC_ID and value >> 24 == v.id & 0xFF:
+            self.recalculate_apic_map(v.kvm)
+            self.clear_apicv_inhibit(v.kvm, INHIBIT_APIC_ID_MODIFIED)
+        return result
+
+
+class ForgetsMovedBase(Linux):
+    """A base that is back lifts the inhibit."""
+
+    def set_base(self, v: Vcpu, value: int) -> None:
+        super().set_base(v, value)
+        if v.apic and value & ~0xFFF == APIC_BASE:
+            self.clear_apicv_inhibit(v.kvm, INHIBIT_APIC_BASE_MODIFIED)
+
+
+class WrapsUnseen(Linux):
+    """The creation in which the generator comes round does not look yet whose the tag is."""
+
+    def add_vm_to_ga_log_list(self, kvm: Kvm) -> None:
+        if not kvm.vm_id and self.next_vm_id == 0xFFFFF:
+            self.next_vm_id_wrapped, kvm.vm_id, self.next_vm_id = True, 1, 1
+            self.ga_log_vms[1] = kvm
+        super().add_vm_to_ga_log_list(kvm)
+
+
+STILL_FOUND: list[tuple[Callable[[Any], Any], Config, tuple[Any, ...], str]] = [
+    (OwesForEver, RUNNING, (s.Exit(0), s.Inhibit(3), s.VmRun(0)), "AVIC-086"),
+    (MsrsStayOpen, X2, (s.Exit(1), s.VcpuReset(1), s.VmRun(1)), "AVIC-021"),
+    (LogsForNobody, RUNNING, POSTED_ASLEEP, "AVIC-094"),
+    (RestoreForgetsTimer, RUNNING, (s.Exit(0), s.SetLapic(0, rest=True)), "AVIC-053"),
+    (SendsWhatIsRestored, RUNNING, (s.Exit(0), s.SetLapic(0, rest=True)), "AVIC-053"),
+    (
+        IndexBehindTheTable,
+        Config(vcpus=(0,), running=True, x2apic=True, edx=X2AVIC_HOST, ecx=1 << CPUID_X2AVIC_EXT, max_vcpu_ids=512),
+        (s.Exit(0),),
+        "AVIC-015",
+    ),
+    (LiftsForAll, RUNNING, (s.GuestWrite(0, APIC_ID, 5 << 24), s.GuestWrite(1, APIC_ID, 1 << 24)), "AVIC-086"),
+    (ForgetsMovedBase, RUNNING, (s.SetApicBase(0, AE | 0x1000), s.SetApicBase(0, AE)), "AVIC-087"),
+    (WrapsUnseen, FIRST_TAG, (s.TagsPass(0xFFFFF), s.VmCreate(1), s.VcpuCreate(0, 1)), "AVIC-063"),
+]
+
+
+@pytest.mark.parametrize(("candidate", "config", "ops", "clause"), STILL_FOUND)
+def test_the_mistake_next_to_it_is_found(
+    candidate: Callable[[Any], Any], config: Config, ops: tuple[Any, ...], clause: str
+) -> None:
+    """And blamed on the clause that a reader expects."""
+    assert cited(judged(candidate, config, *ops)) == clause
