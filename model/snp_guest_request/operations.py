@@ -82,6 +82,8 @@ class UnknownExit:
     vcpu: int = 0
     missing: str = ""
     usage: int = 0
+    code: int = 0x8000_00FF
+    """SW_EXITCODE, u64; its lower half may be a code that is defined."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ from conformance.specs.snp_guest_request.constants import (
     ENOMEM,
     ENOSPC,
     ETIMEDOUT,
+    EXT_GUEST_REQUEST,
+    GUEST_REQUEST,
     INVALID_KEY,
     SEV_ES,
     SNP,
@@ -87,6 +89,10 @@ DATA = Domain(
 NPAGES = Domain((4, 0, 1, 2), (3, 5, 2**20, 2**51, 2**52 - 1, 2**52, 2**52 + 1, 2**63, 2**64 - 1), usual=0.75)
 MISSING = Domain(("",), ("a", "b", "ab", "1", "2", "c", "12", "x", "d", "c12ab", "abxd"), usual=0.88)
 USAGE = Domain((0,), (1, 0xFFFFFFFF, 2, 0x10000, 2**31), usual=0.95)
+UNKNOWN_CODES = Domain(
+    (0x8000_00FF,),
+    (1 << 32 | GUEST_REQUEST, 1 << 32 | EXT_GUEST_REQUEST, 1 << 63 | GUEST_REQUEST, 1 << 63 | EXT_GUEST_REQUEST),
+)
 GHCB = Domain(("own",), ("spare", "sibling"), usual=0.95)
 STATUSES = tuple(s for s in range(1, INVALID_KEY + 1) if s != UNUSED_STATUS)
 

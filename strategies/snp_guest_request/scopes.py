@@ -65,6 +65,7 @@ from conformance.strategies.snp_guest_request.domains import (
     STATUSES,
     STORE_FAULTS,
     TEARDOWN_FAULTS,
+    UNKNOWN_CODES,
 )
 from conformance.strategies.snp_guest_request.shapes import SHAPES
 
@@ -89,7 +90,7 @@ _BASIC_INPUTS = _each(
     *(GuestRequest(0, "report", "R+8", "P+8", m, u) for m in ("", "1") for u in (0, 1)),
     *(GuestRequest(0, ghcb=ghcb) for ghcb in ("spare", "sibling")),
     *(GuestRequest(0, race=race) for race in ("type", "info1", "info2", "code", "valid", "usage")),
-    *(UnknownExit(0, m, u) for m in ("", "c") for u in (0, 1)),
+    *(UnknownExit(0, m, u, code) for m in ("", "c") for u in (0, 1) for code in UNKNOWN_CODES.values),
 )
 
 _EXTENDED_INPUTS = _each(
@@ -414,7 +415,7 @@ _G = frozenset({"guest"})
 
 SCOPES: dict[str, Scope] = {
     "basic inputs": Scope(Config(), _BASIC_INPUTS, depth=2, needs=_H, in_gate=False),
-    "inputs": Scope(Config(), _BASIC_INPUTS + _EXTENDED_INPUTS, depth=1, states=16, transitions=734, needs=_H),
+    "inputs": Scope(Config(), _BASIC_INPUTS + _EXTENDED_INPUTS, depth=1, states=16, transitions=750, needs=_H),
     "refusals": Scope(Config(), _each(*_ONE_OF_EACH) + _REFUSED, depth=2, states=18, transitions=624, needs=_H),
     "life": Scope(Config(started=False), _LIFE, depth=7, states=101, transitions=1272, needs=_H),
     "vCPUs": Scope(Config(), _VCPUS, depth=4, states=6, transitions=15, needs=_H),
@@ -480,6 +481,15 @@ SCOPES: dict[str, Scope] = {
     ),
     "other VM": Scope(Config(second=SNP), _OTHER_VM, depth=3, states=67, transitions=232, needs=_H),
     "moved VM": Scope(Config(), _OTHER_VM, depth=3, states=35, transitions=93, needs=_H),
+    "moved VM that fetches": Scope(
+        Config(certs=True),
+        _each(MoveFrom(), ExtGuestRequest(2), Continue(2), GuestRequest(2), VmDestroy(1), VmDestroy(0)),
+        depth=4,
+        states=2,
+        transitions=2,
+        needs=_H,
+        profiles=frozenset({"upstream"}),
+    ),
     "not SNP": Scope(
         Config(second=SEV_ES),
         _each(GuestRequest(2), ExtGuestRequest(2), UnknownExit(2), EnableReqCerts(1)),

@@ -26,6 +26,7 @@ from conformance.strategies.snp_guest_request.domains import (
     STATUSES,
     STORE_FAULTS,
     TEARDOWN_FAULTS,
+    UNKNOWN_CODES,
     USAGE,
     VCPUS,
     VMPLS,
@@ -71,7 +72,7 @@ SHAPES: dict[type, Shape] = {
         beside=(o.GuestRequest, o.ExtGuestRequest, o.SetInstanceCerts, o.HostSetExtConfig),
         points=40,
     ),
-    o.UnknownExit: Shape({"vcpu": VCPUS, "missing": MISSING, "usage": USAGE}, weight=0.2),
+    o.UnknownExit: Shape({"vcpu": VCPUS, "missing": MISSING, "usage": USAGE, "code": UNKNOWN_CODES}, weight=0.2),
     o.Continue: Shape(
         {
             "vcpu": VCPUS,

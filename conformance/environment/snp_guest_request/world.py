@@ -157,7 +157,8 @@ class World(Environment):
         self.tasks.begin(Task(None, vm, -1))
         result = work()
         if result:
-            raise self.remember(Violation(clause, f"the world does not start: an entry point returned {result}"))
+            told = f"-{errorcode[-result]}" if -result in errorcode else str(result)
+            raise self.remember(Violation(clause, f"the world does not start: an entry point returned {told}"))
         self.tasks.end(self.frame)
         self.frame = type(self.frame)()
 

@@ -29,6 +29,7 @@ from conformance.model.snp_guest_request.operations import (
     Open,
     RegisterGhcb,
     RemoveSlot,
+    UnknownExit,
     VcpuCreate,
     VmDestroy,
 )
@@ -43,8 +44,10 @@ from conformance.specs.snp_guest_request.constants import (
     ENOMEM,
     ETIMEDOUT,
     EXT_GUEST_REQUEST,
+    GHCB_SW_EXITCODE,
     GHCB_SW_EXITINFO1,
     GHCB_SW_EXITINFO2,
+    GUEST_REQUEST,
     HEADER_SIZE,
     MSG_ALGO,
     PAGE_SIZE,
@@ -363,6 +366,27 @@ class LosesPage(PagesPerVcpu):
         pass
 
 
+class CodeCut(Upstream):
+    """Compares the lower half of the exit code."""
+
+    def __init__(self, port: Any) -> None:
+        super().__init__(CutCode(port))
+
+
+class CutCode:
+    """The port, but for the upper half of SW_EXITCODE."""
+
+    def __init__(self, port: Any) -> None:
+        self.port = port
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.port, name)
+
+    def ghcb_read(self, vcpu: int, offset: int, size: int) -> int:
+        value = int(self.port.ghcb_read(vcpu, offset, size))
+        return value & 0xFFFFFFFF if offset == GHCB_SW_EXITCODE else value
+
+
 class ReadonlyIsDone(CopiesRequest):
     """Tells a guest of success whose message firmware refused."""
 
@@ -418,6 +442,7 @@ WRONG: list[tuple[type, dict[str, Any], tuple[Any, ...], str]] = [
     (ProbeIsSuccess, {}, (GuestRequest(resp="hole"),), "SNP-021"),
     (ForwardsNothing, {}, (GuestRequest(),), "SNP-017"),
     (LosesPage, {}, (refused(VcpuCreate(1), "kzalloc", -ENOMEM),), "SNP-069"),
+    (CodeCut, {}, (UnknownExit(code=1 << 32 | GUEST_REQUEST),), "SNP-013"),
     (ReadonlyIsDone, {}, (GuestRequest(req="readonly"),), "SNP-018"),
     (KeepsNothing, FETCHING, (ExtGuestRequest(), RemoveSlot(0, "R0"), Continue(ret=0)), "SNP-016"),
     (AsksToTryAgain, {}, (CloseFd(), GuestRequest()), "SNP-068"),

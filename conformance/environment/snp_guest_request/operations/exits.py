@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from conformance.environment.snp_guest_request.world import World
 
 
-UNKNOWN_EXIT = 0x8000_00FF
 RAX_OF_BASIC, RBX_OF_BASIC, RCX, RDX = 0x5A5A_0001, 0x5A5A_0002, 0x5A5A_0003, 0x5A5A_0004
 _LETTERS = {
     "c": GHCB_SW_EXITCODE,
@@ -125,7 +124,7 @@ def request(world: World, op: GuestRequest | ExtGuestRequest) -> object:
 
 def unknown_exit(world: World, op: UnknownExit) -> object:
     """Exit with a code that nobody defined."""
-    return exit_through_ghcb(world, op, UNKNOWN_EXIT, GPA["R0"], GPA["P0"], RAX_OF_BASIC, RBX_OF_BASIC)
+    return exit_through_ghcb(world, op, op.code, GPA["R0"], GPA["P0"], RAX_OF_BASIC, RBX_OF_BASIC)
 
 
 def exit_through_ghcb(world: World, op: Any, code: int, info1: int, info2: int, rax: int, rbx: int) -> object:
