@@ -70,7 +70,7 @@ def irq_set(state: State, vector: int, fd: int, answers: Answers, profile: Profi
     no interrupt at all                any errno (UIO-094)
     fd refused                         its errno; old mapping kept, or lost (UIO-015, UIO-020)
     request_irq refused                its errno; old mapping kept or lost, whole (UIO-021, UIO-022); or what follows,
-                                       if a further request was granted
+                                       if a further request was granted; if that was refused, its errno as well
     otherwise                          0; mapped to the eventfd (UIO-016, UIO-018)
 
     Source: uio_msi as posted, uio_msi_ioctl and set_irq_eventfd.
@@ -93,7 +93,9 @@ def irq_set(state: State, vector: int, fd: int, answers: Answers, profile: Profi
     refusals = {refusal: c.BAD_FD} if refusal else {}
     if answers.request_irq:
         refusals.setdefault(answers.request_irq, c.REQUEST_ERRNO_FORWARDED)
-    met = refusal or (answers.request_irq and not answers.requested_again)
+    if answers.refused_again:
+        refusals.setdefault(answers.refused_again, c.REQUEST_ERRNO_FORWARDED)
+    met = refusal or (answers.request_irq and not answers.granted_again)
     if starved:
         refusals.setdefault(-ENOMEM, c.NEVER_HALF_MAPPED)
     if met:

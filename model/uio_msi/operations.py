@@ -314,8 +314,10 @@ class Answers:
     """Number of bytes that could not be copied."""
     eventfd_ctx_fdget: int = 0
     request_irq: int = 0
-    requested_again: int = 0
-    """1 where a request_irq was granted after another one was refused."""
+    refused_again: int = 0
+    """The errno of a further request_irq that was refused, too."""
+    granted_again: int = 0
+    """1 where a further request_irq was granted."""
     unmask_coalesced: int = 0
     """1 where an unmask of INTx met another one, or an assertion, of which the handler was still under way: a level
     has no memory, so the two are one interrupt."""

@@ -91,16 +91,21 @@ class Irqs(Simulator):
 
     def _refused(self) -> int:
         """What this request is refused with, 0 when it is not."""
+        given = self.door.frame.given
+        is_further = "request_irq" in given
         if self.refusal:
-            self.door.frame.given.setdefault("request_irq", self.refusal)
-        return self.refusal or self.door.refused("request_irq")
+            given.setdefault("request_irq", self.refusal)
+        refusal = self.refusal or self.door.refused("request_irq")
+        if refusal and is_further:
+            given["refused_again"] = refusal
+        return refusal
 
     def _had(self, vector: int) -> None:
         """The request was granted; this operation may have met a refusal before."""
         self.counts[vector] += 1
         given = self.door.frame.given
         if "request_irq" in given:
-            given["requested_again"] = 1
+            given["granted_again"] = 1
 
     def _not_ours(self, irq: int) -> Violation:
         if not self.msix.size:
