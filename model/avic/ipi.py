@@ -249,23 +249,30 @@ def guest_ipi(state: State, op: GuestIpi, _env: Answers, profile: Profile) -> Ou
     message = decoded(state, sender, low, high)
     written = with_regs(sender, put(put(sender.regs, ICR, low), ICR2, high))
     base = with_vcpu(state, written)
-    if op.defer:
+    if op.defer and not x2:
         return _deferred(base, written, message, low)
-    hardware = [after for _, after in by_hardware(base, written, message)]
-    ways = dict.fromkeys([*hardware, *by_software(base, message, profile)])
-    also = _also(state, sender)
-    effects = {after: _effect(base, written, message, after) for after in ways}
-    outcomes = tuple(
-        Outcome(done, 0, because=c.HARDWARE_AND_HANDLER_MATCH_ROUTING, effect=effects[after], also=also)
-        for after in ways
-        for done in lately(after)
-    )
+    outcomes = _sent(base, written, message, profile)
+    if op.defer:  # an x2APIC's ICR may be intercepted all the same, and then nothing is left to a handler
+        return (*_deferred(base, written, message, low), *outcomes)
     if busy and x2:
         outcomes += (Outcome(state, GP, because=c.X2_GUEST_WRITE_FAULTS),)
     return outcomes if len(outcomes) > 1 else outcomes[0]
 
 
-def _deferred(base: State, sender: Vcpu, message: Message, low: int) -> Outcomes:
+def _sent(base: State, sender: Vcpu, message: Message, profile: Profile) -> tuple[Outcome, ...]:
+    """Each way in which it may reach its targets."""
+    hardware = [after for _, after in by_hardware(base, sender, message)]
+    ways = dict.fromkeys([*hardware, *by_software(base, message, profile)])
+    also = _also(base, sender)
+    effects = {after: _effect(base, sender, message, after) for after in ways}
+    return tuple(
+        Outcome(done, 0, because=c.HARDWARE_AND_HANDLER_MATCH_ROUTING, effect=effects[after], also=also)
+        for after in ways
+        for done in lately(after)
+    )
+
+
+def _deferred(base: State, sender: Vcpu, message: Message, low: int) -> tuple[Outcome, ...]:
     """Hardware's half alone: what it did, and what it left to the handler."""
     outcomes = []
     vcpus = _of_vm(base)

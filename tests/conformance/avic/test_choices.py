@@ -15,12 +15,15 @@ from conformance.model.avic import Config
 from conformance.model.avic import operations as s
 from conformance.specs.avic.constants import (
     APIC_BASE,
+    APIC_EOI,
     APIC_ICR,
     APIC_ID,
+    APIC_TPR,
     BASE_AE,
     CPUID_X2AVIC_EXT,
     INHIBIT_APIC_BASE_MODIFIED,
     INHIBIT_APIC_ID_MODIFIED,
+    X2APIC_MSRS,
 )
 from conformance.strategies.avic.domains import RUNNING, X2, X2AVIC_HOST
 from tests.conformance.avic.judging import cited, judged
@@ -31,12 +34,22 @@ POSTED_ASLEEP = (s.Exit(0), s.Block(0), s.UpdateIrte(0, 0), s.IommuPost(0))
 NO_IPIV = Config(vcpus=(0, 1), running=True, enabled=True, ipiv=False)
 FIRST_TAG = Config(vcpus=(0,), next_tag=0)
 
+
+class InterceptsIcr(Linux):
+    """With x2AVIC only TPR and EOI are written without an exit."""
+
+    def set_x2apic_msr_interception(self, v: Vcpu, intercept: bool) -> None:
+        for offset in (APIC_EOI, APIC_TPR) if self.x2avic_enabled else ():
+            self.port.set_msr_intercept(v.handle, X2APIC_MSRS + (offset >> 4), 1, int(intercept))
+
+
 NOT_ACCUSED: list[tuple[Callable[[Any], Any], Config, tuple[Any, ...]]] = [
     (WritesVmcbBeforeRunning, RUNNING, (s.Exit(0), s.Inhibit(3), s.Inhibit(3, on=False), s.VmRun(0))),
     (WritesVmcbBeforeRunning, RUNNING, (s.Exit(0), s.Exit(1), s.Inhibit(3), s.Put(0), s.SetLapic(0), s.VmRun(1))),
     (WritesVmcbBeforeRunning, X2, (s.Exit(1), s.VcpuReset(1), s.VmRun(1))),
     (WritesVmcbBeforeRunning, NO_IPIV, (s.UpdateIrte(0, 0), s.Put(0), s.Inhibit(3), s.Load(0, 32), s.IommuPost(0))),
     (EarlyAwake, RUNNING, (s.Exit(0), s.SetLapic(0, irr=0x41), s.Block(0), s.VmRun(0), s.GuestEoi(0))),
+    (InterceptsIcr, X2, (s.Put(1), s.GuestIpi(0, shorthand=3, defer=True), s.GuestIpi(17, 0, defer=True))),
     (Linux, RUNNING, POSTED_ASLEEP),
     (Linux, RUNNING, (s.Exit(0), s.SetLapic(0, rest=True, irr=0x52), s.GetLapic(0, APIC_ICR), s.VmRun(0))),
 ]
