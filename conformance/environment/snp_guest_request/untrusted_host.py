@@ -51,6 +51,10 @@ _RESEAL = {
 """What an adversary who has the key makes of the response, so that no tag gives it away."""
 
 
+BUSY_SECONDS = 60
+"""For so long a guest may be told BUSY before it gives up."""
+
+
 class Exchange:
     """What the host does with the exits of one operation."""
 
@@ -97,6 +101,8 @@ class UntrustedHost(Simulator):
         """By key and number, the message that was encrypted with them."""
         self.busy_at: dict[bytes, int] = {}
         """By message, when it was answered BUSY."""
+        self.busy_since: dict[bytes, int] = {}
+        """By message, when it was first answered BUSY, and nothing else since."""
 
     def plan(self, treatments: list[str]) -> None:
         """How the exits of the running operation will be treated."""
@@ -141,7 +147,9 @@ class UntrustedHost(Simulator):
         message = page[: HEADER_SIZE + min(header.size, PAGE_SIZE - HEADER_SIZE)]
         if host == "busy":
             self.busy_at[message] = self.clock.seconds
+            self.busy_since.setdefault(message, self.clock.seconds)
             return 0, BUSY_INFO2, rbx
+        self.busy_since.pop(message, None)
         if host == "too-small":
             return 0, TOO_SMALL_INFO2, HONEST_PAGES
         if host == "too-small-lie":
@@ -178,6 +186,9 @@ class UntrustedHost(Simulator):
         busy = self.busy_at.pop(message, None)
         if busy is not None and self.clock.seconds - busy < 1:
             raise Violation(c.BUSY_RESEND, "after BUSY the message is sent again without a delay")
+        seconds = 0 if busy is None else busy - self.busy_since[message]
+        if seconds > BUSY_SECONDS:
+            raise Violation(c.BUSY_RESEND, f"after {seconds} s of BUSY the message is sent again")
         if any(response.data[:HEADER_SIZE]):
             raise Violation(c.PRIVATE_ENCRYPTION, "the response page is not cleared before sending")
         self.door.hold(c.NO_IV_REUSE)

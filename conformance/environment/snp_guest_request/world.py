@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from errno import errorcode
 from typing import Any
 
 from conformance.environment.door import Environment

@@ -49,7 +49,7 @@ def test_scopes_have_their_pinned_counts(name: str) -> None:
             assert context.notes[f"{scope}: states"] == pinned.states, scope
             assert context.notes[f"{scope}: transitions"] == pinned.transitions, scope
             found += 1
-    assert found == (18 if name == "upstream" else 5)
+    assert found == (20 if name == "upstream" else 5)
 
 
 @pytest.mark.parametrize("name", ["upstream", "stub", "inplace", "posted-errors", "throttled", "guest"])
