@@ -979,8 +979,8 @@ BUSY_TO_EBUSY = Clause(
     id="TDP-099",
     level=Level.MUST,
     kind=Kind.ENV_PROTOCOL,
-    text="SEPT.ADD, AUG, ADD: BUSY becomes EBUSY without kicking.",
-    source="Linux 6.16 tdx.c",
+    text="SEPT.ADD, AUG, ADD: BUSY becomes EBUSY without kicking, unless the call is made again at once and succeeds.",
+    source="Linux 6.16 tdx.c; v19 of the TDX series, which made SEPT calls again up to sixteen times",
     needs=frozenset({"seamcalls"}),
 )
 

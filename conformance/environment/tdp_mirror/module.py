@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Asked:
     """What an operation asked of the firmware, since the last hook began."""
 
-    __slots__ = ("excused", "failed", "last", "refusals")
+    __slots__ = ("excused", "failed", "last", "overcome", "refusals")
 
     def __init__(self) -> None:
         self.last = ""
@@ -33,7 +33,9 @@ class Asked:
     def begin(self) -> None:
         """Nothing was asked yet."""
         self.refusals: dict[str, int] = {}
-        """Statuses of the SEAMCALLs that were refused."""
+        """Statuses of the SEAMCALLs that were refused, and not made again with success."""
+        self.overcome = False
+        """Whether one that was refused was made again with success."""
         self.failed = False
         """Whether a removal failed for good."""
         self.excused = False
@@ -144,8 +146,11 @@ class TdxModule(Simulator):
     def _adds(self, name: str, how: str, leaf: Callable[..., int], *args: int) -> int:
         """A call that adds to the tree; busy is the caller's business (TDP-099)."""
         status = self._seamcall(name, how, leaf, *args)
+        asked = self._asked(self.threads.me)
         if status:
-            self._asked(self.threads.me).refusals[name] = status
+            asked.refusals[name] = status
+        elif asked.refusals.pop(name, 0):
+            asked.overcome = True
         return status
 
     def tdh_mem_sept_add(self, gpa: int, level: int, page: int) -> int:

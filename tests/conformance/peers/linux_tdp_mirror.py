@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from conformance.candidates.builtin.tdp_mirror.linux import Linux
 from conformance.candidates.builtin.tdp_mirror.linux.kvm import Fault, Sp
 from conformance.candidates.builtin.tdp_mirror.linux.spte import is_last, is_present, make_nonleaf_spte, make_spte
@@ -250,6 +252,31 @@ class LooksFirst(AttributesFirst):
         return found
 
 
+class TriesAgain(AttributesFirst):
+    """A SEAMCALL that adds is made up to three times while the module is busy, as v19 of the series made it sixteen."""
+
+    def sept_link(self, gfn: int, level: int, page: int) -> int:
+        """TDH.MEM.SEPT.ADD."""
+        return self.told(self.again(lambda: self.port.tdh_mem_sept_add(gfn << PAGE_SHIFT, level - 1, page)))
+
+    def _mem_page_aug(self, gfn: int, level: int, pfn: int) -> int:
+        """TDH.MEM.PAGE.AUG."""
+        return self.told(self.again(lambda: self.port.tdh_mem_page_aug(gfn << PAGE_SHIFT, level - 1, pfn)))
+
+    def again(self, seamcall: Callable[[], int]) -> int:
+        """The last status."""
+        status = seamcall()
+        for _ in range(2):
+            status = seamcall() if operand_busy(status) else status
+        return status
+
+    def told(self, status: int) -> int:
+        """0, -EBUSY, or -EIO with a VM bug."""
+        if operand_busy(status):
+            return -EBUSY
+        return -EIO if self.vm_bug_on(bool(status), f"a page could not be added: {status:#x}") else 0
+
+
 PEERS = {
     "linux-6.19": Linux619,
     "attributes-first": AttributesFirst,
@@ -260,5 +287,6 @@ PEERS = {
     "zaps-in-two-passes": ZapsInTwoPasses,
     "builds-aside": BuildsAside,
     "looks-first": LooksFirst,
+    "tries-again": TriesAgain,
 }
 """Name to class; each class says in its first sentence how it differs."""

@@ -5,6 +5,7 @@ Beside it the wrong code that the same loosening must not let pass.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -37,6 +38,7 @@ from tests.conformance.peers.linux_tdp_mirror import (
     Linux619,
     LooksFirst,
     RecoversByZapping,
+    TriesAgain,
 )
 from tests.conformance.tdp_mirror.judging import BUSY, CREATE, OF, RELOAD, SECOND, judge
 
@@ -525,3 +527,44 @@ def test_what_cannot_be_mapped_need_not_be_invalidated() -> None:
     wrong = judge(within, config=HIGH, candidate=InvalidatesNothing).failure
     assert wrong is not None
     assert wrong.clause.id == "TDP-089"
+
+
+class SwallowsBusy(TriesAgain):
+    """A call that was refused as busy counts as made."""
+
+    def told(self, status: int) -> int:
+        """0 for busy."""
+        error = super().told(status)
+        return 0 if error == -k.EBUSY else error
+
+
+class KicksBeforeTryingAgain(TriesAgain):
+    """vCPUs are kicked out of the guest when the module is busy with something that adds."""
+
+    def again(self, seamcall: Callable[[], int]) -> int:
+        """Before the second time."""
+        status = seamcall()
+        if status:
+            self.port.make_all_cpus_request(k.REQ_OUTSIDE_GUEST)
+            status = seamcall()
+        return status
+
+
+RUNNING = (CREATE, Step(ops.InitRegion()), Step(ops.Finalize()))
+BUSY_ONCE = Step(ops.PageFault(0, 0x1000, True), (Fault("tdh_mem_page_aug", BUSY),))
+BUSY_LONG = Step(ops.PageFault(0, 0x1000, True), tuple(Fault("tdh_mem_page_aug", BUSY, n) for n in (1, 2, 3)))
+
+
+@pytest.mark.parametrize("step", [BUSY_ONCE, BUSY_LONG])
+def test_what_the_module_was_busy_for_may_be_tried_again(step: Step) -> None:
+    """At once, and in vain."""
+    assert judge(*RUNNING, step, config=DEEP, candidate=TriesAgain).failure is None
+
+
+@pytest.mark.parametrize(("candidate", "step"), [(SwallowsBusy, BUSY_LONG), (KicksBeforeTryingAgain, BUSY_ONCE)])
+def test_busy_is_told_and_nobody_is_kicked(candidate: type[Linux], step: Step) -> None:
+    """However often it was tried."""
+    failure = judge(*RUNNING, step, config=DEEP, candidate=candidate).failure
+
+    assert failure is not None
+    assert failure.clause.id == "TDP-099"
