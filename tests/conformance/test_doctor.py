@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from conformance.commands.doctor import doctor
+from conformance.commands.new import new
 from conformance.runs import checkup
 from conformance.runs.checkup import Check, Checkup, checkup_job
 from conformance.runs.workers import Tell
+from conformance.subsystem import available
 from conformance.verdict import Exit
 
 HEAD = """import itertools, os
@@ -48,6 +50,28 @@ def test_a_correct_candidate_is_plugged_in(name: str) -> None:
 
     assert tuple(checks) == checkup.CHECKS
     assert all(check.ok for check in checks.values())
+
+
+@pytest.mark.parametrize("name", available())
+def test_a_candidate_that_has_everything_to_do_is_plugged_in(name: str, tmp_path: Path) -> None:
+    """As `conformance new` writes it: the run says what to begin with, the plumbing is not blamed for it."""
+    said: list[str] = []
+    new(name, "python", tmp_path / "made", (), silent)
+
+    ending = doctor(name, f"{tmp_path}/made/driver.py:Driver", None, said.append)
+
+    assert ending.exit is Exit.CONFORMS, said
+    assert any("-ENOSYS" in line or "no world yet" in line for line in said)
+
+
+def test_waiting_for_a_processor_is_not_slowness(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What others take of the machine is not the candidate's."""
+    waited = iter(range(0, 10**9, 10**6))
+    monkeypatch.setattr(checkup, "_waited", lambda: float(next(waited)))
+
+    check = looked_at("builtin:upstream")["speed"]
+
+    assert check.ok
 
 
 BROKEN = {

@@ -6,6 +6,7 @@ Guest instructions run here, not in the candidate, unless an intercept or the em
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from errno import errorcode
 from typing import TYPE_CHECKING, Any
 
 from conformance.environment.cet.control_registers import cr0_of, cr4_of
@@ -54,6 +55,12 @@ def _are_ints(values: Any) -> bool:
 # -- the module
 
 
+def _shown(loaded: tuple[int, bool, bool]) -> str:
+    """What loading the module came to, its errno by name."""
+    error, shstk, ibt = loaded
+    return f"({f'-{errorcode[-error]}' if -error in errorcode else error}, {shstk}, {ibt})"
+
+
 def set_up(world: Cet) -> Violation | None:
     """Load the module on the configuration's host, create its vCPUs; what was wrong with that."""
     host, deferred = world.platform.host, None
@@ -63,7 +70,7 @@ def set_up(world: Cet) -> Violation | None:
     wanted = (0, shstk, ibt) if ready else (-k.EIO, False, False)
     if result != wanted:
         clause = because if ready else c.HOST_SHADOW_STACK_REFUSED
-        return Violation(clause, f"vendor_init and kvm_caps gave {result}, expected {wanted}")
+        return Violation(clause, f"vendor_init and kvm_caps gave {_shown(result)}, expected {_shown(wanted)}")
     for slot, cpuid in enumerate(world.config.vcpus if ready else ()):
         if create(world, m.Create(slot, cpuid)):
             deferred = Violation(c.ANSWERS, "a vCPU could not be created")
