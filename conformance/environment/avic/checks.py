@@ -245,7 +245,7 @@ def galog_wakes_its_vcpu(record: Record) -> bool | str:
     woken = {call[1][0] for call in record.calls if call[0] in ("wake", "kick")}
     own = env.vcpus.named(vcpu.id).handle
     if woken - {own}:
-        return f"woke {sorted(woken)}, the tag is that of {own}"
+        return f"woke {_vcpus(env, woken)}, the tag is that of {_vcpus(env, {own})}"
     if any(call[0] in ("or32", "write32") and 0x200 <= call[1][1] < 0x280 for call in record.calls):
         return "the driver changed IRR"
     return bool(woken)
@@ -253,8 +253,14 @@ def galog_wakes_its_vcpu(record: Record) -> bool | str:
 
 def nobody_woken(record: Record) -> bool | str:
     """An unknown tag wakes nobody."""
-    woken = [call[1][0] for call in record.calls if call[0] in ("wake", "kick")]
-    return f"woke {woken}" if woken else True
+    woken = {call[1][0] for call in record.calls if call[0] in ("wake", "kick")}
+    return f"woke {_vcpus(_world(record), woken)}, though nobody has the tag" if woken else True
+
+
+def _vcpus(env: Avic, handles: set[int]) -> str:
+    """vCPUs by VM and id, which a reader knows, where the driver's calls have handles."""
+    known = env.vcpus.cpus
+    return " and ".join(f"vCPU {known[h].id} of VM {known[h].vm}" if h in known else f"{h}" for h in sorted(handles))
 
 
 def returned_to_host(record: Record) -> bool | str:

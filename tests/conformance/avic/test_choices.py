@@ -126,6 +126,25 @@ class WrapsUnseen(Linux):
         super().add_vm_to_ga_log_list(kvm)
 
 
+class WakesAll(Linux):
+    """Whatever the log says, everybody is woken."""
+
+    def ga_log_notifier(self, tag: int) -> None:
+        for v in self.vcpus.values():
+            self.port.wake(v.handle)
+
+
+def test_who_was_woken_is_named_as_the_trace_names_vcpus() -> None:
+    """By id, not by the handle that the driver was given."""
+    known = judged(WakesAll, RUNNING, s.UpdateIrte(0, 1), s.Exit(1), s.Block(1), s.IommuPost(0)).failure
+    unknown = judged(WakesAll, RUNNING, s.GaLogNotify(0xFFFFFFFF)).failure
+
+    assert known is not None
+    assert known.detail == "woke vCPU 0 of VM 0 and vCPU 1 of VM 0, the tag is that of vCPU 1 of VM 0"
+    assert unknown is not None
+    assert unknown.detail == "woke vCPU 0 of VM 0 and vCPU 1 of VM 0, though nobody has the tag"
+
+
 STILL_FOUND: list[tuple[Callable[[Any], Any], Config, tuple[Any, ...], str]] = [
     (OwesForEver, RUNNING, (s.Exit(0), s.Inhibit(3), s.VmRun(0)), "AVIC-086"),
     (MsrsStayOpen, X2, (s.Exit(1), s.VcpuReset(1), s.VmRun(1)), "AVIC-021"),
