@@ -14,6 +14,8 @@ class GuestAdapter(Adapter):
 
     title: str
     """What of the kernel is asked: `vfio-pci of Linux`."""
+    world: type[GuestWorld]
+    """Of which it makes environments."""
     scopes = frozenset[str]()
     gate_steps = 800
     examples = 200
@@ -26,4 +28,4 @@ class GuestAdapter(Adapter):
     @property
     def absent(self) -> Mapping[str, frozenset[str]]:  # type: ignore[override]  # nobody sets it
         """Traces that ended before their time, since the emulator did; no clause is lost by it."""
-        return dict.fromkeys(GuestWorld.lost, frozenset[str]())
+        return dict.fromkeys(self.world.lost, frozenset[str]())

@@ -30,11 +30,15 @@ class GuestWorld(RealWorld):
     operation.
     """
 
-    lost: ClassVar[dict[str, None]] = {}
-    """What ended emulators at the same step twice, a sentence each, in this process."""
+    lost: ClassVar[dict[str, None]]
+    """What ended emulators at the same step twice, a sentence each, in this process and worlds of this class."""
 
     guest: Guest
     channel: Channel
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.lost = {}
 
     def __init__(self, started: Callable[[], Guest]) -> None:
         super().__init__()
@@ -164,7 +168,7 @@ class GuestWorld(RealWorld):
 
     def _losing(self, detail: str) -> Breach:
         """The end of a trace of which nobody can tell more."""
-        GuestWorld.lost[detail] = None
+        self.lost[detail] = None
         return self.remember(Breach(None, NOT_TRIED, detail))
 
 

@@ -41,6 +41,7 @@ class LinuxAvic(GuestAdapter):
     """kvm_amd of a Debian kernel with AVIC."""
 
     title = "kvm_amd with AVIC forced of Linux"
+    world = AvicWorld
     capabilities = frozenset({"layer-t", "exits"})
     operations = frozenset({VmCreate, VmDestroy, VcpuCreate, SetLapic, GetLapic, Deliver, Enter, Load, Put})
     view_fields = frozenset({"running", "bar", "regs"})

@@ -30,6 +30,7 @@ class LinuxTdpMmu(GuestAdapter):
     """kvm of a Debian kernel with `tdp_mmu`, on nested page tables."""
 
     title = "kvm with tdp_mmu of Linux"
+    world = TdpWorld
     profile = "upstream"
     capabilities = frozenset({"tables-of-512"})
     operations = frozenset(TdpWorld.OPERATIONS)

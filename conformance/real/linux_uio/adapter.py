@@ -22,6 +22,7 @@ class LinuxUio(GuestAdapter):
     """uio_pci_generic of a Debian kernel."""
 
     title = "uio_pci_generic of Linux"
+    world = Uio
     profile = "as-posted"
     capabilities = frozenset({"intx", "irqcontrol"})
     operations = frozenset(Uio.OPERATIONS)

@@ -42,6 +42,7 @@ class LinuxVfio(GuestAdapter):
     """vfio-pci of a Debian kernel."""
 
     title = "vfio-pci of Linux"
+    world = Vfio
     profile = "vfio-like"
     capabilities = frozenset({"intx", "irqcontrol"})
     operations = frozenset({

@@ -16,7 +16,8 @@ from conformance.lockstep import Report, run_trace
 from conformance.model.step import Step
 from conformance.model.tdp_mirror.operations import Prefault, VcpuCreate, WrprotSlot
 from conformance.real.guest.channel import storing
-from conformance.real.guest.world import GuestWorld, outside
+from conformance.real.guest.world import outside
+from conformance.real.linux_avic import LinuxAvic
 from conformance.real.linux_tdpmmu import LinuxTdpMmu
 from conformance.real.linux_tdpmmu.adapter import PLAIN
 from conformance.real.linux_tdpmmu.world import TdpWorld
@@ -31,7 +32,7 @@ ALWAYS = range(1, 1_000_000)
 @pytest.fixture(autouse=True)
 def nothing_lost(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What tests do to emulators is told in them alone, and is not done where the adapter asks what there is."""
-    monkeypatch.setattr(GuestWorld, "lost", {})
+    monkeypatch.setattr(TdpWorld, "lost", {})
     monkeypatch.setattr(LinuxTdpMmu, "prefaults", LinuxTdpMmu(kernel).prefaults)
 
 
@@ -91,7 +92,7 @@ def test_an_emulator_that_is_killed_once_is_nobodys_finding(
 
     assert report.failure is None, report.failure
     assert report.tally.steps == len(OPS)
-    assert not GuestWorld.lost
+    assert not TdpWorld.lost
 
 
 def test_a_gate_goes_on_behind_emulators_that_are_killed(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +106,7 @@ def test_a_gate_goes_on_behind_emulators_that_are_killed(kernel: str, monkeypatc
     assert not undisturbed.failures
     assert not disturbed.failures
     assert disturbed.tally.clauses == undisturbed.tally.clauses
-    assert not GuestWorld.lost
+    assert not TdpWorld.lost
 
 
 @pytest.mark.parametrize(
@@ -123,6 +124,7 @@ def test_an_emulator_that_ends_at_the_same_step_again(
     assert ended.failure.kind == NOT_TRIED
     assert following.failure is None, following.failure
     assert [told.partition(",")[0] for told in LinuxTdpMmu(kernel).absent] == [f"QEMU ended with SIGKILL {step}"]
+    assert not LinuxAvic(kernel).absent
 
 
 def test_a_gate_goes_on_behind_an_emulator_that_always_ends(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +135,7 @@ def test_a_gate_goes_on_behind_an_emulator_that_always_ends(kernel: str, monkeyp
 
     assert not context.failures
     assert context.tally.steps >= 12
-    assert len(GuestWorld.lost) == 1
+    assert len(TdpWorld.lost) == 1
 
 
 def test_a_kernel_that_panics_once_is_nobodys_finding(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +154,7 @@ def test_a_kernel_that_panics_at_the_same_step_again_crashed(kernel: str, monkey
     assert failure is not None
     assert failure.signature == f"{subsystem('tdp_mirror').robustness.id}:Prefault:crash"
     assert "Kernel panic - not syncing" in failure.detail
-    assert not GuestWorld.lost
+    assert not TdpWorld.lost
 
 
 def test_a_guest_that_ends_outside_traces(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
