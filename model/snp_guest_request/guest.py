@@ -7,14 +7,13 @@ from dataclasses import replace
 
 from conformance.model.matchers import ANYTHING, ERRNO, OneOf
 from conformance.model.snp_guest_request.hosts import (
-    BUSY_SURELY_TAKEN,
+    BUSY,
     HONEST,
     HONEST_PAGES,
     LOST,
     REPLAYS,
     SEALED,
     TAMPERED,
-    script,
 )
 from conformance.model.snp_guest_request.operations import (
     KNOWN_FIELDS,
@@ -86,13 +85,13 @@ def _unsent(state: State, errno: object, clause: Clause) -> Outcome:
 def _exchange(state: State, guest: Guest, op: Call, profile: Profile) -> tuple[Outcome, ...]:
     """Follow the host's treatment of each exit to the end."""
     pages = op.certs_len // PAGE_SIZE if type(op) is GetExtReport and op.buffer else 0
-    exits = iter(script(op.host))
+    exits = iter(op.host)
     end = _End(state, guest, op, profile)
     host, timeout = end.delayed(exits)
     if type(op) is GetExtReport and (host.startswith("too-small") or (host in HONEST and pages < HONEST_PAGES)):
         end.needed = 1 if host == "too-small-lie" else HONEST_PAGES
         host, timeout = end.delayed(exits)
-    return (*(() if host == "busy" else end.of(host)), *timeout)
+    return (*(() if host == "busy-forever" else end.of(host)), *timeout)
 
 
 class _End:
@@ -103,18 +102,23 @@ class _End:
         self.keeps = profile.resend == "keeps"
         self.needed = 0
         """Pages that the host said it needs, 0 while it did not."""
-        self.busy = 0
+        self.busy: list[str] = []
+        """How the host kept it waiting."""
 
     def delayed(self, exits: Iterator[str]) -> tuple[str, tuple[Outcome, ...]]:
-        """What follows BUSY, and the ends that waiting for it may have; "busy" when nothing follows."""
+        """What follows BUSY, and the ends that waiting for it may have; "busy-forever" when nothing follows.
+
+        How long a driver waits between two tries is its own business: after 50 s it still tries, and after a little
+        more it may have given up.
+        """
         host = next(exits, "ok")
-        while host == "busy" and self.busy <= BUSY_SURELY_TAKEN + 1:
-            self.busy += 1
+        while host in ("busy", "busy-long"):
+            self.busy.append(host)
             host = next(exits, "ok")
-        if self.busy <= BUSY_SURELY_TAKEN:
-            return host, ()
-        host = "busy" if self.busy > BUSY_SURELY_TAKEN + 1 else host
-        return host, self._wiped(self.guest, -ETIMEDOUT, c.BUSY_RESEND)
+        if host == "busy-forever":
+            self.busy.append(host)
+        given_up = (set(self.busy) & set(BUSY) and len(self.busy) > 1) or host == "busy-forever"
+        return host, self._wiped(self.guest, -ETIMEDOUT, c.BUSY_RESEND) if given_up else ()
 
     def of(self, host: str) -> tuple[Outcome, ...]:
         """What the last exit of the exchange leads to."""

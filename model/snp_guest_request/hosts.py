@@ -5,8 +5,11 @@ from __future__ import annotations
 HONEST_PAGES = 2
 """Pages that the honest host's certificates need."""
 
-BUSY = {"busy-long": 28, "busy-forever": 40}
-"""How often the host says BUSY, by name: for less than 60 s, and for more."""
+BUSY = ("busy-long", "busy-forever")
+"""The host says BUSY for less than 60 s, and for as long as it is asked."""
+
+BUSY_LONG = 50
+"""Seconds of `busy-long`; the driver still tries after them, however often it did."""
 
 REPLAYS = ("drop", "replay")
 """Success is reported, but firmware was not asked."""
@@ -59,11 +62,3 @@ HOSTS = (
 """What a host may do with one exit. `lost` reports the generic error, `lost-status` a firmware status,
 `exception` has SW_EXITINFO1 1 and nothing in SW_EXITINFO2.
 `toctou`: the response is good until it was read once."""
-
-BUSY_SURELY_TAKEN = 30
-"""After so many BUSY, 2 s apart, the driver still tries; with two more it must have given up."""
-
-
-def script(host: tuple[str, ...]) -> list[str]:
-    """The host's treatment of one exit after the other."""
-    return [step for name in host for step in (("busy",) * BUSY[name] if name in BUSY else (name,))]

@@ -17,7 +17,7 @@ from conformance.environment.snp_guest_request.honest_host import HonestHost
 from conformance.environment.snp_guest_request.report import Header, seal, unseal
 from conformance.environment.snp_guest_request.shared_pages import SharedPages, Window
 from conformance.environment.snp_guest_request.tasks import Tasks
-from conformance.model.snp_guest_request.hosts import HONEST_PAGES, REFUSALS, TAMPERED
+from conformance.model.snp_guest_request.hosts import BUSY, BUSY_LONG, HONEST_PAGES, REFUSALS, TAMPERED
 from conformance.model.snp_guest_request.operations import GetExtReport
 from conformance.specs.clause import Clause
 from conformance.specs.snp_guest_request import clauses as c
@@ -58,15 +58,29 @@ BUSY_SECONDS = 60
 class Exchange:
     """What the host does with the exits of one operation."""
 
-    __slots__ = ("last", "script", "small")
+    __slots__ = ("last", "script", "since", "small")
 
     def __init__(self, script: list[str]) -> None:
         self.script = script
         """The treatment of one exit after the other; honest when it is at its end."""
+        self.since = -1
+        """When the treatment was begun that lasts; -1 while none does."""
         self.last = (0, 0)
         """SW_EXITINFO1 and SW_EXITINFO2 of its last answer."""
         self.small = False
         """It said that the data buffer is too small."""
+
+    def next(self, now: int) -> str:
+        """The treatment of an exit at this time."""
+        host = self.script[0] if self.script else "ok"
+        if host in BUSY:
+            self.since = now if self.since < 0 else self.since
+            if host == "busy-forever" or now - self.since < BUSY_LONG:
+                return "busy"
+            self.since = -1
+            del self.script[0]
+            return self.next(now)
+        return self.script.pop(0) if self.script else "ok"
 
 
 class UntrustedHost(Simulator):
@@ -124,7 +138,7 @@ class UntrustedHost(Simulator):
         message = page[: HEADER_SIZE + min(header.size, PAGE_SIZE - HEADER_SIZE)]
         self._judge_sent(header, message, response)
         exchange = self.exchanges.setdefault(self.door.frame, Exchange([]))
-        host = exchange.script.pop(0) if exchange.script else "ok"
+        host = exchange.next(self.clock.seconds)
         extended = code == EXT_GUEST_REQUEST
         op = self.tasks.current.op
         if extended and exchange.small:

@@ -126,6 +126,35 @@ class CopiesRequest(InPlace):
         return result
 
 
+class Quick(GuestDriver):
+    """Asks every second while it is told BUSY."""
+
+    DELAY = 1
+
+    def __init__(self, port: Any) -> None:
+        super().__init__(Waits(port, self.DELAY))
+
+
+class Slow(Quick):
+    """Asks every ten seconds."""
+
+    DELAY = 10
+
+
+class Waits:
+    """The port, but for how long it sleeps."""
+
+    def __init__(self, port: Any, delay: int) -> None:
+        self.port = port
+        self.delay = delay
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.port, name)
+
+    def sleep(self, _seconds: int) -> int:
+        return int(self.port.sleep(self.delay))
+
+
 class ReadsStatus(GuestDriver):
     """Gives an errno, and no answer, for an answer that says no."""
 
@@ -265,6 +294,12 @@ RIGHT_GUESTS: list[tuple[type, tuple[Any, ...]]] = [
         (kind, (GetDerivedKey((), fields), GetReport()))
         for kind in (GuestDriver, ReadsStatus)
         for fields in (64, 2**63)
+    ),
+    # how often BUSY is waited for
+    *(
+        (kind, (GetExtReport(hosts), GetReport(hosts[:1])))
+        for kind in (Quick, Slow, GuestDriver, LinuxGuest)
+        for hosts in (("busy-forever",), ("busy-long",), ("busy", "busy-long"), ("too-small", "busy-long", "status"))
     ),
     # a driver that does not start has nothing, whatever it was that could not be had
     *(

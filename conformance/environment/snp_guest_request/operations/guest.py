@@ -11,7 +11,6 @@ from conformance.environment.snp_guest_request.report import GUIDS, LAUNCH
 from conformance.environment.snp_guest_request.taint import is_tainted
 from conformance.environment.snp_guest_request.untrusted_host import Exchange
 from conformance.environment.snp_guest_request.verifier import report_refused
-from conformance.model.snp_guest_request.hosts import script
 from conformance.model.snp_guest_request.operations import (
     Close,
     GetDerivedKey,
@@ -148,7 +147,7 @@ def parse_certs(world: World, op: ParseCerts) -> object:
 
 def _plan(world: World, op: GetReport | GetDerivedKey | GetExtReport, request: bytes) -> None:
     """Note how the host will treat this operation's exits, and what of it the host must not see."""
-    world.host.plan(script(op.host))
+    world.host.plan(list(op.host))
     world.shared.confide(request)
 
 
