@@ -68,6 +68,7 @@ RESPONSES = Domain(
         "G",
         "G'",
         "D",
+        "D1",
         "P+8",
         "P+1",
         "P+2048",

@@ -506,6 +506,18 @@ SCOPES: dict[str, Scope] = {
         transitions=112,
         needs=_H,
     ),
+    "refused pages": Scope(
+        Config(vcpus=2),
+        _each(
+            SetInstanceCerts(0, "A", 8192),
+            *(GuestRequest(0, resp=resp) for resp in ("private", "readonly", "G'")),
+            *(ExtGuestRequest(0, resp=resp) for resp in ("D", "D1", "private", "hole")),
+            VmDestroy(0),
+        ),
+        depth=3,
+        needs=_H,
+        profiles=INPLACE,
+    ),
     "blobs": Scope(Config(), _BLOBS, depth=3, needs=_H, profiles=INPLACE),
     "blobs in motion": Scope(
         Config(),

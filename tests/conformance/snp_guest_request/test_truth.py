@@ -29,6 +29,7 @@ from conformance.model.snp_guest_request.operations import (
     Open,
     RegisterGhcb,
     RemoveSlot,
+    SetInstanceCerts,
     UnknownExit,
     VcpuCreate,
     VmDestroy,
@@ -272,6 +273,8 @@ RIGHT: list[tuple[type, dict[str, Any], tuple[Any, ...]]] = [
         (PagesPerVcpu, {}, (refused(VcpuCreate(1), call, -ENOMEM), VcpuCreate(1), GuestRequest(1), VmDestroy()))
         for call in ("alloc_page", "kzalloc")
     ),
+    # a response behind the certificates, and in them
+    *((InPlace, {}, (SetInstanceCerts(0, "A", length), ExtGuestRequest(resp="D1"))) for length in (4096, 8192)),
     # a message that can be read and not written, for whom translates it and for whom copies it
     *((kind, {}, (op(req="readonly"),)) for kind in (InPlace, CopiesRequest) for op in (GuestRequest, ExtGuestRequest)),
     *((CopiesRequest, {}, (GuestRequest(req=req, resp=resp),)) for req, resp in (("hole", "P"), ("R", "readonly"))),
@@ -423,6 +426,13 @@ class CutCode:
         return value & 0xFFFFFFFF if offset == GHCB_SW_EXITCODE else value
 
 
+class FirstPageAlone(InPlace):
+    """Looks at the first page for certificates alone when it looks whether the response is there."""
+
+    def overlaps(self, svm: Svm, gpa: int, pages: int) -> bool:
+        return svm.info2 == gpa
+
+
 class ReadonlyIsDone(CopiesRequest):
     """Tells a guest of success whose message firmware refused."""
 
@@ -479,6 +489,7 @@ WRONG: list[tuple[type, dict[str, Any], tuple[Any, ...], str]] = [
     (ForwardsNothing, {}, (GuestRequest(),), "SNP-017"),
     (LosesPage, {}, (refused(VcpuCreate(1), "kzalloc", -ENOMEM),), "SNP-069"),
     (CodeCut, {}, (UnknownExit(code=1 << 32 | GUEST_REQUEST),), "SNP-013"),
+    (FirstPageAlone, {}, (SetInstanceCerts(0, "A", 8192), ExtGuestRequest(resp="D1")), "SNP-029"),
     (ReadonlyIsDone, {}, (GuestRequest(req="readonly"),), "SNP-018"),
     (KeepsNothing, FETCHING, (ExtGuestRequest(), RemoveSlot(0, "R0"), Continue(ret=0)), "SNP-016"),
     (AsksToTryAgain, {}, (CloseFd(), GuestRequest()), "SNP-068"),
