@@ -71,7 +71,7 @@ PINNED = {
     "first wide tags": (4, 5),
     "tags come round": (3, 5),
     "tags come round to a guest's": (2, 4),
-    "two VMs": (469, 1457),
+    "two VMs": (488, 1513),
     "freed vCPUs": (648, 2111),
     "creation beside creation": (7, 1101),
     "logical table": (662, 2318),
