@@ -69,6 +69,8 @@ class Heap(Simulator):
         self.vcpus = vcpus
         self.frozen = frozen
         self.next_page = 0x1000
+        self.free: dict[int, list[int]] = {kind: [] for kind in _KIND_NAMES}
+        """Addresses of objects that were given back, by kind, the latest last."""
         self.objects: dict[int, int] = {}
         """Address to kind of every object that is allocated."""
         self.loose: dict[int, int] = {}
@@ -83,8 +85,13 @@ class Heap(Simulator):
         """By vCPU."""
 
     def _new(self, kind: int, init: int) -> int:
-        self.next_page += 1
-        pa = self.next_page << k.PAGE_SHIFT
+        """The object that was freed last, as allocators do, or one that was never used."""
+        free = self.free[kind]
+        if free:
+            pa = free.pop()
+        else:
+            self.next_page += 1
+            pa = self.next_page << k.PAGE_SHIFT
         self.objects[pa] = kind
         self.loose[pa] = self.threads.me
         if kind == k.TABLE:
@@ -188,7 +195,8 @@ class Heap(Simulator):
             raise Violation(c.FAILED_FREE_LEAKS, f"page_free({page:#x}): the external tree owns that page")
         if page not in self.loose:
             raise Violation(c.TABLE_GRACE_PERIOD, f"page_free({page:#x}): still reachable, or no grace period")
-        del self.objects[page], self.loose[page]
+        self.free[self.objects.pop(page)].append(page)
+        del self.loose[page]
         self.tables.drop(page)
 
     def page_leak(self, page: int) -> None:

@@ -93,7 +93,8 @@ class Tables(Simulator):
     # -- memory
 
     def add(self, pa: int, init: int) -> None:
-        """A page becomes a table."""
+        """A page becomes a table, perhaps not for the first time."""
+        self.freed.discard(pa)
         self.pages[pa] = Page(pa, init)
 
     def drop(self, pa: int) -> None:

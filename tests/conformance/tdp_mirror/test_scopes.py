@@ -17,6 +17,7 @@ from conformance.candidates.builtin.tdp_mirror.upstream import Upstream
 from conformance.candidates.defects.tdp_mirror import DEFECTS
 from conformance.engines import explore
 from conformance.engines.context import Context
+from conformance.specs.tdp_mirror import Port
 from conformance.specs.tdp_mirror.constants import RET_PF_FIXED
 from conformance.strategies.tdp_mirror import SCOPES
 from tests.conformance.tdp_mirror.judging import context
@@ -198,6 +199,38 @@ class AsksAfterwards(Linux):
         return super()._finalize_locked()
 
 
+class RemembersObsolescence(Linux):
+    """The header of a table that was freed is used for the next at its address, and still says that it is invalid."""
+
+    def __init__(self, port: Port) -> None:
+        super().__init__(port)
+        self.attic: dict[int, Sp] = {}
+
+    def tdp_mmu_free_sp(self, sp: Sp) -> None:
+        """What it said is kept."""
+        super().tdp_mmu_free_sp(sp)
+        self.attic[sp.spt] = sp
+
+    def tdp_mmu_alloc_sp(self, vcpu: int) -> Sp:
+        """And is there again."""
+        sp = super().tdp_mmu_alloc_sp(vcpu)
+        if sp.spt in self.attic:
+            self.remember(sp, self.attic[sp.spt])
+        return sp
+
+    def remember(self, sp: Sp, old: Sp) -> None:
+        """What was not initialised."""
+        sp.invalid = old.invalid
+
+
+class RemembersExternalPage(RemembersObsolescence):
+    """The header of a table of a mirror is used for one of a direct root, and still names an external page."""
+
+    def remember(self, sp: Sp, old: Sp) -> None:
+        """Which went back to the allocator."""
+        sp.external_spt = old.external_spt
+
+
 class YieldsAtTheSecondRoot(Linux):
     """That a call may not block is remembered for the first root alone."""
 
@@ -227,6 +260,8 @@ class YieldsAtTheSecondRoot(Linux):
         ("protection and huge pages", FixedWhateverHappened, "TDP-068"),
         ("in the middle of faults", KeepsAnObsoleteRoot, "TDP-105"),
         ("two halves", InvalidatesAgain, "TDP-032"),
+        ("two halves", RemembersObsolescence, "TDP-023"),
+        ("refusals", RemembersExternalPage, "TDP-065"),
         ("SEAMCALLs", AsksAfterwards, "TDP-102"),
         ("a flush that is due from the root before", YieldsAtTheSecondRoot, "TDP-083"),
     ],
