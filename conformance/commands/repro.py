@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,8 +39,16 @@ def repro(path: Path, language: str, spec: str | None, out: Path | None, put: Ca
         put(text.rstrip("\n"))
         return None
     write_atomically(out, text)
-    how = f"pytest {out}" if language == "pytest" else f"cc -I {FOLDER} -o repro {out} driver.c && ./repro"
-    return Ending(Exit.CONFORMS, f"{out} is written: {how}")
+    built = f"cc -I {FOLDER} -o repro {out} {_linked(spec)} && ./repro"
+    return Ending(Exit.CONFORMS, f"{out} is written: {f'pytest {out}' if language == 'pytest' else built}")
+
+
+def _linked(spec: str | None) -> str:
+    """What the program is linked with: the candidate's library, however it was built; else some driver's source."""
+    if spec is None or not spec.startswith("lib:"):
+        return "driver.c"
+    path = spec.removeprefix("lib:").partition("?")[0]
+    return shlex.quote(path if "/" in path else f"./{path}")  # the loader looks for a bare name elsewhere
 
 
 def _case(path: Path, trace: Trace, of: Subsystem, spec: str | None) -> Case:

@@ -221,6 +221,27 @@ def test_lists_in_lists_are_written_in_c(tmp_path: Path) -> None:
     assert '"assign", 0x0ULL, ' in (tmp_path / "repro.c").read_text()
 
 
+@needs_compiler
+def test_the_command_that_is_said_links_whatever_the_library_was_built_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Kernel code has more than one source; its library is named without a folder."""
+    pytest.importorskip("cffi")
+    monkeypatch.chdir(tmp_path)
+    name, number = next(iter(IN_C.items()))
+    source = ROOT / "examples" / "c" / "uio_msi" / "uio_msi.c"
+    subprocess.run(["cc", *flags("uio_msi", shim=True), f"-DDEFECT={number}", "-o", "mine.so", source], check=True)
+    (path,) = (corpus.SHIPPED / "uio_msi").glob(f"{name}-*.json")
+    code = cli.invoke(("repro", str(path), "--lang", "c", "--candidate", "lib:mine.so", "-o", "repro.c"))
+    out, err = capsys.readouterr()
+    said = out.strip().partition(": repro.c is written: ")[2]
+
+    done = subprocess.run(["/bin/sh", "-c", said], capture_output=True, text=True, check=False)
+
+    assert code == Exit.CONFORMS, err
+    assert (done.returncode, "broken: UIO-" in done.stdout) == (1, True), done.stderr
+
+
 def named_in(path: Path, name: str) -> str:
     """The id of the clause that a shipped trace is of."""
     clause = command.named(path, subsystem(name))
