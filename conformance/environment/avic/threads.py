@@ -132,9 +132,11 @@ class Threads(Simulator):
         cpu.injected = -1
         self.door.enter(self.door.driver.prepare_guest, cpu.handle)
         while cpu.refresh:  # asked for while preparing: the last look before VMRUN finds it
+            if cpu.injected >= 0:
+                cpu.kicked = True  # what was injected goes first, and the vCPU comes back for the request
+                break
             self._refresh(cpu)
-            if cpu.injected < 0:
-                self.door.enter(self.door.driver.prepare_guest, cpu.handle)
+            self.door.enter(self.door.driver.prepare_guest, cpu.handle)
         page = self.tables.backing_page(cpu)
         if page is not None:
             taken = highest(page, APIC_ISR)

@@ -13,6 +13,7 @@ from conformance.candidates.defects.avic.linux import IndexBehindTheTable
 from conformance.candidates.defects.avic.upstream import RestoreForgetsTimer
 from conformance.model.avic import Config
 from conformance.model.avic import operations as s
+from conformance.model.step import Step
 from conformance.specs.avic.constants import (
     APIC_BASE,
     APIC_EOI,
@@ -31,6 +32,7 @@ from tests.conformance.peers.linux_avic import EarlyAwake, WritesVmcbBeforeRunni
 
 AE = APIC_BASE | 1 << BASE_AE
 POSTED_ASLEEP = (s.Exit(0), s.Block(0), s.UpdateIrte(0, 0), s.IommuPost(0))
+LIFTED_WHILE_INJECTED = Step(s.Deliver(0), during=((10, Step(s.Inhibit(3, on=False))),))
 NO_IPIV = Config(vcpus=(0, 1), running=True, enabled=True, ipiv=False)
 FIRST_TAG = Config(vcpus=(0,), next_tag=0)
 
@@ -49,6 +51,7 @@ NOT_ACCUSED: list[tuple[Callable[[Any], Any], Config, tuple[Any, ...]]] = [
     (WritesVmcbBeforeRunning, X2, (s.Exit(1), s.VcpuReset(1), s.VmRun(1))),
     (WritesVmcbBeforeRunning, NO_IPIV, (s.UpdateIrte(0, 0), s.Put(0), s.Inhibit(3), s.Load(0, 32), s.IommuPost(0))),
     (EarlyAwake, RUNNING, (s.Exit(0), s.SetLapic(0, irr=0x41), s.Block(0), s.VmRun(0), s.GuestEoi(0))),
+    (WritesVmcbBeforeRunning, RUNNING, (s.Inhibit(3), LIFTED_WHILE_INJECTED, s.GuestEoi(0))),
     (InterceptsIcr, X2, (s.Put(1), s.GuestIpi(0, shorthand=3, defer=True), s.GuestIpi(17, 0, defer=True))),
     (Linux, RUNNING, POSTED_ASLEEP),
     (Linux, RUNNING, (s.Exit(0), s.SetLapic(0, rest=True, irr=0x52), s.GetLapic(0, APIC_ICR), s.VmRun(0))),
