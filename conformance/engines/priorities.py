@@ -25,7 +25,7 @@ class Draw:
     def priorities(self, op: Parallel) -> Priorities:
         """Where priorities change when these two run: up to three points of as many as they may pass."""
         left, right = type(op.left.op), type(op.right.op)
-        reach = self.experience.reach.get((left, right)) or 2 * max(1, self.shapes[left].points)
+        reach = self.experience.across(left, right, self.shapes[left], self.shapes[right])
         changes = min(reach, self.random.choice(CHANGES))
         return Priorities(frozenset(self.random.sample(range(reach), changes)))
 
