@@ -50,20 +50,54 @@ static void conformance_failed(struct conformance_world *w, const char *name)
 	Py_XDECREF(traceback);
 }
 
-static PyObject *conformance_ask(struct conformance_world *w, PyObject **name, const char *text, PyObject **given,
-	size_t count)
-{
-	PyObject *returned = NULL;
-	size_t i;
+/* A method as it was found last: that of the port's class, as long as the class stays what it is. */
+struct conformance_method {
+	PyObject *name, *function;
+	PyTypeObject *type;
+	unsigned int version;
+};
 
-	if (!*name)
-		*name = PyUnicode_InternFromString(text);
+static PyObject *conformance_found(struct conformance_method *m, PyTypeObject *type)
+{
+	PyObject *function = PyObject_GetAttr((PyObject *)type, m->name);
+
+	Py_CLEAR(m->function);
+	Py_XDECREF(m->type);
+	m->type = NULL;
+	PyErr_Clear();
+	if (function && PyFunction_Check(function) && type->tp_version_tag) {
+		Py_INCREF(type);
+		m->type = type;
+		m->version = type->tp_version_tag;
+		m->function = function;
+	} else {
+		Py_XDECREF(function);
+	}
+	return m->function;
+}
+
+static PyObject *conformance_ask(struct conformance_world *w, struct conformance_method *m, const char *text,
+	PyObject **given, size_t count)
+{
+	PyObject *returned = NULL, *function;
+	PyTypeObject *type = Py_TYPE((PyObject *)w->port);
+	size_t all = (count + 1) | PY_VECTORCALL_ARGUMENTS_OFFSET, i;
+
 	given[0] = (PyObject *)w->port;
 	for (i = 1; i <= count; i++)
 		if (!given[i])
-			break;
-	if (i > count)
-		returned = PyObject_VectorcallMethod(*name, given, (count + 1) | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+			goto done;
+	if (!m->name)
+		m->name = PyUnicode_InternFromString(text);
+	function = m->type == type && m->version == type->tp_version_tag ? m->function : conformance_found(m, type);
+	if (function) {
+		Py_INCREF(function);
+		returned = PyObject_Vectorcall(function, given, all, NULL);
+		Py_DECREF(function);
+	} else {
+		returned = PyObject_VectorcallMethod(m->name, given, all, NULL);
+	}
+done:
 	for (i = 1; i <= count; i++)
 		Py_XDECREF(given[i]);
 	return returned;
@@ -333,11 +367,13 @@ def _outward(call: str, plan: Plan) -> str:
 def _direct(call: str, plan: Plan) -> Iterator[str]:
     count = len(plan.arguments)
     yield "\tif (!w_->raised) {"
-    yield f"\t\tstatic PyObject *name_;\n\t\tPyObject *slots_[{count + 2}] = {{ NULL }}, *returned_;"
-    yield "\t\tPyGILState_STATE gil_ = PyGILState_Ensure();\n"
+    yield f"\t\tstatic struct conformance_method method_;\n\t\tPyObject *slots_[{count + 2}] = {{ NULL }}, *returned_;"
+    # Whoever came by one of our own functions still holds the interpreter's lock; to look is cheaper than to take it.
+    yield "\t\tint holds_ = PyGILState_Check();"
+    yield "\t\tPyGILState_STATE gil_ = holds_ ? PyGILState_LOCKED : PyGILState_Ensure();\n"
     for at, value in enumerate(plan.arguments):
         yield f"\t\tslots_[{at + 2}] = {_argument(value)};"
-    yield f'\t\treturned_ = conformance_ask(w_, &name_, "{call}", slots_ + 1, {count});'
+    yield f'\t\treturned_ = conformance_ask(w_, &method_, "{call}", slots_ + 1, {count});'
     yield "\t\tif (returned_) {"
     if plan.outs:
         out = plan.outs[0].name
@@ -346,7 +382,7 @@ def _direct(call: str, plan: Plan) -> Iterator[str]:
         yield f"\t\t\tresult_ = {_from_python(plan.returned.kind, plan.returned.ctype, 'returned_')};"
     yield "\t\t\tPy_DECREF(returned_);\n\t\t}"
     yield f'\t\tif (PyErr_Occurred())\n\t\t\tconformance_failed(w_, "{call}");'
-    yield "\t\tPyGILState_Release(gil_);\n\t}"
+    yield "\t\tif (!holds_)\n\t\t\tPyGILState_Release(gil_);\n\t}"
     if plan.outs:
         yield f"\tif (w_->raised && {plan.outs[0].name}_len)\n\t\t*{plan.outs[0].name}_len = 0;"
     if plan.returned is not None:
