@@ -46,7 +46,7 @@ from conformance.model.snp_guest_request.operations import (
 )
 from conformance.model.snp_guest_request.state import State, ghcb_page
 from conformance.model.step import Outcomes
-from conformance.specs.snp_guest_request.constants import REPORT_REQ, SNP
+from conformance.specs.snp_guest_request.constants import FIRST_UNDEFINED, REPORT_REQ, SNP, UNSUPPORTED_EVENT
 from conformance.specs.snp_guest_request.profiles import Profile
 
 
@@ -130,6 +130,12 @@ def _can_run(state: State, op: Request | UnknownExit) -> bool:
     """A vCPU runs when it exists, waits for nobody, and its VM is there and not bugged."""
     vcpu, vm = state.vcpus[op.vcpu], state.vms[VM_OF[op.vcpu]]
     return vcpu.created and vcpu.pending is None and not vm.bugged and vm.life != "absent"
+
+
+def _can_exit_so(state: State, op: UnknownExit) -> bool:
+    """Whether nobody defined the code: SVM's exits lie below, -1 and its neighbours are SVM's errors."""
+    is_undefined = UNSUPPORTED_EVENT != op.code >= FIRST_UNDEFINED and op.code >> 32 != 0xFFFF_FFFF
+    return is_undefined and _can_run(state, op)
 
 
 def _hits_waiting_request(state: State, op: Request) -> bool:
@@ -237,7 +243,7 @@ _INITIALISED = ("init", "launched", "running")
 _POSSIBLE: Mapping[type, Callable[[State, Any], bool]] = {
     GuestRequest: _can_exit,
     ExtGuestRequest: _can_exit,
-    UnknownExit: _can_run,
+    UnknownExit: _can_exit_so,
     Continue: _can_continue,
     Boot: _can_begin,
     VmCreate: _can_begin,

@@ -27,6 +27,9 @@ ETIMEDOUT: Final = 110
 
 GUEST_REQUEST: Final = 0x80000011
 EXT_GUEST_REQUEST: Final = 0x80000012
+FIRST_UNDEFINED: Final = 0x8000_00FF
+"""SW_EXITCODE from which no version of the GHCB specification (56421) defines one, but for the next."""
+UNSUPPORTED_EVENT: Final = 0x8000_FFFF
 PAGE_SIZE: Final = 4096
 GHCB_RAX: Final = 0x1F8
 GHCB_RCX: Final = 0x308

@@ -25,6 +25,7 @@ from conformance.model.snp_guest_request.operations import (
     HostSetExtConfig,
     LaunchStart,
     SetInstanceCerts,
+    UnknownExit,
 )
 from conformance.model.snp_guest_request.results import REFUSAL
 from conformance.model.snp_guest_request.state import State
@@ -271,3 +272,10 @@ def test_open_results_never_equal_success(predicate: Callable[..., bool]) -> Non
     """Where the clause leaves the error open, success is still no error."""
     assert predicate != (1, 0, 0, None)
     assert predicate == -5
+
+
+@pytest.mark.parametrize("code", [0x81, 0x8000_0010, 0x8000_0011, 0x8000_0012, 0x8000_FFFF, 2**64 - 1])
+def test_no_exit_with_a_code_that_somebody_defined(code: int) -> None:
+    """A driver may know what to do with it."""
+    assert not model.legal(start(), UnknownExit(0, code=code))
+    assert model.legal(start(), UnknownExit(0, code=1 << 32 | code & 0xFFFF_FFFF))
