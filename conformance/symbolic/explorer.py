@@ -34,6 +34,8 @@ NARROW = 1 << 12
 """A comparison for equality with a number from here on is seldom met by chance."""
 CONTEXTS = 10
 """How often a narrow way is taken, since what is behind it may depend on what else is the case."""
+TRIES = 20
+"""How often it is asked for: what leads there in one world may be nothing that can happen in another."""
 BEHIND = (3, 10)
 """How many continuations a trace is given that reached something new, and how many steps each has."""
 
@@ -91,6 +93,8 @@ class Explorer:
     seen: set[Branch] = field(default_factory=set)
     seen_by: set[tuple[Branch, str]] = field(default_factory=set)
     asked: Counter[Any] = field(default_factory=Counter)
+    taken: Counter[Branch] = field(default_factory=Counter)
+    """How often a narrow way was taken where it was asked for."""
     met: set[Any] = field(default_factory=set)
     """(branch, world) of the narrow ways that were asked for."""
     constants: dict[Any, set[int | None]] = field(default_factory=dict)
@@ -127,16 +131,29 @@ class Explorer:
         if not run.agreed:
             return
         self.figures.found += is_new
-        if _is_narrow(question):
+        if _is_narrow(question) and _took(run, question.branch):
+            self.taken[question.branch] += 1
             at = question.step
-            for variant in self.skeletons.variants(steps[at], {name[1] for name in values if name[0] == at}):
+            solved = {name[1] for name in values if name[0] == at}
+            for variant in self.skeletons.variants(steps[at], solved):
                 yield question.config, (*steps[:at], variant)
             for look in self.skeletons.looks(steps[at].op):
                 yield question.config, (*steps[: at + 1], *look)
+            yield from self.skeletons.prepared(question.config, steps[: at + 1], self._ways(question, steps[at]))
         elif is_new:
             times, length = BEHIND
             for _ in range(times):
                 yield question.config, (*steps, *self.skeletons.steps(length))
+
+    def _ways(self, question: Question, step: Step) -> list[dict[str, Any]]:
+        """Fields of the operation in which the question was asked, as they lead into its way."""
+        at, solver = question.step, question.solver
+        own = {name[1] for name in solver.variables_in(question.term) if name[0] == at}
+        if not own:
+            return []
+        alone = solver.alone(question.term, question.answer)
+        others = [with_values(question.run.steps, values)[at] for values in alone]
+        return [{name: getattr(one.op, name) for name in own} for one in (step, *others)]
 
     def _run(self, skeleton: Skeleton, narrow: CodeType | None = None) -> tuple[Run, bool]:
         """Run a trace and ask about what it met; also whether it took a way that nothing took before.
@@ -186,14 +203,19 @@ class Explorer:
         asked, asked_here = self.asked[branch], self.asked[branch, operation]
         if (branch, operation) in self.seen_by:
             world = _world(question)
-            if not _is_narrow(question) or asked >= CONTEXTS or (branch, world) in self.met:
+            if not _is_narrow(question) or self._is_enough(branch) or (branch, world) in self.met:
                 return None
             return 2 + min(asked, 6)
-        if _is_narrow(question) or question.is_behind:
+        if _is_narrow(question):
+            return asked if not self._is_enough(branch) else None
+        if question.is_behind:
             return asked if asked < CONTEXTS else None
         if asked >= ASKED_OF_CODE or asked_here >= ASKED_OF_OPERATION:
             return None
         return 1 + asked + asked_here + (4 if branch in self.seen else 0)
+
+    def _is_enough(self, branch: Branch) -> bool:
+        return self.taken[branch] >= CONTEXTS or self.asked[branch] >= TRIES
 
     def _next(self, below: int | None) -> Question | None:
         """The most promising question that is still open, of a rank below that if one is given."""
@@ -221,6 +243,11 @@ def _is_narrow(question: Question) -> bool:
     if (term[0], answer) not in (("eq", True), ("ne", False)):
         return False
     return any(part[0] == "const" and abs(part[1]) >= NARROW for part in term[1:])
+
+
+def _took(run: Run, branch: Branch) -> bool:
+    """Whether a run went that way."""
+    return any((condition.site, condition.answer) == branch for condition in run.path)
 
 
 def _world(question: Question) -> Any:

@@ -29,6 +29,8 @@ VALUES = 8
 """Values of each other field that are tried with a number that was solved for."""
 SHUFFLES = 3
 """Orders in which all operations follow a narrow way."""
+PREPARED = 450
+"""Drawn sequences that come before an operation with a number that no domain lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,32 @@ class Skeletons:
                 for value in domain.values[:VALUES]:
                     if value != getattr(step.op, name):
                         yield replace(step, op=replace(step.op, **{name: value}))
+
+    def prepared(
+        self, config: Any, steps: tuple[Step, ...], ways: list[dict[str, Any]]
+    ) -> Iterator[tuple[Any, tuple[Step, ...]]]:
+        """The last step behind others, there and in other worlds, with fields as one of `ways` has them.
+
+        What a number does may show only where there is something to do. Nothing where domains list all that these
+        fields hold: the engines that draw meet that.
+        """
+        *before, step = steps
+        fields_of = self.of.shapes[type(step.op)].fields
+        ways = [way for way in ways if any(value not in fields_of[name].values for name, value in way.items())]
+        known = list(self.shipped())
+        for at in range(PREPARED if ways else 0):
+            others = [(name, domain) for name, domain in fields_of.items() if self.random.random() < 0.5]
+            values = {name: domain.sample(self.random) for name, domain in others} | self.random.choice(ways)
+            last = replace(step, op=replace(step.op, **values)), *self.of.afterwards
+            further = self.steps(self.random.randint(1, WALK))
+            if at % 3 == 0:
+                yield config, (*before, *further, *last)
+            elif at % 3 == 1 or not known:
+                world = self.random.choice(self.configs)
+                yield world, (*self.opening(world), *further, *last)
+            else:
+                shipped = self.random.choice(known)
+                yield shipped.config, (*shipped.steps[: self.random.randint(1, len(shipped.steps))], *last)
 
     def looks(self, op: Any) -> Iterator[tuple[Step, ...]]:
         """Each operation at the same place as this one, since what went wrong may show only there; and all of them."""

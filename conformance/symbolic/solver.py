@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,8 @@ from conformance.symbolic.words import WIDTH, Condition, Term
 
 EFFORT = 1_500_000
 """z3's measure of work for one question; not seconds, so that the same is found on any machine."""
+FEW = 4
+"""Variables of a question that are tried alone, the others as they are."""
 NEAREST = 60
 """Conditions before the question that are kept, of those that concern its variables."""
 
@@ -56,10 +59,12 @@ class Solver:
     def solve(self, wanted: Term, answer: bool, before: int) -> dict[Name, int] | None:
         """Values with which `wanted` is answered so and the conditions before it as they were; None: none found.
 
-        Where the path does not allow it, the question is asked again with less of the path: without what the world
-        asked, with those numbers only that were met, with nothing. What is found may lead to the place another way.
+        The other variables stay as they are where that can be. Where the path does not allow it, the question is
+        asked again with less of the path: without what the world asked, with those numbers only that were met, with
+        nothing. What is found may lead to the place another way.
         """
-        concerned = set(variables_of(wanted, self.names))
+        own = self.variables_in(wanted)
+        concerned = set(own)
         if not concerned:
             return None
         kept = self._concerning(concerned, before)
@@ -71,11 +76,32 @@ class Solver:
             conditions = [condition for condition in kept if needed(condition)]
             if len(conditions) == asked:
                 continue
+            formulas = [question, *limits, *map(self._condition, conditions)]
+            if asked < 0 and concerned > own:
+                found = self._ask([*formulas, *self._kept(concerned - own)], set(own))
+                if found is not None:
+                    return found
             asked = len(conditions)
-            found = self._ask([question, *limits, *map(self._condition, conditions)], concerned)
+            found = self._ask(formulas, concerned)
             if found is not None:
                 return found
         return None
+
+    def alone(self, wanted: Term, answer: bool) -> list[dict[Name, int]]:
+        """Values of one variable at a time with which it is answered so, the others as they are, whatever the path."""
+        own = self.variables_in(wanted)
+        question = self._formula(wanted)
+        question = question if answer else z3.Not(question)
+        limits = [self._limits(name) for name in sorted(own)]
+        asked = (self._ask([question, *limits, *self._kept(own - {name})], {name}) for name in sorted(own)[:FEW])
+        return [found for found in asked if found]
+
+    def _kept(self, names: AbstractSet[Name]) -> list[Any]:
+        return [self.symbols[name] == self.variables[name].value for name in sorted(names)]
+
+    def variables_in(self, term: Term) -> frozenset[Name]:
+        """Names of the variables in a term of this run."""
+        return variables_of(term, self.names)
 
     def _concerning(self, names: set[Name], before: int) -> list[Condition]:
         """The conditions on these variables, and on those that they meet there, which are added to the names."""
@@ -101,7 +127,7 @@ class Solver:
         values = {}
         for name in names:
             told = model[self.symbols[name]]
-            if told is not None:
+            if told is not None and told.as_signed_long() != self.variables[name].value:
                 values[name] = told.as_signed_long()
         return values
 

@@ -30,6 +30,7 @@ from conformance.verdict import Failure, HarnessError, UsageError
 everywhere = pytest.mark.parametrize("name", NAMES)
 REPRESENTATIVES = (
     "UIO-M05", "UIO-M07", "CET-M04", "CET-M09", "AVIC-M04", "AVIC-M07", "SNP-M01", "SNP-M09", "TDP-M02", "TDP-M08",
+    "TDP-M10",
 )  # fmt: skip
 """Content, two fields, a constant; each is found in about a second. All of them: `python -m benchmarks.symbolic`."""
 SUBSYSTEM_OF = {"UIO": "uio_msi", "CET": "cet", "AVIC": "avic", "SNP": "snp_guest_request", "TDP": "tdp_mirror"}

@@ -14,7 +14,7 @@ pytest.importorskip("crosshair", reason="CrossHair is not installed: pip install
 from conformance.symbolic.octets import Octets, Store
 from conformance.symbolic.solver import Solver, Variable
 from conformance.symbolic.tracing import traced
-from conformance.symbolic.words import PATH, Word
+from conformance.symbolic.words import PATH, Condition, Word
 
 HIGHEST = (1 << 64) - 1
 MAGIC = 0x9E37_79B9_7F4A_7C15
@@ -116,3 +116,15 @@ def test_a_cache_gives_no_words_away() -> None:
     path_of(lambda a, b: mixed(a) > b, 1000, 1)
 
     assert type(mixed(1000)) is int
+
+
+def test_what_need_not_change_stays_as_it_is() -> None:
+    """A number is solved for, and what it is compared with on the way keeps its value where it can."""
+    variables = {(name,): Variable(value, 0, (1 << 64) - 1) for name, value in (("first", 7), ("last", 9))}
+    first, last = ((("var", name)) for name in variables)
+    path = [Condition(("lt", first, last), True, (test_what_need_not_change_stays_as_it_is.__code__, 0, None), 0, True)]
+    solver = Solver(variables, path)
+    difference = ("eq", ("sub", last, first), ("const", 0xABCDEF))
+
+    assert solver.solve(("eq", last, ("const", 0xABCDEF)), True, 1) == {("last",): 0xABCDEF}
+    assert solver.alone(difference, True) == [{("last",): 0xABCDEF + 7}]
