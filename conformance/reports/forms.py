@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from conformance.reports import annotations as workflow
@@ -55,7 +56,9 @@ def targets(texts: Sequence[str], option: str = "--report") -> tuple[Target, ...
     for text in texts:
         form, colon, name = text.partition(":")
         if form not in FORMS or not colon or not name:
-            raise UsageError(f"{option}={text}: expected FORM:PATH, where FORM is {', '.join(FORMS)}")
+            meant = get_close_matches(form, FORMS, 1) if form not in FORMS else []
+            near = f"; did you mean {meant[0]!r}?" if meant else ""
+            raise UsageError(f"{option}={text}: expected FORM:PATH, where FORM is {', '.join(FORMS)}{near}")
         if name in OUTPUT:
             found.append(Target(form, None, f"{option}={text}"))
             continue

@@ -533,9 +533,11 @@ def test_a_form_may_go_to_standard_output(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_an_unknown_form_is_refused() -> None:
-    """With those that there are."""
+    """With those that there are, and the one that was meant."""
     with pytest.raises(UsageError, match=r"--report=xml:a: expected FORM:PATH, where FORM is json, junit, ktap, tap"):
         forms.targets(["xml:a"])
+    with pytest.raises(UsageError, match=r"annotations, html; did you mean 'html'\?"):
+        forms.targets(["htlm:a"])
 
 
 def test_a_report_of_another_schema_is_refused(tmp_path: Path) -> None:
