@@ -93,6 +93,7 @@ PINNED = {
     "two at once": (8, 128),
     "end beside an interrupt": (8, 83),
     "two routes": (57, 188),
+    "two routes to whom is freed": (18, 42),
     "reset in x2APIC mode": (6, 10),
     "races": (37, 727),
     "erratum 1235": (109, 240),
@@ -181,6 +182,9 @@ _WORLDS: dict[str, Scope] = {
         needs=frozenset({"layer-t", "exits", "posted"}),
     ),
     "two at once": Scope(RUNNING, TOGETHER, depth=1, needs=frozenset({"layer-t", "exits", "posted"})),
+    "two routes to whom is freed": Scope(
+        RUNNING, steps(*(s.UpdateIrte(irq, 1) for irq in (0, 1)), s.Put(1), s.VcpuFree(1)), depth=4, needs=_E
+    ),
     "two routes": Scope(
         Config(vcpus=(0,), running=True, enabled=True),
         steps(

@@ -119,6 +119,15 @@ class ForgetsMovedBase(Linux):
             self.clear_apicv_inhibit(v.kvm, INHIBIT_APIC_BASE_MODIFIED)
 
 
+class UnpostsOneOnly(Linux):
+    """Of the IRTEs of a vCPU that is freed the first returns to host mode."""
+
+    def avic_free_vcpu(self, v: Vcpu) -> None:
+        for irq in list(v.ir_list)[1:]:
+            del v.ir_list[irq], self.irqfds[irq]
+        super().avic_free_vcpu(v)
+
+
 class WrapsUnseen(Linux):
     """The creation in which the generator comes round does not look yet whose the tag is."""
 
@@ -154,6 +163,7 @@ STILL_FOUND: list[tuple[Callable[[Any], Any], Config, tuple[Any, ...], str]] = [
     (LogsForNobody, RUNNING, POSTED_ASLEEP, "AVIC-094"),
     (RestoreForgetsTimer, RUNNING, (s.Exit(0), s.SetLapic(0, rest=True)), "AVIC-053"),
     (SendsWhatIsRestored, RUNNING, (s.Exit(0), s.SetLapic(0, rest=True)), "AVIC-053"),
+    (UnpostsOneOnly, RUNNING, (s.UpdateIrte(0, 1), s.UpdateIrte(1, 1), s.Put(1), s.VcpuFree(1)), "AVIC-093"),
     (
         IndexBehindTheTable,
         Config(vcpus=(0,), running=True, x2apic=True, edx=X2AVIC_HOST, ecx=1 << CPUID_X2AVIC_EXT, max_vcpu_ids=512),
