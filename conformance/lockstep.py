@@ -363,11 +363,7 @@ class Lockstep:
         seen = [o for o in allowed if self._view(o.state) == observed]
         outcome = max(seen or allowed[:1], key=lambda o: o.agreement(result))
         self._report(step, [Done(step, result, self.env.frame)], self._view(outcome.state), observed)
-        if outcome.has_parts_as(result):
-            expected, got = values.part_results(step.op, outcome.result, result)
-        else:
-            expected = " or ".join(dict.fromkeys(values.result(o.result) for o in allowed))
-            got = values.result(result)
+        expected, got = _results(step.op, allowed, outcome, result)
         return self._fail(step, outcome.decider(result), "result", "", expected, got)
 
     def _view_mismatch(
@@ -494,3 +490,10 @@ def operation_name(op: Any) -> str:
     if type(op) is Parallel:
         return f"{operation_name(op.left.op)}|{operation_name(op.right.op)}"
     return type(op).__name__.lstrip("_")
+
+
+def _results(op: Any, allowed: Sequence[Outcome], closest: Outcome, result: Any) -> tuple[str, str]:
+    """What was allowed, and what came instead; of a result with several parts those that differ."""
+    if closest.has_parts_as(result):
+        return values.part_results(op, closest.result, result)
+    return " or ".join(dict.fromkeys(values.result(o.result) for o in allowed)), values.result(result)
