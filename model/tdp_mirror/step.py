@@ -133,7 +133,8 @@ def _legal_alive(state: State, op: Op) -> bool:
             return not op.types & MIRROR_ROOTS
         case ops.SlotCreate():
             slot = slot_by_id(state, op.slot)
-            return slot is None or bool(slot[3] & MEM_GUEST_MEMFD)
+            # Without a mirror a deletion, by whatever name, may zap all there is.
+            return slot is None or bool(slot[3] & MEM_GUEST_MEMFD and (op.npages or config.mirror))
         case ops.SlotDelete() | ops.SlotMove():
             slot = slot_by_id(state, op.slot)
             return slot is not None and config.mirror and not slot[3] & SLOT_INVALID

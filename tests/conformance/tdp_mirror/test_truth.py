@@ -568,3 +568,13 @@ def test_busy_is_told_and_nobody_is_kicked(candidate: type[Linux], step: Step) -
 
     assert failure is not None
     assert failure.clause.id == "TDP-099"
+
+
+@pytest.mark.parametrize(("config", "asked"), [(PROTECTED, False), (SMALL, True)])
+def test_what_a_deletion_zaps_is_asked_of_vms_with_a_mirror_alone(config: Config, *, asked: bool) -> None:
+    """Elsewhere all roots may go for it; a slot of no pages is a deletion too."""
+    state = Lockstep(OF, Trace("tdp_mirror", "upstream", config, ()), Linux).state
+
+    assert OF.legal(state, ops.SlotDelete(0)) is asked
+    assert OF.legal(state, ops.SlotCreate(0, 3, 0, 0)) is asked
+    assert OF.legal(state, ops.SlotCreate(0, 3, 1, 0))
