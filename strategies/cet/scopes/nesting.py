@@ -39,6 +39,11 @@ def switches() -> tuple[Step, ...]:
 VMREADS = tuple(m.Vmread(0, field) for field in k.VMCS12_FIELDS)
 
 
+def vmread() -> tuple[Step, ...]:
+    """Each CET field of vmcs12, by L1."""
+    return (Step(m.Run(0)), *map(Step, VMREADS))
+
+
 def nested_pair() -> tuple[Step, ...]:
     """Two vCPUs that are in L2 at once, each with an L1 of its own."""
     return (

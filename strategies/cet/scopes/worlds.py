@@ -59,15 +59,8 @@ def _plain() -> dict[str, Scope]:
             m.Config(m.Host(vendor="amd", sev_es=True), (m.Cpuid(),)), setup.setting_up(), depth=3
         ),
         "setting-up-without-cet": Scope(values.PRESENCE["host-no-cet"], setup.setting_up(), depth=2),
-        **{
-            f"vmread-{left}-alone": Scope(
-                m.Config(m.Host(load_cet_entry=left == "entry", load_cet_exit=left == "exit")),
-                (Step(m.Run(0)), *map(Step, nesting.VMREADS)),
-                depth=2,
-                needs=NESTED,
-            )
-            for left in ("entry", "exit")
-        },
+        "vmread-entry-alone": Scope(m.Config(m.Host(load_cet_exit=False)), nesting.vmread(), depth=2, needs=NESTED),
+        "vmread-exit-alone": Scope(m.Config(m.Host(load_cet_entry=False)), nesting.vmread(), depth=2, needs=NESTED),
         "capabilities": Scope(m.Config(vcpus=()), loading, depth=2),
         "nested-vmx": Scope(ONE, nesting.nested(), depth=2, needs=NESTED),
         "nested-svm": Scope(SVM, nesting.nested(), depth=2, needs=NESTED),
