@@ -9,7 +9,7 @@ checks; count what was exercised.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -204,7 +204,7 @@ class Lockstep:
                     continue
                 if (seen if outcome.state is seen_state else view(outcome.state)) == observed:
                     matched.append(outcome)
-        if not matched:
+        if not matched and not (matched := _despite(self, op, frame, result, observed)):
             return self._mismatch(step, result, observed, answers)
         outcome = self._settle(step, matched)
         if outcome.state is not seen_state:
@@ -297,7 +297,7 @@ class Lockstep:
 
     def _allowed(self, state: Any, done: Done) -> tuple[Outcome, ...]:
         """What the model allows for an operation that happened."""
-        return each(self._model(state, done.step.op, self._answers(done.frame.given), self.profile))
+        return tuple(_outcomes(self, (state,), done.step.op, done.frame))
 
     def _frame(self, step: Step) -> Frame:
         """What belongs to one operation in company, which counts its own calls."""
@@ -483,6 +483,22 @@ def run_trace(
     finally:
         lockstep.close()
     return Report(lockstep.failure, lockstep.warnings, lockstep.reports, Tally(lockstep.counts, lockstep.steps, 1))
+
+
+def _outcomes(judge: Lockstep, states: Iterable[Any], op: Any, frame: Frame) -> Iterator[Outcome]:
+    """What the model allows for an operation that met refusals, be it that further attempts mended some of them."""
+    for given in frame.ways():
+        answers = judge._answers(given)
+        for state in states:
+            yield from each(judge._model(state, op, answers, judge.profile))
+
+
+def _despite(judge: Lockstep, op: Any, frame: Frame, result: Any, observed: Any) -> list[Outcome]:
+    """What explains a step by the refusals that no further attempt mended."""
+    if not frame.overcome:
+        return []
+    allowed = _outcomes(judge, judge.states, op, frame)
+    return [o for o in allowed if o.result == result and judge._view(o.state) == observed]
 
 
 def operation_name(op: Any) -> str:

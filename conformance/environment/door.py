@@ -37,12 +37,16 @@ _BUILTIN_TYPES = ("int", "str", "bytes", "bool")
 class Frame:
     """What belongs to one operation in progress: its planned faults, its calls, its log."""
 
-    __slots__ = ("actor", "given", "log", "made", "outer", "plan", "points")
+    __slots__ = ("actor", "given", "log", "made", "outer", "overcome", "plan", "points", "refused")
 
     def __init__(self, faults: tuple[Fault, ...] = (), made: dict[str, int] | None = None) -> None:
         self.plan: dict[tuple[str, int], int] = {(f.call, f.nth): f.value for f in faults} if faults else {}
         self.given: dict[str, int] = {}
         """Refusals that the candidate really met, by call; the first one of each call."""
+        self.refused: dict[str, tuple[Any, ...]] = {}
+        """The arguments of the first refused call, by call."""
+        self.overcome: set[str] = set()
+        """Calls that were granted when they were made once more after a refusal."""
         self.log: list[Call] = []
         self.made: dict[str, int] = {} if faults or made is None else made
         """How often each call was made: in this operation when faults are planned, else in the whole trace."""
@@ -52,6 +56,19 @@ class Frame:
         """Whose thread performs it, for environments that have several."""
         self.outer: Frame | None = None
         """The operation in the middle of which this one happens."""
+
+    def settle(self, call: str, args: tuple[Any, ...]) -> None:
+        """A call has returned: it was refused, or what was refused before is granted."""
+        if (call, self.made[call]) in self.plan:
+            self.refused.setdefault(call, args)
+        elif self.refused.get(call) == args:
+            self.overcome.add(call)
+
+    def ways(self) -> tuple[dict[str, int], ...]:
+        """Refusals by which the operation may be judged: those that it met, or those that no further attempt mended."""
+        if not self.overcome:
+            return (self.given,)
+        return self.given, {call: value for call, value in self.given.items() if call not in self.overcome}
 
 
 class Foreign:
@@ -384,6 +401,8 @@ def _doorway(name: str, attribute: str, handler: Callable[..., Any]) -> Callable
         except (Breach, Exception) as error:
             raise env._failed(name, args, error) from error  # as above
         log[at] = (name, args, result)
+        if frame.plan:
+            frame.settle(name, args)
         if env.preempt is not None and (not env.atomic or (env.TWO_CPUS and env.scheduler is not None)):
             env.preempt(name)
         return result

@@ -422,8 +422,6 @@ class Answers:
     alloc_pages: int = 0
     set_decrypted: int = 0
     set_encrypted: int = 0
-    granted_again: int = 0
-    """1 where memory was granted after the same call had been refused."""
 
 
 _GUEST = frozenset({"guest"})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, assert_never
 
 from conformance.model.snp_guest_request import certificates, guest, lifecycle, stores, tables, vmgexit
@@ -46,17 +45,13 @@ from conformance.model.snp_guest_request.operations import (
     Wait,
 )
 from conformance.model.snp_guest_request.state import State, ghcb_page
-from conformance.model.step import Outcomes, each
+from conformance.model.step import Outcomes
 from conformance.specs.snp_guest_request.constants import FIRST_UNDEFINED, REPORT_REQ, SNP, UNSUPPORTED_EVENT
 from conformance.specs.snp_guest_request.profiles import Profile
 
 
 def step(state: State, op: Operation, env: Answers, profile: Profile) -> Outcomes:
     """What the specification allows `op` to do."""
-    if env.granted_again:
-        met = replace(env, granted_again=0)
-        had = replace(met, alloc_page=0, alloc_fw_page=0, kmalloc=0, kzalloc=0)
-        return (*each(step(state, op, had, profile)), *each(step(state, op, met, profile)))
     match op:
         case GuestRequest() | ExtGuestRequest():
             return vmgexit.request(state, op, env, profile)

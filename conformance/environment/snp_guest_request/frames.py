@@ -64,6 +64,7 @@ class Page(Memory):
         "stamp",
         "state",
         "stuck",
+        "unshared",
         "vm",
     )
 
@@ -76,6 +77,8 @@ class Page(Memory):
         self.leaked = False
         self.stuck = False
         """Firmware would not give it back: it must never be used again."""
+        self.unshared = False
+        """An RMPUPDATE was refused since: another may be tried."""
         self.kept = False
         """A context page that firmware would not decommission."""
         self.decommissioned = False

@@ -67,14 +67,7 @@ class HostMemory(Simulator):
     def alloc_page(self, zero: int) -> int:
         if self.refused("alloc_page"):
             return 0
-        self._granted("alloc_page")
         return self._new_page(bool(zero)).base
-
-    def _granted(self, call: str) -> None:
-        """The operation may have met a refusal of this call before."""
-        given = self.door.frame.given
-        if call in given:
-            given["granted_again"] = 1
 
     def _new_page(self, zero: bool) -> Page:
         self.next_pfn += 1
@@ -102,7 +95,6 @@ class HostMemory(Simulator):
     def alloc_fw_page(self) -> int:
         if self.refused("alloc_fw_page"):
             return 0
-        self._granted("alloc_fw_page")
         page = self._new_page(True)
         page.state = FIRMWARE
         return page.base
@@ -116,7 +108,6 @@ class HostMemory(Simulator):
     def _allocate(self, call: str, size: int, fill: bytes) -> int:
         if self.refused(call) or not 0 < size <= BUFFER_STRIDE // 2:
             return 0
-        self._granted(call)
         self.next_buffer += BUFFER_STRIDE
         data = bytearray((fill * size)[:size])
         buffer = Memory(self.next_buffer, data, self.tasks.current.vm, fill == b"\0")

@@ -104,16 +104,19 @@ class Rmp(Simulator):
         self._may_update(page)
         refusal = self.refused("rmp_make_shared")
         if refusal:
-            page.stuck = True
+            page.stuck = page.unshared = True
             self.tasks.current.cleanup_failed |= page.is_guest
             return refusal
+        if page.unshared:
+            page.stuck = page.unshared = False
+            self.tasks.current.cleanup_failed &= not page.is_guest
         if page.is_guest:
             self.contents.touch(page)
         page.state, page.asid, page.context = HYPERVISOR, 0, None
         return 0
 
     def _may_update(self, page: Page) -> None:
-        if page.stuck:
+        if page.stuck and not page.unshared:
             raise Violation(
                 c.RECLAIM_FAILED if self.inplace else c.BOUNCE_PAGES, "RMPUPDATE of a page that was not reclaimed"
             )

@@ -70,14 +70,15 @@ class Process(Simulator):
         bits = ((1 << n) - 1) << at
         if argument.seen & bits:
             raise Violation(c.ARGUMENT_FETCHED_ONCE, "the same bytes of the argument are fetched twice")
-        argument.seen |= bits
         self.copied_under_mutex = frame in self.mutexes.locks.owners.values()
         memory = self.memory
         memory.place(argument.pointer, argument.data)
         data = memory.fetch(src, n)
         if len(data) == n:
             missing = self.door.refused("copy_from_user")
-            return data[: n - min(n, missing)] if missing else data
+            if missing:
+                return data[: n - min(n, missing)]
+            argument.seen |= bits
         return data
 
     def capable(self, cap: int) -> int:
