@@ -393,7 +393,8 @@ class Direct(Upstream):
 
     def vmread(self, vcpu: int, field: int) -> tuple[int, int]:
         v = self.vcpus[vcpu]
-        if not v.shstk and not (v.ibt and field == k.GUEST_S_CET):
+        control = "load_cet_exit" if field in k.HOST_FIELDS else "load_cet_entry"
+        if not self.port.host_cap(control) or not (v.shstk or (v.ibt and field in (k.GUEST_S_CET, k.HOST_S_CET))):
             return 1, 0
         return 0, self.port.vmcs12_read(vcpu, field)
 

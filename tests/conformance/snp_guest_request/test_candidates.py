@@ -123,7 +123,7 @@ class PerVcpuBuffers(Upstream):
         if self.sevs[vm].kind == SNP:
             own = self.own[vcpu] = Sev(vm, SNP)
             own.lock = f"vcpu{vcpu}.guest_req_mutex"
-            super().guest_req_init(own)
+            return super().guest_req_init(own)
         return 0
 
     def vm_destroy(self, vm: int) -> int:

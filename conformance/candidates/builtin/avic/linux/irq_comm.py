@@ -228,7 +228,7 @@ def slow_targets(
     apics: Sequence[Apic], source: Apic | None, irq: Irq, routing: Routing
 ) -> tuple[Irq, list[Apic], bool]:
     """The message as it is delivered, its receivers, and whether it counts as matched."""
-    if not irq.logical and irq.dest == BROADCAST and irq.is_lowest and not irq.shorthand:
+    if not irq.logical and irq.dest == BROADCAST and irq.is_lowest:
         irq = replace(irq, mode=FIXED if irq.mode == LOWEST else irq.mode)
     matched = [apic for apic in apics if apic.present and match_dest(apic, source, irq, routing)]
     if irq.is_lowest:
