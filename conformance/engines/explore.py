@@ -42,6 +42,8 @@ def run(context: Context) -> None:
 
     So what shows near the start of any scope is found before one of them is seen through.
     """
+    if context.part == 0:
+        begin_all(context)
     mine = [(name, scope) for n, (name, scope) in enumerate(scopes(context)) if n % context.parts == context.part]
     waiting = deque(_Exploration(context, name, scope) for name, scope in mine)
     while waiting and not context.expired():
@@ -53,6 +55,21 @@ def run(context: Context) -> None:
     for _, scope in mine:
         if scope.sequences:
             sequences(context, scope)
+
+
+def begin_all(context: Context) -> None:
+    """Begin each world once, as it usually begins; not all of them are in a scope."""
+    of = context.subsystem
+    for config in filter(context.allows, of.configs):
+        if context.expired():
+            return
+        trace = Trace(of.name, context.profile, config, ())
+        path: tuple[Step, ...] = ()
+        begun = _replay(context, trace, path)
+        for step in () if of.opening is None else of.opening(config, begun.profile):
+            if begun.failure is None and _can(context, step) and _legal(context, begun.state, step):
+                path = (*path, step)
+                begun = _replay(context, trace, path)
 
 
 def scopes(context: Context) -> Iterator[tuple[str, Scope]]:

@@ -12,12 +12,15 @@ import pytest
 from hypothesis import Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from conformance.candidates.load import from_class, load
 from conformance.engines import campaign, corpus, explore, machine
+from conformance.engines.context import Context
 from conformance.engines.minimise import minimise, minimiser
 from conformance.lockstep import run_trace
 from conformance.model.step import Fault, Parallel, Step
 from conformance.runs import watchdog
 from conformance.runs.watchdog import watching
+from conformance.subsystem import NAMES, subsystem
 from conformance.trace import encode
 from conformance.verdict import UsageError
 from tests.toy import TOY, Clear, Config, Put, Shelf, Take, context, trace
@@ -97,6 +100,27 @@ def test_exploration_counts_states_and_transitions() -> None:
     explore.run(given)
 
     assert given.notes == {"all: states": 7, "all: transitions": 35}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_exploration_begins_each_world(name: str) -> None:
+    """Also those that no scope has: what is wrong from the start is found at once."""
+    of = subsystem(name)
+    right = load("builtin:upstream", of)
+    last = [config for config in of.configs if Context(right.part(of), right, right.profile).allows(config)][-1]
+
+    class WrongInTheLast(right.factory):  # type: ignore[misc]
+        def __init__(self, port: Any) -> None:
+            super().__init__(port)
+            if port._env.config == last:
+                raise RuntimeError
+
+    candidate = from_class(WrongInTheLast, of, "last.py:WrongInTheLast")
+    context = Context(candidate.part(of), candidate, candidate.profile)
+
+    explore.begin_all(context)
+
+    assert [failure.trace.config for failure in context.failures if failure.trace] == [last]
 
 
 def test_parts_of_an_exploration_divide_its_scopes() -> None:
