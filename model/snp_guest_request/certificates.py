@@ -94,7 +94,7 @@ def _with_certs(state: State, op: ExtGuestRequest, env: Answers, profile: Profil
         because = c.PAGES_NEEDED if blob.length % PAGE_SIZE else c.INSTANCE_WINS if both else c.TOO_SMALL
         counts = (c.TOO_SMALL, c.PAGES_NEEDED, c.NO_ACTION)
         small = End(answer(TOO_SMALL_INFO2, needed), because, c.TOO_SMALL, counts)
-        return Freedom(state, (), (small, *refusals(state, op, env, profile)))
+        return Freedom(state, (), (small, *refusals(state, op, env, profile), *early(state, op, env, profile)))
     also: tuple[Clause, ...] = (c.BLOB_COPIED,) if both else ()
     also += (c.LARGER_BUFFER,) if npages > needed and not large else ()
     clause = c.INSTANCE_WINS if both else c.BLOB_COPIED

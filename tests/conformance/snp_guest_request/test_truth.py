@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from conformance.candidates.builtin.snp_guest_request.as_posted import AsPosted
 from conformance.candidates.builtin.snp_guest_request.guest import HEADER, GuestDriver
 from conformance.candidates.builtin.snp_guest_request.inplace import InPlace
 from conformance.candidates.builtin.snp_guest_request.linux import Linux, LinuxGuest
@@ -660,3 +661,18 @@ WRONG_GUESTS: list[tuple[type, tuple[Any, ...], str]] = [
 def test_wrong_guests_are_found(kind: type, trace: tuple[Any, ...], clause: str) -> None:
     """The same for guests."""
     assert blamed(run(kind, *trace, side="guest")) == clause
+
+
+def test_a_request_page_may_be_refused_before_certificates_are_looked_for() -> None:
+    """In place, a page that firmware could not read is found by whoever looks first; the size is still wanted."""
+    stored = SetInstanceCerts(0, "A", 1)
+
+    assert run(AsPosted, stored, ExtGuestRequest(req="readonly", npages=0)).failure is None
+    assert blamed(run(NeverTooSmall, stored, ExtGuestRequest(npages=0))) == "SNP-048"
+
+
+class NeverTooSmall(AsPosted):
+    """Takes any number of pages for enough, and answers that the request page cannot be read."""
+
+    def ext_guest_request(self, vcpu: int, svm: Svm) -> int:
+        return self.complete(vcpu, 1, 9)
