@@ -668,7 +668,7 @@ def test_a_request_page_may_be_refused_before_certificates_are_looked_for() -> N
     stored = SetInstanceCerts(0, "A", 1)
 
     assert run(AsPosted, stored, ExtGuestRequest(req="readonly", npages=0)).failure is None
-    assert blamed(run(NeverTooSmall, stored, ExtGuestRequest(npages=0))) == "SNP-048"
+    assert blamed(run(NeverTooSmall, stored, ExtGuestRequest(npages=0))) == "SNP-041"
 
 
 class NeverTooSmall(AsPosted):
