@@ -262,7 +262,9 @@ class Guest:
         fresh = snapshot.with_name(f".{snapshot.name}.{os.getpid()}")
         self.command("stop")
         try:
-            self.command("migrate", uri=f"exec:cat > {shlex.quote(str(fresh))}")
+            fresh.touch()
+            # It may begin only when we have given up, and then there must be no file any more.
+            self.command("migrate", uri=f"exec:dd conv=nocreat bs=1M status=none of={shlex.quote(str(fresh))}")
             self._until("the snapshot was taken", self._is_taken)
             fresh.replace(snapshot)
         finally:
