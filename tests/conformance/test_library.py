@@ -350,12 +350,13 @@ COMPANY = [path for path in SHIPPED if any(type(step.op) is Parallel for step in
 def test_real_threads_give_the_same_verdicts(build: Build, defect: int) -> None:
     """The same schedules, on threads of the operating system that hand a baton on."""
     on_one, on_two = (load(f"lib:{build(defect)}{option}", OF) for option in ("", "?threads"))
+    before = threading.active_count()
     assert COMPANY
     for path in COMPANY:
         there, here = (run_trace(OF, corpus.read(path), c.factory).failure for c in (on_one, on_two))
 
         assert (there and (there.signature, there.step)) == (here and (here.signature, here.step)), path.name
-    assert threading.active_count() == 1
+    assert threading.active_count() <= before
 
 
 @pytest.mark.parametrize(("option", "results"), [("", [2, 2]), ("?threads", [1, 1])])
@@ -380,11 +381,12 @@ def test_real_threads_have_data_of_their_own(tmp_path: Path, option: str, result
 def test_a_thread_that_is_dropped_ends(build: Build) -> None:
     """When the other one breaks a clause; nothing is left of it."""
     (path,) = [path for path in SHIPPED if path.name.startswith("UIO-D16-")]
+    before = threading.active_count()
 
     failure = run_trace(OF, corpus.read(path), load(f"lib:{build(8)}?threads", OF).factory).failure
 
     assert failure is not None
-    assert threading.active_count() == 1
+    assert threading.active_count() <= before
 
 
 def test_an_option_that_there_is_not_is_refused(build: Build) -> None:
