@@ -13,14 +13,15 @@ from conformance.reports import text, values
 from conformance.runs.describe import describe
 from conformance.runs.replaying import replayed
 from conformance.subsystem import Subsystem, subsystem
-from conformance.verdict import Ending, Exit, UsageError
+from conformance.verdict import NOT_TRIED, Ending, Exit, HarnessError, UsageError
 
 
 def replay(path: Path, spec: str, profile: str | None, say: Callable[[str], None]) -> Ending:
     """Judge one saved trace and show every step.
 
     Raises:
-        UsageError  not a trace, or not one for this candidate or profile
+        UsageError    not a trace, or not one for this candidate or profile
+        HarnessError  what is under the candidate ended, so that nobody can tell
     """
     trace = corpus.read(path)
     of = subsystem(trace.subsystem)
@@ -37,6 +38,8 @@ def replay(path: Path, spec: str, profile: str | None, say: Callable[[str], None
         done = replayed(candidate.spec, trace)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
+    if done.failure is not None and done.failure.kind == NOT_TRIED:
+        raise HarnessError(f"{path}: {done.failure.detail}")
     say(f"{of.name}: {candidate.spec}, profile {trace.profile}, {values.value(trace.config)}")
     for number, told in enumerate(done.steps, 1):
         say("\n".join([*text.step(number, told), *(f"              {line}" for line in told.changes)]))

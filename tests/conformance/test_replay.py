@@ -9,12 +9,16 @@ from pathlib import Path
 import pytest
 
 from conformance.commands import main as cli
+from conformance.commands import replay
 from conformance.model.step import Step
 from conformance.model.uio_msi import Config
 from conformance.model.uio_msi.operations import Close, Open, Probe
 from conformance.reports import progress
 from conformance.runs import replaying
+from conformance.runs.replaying import Replayed
+from conformance.subsystem import subsystem
 from conformance.trace import Trace, encode
+from conformance.verdict import NOT_TRIED, Failure
 
 STRANGER = """\
 import ctypes
@@ -86,6 +90,20 @@ def test_a_process_that_ends_once_only_cannot_be_judged(capsys: pytest.CaptureFi
 
     assert code == 3
     assert "its process ended with exit code 3, and did not end when the trace was taken once more" in err
+
+
+def test_what_could_not_be_tried_is_no_failure(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An emulator that ends twice under a real kernel says nothing of the kernel."""
+    lost = Failure(subsystem("uio_msi").robustness, "Open", NOT_TRIED, "the emulator ended, twice", 1)
+    monkeypatch.setattr(replay, "replayed", lambda *_: Replayed([], lost))
+
+    code = cli.invoke(written("pass", Probe(), Open()))
+    out, err = capsys.readouterr()
+
+    assert (code, "violated" in out) == (3, False)
+    assert "trace.json: the emulator ended, twice" in err
 
 
 def test_a_value_out_of_range_names_the_file(capsys: pytest.CaptureFixture[str]) -> None:
