@@ -119,11 +119,11 @@ class LazyDriver:
         """References are dropped in one go, when nothing interrupts any more."""
         port = self.port
         port.pci_clear_master()
-        wired, self.wired = dict(self.wired), {}
         if not self.vectors:
             port.pci_intx(0)
-        for vector in wired:
+        for vector in self.wired:
             port.free_irq(self._irq(vector), self.slots + SLOT * vector)
+        wired, self.wired = self.wired, {}
         if self.vectors:
             port.pci_disable_msix()
         for trigger in wired.values():
