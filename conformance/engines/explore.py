@@ -43,7 +43,7 @@ def run(context: Context) -> None:
     So what shows near the start of any scope is found before one of them is seen through.
     """
     if context.part == 0:
-        begin_all(context)
+        begin_others(context)
     mine = [(name, scope) for n, (name, scope) in enumerate(scopes(context)) if n % context.parts == context.part]
     waiting = deque(_Exploration(context, name, scope) for name, scope in mine)
     while waiting and not context.expired():
@@ -57,10 +57,13 @@ def run(context: Context) -> None:
             sequences(context, scope)
 
 
-def begin_all(context: Context) -> None:
-    """Begin each world once, as it usually begins; not all of them are in a scope."""
+def begin_others(context: Context) -> None:
+    """Begin each world that no scope has once, as it usually begins."""
     of = context.subsystem
+    explored = {scope.config for _, scope in scopes(context)}
     for config in filter(context.allows, of.configs):
+        if config in explored:
+            continue
         if context.expired():
             return
         trace = Trace(of.name, context.profile, config, ())

@@ -22,7 +22,7 @@ DEFECTS: tuple[Defect, ...] = (
         "The maximum index is 255.",
         why_not="255 is a legal maximum index: nothing shows while entry 255 is 0.",
     ),
-    _defect("AP-03", "In flat mode the logical id is used as the index.", u.FlatIndexIsValue, 37, steps=1),
+    _defect("AP-03", "In flat mode the logical id is used as the index.", u.FlatIndexIsValue, 37, 38, steps=1),
     _defect("AP-04", "The cluster number is always 0.", u.ClusterAlwaysZero, 37, steps=1),
     _defect("AP-05", "The member nibble is used as an index, with 4 accepted.", u.MemberIsValue, 37, steps=1),
     _defect("AP-06", "Cluster 15 is not rejected.", u.ClusterFifteen, 37, 38, steps=1),
