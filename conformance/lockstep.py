@@ -204,7 +204,7 @@ class Lockstep:
                     continue
                 if (seen if outcome.state is seen_state else view(outcome.state)) == observed:
                     matched.append(outcome)
-        if not matched and not (matched := _despite(self, op, frame, result, observed)):
+        if not (matched := [*matched, *_despite(self, op, frame, result, observed)]):
             return self._mismatch(step, result, observed, answers)
         outcome = self._settle(step, matched)
         if outcome.state is not seen_state:
@@ -494,10 +494,11 @@ def _outcomes(judge: Lockstep, states: Iterable[Any], op: Any, frame: Frame) -> 
 
 
 def _despite(judge: Lockstep, op: Any, frame: Frame, result: Any, observed: Any) -> list[Outcome]:
-    """What explains a step by the refusals that no further attempt mended."""
+    """What explains a step by the refusals alone that no further attempt mended."""
     if not frame.overcome:
         return []
-    allowed = _outcomes(judge, judge.states, op, frame)
+    answers = judge._answers(frame.ways()[-1])
+    allowed = (o for state in judge.states for o in each(judge._model(state, op, answers, judge.profile)))
     return [o for o in allowed if o.result == result and judge._view(o.state) == observed]
 
 
