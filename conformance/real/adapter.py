@@ -91,6 +91,7 @@ class Adapter(ABC):
     def visible(self, view: Any) -> Any:
         """The view with all that it cannot see hidden; for the model's view and for its own."""
         if isinstance(view, tuple):  # a NamedTuple
+            # A NamedTuple, which no type tells.
             return view._replace(**{n: None for n in view._fields if n not in self.view_fields})  # type: ignore[attr-defined]
         return replace(view, **{f.name: None for f in fields(view) if f.name not in self.view_fields})
 

@@ -111,7 +111,7 @@ def test_an_exploration_begins_the_worlds_that_no_scope_has(name: str) -> None:
     explored = {scope.config for _, scope in explore.scopes(context)}
     others = [config for config in of.configs if context.allows(config) and config not in explored]
 
-    class WrongInOthers(right.factory):  # type: ignore[misc]
+    class WrongInOthers(right.factory):  # type: ignore[misc]  # a base that is known at run time
         def __init__(self, port: Any) -> None:
             super().__init__(port)
             if port._env.config in others:
