@@ -110,6 +110,10 @@ AVIC = (
         (avic.SetLapic(0, ldr=1), 0), (avic.SetLapic(1, ldr=1), 0), (avic.Enter(0), 0), (avic.Enter(1), 0),
     ),
     _avic(
+        "aliases-share-an-entry",
+        (avic.SetLapic(1, ldr=1), 0), (avic.SetLapic(0, ldr=1), 0), (avic.Enter(0), 0),
+    ),
+    _avic(
         "mixed-models-inhibit",
         (avic.SetLapic(0, ldr=1), 0), (avic.SetLapic(1, ldr=2, cluster=True), 0), (avic.Enter(1), 0),
         (avic.SetLapic(0, ldr=1 << 4 | 1, cluster=True), 0), (avic.Enter(1), 1),

@@ -36,8 +36,18 @@ class Answer(NamedTuple):
     """The buffers of the request as the call left them, in order; the memory that was read."""
 
 
-def call(name: str, *args: int | bytes | str) -> str:
-    """A system call as a line: ints, buffers that come back, and strings without blanks."""
+class Back(NamedTuple):
+    """In place of a number: what the request so many before this one gave, of the same `ask`."""
+
+    ago: int
+    plus: int = 0
+
+    def __str__(self) -> str:
+        return f"@{self.ago}+{self.plus}" if self.plus else f"@{self.ago}"
+
+
+def call(name: str, *args: int | bytes | str | Back) -> str:
+    """A system call as a line: numbers, buffers that come back, and strings without blanks."""
     return " ".join(("s", str(SYS[name]), *map(_word, args)))
 
 
@@ -58,12 +68,12 @@ def storing(path: str, content: bytes) -> str:
     return f"e {path} {content.hex()}"
 
 
-def _word(value: int | bytes | str) -> str:
+def _word(value: int | bytes | str | Back) -> str:
     if isinstance(value, bytes):
         return "#" + value.hex()
     if isinstance(value, str):
         return "=" + value
-    return str(value & (2**64 - 1))
+    return str(value) if isinstance(value, Back) else str(value & (2**64 - 1))
 
 
 class Channel:
@@ -110,10 +120,19 @@ class Channel:
         Raises:
             HarnessError  it is refused
         """
-        value = self.one(line).value
-        if value < 0:
-            raise HarnessError(f"the guest refused {line[:80]}: {value}")
-        return value
+        return self.must_all([line])[0].value
+
+    def must_all(self, lines: Sequence[str]) -> list[Answer]:
+        """The answers to requests that nothing should refuse.
+
+        Raises:
+            HarnessError  one is refused
+        """
+        answers = self.ask(lines)
+        for line, answer in zip(lines, answers, strict=True):
+            if answer.value < 0:
+                raise HarnessError(f"the guest refused {line[:80]}: {answer.value}")
+        return answers
 
     def _lines(self, n: int) -> list[bytes]:
         have: list[bytes] = []

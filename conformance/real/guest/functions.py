@@ -78,6 +78,8 @@ class Function:
     """Where VFIO has its pending bits: region and offset."""
     config: int = 0
     """Descriptor of config space."""
+    group_number: str = ""
+    """Of its IOMMU group, once it was asked for."""
 
     @property
     def folder(self) -> str:
@@ -114,10 +116,6 @@ class Function:
         """The request that writes the command register."""
         return call("pwrite", self.config, struct.pack("<H", command), 2, 4)
 
-    def is_asserted(self) -> bool:
-        """Whether the function asserts INTx."""
-        return bool(self.channel.one(f"l {self.registers + STATUS}").value)
-
     def set_line(self, *, asserted: bool) -> None:
         """Let the function assert INTx, or not, by its own registers."""
         decoding = self.writing(self.command() | MEMORY)
@@ -125,10 +123,10 @@ class Function:
 
     def show_again(self) -> None:
         """QEMU's I/O APIC forgets a level that came before the kernel called the pin one of a level: show it again."""
-        self.set_command(MEMORY, 0)
-        if self.is_asserted() and not self.command() & INTX_DISABLE:
-            self.set_line(asserted=False)
-            self.set_line(asserted=True)
+        found = self.command()
+        status, _ = self.channel.ask([self.writing(found | MEMORY), f"l {self.registers + STATUS}"])[::-1]
+        if status.value and not found & INTX_DISABLE:
+            self.channel.ask([f"p {self.registers + at} 1" for at in (ACKNOWLEDGE, RAISE)])
 
     def command(self) -> int:
         """The command register."""
@@ -144,9 +142,12 @@ class Function:
 
     def bind(self, driver: str) -> int:
         """Give the function to a driver. 0 or a negative errno."""
-        self.channel.one(storing(f"{self.folder}/driver_override", driver.encode()))
-        value = self.channel.one(storing("/sys/bus/pci/drivers_probe", self.bdf.encode())).value
-        return min(value, 0) or self.channel.one(self.bound(driver)).value
+        _, probed, bound = self.channel.ask([
+            storing(f"{self.folder}/driver_override", driver.encode()),
+            storing("/sys/bus/pci/drivers_probe", self.bdf.encode()),
+            self.bound(driver),
+        ])  # fmt: skip
+        return min(probed.value, 0) or bound.value
 
     def unbind(self, driver: str) -> int:
         """Take it away again."""
@@ -158,8 +159,10 @@ class Function:
 
     def group(self) -> str:
         """The IOMMU group."""
-        answer = self.channel.one(call("readlink", f"{self.folder}/iommu_group", bytes(256), 256))
-        return answer.data[0][: answer.value].decode().rsplit("/", 1)[-1]
+        if not self.group_number:
+            answer = self.channel.one(call("readlink", f"{self.folder}/iommu_group", bytes(256), 256))
+            self.group_number = answer.data[0][: answer.value].decode().rsplit("/", 1)[-1]
+        return self.group_number
 
 
 def _capability(content: bytes, wanted: int) -> int:

@@ -1,17 +1,22 @@
 /* The suite's hand inside a guest: executes one system call, or one access to memory, for each line it is sent.
  *
  * All policy stays outside. A request is one line of words, the answer one line: a number, then buffers in hex.
+ * A number may be said as @K or @K+N: what the K-th request before this one gave, and N more, so that a request can use
+ * what one before it made before anybody outside knows.
  *
  *   s NR ARG...       a system call; ARG is a number, #HEX a buffer that comes back, or =TEXT a string
  *   r ADDR LEN        memory            w ADDR HEX        store bytes
  *   l ADDR            read 32 bits      p ADDR VALUE      store 32 bits, each as one access
- *   t FD              begin KVM_RUN on its own thread; the answer is the thread's number
+ *   u ADDR OLD MS     wait until 32 bits are not OLD any more: 1, or 0 where it takes longer than that
+ *   t FD CPU          begin KVM_RUN on its own thread, on that processor; the answer is the thread's number
  *   d N               1 if that KVM_RUN has ended, else 0
  *   x N               signal the thread, so that KVM_RUN ends
  *   j N               wait for the thread and give the result of KVM_RUN
  *   c PATH            content of a file, 4 KiB at most
  *   e PATH HEX        write to a file
  *   n PATH            number of entries of a folder
+ *   q PATH MS         run a program: its exit code, or 128 and the signal that ended it, and what it printed, 4 KiB
+ *                     at most; one that takes longer is killed
  *
  * A negative number is an errno of the call; -10000 says that the request is not understood.
  */
@@ -19,6 +24,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
@@ -27,10 +33,13 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define LINE (1 << 18)
 #define THREADS 64
+#define RESULTS 256
 #define KVM_RUN 0xAE80
 #define NOT_UNDERSTOOD -10000L
 
@@ -44,6 +53,8 @@ struct runner {
 static struct runner runners[THREADS];
 static char line[LINE], answer[LINE], *out;
 static unsigned char buffers[6][LINE / 8];
+static long results[RESULTS];
+static unsigned long requests;
 
 static void nothing(int signal) { (void)signal; }
 
@@ -84,7 +95,11 @@ static void hex(const unsigned char *from, size_t n)
 	}
 }
 
-static void number(long value) { out += sprintf(out, "%ld", value); }
+static void number(long value)
+{
+	results[requests++ % RESULTS] = value;
+	out += sprintf(out, "%ld", value);
+}
 
 static char *word(char **rest)
 {
@@ -99,11 +114,22 @@ static char *word(char **rest)
 	return at;
 }
 
+static unsigned long said(const char *text)
+{
+	char *end;
+	unsigned long ago;
+
+	if (*text != '@')
+		return strtoull(text, NULL, 0);
+	ago = strtoul(text + 1, &end, 10);
+	return results[(requests - ago) % RESULTS] + (*end == '+' ? strtoull(end + 1, NULL, 0) : 0);
+}
+
 static unsigned long value(char **rest)
 {
 	char *text = word(rest);
 
-	return text ? strtoull(text, NULL, 0) : 0;
+	return text ? said(text) : 0;
 }
 
 static void system_call(char *rest)
@@ -121,7 +147,7 @@ static void system_call(char *rest)
 		} else if (*text == '=') {
 			args[i] = (unsigned long)(text + 1);
 		} else {
-			args[i] = strtoull(text, NULL, 0);
+			args[i] = said(text);
 		}
 	}
 	result = syscall(nr, args[0], args[1], args[2], args[3], args[4], args[5]);
@@ -131,8 +157,10 @@ static void system_call(char *rest)
 			hex(buffers[i], sizes[i]);
 }
 
-static void start(int fd)
+static void start(int fd, int cpu)
 {
+	pthread_attr_t attributes;
+	cpu_set_t cpus;
 	int i;
 
 	for (i = 0; i < THREADS && runners[i].used; i++)
@@ -144,10 +172,15 @@ static void start(int fd)
 	memset(&runners[i], 0, sizeof(runners[i]));
 	runners[i].fd = fd;
 	runners[i].used = 1;
-	if (pthread_create(&runners[i].thread, NULL, run, &runners[i])) {
+	CPU_ZERO(&cpus);
+	CPU_SET(cpu, &cpus);
+	pthread_attr_init(&attributes);
+	pthread_attr_setaffinity_np(&attributes, sizeof(cpus), &cpus);
+	if (pthread_create(&runners[i].thread, &attributes, run, &runners[i])) {
 		runners[i].used = 0;
 		i = -EAGAIN;
 	}
+	pthread_attr_destroy(&attributes);
 	number(i);
 }
 
@@ -204,11 +237,78 @@ static void entries(char *rest)
 	number(n);
 }
 
+static long now(void)
+{
+	struct timespec at;
+
+	clock_gettime(CLOCK_MONOTONIC, &at);
+	return at.tv_sec * 1000 + at.tv_nsec / 1000000;
+}
+
+static void until(char *rest)
+{
+	volatile uint32_t *at = (volatile uint32_t *)value(&rest);
+	uint32_t old = value(&rest);
+	long end = now() + value(&rest);
+
+	while (*at == old && now() < end)
+		usleep(20);
+	number(*at != old);
+}
+
+static void program(char *rest)
+{
+	static unsigned char printed[4096];
+	char *path = word(&rest), *const argv[] = { path, NULL };
+	long end = now() + value(&rest);
+	size_t n = 0;
+	int ends[2], status;
+	pid_t pid;
+
+	if (!path || pipe2(ends, O_CLOEXEC)) {
+		number(path ? -errno : -EINVAL);
+		return;
+	}
+	pid = fork();
+	if (!pid) {
+		dup2(ends[1], 1);
+		dup2(ends[1], 2);
+		execv(path, argv);
+		_exit(127);
+	}
+	close(ends[1]);
+	while (pid > 0) {
+		struct pollfd more = { .fd = ends[0], .events = POLLIN };
+		int left = end - now();
+		ssize_t got;
+
+		if (left <= 0 || poll(&more, 1, left) <= 0) {
+			if (now() >= end)
+				break;
+			continue;
+		}
+		got = read(ends[0], printed + n, sizeof(printed) - n);
+		if (got <= 0)
+			break;
+		n += got;
+	}
+	if (pid > 0 && now() >= end)
+		kill(pid, SIGKILL);
+	close(ends[0]);
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		number(-errno);
+	else
+		number(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+	if (n)
+		hex(printed, n);
+}
+
 static void execute(char *text)
 {
 	char *rest = text, *command = word(&rest);
 	unsigned char *at;
 	size_t n;
+	int fd;
 
 	out = answer;
 	switch (command ? *command : 0) {
@@ -233,8 +333,12 @@ static void execute(char *text)
 		*(volatile uint32_t *)at = value(&rest);
 		number(0);
 		break;
+	case 'u':
+		until(rest);
+		break;
 	case 't':
-		start(value(&rest));
+		fd = value(&rest);
+		start(fd, value(&rest));
 		break;
 	case 'd':
 	case 'x':
@@ -247,6 +351,9 @@ static void execute(char *text)
 		break;
 	case 'n':
 		entries(rest);
+		break;
+	case 'q':
+		program(rest);
 		break;
 	default:
 		number(NOT_UNDERSTOOD);

@@ -7,10 +7,10 @@ import struct
 from dataclasses import dataclass, field
 
 from conformance.real import kvm_requests as r
-from conformance.real.guest.channel import O_RDWR, Answer, Channel, call, opening
+from conformance.real.guest.channel import O_RDWR, Answer, Back, Channel, call, opening
 from conformance.real.guest.machine import Guest, Machine, guest
 from conformance.real.guest.packages import Kernel
-from conformance.specs.avic.constants import APIC_BASE, VMCB_APIC_BAR
+from conformance.specs.avic.constants import APIC_BASE, VMCB_APIC_BAR, VMCB_INT_CTL
 from conformance.verdict import HarnessError
 
 MP_STATE_RUNNABLE = 0
@@ -22,6 +22,10 @@ _SPIN = b"\xff\x04\xeb\xfc"
 """inc word [si]; jmp back."""
 _FS_BASE = 0x448
 """In a VMCB."""
+_V_INTR_MASKING = 24
+"""Of int_ctl."""
+_GETTING_THERE = 30_000
+"""Milliseconds until a vCPU must be in its guest."""
 _SREGS_CS, _SREGS_DS, _SREGS_FS = 0, 24, 3 * 24
 _PAGE = 4096
 _numbers = itertools.count(1)
@@ -66,31 +70,35 @@ class Kvm:
 
     def __post_init__(self) -> None:
         self.channel = self.guest.channel
-        self.fd = self.channel.must(opening("/dev/kvm", O_RDWR))
-        self.run_size = self.channel.must(call("ioctl", self.fd, r.GET_VCPU_MMAP_SIZE, 0))
-        self.memory = self.map(MEMORY, 0x21, 2**64 - 1)
-        self.channel.ask([
+        opened, size, mapped, *_ = self.channel.must_all([
+            opening("/dev/kvm", O_RDWR),
+            call("ioctl", Back(1), r.GET_VCPU_MMAP_SIZE, 0),
+            mapping(MEMORY, 0x21, 2**64 - 1),
+            f"w {Back(1, OUT_AT)} {_OUT.hex()}",
+            f"w {Back(2, SPIN_AT)} {_SPIN.hex()}",
             call("sched_setaffinity", 0, 8, struct.pack("<Q", 1)),
-            f"w {self.memory + OUT_AT} {_OUT.hex()}",
-            f"w {self.memory + SPIN_AT} {_SPIN.hex()}",
         ])  # fmt: skip
-
-    def map(self, size: int, flags: int, fd: int) -> int:
-        """Map memory in the helper."""
-        return self.channel.must(call("mmap", 0, size, 3, flags, fd, 0))
+        self.fd, self.run_size, self.memory = opened.value, size.value, mapped.value
 
     def create_vm(self, *, irqchip: bool = True, memory: bool = True) -> int:
         """A VM with a local APIC in the kernel and the memory of all; its descriptor."""
-        vm = self.channel.must(call("ioctl", self.fd, r.CREATE_VM, 0))
+        lines = [call("ioctl", self.fd, r.CREATE_VM, 0)]
         if irqchip:
-            self.channel.must(call("ioctl", vm, r.ENABLE_CAP, r.CAP.pack(r.CAP_SPLIT_IRQCHIP, 0, 24, 0, 0, 0)))
+            cap = r.CAP.pack(r.CAP_SPLIT_IRQCHIP, 0, 24, 0, 0, 0)
+            lines.append(call("ioctl", Back(1), r.ENABLE_CAP, cap))
         if memory:
-            self.channel.must(call("ioctl", vm, r.SET_USER_MEMORY_REGION, r.MEMORY.pack(0, 0, 0, MEMORY, self.memory)))
-        return vm
+            region = r.MEMORY.pack(0, 0, 0, MEMORY, self.memory)
+            lines.append(call("ioctl", Back(len(lines)), r.SET_USER_MEMORY_REGION, region))
+        return self.channel.must_all(lines)[0].value
 
-    def close(self) -> None:
-        """Give it back."""
-        self.channel.ask([call("close", self.fd), call("munmap", self.memory, MEMORY)])
+    def closing(self) -> list[str]:
+        """The requests that give it back."""
+        return [call("close", self.fd), call("munmap", self.memory, MEMORY)]
+
+
+def mapping(size: int, flags: int, fd: int | Back) -> str:
+    """The request that maps memory in the helper."""
+    return call("mmap", 0, size, 3, flags, fd, 0)
 
 
 @dataclass(slots=True)
@@ -101,39 +109,81 @@ class Vcpu:
     vm: int
     """Descriptor of the VM."""
     id: int
-    fd: int
+    irqchip: bool = True
+    """Whether the VM has local APICs in the kernel."""
+    fd: int = -1
     vmcb: int = -1
     """Address in the guest's memory."""
     run: int = 0
     """Where its kvm_run lies in the helper."""
     thread: int = -1
     counter: int = 0
+    apic: bytes = b""
+    """Its local APIC as its creation left it."""
+    sregs: bytearray = field(default_factory=bytearray)
+    """As they were set last; guests of ours change none."""
 
-    def set_up(self) -> None:
-        """Let it start at the beginning of memory, and find its VMCB by a number that nothing else holds."""
-        kvm = self.kvm
+    def create(self) -> int:
+        """KVM_CREATE_VCPU: 0 or a negative errno.
+
+        It starts at the beginning of memory; its VMCB is found by a number that nothing else holds.
+        """
         number = next(_numbers)
         mark = 0x5EED_0000_0000 | number << 8 | 0x5A
-        sregs = bytearray(self.ask(r.GET_SREGS, bytes(312)).data[0])
-        struct.pack_into("<QIH", sregs, _SREGS_CS, 0, 0xFFFF, 0)
-        struct.pack_into("<Q", sregs, _SREGS_FS, mark)
-        lines = [
-            call("ioctl", self.fd, r.SET_SREGS, bytes(sregs)),
-            call("ioctl", self.fd, r.SET_MP_STATE, struct.pack("<I", MP_STATE_RUNNABLE)),
-            call("mmap", 0, kvm.run_size, 3, 1, self.fd, 0),
+        creating = call("ioctl", self.vm, r.CREATE_VCPU, self.id)
+        lines = [creating]
+        kind = (self.irqchip, self.id == 0)
+        reset: bytes | None = self.kvm.guest.sregs.get(kind)
+        if reset is None:
+            created, told = self.kvm.channel.ask([creating, call("ioctl", Back(1), r.GET_SREGS, bytes(312))])
+            if created.value < 0:
+                return created.value
+            reset, self.fd, lines = told.data[0], created.value, []
+            self.kvm.guest.sregs[kind] = reset
+        self.sregs = bytearray(reset)
+        struct.pack_into("<QIH", self.sregs, _SREGS_CS, 0, 0xFFFF, 0)
+        struct.pack_into("<Q", self.sregs, _SREGS_FS, mark)
+        lines += [
+            call("ioctl", self._fd(1, lines), r.SET_SREGS, bytes(self.sregs)),
+            call("ioctl", self._fd(2, lines), r.SET_MP_STATE, struct.pack("<I", MP_STATE_RUNNABLE)),
+            mapping(self.kvm.run_size, 1, self._fd(3, lines)),
+            call("ioctl", self._fd(4, lines), r.GET_LAPIC, bytes(1024)),
         ]
-        self.run = kvm.channel.ask(lines)[2].value
+        answers = self.kvm.channel.ask(lines)
+        if self.fd < 0:
+            if answers[0].value < 0:
+                return answers[0].value
+            self.fd = answers[0].value
+        self.run, self.apic = answers[-2].value, answers[-1].data[0]
         self.counter = COUNTERS + 16 * (number % 64)
-        ram = memoryview(kvm.guest.ram).cast("Q")
+        self.vmcb = self._find(mark)
+        return 0
+
+    def _fd(self, ago: int, lines: list[str]) -> int | Back:
+        """The descriptor, or the request that will have given it."""
+        return Back(ago) if lines else self.fd
+
+    def _find(self, mark: int) -> int:
+        """The page that has the mark where a VMCB has FS.base; first where others have been: pages are given again."""
+        known = self.kvm.guest.vmcbs
+        ram = memoryview(self.kvm.guest.ram).cast("Q")
         try:
-            marked = [n for n, value in enumerate(ram[_FS_BASE // 8 :: _PAGE // 8].tolist()) if value == mark]
-            with_avic = [n for n in marked if ram[(n * _PAGE + VMCB_APIC_BAR) // 8] == APIC_BASE]
-            found = with_avic or marked
+            found = [page for page in known if self._is_vmcb(ram, page, mark)]
+            if not found:
+                stride = ram[_FS_BASE // 8 :: _PAGE // 8].tolist()
+                found = [n for n, value in enumerate(stride) if value == mark and self._is_vmcb(ram, n, mark)]
         finally:
             ram.release()
         if len(found) != 1:
             raise HarnessError(f"{len(found)} VMCBs have the mark of a vCPU")
-        self.vmcb = found[0] * _PAGE
+        known[found[0]] = None
+        return found[0] * _PAGE
+
+    def _is_vmcb(self, ram: memoryview[int], page: int, mark: int) -> bool:
+        """V_INTR_MASKING is on in all of KVM's; those of a local APIC in the kernel have its page."""
+        at = page * _PAGE
+        is_marked = ram[(at + _FS_BASE) // 8] == mark and bool(ram[(at + VMCB_INT_CTL) // 8] >> _V_INTR_MASKING & 1)
+        return is_marked and (not self.irqchip or ram[(at + VMCB_APIC_BAR) // 8] == APIC_BASE)
 
     def ask(self, request: int, argument: bytes) -> Answer:
         """An ioctl of the vCPU."""
@@ -143,29 +193,28 @@ class Vcpu:
         """A field of the VMCB."""
         return int(struct.unpack_from(form, self.kvm.guest.ram, self.vmcb + offset)[0])
 
-    def _set_rip(self, rip: int, rsi: int) -> None:
+    def _at(self, rip: int, rsi: int) -> str:
+        """The request that lets it go on there."""
         registers = [0] * 18
         registers[4], registers[16], registers[17] = rsi, rip, 2
-        self.ask(r.SET_REGS, struct.pack("<18Q", *registers))
+        return call("ioctl", self.fd, r.SET_REGS, struct.pack("<18Q", *registers))
+
+    def _until_exit(self) -> list[str]:
+        """KVM_RUN, the reason of its exit, and what lets KVM complete the instruction."""
+        run = call("ioctl", self.fd, r.RUN, 0)
+        return [run, f"l {self.run + r.EXIT_REASON}", f"p {self.run} 256", run, f"p {self.run} 0"]
 
     def visit(self) -> int:
         """Run one instruction that ends with an exit to user space, and let KVM complete it. 0 or a negative errno."""
-        self._set_rip(OUT_AT, 0)
-        run = call("ioctl", self.fd, r.RUN, 0)
-        return self.kvm.channel.ask([run, f"p {self.run} 256", run, f"p {self.run} 0"])[0].value
+        return self.kvm.channel.ask([self._at(OUT_AT, 0), *self._until_exit()])[1].value
 
     def run_at(self, code: int, rip: int, data: int) -> int:
         """Run code at some base, with data at another, until the first exit; its reason, or a negative errno."""
-        sregs = bytearray(self.ask(r.GET_SREGS, bytes(312)).data[0])
-        struct.pack_into("<Q", sregs, _SREGS_CS, code)
-        struct.pack_into("<Q", sregs, _SREGS_DS, data)
-        self.ask(r.SET_SREGS, bytes(sregs))
-        self._set_rip(rip, 0)
-        run = call("ioctl", self.fd, r.RUN, 0)
-        answers = self.kvm.channel.ask(
-            [run, f"l {self.run + r.EXIT_REASON}", f"p {self.run} 256", run, f"p {self.run} 0"]
-        )
-        return answers[1].value if answers[0].value == 0 else answers[0].value
+        struct.pack_into("<Q", self.sregs, _SREGS_CS, code)
+        struct.pack_into("<Q", self.sregs, _SREGS_DS, data)
+        placed = call("ioctl", self.fd, r.SET_SREGS, bytes(self.sregs))
+        _, _, run, reason, *_ = self.kvm.channel.ask([placed, self._at(rip, 0), *self._until_exit()])
+        return reason.value if run.value == 0 else run.value
 
     def start(self, cpu: int) -> None:
         """Run on a thread of its own, on that processor, until `stop`; it is in the guest when this returns.
@@ -175,38 +224,25 @@ class Vcpu:
         Raises:
             HarnessError  it does not get there
         """
-        channel = self.kvm.channel
-        self._set_rip(SPIN_AT, self.counter)
-        pinned, free = struct.pack("<Q", 1 << cpu), struct.pack("<Q", 1)
-        lines = [
-            f"p {self.run} 0",
-            call("sched_setaffinity", 0, 8, pinned),
-            f"t {self.fd}",
-            call("sched_setaffinity", 0, 8, free),
-        ]
-        self.thread = channel.ask(lines)[2].value
         at = self.kvm.memory + self.counter
-        first = channel.one(f"l {at}").value
-        for _ in range(2000):
-            if channel.one(f"l {at}").value != first:
-                return
-        raise HarnessError(f"vCPU {self.id} does not run")
+        answers = self.kvm.channel.ask([
+            self._at(SPIN_AT, self.counter),
+            f"p {self.run} 0",
+            f"l {at}",
+            f"t {self.fd} {cpu}",
+            f"u {at} {Back(2)} {_GETTING_THERE}",
+        ])  # fmt: skip
+        self.thread = answers[3].value
+        if not answers[-1].value:
+            raise HarnessError(f"vCPU {self.id} does not run")
 
     def stop(self) -> int:
         """End the thread, and give the result of KVM_RUN."""
         if self.thread < 0:
             return 0
-        channel, thread = self.kvm.channel, self.thread
-        self.thread = -1
-        channel.one(f"p {self.run} 256")
-        for _ in range(2000):
-            if channel.ask([f"x {thread}", f"d {thread}"])[1].value:
-                break
-        answers = channel.ask([f"j {thread}", f"p {self.run} 0"])
-        return answers[0].value
+        thread, self.thread = self.thread, -1
+        return self.kvm.channel.ask([f"p {self.run} 256", f"x {thread}", f"j {thread}", f"p {self.run} 0"])[2].value
 
-    def close(self) -> None:
-        """Stop it, and give it back."""
-        self.stop()
-        lines = [call("munmap", self.run, self.kvm.run_size)] if self.run else []
-        self.kvm.channel.ask([*lines, call("close", self.fd)])
+    def closing(self) -> list[str]:
+        """The requests that give it back, once it is stopped."""
+        return [*([call("munmap", self.run, self.kvm.run_size)] if self.run else []), call("close", self.fd)]

@@ -113,6 +113,10 @@ class Guest:
     """The world that it is lent to."""
     functions: dict[str, Any] = field(init=False, default_factory=dict)
     """What is known of its PCI functions, by address."""
+    vmcbs: dict[int, None] = field(init=False, default_factory=dict)
+    """Pages in which VMCBs have been."""
+    sregs: dict[tuple[bool, bool], bytes] = field(init=False, default_factory=dict)
+    """Of fresh vCPUs: with a local APIC in the kernel or without, the first of its VM or another."""
     _console: int = field(init=False)
     _control: socket.socket = field(init=False)
     _owner: int = field(init=False)

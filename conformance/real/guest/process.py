@@ -13,11 +13,13 @@ from conformance.model.uio_msi.operations import (
     O_PATH_FD,
     Config,
 )
-from conformance.real.guest.channel import O_CLOEXEC, O_NONBLOCK, O_PATH, O_RDONLY, Channel, call, opening
+from conformance.real.guest.channel import O_CLOEXEC, O_NONBLOCK, O_PATH, O_RDONLY, Back, Channel, call, opening
 from conformance.verdict import HarnessError
 
 _EFD_SEMAPHORE = 1
 _EAGAIN = -11
+_FIRST_KEPT = 520
+"""Descriptors from here on are the adapter's own."""
 
 
 @dataclass(slots=True)
@@ -35,40 +37,30 @@ class Files:
     """User fd -> eventfd, or -1 for something else."""
 
     def __post_init__(self) -> None:
-        for index, eventfd in enumerate(self.config.eventfds):
-            flags = (_EFD_SEMAPHORE if eventfd.semaphore else 0) | (O_NONBLOCK if eventfd.nonblock else 0)
-            self._make(flags, eventfd.count)
-            self.semaphore.append(eventfd.semaphore)
-            self._name(FIRST_FD + index, index)
-        self._make(O_NONBLOCK, DECOY_COUNT)
-        self.semaphore.append(False)
-        self._name(DUP_FD, 0)
-        self._others()
-
-    def _make(self, flags: int, count: int) -> None:
-        fd = self.channel.must(call("eventfd2", 0, flags))
-        if count:
-            self.channel.must(call("write", fd, struct.pack("<Q", count), 8))
-        self.kept.append(fd)
-        self.shown.append(self.channel.must(opening(f"/proc/self/fdinfo/{fd}", O_RDONLY)))
+        """All in one turn, so each descriptor gets a number that is known before."""
+        self.named = {FIRST_FD + index: index for index in range(len(self.config.eventfds))} | {DUP_FD: 0}
+        made = [(e.semaphore, e.nonblock, e.count) for e in self.config.eventfds] + [(False, True, DECOY_COUNT)]
+        lines: list[str] = []
+        for index, (semaphore, nonblock, count) in enumerate(made):
+            kept = _FIRST_KEPT + 2 * index
+            self.kept.append(kept)
+            self.shown.append(kept + 1)
+            self.semaphore.append(semaphore)
+            flags = (_EFD_SEMAPHORE if semaphore else 0) | (O_NONBLOCK if nonblock else 0)
+            lines += [*_moved(call("eventfd2", 0, flags), kept), call("write", kept, struct.pack("<Q", count), 8)]
+            lines += _moved(opening(f"/proc/self/fdinfo/{kept}", O_RDONLY), kept + 1)
+        lines += [call("dup3", self.kept[eventfd], number, 0) for number, eventfd in self.named.items()]
+        pipe, null, epoll, _device = NOT_EVENTFDS
+        lines += _moved(opening("/dev/null", O_RDONLY), null)
+        lines += _moved(call("epoll_create1", 0), epoll)
+        lines += _moved(opening(f"/proc/self/fd/{self.kept[0]}", O_PATH), O_PATH_FD)
+        self.channel.must_all(lines)
+        self.reuse(pipe, pipe=True)
+        self.named |= dict.fromkeys((null, epoll, O_PATH_FD), -1)
 
     def _name(self, number: int, eventfd: int) -> None:
         self.channel.must(call("dup3", self.kept[eventfd], number, 0))
         self.named[number] = eventfd
-
-    def _others(self) -> None:
-        """What user space has open that is no eventfd."""
-        pipe, null, epoll, _device = NOT_EVENTFDS
-        made = [
-            (self._pipe(), pipe),
-            (self.channel.must(opening("/dev/null", O_RDONLY)), null),
-            (self.channel.must(call("epoll_create1", 0)), epoll),
-            (self.channel.must(opening(f"/proc/self/fd/{self.kept[0]}", O_PATH)), O_PATH_FD),
-        ]
-        for fd, number in made:
-            self.channel.must(call("dup3", fd, number, 0))
-            self.channel.must(call("close", fd))
-            self.named[number] = -1
 
     def _pipe(self) -> int:
         answer = self.channel.one(call("pipe2", bytes(8), 0))
@@ -76,10 +68,10 @@ class Files:
         self.channel.must(call("close", writing))
         return int(reading)
 
-    def name_device(self, fd: int) -> None:
-        """The device's own descriptor is among those that are no eventfds."""
-        self.channel.must(call("dup3", fd, NOT_EVENTFDS[3], O_CLOEXEC))
+    def name_device(self, fd: int) -> str:
+        """The request by which the device's own descriptor is among those that are no eventfds."""
         self.named[NOT_EVENTFDS[3]] = -1
+        return call("dup3", fd, NOT_EVENTFDS[3], O_CLOEXEC)
 
     def forget_device(self) -> None:
         """It is closed; something else that is no eventfd takes its place."""
@@ -94,8 +86,7 @@ class Files:
         """Another thing takes a number. 0."""
         if pipe:
             reading = self._pipe()
-            self.channel.must(call("dup3", reading, fd, 0))
-            self.channel.must(call("close", reading))
+            self.channel.must_all([call("dup3", reading, fd, 0), call("close", reading)])
             self.named[fd] = -1
         else:
             self._name(fd, len(self.config.eventfds))
@@ -111,10 +102,12 @@ class Files:
 
     def read_ready(self, fd: int) -> int:
         """Read an eventfd that something is on its way to, in one turn."""
-        poll, read = self.channel.ask([
-            call("poll", struct.pack("<ihh", fd, 1, 0), 1, 1000), call("read", fd, bytes(8), 8)
-        ])  # fmt: skip
+        poll, read = self.channel.ask(self.reading(fd))
         return int(struct.unpack("<Q", read.data[0])[0]) if poll.value == 1 else _EAGAIN
+
+    def reading(self, fd: int) -> list[str]:
+        """The requests that wait a second for an eventfd, and read it."""
+        return [call("poll", struct.pack("<ihh", fd, 1, 0), 1, 1000), call("read", fd, bytes(8), 8)]
 
     def looks(self) -> list[str]:
         """Requests whose answers are the counters."""
@@ -123,6 +116,11 @@ class Files:
     def close(self) -> None:
         """Close all of it."""
         self.channel.ask([call("close", fd) for fd in (*self.kept, *self.shown, *self.named)])
+
+
+def _moved(making: str, number: int) -> list[str]:
+    """The requests that give what is made this number."""
+    return [making, call("dup3", Back(1), number, 0), call("close", Back(2))]
 
 
 def counter(shown: bytes) -> int:

@@ -18,8 +18,8 @@ from conformance.model.tdp_mirror.operations import (
 )
 from conformance.model.tdp_mirror.state import HVA_SOURCES, Leaf
 from conformance.real import kvm_requests as r
-from conformance.real.guest.channel import O_RDONLY, call, opening, within
-from conformance.real.guest.kvm import COUNTERS, Kvm, Vcpu, started
+from conformance.real.guest.channel import O_RDONLY, Back, call, opening, within
+from conformance.real.guest.kvm import COUNTERS, Kvm, Vcpu, mapping, started
 from conformance.real.guest.packages import Kernel
 from conformance.real.guest.world import GuestWorld
 from conformance.specs.tdp_mirror.constants import ENOENT, MEM_LOG_DIRTY_PAGES
@@ -56,9 +56,13 @@ class TdpWorld(GuestWorld):
         """The VM, its memory and its slots."""
         self.kvm = kvm = Kvm(self.guest)
         self.vm = kvm.create_vm(memory=False)
-        self.memory = kvm.map(PAGES * 4096, 0x22, 2**64 - 1)
-        self.channel.one(call("madvise", self.memory, PAGES * 4096, _NOHUGEPAGE))
-        self.pagemap = self.channel.must(opening("/proc/self/pagemap", O_RDONLY))
+        size = PAGES * 4096
+        mapped, _, pagemap = self.channel.ask([
+            mapping(size, 0x22, 2**64 - 1),
+            call("madvise", Back(1), size, _NOHUGEPAGE),
+            opening("/proc/self/pagemap", O_RDONLY),
+        ])  # fmt: skip
+        self.memory, self.pagemap = mapped.value, pagemap.value
         self.moves = [0] * PAGES
         """How often the host took back each page."""
         self._touch(0, PAGES)
@@ -86,12 +90,11 @@ class TdpWorld(GuestWorld):
 
     def vcpu_create(self, op: VcpuCreate) -> int:
         """A vCPU."""
-        fd = self.channel.one(call("ioctl", self.vm, r.CREATE_VCPU, op.vcpu)).value
-        if fd < 0:
-            return fd
-        self.vcpus[op.vcpu] = Vcpu(self.kvm, self.vm, op.vcpu, fd)
-        self.vcpus[op.vcpu].set_up()
-        return 0
+        vcpu = Vcpu(self.kvm, self.vm, op.vcpu)
+        result = vcpu.create()
+        if result == 0:
+            self.vcpus[op.vcpu] = vcpu
+        return result
 
     def prefault(self, op: Prefault) -> int:
         """KVM_PRE_FAULT_MEMORY, which a signal ends if nothing else does; where there is none, the guest reads."""
@@ -193,8 +196,6 @@ class TdpWorld(GuestWorld):
 
     def clean(self) -> None:
         """The VM and its memory."""
-        for vcpu in self.vcpus.values():
-            vcpu.close()
-        lines = [call("close", self.vm), call("close", self.pagemap), call("munmap", self.memory, PAGES * 4096)]
-        self.channel.ask(lines)
-        self.kvm.close()
+        lines = [line for vcpu in self.vcpus.values() for line in vcpu.closing()]
+        lines += [call("close", self.vm), call("close", self.pagemap), call("munmap", self.memory, PAGES * 4096)]
+        self.channel.ask([*lines, *self.kvm.closing()])

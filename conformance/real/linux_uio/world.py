@@ -17,7 +17,7 @@ from conformance.model.uio_msi.operations import (
     Remove,
     Write,
 )
-from conformance.real.guest.channel import O_NONBLOCK, O_RDWR, call, opening
+from conformance.real.guest.channel import O_NONBLOCK, O_RDWR, Answer, call, opening
 from conformance.real.guest.functions import INTX_DISABLE, FunctionWorld
 from conformance.real.guest.packages import Kernel
 from conformance.real.guest.process import counter
@@ -40,15 +40,23 @@ class Uio(FunctionWorld):
     def set_up(self) -> None:
         """Nobody reads yet."""
         super().set_up()
+        self.answers: list[Answer] = []
+        """What was seen after the last operation."""
         self.seen = 0
         """Events that the reader knows of."""
         self.target = -1
         """Descriptor, kept aside, of the eventfd that vector 0 signals."""
 
     def finish(self, op: Any) -> None:
-        """Read what events there are."""
+        """Read what events there are, and look in the same turn; what was signalled then is looked at anew."""
         del op
-        self._read_events()
+        lines = self._looks()
+        if not self.handles:
+            self.answers = self.channel.ask(lines)
+            return
+        read, *self.answers = self.channel.ask([self.reading(), *lines])
+        if self._signal(read):
+            self.answers = self.channel.ask(lines)
 
     def probe(self, _op: Probe) -> int:
         """Bind."""
@@ -92,16 +100,20 @@ class Uio(FunctionWorld):
 
     def _read_events(self) -> None:
         """Read the count of events, and signal as many."""
-        if not self.handles:
-            return
-        answer = self.channel.one(self.reading())
-        if answer.value != _EVENT:
-            return
-        (count,) = struct.unpack("<I", answer.data[0])
+        if self.handles:
+            self._signal(self.channel.one(self.reading()))
+
+    def _signal(self, read: Answer) -> bool:
+        """Signal the eventfd as often as what was read says; whether it was."""
+        if read.value != _EVENT:
+            return False
+        (count,) = struct.unpack("<I", read.data[0])
         new = (count - self.seen) & 0xFFFFFFFF
         self.seen = count
-        if self.target >= 0 and not self.forgets_event:
-            self.channel.one(call("write", self.target, struct.pack("<Q", new), 8))
+        if self.target < 0 or self.forgets_event:
+            return False
+        self.channel.one(call("write", self.target, struct.pack("<Q", new), 8))
+        return True
 
     def reading(self) -> str:
         """The request for the count of events, which does not wait for one."""
@@ -124,16 +136,18 @@ class Uio(FunctionWorld):
     }
 
     def look(self) -> Any:
-        """What the guest shows: fdinfo, the device file, config space."""
-        looks = self.files.looks()
-        lines = [*looks, call("access", _DEVICE, 0), self.function.look()]
-        *counters, device, command = self.channel.ask(lines)
+        """What the guest showed after the last operation: fdinfo, the device file, config space."""
+        *counters, device, command = self.answers or self.channel.ask(self._looks())
         disabled = bool(struct.unpack("<H", command.data[0])[0] & INTX_DISABLE)
         return View(
             None, device.value == 0, 0, None,  # type: ignore[arg-type]  # hidden
             tuple([min(counter(answer.data[0]), EVENTFD_MAX) for answer in counters]),
             (False,), self.target >= 0 and disabled, None, None,  # type: ignore[arg-type]  # hidden
         )  # fmt: skip
+
+    def _looks(self) -> list[str]:
+        """Requests for all of it."""
+        return [*self.files.looks(), call("access", _DEVICE, 0), self.function.look()]
 
     def clean(self) -> None:
         """Handles, the binding, eventfds; the line is let go."""

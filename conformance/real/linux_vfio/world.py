@@ -31,7 +31,9 @@ from conformance.specs.uio_msi.constants import COMMAND_MASK, ENODEV, ENOTTY, EO
 SET_IRQS = 0x3B6E
 SET_IRQS_SIZE = 24
 _GET_DEVICE_FD, _SET_CONTAINER, _SET_IOMMU = 0x3B6A, 0x3B68, 0x3B66
-_NONE, _EVENTFD, _MASK, _UNMASK, _TRIGGER = 1, 4, 8, 16, 32
+_NONE, _MASK, _UNMASK = 1, 8, 16
+TRIGGER_NONE, TRIGGER_EVENTFD = 32 | _NONE, 32 | 4
+"""Flags of VFIO_DEVICE_SET_IRQS: let it happen, or disable; have eventfds signalled."""
 _INTX, _MSIX = 0, 2
 _CONFIG_REGION = 7 << 40
 _FIXED = 0x32
@@ -68,15 +70,14 @@ class Vfio(FunctionWorld):
         result = self.function.bind(_DRIVER)
         if result:
             return result
-        channel = self.channel
-        container = channel.one(opening("/dev/vfio/vfio", O_RDWR)).value
-        group = channel.one(opening(f"/dev/vfio/{self.function.group()}", O_RDWR)).value
+        opened = [opening(path, O_RDWR) for path in (f"/dev/vfio/{self.function.group()}", "/dev/vfio/vfio")]
+        group, container = (answer.value for answer in self.channel.ask(opened))
         self.group = (group, container)
         steps = (
             call("ioctl", group, _SET_CONTAINER, struct.pack("<i", container)),
             call("ioctl", container, _SET_IOMMU, 1),
         )
-        return min(0, group, container, *(answer.value for answer in channel.ask(steps)))
+        return min(0, group, container, *(answer.value for answer in self.channel.ask(steps)))
 
     def remove(self, _op: Remove) -> int:
         """Close the group and unbind."""
@@ -95,24 +96,26 @@ class Vfio(FunctionWorld):
         if not self.group:
             gone = self.channel.one(opening(f"/dev/vfio/{self.function.group()}", O_RDWR)).value
             return -ENODEV if gone == -ENOENT else gone
-        name = self.function.bdf.encode() + b"\0"
-        fd = self.channel.one(call("ioctl", self.group[0], _GET_DEVICE_FD, name)).value
+        fd = self.channel.one(self.opening_handle()).value
         if fd < 0:
             return fd
         self.handles.append(fd)
         if len(self.handles) > 1:
             return 0
-        self.files.name_device(fd)
-        self._enable_decoding(fd)
+        self._begin_with(fd)
         if not self.config.vectors:
             return 0
         none = struct.pack(f"<{self.config.vectors}i", *(-1,) * self.config.vectors)
-        result = self._set_irqs(_EVENTFD | _TRIGGER, 0, self.config.vectors, none)
+        result = self._set_irqs(TRIGGER_EVENTFD, 0, self.config.vectors, none)
         if result < 0:
             self.close_handle(Close())
         else:
             self._reset_pending()
         return result
+
+    def opening_handle(self) -> str:
+        """The request for a handle, of a function that is bound."""
+        return call("ioctl", self.group[0], _GET_DEVICE_FD, self.function.bdf.encode() + b"\0")
 
     def _reset_pending(self) -> None:
         """Clear the pending bits: the function lacks the reset that VFIO would do, so a private eventfd takes them."""
@@ -121,14 +124,18 @@ class Vfio(FunctionWorld):
         if not vectors:
             return
         private = self.channel.one(call("eventfd2", 0, 0)).value
-        for vector in vectors:
-            for fd in (private, -1):
-                self._set_irqs(_EVENTFD | _TRIGGER, vector, 1, struct.pack("<i", fd))
-        self.channel.one(call("close", private))
+        taken = [
+            self.setting(TRIGGER_EVENTFD, vector, 1, struct.pack("<i", fd))
+            for vector in vectors
+            for fd in (private, -1)
+        ]
+        self.channel.ask([*taken, call("close", private)])
 
-    def _enable_decoding(self, fd: int) -> None:
+    def _begin_with(self, fd: int) -> None:
+        """The first handle is among those that are no eventfds; its function decodes and may send."""
         where = _CONFIG_REGION + 4
-        found = struct.unpack("<H", self.channel.one(call("pread", fd, bytes(2), 2, where)).data[0])[0]
+        _, command = self.channel.must_all([self.files.name_device(fd), call("pread", fd, bytes(2), 2, where)])
+        (found,) = struct.unpack("<H", command.data[0])
         self.channel.one(call("pwrite", fd, struct.pack("<H", found | MEMORY | MASTER), 2, where))
 
     def close_handle(self, _op: Close) -> int:
@@ -159,7 +166,7 @@ class Vfio(FunctionWorld):
         """
         if self.index == _INTX and not vector and fd < 0:
             return self._disable_intx()
-        result = self._set_irqs(_EVENTFD | _TRIGGER, vector, 1, struct.pack("<i", max(fd, -1)), pointer)
+        result = self._set_irqs(TRIGGER_EVENTFD, vector, 1, struct.pack("<i", max(fd, -1)), pointer)
         if self.index == _INTX and not vector:
             if not result:
                 self.is_wired = True
@@ -171,15 +178,21 @@ class Vfio(FunctionWorld):
     def _disable_intx(self) -> int:
         """Where it is not enabled VFIO has nothing to disable."""
         was_wired, self.is_wired = self.is_wired, False
-        return self._set_irqs(_NONE | _TRIGGER, 0, 0, b"") if was_wired else 0
+        return self._set_irqs(TRIGGER_NONE, 0, 0, b"") if was_wired else 0
 
     def _set_irqs(self, flags: int, start: int, count: int, data: bytes, pointer: int = 0) -> int:
-        argument = struct.pack("<IIIII", 20 + len(data), flags, self.index, start, count) + data
-        handle = self.handles[-1]
         if not pointer:
-            return self.channel.one(call("ioctl", handle, SET_IRQS, argument)).value
-        lines = [f"w {pointer} {argument.hex()}", call("ioctl", handle, SET_IRQS, pointer)]
+            return self.channel.one(self.setting(flags, start, count, data)).value
+        argument = self._argument(flags, start, count, data)
+        lines = [f"w {pointer} {argument.hex()}", call("ioctl", self.handles[-1], SET_IRQS, pointer)]
         return self.channel.ask(lines)[1].value
+
+    def _argument(self, flags: int, start: int, count: int, data: bytes) -> bytes:
+        return struct.pack("<IIIII", 20 + len(data), flags, self.index, start, count) + data
+
+    def setting(self, flags: int, start: int, count: int, data: bytes) -> str:
+        """The request for SET_IRQS."""
+        return call("ioctl", self.handles[-1], SET_IRQS, self._argument(flags, start, count, data))
 
     def write(self, op: Write) -> int:
         """irqcontrol: mask and unmask. MSI-X has neither, which VFIO says with -ENOTTY."""

@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable
+from errno import EBADF
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ from conformance.lockstep import run_trace
 from conformance.model.avic import operations as avic
 from conformance.model.step import Step
 from conformance.model.tdp_mirror import operations as tdp
+from conformance.real import adapter as adapters
 from conformance.real.adapter import Adapter, RealWorld
 from conformance.real.guest import functions, kvm, packages
 from conformance.real.guest import machine as machines
-from conformance.real.guest.channel import call
+from conformance.real.guest.channel import Back, call
 from conformance.real.guest.machine import Guest
 from conformance.real.guest.world import outside
 from conformance.real.linux_avic import LinuxAvic
@@ -243,8 +245,9 @@ def test_the_programs_compile_and_end(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_rates_are_measured(kernel: str, name: str) -> None:
+def test_rates_are_measured(kernel: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """How fast it is depends on the machine; that it can be told does not."""
+    monkeypatch.setattr(adapters, "_PATIENCE", 0.0)
     rates = KINDS[name](kernel).rates()  # type: ignore[call-arg]  # they take a version
 
     assert rates
@@ -298,6 +301,30 @@ def test_no_vm_of_a_world_is_the_first_or_the_last(kernel: str) -> None:
 
     names = [link.data[0].rstrip(b"\0").decode() for link in links if link.value > 0]
     assert [name for name in names if "kvm" in name] == ["/dev/kvm", "anon_inode:kvm-vm", "anon_inode:kvm-vcpu:0"]
+
+
+def test_a_request_uses_what_one_before_it_gave(kernel: str) -> None:
+    """In the same turn."""
+    channel = kvm.started(packages.kernel(kernel)).channel
+
+    made, moved, closed, _ = channel.must_all([
+        call("eventfd2", 0, 0), call("dup3", Back(1), 300, 0), call("close", Back(2)), call("close", 300),
+    ])  # fmt: skip
+
+    assert (moved.value, closed.value) == (300, 0)
+    assert channel.one(call("close", made.value)).value == -EBADF
+
+
+def test_a_wait_for_memory_ends(kernel: str) -> None:
+    """At once where it is not that any more, and after the time where it stays."""
+    channel = kvm.started(packages.kernel(kernel)).channel
+    mapped, _, changed, same, _ = channel.must_all([
+        kvm.mapping(4096, 0x22, 2**64 - 1), f"p {Back(1)} 7", f"u {Back(2)} 8 10000", f"u {Back(3, 4)} 0 1",
+        call("munmap", Back(4), 4096),
+    ])  # fmt: skip
+
+    assert mapped.value
+    assert (changed.value, same.value) == (1, 0)
 
 
 def test_an_ended_guest_holds_nothing(kernel: str) -> None:
