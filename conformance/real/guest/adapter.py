@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from conformance.real.adapter import Adapter
+from conformance.real.adapter import Adapter, Rate, rate
+from conformance.real.guest.channel import Channel
 from conformance.real.guest.packages import kernel
 from conformance.real.guest.world import GuestWorld
+
+_EMPTY, _AT_ONCE = "d 0", 50
+"""A request that needs nothing, and how many are sent at once."""
 
 
 class GuestAdapter(Adapter):
@@ -29,3 +33,11 @@ class GuestAdapter(Adapter):
     def absent(self) -> Mapping[str, frozenset[str]]:  # type: ignore[override]  # nobody sets it
         """Traces that ended before their time, since the emulator did; no clause is lost by it."""
         return dict.fromkeys(self.world.lost, frozenset[str]())
+
+
+def round_trips(channel: Channel) -> tuple[Rate, ...]:
+    """Requests that wait for each other, and such that do not."""
+    return (
+        rate("request and answer", 3600, lambda: channel.one(_EMPTY)),
+        rate("requests sent at once", 6000, lambda: channel.ask([_EMPTY] * _AT_ONCE), _AT_ONCE),
+    )

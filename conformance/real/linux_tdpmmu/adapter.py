@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from functools import cached_property
 from types import MappingProxyType
@@ -10,8 +9,8 @@ from typing import Any, ClassVar
 
 from conformance.model.tdp_mirror import Config
 from conformance.model.tdp_mirror.operations import HvaInvalidate, Prefault, SlotCreate, VcpuCreate
-from conformance.real.adapter import Rate
-from conformance.real.guest.adapter import GuestAdapter
+from conformance.real.adapter import Rate, rate
+from conformance.real.guest.adapter import GuestAdapter, round_trips
 from conformance.real.guest.world import outside
 from conformance.real.linux_tdpmmu.world import PAGES, TdpWorld
 
@@ -23,7 +22,6 @@ ONE_SLOT = Config(
     mirror=False, private=False, index_bits=9, levels=4, max_gfn=PAGES - 1, slots=((0, 0, 8, 0),), private_gfns=()
 )
 _REACH = 1 << 30
-_WALKS = 200
 
 
 class LinuxTdpMmu(GuestAdapter):
@@ -77,11 +75,8 @@ class LinuxTdpMmu(GuestAdapter):
                 return True
 
     def rates(self) -> tuple[Rate, ...]:
-        """Walks of the page tables from outside."""
+        """Requests, and walks of the page tables from outside."""
         with outside(TdpWorld(self.kernel, PLAIN, prefaults=self.prefaults)) as world:
             world.perform(VcpuCreate(0))
             world.perform(Prefault(0, 0x1000))
-            started = time.perf_counter()
-            for _ in range(_WALKS):
-                world.leaves()
-            return (Rate("walks of the page tables", _WALKS / (time.perf_counter() - started), 5900),)
+            return (*round_trips(world.channel), rate("walks of the page tables", 5900, world.leaves))

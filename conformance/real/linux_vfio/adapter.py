@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import struct
 from functools import cached_property
 from typing import Any
 
@@ -26,16 +26,16 @@ from conformance.model.uio_msi.operations import (
     SetIntx,
     Write,
 )
-from conformance.real.adapter import Rate
-from conformance.real.guest.adapter import GuestAdapter
+from conformance.real.adapter import Rate, rate
+from conformance.real.guest.adapter import GuestAdapter, round_trips
+from conformance.real.guest.channel import call
 from conformance.real.guest.functions import SIZES
 from conformance.real.guest.world import outside
-from conformance.real.linux_vfio.world import SET_IRQS_SIZE, Vfio
+from conformance.real.linux_vfio.world import SET_IRQS_SIZE, TRIGGER_EVENTFD, TRIGGER_NONE, Vfio
 from conformance.specs.uio_msi.constants import COMMAND_MASK, IRQ_SET_SIZE, UIO_MSI_IRQ_SET
 
 _OTHERS = ((0x3B00, 0x3BFF), (0x5400, 0x54FF))
 """Low halves of commands that VFIO or the system call itself knows."""
-_EVENTS = 300
 
 
 class LinuxVfio(GuestAdapter):
@@ -97,12 +97,36 @@ class LinuxVfio(GuestAdapter):
                 return True
 
     def rates(self) -> tuple[Rate, ...]:
-        """Events raised outside and read inside."""
-        with outside(Vfio(self.kernel, Config())) as world:
+        """Events raised outside, and by the driver itself, and read inside; vectors enabled and disabled."""
+        with outside(Vfio(self.kernel, Config(vectors=4))) as world:
             for op in (Probe(), Open(), IrqSet(0, FIRST_FD)):
                 world.perform(op)
-            started = time.perf_counter()
-            for _ in range(_EVENTS):
+            channel, files = world.channel, world.files
+
+            def fired() -> None:
                 world.doorbell.ring(0)
-                world.files.read_ready(FIRST_FD)
-            return (Rate("event, driver, read of the eventfd", _EVENTS / (time.perf_counter() - started), 2400),)
+                files.read_ready(FIRST_FD)
+
+            looped = [world.setting(TRIGGER_NONE, 0, 1, b""), *files.reading(FIRST_FD)]
+            several = struct.pack("<4i", *(FIRST_FD, -1, -1, -1))
+            switched = [world.setting(TRIGGER_NONE, 0, 0, b""), world.setting(TRIGGER_EVENTFD, 0, 4, several)]
+            told = (
+                *round_trips(channel),
+                rate("event, driver, read of the eventfd", 2400, fired),
+                rate("event by the driver, read of the eventfd", 1160, lambda: channel.ask(looped)),
+                rate("4 vectors disabled and enabled", 400, lambda: channel.ask(switched)),
+            )
+        with outside(Vfio(self.kernel, Config(vectors=64))) as world:
+            world.perform(Probe())
+            return (*told, rate("handle opened, 16 vectors enabled, one set, closed", 120, lambda: _visit(world)))
+
+
+def _visit(world: Vfio) -> None:
+    """A handle that does not stay."""
+    world.handles.append(world.channel.must(world.opening_handle()))
+    sixteen = struct.pack("<16i", *(-1,) * 16)
+    world.channel.must_all([
+        world.setting(TRIGGER_EVENTFD, 0, 16, sixteen),
+        world.setting(TRIGGER_EVENTFD, 0, 1, sixteen[:4]),
+        call("close", world.handles.pop()),
+    ])  # fmt: skip

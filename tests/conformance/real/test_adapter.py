@@ -13,7 +13,8 @@ from conformance.engines import campaign, corpus, explore, machine
 from conformance.engines.context import Context, lacking
 from conformance.lockstep import run_trace
 from conformance.model.step import Fault, Step
-from conformance.real.adapter import Adapter, RealWorld, seen_by
+from conformance.real import adapter as adapters
+from conformance.real.adapter import Adapter, Rate, RealWorld, rate, seen_by
 from conformance.runs import unit
 from conformance.runs.result import Result
 from conformance.subsystem import NAMES, subsystem
@@ -176,3 +177,32 @@ def test_findings_are_known_and_unseen_clauses_not_counted() -> None:
     assert seen.known == {"TOY-001:Put:view.numbers": "SHELF-1"}
     assert seen.clauses == {"TOY-001": 2}
     assert seen.absent == ["cupboards have no doors"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "per_second"),
+    [
+        ((0.5,) * 60 + (0.01,) + (0.5,) * 9_999, 0),
+        ((0.01, 0.001) * 99, 1000),
+        ((0.1,) * 70 + (0.012,) + (0.1,) * 99, 83),
+    ],
+)
+def test_a_busy_moment_does_not_decide(
+    seconds: tuple[float, ...], per_second: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The best of many rounds counts, and while none is usual there are more, up to a limit."""
+    now, needed = [0.0], iter(seconds)
+    monkeypatch.setattr(adapters.time, "perf_counter", lambda: now[0])
+
+    def ask() -> None:
+        now[0] += next(needed)
+
+    found = rate("asked", 100, ask)
+
+    assert round(found.measured) == (per_second or 2)
+    assert found.is_usual == bool(per_second)
+
+
+def test_half_the_rate_of_the_facts_is_usual() -> None:
+    """And less is not."""
+    assert [Rate("", measured, 100).is_usual for measured in (49.9, 50, 200)] == [False, True, True]
