@@ -123,6 +123,7 @@ class Lockstep:
             self.env.frame.log = self.recorder.log()
         try:
             self.env.start(factory)
+            self.states = (self.env.starting_at(self.states[0]),)
         except Breach as breach:
             self._breached(Step(started), breach)
 

@@ -225,6 +225,10 @@ class Environment:
         """What `start` does in this world; a subclass goes on from here."""
         self.driver = self.enter(factory, self.port)
 
+    def starting_at(self, state: Any) -> Any:
+        """The model's initial state, by what the candidate has chosen of what it may choose."""
+        return state
+
     def end(self) -> None:
         """Let go of the candidate's object."""
         if Environment.doom is not None and self.breach is None:

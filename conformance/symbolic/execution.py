@@ -75,7 +75,7 @@ class Execution:
     def _take(self, env: Environment, config: Any, steps: tuple[Step, ...], found: Run) -> None:
         of, profile = self.of, self.profile
         env.start(self.factory)
-        states = (of.initial(config, profile),)
+        states = (env.starting_at(of.initial(config, profile)),)
         for number, step in enumerate(steps):
             PATH.step, PATH.on, PATH.is_target = number, True, True
             op = changed(step.op, _words(found.variables, number))

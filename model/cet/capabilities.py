@@ -7,9 +7,12 @@ from conformance.specs.cet import clauses as c
 from conformance.specs.clause import Clause
 
 
-def capabilities(host: Host) -> tuple[bool, bool, int, Clause]:
-    """SHSTK, IBT and XSS bits that KVM may offer on this host, and the clause that decides the most."""
-    shstk, ibt, because = host.shstk, host.ibt, c.XSS_AND_FEATURES_TOGETHER
+def capabilities(host: Host, *, tracking: bool = True) -> tuple[bool, bool, int, Clause]:
+    """SHSTK, IBT and XSS bits that KVM may offer on this host, and the clause that decides the most.
+
+    One that knows nothing of indirect branch `tracking` offers what is left of it.
+    """
+    shstk, ibt, because = host.shstk, host.ibt and tracking, c.XSS_AND_FEATURES_TOGETHER
     xss = host.xss & 0x1800 if host.xsaves else 0
     if ibt and host.vendor == "amd":
         ibt, because = False, c.NO_IBT_ON_SVM

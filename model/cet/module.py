@@ -10,6 +10,7 @@ from conformance.model.cet.operations import (
     Cpuid,
     Create,
     Destroy,
+    Host,
     MsrIndexList,
     NestedCapabilities,
     SetCpuid,
@@ -44,16 +45,23 @@ def advertised(state: State) -> tuple[int, ...]:
     return listed
 
 
-def vendor_init(state: State, op: VendorInit, _env: Answers, _profile: Profile) -> Outcome:
-    """Load the module: (result, SHSTK, IBT)."""
+def vendor_init(state: State, op: VendorInit, _env: Answers, _profile: Profile) -> Outcomes:
+    """Load the module: (result, SHSTK, IBT). Who has never offered IBT need not begin here."""
     host = op.host
     if host.s_cet >> SH_STK_EN & 1:
-        new = State(host, False, False, 0, False, state.vcpus, state.ignore_msrs, state.exact, True)
+        new = replace(state, host=host, shstk=False, ibt=False, xss=0, ready=False, reloaded=True)
         return Outcome(new, (-EIO, False, False), because=c.HOST_SHADOW_STACK_REFUSED)
-    shstk, ibt, xss, because = capabilities(host)
+    offered = _loaded(state, host, True)
+    return offered if state.tracks or not offered.state.ibt else (offered, _loaded(state, host, False))
+
+
+def _loaded(state: State, host: Host, tracking: bool) -> Outcome:
+    """The module loaded on a host."""
+    shstk, ibt, xss, because = capabilities(host, tracking=tracking)
     if host.s_cet:
         because = c.HOST_SHADOW_STACK_REFUSED
-    new = State(host, shstk, ibt, xss, True, state.vcpus, state.ignore_msrs, state.exact, True)
+    tracks = state.tracks or ibt
+    new = replace(state, host=host, shstk=shstk, ibt=ibt, xss=xss, ready=True, reloaded=True, tracks=tracks)
     return Outcome(new, (0, shstk, ibt), because=because)
 
 

@@ -139,6 +139,8 @@ class State:
     """The module was loaded anew; a trace does that once."""
     ghosts: bool = False
     """A vCPU was destroyed that had values."""
+    tracks: bool = False
+    """IBT was offered once, so it is wherever it may be; a hypervisor that has none never does."""
 
 
 SLOTS = 2
@@ -147,11 +149,13 @@ CPUS = 2
 """Physical CPUs."""
 
 
-def initial(config: Config, profile: Profile) -> State:
-    """The module loaded on the configuration's host, its vCPUs created."""
-    shstk, ibt, xss, _ = capabilities(config.host)
-    ready = not config.host.s_cet >> SH_STK_EN & 1
-    bare = State(config.host, shstk, ibt, xss, ready, (None,) * SLOTS, config.ignore_msrs, profile.fpu_managed)
+def initial(config: Config, profile: Profile, *, tracking: bool = True) -> State:
+    """The module loaded on the configuration's host, its vCPUs created; whether it offers IBT is its own choice."""
+    host = config.host
+    shstk, ibt, xss, _ = capabilities(host, tracking=tracking)
+    ready = not host.s_cet >> SH_STK_EN & 1
+    empty = (None,) * SLOTS
+    bare = State(host, shstk, ibt, xss, ready, empty, config.ignore_msrs, profile.fpu_managed, tracks=ready and ibt)
     vcpus = tuple(new_vcpu(bare, cpuid) for cpuid in config.vcpus) if ready else ()
     return replace(bare, vcpus=(vcpus + (None,) * SLOTS)[:SLOTS])
 
@@ -183,6 +187,7 @@ def with_vcpu(state: State, slot: int, vcpu: Vcpu | None) -> State:
         state.exact,
         state.reloaded,
         state.ghosts,
+        state.tracks,
     )
 
 

@@ -25,6 +25,8 @@ class Platform(Simulator):
         self.ignore_msrs = config.ignore_msrs
         self.caps = (False, False)
         """SHSTK and IBT as the module offers them."""
+        self.tracking = True
+        """Whether it offers IBT where the configuration's host lets it."""
 
     def boot(self, host: Host) -> None:
         """Another host takes the place of this one."""

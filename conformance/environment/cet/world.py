@@ -26,7 +26,7 @@ from conformance.environment.cet.vmsa import Vmsa
 from conformance.environment.door import Environment
 from conformance.model.cet import Config, View
 from conformance.model.cet import operations as m
-from conformance.model.cet.state import SLOTS
+from conformance.model.cet.state import SLOTS, State, initial
 from conformance.specs.cet import Port, Profile
 from conformance.specs.cet import clauses as c
 from conformance.verdict import Violation
@@ -58,6 +58,7 @@ class Cet(Environment):
     def __init__(self, config: Config, profile: Profile) -> None:
         super().__init__()
         self.config = config
+        self.profile = profile
         self.platform = platform = Platform(self, config)
         self.processors = processors = Processors(self, platform)
         self.fpu = Fpu(self, platform, processors, profile)
@@ -95,6 +96,10 @@ class Cet(Environment):
         if self.breach is None:
             self.deferred = operations.set_up(self)
             self.frame.actor = None
+
+    def starting_at(self, state: State) -> State:
+        """Whether the module offers IBT is its own choice."""
+        return state if self.platform.tracking else initial(self.config, self.profile, tracking=False)
 
     def act(self, op: Any) -> Any:
         """Perform one operation; afterwards the thread it interrupted runs again."""
