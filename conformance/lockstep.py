@@ -195,19 +195,26 @@ class Lockstep:
         model, view, profile = self._model, self._view, self.profile
         for state in before:
             given = model(state, op, answers, profile)
-            outcomes: Iterable[Outcome]
-            if isinstance(given, Outcome):
-                outcomes = (given,)
-            else:
-                outcomes = given if isinstance(given, tuple) else given.explaining(result)
-            for outcome in outcomes:
+            if isinstance(given, Outcome):  # most steps leave no freedom
+                if given.result == result and ((seen if given.state is seen_state else view(given.state)) == observed):
+                    matched.append(given)
+                continue
+            for outcome in given if isinstance(given, tuple) else given.explaining(result):
                 if outcome.result != result:
                     continue
                 if (seen if outcome.state is seen_state else view(outcome.state)) == observed:
                     matched.append(outcome)
-        if not (matched := [*matched, *_despite(self, op, frame, result, observed)]):
+        if frame.overcome:
+            matched += _despite(self, op, frame, result, observed)
+        if not matched:
             return self._mismatch(step, result, observed, answers)
-        outcome = self._settle(step, matched)
+        if len(matched) == 1:
+            outcome = matched[0]
+            self.states = (outcome.state,)
+        else:
+            outcome = self._settle(matched)
+        for clause in outcome.breaches:
+            self._warn(step, clause)
         if outcome.state is not seen_state:
             self._seen = (outcome.state, observed)
         counts, self.because = self.counts, outcome.because
@@ -330,18 +337,12 @@ class Lockstep:
 
     # -- verdicts
 
-    def _settle(self, step: Step, matched: list[Outcome]) -> Outcome:
-        """Keep the states that explain the step, and note the SHOULD clauses it broke."""
-        outcome = matched[0]
-        if len(matched) == 1:
-            self.states = (outcome.state,)
-        else:
-            outcome = min(matched, key=lambda o: len(o.breaches))
-            self.states = tuple(dict.fromkeys(o.state for o in matched if len(o.breaches) == len(outcome.breaches)))
-            if len(self.states) > MAX_STATES:
-                raise HarnessError(f"{len(self.states)} model states explain the same trace")
-        for clause in outcome.breaches:
-            self._warn(step, clause)
+    def _settle(self, matched: list[Outcome]) -> Outcome:
+        """Of several that explain the step, one that breaks the fewest SHOULD clauses; keep the states of all such."""
+        outcome = min(matched, key=lambda o: len(o.breaches))
+        self.states = tuple(dict.fromkeys(o.state for o in matched if len(o.breaches) == len(outcome.breaches)))
+        if len(self.states) > MAX_STATES:
+            raise HarnessError(f"{len(self.states)} model states explain the same trace")
         return outcome
 
     def _gone(self, step: Step, error: OSError) -> Failure:
@@ -496,8 +497,6 @@ def _outcomes(judge: Lockstep, states: Iterable[Any], op: Any, frame: Frame) -> 
 
 def _despite(judge: Lockstep, op: Any, frame: Frame, result: Any, observed: Any) -> list[Outcome]:
     """What explains a step by the refusals alone that no further attempt mended."""
-    if not frame.overcome:
-        return []
     answers = judge._answers(frame.ways()[-1])
     allowed = (o for state in judge.states for o in each(judge._model(state, op, answers, judge.profile)))
     return [o for o in allowed if o.result == result and judge._view(o.state) == observed]

@@ -15,6 +15,7 @@ from typing import Any
 
 from conformance.engines.context import Context
 from conformance.engines.experience import Experience
+from conformance.engines.garbage import collected_seldom
 from conformance.engines.leads import CHANGED, Recipe
 from conformance.engines.minimise import minimiser
 from conformance.engines.priorities import Draw
@@ -44,6 +45,7 @@ SUGGESTED = 0.3
 """Chance of asking the subsystem for a step that fits."""
 
 
+@collected_seldom()
 def run(context: Context) -> None:
     """Walk until the steps or the time are used up."""
     seed = f"{context.subsystem.name}:{context.profile}:{context.seed}:{context.part}"

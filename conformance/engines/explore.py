@@ -19,6 +19,7 @@ from heapq import heappop, heappush
 from typing import Any
 
 from conformance.engines.context import Context, Edge, Explored, Reached
+from conformance.engines.garbage import collected_seldom
 from conformance.engines.minimise import minimiser
 from conformance.lockstep import Lockstep
 from conformance.model.step import Parallel, Step
@@ -37,6 +38,7 @@ Key = tuple[States, Hashable]
 """By what places are told apart: the model's states, and what the world remembers beyond them."""
 
 
+@collected_seldom()
 def run(context: Context) -> None:
     """Explore every scope that applies to the candidate, a walk in each in turn.
 

@@ -24,6 +24,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from conformance.engines.context import Context
+from conformance.engines.garbage import collected_seldom
 from conformance.engines.minimise import minimiser
 from conformance.engines.priorities import Draw
 from conformance.environment.scheduler import Point, Priorities
@@ -61,6 +62,7 @@ T = TypeVar("T")
 END = object()
 
 
+@collected_seldom()
 def run(context: Context) -> None:
     """Explore the interleavings of the operations that the shapes name as partners."""
     shapes = context.subsystem.shapes

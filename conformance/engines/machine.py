@@ -17,6 +17,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from conformance.engines.context import HANGS, Context
 from conformance.engines.experience import Experience
+from conformance.engines.garbage import collected_seldom
 from conformance.engines.minimise import minimiser
 from conformance.machines.base import Enough, Machine, machine_of
 from conformance.verdict import Failure, HarnessError, Tally
@@ -35,6 +36,7 @@ UNSTEADY = "rounds ended by a candidate that is not deterministic"
 __all__ = ["EXAMPLES", "STEPS", "run"]
 
 
+@collected_seldom()
 def run(context: Context) -> None:
     """Run the machine, in rounds with seeds of their own; in the hunt until the time is up.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import sys
 from dataclasses import replace
@@ -13,7 +14,7 @@ from hypothesis import Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from conformance.candidates.load import from_class, load
-from conformance.engines import campaign, corpus, explore, machine
+from conformance.engines import campaign, corpus, explore, garbage, machine
 from conformance.engines.context import Context
 from conformance.engines.minimise import minimise, minimiser
 from conformance.lockstep import run_trace
@@ -91,6 +92,25 @@ def test_a_run_goes_on_after_a_failure(engine: Any) -> None:
     signatures = [f.signature for f in given.failures]
     assert {"TOY-007:Take:view.held", "TOY-012:Clear:result"} <= set(signatures)
     assert len(signatures) == len(set(signatures))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_garbage_is_collected_seldom_while_an_engine_runs(engine: Any) -> None:
+    """The interpreter's own thresholds cost a tenth of the time, and hold again afterwards."""
+    before, seen = gc.get_threshold(), set()
+
+    class Looking(Shelf):
+        """Sees how often garbage is collected."""
+
+        def take(self) -> int:
+            """Look first."""
+            seen.add(gc.get_threshold())
+            return super().take()
+
+    engine(context(Looking, steps=500))
+
+    assert seen == {garbage.THRESHOLDS}
+    assert gc.get_threshold() == before
 
 
 def test_exploration_counts_states_and_transitions() -> None:
