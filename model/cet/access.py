@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from conformance.model.cet.module import advertised
 from conformance.model.cet.state import (
     CLEAN,
     EMULATED_WRITE,
@@ -33,6 +32,20 @@ from conformance.model.cet.values import base_of, control_refusal, is_canonical,
 from conformance.specs.cet import clauses as c
 from conformance.specs.cet import constants as k
 from conformance.specs.clause import Clause
+
+
+def advertised(state: State) -> tuple[int, ...]:
+    """The CET MSRs in the index list, by number."""
+    listed: tuple[int, ...] = ()
+    if state.shstk or state.ibt:
+        listed += k.CONTROL_MSRS
+    if state.shstk:
+        listed += k.POINTER_MSRS
+        if state.host.lm:
+            listed += (k.INT_SSP_TAB,)
+    if state.xss:
+        listed += (k.XSS,)
+    return listed
 
 
 def lacking(state: State, v: Vcpu, msr: int) -> Clause | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from conformance.model.cet import operations as m
 from conformance.model.cet.access import lacking, refusal_of
 from conformance.model.cet.nesting import entry_refusal
-from conformance.model.cet.state import COMPONENTS, PLACE, ZEROS, S, State, U, Vcpu, Words
+from conformance.model.cet.state import COMPONENTS, PLACE, ZEROS, S, State, U, Vcpu, Words, new_vcpu
 from conformance.model.cet.values import (
     base_of,
     hardware_takes,
@@ -70,7 +70,7 @@ def legal_idle(state: State, v: Vcpu, op: m.Operation) -> bool:
         case m.Run():
             return v.wp or not v.cet
         case m.SetCpuid(_, cpuid):
-            return plain and (v.ran or v.regs == ZEROS or cpuid == v.asked) and not v.cet
+            return plain and not v.cet and (v.ran or v.regs == ZEROS or cpuid == v.asked or _outlives(state, v, cpuid))
         case m.SetMsrs(_, entries):
             return all(_nameable(state, v, msr) and 0 <= x < 1 << 64 and _fits(v, msr, x) for msr, x in entries)
         case m.GetMsrs(_, indices):
@@ -104,6 +104,24 @@ def legal_idle(state: State, v: Vcpu, op: m.Operation) -> bool:
             return plain and _restorable(state, v)
         case _:
             return True
+
+
+def _outlives(state: State, v: Vcpu, cpuid: m.Cpuid) -> bool:
+    """Whether somebody says what becomes of every value with another CPUID.
+
+    It may be had still, or it goes out of sight. What has gone does not come back: nobody says whether it survives.
+    """
+    new = new_vcpu(state, cpuid)
+    for msr, place in PLACE.items():
+        value = v.regs[place]
+        if not value:
+            continue
+        gone, absent = lacking(state, v, msr) is not None, lacking(state, new, msr) is not None
+        if (gone and not absent) or (absent and msr == XSS):
+            return False
+        if not absent and (refusal_of(state, new, msr, value, True) or not _fits(new, msr, value)):
+            return False
+    return True
 
 
 _ALIAS = ONE_REG_MSR | INTERNAL_GUEST_SSP

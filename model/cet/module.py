@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from conformance.model.cet.access import advertised, lacking
 from conformance.model.cet.capabilities import capabilities
 from conformance.model.cet.operations import (
     Answers,
@@ -18,31 +19,29 @@ from conformance.model.cet.operations import (
     SupportedXss,
     VendorInit,
 )
-from conformance.model.cet.state import FRESH, SUCCESSOR, State, new_vcpu, vcpu_of, with_vcpu
+from conformance.model.cet.state import (
+    COMPONENTS,
+    CUT,
+    FRESH,
+    PLACE,
+    SUCCESSOR,
+    ZEROS,
+    State,
+    Vcpu,
+    new_vcpu,
+    vcpu_of,
+    with_vcpu,
+)
 from conformance.model.step import Outcome, Outcomes
 from conformance.specs.cet import Profile
 from conformance.specs.cet import clauses as c
-from conformance.specs.cet.constants import CONTROL_MSRS, EINVAL, EIO, ENOMEM, INT_SSP_TAB, POINTER_MSRS, SH_STK_EN, XSS
+from conformance.specs.cet.constants import CET_S, CET_U, EINVAL, EIO, ENOMEM, SH_STK_EN
 
 
 def _given(state: State, q: Cpuid) -> tuple[bool, bool, bool, bool, int]:
     """What a guest gets of a CPUID."""
     host = state.host
     return q.shstk and state.shstk, q.ibt and state.ibt, q.lm and host.lm, q.xsaves and host.xsaves, q.xss & state.xss
-
-
-def advertised(state: State) -> tuple[int, ...]:
-    """The CET MSRs in the index list, by number."""
-    listed: tuple[int, ...] = ()
-    if state.shstk or state.ibt:
-        listed += CONTROL_MSRS
-    if state.shstk:
-        listed += POINTER_MSRS
-        if state.host.lm:
-            listed += (INT_SSP_TAB,)
-    if state.xss:
-        listed += (XSS,)
-    return listed
 
 
 def vendor_init(state: State, op: VendorInit, _env: Answers, _profile: Profile) -> Outcomes:
@@ -110,8 +109,25 @@ def set_cpuid(state: State, op: SetCpuid, _env: Answers, _profile: Profile) -> O
         return (refused, replace(refused, result=0)) if same else refused
     if cpuid == v.asked:
         return Outcome(state, 0, because=c.FILTER_INTERCEPTS)
-    new = replace(new_vcpu(state, cpuid), denied=v.denied, wp=v.wp, area=v.area, host_area=v.host_area, smram=v.smram)
-    return Outcome(with_vcpu(state, op.vcpu, new), 0, because=c.FILTER_INTERCEPTS)
+    new = new_vcpu(state, cpuid)
+    if v.regs == ZEROS:
+        new = replace(new, denied=v.denied, wp=v.wp, area=v.area, host_area=v.host_area, smram=v.smram)
+        return Outcome(with_vcpu(state, op.vcpu, new), 0, because=c.FILTER_INTERCEPTS)
+    kept = replace(v, asked=cpuid, shstk=new.shstk, ibt=new.ibt, xss=new.xss, since=CUT)
+    return tuple(
+        Outcome(with_vcpu(state, op.vcpu, replace(kept, regs=regs)), 0, because=c.FILTER_INTERCEPTS)
+        for regs in _left(state, kept)
+    )
+
+
+def _left(state: State, v: Vcpu) -> tuple[tuple[int, ...], ...]:
+    """What registers may hold: those that the vCPU lacks are out of sight but for XSAVES, and may have been cleared."""
+    absent = {place for msr, place in PLACE.items() if lacking(state, v, msr) is not None}
+    ways = [v.regs]
+    for component in (CET_U, CET_S):
+        gone = absent.intersection(COMPONENTS[component])
+        ways += [tuple(0 if at in gone else value for at, value in enumerate(regs)) for regs in ways]
+    return tuple(dict.fromkeys(ways))
 
 
 def set_filter(state: State, op: SetFilter, _env: Answers, _profile: Profile) -> Outcome:

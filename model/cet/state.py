@@ -26,7 +26,7 @@ ZEROS = (0,) * 9
 
 FRESH, HOST, GUEST, EMULATED_WRITE, XRSTORS, RESET, MIGRATED, NESTED, SMM, SUCCESSOR, VMRUN, FAILED, CLEAN = range(13)
 """How a vCPU's values came to be what they are: the last operation that was meant to change some."""
-UNTOUCHED, SWITCHED, MOVED, WINDOW, HALTED, CROSSED, TOGGLED, REFUSED, TORN = range(9)
+UNTOUCHED, SWITCHED, MOVED, WINDOW, HALTED, CROSSED, TOGGLED, REFUSED, TORN, CUT = range(10)
 """What they survived since then, that was not meant to change any."""
 
 ORIGINS = {
@@ -47,6 +47,7 @@ SURVIVED = {
     TOGGLED: c.TOGGLE_KEEPS_STATE,
     TORN: c.SAVE_IS_ATOMIC,
     REFUSED: c.REFUSED_ENTRY_CHANGES_NOTHING,
+    CUT: c.LAST_ACCEPTED_VALUE,
 }
 """The clause by which they keep them."""
 

@@ -71,6 +71,7 @@ SIZES = {
     "pair": (616, 2554),
     "nested-vmx": (141, 142),
     "guest-values-neither": (5, 822),
+    "bereft": (1183, 7148),
 }
 
 

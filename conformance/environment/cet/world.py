@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from conformance.environment.cet import operations
@@ -100,6 +100,11 @@ class Cet(Environment):
     def starting_at(self, state: State) -> State:
         """Whether the module offers IBT is its own choice."""
         return state if self.platform.tracking else initial(self.config, self.profile, tracking=False)
+
+    def digest(self) -> Hashable:
+        """Also the fpstates of vCPUs without SHSTK: what they had before may have been kept or cleared."""
+        lacking = (vcpu for vcpu, permissions in self.intercepts.parts.items() if not permissions.shstk)
+        return super().digest(), tuple(tuple(self.fpu.parts[vcpu].fpstate or ()) for vcpu in lacking)
 
     def act(self, op: Any) -> Any:
         """Perform one operation; afterwards the thread it interrupted runs again."""

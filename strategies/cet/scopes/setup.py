@@ -7,7 +7,7 @@ from itertools import product
 from conformance.model.cet import operations as m
 from conformance.model.step import Fault, Step
 from conformance.specs.cet import constants as k
-from conformance.strategies.cet.domains import A0, A1, CPUID, DENIED, SHSTK_ONLY
+from conformance.strategies.cet.domains import A0, A1, A2, CPUID, DENIED, IBT_ONLY, NEITHER, SHSTK_ONLY
 from conformance.strategies.cet.scopes.nesting import VMREADS
 
 
@@ -83,4 +83,22 @@ def filtered() -> tuple[Step, ...]:
         Step(m.Reset(0)),
         Step(m.Run(0)),
         Step(m.Rdmsr(0, k.PL0_SSP)),
+    )
+
+
+def bereft() -> tuple[Step, ...]:
+    """Registers that userspace has set, then a CPUID that takes some away before the vCPU first runs."""
+    return (
+        Step(m.SetMsrs(0, ((k.PL1_SSP, A1), (k.PL3_SSP, A0), (k.INT_SSP_TAB, A2), (k.XSS, 0x1800)))),
+        *(Step(m.SetMsrs(0, ((k.U_CET, value),))) for value in (1, 4)),
+        Step(m.SetOneReg(0, k.ONE_REG_GUEST_SSP, A0)),
+        *(Step(m.SetCpuid(0, cpuid)) for cpuid in (SHSTK_ONLY, IBT_ONLY, NEITHER)),
+        Step(m.GetMsrs(0, k.MSRS)),
+        Step(m.GetOneReg(0, k.ONE_REG_GUEST_SSP)),
+        Step(m.SetMsrs(0, ((k.PL1_SSP, 0),))),
+        Step(m.SetMsrs(0, ((k.PL1_SSP, A0),))),
+        Step(m.Run(0)),
+        Step(m.Rdmsr(0, k.PL1_SSP)),
+        Step(m.Rdmsr(0, k.U_CET)),
+        *(Step(m.Xsaves(0, component)) for component in (k.CET_U, k.CET_S)),
     )

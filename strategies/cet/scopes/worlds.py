@@ -55,6 +55,7 @@ def _plain() -> dict[str, Scope]:
         "emulator": Scope(ONE, setup.emulator(), depth=5, needs=frozenset({"emulator"})),
         "setting-up": Scope(ONE, setup.setting_up(), depth=3),
         "filtered": Scope(ONE, setup.filtered(), sequences=4),
+        "bereft": Scope(ONE, setup.bereft(), depth=6, needs=ONE_REG),
         "setting-up-sev-es": Scope(
             m.Config(m.Host(vendor="amd", sev_es=True), (m.Cpuid(),)), setup.setting_up(), depth=3
         ),
