@@ -1,5 +1,5 @@
 /*
- * LINUX-2: with AVIC, the low four bits of TPR that user space set are lost at the first exit.
+ * LINUX-2: the low four bits of TPR that user space set are lost at the first exit, on AMD, with AVIC and without.
  *
  * KVM_SET_LAPIC sets TPR to 0xFF; the guest runs one OUT and does not touch its local APIC; KVM_GET_LAPIC then has 0xF0.
  * The exit path writes CR8, which has the upper four bits alone, back to TPR.
