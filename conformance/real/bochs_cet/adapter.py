@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar
 
 from conformance.model.cet import operations as m
@@ -61,7 +62,7 @@ class BochsCet(Adapter):
     def environment(self, config: m.Config, profile: Any) -> BochsWorld:
         """A clean guest of the processor that the host's features name."""
         del profile
-        return BochsWorld(self.machine(config.host), self.visible)
+        return BochsWorld(partial(self.machine, config.host), self.visible)
 
     def machine(self, host: m.Host) -> Bochs:
         """The processor with these features."""

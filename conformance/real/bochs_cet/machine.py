@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import ctypes
 import os
 import select
 import shutil
@@ -14,10 +13,11 @@ import subprocess
 import tempfile
 import time
 import tty
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 
+from conformance.processes import die_with
 from conformance.real.tools import ran
 from conformance.verdict import HarnessError, UsageError
 
@@ -102,6 +102,10 @@ def vga_rom() -> bytes:
     return bytes(image)
 
 
+class Dead(HarnessError):
+    """It has ended, or does not answer."""
+
+
 class Bochs:
     """One virtual machine of one model of CPU; a process of ours, which ends with us.
 
@@ -110,6 +114,7 @@ class Bochs:
 
     def __init__(self, model: str) -> None:
         self.model = model
+        self._owner = os.getpid()
         self.folder = tempfile.mkdtemp(prefix="conformance-bochs-")
         self.serial, serial = os.openpty()
         self.screen, screen = os.openpty()
@@ -129,7 +134,7 @@ class Bochs:
                 stderr=screen,
                 env={**os.environ, "TERM": "xterm"},
                 process_group=0,
-                preexec_fn=_die_with_us,  # noqa: PLW1509 - it makes one system call and takes no lock
+                preexec_fn=partial(die_with, os.getpid()),  # noqa: PLW1509 - it takes no lock
             )
             self._reply(time.monotonic() + BOOTING, 2, UP)
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -153,7 +158,10 @@ class Bochs:
         line = bytes([request | shape])
         line += struct.pack("<I", argument) if shape & ARGUMENT else b""
         line += struct.pack("<Q", value) if shape & VALUE else b""
-        os.write(self.serial, line)
+        try:
+            os.write(self.serial, line)
+        except OSError:
+            raise self._dead("ended") from None
         self._signal(signal.SIGCONT)
         try:
             return self._reply(time.monotonic() + PATIENCE, 2 + (8 if shape & DATA8 else 16 if shape & DATA16 else 0))
@@ -188,14 +196,23 @@ class Bochs:
             raise self._dead(f"came up with {vector:#x}")
         return vector, data
 
-    def _dead(self, how: str) -> HarnessError:
+    @property
+    def alive(self) -> bool:
+        """Whether it can be asked by this process."""
+        return self._owner == os.getpid() and self.process is not None and self.process.poll() is None
+
+    def _dead(self, how: str) -> Dead:
+        if self.process is not None:  # one that does not answer is of no use either
+            self.process.kill()
+            self.process.wait(PATIENCE)
         self.log.seek(0)
         last = [line for line in self.log.read().splitlines()[-400:] if ">>PANIC<<" in line or "e]" in line]
-        return HarnessError(f"Bochs, model {self.model}, {how}" + (f": {last[-1]}" if last else ""))
+        return Dead(f"Bochs, model {self.model}, {how}" + (f": {last[-1]}" if last else ""))
 
     def close(self) -> None:
-        """End the process and forget its files."""
-        if self.process is not None:
+        """End the process and forget its files; a copy of this in a forked process lets it be."""
+        atexit.unregister(self.close)
+        if self.process is not None and self._owner == os.getpid():
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             with contextlib.suppress(subprocess.TimeoutExpired):  # it is killed, and the machine is slow
@@ -209,18 +226,22 @@ class Bochs:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-_LIBC = ctypes.CDLL(None, use_errno=True)
-_PR_SET_PDEATHSIG = 1
+_running: dict[str, Bochs] = {}
 
 
-def _die_with_us() -> None:
-    """Bochs ignores SIGTERM, and must not outlive whoever asks it."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-@cache
 def machine(model: str) -> Bochs:
-    """The one of this process with that CPU; it is cleaned, not started again, for each world."""
-    made = Bochs(model)
-    atexit.register(made.close)
-    return made
+    """The one of this process with that CPU, cleaned for each world; started when first asked for, and where it died."""
+    found = _running.get(model)
+    if found is None or not found.alive:
+        if found is not None:
+            found.close()
+        found = _running[model] = Bochs(model)
+        atexit.register(found.close)
+    return found
+
+
+def end_all() -> None:
+    """End those of this process."""
+    for found in _running.values():
+        found.close()
+    _running.clear()

@@ -25,11 +25,41 @@ WORDS = {CET_U: 2, CET_U + 1: 3}
 class BochsWorld(RealWorld):
     """One guest in long mode, at privilege level 0."""
 
-    def __init__(self, made: b.Bochs, visible: Callable[[View], View]) -> None:
+    def __init__(self, started: Callable[[], b.Bochs], visible: Callable[[View], View]) -> None:
         super().__init__()
-        self.bochs = made
+        self.started = started
         self.visible = visible
-        self.bochs.ask(b.CLEAN)
+        self.taken: list[tuple[Any, Any]] = []
+        """Operations performed, and their results."""
+        self._begin()
+
+    def _begin(self) -> None:
+        """Clean the processor of this process, which is a fresh one where the last has died."""
+        self.bochs = self.started()
+        try:
+            self.bochs.ask(b.CLEAN)
+        except b.Dead:
+            self.bochs = self.started()
+            self.bochs.ask(b.CLEAN)
+
+    def perform(self, op: Any) -> Any:
+        """Perform one operation; where Bochs dies of it, once more in a fresh one that is brought there first.
+
+        Raises:
+            HarnessError  it dies of it again, or does something else than before
+        """
+        try:
+            result = super().perform(op)
+        except b.Dead:
+            self._begin()
+            for before, told in self.taken:
+                if (again := super().perform(before)) != told:
+                    raise HarnessError(
+                        f"Bochs died, and in a fresh one {before!r} gave {again!r}, not {told!r}"
+                    ) from None
+            result = super().perform(op)
+        self.taken.append((op, result))
+        return result
 
     def view(self) -> Any:
         """CR0.WP and CR4.CET of the only vCPU."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import ctypes
 import hashlib
 import json
 import mmap
@@ -24,13 +23,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache as once
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from conformance.processes import die_with
 from conformance.real.guest.channel import Channel
 from conformance.real.guest.initramfs import HELPER, has_module, initramfs
 from conformance.real.guest.ivshmem import Doorbell
 from conformance.real.guest.packages import Kernel, cache
+from conformance.real.guest.snapshots import Origin, kept, sweep
 from conformance.real.tools import ran
 from conformance.verdict import Breach, HarnessError, UsageError
 
@@ -43,8 +45,6 @@ ASKING = 60.0
 """Seconds that QEMU may take to say its version."""
 ENDING = 10.0
 """Seconds that QEMU may take to end once it has closed its sockets."""
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
 
 Connect = Callable[[dict[str, socket.socket]], Mapping[int, Doorbell]]
 """Serves our ends of a guest's sockets, by name."""
@@ -78,6 +78,12 @@ class Machine:
         """Names the machine in the cache."""
         content = repr((self, qemu_version(), HELPER.read_bytes(), LAYOUT))
         return hashlib.sha256(content.encode()).hexdigest()[:24]
+
+    @property
+    def origin(self) -> Origin:
+        """What else its snapshot is made from; without one of these there is no such machine any more."""
+        helper = hashlib.sha256(HELPER.read_bytes()).hexdigest()
+        return {"kernel": str(self.kernel.vmlinuz), "qemu": qemu_version(), "helper": helper, "layout": str(LAYOUT)}
 
 
 @once
@@ -126,7 +132,7 @@ class Guest:
     def __post_init__(self) -> None:
         self._owner = os.getpid()
         snapshot = cache() / "guests" / f"{self.machine.key}.state"
-        with _alone(snapshot):
+        with kept(snapshot, self.machine.origin):
             try:
                 self.restored = snapshot.is_file()
                 self._start(snapshot if self.restored else None)
@@ -160,7 +166,7 @@ class Guest:
             passed = (*inherited.values(), memory, self._console)
             self.process = subprocess.Popen(  # noqa: S603 - QEMU
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._console,
-                pass_fds=passed, preexec_fn=_end_with_parent,  # noqa: PLW1509 - one call of the C library
+                pass_fds=passed, preexec_fn=partial(die_with, os.getpid()),  # noqa: PLW1509 - two calls of the C library
             )  # fmt: skip
             self.ram = mmap.mmap(memory, size)
         atexit.register(self.close)
@@ -271,6 +277,7 @@ class Guest:
             self.command("migrate", uri=f"exec:dd conv=nocreat bs=1M status=none of={shlex.quote(str(fresh))}")
             self._until("the snapshot was taken", self._is_taken)
             fresh.replace(snapshot)
+            sweep(snapshot.parent, self.machine.origin)
         finally:
             fresh.unlink(missing_ok=True)
         self.command("cont")
@@ -329,26 +336,6 @@ class Guest:
         if hasattr(self, "_console"):
             os.close(self._console)
             del self._console
-
-
-@contextlib.contextmanager
-def _alone(snapshot: Path) -> Iterator[None]:
-    """Several processes that want the same machine make its snapshot once."""
-    import fcntl
-
-    snapshot.parent.mkdir(parents=True, exist_ok=True)
-    lock = os.open(snapshot.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        if not snapshot.is_file():
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
-
-
-def _end_with_parent() -> None:
-    """Between fork and exec: the kernel ends this process when its parent dies."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 _running: dict[str, Guest] = {}

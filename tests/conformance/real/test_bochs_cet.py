@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from conformance.model.cet import operations as m
 from conformance.real.adapter import RealWorld
 from conformance.real.bochs_cet import BochsCet
 from conformance.real.bochs_cet import machine as machines
-from conformance.real.bochs_cet.adapter import WITH_CET, WITHOUT_CET
+from conformance.real.bochs_cet.adapter import FULL, WITHOUT_CET
 from conformance.real.bochs_cet.machine import CLEAN, CPUID, ENDBR64, LOAD, RDMSR, WRMSR, XSAVES, Bochs
 from conformance.real.bochs_cet.world import BochsWorld
 from conformance.specs.cet import constants as k
@@ -103,7 +105,7 @@ def test_a_defect_of_the_adapter_is_caught(adapter: BochsCet, wrong: type[BochsW
 
         def environment(self, config: m.Config, profile: Any) -> RealWorld:  # type: ignore[override]
             del profile
-            made = wrong(self.machine(config.host), self.visible)
+            made = wrong(partial(self.machine, config.host), self.visible)
             if name:
                 kind = {"wrmsr": m.Wrmsr, "rdmsr": m.Rdmsr}[name]
                 type(made).OPERATIONS = {**BochsWorld.OPERATIONS, kind: getattr(wrong, name)}
@@ -220,11 +222,63 @@ def test_what_is_missing_is_said_in_one_sentence(monkeypatch: pytest.MonkeyPatch
         machines.tools()
 
 
+def test_one_that_has_died_is_started_again(adapter: BochsCet) -> None:
+    """The next world has another, which answers."""
+    made = machines.machine(WITHOUT_CET)
+    assert machines.machine(WITHOUT_CET) is made
+    assert made.process is not None
+    made.process.kill()
+    made.process.wait()
+
+    again = machines.machine(WITHOUT_CET)
+
+    assert again is not made
+    assert again.ask(CLEAN) == (0, b"")
+
+
+def test_one_of_another_process_is_not_asked(adapter: BochsCet) -> None:
+    """A process that was forked starts its own, and lets that one be."""
+    made = machines.machine(WITHOUT_CET)
+    assert made.process is not None
+
+    child = os.fork()
+    if not child:
+        alive = made.alive
+        made.close()
+        os._exit(int(alive))
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert made.process.poll() is None
+    assert made.ask(CLEAN) == (0, b"")
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_trace_goes_on_in_a_fresh_one(adapter: BochsCet, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is killed under a trace says nothing yet; one that dies at the same step again is an error of ours."""
+    left = [times]
+    rdmsr = BochsWorld.OPERATIONS[m.Rdmsr]
+
+    def killing(world: BochsWorld, op: m.Rdmsr) -> Any:
+        if left[0] and op.msr == k.U_CET:
+            left[0] -= 1
+            assert world.bochs.process is not None
+            world.bochs.process.kill()
+            world.bochs.process.wait()
+        return rdmsr(world, op)
+
+    monkeypatch.setattr(BochsWorld, "OPERATIONS", {**BochsWorld.OPERATIONS, m.Rdmsr: killing})
+    world = adapter.environment(m.Config(FULL, (m.Cpuid(),)), None)
+    world.perform(m.Wrmsr(0, k.U_CET, 5))
+
+    if times == 2:
+        with pytest.raises(HarnessError, match="Bochs, model tigerlake, ended"):
+            world.perform(m.Rdmsr(0, k.U_CET))
+    else:
+        assert world.perform(m.Rdmsr(0, k.U_CET)) == (0, 5)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _ended() -> Iterator[None]:
     """The processors of this process end with the tests."""
     yield
-    for model in (WITH_CET, WITHOUT_CET):
-        if machines.machine.cache_info().currsize:
-            machines.machine(model).close()
-    machines.machine.cache_clear()
+    machines.end_all()
