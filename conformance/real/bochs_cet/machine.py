@@ -230,7 +230,7 @@ _running: dict[str, Bochs] = {}
 
 
 def machine(model: str) -> Bochs:
-    """The one of this process with that CPU, cleaned for each world; started when first asked for, and where it died."""
+    """The one of this process with that CPU, cleaned for each world; started when first asked for, or dead."""
     found = _running.get(model)
     if found is None or not found.alive:
         if found is not None:

@@ -1,4 +1,4 @@
-"""The states of guests in the cache: made once, used by many processes, removed when nobody makes such guests any more."""
+"""The states of guests in the cache: made once, used by many processes, removed when nobody makes such a guest."""
 
 from __future__ import annotations
 
