@@ -132,15 +132,25 @@ def _writers(reports: Sequence[StepReport], of: Subsystem) -> Iterator[Place]:
 
 
 def _givers(reports: Sequence[StepReport], found: Failure) -> Iterator[Place]:
-    """For each handle or address in the sentence, the call that gave it to the candidate."""
+    """For each handle or address in the sentence, the call that gave it to the candidate, the last time it was given.
+
+    Calls that are ever the first to return a handle are those that give; the others look one up.
+    """
     named = {int(text, 0) for text in re.findall(r"\b(?:0x[0-9a-f]+|[1-9]\d*)\b", found.detail)}
-    given: set[int] = set()
+    seen: set[int] = set()
+    allocators: set[str] = set()
+    given: dict[int, Place] = {}
     for number, report in enumerate(reports):
         for who, call in report.calls:
             handle = call[2]
-            if type(handle) is int and handle >= HANDLES_FROM and handle in named - given:
-                given.add(handle)
-                yield hex(handle), number, type(report.done[who].step.op).__name__, call
+            if type(handle) is not int or handle < HANDLES_FROM:
+                continue
+            if handle not in seen:
+                seen.add(handle)
+                allocators.add(call[0])
+            if handle in named and call[0] in allocators:
+                given[handle] = hex(handle), number, type(report.done[who].step.op).__name__, call
+    yield from given.values()
 
 
 def steps(reports: Sequence[StepReport], of: Subsystem, trace: Trace) -> Iterator[Told]:

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from conformance.candidates.builtin.tdp_mirror.upstream import Upstream
+from conformance.candidates.builtin.tdp_mirror.upstream.mmu_internal import ShadowPage
 from conformance.candidates.load import Candidate, load
 from conformance.lockstep import run_trace
+from conformance.model import tdp_mirror
 from conformance.model.step import Fault, Step
+from conformance.model.tdp_mirror.operations import MmuReload, PageFault, VcpuCreate
 from conformance.model.uio_msi import Config
 from conformance.model.uio_msi.operations import Open, Probe
 from conformance.reports import text
 from conformance.reports.causes import causes
 from conformance.reports.story import Story, tell
+from conformance.specs.tdp_mirror.constants import EBUSY
 from conformance.subsystem import subsystem
 from conformance.trace import Trace
 from conformance.verdict import Failure
 from tests.toy import FREED_ONCE, NO_LEAK, STORED, TOY, Put, Shelf, Take, trace
 
-UIO = subsystem("uio_msi")
+UIO, TDP = subsystem("uio_msi"), subsystem("tdp_mirror")
+BUSY = (Fault("ext_link", -EBUSY, 1),)
 
 
 def told(failing: type[Shelf], *ops: object) -> Story:
@@ -67,6 +73,32 @@ def test_a_handle_in_the_sentence_names_the_call_that_gave_it() -> None:
 
     assert whole.story.origins == ("0x1000000000: ioremap(0xf0000000, 0x1000) -> 0x1000000000 in step 1, probe",)
     assert "  from      0x1000000000: ioremap(" in text.failure(whole, "builtin:as-posted")
+
+
+class FreesTheSecondTwice(Upstream):
+    """Gives back the tables of a refused link, and those of the second one twice."""
+
+    refused = 0
+
+    def free_sp(self, sp: ShadowPage) -> None:
+        super().free_sp(sp)
+        self.refused += 1
+        if self.refused == 2:
+            super().free_sp(sp)
+
+
+def test_an_address_that_was_given_twice_names_the_last_time() -> None:
+    """What was freed is given out again: the life that ends wrongly is told of, not the first."""
+    steps = (Step(VcpuCreate(0)), Step(MmuReload(0)), *(Step(PageFault(0, 0, True), BUSY) for _ in range(2)))
+    given = Candidate("toy", FreesTheSecondTwice, "upstream", frozenset())
+    found = run_trace(TDP, Trace("tdp_mirror", "upstream", tdp_mirror.Config(), steps), given.factory).failure
+    assert found is not None
+
+    origins = tell(found, TDP, given).story.origins
+
+    assert len(origins) == 1
+    assert "cache_alloc" in origins[0]
+    assert "in step 4, page_fault" in origins[0]
 
 
 def test_a_wrong_result_has_its_operation_as_its_cause() -> None:
