@@ -23,6 +23,7 @@ from conformance.model.tdp_mirror.state import (
     is_direct,
     is_obsolete,
     is_unmappable,
+    logs,
     slot_of,
     with_root,
 )
@@ -200,7 +201,7 @@ def fast_outcome(state: State, vcpu: int, gpa: int, private: bool, write: bool) 
         return None
     if not write or leaf[3]:
         return Outcome(state, RET_PF_SPURIOUS, because=c.FAULT_RESULT, also=(c.NO_ALIAS_IN_CALLS,))
-    if leaf[0] in root.shielded:
+    if leaf[0] in root.shielded or (leaf[1] > 1 and logs(state, leaf[0])):
         return None
     after = with_root(state, pair[0], replace(root, leaves=root.leaves - {leaf} | {(*leaf[:3], True)}))
     return Outcome(after, RET_PF_FIXED, because=c.FAULT_RESULT, effect=c.FAULT_RESULT)

@@ -15,6 +15,7 @@ from conformance.model.tdp_mirror.state import (
     covering_leaf,
     huge_fits,
     linked,
+    logs,
     source,
     with_external,
     with_root,
@@ -68,7 +69,7 @@ def map_leaf(
         outcomes = interrupted(state, index, gfn, answers)
         if not answers.ext_link and not answers.ext_set and not answers.pt_cmpxchg:
             writable = private or root.mirror or write or gfn not in config.readonly_gfns
-            outcomes += _installed(state, index, gfn, private, profile, level, writable)
+            outcomes += _installed(state, index, gfn, private, profile, level, writable, write)
         return outcomes if len(outcomes) != 1 else outcomes[0]
     allowed = prefetch or not write or leaf[3]
     if answers.contended or answers.pt_cmpxchg:
@@ -76,14 +77,15 @@ def map_leaf(
             Outcome(s, (RET_PF_RETRY, ()), because=c.FAULT_RESULT)
             for s in ((state, split_leaf(state, index, gfn)) if leaf[1] > level else (state,))
         )
-    outcomes += (_permitted(state, index, leaf, allowed),)
+    if allowed or leaf[1] == 1 or not logs(state, gfn):
+        outcomes += (_permitted(state, index, leaf, allowed),)
     if leaf[1] > level:
         split = split_leaf(state, index, gfn)
         small = covering_leaf(config, split.roots[index], gfn)
         assert small is not None
         outcomes += (_permitted(split, index, small, allowed),)
     elif not root.mirror and not private and (leaf[1] == 1 or answers.split_beside) and huge_fits(state, gfn):
-        outcomes += (installed_huge(state, index, gfn),)
+        outcomes += _huge(state, index, gfn, write)
     return outcomes if len(outcomes) != 1 else outcomes[0]
 
 
@@ -123,7 +125,7 @@ def interrupted(state: State, index: int, gfn: int, answers: Answers) -> tuple[O
 
 
 def _installed(
-    state: State, index: int, gfn: int, private: bool, profile: Profile, level: int, writable: bool
+    state: State, index: int, gfn: int, private: bool, profile: Profile, level: int, writable: bool, write: bool
 ) -> tuple[Outcome, ...]:
     config = state.config
     mirror = state.roots[index].mirror
@@ -140,8 +142,15 @@ def _installed(
             after = _in_external(after, gfn, leaf[2], profile)
         outcomes = (Outcome(after, (RET_PF_FIXED, ()), because=c.FAULT_RESULT, also=also),)
     if not mirror and not private and huge_fits(state, gfn):
-        outcomes += (installed_huge(state, index, gfn),)
+        outcomes += _huge(state, index, gfn, write)
     return outcomes
+
+
+def _huge(state: State, index: int, gfn: int, write: bool) -> tuple[Outcome, ...]:
+    """The huge leaf that a fault may make: where dirty pages are logged, for a read alone, and not writable."""
+    if not logs(state, gfn):
+        return (installed_huge(state, index, gfn),)
+    return () if write else (installed_huge(state, index, gfn, writable=False),)
 
 
 def split_leaf(state: State, index: int, gfn: int) -> State:
@@ -158,14 +167,14 @@ def split_leaf(state: State, index: int, gfn: int) -> State:
     return with_root(state, index, replace(root, leaves=root.leaves - {leaf} | small, tables=tables, shielded=shielded))
 
 
-def installed_huge(state: State, index: int, gfn: int) -> Outcome:
+def installed_huge(state: State, index: int, gfn: int, *, writable: bool = True) -> Outcome:
     """The leaf of level 2 that a shared gfn may get."""
     config = state.config
     base = config.base(gfn, 2)
     after = linked(state, index, config.path(gfn, 2))
     root = after.roots[index]
     leaves = frozenset(leaf for leaf in root.leaves if not base <= leaf[0] < base + config.cover(2))
-    leaf = (base, 2, source(state, base, False), True)
+    leaf = (base, 2, source(state, base, False), writable)
     shielded = frozenset(g for g in root.shielded if not base <= g < base + config.cover(2))
     root = replace(root, leaves=leaves | {leaf}, tables=root.tables - {(1, base)}, shielded=shielded)
     return Outcome(

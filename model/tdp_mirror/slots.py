@@ -6,7 +6,15 @@ from dataclasses import replace
 
 from conformance.model.freedom import End, Freedom, Part
 from conformance.model.step import Outcome, Outcomes, each
-from conformance.model.tdp_mirror.operations import Answers, Config, SetAttributes, SlotCreate, SlotDelete, SlotMove
+from conformance.model.tdp_mirror.operations import (
+    Answers,
+    Config,
+    SetAttributes,
+    Slot,
+    SlotCreate,
+    SlotDelete,
+    SlotMove,
+)
 from conformance.model.tdp_mirror.state import State, has_alias, slot_by_id, slot_range
 from conformance.model.tdp_mirror.zapping import lost_by_invalid, zap, zap_outcomes
 from conformance.specs.tdp_mirror import Profile
@@ -54,6 +62,21 @@ def gmem_refused(config: Config, flags: int) -> bool:
     return bool(flags & MEM_GUEST_MEMFD and wrong)
 
 
+def changes_logging(slot: Slot, op: SlotCreate) -> bool:
+    """Whether a slot without guest memory stays where it is, and only logs its dirty pages or no longer does."""
+    return (op.base, op.npages) == slot[1:3] and {op.flags, slot[3]} <= {0, MEM_LOG_DIRTY_PAGES}
+
+
+def _logging_changed(state: State, slot: Slot, flags: int) -> Outcomes:
+    """The flag alone changes (TDP-112); leaves may go, they come back by themselves."""
+    gfns = slot_range(state, slot[0])
+    slots = tuple((*s[:3], flags) if s is slot else s for s in state.slots)
+    unmapped = Part(
+        "unmapped", lambda s: zap(s, gfns.start, gfns.stop, mirror=False, direct=True, invalid=True), owed=False
+    )
+    return Freedom(replace(state, slots=slots), (unmapped,), (End(0, because=c.LOGGED_AT_4K, effect=c.LOGGED_AT_4K),))
+
+
 def slot_create(state: State, op: SlotCreate, answers: Answers, profile: Profile) -> Outcomes:
     """Refuse what guest memory cannot have, and gfns that are aliases (TDP-094, 020).
 
@@ -61,7 +84,10 @@ def slot_create(state: State, op: SlotCreate, answers: Answers, profile: Profile
     """
     config = state.config
     last = op.base + op.npages - 1
-    exists = slot_by_id(state, op.slot) is not None
+    found = slot_by_id(state, op.slot)
+    exists = found is not None
+    if found is not None and changes_logging(found, op):
+        return _logging_changed(state, found, op.flags)
     if exists and not op.npages and not gmem_refused(config, op.flags):
         refused = Outcome(state, -EINVAL, because=c.GMEM_SLOT_FLAGS, effect=c.GMEM_SLOT_FLAGS)
         deleted = each(slot_delete(state, SlotDelete(op.slot), answers, profile))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from conformance.model.tdp_mirror.operations import Config, Slot, Table
 from conformance.specs.tdp_mirror import Profile
-from conformance.specs.tdp_mirror.constants import MEM_GUEST_MEMFD, TD_INIT, TD_RUNNABLE
+from conformance.specs.tdp_mirror.constants import MEM_GUEST_MEMFD, MEM_LOG_DIRTY_PAGES, TD_INIT, TD_RUNNABLE
 
 NONE = -1
 """No root."""
@@ -221,6 +221,12 @@ def huge_fits(state: State, gfn: int) -> bool:
     return state.attributes.has_all(start, start + count, False) and state.moved_hva.has_all(
         start, start + count, moved
     )
+
+
+def logs(state: State, gfn: int) -> bool:
+    """Whether the slot of a gfn logs dirty pages, so that nothing huge may be made writable there (TDP-112)."""
+    slot = slot_of(state, gfn)
+    return slot is not None and bool(slot[3] & MEM_LOG_DIRTY_PAGES)
 
 
 def references(state: State, index: int) -> int:

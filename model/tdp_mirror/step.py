@@ -31,6 +31,7 @@ from conformance.model.tdp_mirror.state import (
     is_direct,
     is_loaded,
     is_unmappable,
+    logs,
     private_leaves,
     references,
     slot_by_id,
@@ -42,6 +43,7 @@ from conformance.specs.tdp_mirror import clauses as c
 from conformance.specs.tdp_mirror.constants import (
     EIO,
     MEM_GUEST_MEMFD,
+    MEM_LOG_DIRTY_PAGES,
     MIRROR_ROOTS,
     SLOT_INVALID,
     TD_INIT,
@@ -134,7 +136,11 @@ def _legal_alive(state: State, op: Op) -> bool:
         case ops.SlotCreate():
             slot = slot_by_id(state, op.slot)
             # Without a mirror a deletion, by whatever name, may zap all there is.
-            return slot is None or bool(slot[3] & MEM_GUEST_MEMFD and (op.npages or config.mirror))
+            return (
+                slot is None
+                or bool(slot[3] & MEM_GUEST_MEMFD and (op.npages or config.mirror))
+                or slots.changes_logging(slot, op)
+            )
         case ops.SlotDelete() | ops.SlotMove():
             slot = slot_by_id(state, op.slot)
             return slot is not None and config.mirror and not slot[3] & SLOT_INVALID
@@ -190,6 +196,8 @@ def _legal_in_slot(state: State, op: ops.InSlot) -> bool:
             return slot[1] <= op.gfn < end and (op.level == 1 or state.config.huge)
         case ops.SplitHuge():
             return slot[1] <= op.start < op.end <= end
+        case ops.RecoverHuge():
+            return not slot[3] & MEM_LOG_DIRTY_PAGES
     return True
 
 
@@ -211,7 +219,7 @@ def _legal_map(state: State, op: ops.TdpMap) -> bool:
         return bool(slot[3] & MEM_GUEST_MEMFD) and (pair[0] == NONE or not state.roots[pair[0]].invalid)
     if pair[0] == NONE or state.roots[pair[0]].invalid:
         return False
-    return op.level == 1 or (op.level == 2 and huge_fits(state, gfn))
+    return op.level == 1 or (op.level == 2 and huge_fits(state, gfn) and not logs(state, gfn))
 
 
 def _reaches_corruption(state: State, op: Op) -> bool:

@@ -1114,6 +1114,17 @@ NX_RECOVERY_ZAPS = Clause(
     source="Linux 6.16 kvm_tdp_mmu_zap_sp",
 )
 
+LOGGED_AT_4K = Clause(
+    id="TDP-112",
+    level=Level.MUST,
+    kind=Kind.SECURITY,
+    text=(
+        "Where a slot logs dirty pages, no huge leaf is made writable, neither by a fault nor by the lockless path: a "
+        "page is logged for itself. What was huge and writable before is left to splitting and protection."
+    ),
+    source="Linux 6.16 mmu.c kvm_mmu_hugepage_adjust, fast_page_fault",
+)
+
 CLAUSES: tuple[Clause, ...] = (
     ROOT_KIND_FIXED,
     MATCH_NEEDS_KIND,
@@ -1226,4 +1237,5 @@ CLAUSES: tuple[Clause, ...] = (
     PROTECTION_COMPLETE,
     SPLIT_COMPLETE,
     NX_RECOVERY_ZAPS,
+    LOGGED_AT_4K,
 )

@@ -23,6 +23,8 @@ SMALL = Config()
 """A TD of four gfns: three of guest memory, two of them private; one ordinary page."""
 HUGE = Config(huge=True, slots=((0, 0, 4, MEM_GUEST_MEMFD),), private_gfns=())
 """All shared, with leaves that may be huge."""
+LOGGED = Config(huge=True, slots=((0, 0, 4, 0),), private_gfns=())
+"""All shared and none of it guest memory, so that its slot may log dirty pages."""
 UNEVEN = Config(huge=True, slots=((0, 0, 3, MEM_GUEST_MEMFD), (1, 3, 1, 0)), private_gfns=())
 """A block that two slots share, so that it cannot be huge."""
 HALF_PRIVATE = Config(huge=True, slots=((0, 0, 4, MEM_GUEST_MEMFD),), private_gfns=(0, 1))
@@ -61,6 +63,7 @@ FIVE_LEVELS = replace(
 CONFIGS = (
     SMALL,
     HUGE,
+    LOGGED,
     COPIED,
     UNEVEN,
     UNALIGNED,

@@ -8,6 +8,7 @@ from conformance.model.tdp_mirror.operations import (
     Accept,
     Access,
     Age,
+    ClearDirtySlot,
     EptViolation,
     FastFault,
     Finalize,
@@ -97,6 +98,29 @@ RACES: dict[str, Race] = {
     "a split and the fast zap": Race(
         HUGE, (*_BOTH, fault_at(0, False), fault_at(2, False)), Step(SplitHuge(0, 0, 4)), Step(ZapAllFast()), 1
     ),
+    "a split and ageing": Race(
+        HUGE, (*_BOTH, fault_at(0, False), fault_at(2, False)), Step(SplitHuge(0, 0, 4)), Step(Age(0, 4)), 1
+    ),
+    "a split and the dirty bits": Race(
+        HUGE, (*_BOTH, fault_at(0, False), fault_at(2, False)), Step(SplitHuge(0, 0, 4)), Step(ClearDirtySlot(0)), 1
+    ),
+    "a split and a fast fault": Race(
+        HUGE, (*_BOTH, fault_at(0, False), Step(WrprotSlot(0))), Step(SplitHuge(0, 0, 4)),
+        Step(FastFault(0, SHARED, False, True)), 1,
+    ),
+    "a split and a guest that writes": Race(
+        HUGE, (*_BOTH, fault_at(0, False), Step(ClearDirtySlot(0))), Step(SplitHuge(0, 0, 4)),
+        Step(Access(0, SHARED, True)), 1,
+    ),
+    "a huge leaf for a table and a leaf in it": Race(
+        HUGE, (*_BOTH, Step(TdpMap(0, SHARED, False, 1))), Step(TdpMap(0, SHARED, False, 2)),
+        Step(TdpMap(1, 0x1000 | SHARED, False, 1)), 1,
+    ),
+    "a huge leaf for a table and write protection": Race(
+        HUGE, (*_BOTH, Step(TdpMap(0, SHARED, False, 1))), Step(TdpMap(0, SHARED, False, 2)), Step(WrprotSlot(0)), 1
+    ),
+    "dirty bits and a notifier": Race(SMALL, (*_BOTH, _SHARED), Step(ClearDirtySlot(1)), _EVERYTHING, 1),
+    "write protection and a notifier": Race(SMALL, (*_BOTH, _SHARED), Step(WrprotSlot(1)), _EVERYTHING, 1),
     "a fast fault and write protection": Race(
         HUGE, (*_BOTH, fault_at(0, False), Step(WrprotSlot(0))), Step(FastFault(0, SHARED, False, True)),
         Step(WrprotSlot(0)), 1,

@@ -62,6 +62,7 @@ from conformance.specs.tdp_mirror.constants import (
     ENOMEM,
     EOPNOTSUPP,
     MEM_GUEST_MEMFD,
+    MEM_LOG_DIRTY_PAGES,
     TDX_OPERAND_ID_SEPT,
     TDX_PREVIOUS_TLB_EPOCH_BUSY,
 )
@@ -78,6 +79,7 @@ from conformance.strategies.tdp_mirror.domains import (
     HALF_PRIVATE,
     HIGH,
     HUGE,
+    LOGGED,
     MIXED,
     PLAIN,
     PROTECTED,
@@ -375,6 +377,14 @@ SCOPES = {
          Step(HvaInvalidate(1, 2)), Step(HvaInvalidate(0, 4, False), (Fault("resched", 2),)), Step(ZapAllFast()),
          Step(Prefault(0, 0x1000))),
         depth=6, states=123, transitions=1130,
+    ),
+    "dirty pages are logged": Scope(
+        LOGGED,
+        (*_LIVES[:2], *(Step(SlotCreate(0, 0, 4, flags)) for flags in (MEM_LOG_DIRTY_PAGES, 0)),
+         fault_at(0, False), fault_at(1, False, write=True), fault_at(1, False, write=True, present=True),
+         Step(FastFault(0, SHARED, False, True)), Step(WrprotSlot(0)), Step(SplitHuge(0, 0, 4)),
+         Step(RecoverHuge(0)), Step(Prefault(0, 0)), Step(HvaInvalidate(0, 4))),
+        depth=6, states=93, transitions=745,
     ),
     "a private block": Scope(
         HALF_PRIVATE,

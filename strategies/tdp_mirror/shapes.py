@@ -197,8 +197,8 @@ SHAPES: dict[type, Shape] = {
                           beside=(PageFault, EptViolation, SetAttributes, Accept)),
     SlotCreate: Shape(
         {"slot": Domain((2, 0, 3)), "base": Domain((3, 2, 0), (4, 7, 8, 12, 15, 2**35 - 1, 2**35, 2**36 - 1)),
-         "npages": Domain((1, 2), (0, 9, 2**35)),
-         "flags": Domain((0, MEM_GUEST_MEMFD), (MEM_GUEST_MEMFD | MEM_LOG_DIRTY_PAGES,
+         "npages": Domain((1, 2), (4, 0, 9, 2**35)),
+         "flags": Domain((0, MEM_GUEST_MEMFD), (MEM_LOG_DIRTY_PAGES, MEM_GUEST_MEMFD | MEM_LOG_DIRTY_PAGES,
                                                 MEM_GUEST_MEMFD | MEM_READONLY))},
         weight=0.7,
     ),

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from conformance.environment.door import Environment
 
 
+_FAULTS = (ops.PageFault, ops.FastFault, ops.Prefault)
+"""What makes shared leaves writable for a guest."""
+
+
 class Changes(Simulator):
     """The judge of every change of a word of page-table memory; it has no state but what it tells others to keep.
 
@@ -42,6 +46,7 @@ class Changes(Simulator):
         c.LEAF_PFN_FIXED,
         c.MIRROR_NO_HUGE,
         c.PREFETCH_NOT_ACCESSED,
+        c.LOGGED_AT_4K,
     )
 
     def __init__(
@@ -96,6 +101,8 @@ class Changes(Simulator):
             raise Violation(c.ATOMIC_UPDATES, f"{where}: plain store over {old:#x}, which hardware may change")
         if present(new):
             self._judge_leaf(table, index, old, new, where)
+            was_dirty = is_leaf(old, table.level) and old >> k.DIRTY & 1
+            self.tables.dirtied += is_leaf(new, table.level) and new >> k.DIRTY & 1 and not was_dirty
         if is_leaf(old, table.level) and is_leaf(new, table.level):
             self._judge_bits(old & ~new, noted, where)
         self.frozen.note(key, old, new)
@@ -171,6 +178,8 @@ class Changes(Simulator):
                 if new >> k.ACCESSED & 1:
                     raise Violation(c.PREFETCH_NOT_ACCESSED, f"{where}: {new:#x} is installed by a prefetch")
                 self.door.hold(c.PREFETCH_NOT_ACCESSED)
+        if level > 1 and is_leaf(new, level) and type(self.threads.op) in _FAULTS:
+            self._judge_logged(table, index, old if is_leaf(old, level) else 0, new, where)
         if self.bits:
             step = self.cover(level)
             raw = table.raw + index * step
@@ -178,6 +187,15 @@ class Changes(Simulator):
                 raise Violation(c.WALK_INDEX, f"{where}: gfn {raw:#x} is in the other half of this root")
         if root.is_mirror and present(old) and not is_leaf(old, level):
             raise Violation(c.MIRROR_NO_HUGE, f"{where}: a table of a mirror is replaced by {new:#x}")
+
+    def _judge_logged(self, table: Page, index: int, before: int, new: int, where: str) -> None:
+        """Nothing huge becomes writable where each page is logged for itself (TDP-112)."""
+        slot = self.slots.of(self.tables.gfn(table, index))
+        if slot is None or not slot[3] & k.MEM_LOG_DIRTY_PAGES:
+            return
+        if (new & ~before) >> k.WRITE & 1:
+            raise Violation(c.LOGGED_AT_4K, f"{where}: the huge leaf {new:#x} is made writable in slot {slot[0]}")
+        self.door.hold(c.LOGGED_AT_4K)
 
     def _judge_revived(self, old: int, new: int, where: str) -> None:
         """Whoever changes bits brings no entry back that was zapped meanwhile (TDP-046)."""

@@ -84,6 +84,7 @@ class Entries(Simulator):
         if marked == entry or not self.door.refused(call):
             return 0
         table.entries[index] = marked
+        self.tables.dirtied += (marked ^ entry) >> k.DIRTY & 1
         return marked ^ entry
 
     def _contended(self) -> None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _KEPT = 1 << k.READ | 1 << k.WRITE | 1 << k.HOST_WRITABLE | 1 << k.MMU_WRITABLE
 """Bits of a huge leaf that its parts have if it has them."""
 _DIRTY = 1 << k.DIRTY
+_MEANINGLESS = 1 << k.ACCESSED | _DIRTY
+"""Bits that say nothing of an entry which points to a table."""
 
 
 class Links(Simulator):
@@ -39,6 +41,7 @@ class Links(Simulator):
         c.UNMAPPABLE_ADDRESS,
         c.NEW_TABLE_NONPRESENT,
         c.NONPRESENT_ENCODING,
+        c.ATOMIC_UPDATES,
         c.LEAF_PFN_FIXED,
         c.CHILD_ROLE,
         c.SPLIT_KEEPS,
@@ -81,13 +84,27 @@ class Links(Simulator):
     def relink(self, table: Page, index: int, old: int, new: int) -> None:
         """Tables that an entry points to come into reach, or go out of it."""
         level = table.level
+        if self._same_table(table, index, old, new):
+            return
         if present(old) and not is_leaf(old, level):
+            self.threads.tell_others("contended")
             before = set(self.tlbs.due)
             self._unlink(self.tables.pages[old & PFN_MASK])
             if is_leaf(new, level):
                 self.tlbs.due = before
         if present(new) and not is_leaf(new, level):
             self._link(table, index, new, old if is_leaf(old, level) else 0)
+
+    def _same_table(self, table: Page, index: int, old: int, new: int) -> bool:
+        """Whether an entry points to the table that it did; of its bits only accessed and dirty mean nothing there."""
+        level = table.level
+        both = present(old) and present(new) and not is_leaf(old, level) and not is_leaf(new, level)
+        if not both or (old ^ new) & PFN_MASK:
+            return False
+        if (old ^ new) & ~_MEANINGLESS:
+            where = f"entry {index} of the level {level} table {table.pa:#x}"
+            raise Violation(c.ATOMIC_UPDATES, f"{where}: {old:#x} becomes {new:#x}, though it points to a table by now")
+        return True
 
     def _link(self, parent: Page, index: int, entry: int, split: int) -> None:
         """A table comes into reach, in the place of a huge leaf if it splits one."""
@@ -134,6 +151,7 @@ class Links(Simulator):
                 raise Violation(c.LEAF_PFN_FIXED, f"entry {i} of table {child.pa:#x}: {value:#x}, split {split:#x}")
             if (value ^ split) & _KEPT or split & ~value & _DIRTY:
                 raise Violation(c.SPLIT_KEEPS, f"entry {i} of table {child.pa:#x}: {value:#x}, split {split:#x}")
+            self.tables.dirtied += value & ~split & _DIRTY != 0
             self.count(child, i, NONPRESENT, value)
         self.door.hold(c.SPLIT_KEEPS)
         self.threads.tell_others("split_beside")

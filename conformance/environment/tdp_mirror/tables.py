@@ -89,6 +89,8 @@ class Tables(Simulator):
         self.freed: set[int] = set()
         self.version = 0
         """Changes whenever what the tables mean may have."""
+        self.dirtied = 0
+        """Times that a leaf became dirty which was clean, or came dirty where none was."""
 
     # -- memory
 

@@ -106,6 +106,7 @@ class Tlbs(Simulator):
         if write and not writable:
             return
         table.entries[index] = entry | 1 << k.ACCESSED | (write << k.DIRTY)
+        self.tables.dirtied += write & ~(entry >> k.DIRTY) & 1
         offset = gfn & (self.config.cover(table.level) - 1)
         tlb.held[gfn & ~self.bits] = (tlb.pgd, pfn_of(entry) + offset, writable, table)
 

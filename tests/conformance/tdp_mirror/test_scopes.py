@@ -39,6 +39,7 @@ WRITTEN_FOR = {
     "slots in deletion": ("U-12", "U-13"),
     "slots that come and go": ("N-14",),
     "beside faults": ("U-14",),
+    "dirty pages are logged": ("N-21", "N-22"),
     "ageing beside a notifier": ("N-07",),
 }
 """Scope to defects of the zoo."""

@@ -10,11 +10,22 @@ from conformance.candidates.defects.tdp_mirror import DEFECTS
 from conformance.model.step import Fault, Parallel, Step
 from conformance.model.tdp_mirror import Config
 from conformance.model.tdp_mirror import operations as ops
-from conformance.strategies.tdp_mirror.domains import DEEP, DELETING, EARLY, HIGH, HUGE, SMALL, UNALIGNED, UNEVEN
+from conformance.strategies.tdp_mirror.domains import (
+    DEEP,
+    DELETING,
+    EARLY,
+    HIGH,
+    HUGE,
+    LOGGED,
+    SMALL,
+    UNALIGNED,
+    UNEVEN,
+)
 from conformance.trace import Trace, decode, encode
 from tests.conformance.tdp_mirror.judging import BUSY, CREATE, OF, RELOAD, failed, judge
 
 PUBLIC = Step(ops.PageFault(gpa=0x7000))
+LOG = Step(ops.SlotCreate(0, 0, 4, 1))
 
 SHORTEST: dict[str, tuple[str, Config, tuple[Step, ...]]] = {
     "A-01": (
@@ -405,13 +416,26 @@ SHORTEST: dict[str, tuple[str, Config, tuple[Step, ...]]] = {
         ),
     ),
     "N-19": ("TDP-032", SMALL, (CREATE, RELOAD, PUBLIC, Step(ops.ZapAllFast()))),
+    "N-21": ("TDP-112", LOGGED, (CREATE, RELOAD, LOG, Step(ops.PageFault(gpa=0x4000, write=True)))),
+    "N-22": (
+        "TDP-112",
+        LOGGED,
+        (
+            CREATE,
+            RELOAD,
+            Step(ops.PageFault(gpa=0x4000, write=True)),
+            LOG,
+            Step(ops.WrprotSlot()),
+            Step(ops.FastFault(0, 0x4000, False, True)),
+        ),
+    ),
 }
 """By defect: the clause that is cited, the world, and a shortest trace that shows it."""
 
 
 def test_every_defect_is_in_the_zoo_or_says_why_not() -> None:
     """Eighteen of the posted design, twenty-one of the series and of upstream, and those that nobody saw before."""
-    numbered = (("A", 18), ("U", 21), ("N", 20))
+    numbered = (("A", 18), ("U", 21), ("N", 22))
     assert [d.id for d in DEFECTS] == [f"{kind}-{n:02}" for kind, last in numbered for n in range(1, last + 1)]
     assert all((d.candidate is None) == bool(d.why_not) for d in DEFECTS)
     assert set(SHORTEST) == {d.id for d in DEFECTS if d.candidate is not None}

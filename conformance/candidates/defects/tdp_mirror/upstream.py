@@ -658,3 +658,20 @@ class NobodyBugs(Upstream):
     def sept_error(self, status: int) -> int:
         """EIO, no more."""
         return self.sept_error_quiet(status)
+
+
+class HugeWhileLogged(Upstream):
+    """Faults map huge pages whether the slot logs dirty pages or not."""
+
+    def hugepage_level(self, fault: Fault) -> int:
+        """Of the flags nothing is known."""
+        fault.slot = (*fault.slot[:3], fault.slot[3] & ~k.MEM_LOG_DIRTY_PAGES)
+        return super().hugepage_level(fault)
+
+
+class FastPathHugeWhileLogged(Upstream):
+    """The lockless path makes a huge leaf writable again that was protected to log what is written."""
+
+    def is_logged_huge(self, page: int, gpa: int) -> bool:
+        """Never asked."""
+        return False

@@ -63,13 +63,13 @@ def wrprot_slot(world: TdpMirror, op: ops.WrprotSlot) -> int:
 
 def clear_dirty_slot(world: TdpMirror, op: ops.ClearDirtySlot) -> int:
     """A whole slot; the caller flushes anyhow."""
-    dirty = _dirty(world)
+    dirty, before = _dirty(world), world.tables.dirtied
     world.mmu_lock.read_lock()
     world.enter(world.driver.clear_dirty_slot, op.slot)
     world.mmu_lock.read_unlock()
     world.tlbs.flush_remote_tlbs()
     _, base, npages, _ = world.slots.by_id[op.slot]
-    _cleared_dirty(world, base, base + npages, (1, 2, 3))
+    _cleared_dirty(world, before, base, base + npages, (1, 2, 3))
     _still_dirty(world, {leaf for leaf in dirty if not base <= leaf[0] < base + npages})
     return 0
 
@@ -100,22 +100,22 @@ def _still_dirty(world: TdpMirror, leaves: set[tuple[int, int]]) -> None:
         raise Violation(c.PROTECTION_COMPLETE, f"gfn {gfn:#x} was dirty, and is not any more")
 
 
-def _cleared_dirty(world: TdpMirror, start: int, end: int, levels: tuple[int, ...]) -> None:
-    """No leaf of the valid direct root within the range is dirty, unless somebody was at it meanwhile."""
-    for gfn, level in sorted(_dirty(world)) if _is_alone(world) else ():
+def _cleared_dirty(world: TdpMirror, before: int, start: int, end: int, levels: tuple[int, ...]) -> None:
+    """No leaf of the valid direct root within the range is dirty, unless one became so since."""
+    for gfn, level in sorted(_dirty(world)) if world.tables.dirtied == before else ():
         if start <= gfn and gfn + world.config.cover(level) <= end and level in levels:
             raise Violation(c.PROTECTION_COMPLETE, f"gfn {gfn:#x} is left dirty")
 
 
 def clear_dirty_masked(world: TdpMirror, op: ops.ClearDirtyMasked) -> int:
     """Single gfns of a slot, as user space has collected them."""
-    dirty = _dirty(world)
+    dirty, before = _dirty(world), world.tables.dirtied
     world.mmu_lock.write_lock()
     world.enter(world.driver.clear_dirty_masked, op.slot, op.gfn, op.mask, int(op.wrprot))
     world.tlbs.flush_remote_tlbs()
     meant = {op.gfn + bit for bit in range(op.mask.bit_length() if not op.wrprot else 0) if op.mask >> bit & 1}
     for gfn in meant:
-        _cleared_dirty(world, gfn, gfn + 1, (1,))
+        _cleared_dirty(world, before, gfn, gfn + 1, (1,))
     _still_dirty(world, {(gfn, level) for gfn, level in dirty if level > 1 or gfn not in meant})
     world.mmu_lock.write_unlock()
     return 0

@@ -121,7 +121,7 @@ class Faults(Mmu, Mapping):
 
     def hugepage_level(self, fault: Fault) -> int:
         """kvm_mmu_hugepage_adjust: within the slot, and of one attribute."""
-        if fault.private or fault.max_level < 2:
+        if fault.private or fault.max_level < 2 or fault.slot[3] & k.MEM_LOG_DIRTY_PAGES:
             return 1
         count = self.pages_per_entry(2)
         start = fault.gfn & ~(count - 1)
@@ -148,13 +148,20 @@ class Faults(Mmu, Mapping):
             if not write or spte & WRITABLE:
                 result = k.RET_PF_SPURIOUS
                 break
-            if spte & SOFT_WRITABLE != SOFT_WRITABLE:
+            if spte & SOFT_WRITABLE != SOFT_WRITABLE or self.is_logged_huge(page, gpa):
                 break
             if port.pt_cmpxchg(page, index, spte, spte | WRITABLE | DIRTY | ACCESSED) == spte:
                 result = k.RET_PF_FIXED
                 break
         port.rcu_read_unlock()
         return result
+
+    def is_logged_huge(self, page: int, gpa: int) -> bool:
+        """Whether a huge leaf of this table lies in a slot that logs dirty pages."""
+        if self.sps[page].level == 1:
+            return False
+        slot = self.port.memslot(gpa >> 12 & ~self.bits)
+        return bool(slot and slot[3] & k.MEM_LOG_DIRTY_PAGES)
 
     def can_be_fast(self, gpa: int, error_code: int) -> bool:
         """page_fault_can_be_fast: the shared half, and as the attributes say."""

@@ -104,7 +104,7 @@ class Memory(Zapping):
             return -EINVAL
         port.slots_lock()
         existing = port.memslot_by_id(slot)
-        if existing and existing[3] & MEM_GUEST_MEMFD:
+        if existing and (existing[3] & MEM_GUEST_MEMFD or existing[2] != npages):
             error = -EINVAL
         else:
             error = port.memslot_install(slot, base, npages, flags)
