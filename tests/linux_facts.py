@@ -10,7 +10,7 @@ from conformance.model.tdp_mirror import operations as tdp
 from conformance.model.uio_msi import Config as UioConfig
 from conformance.model.uio_msi import operations as uio
 from conformance.real.linux_tdpmmu.adapter import PLAIN
-from conformance.specs.uio_msi.constants import EAGAIN, EBADF, EINVAL, ENOSYS
+from conformance.specs.uio_msi.constants import EAGAIN, EBADF, EINVAL, ENOSYS, EOPNOTSUPP
 from conformance.trace import encode, write_atomically
 from tests.real_facts import Fact
 
@@ -56,6 +56,7 @@ VFIO = (
         (uio.Close(), 0), (uio.RaiseVector(0), 0), (uio.Open(), 0), (uio.RaiseVector(0), 0),
         (uio.ReadEventfd(A), -EAGAIN),
     ),
+    _vfio("no-mask-of-vectors", (uio.Write(1), -EOPNOTSUPP), (uio.Write(0), -EOPNOTSUPP)),
     _vfio(
         "intx-masks-itself",
         (uio.IrqSet(0, A), 0), (uio.SetIntx(True), 0), (uio.SetIntx(True), 0), (uio.ReadEventfd(A), 17),
@@ -118,6 +119,7 @@ AVIC = (
         (avic.SetLapic(0, ldr=1), 0), (avic.SetLapic(1, ldr=2, cluster=True), 0), (avic.Enter(1), 0),
         (avic.SetLapic(0, ldr=1 << 4 | 1, cluster=True), 0), (avic.Enter(1), 1),
     ),
+    _avic("largest-id", (avic.VcpuCreate(254), 0), (avic.Enter(254), 1)),
     _avic("no-index", (avic.SetLapic(0, ldr=3), 0), (avic.SetLapic(1, ldr=0), 0), (avic.SetLapic(0, ldr=4), 0)),
 )  # fmt: skip
 
@@ -136,12 +138,46 @@ TDPMMU = (
     ),
     _tdp("slot-goes", (tdp.Prefault(0, 0), 4096), (tdp.ZapAllFast(), 0)),
 )  # fmt: skip
-FACTS: tuple[Fact, ...] = (*VFIO, *UIO, *AVIC, *TDPMMU)
+PREFAULT = (
+    _tdp("malformed-prefault", (tdp.Prefault(0, 0x800), -EINVAL), (tdp.Prefault(0, 0, 0), -EINVAL)),
+)  # fmt: skip
+"""Of kernels that have KVM_PRE_FAULT_MEMORY."""
+FACTS: tuple[Fact, ...] = (*VFIO, *UIO, *AVIC, *TDPMMU, *PREFAULT)
+
+
+def _found(adapter: str, name: str, config: Any, *ops: Any) -> Fact:
+    """What `docs/findings.md` has; the results are those that it should be."""
+    of = {"linux_avic": ("avic", "upstream"), "linux_tdpmmu": ("tdp_mirror", "upstream")}[adapter]
+    return Fact(of[0], adapter, name, of[1], config, tuple((op, None) for op in ops))
+
+
+ONE, TWO = AvicConfig(vcpus=(0,)), AvicConfig(vcpus=(0, 1))
+FOUND = {
+    "LINUX-1": _found("linux_avic", "refused-vcpu-takes-the-entry", ONE, avic.VcpuCreate(0)),
+    "LINUX-2": _found("linux_avic", "low-bits-of-tpr", ONE, avic.SetLapic(0, tpr=0xFF), avic.Enter(0)),
+    "LINUX-3": _found(
+        "linux_avic", "entry-lost-by-dfr", ONE, avic.SetLapic(0, ldr=0x11), avic.SetLapic(0, ldr=0x11, cluster=True),
+        avic.Enter(0),
+    ),
+    "LINUX-3 by an alias": _found(
+        "linux_avic", "entry-lost-by-an-alias", TWO, avic.SetLapic(0, ldr=1), avic.SetLapic(1, ldr=1),
+        avic.SetLapic(1, ldr=2), avic.Enter(0),
+    ),
+    "LINUX-4": _found(
+        "linux_tdpmmu", "prefault-after-a-slot-went", PLAIN, tdp.VcpuCreate(0), tdp.Prefault(0, 0), tdp.ZapAllFast(),
+        tdp.Prefault(0, 0),
+    ),
+    "LINUX-6": _found(
+        "linux_tdpmmu", "prefault-of-a-write-protected-page", PLAIN, tdp.VcpuCreate(0), tdp.Prefault(0, 0),
+        tdp.WrprotSlot(0), tdp.Prefault(0, 0),
+    ),
+}  # fmt: skip
+"""By finding: the trace that shows it."""
 
 
 def main() -> None:
     """Write those that are not there as they should be."""
-    for fact in FACTS:
+    for fact in (*FACTS, *FOUND.values()):
         fact.path.parent.mkdir(exist_ok=True)
         write_atomically(fact.path, encode(fact.trace))
 

@@ -105,6 +105,12 @@ KVM_LAPIC = (
         *_both(FLAT8, Message(0x0C, logical=True, hint=True, vector=0x51), 0x08),
         *_both(FLAT8, Message(0xFF, hint=True, vector=0x51), 0x02),
     ),
+    _routing(
+        "level-triggered",
+        (Route(FLAT8, Message(1, level=True)), 0x02),
+        (Route(FLAT8, Message(1, level=True, asserted=False)), 0x02),
+    ),
+    _routing("other-modes", *((Route(FLAT8, Message(1, mode=mode)), 0) for mode in range(2, 8))),
     _routing("lowest-priority-broadcast", *_both(FLAT8, Message(0xFF, mode=1), 0xFF)),
     _routing(
         "moved-ids",

@@ -52,13 +52,14 @@ class KvmLapic(Adapter):
         return View(**fields)
 
     def legal(self, state: Any, op: Any) -> bool:
-        """Of messages those that set IRR, and that can be said with the fields that they are made of."""
+        """Of IPIs those that set IRR, as others stop their sender; what can be said with the fields of a message."""
         del state
         if isinstance(op, Irqfds):
             return is_settled(op.acts)
         message = op.message
         fits = message.sender >= 0 or message.wide or message.dest >> 8 == 0
-        return message.mode in (FIXED, LOWEST) and not (message.level and not message.asserted) and fits
+        is_plain = message.mode in (FIXED, LOWEST) and not (message.level and not message.asserted)
+        return fits and (is_plain or (message.sender < 0 and isinstance(op, Route)))
 
     def rates(self) -> tuple[Rate, ...]:
         """As the facts have them."""

@@ -14,7 +14,7 @@ from conformance.real.adapter import RealWorld
 from conformance.real.kvm_lapic.irqfds import Done, Eventfds
 from conformance.real.kvm_lapic.machine import APIC_DFR, APIC_ID, APIC_IRR, APIC_LDR, APIC_SPIV, OUT, Vcpu, Vm, has
 from conformance.specs.avic import clauses as c
-from conformance.specs.avic.constants import APIC_BASE
+from conformance.specs.avic.constants import APIC_BASE, FIXED, LOWEST
 from conformance.verdict import Violation
 
 BASE = {DISABLED: APIC_BASE, XAPIC: APIC_BASE | 1 << 11, X2APIC: APIC_BASE | 3 << 10}
@@ -127,7 +127,10 @@ class KvmWorld(RealWorld):
             self.send_msi_by_irqfd(vm, message)
         elif not self.send_ipi(vm, op.apics, message):
             return FAULTED
-        return self.accepted(vm, message.vector)
+        mask = self.accepted(vm, message.vector)
+        if message.mode not in (FIXED, LOWEST):
+            self.close()  # what an NMI or an INIT leaves behind is not seen in the local APIC
+        return mask
 
     def accepted(self, vm: Vm, vector: int) -> int:
         """Mask of those whose IRR has the vector, which are then as they were before."""
