@@ -150,7 +150,7 @@ def test_corpus_engine_skips_them() -> None:
     assert found.tally.steps == 0
 
 
-FACTS = (*real_facts.FACTS, *linux_facts.FACTS)
+FACTS = (*real_facts.FACTS, *linux_facts.FACTS, *linux_facts.FOUND.values())
 
 
 @pytest.mark.parametrize("fact", FACTS, ids=lambda fact: f"{fact.adapter}-{fact.name}")

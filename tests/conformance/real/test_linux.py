@@ -74,12 +74,6 @@ def test_the_facts_hold(kernel: str, fact: Fact) -> None:
     assert tuple(step.result for step in report.steps) == tuple(result for _, result in fact.steps)
 
 
-@pytest.mark.parametrize("fact", [*FACTS, *FOUND.values()], ids=lambda fact: f"{fact.adapter}-{fact.name}")
-def test_the_facts_are_shipped(fact: Fact) -> None:
-    """As a trace that every candidate of the subsystem is asked."""
-    assert fact.path.is_file()
-
-
 @pytest.mark.parametrize("name", KINDS)
 def test_generated_traces_are_judged(kernel: str, name: str) -> None:
     """A short form of the gate: no failure but those that are settled as findings."""
