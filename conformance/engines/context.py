@@ -106,6 +106,8 @@ class Context:
     """Steps of an example at most, where they are not as many as usual."""
     leads: Leads | None = None
     """What the campaign follows and remembers, in a hunt on many machines."""
+    settled: frozenset[str] = frozenset()
+    """Signatures that are settled as findings: noted as they are met, since nobody waits for a smaller trace."""
     stillborn: bool = False
     """Whether the candidate starts in no world, so that one trace says all there is to say."""
     starts: bool = False
@@ -146,7 +148,7 @@ class Context:
             failure = self._start(failure)
         if failure.signature in self.known:
             return False
-        smallest = failure if self.stillborn else minimise(failure)
+        smallest = failure if self.stillborn or failure.signature in self.settled else minimise(failure)
         self.known.add(failure.signature)
         if smallest.signature != failure.signature:
             if smallest.signature in self.known:

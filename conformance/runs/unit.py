@@ -128,6 +128,7 @@ def _context(
         leads=None if unit.follow is None else Leads(unit.follow),
         examples=None if adapter is None else adapter.examples,
         length=None if adapter is None else adapter.length,
+        settled=frozenset() if adapter is None else frozenset(adapter.findings),
         stillborn=unit.settled,
         progress=progress,
     )

@@ -179,6 +179,31 @@ def test_findings_are_known_and_unseen_clauses_not_counted() -> None:
     assert seen.absent == ["cupboards have no doors"]
 
 
+@pytest.mark.parametrize("is_settled", [False, True])
+def test_what_is_settled_is_not_minimised(is_settled: bool) -> None:
+    """Each attempt would be a real operation; what nobody has seen yet is."""
+    adapter = Shelves()
+    adapter.broken = True
+    (signature,) = {failure.signature for failure in failing(adapter).failures}
+    asked: list[Any] = []
+
+    def judge(*arguments: Any, **named: Any) -> Any:
+        asked.append(arguments)
+        return run_trace(*arguments, **named)
+
+    found = failing(adapter, settled=frozenset({signature} if is_settled else ()), judge=judge)
+
+    assert {failure.signature for failure in found.failures} == {signature}
+    assert bool(asked) != is_settled
+
+
+def failing(adapter: Adapter, **other: Any) -> Context:
+    """What a campaign on it found."""
+    found = replace(context(adapter), **other)
+    campaign.run(found)
+    return found
+
+
 @pytest.mark.parametrize(
     ("seconds", "per_second"),
     [
