@@ -12,6 +12,7 @@ the command that repeats them.
 from __future__ import annotations
 
 import inspect
+import re
 import unittest
 import warnings
 from collections.abc import Callable
@@ -88,7 +89,13 @@ def machine(
         "tally": Tally(),
         "tells": True,
     }
-    return type(base.__name__, (base,), members)
+    return type(_name(base, candidate, profile, strict=strict), (base,), members)
+
+
+def _name(base: type[Machine], candidate: type | str, profile: str | None, *, strict: bool) -> str:
+    """A name of its own: by it Hypothesis tells whose the examples in its database are, and drops what passes now."""
+    words = [candidate if isinstance(candidate, str) else candidate.__qualname__, profile or "", "strict" * strict]
+    return re.sub(r"\W+", "_", "_".join([base.__name__, *filter(None, words)]))
 
 
 def parts(driven: type[Machine], count: int) -> type[unittest.TestCase]:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.database import InMemoryExampleDatabase
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 from conformance.candidates.builtin.uio_msi import CANDIDATES
@@ -95,6 +96,34 @@ def test_a_known_failure_is_passed_over_and_the_next_one_found() -> None:
     (told,) = outcome(machine(TOY, Both, known=known).TestCase)
     assert "TOY-012 violated by" in told
     assert outcome(machine(TOY, Greedy, known=known).TestCase) == []
+
+
+def test_each_machine_has_a_name_of_its_own() -> None:
+    """By the name Hypothesis knows whose an example is, and drops those that do not fail any more."""
+    names = [
+        machine(TOY, Shelf).__name__,
+        machine(TOY, Greedy).__name__,
+        machine(TOY, Shelf, strict=True).__name__,
+        machine("uio_msi", "builtin:upstream").__name__,
+        machine("uio_msi", "builtin:upstream", profile="vfio-like").__name__,
+    ]
+    assert len(set(names)) == len(names)
+    assert all(name.isidentifier() for name in names)
+
+
+def test_a_machine_that_passes_leaves_the_examples_of_another_one_alone() -> None:
+    database = InMemoryExampleDatabase()
+    shared = settings(
+        SMALL, derandomize=False, database=database, phases=[Phase.reuse, Phase.generate], report_multiple_bugs=False
+    )
+    with pytest.raises(Disagreement):
+        run_state_machine_as_test(machine(TOY, Greedy), settings=settings(shared, max_examples=500))
+    saved = {key: set(values) for key, values in database.data.items() if values}
+
+    run_state_machine_as_test(machine(TOY, Shelf), settings=shared)
+
+    assert saved
+    assert all(saved[key] == database.data[key] for key in saved)
 
 
 def test_a_breach_of_a_should_clause_fails_where_it_is_asked_for() -> None:
