@@ -85,5 +85,6 @@ def contents(of: Plan, language: str) -> dict[str, str]:
         capabilities=capabilities(of),
         entries=table(of.entries),
         calls=table(of.calls),
+        numbers=f"`abi/{name}_constants.h`" if language == "c" else f"`conformance.specs.{name}.constants`",
     )
     return files

@@ -93,10 +93,9 @@ def signature(name: str, method: Method) -> str:
     return f"{name}({inner}) -> {type_text(method.result)}"
 
 
-def first_sentence(doc: str) -> str:
-    """What a method does, in one line."""
-    line = " ".join(doc.split("\n\n", maxsplit=1)[0].split())
-    return line.replace("|", "\\|")
+def in_one_line(doc: str) -> str:
+    """All that is said of a method, as the cell of a table."""
+    return " ".join(doc.split()).replace("|", "\\|")
 
 
 def wrapped(doc: str, width: int, indent: str = "") -> Iterator[str]:
@@ -115,7 +114,7 @@ def wrapped(doc: str, width: int, indent: str = "") -> Iterator[str]:
 
 def table(of: Mapping[str, Method]) -> str:
     """Calls and what they do, as Markdown."""
-    rows = [f"| `{signature(name, method)}` | {first_sentence(method.doc)} |" for name, method in of.items()]
+    rows = [f"| `{signature(name, method)}` | {in_one_line(method.doc)} |" for name, method in of.items()]
     return "\n".join(["| call | does |", "|---|---|", *rows])
 
 

@@ -86,6 +86,10 @@ def test_every_entry_point_and_call_is_written_down(name: str) -> None:
     assert {member.name for member in members(name, "driver")} - {"create", "destroy", "tags_pass"} == entries
     assert set(re.findall(r"driver_(\w+)\(", contents(whole, "c")["driver.c"])) - {"create", "destroy"} == entries
     assert set(re.findall(r"(?m)^\| `(\w+)\(", python["README.md"])) == entries | set(methods(of.port))
+    for method in methods(of.port).values():
+        assert " ".join(method.doc.split()).replace("|", "\\|") in python["README.md"]
+    assert f"conformance.specs.{name}.constants" in python["README.md"]
+    assert f"abi/{name}_constants.h" in contents(whole, "c")["README.md"]
 
 
 def test_what_is_written_is_neat(tmp_path: Path) -> None:
