@@ -142,6 +142,8 @@ PREFAULT = (
     _tdp("malformed-prefault", (tdp.Prefault(0, 0x800), -EINVAL), (tdp.Prefault(0, 0, 0), -EINVAL)),
 )  # fmt: skip
 """Of kernels that have KVM_PRE_FAULT_MEMORY."""
+ALIASED = tuple(fact for fact in AVIC if "alias" in fact.name or fact.name in ("mixed-models-inhibit", "no-index"))
+"""Of kernels that switch AVIC off where a logical id is ambiguous."""
 FACTS: tuple[Fact, ...] = (*VFIO, *UIO, *AVIC, *TDPMMU, *PREFAULT)
 
 
@@ -156,7 +158,7 @@ FOUND = {
     "LINUX-1": _found("linux_avic", "refused-vcpu-takes-the-entry", ONE, avic.VcpuCreate(0)),
     "LINUX-2": _found("linux_avic", "low-bits-of-tpr", ONE, avic.SetLapic(0, tpr=0xFF), avic.Enter(0)),
     "LINUX-3": _found(
-        "linux_avic", "entry-lost-by-dfr", ONE, avic.SetLapic(0, ldr=0x11), avic.SetLapic(0, ldr=0x11, cluster=True),
+        "linux_avic", "entry-lost-by-dfr", ONE, avic.SetLapic(0, ldr=1), avic.SetLapic(0, ldr=1, cluster=True),
         avic.Enter(0),
     ),
     "LINUX-3 by an alias": _found(

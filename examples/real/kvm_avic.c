@@ -1,15 +1,17 @@
 /*
- * LINUX-1 and LINUX-3: what AVIC's tables say of vCPUs, read from /proc/kcore; by root, on a kernel without lockdown.
+ * LINUX-1, LINUX-3 and LINUX-8: what AVIC's tables say of vCPUs, read from /proc/kcore by root, on a kernel without
+ * lockdown.
  *
  * LINUX-1: a second vCPU of an id is refused with EEXIST, but the entry of the physical table then names its backing
  * page, which is freed, and not that of the vCPU that is there.
  * LINUX-3: KVM_SET_LAPIC with another DFR and the LDR that was there leaves the vCPU without a valid entry in the
  * logical table; and a vCPU that leaves an LDR which another has, too, takes the entry away from both.
+ * LINUX-8: an LDR of two bits has a valid entry, of the lower bit.
  *
  *     cc -O1 -o kvm_avic kvm_avic.c && modprobe kvm_amd avic=1 && ./kvm_avic
  *
- * Exit code: 0 the tables are right; else 1 for LINUX-1, 2 for LINUX-3 by DFR, 4 for LINUX-3 by an alias, added up;
- * 77 there is no AVIC here, or no /proc/kcore.
+ * Exit code: 0 the tables are right; else 1 for LINUX-1, 2 for LINUX-3 by DFR, 4 for LINUX-3 by an alias, 8 for
+ * LINUX-8, added up; 77 there is no AVIC here, or no /proc/kcore.
  */
 #include <elf.h>
 #include <errno.h>
@@ -213,6 +215,18 @@ static int shows_linux_3_by_alias(void)
 	return wrong;
 }
 
+static int shows_linux_8(void)
+{
+	int vcpu = create_vcpu(create_vm(), 0, 0x5eed00000005);
+	uint64_t vmcb = find_vmcb(0x5eed00000005);
+	int wrong;
+
+	set_logical(vcpu, 3, 0xffffffff);
+	wrong = !!(entry(vmcb, 0) & VALID);
+	printf("LDR 3: logical entry 0 is %svalid\n", wrong ? "" : "not ");
+	return wrong;
+}
+
 int main(void)
 {
 	struct utsname host;
@@ -222,5 +236,5 @@ int main(void)
 	uname(&host);
 	printf("Linux %s\n", host.release);
 	fflush(stdout);
-	return shows_linux_1() | shows_linux_3_by_dfr() << 1 | shows_linux_3_by_alias() << 2;
+	return shows_linux_1() | shows_linux_3_by_dfr() << 1 | shows_linux_3_by_alias() << 2 | shows_linux_8() << 3;
 }

@@ -10,7 +10,7 @@ from conformance.real import kvm_requests as r
 from conformance.real.guest.channel import O_RDWR, Answer, Back, Channel, call, opening
 from conformance.real.guest.machine import Guest, Machine, guest
 from conformance.real.guest.packages import Kernel
-from conformance.specs.avic.constants import APIC_BASE, VMCB_APIC_BAR, VMCB_INT_CTL
+from conformance.specs.avic.constants import VMCB_INT_CTL
 from conformance.verdict import HarnessError
 
 MP_STATE_RUNNABLE = 0
@@ -109,8 +109,6 @@ class Vcpu:
     vm: int
     """Descriptor of the VM."""
     id: int
-    irqchip: bool = True
-    """Whether the VM has local APICs in the kernel."""
     fd: int = -1
     vmcb: int = -1
     """Address in the guest's memory."""
@@ -132,14 +130,14 @@ class Vcpu:
         mark = 0x5EED_0000_0000 | number << 8 | 0x5A
         creating = call("ioctl", self.vm, r.CREATE_VCPU, self.id)
         lines = [creating]
-        kind = (self.irqchip, self.id == 0)
-        reset: bytes | None = self.kvm.guest.sregs.get(kind)
+        is_first = self.id == 0
+        reset: bytes | None = self.kvm.guest.sregs.get(is_first)
         if reset is None:
             created, told = self.kvm.channel.ask([creating, call("ioctl", Back(1), r.GET_SREGS, bytes(312))])
             if created.value < 0:
                 return created.value
             reset, self.fd, lines = told.data[0], created.value, []
-            self.kvm.guest.sregs[kind] = reset
+            self.kvm.guest.sregs[is_first] = reset
         self.sregs = bytearray(reset)
         struct.pack_into("<QIH", self.sregs, _SREGS_CS, 0, 0xFFFF, 0)
         struct.pack_into("<Q", self.sregs, _SREGS_FS, mark)
@@ -180,10 +178,9 @@ class Vcpu:
         return found[0] * _PAGE
 
     def _is_vmcb(self, ram: memoryview[int], page: int, mark: int) -> bool:
-        """V_INTR_MASKING is on in all of KVM's; those of a local APIC in the kernel have its page."""
+        """V_INTR_MASKING is on in all of KVM's, and in no other page that has the mark there."""
         at = page * _PAGE
-        is_marked = ram[(at + _FS_BASE) // 8] == mark and bool(ram[(at + VMCB_INT_CTL) // 8] >> _V_INTR_MASKING & 1)
-        return is_marked and (not self.irqchip or ram[(at + VMCB_APIC_BAR) // 8] == APIC_BASE)
+        return ram[(at + _FS_BASE) // 8] == mark and bool(ram[(at + VMCB_INT_CTL) // 8] >> _V_INTR_MASKING & 1)
 
     def ask(self, request: int, argument: bytes) -> Answer:
         """An ioctl of the vCPU."""

@@ -121,8 +121,8 @@ class Guest:
     """What is known of its PCI functions, by address."""
     vmcbs: dict[int, None] = field(init=False, default_factory=dict)
     """Pages in which VMCBs have been."""
-    sregs: dict[tuple[bool, bool], bytes] = field(init=False, default_factory=dict)
-    """Of fresh vCPUs: with a local APIC in the kernel or without, the first of its VM or another."""
+    sregs: dict[bool, bytes] = field(init=False, default_factory=dict)
+    """Of fresh vCPUs: of the one with id 0, and of others."""
     _console: int = field(init=False)
     _control: socket.socket = field(init=False)
     _owner: int = field(init=False)

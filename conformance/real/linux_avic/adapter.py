@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
 from conformance.model.avic import Config
-from conformance.model.avic.apic import TPR, deliverable
+from conformance.model.avic.apic import TPR, deliverable, seen_by_routing
 from conformance.model.avic.operations import (
     Deliver,
     Enter,
@@ -20,14 +21,16 @@ from conformance.model.avic.operations import (
     VmCreate,
     VmDestroy,
 )
+from conformance.model.avic.routing import logical_map_is_aliased
 from conformance.model.avic.state import Vcpu, find, is_active
 from conformance.real.adapter import Rate, rate
 from conformance.real.guest.adapter import GuestAdapter, round_trips
 from conformance.real.guest.world import outside
 from conformance.real.linux_avic.world import AvicWorld
-from conformance.specs.avic.constants import EINVAL
+from conformance.specs.avic.constants import CLUSTER, EINVAL, FLAT
 
 _PLAIN = {"edx", "vcpus", "enabled"}
+ALIASES = "AVIC stays on where logical ids are ambiguous (finding LINUX-8): they are not made so"
 _LARGEST = 300
 """Ids beyond this tell nothing new."""
 _ADDRESSED = 254
@@ -68,6 +71,23 @@ class LinuxAvic(GuestAdapter):
             world.perform(VmCreate())
             return "arch" if world.perform(VcpuCreate(255)) == -EINVAL else "upstream"
 
+    def __init__(self, version: str) -> None:
+        super().__init__(version)
+        self.tells_aliases = self._tells_aliases()
+        """Whether AVIC is off where hardware would mistake a logical id: LINUX-8."""
+
+    def _tells_aliases(self) -> bool:
+        with outside(AvicWorld(self.kernel, Config(vcpus=(0, 1)))) as world:
+            for op in (SetLapic(0, ldr=1), SetLapic(1, ldr=1)):
+                world.perform(op)
+            return bool(world.perform(Enter(0)) == 0)
+
+    @property
+    def absent(self) -> Mapping[str, frozenset[str]]:  # type: ignore[override]  # nobody sets it
+        """And aliases, where the kernel does not tell them."""
+        lost = {} if self.tells_aliases else {ALIASES: frozenset({"AVIC-086"})}
+        return {**lost, **super().absent}
+
     def environment(self, config: Config, profile: Any) -> AvicWorld:
         """The VM that the configuration asks for."""
         del profile
@@ -96,7 +116,9 @@ class LinuxAvic(GuestAdapter):
                 return bool(op.id <= _ADDRESSED and not opens_window)
             case SetLapic():
                 written = SetLapic(op.id, op.tpr, op.ldr, op.cluster, op.spiv, op.irr, op.isr, op.level)
-                return bool(not loaded and op.id <= _ADDRESSED and op.irr != 1 and op.isr != 1 and op == written)
+                told = self.tells_aliases or not _is_aliased(state, op)
+                usual = op.id <= _ADDRESSED and op.irr != 1 and op.isr != 1 and op == written
+                return bool(not loaded and usual and told)
             case GetLapic():
                 return _found(state, op.id).core < 0
             case Enter():
@@ -135,6 +157,13 @@ def _found(state: Any, id_: int, vm: int = 0) -> Vcpu:
     vcpu = find(state, id_, vm)
     assert vcpu is not None
     return vcpu
+
+
+def _is_aliased(state: Any, op: SetLapic) -> bool:
+    """Whether the logical ids of the VM are then such that a map of them is ambiguous, enabled or not."""
+    apics = [replace(seen_by_routing(v), spiv=0x1FF) for v in state.vcpus if v.vm == 0]
+    written = {"ldr": op.ldr << 24, "dfr": CLUSTER if op.cluster else FLAT}
+    return logical_map_is_aliased([replace(apic, **written) if apic.id == op.id else apic for apic in apics])
 
 
 def _vm_of_four(world: AvicWorld) -> None:

@@ -20,7 +20,9 @@ RIGHT, WRONG, NOT_THERE = 0, 1, 77
 FINDINGS = {
     "kvm_isr": ("KVM-1", False, dict.fromkeys(KERNELS, RIGHT), "ISR[0x51] = 1 (expected 1)"),
     "kvm_window": ("KVM-3", False, dict.fromkeys(KERNELS, RIGHT), "to port 0x10"),
-    "kvm_avic": ("LINUX-1 and LINUX-3", True, dict.fromkeys(KERNELS, 7), "entry 0 names another page"),
+    "kvm_avic": (
+        "LINUX-1, LINUX-3 and LINUX-8", True, {**dict.fromkeys(KERNELS, 7), "6.1": 15}, "entry 0 names another page",
+    ),
     "kvm_tpr": ("LINUX-2", True, dict.fromkeys(KERNELS, WRONG), "TPR is 0xf0"),
     "kvm_prefault": (
         "LINUX-4", False, {"6.1": NOT_THERE, "6.12": WRONG, "6.18": RIGHT, "7.2": RIGHT}, "the prefault did not end",
