@@ -279,8 +279,10 @@ class AvicWorld(GuestWorld):
         is_right = entry >> ENTRY_VALID & 1 == 1 and entry & ADDRESS_BITS == own
         is_twin = isinstance(op, VcpuCreate) and op.id == vcpu.id
         clause = c.DUPLICATE_ID_REFUSED if is_twin else c.ENTRY_NAMES_BACKING_PAGE
-        self.require(clause, is_right, f"entry {vcpu.id} is {entry:#018x}, the page {own:#x}")
-        self.require(c.ENTRY_RESERVED_BITS_ZERO, not entry >> 52 & 0x3FF, f"entry {vcpu.id} is {entry:#018x}")
+        whose = "own" if entry & ADDRESS_BITS == own else "another"  # addresses differ from guest to guest
+        told = f"entry {vcpu.id} is {entry & ~ADDRESS_BITS:#018x} and {whose} page"
+        self.require(clause, is_right, told)
+        self.require(c.ENTRY_RESERVED_BITS_ZERO, not entry >> 52 & 0x3FF, told)
 
     def clean(self) -> None:
         """All VMs and their vCPUs."""
