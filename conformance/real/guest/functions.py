@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from conformance.model.uio_msi import Config
 from conformance.model.uio_msi.operations import CloseFd, ListInterrupts, ReadEventfd, ReuseFd, SetIntx
-from conformance.real.guest.channel import O_RDWR, O_SYNC, Channel, call, opening, storing
+from conformance.real.guest.channel import O_RDWR, O_SYNC, Back, Channel, call, opening, storing
 from conformance.real.guest.ivshmem import Doorbell
 from conformance.real.guest.machine import Guest, Machine, guest
 from conformance.real.guest.packages import Kernel
@@ -74,6 +74,8 @@ class Function:
     bdf: str
     registers: int = 0
     """Where its BAR 0 is mapped in the helper, of the function without MSI-X."""
+    handle: int = -1
+    """VFIO's, while one is open: newer kernels take away what is mapped through sysfs then."""
     pending: int = 0
     """Where VFIO has its pending bits: region and offset."""
     config: int = 0
@@ -96,10 +98,37 @@ class Function:
             self.pending = (where & 7) << 40 | where & ~7
             return
         self._place(0)
-        fd = self.channel.must(opening(f"{self.folder}/resource0", O_RDWR | O_SYNC))
-        mapped = self.channel.must(call("mmap", 0, 4096, _READ_WRITE, _SHARED, fd, 0))
-        self.channel.must(call("close", fd))
-        self.registers = mapped
+        self._map_registers()
+
+    def _map_registers(self) -> None:
+        _, mapped, _ = self.channel.must_all([
+            opening(f"{self.folder}/resource0", O_RDWR | O_SYNC),
+            call("mmap", 0, 4096, _READ_WRITE, _SHARED, Back(1), 0),
+            call("close", Back(2)),
+        ])  # fmt: skip
+        self.registers = mapped.value
+
+    def opened(self, handle: int) -> None:
+        """VFIO has given a handle, which is the way to the registers then."""
+        self.handle = handle
+
+    def closed(self) -> None:
+        """The last handle is closed."""
+        self.handle = -1
+        if self.registers:
+            self.channel.one(call("munmap", self.registers, 4096))
+            self._map_registers()
+
+    def writing_register(self, register: int, value: int) -> str:
+        """The request that writes a register."""
+        if self.handle >= 0:
+            return call("pwrite", self.handle, struct.pack("<I", value), 4, register)
+        return f"p {self.registers + register} {value}"
+
+    def _status(self) -> str:
+        if self.handle >= 0:
+            return call("pread", self.handle, bytes(4), 4, STATUS)
+        return f"l {self.registers + STATUS}"
 
     def _place(self, bar: int) -> None:
         """Let the function answer where the kernel knows it: what QEMU cannot save has no address when restored."""
@@ -119,14 +148,15 @@ class Function:
     def set_line(self, *, asserted: bool) -> None:
         """Let the function assert INTx, or not, by its own registers."""
         decoding = self.writing(self.command() | MEMORY)
-        self.channel.ask([decoding, f"p {self.registers + (RAISE if asserted else ACKNOWLEDGE)} 1"])
+        self.channel.ask([decoding, self.writing_register(RAISE if asserted else ACKNOWLEDGE, 1)])
 
     def show_again(self) -> None:
         """QEMU's I/O APIC forgets a level that came before the kernel called the pin one of a level: show it again."""
         found = self.command()
-        status, _ = self.channel.ask([self.writing(found | MEMORY), f"l {self.registers + STATUS}"])[::-1]
-        if status.value and not found & INTX_DISABLE:
-            self.channel.ask([f"p {self.registers + at} 1" for at in (ACKNOWLEDGE, RAISE)])
+        _, status = self.channel.ask([self.writing(found | MEMORY), self._status()])
+        is_asserted = any(status.data[0]) if status.data else status.value
+        if is_asserted and not found & INTX_DISABLE:
+            self.channel.ask([self.writing_register(register, 1) for register in (ACKNOWLEDGE, RAISE)])
 
     def command(self) -> int:
         """The command register."""

@@ -103,6 +103,7 @@ class Vfio(FunctionWorld):
         if len(self.handles) > 1:
             return 0
         self._begin_with(fd)
+        self.function.opened(fd)
         if not self.config.vectors:
             return 0
         none = struct.pack(f"<{self.config.vectors}i", *(-1,) * self.config.vectors)
@@ -143,7 +144,10 @@ class Vfio(FunctionWorld):
         if len(self.handles) == 1:
             self.is_wired = False
             self.files.forget_device()
-        return self.channel.one(call("close", self.handles.pop())).value
+        result = self.channel.one(call("close", self.handles.pop())).value
+        if not self.handles:
+            self.function.closed()
+        return result
 
     # -- ioctls
 
