@@ -26,6 +26,7 @@ from conformance.model.tdp_mirror.operations import (
     Unmap,
     VcpuCreate,
     VcpuDestroy,
+    WriteProtectGfn,
     WrprotSlot,
     ZapAllFast,
     ZapInvalidated,
@@ -64,6 +65,12 @@ RACES: dict[str, Race] = {
     "one private leaf twice": Race(SMALL, _BOTH, _PRIVATE, _OTHER, 1),
     "one private leaf twice, busy": Race(
         SMALL, _BOTH, Step(PageFault(0, 0, True), (Fault("ext_link", -EBUSY, 2),)), _OTHER, 1
+    ),
+    "one private leaf mapped twice": Race(
+        SMALL, (*_BOTH, _PRIVATE, _TO_PRIVATE), Step(TdpMap(0, 0x2000, True, 1)), Step(TdpMap(1, 0x2000, True, 1)), 2
+    ),
+    "two who zap invalid roots": Race(
+        SMALL, (*_BOTH, _SHARED, Step(InvalidateRoots())), Step(ZapInvalidated()), Step(ZapInvalidated()), 1
     ),
     "two private leaves of one new table": Race(SMALL, _BOTH, _PRIVATE, fault_at(1, True, 1), 1),
     "a private fault and a reload": Race(
@@ -124,6 +131,10 @@ RACES: dict[str, Race] = {
     "a fast fault and write protection": Race(
         HUGE, (*_BOTH, fault_at(0, False), Step(WrprotSlot(0))), Step(FastFault(0, SHARED, False, True)),
         Step(WrprotSlot(0)), 1,
+    ),
+    "a fast fault and protection for good": Race(
+        HUGE, (*_BOTH, fault_at(0, False), Step(WrprotSlot(0))), Step(FastFault(0, SHARED, False, True)),
+        Step(WriteProtectGfn(0, 0)), 1,
     ),
     "a fast fault and a notifier": Race(
         HUGE, (*_BOTH, fault_at(0, False), Step(WrprotSlot(0))), Step(FastFault(0, SHARED, False, True)),
