@@ -795,7 +795,8 @@ FLUSH_STICKY = Clause(
     kind=Kind.SECURITY,
     text=(
         "The flush flag is sticky: the result is true if the input was, or a leaf of a valid root was zapped, since "
-        "the last flush. Skipping a root must return the input flag. A flush that is not due does no harm."
+        "the last flush. Skipping a root must return the input flag. A flush that is not due does no harm; for leaves "
+        "of a mirror none is due, the firmware flushes what it removes."
     ),
     source="v19 059/130, review; Linux 6.16",
 )

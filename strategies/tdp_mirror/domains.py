@@ -52,9 +52,13 @@ DELETING = Config(
     slots=((0, 0, 3, MEM_GUEST_MEMFD | SLOT_INVALID), (1, 3, 1, SLOT_INVALID)),
 )
 """Slots in the middle of their deletion."""
+FAR = 2**30 + 5 * 2**18 + 3 * 2**9 + 1
+"""A private gfn of which no index is 0."""
 FOUR_LEVELS = Config(
     index_bits=9, levels=4, direct_bit=35, max_gfn=2**35 - 1,
-    slots=((0, 0, 3, MEM_GUEST_MEMFD), (1, 511, 3, 0), (2, 2**35 - 1, 1, 0), (4, 1024, 64, 0)), private_gfns=(0, 1),
+    slots=((0, 0, 3, MEM_GUEST_MEMFD), (1, 511, 3, 0), (2, 2**35 - 1, 1, 0), (4, 1024, 64, 0),
+           (5, FAR, 1, MEM_GUEST_MEMFD)),
+    private_gfns=(0, 1, FAR),
 )  # fmt: skip
 FIVE_LEVELS = replace(
     FOUR_LEVELS, levels=5, direct_bit=39, max_gfn=2**39 - 1, slots=(*FOUR_LEVELS.slots, (3, 2**37 - 1, 1, 0))

@@ -75,6 +75,7 @@ from conformance.strategies.tdp_mirror.domains import (
     DELETING,
     EARLY,
     ENDS_PRIVATE,
+    FAR,
     FOUR_LEVELS,
     HALF_PRIVATE,
     HIGH,
@@ -436,6 +437,13 @@ SCOPES = {
     "slots in deletion": Scope(DELETING, _DELETION, states=3, transitions=11),
     "four levels of 512": Scope(FOUR_LEVELS, _REAL, depth=4, needs=frozenset({"tables-of-512"}), states=49,
                                 transitions=203),
+    "a private page far up": Scope(
+        FOUR_LEVELS,
+        (*_LIVES[:2], Step(PageFault(0, FAR << 12, True)), Step(PageFault(0, 0, True)), Step(GetWalk(0, FAR << 12)),
+         Step(GmemInvalidate(FAR, FAR + 1)), Step(GmemInvalidate(0, FAR + 1)), Step(VcpuDestroy(0)),
+         Step(HkidRelease()), Step(VmUninit()), Step(VmUninit(), (Fault("ext_free", -EIO, 2),))),
+        depth=7, needs=frozenset({"tables-of-512"}), states=152, transitions=483,
+    ),
     "64 pages of one mask": Scope(
         FOUR_LEVELS,
         (*_LIVES[:2], *(Step(PageFault(0, gfn << 12 | 1 << 47, False, True)) for gfn in (1024, 1057, 1087)),

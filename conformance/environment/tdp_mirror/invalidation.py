@@ -115,4 +115,7 @@ class Invalidation(Simulator):
         if seq != self.sequence or any(start <= gfn < end for start, end in self.ranges):
             self.door.frame.given.setdefault("mmu_invalidate_retry", 1)
             return 1
+        if "mmu_invalidate_retry" in self.door.frame.given:
+            frame = self.door.frame  # whoever was told so has tried again
+            frame.overcome = {*frame.overcome, "mmu_invalidate_retry"}
         return int(bool(self.door.refused("mmu_invalidate_retry")))

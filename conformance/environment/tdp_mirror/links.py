@@ -70,7 +70,7 @@ class Links(Simulator):
         self.tlbs = tlbs
 
     def count(self, table: Page, index: int, old: int, new: int) -> None:
-        """Leaves that come and go; leaves of valid roots that go need a flush."""
+        """Leaves that come and go; those of valid direct roots that go need a flush, of a mirror the firmware's."""
         level = table.level
         was, now = is_leaf(old, level), is_leaf(new, level)
         if was == now:
@@ -78,7 +78,7 @@ class Links(Simulator):
         self.accounts.count(level, 1 if now else -1)
         root = table.root
         assert root is not None
-        if was and not root.invalid and not present(new):
+        if was and not root.is_mirror and not root.invalid and not present(new):
             self.tlbs.due.add(self.tables.gfn(table, index))
 
     def relink(self, table: Page, index: int, old: int, new: int) -> None:
@@ -175,7 +175,7 @@ class Links(Simulator):
         assert root is not None
         for index, value in table.entries.items():
             if is_leaf(value, table.level):
-                if not root.invalid:
+                if not root.is_mirror and not root.invalid:
                     self.tlbs.due.add(self.tables.gfn(table, index))
             elif present(value):
                 self._unlink(self.tables.pages[value & PFN_MASK])

@@ -10,12 +10,14 @@ from conformance.candidates.builtin.tdp_mirror import CANDIDATES
 from conformance.candidates.builtin.tdp_mirror.linux import Linux
 from conformance.candidates.builtin.tdp_mirror.linux.kvm import Fault
 from conformance.candidates.builtin.tdp_mirror.upstream import Upstream
+from conformance.candidates.builtin.tdp_mirror.upstream.mmu_internal import Fault as ShadowFault
 from conformance.candidates.builtin.tdp_mirror.upstream.spte import ACCESSED, DIRTY, WRITABLE
 from conformance.candidates.builtin.tdp_mirror.upstream.tdp_iter import Iter
 from conformance.model.step import Parallel, Step
+from conformance.model.tdp_mirror import Config
 from conformance.model.tdp_mirror import operations as ops
-from conformance.specs.tdp_mirror.constants import RET_PF_RETRY
-from conformance.strategies.tdp_mirror.domains import HUGE, SHARED, fault_at
+from conformance.specs.tdp_mirror.constants import FILTER_PRIVATE, RET_PF_RETRY
+from conformance.strategies.tdp_mirror.domains import HUGE, SHARED, SMALL, fault_at
 from conformance.verdict import Failure
 from tests.conformance.tdp_mirror.judging import CREATE, RELOAD, SECOND, judge
 
@@ -25,10 +27,12 @@ LEAF, TABLE = Step(ops.TdpMap(1, SHARED, False, 1)), Step(ops.TdpMap(0, SHARED, 
 """The leaf in a table, and the huge leaf that comes in the table's place."""
 
 
-def failures(candidate: type, left: Step, right: Step, *before: Step) -> Iterator[Failure]:
+def failures(
+    candidate: type, left: Step, right: Step, *before: Step, config: Config = HUGE, last: int = 60
+) -> Iterator[Failure]:
     """Of every schedule with one switch."""
-    for point in range(60):
-        report = judge(*BOTH, *before, Step(Parallel(left, right, (point,))), candidate=candidate, config=HUGE)
+    for point in range(last):
+        report = judge(*BOTH, *before, Step(Parallel(left, right, (point,))), candidate=candidate, config=config)
         if report.failure is not None:
             yield report.failure
 
@@ -59,6 +63,33 @@ class CollectsFirst(Upstream):
         for page, index in found:
             self.port.pt_and(page, index, ~DIRTY & 2**64 - 1)
         self.port.rcu_read_unlock()
+
+
+class TriesAgain(Upstream):
+    """A fault that was stale begins afresh, once."""
+
+    def handle_fault(self, fault: ShadowFault) -> int:
+        gfn, result = fault.gfn, super().handle_fault(fault)
+        if result == RET_PF_RETRY:
+            fault.gfn = gfn
+            result = super().handle_fault(fault)
+        return result
+
+
+class AsksOnce(Upstream):
+    """Whether a fault is stale is asked, and not listened to."""
+
+    def is_stale(self, fault: ShadowFault) -> bool:
+        super().is_stale(fault)
+        return False
+
+
+class LeavesTheMirrorToTheFirmware(Upstream):
+    """Asks for no flush where only the private half lost leaves."""
+
+    def unmap_gfn_range(self, start: int, end: int, attr_filter: int, may_block: int, flush: int) -> int:
+        result = super().unmap_gfn_range(start, end, attr_filter, may_block, flush)
+        return flush if attr_filter == FILTER_PRIVATE else result
 
 
 class NeverRepeats(Linux):
@@ -108,3 +139,21 @@ def test_retry_needs_a_reason() -> None:
     report = judge(*BOTH, Step(ops.TdpMap(0, SHARED, False, 2)), LEAF, candidate=NeverRepeats, config=HUGE)
     assert report.failure is not None
     assert report.failure.clause.id == "TDP-068"
+
+
+TAKEN = Step(ops.HvaInvalidate(0, 4))
+
+
+def test_a_fault_may_begin_afresh_itself() -> None:
+    """It sees the page that came meanwhile."""
+    assert not [*failures(TriesAgain, fault_at(3, False), TAKEN, config=SMALL, last=40)]
+
+
+def test_a_fault_that_goes_on_is_found() -> None:
+    assert "TDP-056" in {f.clause.id for f in failures(AsksOnce, fault_at(3, False), TAKEN, config=SMALL, last=40)}
+
+
+def test_what_the_firmware_flushes_needs_no_other_flush() -> None:
+    private, both = Step(ops.PageFault(gpa=0, private=True)), Step(ops.Unmap(attr_filter=3))
+    taken = (Step(ops.Unmap(attr_filter=2)), both)
+    assert judge(*BOTH, private, *taken, candidate=LeavesTheMirrorToTheFirmware).failure is None

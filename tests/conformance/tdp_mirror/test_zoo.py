@@ -375,8 +375,9 @@ SHORTEST: dict[str, tuple[str, Config, tuple[Step, ...]]] = {
             CREATE,
             RELOAD,
             Step(ops.PageFault(private=True)),
+            Step(ops.Unmap(attr_filter=2)),
             PUBLIC,
-            Step(ops.Unmap(attr_filter=3), (Fault("resched", 2, 3),)),
+            Step(ops.Unmap(attr_filter=3), (Fault("resched", 2),)),
         ),
     ),
     "N-07": (

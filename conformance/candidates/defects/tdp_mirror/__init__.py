@@ -157,7 +157,7 @@ DEFECTS: tuple[Defect, ...] = (
     Defect("N-04", "Splitting a dirty leaf gives clean ones.", SplitCleansLeaves, ("TDP-107",), steps=4),
     Defect("N-05", "A prefetched leaf counts as accessed.", PrefetchIsAccessed, ("TDP-108",), steps=2),
     Defect("N-06", "A flush due from one root is not done at a yield in the next.", FlushOfRootBefore,
-           ("TDP-082", "TDP-081"), steps=4),
+           ("TDP-082", "TDP-081"), steps=6),
     Defect("N-07", "Bits are cleared of an entry that was zapped meanwhile.", ClearsBitsOfGone,
            ("TDP-046", "TDP-049"), steps=4),
     Defect("N-08", "Entries of removed tables stay open.", RemovedTablesStayOpen, ("TDP-086",), steps=4),

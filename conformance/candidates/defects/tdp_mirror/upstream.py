@@ -483,7 +483,13 @@ class PrefetchIsAccessed(Upstream):
 
 
 class FlushOfRootBefore(Upstream):
-    """Each root is zapped on its own; what is due from the one before is remembered beside it."""
+    """Each root is zapped on its own, the newest first; what is due from the one before is remembered beside it."""
+
+    def new_root(self, vcpu: int, mirror: bool) -> ShadowPage:
+        """As list_add puts it: at the head."""
+        root = super().new_root(vcpu, mirror)
+        self.roots.insert(0, self.roots.pop())
+        return root
 
     def unmap_gfn_range(self, start: int, end: int, attr_filter: int, may_block: int, flush: int) -> int:
         """A yield in a later root flushes nothing of an earlier one."""
