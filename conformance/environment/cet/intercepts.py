@@ -8,7 +8,7 @@ from conformance.environment.cet.registers import PLACE, TABLE, XSS
 from conformance.environment.cet.vcpus import PerVcpu
 from conformance.specs.cet import Profile
 from conformance.specs.cet import clauses as c
-from conformance.specs.cet.constants import CONTROL_MSRS, MSRS
+from conformance.specs.cet.constants import CONTROL_MSRS, MSRS, READ, WRITE
 from conformance.verdict import Crash, Violation
 
 if TYPE_CHECKING:
@@ -25,6 +25,13 @@ PASSABLE = tuple(
 """MSRs that may pass: where their bits are, whether one of the two controls, and the clause that lets them pass."""
 INTERCEPT_ALL = 0x3FFF
 """READ and WRITE of each of them, two bits each."""
+
+
+def _accesses(bits: int) -> str:
+    """What the bits of a bitmap stand for: `reads of 0x6a0, writes of 0x6a2`."""
+    kinds = {READ: "reads", WRITE: "writes", READ | WRITE: "accesses"}
+    there = {msr: bits >> 2 * PLACE[msr] & 3 for msr in BITMAP}
+    return ", ".join(f"{kinds[kind]} of {msr:#x}" for msr, kind in there.items() if kind)
 
 
 class Permissions:
@@ -90,7 +97,7 @@ class Intercepts(PerVcpu[Permissions]):
         bits = part.bits[level]
         if not part.shstk:
             if bits >> 4 & 0xFF != 0xFF:
-                raise Violation(c.INTERCEPT_WITHOUT_SHSTK, f"intercepts of PL0..PL3_SSP {bits:#x}")
+                raise Violation(c.INTERCEPT_WITHOUT_SHSTK, f"{_accesses(~bits & 0xFF0)} pass at this entry")
             hold(c.INTERCEPT_WITHOUT_SHSTK)
         for msr in part.denied:
             if msr in BITMAP:
@@ -111,12 +118,12 @@ class Intercepts(PerVcpu[Permissions]):
         """Interception where the FPU code swaps all registers; L2 may be stopped more often than that."""
         hold, shstk = self.door.hold, part.shstk
         if bits >> 2 * TABLE & 3 != 3:
-            raise Violation(c.TABLE_INTERCEPTED, f"INT_SSP_TAB is passed through ({bits:#x})")
+            raise Violation(c.TABLE_INTERCEPTED, f"{_accesses(~bits & 3 << 2 * TABLE)} pass at this entry")
         hold(c.TABLE_INTERCEPTED)
         controls = shstk or (part.ibt and not self.platform.amd)
         if not controls:
             if bits & 0xF != 0xF:
-                raise Violation(c.CET_INTERCEPTS, f"intercepts of U_CET and S_CET {bits:#x}")
+                raise Violation(c.CET_INTERCEPTS, f"{_accesses(~bits & 0xF)} pass at this entry")
             hold(c.CET_INTERCEPTS)
         if level:
             return
@@ -125,7 +132,7 @@ class Intercepts(PerVcpu[Permissions]):
                 continue
             clause = c.FILTER_INTERCEPTS if part.filtered else passes
             if bits >> shift & 3:
-                raise Violation(clause, f"{msr:#x} is intercepted ({bits:#x})")
+                raise Violation(clause, f"{_accesses(bits & 3 << shift)} are intercepted at this entry")
             hold(clause)
 
     def stops(self, vcpu: int, level: int, place: int, access: int) -> bool:

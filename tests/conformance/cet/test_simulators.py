@@ -85,10 +85,10 @@ class Bench:
 
 
 @contextmanager
-def breach(clause: Clause) -> Iterator[None]:
+def breach(clause: Clause) -> Iterator[pytest.ExceptionInfo[Violation]]:
     """The clause is broken within."""
     with pytest.raises(Violation) as raised:
-        yield
+        yield raised
     assert raised.value.clause is clause
 
 
@@ -559,8 +559,9 @@ def test_what_must_be_stopped_is_looked_at_on_entry(passed: int, shstk: bool, le
     bench.memory.store(1, m.Area(intercepts=(k.PL1_SSP,)))
     bench.intercepts.set_intercept(1, level + 1, passed, k.READ, False)
 
-    with breach(clause):
+    with breach(clause) as broken:
         bench.intercepts.at_entry(1, level)
+    assert f"{passed:#x}" in str(broken.value)
 
 
 def test_what_must_pass_is_looked_at_where_it_is_prescribed() -> None:
