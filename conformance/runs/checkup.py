@@ -138,12 +138,16 @@ class _Walked:
         self.seconds = 0.0
 
     def walk(self, walker: Walker) -> None:
-        """One more; the time that it takes to make a failure's trace small is not the candidate's."""
+        """One more; the time that it takes to make a failure's trace small is not the candidate's.
+
+        The kernel may tell of a wait only later, so what was waited for is never taken from what was worked.
+        """
         context = walker.context
-        found, steps, began = len(context.failures), context.tally.steps, time.monotonic() - _waited()
+        found, steps = len(context.failures), context.tally.steps
+        began, worked = time.monotonic() - _waited(), time.process_time()
         trace = walker.walk()
         if len(context.failures) == found:
-            self.seconds += time.monotonic() - _waited() - began
+            self.seconds += max(time.monotonic() - _waited() - began, time.process_time() - worked)
             self.steps += context.tally.steps - steps
         if self.longest is None or len(trace.steps) > len(self.longest.steps):
             self.longest = trace

@@ -72,6 +72,7 @@ def test_waiting_for_a_processor_is_not_slowness(monkeypatch: pytest.MonkeyPatch
     check = looked_at("builtin:upstream")["speed"]
 
     assert check.ok
+    assert 1_000 < int(check.said.split()[0].replace(",", "")) < 1_000_000
 
 
 BROKEN = {
