@@ -127,10 +127,10 @@ class Explorer:
         if not run.is_possible:
             self.figures.impossible += 1
             return
+        self.figures.found += is_new
         yield question.config, steps
         if not run.agreed:
             return
-        self.figures.found += is_new
         if _is_narrow(question) and _took(run, question.branch):
             self.taken[question.branch] += 1
             at = question.step

@@ -154,4 +154,6 @@ def _tell(writing: int, data: Any) -> None:
 
 
 def _notes(explorer: Any) -> dict[str, Any]:
-    return {"notes": {f"symbolic {name}": n for name, n in asdict(explorer.figures).items()}}
+    told = asdict(explorer.figures)
+    told["branches by solving"] = told.pop("found")
+    return {"notes": {f"symbolic {name}": n for name, n in told.items()}}
