@@ -179,10 +179,10 @@ def _plausible(state: State, v: Vcpu, area: m.Area) -> bool:
 
 
 def _unchanged(v: Vcpu, address: int) -> Words | None:
-    """What a vmcb12 held when VMRUN last took it; None if nobody knows, since it never ran or was refused."""
+    """What a vmcb12 held when VMRUN was last tried; None if it never was, or nobody knows what is left of it."""
     if address != v.address:
         return v.other
-    return None if v.refused else v.area
+    return None if v.refused and v.taken in (None, address) else v.area
 
 
 def _restorable(state: State, v: Vcpu) -> bool:

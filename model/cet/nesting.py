@@ -108,7 +108,8 @@ def nested_enter(state: State, op: NestedEnter | SetNestedState, _env: Answers, 
     )
     cet, wp = (area.cet, area.wp) if entering else (v.cet, v.wp)
     origin = (CLEAN if area.clean else VMRUN) if amd else NESTED
-    new = replace(written, regs=regs, wp=wp, cet=cet, l2=l2, refused=False, origin=origin, since=UNTOUCHED)
+    taken = area.address if amd else None
+    new = replace(written, regs=regs, wp=wp, cet=cet, l2=l2, refused=False, taken=taken, origin=origin, since=UNTOUCHED)
     because = _accepted(v, area, amd)
     return Outcome(with_vcpu(state, op.vcpu, new), ENTERED, because, effect=_EFFECT[amd], also=_ENTRY[amd])
 

@@ -116,7 +116,9 @@ class Vcpu:
     other: Words | None = None
     """S_CET, SSP and table in the other vmcb12, once that has run."""
     refused: bool = False
-    """The last VMRUN failed, so nobody knows whether the processor has vmcb12's values."""
+    """The last VMRUN failed, so nobody knows whether the processor has the values of that vmcb12."""
+    taken: int | None = None
+    """Which vmcb12 VMRUN took last; of another, one that failed has taken nothing."""
     dead: bool = False
     """Shut down; only RESET helps."""
 

@@ -244,13 +244,17 @@ CONFIGS = (
 )
 
 
+UNLIKE = m.Host(la57=True, s_cet=4, own_xss=0x800)
+"""A host of which a module that remembers the plain one knows nothing."""
+
+
 def hosts() -> tuple[m.Host, ...]:
     """Every combination of features, XSS bits and paging, with all VMX prerequisites or without one of them."""
     on, masks = (True, False), (0x1800, 0x800, 0x1000, 0)
     controls = [(True, True, True, True), (False, True, True, True), (True, False, True, True)]
     controls += [(True, True, False, True), (True, True, True, False), (False, False, False, False)]
     listed = [m.Host(xss=xss) for xss in masks] + [m.Host(smaller_maxphyaddr=True), m.Host(tdp=False)]
-    listed += [m.Host(s_cet=1), m.Host(s_cet=2), m.Host(s_cet=4), m.Host(vendor="amd", ibt=False, s_cet=3)]
+    listed += [UNLIKE, m.Host(s_cet=1), m.Host(s_cet=2), m.Host(s_cet=4), m.Host(vendor="amd", ibt=False, s_cet=3)]
     listed += [m.Host(vendor, lm=False, ibt=ibt) for vendor in ("intel", "amd") for ibt in on]
     listed += [m.Host("intel", True, True, True, True, 0x1800, *prerequisites) for prerequisites in controls]
     listed += [
@@ -267,7 +271,7 @@ def hosts() -> tuple[m.Host, ...]:
 
 
 HOSTS = hosts()
-HOST: Domain[m.Host] = Domain((INTEL, m.Host(s_cet=1), AMD), HOSTS)
+HOST: Domain[m.Host] = Domain((INTEL, m.Host(s_cet=1), AMD, UNLIKE), HOSTS)
 
 
 A0, A1, A2 = tag(0, k.PL0_SSP), tag(0, k.PL1_SSP), tag(0, k.PL2_SSP)

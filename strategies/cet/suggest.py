@@ -10,8 +10,10 @@ from conformance.model.cet import operations as m
 from conformance.model.cet.state import XSS, Vcpu
 from conformance.model.step import Step
 from conformance.specs.cet import constants as k
-from conformance.strategies.cet.domains import AREAS, SSP, tag
+from conformance.strategies.cet.domains import AREAS, IBT_ONLY, NEITHER, SHSTK_ONLY, SSP, tag
 
+LESS = (SHSTK_ONLY, IBT_ONLY, NEITHER)
+"""CPUIDs that take something away."""
 TRIES = 8
 """Areas looked at for one that L1 can have written here."""
 
@@ -26,6 +28,8 @@ def suggest(state: State, random: Random) -> Step | None:
     assert v is not None
     cpu = int(random.random() < 0.25)
     if not v.live:
+        if random.random() < 0.08:
+            return _suggest_setting(state, v, slot, random) or _suggest_idle(slot, cpu, random)
         return _suggest_idle(slot, cpu, random)
     if random.random() < 0.15:
         return _suggest_modes(state, v, slot, random) or _suggest_live(v, slot, cpu, random)
@@ -59,6 +63,17 @@ def _area(state: State, v: Vcpu, random: Random) -> m.Area:
     if held is None or random.random() < 0.4:
         return replace(area, address=address, clean=False)
     return m.Area(*held, address=address, clean=True, cet=False)
+
+
+def _suggest_setting(state: State, v: Vcpu, slot: int, random: Random) -> Step | None:
+    """What a VMM sets up before it runs a vCPU: less than it had, CR0.WP, L2."""
+    if not v.ran:
+        bereft = m.SetCpuid(slot, random.choice(LESS))
+        return Step(bereft) if legal(state, bereft) else None
+    if not v.wp:
+        return Step(m.SetSregs(slot, True, False))
+    into = m.SetNestedState(slot, replace(random.choice(AREAS), cet=v.cet, wp=True))
+    return Step(into) if legal(state, into) else None
 
 
 def _suggest_idle(slot: int, cpu: int, random: Random) -> Step:

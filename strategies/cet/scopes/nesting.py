@@ -70,13 +70,14 @@ def migrated_svm() -> tuple[Step, ...]:
 
 
 def two_vmcb12s() -> tuple[Step, ...]:
-    """Two L2s in turn, whose L1 says of each vmcb12 that it has not changed since VMRUN took it."""
+    """Two L2s in turn, whose L1 says of each vmcb12 that it has not changed since VMRUN took it, or refused it."""
     other = replace(EXCHANGED, address=1, s_cet=2, ssp=0x6000, table=0x7000)
     return (
         Step(m.Rdmsr(0, k.S_CET)),
         Step(m.ReadSsp(0)),
         Step(m.Run(0)),
         *(Step(m.NestedEnter(0, replace(area, clean=clean))) for area in (EXCHANGED, other) for clean in (False, True)),
+        Step(m.NestedEnter(0, replace(other, cet=True, wp=False))),
         Step(m.NestedExit(0)),
     )
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 from conformance.model.cet import operations as m
 from conformance.model.step import Fault, Step
 from conformance.specs.cet import constants as k
-from conformance.strategies.cet.domains import A0, A1, A2, CPUID, DENIED, IBT_ONLY, NEITHER, SHSTK_ONLY
+from conformance.strategies.cet.domains import A0, A1, A2, AMD, CPUID, DENIED, IBT_ONLY, NEITHER, SHSTK_ONLY, UNLIKE
 from conformance.strategies.cet.scopes.nesting import VMREADS
 
 
@@ -83,6 +84,23 @@ def filtered() -> tuple[Step, ...]:
         Step(m.Reset(0)),
         Step(m.Run(0)),
         Step(m.Rdmsr(0, k.PL0_SSP)),
+    )
+
+
+def reloaded() -> tuple[Step, ...]:
+    """The module loaded anew on a host unlike the first, and a vCPU that meets what is the host's own."""
+    wide = 1 << 50
+    return (
+        *(Step(m.VendorInit(host)) for host in (UNLIKE, replace(AMD, la57=True, s_cet=2, own_xss=0x800))),
+        Step(m.Create(0)),
+        Step(m.SetMsrs(0, ((k.PL0_SSP, wide), (k.INT_SSP_TAB, wide)))),
+        Step(m.Run(0)),
+        Step(m.Wrmsr(0, k.XSS, 0x1000)),
+        Step(m.Xsaves(0, k.CET_S)),
+        Step(m.Rdmsr(0, k.INT_SSP_TAB)),
+        Step(m.NestedEnter(0, m.Area(s_cet=1, ssp=wide, table=wide, host_ssp=wide, host_table=wide, cet=False))),
+        Step(m.NestedExit(0)),
+        Step(m.Leave(0)),
     )
 
 

@@ -63,6 +63,7 @@ def _plain() -> dict[str, Scope]:
         "vmread-entry-alone": Scope(m.Config(m.Host(load_cet_exit=False)), nesting.vmread(), depth=2, needs=NESTED),
         "vmread-exit-alone": Scope(m.Config(m.Host(load_cet_entry=False)), nesting.vmread(), depth=2, needs=NESTED),
         "capabilities": Scope(m.Config(vcpus=()), loading, depth=2),
+        "reloaded": Scope(m.Config(vcpus=()), setup.reloaded(), depth=7, needs=NESTED),
         "nested-vmx": Scope(ONE, nesting.nested(), depth=2, needs=NESTED),
         "nested-svm": Scope(SVM, nesting.nested(), depth=2, needs=NESTED),
         "switches-vmx": Scope(ONE, nesting.switches(), depth=5, needs=NESTED),
