@@ -136,6 +136,10 @@ TDPMMU = (
         (tdp.Prefault(0, 0), 4096), (tdp.Prefault(0, 0x1000), 4096), (tdp.HvaInvalidate(0, 1), 0),
         (tdp.Prefault(0, 0), 4096),
     ),
+    _tdp(
+        "pages-behind-no-slot",
+        (tdp.HvaInvalidate(0, 12), 0), (tdp.SlotCreate(2, 8, 1), 0), (tdp.Prefault(0, 0x8000), 4096),
+    ),
     _tdp("slot-goes", (tdp.Prefault(0, 0), 4096), (tdp.ZapAllFast(), 0)),
 )  # fmt: skip
 PREFAULT = (

@@ -167,7 +167,9 @@ def test_what_it_did_is_told() -> None:
     symbolic.run(run)
 
     assert run.notes["symbolic runs"] >= 40
-    assert 0 < run.notes["symbolic branches by solving"] <= run.notes["symbolic solved"] <= run.notes["symbolic questions"]
+    assert (
+        0 < run.notes["symbolic branches by solving"] <= run.notes["symbolic solved"] <= run.notes["symbolic questions"]
+    )
 
 
 @pytest.mark.parametrize("method", ["__init__", "_take"])

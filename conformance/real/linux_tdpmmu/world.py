@@ -64,7 +64,7 @@ class TdpWorld(GuestWorld):
         ])  # fmt: skip
         self.memory, self.pagemap = mapped.value, pagemap.value
         self.moves = [0] * PAGES
-        """How often the host took back each page."""
+        """How often the host took back each page, while it was behind a slot."""
         self._touch(0, PAGES)
         self.vcpus: dict[int, Vcpu] = {}
         self.slots: dict[int, tuple[int, int]] = {}
@@ -132,7 +132,8 @@ class TdpWorld(GuestWorld):
         if start < end and not self.leave_out_zap:
             self.channel.one(call("madvise", self.memory + 4096 * start, 4096 * (end - start), _DONTNEED))
             self._touch(start, end)
-        for gfn in range(start, end):
+        behind = {gfn for base, npages in self.slots.values() for gfn in range(base, base + npages)}
+        for gfn in behind & set(range(start, end)):
             self.moves[gfn] += 1
         return 0
 
