@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from errno import errorcode
 from typing import Any
 
 from conformance.environment.door import Environment
@@ -24,7 +23,7 @@ from conformance.environment.snp_guest_request.memory import HostMemory
 from conformance.environment.snp_guest_request.memslots import Memslots
 from conformance.environment.snp_guest_request.mutexes import Mutexes
 from conformance.environment.snp_guest_request.operations import OPERATIONS
-from conformance.environment.snp_guest_request.operations.lifecycle import boot, register_ghcb
+from conformance.environment.snp_guest_request.operations.lifecycle import boot, bring_about
 from conformance.environment.snp_guest_request.ratelimit import RateLimit
 from conformance.environment.snp_guest_request.rmp import Rmp
 from conformance.environment.snp_guest_request.run import RunStructures
@@ -35,6 +34,7 @@ from conformance.environment.snp_guest_request.untrusted_host import UntrustedHo
 from conformance.environment.snp_guest_request.user_copies import UserCopies
 from conformance.environment.snp_guest_request.view import view
 from conformance.environment.snp_guest_request.vms import Vms
+from conformance.model.snp_guest_request.addresses import GPA
 from conformance.model.snp_guest_request.operations import (
     VM_OF,
     Boot,
@@ -43,14 +43,12 @@ from conformance.model.snp_guest_request.operations import (
     ExtGuestRequest,
     GuestRequest,
     HostSetExtConfig,
-    RegisterGhcb,
     RemoveSlot,
     SetInstanceCerts,
     Wait,
 )
 from conformance.model.snp_guest_request.state import guest_counts
 from conformance.model.snp_guest_request.view import View
-from conformance.specs.clause import Clause
 from conformance.specs.snp_guest_request import clauses as c
 from conformance.specs.snp_guest_request.constants import SNP
 from conformance.specs.snp_guest_request.port import Port
@@ -139,27 +137,28 @@ class World(Environment):
         super().begin(factory)
         if self.of_guest:
             if self.config.open:
-                self._begin(lambda: self.enter_int(self.driver.open, 0), 0, c.SEQUENCE)
+                self._begin(lambda: bring_about(self, c.SEQUENCE, "open", 0), 0)
             return
         config = self.config
         if config.side == "verifier":
             return
         if config.started:
-            self._begin(lambda: boot(self, Boot(0, SNP, config.certs)), 0, c.INIT_FAILURE)
+            self._begin(lambda: boot(self, Boot(0, SNP, config.certs)), 0)
             self._count(config.count)
             if config.vcpus > 1:
-                self._begin(lambda: self.enter_int(self.driver.vcpu_create, 1, 0), 0, c.INIT_FAILURE)
-                self._begin(lambda: register_ghcb(self, RegisterGhcb(1)), 0, c.INIT_FAILURE)
+                self._begin(lambda: bring_about(self, c.INIT_FAILURE, "vcpu_create", 1, 0), 0)
+                self.ghcbs.register(1, GPA["G1"])
+                self._begin(lambda: bring_about(self, c.INIT_FAILURE, "ghcb_register", 1, GPA["G1"]), 0)
         if config.second:
-            self._begin(lambda: boot(self, Boot(1, config.second)), 1, c.INIT_FAILURE)
+            self._begin(lambda: boot(self, Boot(1, config.second)), 1)
 
-    def _begin(self, work: Callable[[], int], vm: int, clause: Clause) -> None:
-        """One step of the start: it returns 0 and leaves nothing behind, as an operation would."""
+    def _begin(self, work: Callable[[], object], vm: int) -> None:
+        """One step of the start: it comes about and leaves nothing behind, as an operation would."""
         self.tasks.begin(Task(None, vm, -1))
-        result = work()
-        if result:
-            told = f"-{errorcode[-result]}" if -result in errorcode else str(result)
-            raise self.remember(Violation(clause, f"the world does not start: an entry point returned {told}"))
+        try:
+            work()
+        except Violation as violation:
+            raise self.remember(violation) from None
         self.tasks.end(self.frame)
         self.frame = type(self.frame)()
 

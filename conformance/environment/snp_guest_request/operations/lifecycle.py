@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from errno import errorcode
 from typing import TYPE_CHECKING, Any
 
 from conformance.environment.snp_guest_request.files import CLOSED_FD, FOREIGN_FD
@@ -30,7 +31,7 @@ from conformance.model.snp_guest_request.operations import (
 from conformance.model.snp_guest_request.state import ghcb_page
 from conformance.specs.clause import Clause
 from conformance.specs.snp_guest_request import clauses as c
-from conformance.specs.snp_guest_request.constants import RMP_NAMES, SNP
+from conformance.specs.snp_guest_request.constants import PAGE_SIZE, RMP_NAMES, SNP
 from conformance.verdict import Violation
 
 if TYPE_CHECKING:
@@ -43,27 +44,34 @@ INVALID_POLICY = 1 << 20 | 1 << 16
 
 
 def boot(world: World, op: Boot) -> int:
-    """Every entry point from nothing to running; the first result that is not 0, or 0."""
-    driver, vm = world.driver, op.vm
+    """Every entry point from nothing to running."""
+    vm = op.vm
     world.memslots.populate(vm)
     fd = world.files.of_vm[vm] = world.files.opened()
     vcpu = 0 if vm == 0 else 2
-    steps: list[tuple[Any, ...]] = [(driver.vm_create, vm, op.kind), (driver.sev_init, vm)]
+    steps: list[tuple[Any, ...]] = [("vm_create", vm, op.kind), ("sev_init", vm)]
     if op.kind == SNP:
-        steps += [(driver.launch_start, vm, fd, POLICY), (driver.launch_finish, vm)]
+        steps += [("launch_start", vm, fd, POLICY), ("launch_finish", vm)]
         if op.certs and world.profile.certs == "userspace":
-            steps.append((driver.enable_req_certs, vm))
-    steps.append((driver.vcpu_create, vcpu, vm))
+            steps.append(("enable_req_certs", vm))
+    steps.append(("vcpu_create", vcpu, vm))
     if op.kind == SNP:
-        steps.append((driver.ghcb_register, vcpu, GPA["G0"]))
-    for function, *arguments in steps:
-        result = world.enter_int(function, *arguments)
-        if result:
-            return result
+        steps.append(("ghcb_register", vcpu, GPA["G0"]))
+    for name, *arguments in steps:
+        bring_about(world, c.ENABLE_CERTS if name == "enable_req_certs" else c.INIT_FAILURE, name, *arguments)
     world.ghcbs.register(vcpu, GPA["G0"])
     if op.certs:
         world.vms.fetching.add(vm)
     return 0
+
+
+def bring_about(world: World, clause: Clause, name: str, *arguments: int) -> None:
+    """Call an entry point that nothing is refused: it returns 0, or the clause is broken that it serves."""
+    result = world.enter_int(getattr(world.driver, name), *arguments)
+    if result:
+        told = f"-{errorcode[-result]}" if -result in errorcode else str(result)
+        called = ", ".join(hex(a) if a >= PAGE_SIZE else str(a) for a in arguments)
+        raise Violation(clause, f"{name}({called}) returned {told}, though nothing was refused")
 
 
 def vm_create(world: World, op: VmCreate) -> int:
