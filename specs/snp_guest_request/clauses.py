@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from conformance.specs.clause import Clause, Kind, Level
 
-_GHCB = frozenset({"upstream", "linux", "kernel-certs", "stub"})
-_BOUNCE = frozenset({"upstream", "linux", "stub"})
+_GHCB = frozenset({"upstream", "linux", "kernel-certs", "bounce-certs", "stub"})
+_BOUNCE = frozenset({"upstream", "linux", "bounce-certs", "stub"})
 _INPLACE = frozenset({"as-posted", "kernel-certs"})
-_KERNEL_CERTS = frozenset({"as-posted", "kernel-certs"})
+_KERNEL_CERTS = frozenset({"as-posted", "kernel-certs", "bounce-certs"})
 _USERSPACE_CERTS = frozenset({"upstream", "linux"})
-_CERTS = frozenset({"upstream", "linux", "as-posted", "kernel-certs"})
+_CERTS = frozenset({"upstream", "linux", "as-posted", "kernel-certs", "bounce-certs"})
 _HYPERVISOR = frozenset({"hypervisor"})
 _GUEST = frozenset({"guest"})
 _VERIFIER = frozenset({"verifier"})

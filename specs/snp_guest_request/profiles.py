@@ -55,6 +55,13 @@ PROFILES = {
         certs="kernel",
         errors="ghcb",
     ),
+    "bounce-certs": Profile(
+        name="bounce-certs",
+        text="Bounce pages, and certificates that the kernel keeps.",
+        pages="bounce",
+        certs="kernel",
+        errors="ghcb",
+    ),
     "stub": Profile(
         name="stub",
         text="Bounce pages and no certificates at all (Linux 6.11).",

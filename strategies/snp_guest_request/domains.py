@@ -153,5 +153,5 @@ STORE_FAULTS = (("copy_from_user", (-EFAULT,)), ("kzalloc", (-ENOMEM,)), ("kmall
 LENGTHS = Domain((4096, 8192), (1, 20, 24, 0, 4095, 4097, 8191, 0x3FFF, 0x4000, 0x4001, 0x5000, 2**64 - 1), usual=0.5)
 ROOM = Domain((0x4000,), (0, 1, 20, 4095, 4096, 4097, 8191, 8192), usual=0.5)
 
-INPLACE = frozenset({"as-posted", "kernel-certs"})
-"""Profiles in which a handler works on the guest's own pages and keeps certificates."""
+KERNEL_CERTS = frozenset({"as-posted", "kernel-certs", "bounce-certs"})
+"""Profiles in which a handler keeps certificates, whether it works on the guest's own pages or on others."""

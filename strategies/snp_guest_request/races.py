@@ -18,7 +18,7 @@ from conformance.model.snp_guest_request.operations import (
 from conformance.model.step import Step
 from conformance.specs.snp_guest_request.constants import SNP
 from conformance.strategies.domain import Race
-from conformance.strategies.snp_guest_request.domains import INPLACE
+from conformance.strategies.snp_guest_request.domains import KERNEL_CERTS
 
 
 def _races() -> dict[str, Race]:
@@ -47,9 +47,9 @@ def _races() -> dict[str, Race]:
         "continue-request": Race(fetching, (extended,), Step(Continue(0)), Step(GuestRequest(1)), switches=1),
         "continue-extended": Race(fetching, (extended,), Step(Continue(0)), Step(ExtGuestRequest(1)), switches=1),
         "request-close": Race(two, (), request, Step(CloseFd(0))),
-        "extended-store": Race(two, stored, extended, store, profiles=INPLACE),
-        "extended-unstore": Race(two, stored, extended, unstore, profiles=INPLACE),
-        "extended-host-store": Race(two, hosted, extended, host_store, profiles=INPLACE),
+        "extended-store": Race(two, stored, extended, store, profiles=KERNEL_CERTS),
+        "extended-unstore": Race(two, stored, extended, unstore, profiles=KERNEL_CERTS),
+        "extended-host-store": Race(two, hosted, extended, host_store, profiles=KERNEL_CERTS),
         "report-report": Race(guest, (), Step(GetReport()), Step(GetReport())),
         "busy-report-key": Race(guest, (), Step(GetReport(("busy",))), Step(GetDerivedKey())),
         "refused-report-key": Race(guest, (), Step(GetReport(("status",))), Step(GetDerivedKey())),

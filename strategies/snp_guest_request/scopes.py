@@ -57,7 +57,7 @@ from conformance.specs.snp_guest_request.constants import (
 )
 from conformance.strategies.domain import Scope
 from conformance.strategies.snp_guest_request.domains import (
-    INPLACE,
+    KERNEL_CERTS,
     LAUNCH_FAULTS,
     MEMORY_FAULTS,
     REQUEST_FAULTS,
@@ -516,18 +516,18 @@ SCOPES: dict[str, Scope] = {
         ),
         depth=3,
         needs=_H,
-        profiles=INPLACE,
+        profiles=KERNEL_CERTS,
     ),
-    "blobs": Scope(Config(), _BLOBS, depth=3, needs=_H, profiles=INPLACE),
+    "blobs": Scope(Config(), _BLOBS, depth=3, needs=_H, profiles=KERNEL_CERTS),
     "blobs in motion": Scope(
         Config(),
         _each(SetInstanceCerts(), HostSetExtConfig("H", 4096, 1)) + _STORES,
         depth=2,
         needs=_H,
-        profiles=INPLACE,
+        profiles=KERNEL_CERTS,
     ),
-    "blobs that move": Scope(Config(), _MOVED_BLOBS, depth=4, needs=_H, profiles=INPLACE),
-    "shutdown": Scope(Config(started=False), _SHUTDOWN, depth=4, needs=_H, profiles=INPLACE),
+    "blobs that move": Scope(Config(), _MOVED_BLOBS, depth=4, needs=_H, profiles=KERNEL_CERTS),
+    "shutdown": Scope(Config(started=False), _SHUTDOWN, depth=4, needs=_H, profiles=KERNEL_CERTS),
     "driver": Scope(Config(side="guest"), _DRIVER, depth=3, states=64, transitions=1378, needs=_G),
     "driver in the loop": Scope(
         Config(side="guest", host="hypervisor"), _DRIVER, depth=1, states=6, transitions=84, needs=_G
