@@ -57,7 +57,7 @@ def extended_request(state: State, op: ExtGuestRequest, env: Answers, profile: P
     vm = state.vms[VM_OF[op.vcpu]]
     if is_refused(env) or env.read_guest:
         # Certificates may have been written by then, in a handler that takes its lock or reads the message after.
-        return forwarded(state, op, env, profile, PLAIN, _data(state, op, env, profile, _labels(state, op, profile)))
+        return forwarded(state, op, env, profile, PLAIN, written(state, op, env, profile))
     if profile.errors != "posted":
         if not is_readable(vm, op):
             return forwarded(state, op, env, profile)
@@ -84,7 +84,7 @@ def _with_certs(state: State, op: ExtGuestRequest, env: Answers, profile: Profil
     if profile.certs == "userspace" and vm.certs:
         return _asked(state, op, env, profile)
     large = c.LARGER_BUFFER if profile.certs == "kernel" and npages * PAGE_SIZE > FW_BLOB_MAX_SIZE else None
-    data = _data(state, op, env, profile, _labels(state, op, profile))
+    data = written(state, op, env, profile)
     if blob is None:
         counted = Counted((c.EMPTY_TABLE,), c.EMPTY_TABLE, large if npages else c.EMPTY_TABLE)
         return forwarded(state, op, env, profile, counted, data)
@@ -112,6 +112,11 @@ def _asked(state: State, op: ExtGuestRequest, env: Answers, profile: Profile) ->
     pending = Part("pending", lambda s: with_vcpu(s, op.vcpu, pending=op))
     asked = End(result, c.CERTS_EXIT, c.CERTS_EXIT, also=(c.NO_LOCK_IN_USERSPACE,), complete=True)
     return Freedom(state, (*clearing(state, op), pending), (asked, *(replace(e, before=("pending",)) for e in ends)))
+
+
+def written(state: State, op: ExtGuestRequest, env: Answers, profile: Profile) -> Data:
+    """What becomes of the pages for certificates before the command; nothing where userspace writes them."""
+    return _data(state, op, env, profile, _labels(state, op, profile))
 
 
 def _npages(op: ExtGuestRequest) -> int:
@@ -147,7 +152,7 @@ def _data(state: State, op: ExtGuestRequest, env: Answers, profile: Profile, lab
     number, first = VM_OF[op.vcpu], data_gpa(op)
     vm = state.vms[number]
     failed = End(fault(profile), c.DATA_BEFORE_COMMAND, c.DATA_BEFORE_COMMAND, before=UNISSUED)
-    parts, must, may = _written(vm, number, first, labels, failed)
+    parts, must, may = _owed(vm, number, first, labels, failed)
     inplace = profile.pages == "inplace"
     if not must and (env.clear_guest or (env.write_guest and inplace)):
         must.append(failed)
@@ -171,7 +176,7 @@ def _data(state: State, op: ExtGuestRequest, env: Answers, profile: Profile, lab
     return Data(tuple(parts), tuple(must), tuple(may), hit)
 
 
-def _written(
+def _owed(
     vm: Vm, number: int, first: int, labels: tuple[Label, ...], failed: End
 ) -> tuple[list[Part], list[End], list[End]]:
     """The pages that are owed, and that one of them cannot be written."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from conformance.model.freedom import End, Freedom
+from conformance.model.matchers import ERRNO
 from conformance.model.snp_guest_request.addresses import address
-from conformance.model.snp_guest_request.certificates import extended_request
-from conformance.model.snp_guest_request.forwarding import PLAIN, Counted, forwarded
+from conformance.model.snp_guest_request.certificates import extended_request, written
+from conformance.model.snp_guest_request.forwarding import PLAIN, Counted, clearing, forwarded
 from conformance.model.snp_guest_request.guest_memory import data_gpa
 from conformance.model.snp_guest_request.operations import CPU_OF, VM_OF, Answers, ExtGuestRequest, Request, UnknownExit
 from conformance.model.snp_guest_request.results import INERT, REFUSAL, answer, malformed, posted_or
-from conformance.model.snp_guest_request.state import State
+from conformance.model.snp_guest_request.state import State, Vm
 from conformance.model.step import Outcome, Outcomes, each
 from conformance.specs.snp_guest_request import clauses as c
 from conformance.specs.snp_guest_request.constants import (
@@ -43,23 +45,31 @@ def request(state: State, op: Request, env: Answers, profile: Profile) -> Outcom
     """
     vm, cpu = state.vms[VM_OF[op.vcpu]], CPU_OF[op.vcpu]
     if vm.life == "moved":
-        return Outcome(state, REFUSAL, c.MOVE, c.MOVE)
+        data = written(state, op, env, profile).parts if isinstance(op, ExtGuestRequest) else ()
+        return Freedom(state, (*data, *clearing(state, op)), (End(REFUSAL, c.MOVE, c.MOVE),))
     early = _entered(state, op, env)
     if early is not None:
-        return early
+        return _contextless(vm, state, early)
     if vm.kind != SNP or vm.life == "mirror":
         return Outcome(state, posted_or(profile, INVALID_GUEST, MISSING_INPUT), c.NOT_SNP, also=INERT)
     extended = type(op) is ExtGuestRequest
     req, resp = address(op.req, cpu), address(op.resp, cpu)
     refused = _misplaced(state, op, req, resp, profile)
     if refused:
-        return refused
+        return _contextless(vm, state, refused)
     if env.ratelimit:
         return Outcome(state, answer(BUSY_INFO2), c.RATE, also=(c.NO_ACTION, c.HALVES))
     if not extended:
         return _snapshot(op, forwarded(state, op, env, profile, _BASIC if profile.certs == "userspace" else PLAIN))
     assert type(op) is ExtGuestRequest
-    return _snapshot(op, extended_request(state, op, env, profile))
+    return _snapshot(op, _contextless(vm, state, extended_request(state, op, env, profile)))
+
+
+def _contextless(vm: Vm, state: State, outcomes: Outcomes) -> Outcomes:
+    """Of a VM without a guest context that may be found first, whatever else is wrong: no guest runs there."""
+    if vm.kind != SNP or vm.has_context or vm.life == "mirror":
+        return outcomes
+    return (*each(outcomes), Outcome(state, ERRNO, c.NO_CONTEXT))
 
 
 _BASIC = Counted((c.NO_OTHER_EXIT,))
@@ -97,8 +107,9 @@ def _entered(state: State, op: Request | UnknownExit, env: Answers) -> Outcomes 
 
 def unknown_exit(state: State, op: UnknownExit, env: Answers) -> Outcomes:
     """An exit code that nobody defined is malformed(6), after usage and valid bits."""
+    vm = state.vms[VM_OF[op.vcpu]]
     early = _entered(state, op, env)
-    return early or Outcome(state, malformed(INVALID_EVENT), c.CHECK_ORDER)
+    return _contextless(vm, state, early or Outcome(state, malformed(INVALID_EVENT), c.CHECK_ORDER))
 
 
 def _misplaced(state: State, op: Request, req: int, resp: int, profile: Profile) -> Outcomes:
