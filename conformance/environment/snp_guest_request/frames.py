@@ -26,7 +26,7 @@ START_BYTES = {name: bytes((0xE0 + i,)) * PAGE_SIZE for i, name in enumerate(GPA
 class Memory:
     """A page or an allocation: its bytes and who has had to do with it."""
 
-    __slots__ = ("base", "by", "clean", "data", "freed", "owner", "size", "vms")
+    __slots__ = ("base", "by", "clean", "data", "freed", "lent", "owner", "size", "vms")
 
     def __init__(self, base: int, data: bytearray, owner: int, clean: bool) -> None:
         self.base = base
@@ -36,6 +36,8 @@ class Memory:
         self.clean = clean
         """Nothing in it was never written."""
         self.freed = False
+        self.lent = False
+        """Something of userspace's was copied into it: certificates."""
         self.by: Any = None
         """The operation that it was taken for."""
         self.vms: set[int] = set()

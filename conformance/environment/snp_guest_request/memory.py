@@ -176,6 +176,7 @@ class HostMemory(Simulator):
         if isinstance(out, Page) and out.is_guest:
             self.tasks.current.request_was_read(out)
         into.vms |= out.vms
+        into.lent |= out.lent
         if not out.clean:
             into.clean = False
         return 0
@@ -216,9 +217,9 @@ class HostMemory(Simulator):
             raise Violation(c.DECOMMISSION, f"{buffer.size} bytes that {_operation(buffer.by)} took outlive their VM")
 
     def judge_decommissioned(self, vm: int) -> None:
-        """Nor do certificates outlive the VM's guest context; what a vCPU's own request took is not among them."""
+        """Nor do certificates outlive the guest context; what else requests need may stay while the VM does."""
         for buffer in self._kept(vm):
-            if getattr(buffer.by, "vcpu", None) is None:
+            if buffer.lent:
                 raise Violation(
                     c.DECOMMISSION,
                     f"{buffer.size} bytes of certificate storage that {_operation(buffer.by)} took are kept",

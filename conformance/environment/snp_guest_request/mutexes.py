@@ -148,6 +148,10 @@ class Mutexes(Simulator):
             self.vm_of[name] = NOBODY
             self.users.pop(name, None)
 
+    def unload(self) -> None:
+        """A guest's driver is gone: its locks are made anew by the next, but for those that it has from its start."""
+        self.loose |= self.vm_of.keys() - {SEV_CMD_MUTEX}
+
     def forget(self, vm: int) -> None:
         """The VM's locks are memory of nobody."""
         for name in self._of(vm):

@@ -34,6 +34,7 @@ class UserCopies(Simulator):
             return -EFAULT
         refusal = self.refused("copy_from_user")
         taken = size // 2 if refusal else size
+        memory.lent = True
         memory.data[offset : offset + taken] = self.lent[start : start + taken]
         return refusal
 

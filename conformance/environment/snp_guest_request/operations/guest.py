@@ -45,6 +45,7 @@ def close(world: World, _op: Close) -> int:
     """Unload the driver; its pages are back or leaked."""
     result = world.enter_int(world.driver.close)
     world.shared.judge_back()
+    world.mutexes.unload()
     return result
 
 
@@ -61,6 +62,7 @@ def _opened(world: World, op: Open | Kexec) -> int:
     result = world.enter_int(world.driver.open, op.vmpck)
     if result:
         world.shared.judge_back()
+        world.mutexes.unload()
     return result
 
 
