@@ -60,12 +60,12 @@ class Task:
         """Buffers that this operation filled."""
 
     def request_was_read(self, page: Page) -> None:
-        """The guest changes MSG_TYPE of its request page once it was read from, and then the end of the page."""
+        """The guest puts another MSG_TYPE and another end into its request page once it was read from, both at once."""
         if getattr(self.op, "race", "") != "type" or not self.instants or bytes(page.data) != self.instants[0]:
             return
         for at, bits in ((MSG_TYPE, 6), (PAGE_SIZE - 1, 0xFF)):
             page.data[at] ^= bits
-            self.instants.append(bytes(page.data))
+        self.instants.append(bytes(page.data))
 
 
 class Tasks(Simulator):

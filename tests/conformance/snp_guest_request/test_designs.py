@@ -1,0 +1,230 @@
+"""Designs of strangers: each right one is not accused, and what is wrong in its place still is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from conformance.candidates.builtin.snp_guest_request.guest import GuestDriver
+from conformance.candidates.builtin.snp_guest_request.inplace import InPlace
+from conformance.candidates.builtin.snp_guest_request.upstream import Sev, Svm, Upstream
+from conformance.candidates.load import Candidate
+from conformance.engines import campaign
+from conformance.engines.context import Context
+from conformance.model.snp_guest_request.operations import (
+    Boot,
+    Close,
+    Decommission,
+    ExtGuestRequest,
+    GetReport,
+    GuestRequest,
+    MoveFrom,
+    Open,
+    SetInstanceCerts,
+    UnknownExit,
+    VmDestroy,
+)
+from conformance.model.step import Parallel, Step
+from conformance.specs.snp_guest_request.constants import EINVAL, EIO, PAGE_SIZE
+from tests.conformance.peers.snp_guest_request.bounced import (
+    Bounced,
+    HandsOutLate,
+    KeepsStore,
+    SwapsUnlocked,
+    WritesBeyond,
+)
+from tests.conformance.snp_guest_request.judging import S, blamed, run
+
+
+class Moves(Upstream):
+    """Lets a VM be moved; what is left of the source notices late that it has no context."""
+
+    def vm_move_from(self, dst: int, src: int) -> int:
+        source, target = self.sevs[src], self.sevs[dst]
+        for name in ("active", "asid", "fd", "gctx", "req_buf", "resp_buf", "lock", "certs_enabled"):
+            setattr(target, name, getattr(source, name))
+        source.asid = source.gctx = source.req_buf = source.resp_buf = 0
+        return 0
+
+    def guest_request(self, vcpu: int, svm: Svm) -> int:
+        return super().guest_request(vcpu, svm) if svm.sev.gctx else -EINVAL
+
+    def ext_guest_request(self, vcpu: int, svm: Svm) -> int:
+        if svm.sev.gctx:
+            return super().ext_guest_request(vcpu, svm)
+        return self.supply_certs(svm) or -EINVAL
+
+
+class MovedAtOnce(Moves):
+    """Refuses every exit of the source."""
+
+    def vmgexit(self, vcpu: int, gpa: int) -> int:
+        return super().vmgexit(vcpu, gpa) if self.svms[vcpu].sev.gctx else -EIO
+
+
+class MovedClears(Moves):
+    """Clears where a basic request of the source has no certificates."""
+
+    def guest_request(self, vcpu: int, svm: Svm) -> int:
+        if not svm.sev.gctx:
+            self.port.clear_guest(svm.sev.vm, svm.info1 + 4 * PAGE_SIZE, 24)
+        return super().guest_request(vcpu, svm)
+
+
+class MovedAnswers(Moves):
+    """Tells the source that its request was answered."""
+
+    def guest_request(self, vcpu: int, svm: Svm) -> int:
+        return super().guest_request(vcpu, svm) if svm.sev.gctx else self.complete(vcpu, 0, 0)
+
+
+class HasScratch(InPlace):
+    """Has a buffer for messages as long as the VM is there, whatever becomes of its context."""
+
+    def guest_req_init(self, sev: Sev) -> int:
+        self.scratch = self.port.kzalloc(PAGE_SIZE)
+        return super().guest_req_init(sev) if self.scratch else -12
+
+    def guest_req_cleanup(self, sev: Sev) -> None:
+        self.port.kfree(self.scratch)
+        super().guest_req_cleanup(sev)
+
+
+class KeepsCopy(HasScratch):
+    """Has a copy of the certificates in it."""
+
+    def set_instance_certs(self, vm: int, user: int, length: int) -> int:
+        ret = super().set_instance_certs(vm, user, length)
+        if not ret:
+            self.port.memcpy(self.scratch, self.sevs[vm].certs, length)  # type: ignore[attr-defined]  # a Store
+        return ret
+
+
+class ContextFirst(InPlace):
+    """Looks for the context before anything of the request."""
+
+    def ext_guest_request(self, vcpu: int, svm: Svm) -> int:
+        return super().ext_guest_request(vcpu, svm) if svm.sev.gctx else -EINVAL
+
+
+class ContextOnly(ContextFirst):
+    """Looks for nothing else: the pages for certificates may be anywhere."""
+
+    def validate_data(self, svm: Svm) -> int:
+        return 0
+
+
+class LockOfOpening(GuestDriver):
+    """Makes one of its locks when it is opened."""
+
+    lock_of_opening = "opening"
+
+    def open(self, vmpck: int) -> int:
+        self.port.mutex_init(self.lock_of_opening)
+        return super().open(vmpck)
+
+
+class LockOfCall(LockOfOpening):
+    """Makes it for each call."""
+
+    def get_report(self, data: bytes, vmpl: int) -> tuple[int, int, bytes]:
+        self.port.mutex_init(self.lock_of_opening)
+        return super().get_report(data, vmpl)
+
+
+RIGHT: list[tuple[type, dict[str, Any], tuple[Any, ...]]] = [
+    (Moves, {}, (MoveFrom(), ExtGuestRequest(0), GuestRequest(0), GuestRequest(2))),
+    (MovedAtOnce, {}, (MoveFrom(), UnknownExit(0), GuestRequest(0))),
+    (HasScratch, {}, (Decommission(0), VmDestroy(0))),
+    (ContextFirst, {}, (Decommission(0), ExtGuestRequest(0, missing="a"), ExtGuestRequest(0, data="D+8"))),
+    (LockOfOpening, {"side": "guest"}, (Close(), Open(), GetReport())),
+    (Bounced, {}, (SetInstanceCerts(), ExtGuestRequest(), ExtGuestRequest(npages=0), Decommission(), VmDestroy())),
+]
+
+
+@pytest.mark.parametrize(("kind", "config", "trace"), RIGHT)
+def test_right_designs_are_not_accused(kind: type, config: dict[str, Any], trace: tuple[Any, ...]) -> None:
+    """The shortest trace that shows what is another way there."""
+    assert run(kind, *trace, **config).failure is None
+
+
+WRONG: list[tuple[type, dict[str, Any], tuple[Any, ...], str]] = [
+    (MovedClears, {}, (MoveFrom(), GuestRequest(0)), "SNP-075"),
+    (MovedAnswers, {}, (MoveFrom(), GuestRequest(0)), "SNP-075"),
+    (KeepsCopy, {}, (SetInstanceCerts(), Decommission(0)), "SNP-072"),
+    (ContextOnly, {}, (ExtGuestRequest(0, data="D+8"),), "SNP-009"),
+    (LockOfCall, {"side": "guest"}, (GetReport(),), "SNP-067"),
+    (HandsOutLate, {}, (SetInstanceCerts(), ExtGuestRequest(data="hole")), "SNP-052"),
+    (WritesBeyond, {}, (SetInstanceCerts(), ExtGuestRequest()), "SNP-050"),
+    (KeepsStore, {}, (SetInstanceCerts(), Decommission()), "SNP-072"),
+]
+
+
+@pytest.mark.parametrize(("kind", "config", "trace", "clause"), WRONG)
+def test_wrong_designs_still_are(kind: type, config: dict[str, Any], trace: tuple[Any, ...], clause: str) -> None:
+    """What could be taken for the same freedom, and is none."""
+    assert blamed(run(kind, *trace, **config)) == clause
+
+
+def test_certificates_that_are_swapped_under_a_request() -> None:
+    """With bounce pages as well, some schedule shows the memory that was freed."""
+    swap = [Step(Parallel(Step(ExtGuestRequest()), Step(SetInstanceCerts(0, "B", 8192)), (n,))) for n in range(40)]
+    found = [blamed(r) for s in swap if (r := run(SwapsUnlocked, SetInstanceCerts(), s)).failure is not None]
+
+    assert found
+    assert set(found) <= {"SNP-056", "SNP-072"}
+
+
+def test_bounce_pages_with_certificates_of_the_kernel() -> None:
+    """Random walks find nothing wrong where the two meet."""
+    context = Context(
+        S, Candidate("test", Bounced, Bounced.profile, Bounced.capabilities), Bounced.profile, steps=2_000
+    )
+
+    campaign.run(context)
+
+    assert [failure.signature for failure in context.failures + context.warnings] == []
+
+
+class ReadsTwice(Upstream):
+    """Copies the page, and then its header again."""
+
+    def copy_request(self, sev: Sev, gpa: int) -> int:
+        return super().copy_request(sev, gpa) or (-EIO if self.again(sev, gpa, sev.req_buf) else 0)
+
+    def again(self, sev: Sev, gpa: int, buffer: int) -> int:
+        return int(self.port.read_guest(sev.vm, gpa, buffer, 0x60))
+
+
+class ReadsInHalves(Upstream):
+    """Copies the header, and then the rest."""
+
+    def copy_request(self, sev: Sev, gpa: int) -> int:
+        read: Callable[..., int] = self.port.read_guest
+        failed = read(sev.vm, gpa, sev.req_buf, 0x60)
+        return -EIO if failed or read(sev.vm, gpa + 0x60, sev.req_buf + 0x60, PAGE_SIZE - 0x60) else 0
+
+
+@pytest.mark.parametrize("kind", [ReadsTwice, ReadsInHalves])
+def test_a_message_of_two_instants_is_found(kind: type) -> None:
+    """Whichever part was read last: the guest has changed its header and its end by then."""
+    assert run(Upstream, GuestRequest(race="type")).failure is None
+    assert blamed(run(kind, GuestRequest(race="type"))) == "SNP-016"
+
+
+class NeverFinishes(Upstream):
+    """No guest of it ever runs."""
+
+    def launch_finish(self, vm: int) -> int:
+        return -38
+
+
+@pytest.mark.parametrize(("trace", "started", "vm"), [((GuestRequest(),), True, 0), ((Boot(1),), False, 1)])
+def test_what_does_not_start_is_told_by_name(trace: tuple[Any, ...], started: bool, vm: int) -> None:
+    """Which entry point it was, of which VM, and what it returned."""
+    failure = run(NeverFinishes, *trace, started=started).failure
+
+    assert failure is not None
+    assert f"launch_finish({vm}) returned -ENOSYS" in str(failure.detail)
