@@ -17,9 +17,9 @@ GPA = {
     "D3": 0xA000,
     "private": 0xC000,
     "readonly": 0xD000,
-    "spare": 0xE000,
+    "spare": 0x1_0000_1000,
 }
-"""Guest pages of every VM by name; all else is a hole."""
+"""Guest pages of every VM by name; all else is a hole. The lower half of the last is that of another page."""
 
 PAGE_AT = {gpa: name for name, gpa in GPA.items()}
 
@@ -38,6 +38,9 @@ _FIXED = {
     "D+1": GPA["D0"] + 1,
     "D+8": GPA["D0"] + 8,
     "D+2048": GPA["D0"] + 2048,
+    "far R": 0x1_0000_0000 + GPA["R0"],
+    "far P": 0x1_0000_0000 + GPA["P0"],
+    "far D": 0x1_0000_0000 + GPA["D0"],
     "0": 0,
     "2^51": 1 << 51,
     "2^52-4096": (1 << 52) - 4096,

@@ -65,10 +65,10 @@ def extended_request(state: State, op: ExtGuestRequest, env: Answers, profile: P
             also = (c.OTHER_TYPES_ARE_BASIC, *((c.NO_OTHER_EXIT,) if profile.certs == "userspace" else ()))
             ignored = op.missing or data_gpa(op) % PAGE_SIZE
             return forwarded(state, op, env, profile, Counted(also, owed=c.OTHER_TYPES_ARE_BASIC if ignored else None))
-        if "a" in op.missing or "b" in op.missing:
-            return Outcome(state, malformed(INVALID_INPUT), c.REGISTERS_SUPPLIED, also=INERT)
-        if data_gpa(op) % PAGE_SIZE:
-            return Outcome(state, malformed(INVALID_INPUT), c.DATA_ALIGNED, also=INERT)
+        clause = c.REGISTERS_SUPPLIED if "a" in op.missing or "b" in op.missing else c.DATA_ALIGNED
+        if clause is c.REGISTERS_SUPPLIED or data_gpa(op) % PAGE_SIZE:
+            told = End(malformed(INVALID_INPUT), clause, also=INERT)
+            return Freedom(state, (), (told, *refusals(state, op, env, profile), *early(state, op, env, profile)))
     outcomes = _with_certs(state, op, env, profile)
     if op.race == "type" and profile.errors != "posted":
         late = (replace(o, breaches=(c.TYPE_OF_SNAPSHOT,)) for o in each(forwarded(state, op, env, profile)))

@@ -11,6 +11,7 @@ from conformance.model.snp_guest_request.hosts import (
     HONEST,
     HONEST_PAGES,
     LOST,
+    NEEDED,
     REPLAYS,
     SEALED,
     TAMPERED,
@@ -89,7 +90,7 @@ def _exchange(state: State, guest: Guest, op: Call, profile: Profile) -> tuple[O
     end = _End(state, guest, op, profile)
     host, timeout = end.delayed(exits)
     if type(op) is GetExtReport and (host.startswith("too-small") or (host in HONEST and pages < HONEST_PAGES)):
-        end.needed = 1 if host == "too-small-lie" else HONEST_PAGES
+        end.needed = NEEDED.get(host, HONEST_PAGES)
         host, timeout = end.delayed(exits)
     return (*(() if host == "busy-forever" else end.of(host)), *timeout)
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 HONEST_PAGES = 2
 """Pages that the honest host's certificates need."""
 
+NEEDED = {"too-small-lie": 1, "too-small-much": 0x110}
+"""Pages that a dishonest host says its certificates need: fewer than were given, and more than a caller may give."""
+
 BUSY = ("busy-long", "busy-forever")
 """The host says BUSY for less than 60 s, and for as long as it is asked."""
 
@@ -53,6 +56,7 @@ HOSTS = (
     "busy",
     "too-small",
     "too-small-lie",
+    "too-small-much",
     *BUSY,
     *LOST,
     *REPLAYS,

@@ -73,6 +73,9 @@ def launch_start(state: State, op: LaunchStart, env: Answers) -> Outcomes:
     if not op.valid:
         invalid = Outcome(state, -EINVAL, c.ONE_CONTEXT, c.ONE_CONTEXT)
         return (invalid, failed) if op.fd != "open" or _met(env) else invalid
+    if op.reserved:
+        # Whoever leaves it to firmware is told there.
+        return (Outcome(state, ERRNO, c.ONE_CONTEXT, c.ONE_CONTEXT), failed)
     if op.fd != "open" or state.dead or _met(env):
         return failed
     started = with_vm(state, op.vm, life="launched", gstate="launch", counts=(0, 0, 0, 0), guest=op.vm, fd="open")

@@ -129,6 +129,8 @@ class LaunchStart:
     fd: str = "open"
     valid: bool = True
     """Whether policy and flags are."""
+    reserved: bool = False
+    """Whether a bit of the policy is set that must be 0: the highest."""
 
 
 @dataclass(frozen=True, slots=True)

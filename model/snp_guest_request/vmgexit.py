@@ -11,7 +11,7 @@ from conformance.model.snp_guest_request.certificates import extended_request, w
 from conformance.model.snp_guest_request.forwarding import PLAIN, Counted, clearing, forwarded
 from conformance.model.snp_guest_request.guest_memory import data_gpa
 from conformance.model.snp_guest_request.operations import CPU_OF, VM_OF, Answers, ExtGuestRequest, Request, UnknownExit
-from conformance.model.snp_guest_request.results import INERT, REFUSAL, answer, malformed, posted_or
+from conformance.model.snp_guest_request.results import INERT, LASTING, REFUSAL, answer, malformed, posted_or
 from conformance.model.snp_guest_request.state import State, Vm
 from conformance.model.step import Outcome, Outcomes, each
 from conformance.specs.snp_guest_request import clauses as c
@@ -49,27 +49,31 @@ def request(state: State, op: Request, env: Answers, profile: Profile) -> Outcom
         return Freedom(state, (*data, *clearing(state, op)), (End(REFUSAL, c.MOVE, c.MOVE),))
     early = _entered(state, op, env)
     if early is not None:
-        return _contextless(vm, state, early)
+        return early if op.usage else _hopeless(state, vm, early)
     if vm.kind != SNP or vm.life == "mirror":
         return Outcome(state, posted_or(profile, INVALID_GUEST, MISSING_INPUT), c.NOT_SNP, also=INERT)
     extended = type(op) is ExtGuestRequest
     req, resp = address(op.req, cpu), address(op.resp, cpu)
     refused = _misplaced(state, op, req, resp, profile)
     if refused:
-        return _contextless(vm, state, refused)
+        return _hopeless(state, vm, refused)
     if env.ratelimit:
         return Outcome(state, answer(BUSY_INFO2), c.RATE, also=(c.NO_ACTION, c.HALVES))
     if not extended:
         return _snapshot(op, forwarded(state, op, env, profile, _BASIC if profile.certs == "userspace" else PLAIN))
     assert type(op) is ExtGuestRequest
-    return _snapshot(op, _contextless(vm, state, extended_request(state, op, env, profile)))
+    return _snapshot(op, _hopeless(state, vm, extended_request(state, op, env, profile)))
 
 
-def _contextless(vm: Vm, state: State, outcomes: Outcomes) -> Outcomes:
-    """Of a VM without a guest context that may be found first, whatever else is wrong: no guest runs there."""
-    if vm.kind != SNP or vm.has_context or vm.life == "mirror":
+def _hopeless(state: State, vm: Vm, outcomes: Outcomes) -> Outcomes:
+    """Whatever else is wrong with a request, that no request of the VM can be answered may be found first."""
+    if vm.kind != SNP or vm.life == "mirror":
         return outcomes
-    return (*each(outcomes), Outcome(state, ERRNO, c.NO_CONTEXT))
+    if not vm.has_context:
+        return (*each(outcomes), Outcome(state, ERRNO, c.NO_CONTEXT))
+    if state.dead or vm.fd != "open":
+        return (*each(outcomes), Outcome(state, LASTING, c.DEAD_FIRMWARE if state.dead else c.FD_RULE))
+    return outcomes
 
 
 _BASIC = Counted((c.NO_OTHER_EXIT,))
@@ -109,7 +113,9 @@ def unknown_exit(state: State, op: UnknownExit, env: Answers) -> Outcomes:
     """An exit code that nobody defined is malformed(6), after usage and valid bits."""
     vm = state.vms[VM_OF[op.vcpu]]
     early = _entered(state, op, env)
-    return _contextless(vm, state, early or Outcome(state, malformed(INVALID_EVENT), c.CHECK_ORDER))
+    if op.usage and early:
+        return early
+    return _hopeless(state, vm, early or Outcome(state, malformed(INVALID_EVENT), c.CHECK_ORDER))
 
 
 def _misplaced(state: State, op: Request, req: int, resp: int, profile: Profile) -> Outcomes:

@@ -49,8 +49,8 @@ class Candidate(Protocol):
     def launch_start(self, vm: int, fd: int, policy: int) -> int:
         """Create the guest context and bind it; `fd` is the file of the secure processor to keep.
 
-        Bit 17 of a valid policy is 1; bit 20 and those above 25 are 0 in the policies asked for here. What fails gives
-        everything back, and a VM that is not initialised, or not SNP, is refused.
+        Bit 17 of a valid policy is 1 and those above 25 are 0; firmware refuses others too. Bit 20 is 0 in the valid
+        ones here. What fails gives everything back, and a VM that is not initialised, or not SNP, is refused.
         """
 
     def launch_finish(self, vm: int) -> int:

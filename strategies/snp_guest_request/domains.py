@@ -53,7 +53,21 @@ MESSAGE_NAMES = Domain(
 
 REQUESTS = Domain(
     ("R",),
-    ("hole", "P", "R+8", "private", "readonly", "0", "2^51", "2^52-4096", "2^63", "-4096", "R+4095", "R+2048"),
+    (
+        "hole",
+        "P",
+        "R+8",
+        "private",
+        "readonly",
+        "0",
+        "far R",
+        "2^51",
+        "2^52-4096",
+        "2^63",
+        "-4096",
+        "R+4095",
+        "R+2048",
+    ),
     usual=0.85,
 )
 
@@ -73,6 +87,7 @@ RESPONSES = Domain(
         "P+1",
         "P+2048",
         "0",
+        "far P",
         "2^51",
         "2^63",
         "-4096",
@@ -83,7 +98,7 @@ RESPONSES = Domain(
 
 DATA = Domain(
     ("D", "D3"),
-    ("D+8", "hole", "P", "G", "R", "private", "readonly", "D1", "D+1", "D+2048", "0", "2^63", "-4096"),
+    ("D+8", "hole", "P", "G", "R", "private", "readonly", "D1", "D+1", "D+2048", "0", "far D", "2^63", "-4096"),
     usual=0.75,
 )
 

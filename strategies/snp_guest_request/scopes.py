@@ -171,6 +171,7 @@ _RUNNING = _each(
     VmDestroy(0),
     LaunchStart(0),
     LaunchStart(0, valid=False),
+    LaunchStart(0, reserved=True),
     VcpuCreate(1),
     RegisterGhcb(1),
     GuestRequest(1),

@@ -95,7 +95,12 @@ SHAPES: dict[type, Shape] = {
         faults=(("alloc_page", (-ENOMEM,)), ("alloc_fw_page", (-ENOMEM,)), ("alloc_asid", (-EBUSY,))),
     ),
     o.LaunchStart: Shape(
-        {"vm": VMS, "fd": Domain(("open",), ("closed", "foreign")), "valid": Domain((True,), (False,))},
+        {
+            "vm": VMS,
+            "fd": Domain(("open",), ("closed", "foreign")),
+            "valid": Domain((True,), (False,)),
+            "reserved": Domain((False,), (True,)),
+        },
         weight=1,
         faults=LAUNCH_FAULTS,
     ),

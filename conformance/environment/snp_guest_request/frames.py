@@ -109,10 +109,15 @@ class Page(Memory):
         return bool(self.name)
 
 
+def frame_number(vm: int, gfn: int) -> int:
+    """The frame behind a VM's page; those above 4 GiB come after those below."""
+    return (vm + 1) << 16 | gfn >> 20 << 15 | gfn & 0x7FFF
+
+
 def guest_page(vm: int, name: str) -> Page:
     """A page of guest memory as it is before anybody writes."""
     gpa = GPA[name]
-    page = Page((vm + 1) << 16 | gpa >> 12, bytearray(START_BYTES[name]), vm, True)
+    page = Page(frame_number(vm, gpa >> 12), bytearray(START_BYTES[name]), vm, True)
     page.vm, page.name = vm, name
     page.vms.add(vm)
     if name == "private":

@@ -73,7 +73,7 @@ class GuestContexts(Simulator):
         page = self._context_page(gctx)
         if page is None or page.context.state != "init":
             return self.status(INVALID_GUEST, error)
-        if not policy >> 17 & 1:
+        if not policy >> 17 & 1 or policy >> 26:
             return self.status(7, error)
         page.context.state = "launch"
         return self.status(0, error)

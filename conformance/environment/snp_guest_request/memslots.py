@@ -10,7 +10,7 @@ from typing import ClassVar
 from conformance.environment.door import Environment
 from conformance.environment.simulator import Simulator
 from conformance.environment.snp_guest_request.contents import Contents
-from conformance.environment.snp_guest_request.frames import Page, guest_page
+from conformance.environment.snp_guest_request.frames import Page, frame_number, guest_page
 from conformance.model.snp_guest_request.addresses import GPA, WATCHED
 from conformance.specs.clause import Clause
 from conformance.specs.snp_guest_request import clauses as c
@@ -51,11 +51,12 @@ class Memslots(Simulator):
         """The page of a frame number that lies behind guest memory, mapped or not."""
         if pfn >> 16 not in (1, 2):
             return None
-        return self.mapped[(pfn >> 16) - 1].get(pfn & 0xFFFF) or self.removed.get(pfn)
+        gfn = pfn & 0x7FFF | (pfn >> 15 & 1) << 20
+        return self.mapped[(pfn >> 16) - 1].get(gfn) or self.removed.get(pfn)
 
     def own(self, vm: int, gpa: int) -> Page | None:
         """The page as the guest itself finds it, whose memory does not go away under it."""
-        return self.mapped[vm].get(gpa >> 12) or self.removed.get((vm + 1) << 16 | gpa >> 12)
+        return self.mapped[vm].get(gpa >> 12) or self.removed.get(frame_number(vm, gpa >> 12))
 
     def page(self, vm: int, gpa: int, *, write: bool) -> Page | None:
         """The page that holds this address, None in a hole, or where it would be written and is read-only."""

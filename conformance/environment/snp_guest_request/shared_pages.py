@@ -20,8 +20,11 @@ REGION_BASE = 0x10_0000
 WORD = 8
 TELLING = 3
 """Bytes other than 0 that a word needs to be known wherever it stands."""
+PIECE = 4
+"""Bytes of a message, none of them 0, that are known for a piece of it when they are stored where it has them."""
 STALE = b"of another user, once"[:16]
 """What pages hold that nobody cleared."""
+_IN_THE_CLEAR = "a message in the clear is in memory that the host shares"
 
 
 class Region:
@@ -84,6 +87,8 @@ class SharedPages(Simulator):
         self.next_region = REGION_BASE
         self.secrets: dict[Frame, dict[bytes, int]] = {}
         """By operation, the words that only the guest and firmware may know, and where each stands in its message."""
+        self.messages: dict[Frame, list[bytes]] = {}
+        """By operation, the messages that they are of."""
 
     def alloc_pages(self, npages: int) -> int:
         if self.refused("alloc_pages"):
@@ -140,6 +145,8 @@ class SharedPages(Simulator):
         self.judge_alone(region, offset, len(data))
         region.data[offset : offset + len(data)] = data
         if region.shared:
+            if PIECE <= len(data) < 2 * WORD:
+                self._judge_piece(offset, data)
             self._judge_hidden(region, offset, offset + len(data))
         return 0
 
@@ -148,10 +155,20 @@ class SharedPages(Simulator):
         words = ((message[at : at + WORD], at) for at in range(0, len(message), WORD))
         known = self.secrets.setdefault(self.door.frame, {})
         known.update((word, at) for word, at in words if any(word))
+        self.messages.setdefault(self.door.frame, []).append(message)
 
     def forget(self) -> None:
         """The running operation has ended; its caller has what it knew."""
         self.secrets.pop(self.door.frame, None)
+        self.messages.pop(self.door.frame, None)
+
+    def _judge_piece(self, offset: int, data: bytes) -> None:
+        """Nor is a piece of one stored at its place that is too short to hold a word (SNP-090)."""
+        at = offset % PAGE_SIZE - HEADER_SIZE
+        if at < 0 or len(data) - data.count(0) < PIECE:
+            return
+        if any(message.startswith(data, at) for messages in self.messages.values() for message in messages):
+            raise Violation(c.PRIVATE_ENCRYPTION, _IN_THE_CLEAR)
 
     def _judge_hidden(self, region: Region, start: int, end: int) -> None:
         """No word of a message is in the clear where the host looks, however it came there (SNP-090).
@@ -167,7 +184,7 @@ class SharedPages(Simulator):
                 if len(word) - word.count(0) < TELLING and not _is_at(seen, word, HEADER_SIZE + at - low):
                     continue
                 if word in seen:
-                    raise Violation(c.PRIVATE_ENCRYPTION, "a message in the clear is in memory that the host shares")
+                    raise Violation(c.PRIVATE_ENCRYPTION, _IN_THE_CLEAR)
 
     def region(self, gpa: int) -> Region:
         """The allocation that begins there."""

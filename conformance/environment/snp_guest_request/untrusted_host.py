@@ -17,7 +17,7 @@ from conformance.environment.snp_guest_request.honest_host import HonestHost
 from conformance.environment.snp_guest_request.report import Header, seal, unseal
 from conformance.environment.snp_guest_request.shared_pages import SharedPages, Window
 from conformance.environment.snp_guest_request.tasks import Tasks
-from conformance.model.snp_guest_request.hosts import BUSY, BUSY_LONG, HONEST_PAGES, REFUSALS, TAMPERED
+from conformance.model.snp_guest_request.hosts import BUSY, BUSY_LONG, HONEST_PAGES, NEEDED, REFUSALS, TAMPERED
 from conformance.model.snp_guest_request.operations import GetExtReport
 from conformance.specs.clause import Clause
 from conformance.specs.snp_guest_request import clauses as c
@@ -164,10 +164,8 @@ class UntrustedHost(Simulator):
             self.busy_since.setdefault(message, self.clock.seconds)
             return 0, BUSY_INFO2, rbx
         self.busy_since.pop(message, None)
-        if host == "too-small":
-            return 0, TOO_SMALL_INFO2, HONEST_PAGES
-        if host == "too-small-lie":
-            return 0, TOO_SMALL_INFO2, 1
+        if host == "too-small" or host in NEEDED:
+            return 0, TOO_SMALL_INFO2, NEEDED.get(host, HONEST_PAGES)
         if host in REFUSALS:
             return (2, 5, rbx) if host == "malformed" else (0, REFUSALS[host], rbx)
         if host == "drop":

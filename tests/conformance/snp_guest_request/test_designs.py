@@ -18,16 +18,20 @@ from conformance.model.snp_guest_request.operations import (
     Close,
     Decommission,
     ExtGuestRequest,
+    GetExtReport,
     GetReport,
     GuestRequest,
+    LaunchStart,
     MoveFrom,
     Open,
     SetInstanceCerts,
+    SevInit,
     UnknownExit,
+    VmCreate,
     VmDestroy,
 )
 from conformance.model.step import Parallel, Step
-from conformance.specs.snp_guest_request.constants import EINVAL, EIO, PAGE_SIZE
+from conformance.specs.snp_guest_request.constants import EINVAL, EIO, HEADER_SIZE, PAGE_SIZE
 from tests.conformance.peers.snp_guest_request.bounced import (
     Bounced,
     HandsOutLate,
@@ -228,3 +232,96 @@ def test_what_does_not_start_is_told_by_name(trace: tuple[Any, ...], started: bo
 
     assert failure is not None
     assert f"launch_finish({vm}) returned -ENOSYS" in str(failure.detail)
+
+
+class HalfGhcb(Upstream):
+    """Compares 32 bits of a GHCB's address with the registered one."""
+
+    def vmgexit(self, vcpu: int, gpa: int) -> int:
+        svm = self.svms[vcpu]
+        if svm.registered >= 0 and not (svm.registered ^ gpa) & 0xFFFFFFFF:
+            svm.registered = gpa
+        return super().vmgexit(vcpu, gpa)
+
+
+class HalfResponse(Upstream):
+    """Keeps 32 bits of a response page's address."""
+
+    def forward(self, sev: Sev, resp_gpa: int) -> tuple[int, int]:
+        return super().forward(sev, resp_gpa & 0xFFFFFFFF)
+
+
+class HalfPolicy(Upstream):
+    """Keeps 32 bits of a policy."""
+
+    def launch_start(self, vm: int, fd: int, policy: int) -> int:
+        return super().launch_start(vm, fd, policy & 0xFFFFFFFF)
+
+
+class LatePolicy(Upstream):
+    """Looks at reserved bits of a policy when it has its page already."""
+
+    def launch_start(self, vm: int, fd: int, policy: int) -> int:
+        if policy >> 26 and self.port.alloc_page(1):
+            return -EINVAL
+        return super().launch_start(vm, fd, policy)
+
+
+@pytest.mark.parametrize(
+    ("kind", "trace", "clause"),
+    [
+        (HalfGhcb, (GuestRequest(ghcb="spare"),), "SNP-004"),
+        (HalfResponse, (GuestRequest(resp="far P"),), "SNP-021"),
+        (HalfPolicy, (VmDestroy(), VmCreate(), SevInit(), LaunchStart(reserved=True)), "SNP-071"),
+        (LatePolicy, (VmDestroy(), VmCreate(), SevInit(), LaunchStart(reserved=True)), "SNP-071"),
+    ],
+)
+def test_what_is_above_32_bits_counts(kind: type, trace: tuple[Any, ...], clause: str) -> None:
+    """A page above 4 GiB is another page, and the highest bit of a policy is one of it."""
+    assert run(Upstream, *trace).failure is None
+    assert blamed(run(kind, *trace)) == clause
+
+
+class Text(GuestDriver):
+    """Takes report data for a string."""
+
+    def get_report(self, data: bytes, vmpl: int) -> tuple[int, int, bytes]:
+        return super().get_report(data[:16] + data[16:].split(b"\0")[0].ljust(48, b"\0"), vmpl)
+
+
+class HalfLength(GuestDriver):
+    """Keeps 16 bits of the size that certificates need."""
+
+    def get_ext_report(
+        self, data: bytes, vmpl: int, certs_len: int, address: int
+    ) -> tuple[int, int, bytes, bytes, int]:
+        *rest, needed = super().get_ext_report(data, vmpl, certs_len, address)
+        ret, info2, answer, certs = rest
+        return ret, info2, answer, certs, needed & 0xFFFF
+
+
+@pytest.mark.parametrize(
+    ("kind", "trace", "clause"),
+    [(Text, GetReport(), "SNP-097"), (HalfLength, GetExtReport(("too-small-much",)), "SNP-086")],
+)
+def test_all_bytes_count(kind: type, trace: Any, clause: str) -> None:
+    """Zero bytes of the caller's data, and a size that no caller could give."""
+    assert run(GuestDriver, trace, side="guest").failure is None
+    assert blamed(run(kind, trace, side="guest")) == clause
+
+
+class Piecewise(GuestDriver):
+    """Seals its messages where the host can see it, four bytes after the other, each in place of its own."""
+
+    step = 4
+
+    def seal(self, number: int, kind: int, payload: bytes) -> bytes:
+        for at in range(0, len(payload), self.step):
+            self.port.shared_write(self.request + HEADER_SIZE + at, payload[at : at + self.step])
+            self.port.shared_write(self.request + HEADER_SIZE + at, bytes(self.step))
+        return super().seal(number, kind, payload)
+
+
+def test_pieces_of_a_message_are_seen_too() -> None:
+    """Four bytes at once are enough, though they never stand beside the next four."""
+    assert blamed(run(Piecewise, GetReport(), side="guest")) == "SNP-090"

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 
 USER_BUFFER = 0x7F00_0000_0000
-DATA = b"report data of the caller, 64 bytes, which nobody else may see.."
-"""What the caller wants in the report; each operation puts its number in front."""
+DATA = b"report data of the caller, 64 bytes,\0which nobody else may see.."
+"""What the caller wants in the report, zero bytes and all; each operation puts its number in front."""
 KEY_SVN = LAUNCH.guest_svn
 KEY_TCB = COMMITTED_TCB
 """What callers ask a key for: the newest allowed."""

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 
 POLICY = 1 << 17 | 1 << 16
+RESERVED_POLICY = 1 << 63
 INVALID_POLICY = 1 << 20 | 1 << 16
 """SMT is allowed; without bit 17, whatever else there is, a policy is invalid."""
 
@@ -93,9 +94,11 @@ def launch_start(world: World, op: LaunchStart) -> int:
     """KVM_SEV_SNP_LAUNCH_START."""
     number = world.files.opened() if op.fd == "open" else {"closed": CLOSED_FD, "foreign": FOREIGN_FD}[op.fd]
     has_context = world.contexts.has_page(op.vm)
-    result = world.enter_int(world.driver.launch_start, op.vm, number, POLICY if op.valid else INVALID_POLICY)
+    policy = (POLICY if op.valid else INVALID_POLICY) | RESERVED_POLICY * op.reserved
+    result = world.enter_int(world.driver.launch_start, op.vm, number, policy)
     if result < 0:
-        _nothing_left(world, c.ONE_CONTEXT if has_context or not op.valid else c.CONTEXT_FAILURE)
+        refused = has_context or not op.valid or op.reserved
+        _nothing_left(world, c.ONE_CONTEXT if refused else c.CONTEXT_FAILURE)
     else:
         world.files.of_vm[op.vm] = number
     return result
