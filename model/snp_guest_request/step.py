@@ -58,7 +58,7 @@ def step(state: State, op: Operation, env: Answers, profile: Profile) -> Outcome
         case UnknownExit():
             return vmgexit.unknown_exit(state, op, env)
         case Continue():
-            return certificates.continue_(state, op, env, profile)
+            return vmgexit.snapshot(op, certificates.continue_(state, op, env, profile))
         case GetReport() | GetDerivedKey() | GetExtReport():
             return guest.call(state, op, env, profile)
         case VcpuCreate():

@@ -10,7 +10,15 @@ from conformance.model.snp_guest_request.addresses import address
 from conformance.model.snp_guest_request.certificates import extended_request, written
 from conformance.model.snp_guest_request.forwarding import PLAIN, Counted, clearing, forwarded
 from conformance.model.snp_guest_request.guest_memory import data_gpa
-from conformance.model.snp_guest_request.operations import CPU_OF, VM_OF, Answers, ExtGuestRequest, Request, UnknownExit
+from conformance.model.snp_guest_request.operations import (
+    CPU_OF,
+    VM_OF,
+    Answers,
+    Continue,
+    ExtGuestRequest,
+    Request,
+    UnknownExit,
+)
 from conformance.model.snp_guest_request.results import INERT, LASTING, REFUSAL, answer, malformed, posted_or
 from conformance.model.snp_guest_request.state import State, Vm
 from conformance.model.step import Outcome, Outcomes, each
@@ -60,9 +68,9 @@ def request(state: State, op: Request, env: Answers, profile: Profile) -> Outcom
     if env.ratelimit:
         return Outcome(state, answer(BUSY_INFO2), c.RATE, also=(c.NO_ACTION, c.HALVES))
     if not extended:
-        return _snapshot(op, forwarded(state, op, env, profile, _BASIC if profile.certs == "userspace" else PLAIN))
+        return snapshot(op, forwarded(state, op, env, profile, _BASIC if profile.certs == "userspace" else PLAIN))
     assert type(op) is ExtGuestRequest
-    return _snapshot(op, _hopeless(state, vm, extended_request(state, op, env, profile)))
+    return snapshot(op, _hopeless(state, vm, extended_request(state, op, env, profile)))
 
 
 def _hopeless(state: State, vm: Vm, outcomes: Outcomes) -> Outcomes:
@@ -79,9 +87,9 @@ def _hopeless(state: State, vm: Vm, outcomes: Outcomes) -> Outcomes:
 _BASIC = Counted((c.NO_OTHER_EXIT,))
 
 
-def _snapshot(op: Request, outcomes: Outcomes) -> Outcomes:
+def snapshot(op: Request | Continue, outcomes: Outcomes) -> Outcomes:
     """Where the guest changes its GHCB after it was fetched, another answer breaks the clause on that."""
-    if op.race in ("", "type"):
+    if op.race in ("", "type", "ret"):
         return outcomes
     return tuple(
         replace(o, because=c.GHCB_SNAPSHOT, effect=c.GHCB_SNAPSHOT, also=(*o.also, o.because)) for o in each(outcomes)

@@ -24,6 +24,7 @@ from conformance.specs.snp_guest_request.constants import (
     INVALID_ASID,
     INVALID_GUEST,
     INVALID_PAGE_STATE,
+    RMP_NAMES,
 )
 from conformance.verdict import Violation
 
@@ -163,7 +164,7 @@ class GuestContexts(Simulator):
         """A context that was given up left no page behind."""
         page = self.of_vm[vm]
         if page is not None and not (page.freed or page.stuck or page.leaked):
-            raise Violation(c.DECOMMISSION, f"the context page is kept in RMP state {page.state}")
+            raise Violation(c.DECOMMISSION, f"the context page is kept in RMP state {RMP_NAMES[page.state]}")
 
     def judge_gone(self, vm: int) -> None:
         """No ASID outlives its VM, unless firmware keeps the context that it was activated with."""

@@ -191,7 +191,7 @@ class Rmp(Simulator):
         for page in self.memory.pages.values():
             if page.owner == vm and not (page.freed or page.stuck or page.leaked):
                 raise Violation(
-                    self.leak_clause(page), f"page {page.base:#x} in RMP state {page.state} outlives its VM"
+                    self.leak_clause(page), f"page {page.base:#x} in RMP state {RMP_NAMES[page.state]} outlives its VM"
                 )
 
     def settle(self) -> None:
@@ -201,7 +201,9 @@ class Rmp(Simulator):
             if not at_rest and page.in_flight is self.door.frame:
                 failed = c.MAKE_SHARED_FAILED if page.state == RECLAIM else c.RECLAIM_FAILED
                 clause = failed if page.stuck else c.RESPONSE_PAGE_BACK
-                raise Violation(clause, f"page {page.name} is left in RMP state {page.state}, and not leaked")
+                raise Violation(
+                    clause, f"page {page.name} is left in RMP state {RMP_NAMES[page.state]}, and not leaked"
+                )
 
     def forget(self, vm: int) -> None:
         """The VM's memory is gone."""
