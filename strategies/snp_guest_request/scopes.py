@@ -420,7 +420,7 @@ SCOPES: dict[str, Scope] = {
     "refusals": Scope(Config(), _each(*_ONE_OF_EACH) + _REFUSED, depth=2, states=18, transitions=624, needs=_H),
     "life": Scope(Config(started=False), _LIFE, depth=7, states=101, transitions=1272, needs=_H),
     "vCPUs": Scope(Config(), _VCPUS, depth=4, states=6, transitions=15, needs=_H),
-    "running": Scope(Config(), _RUNNING, depth=3, states=291, transitions=1247, needs=_H),
+    "running": Scope(Config(), _RUNNING, depth=3, states=291, transitions=1310, needs=_H),
     "last numbers": Scope(
         Config(count=2**64 - 4),
         _each(GuestRequest(0), GuestRequest(0, "key")),
@@ -529,9 +529,9 @@ SCOPES: dict[str, Scope] = {
     ),
     "blobs that move": Scope(Config(), _MOVED_BLOBS, depth=4, needs=_H, profiles=KERNEL_CERTS),
     "shutdown": Scope(Config(started=False), _SHUTDOWN, depth=4, needs=_H, profiles=KERNEL_CERTS),
-    "driver": Scope(Config(side="guest"), _DRIVER, depth=3, states=64, transitions=1378, needs=_G),
+    "driver": Scope(Config(side="guest"), _DRIVER, depth=3, states=64, transitions=1410, needs=_G),
     "driver in the loop": Scope(
-        Config(side="guest", host="hypervisor"), _DRIVER, depth=1, states=6, transitions=84, needs=_G
+        Config(side="guest", host="hypervisor"), _DRIVER, depth=1, states=6, transitions=86, needs=_G
     ),
     "driver's last numbers": Scope(
         Config(side="guest", count=2**32 - 6),
