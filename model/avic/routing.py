@@ -160,8 +160,8 @@ def route(apics: Sequence[Apic], message: Message) -> tuple[tuple[tuple[int, ...
         awake = [replace(apic, mode=XAPIC) if apic.mode == DISABLED else apic for apic in apics]
         if named(awake, message) != positions:
             because, also = c.DISABLED_APIC_RECEIVES_NOTHING, (because,)
-    from_x2 = message.sender >= 0 and apics[message.sender].mode == X2APIC
-    unclear = [n for n in range(len(apics)) if _is_unclear(apics[n], message, from_x2)]
+    sender = apics[message.sender].mode if message.sender >= 0 else DISABLED
+    unclear = [n for n in range(len(apics)) if _is_unclear(apics[n], message, sender)]
     if unclear:
         certain = [n for n in positions if n not in unclear]
         sides = [sorted((*certain, *some)) for k in range(len(unclear) + 1) for some in combinations(unclear, k)]
@@ -175,15 +175,25 @@ def route(apics: Sequence[Apic], message: Message) -> tuple[tuple[tuple[int, ...
     return tuple(sets), because, also
 
 
-def _is_unclear(apic: Apic, message: Message, from_x2: bool) -> bool:
-    """Whether the manuals leave open if a destination names this xAPIC.
+def _is_unclear(apic: Apic, message: Message, sender: int) -> bool:
+    """Whether the manuals leave open if a destination names this APIC; `sender` is the sender's mode.
 
-    They do for reserved DFR models, for cluster 15, for logical destinations of more than 8 bits, and for an x2APIC's
-    IPI to 0xFF, which names one APIC to the sender and all to an xAPIC; KVM's two paths disagree on it.
+    They do for reserved DFR models, for cluster 15, for logical destinations of more than 8 bits, for an IPI to
+    everybody where target and sender differ in mode (KVM asks the target, bhyve and AVIC's tables the sender), and for
+    an x2APIC's IPI to 0xFF, which names one APIC to the sender and all to an xAPIC; KVM's two paths disagree on it.
     """
-    if from_x2 and message.dest == BROADCAST and message.shorthand == NO_SHORTHAND:
-        return apic.mode == XAPIC and (message.logical or apic.eight_bit_id != BROADCAST)
-    if apic.mode != XAPIC or not message.logical or message.shorthand != NO_SHORTHAND or message.dest == BROADCAST:
+    if message.shorthand != NO_SHORTHAND:
+        return False
+    if apic.mode == X2APIC:
+        to_all = sender == XAPIC and message.dest == BROADCAST
+        return to_all and not (matches_logical if message.logical else matches_physical)(apic, message.dest)
+    if apic.mode != XAPIC:
+        return False
+    if sender == X2APIC and message.dest == BROADCAST:
+        return message.logical or apic.eight_bit_id != BROADCAST
+    if sender == X2APIC and message.dest == X2_BROADCAST:
+        return True
+    if not message.logical or message.dest == BROADCAST:
         return False
     model = apic.dfr >> 28 & 0xF
     return message.dest >> 8 != 0 or model not in (0, 0xF) or (model == 0 and apic.ldr >> 28 & 0xF == 0xF)

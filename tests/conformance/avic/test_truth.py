@@ -15,7 +15,7 @@ from conformance.candidates.builtin.avic.upstream import Kvm as UpstreamKvm
 from conformance.candidates.builtin.avic.upstream import Upstream, Vcpu
 from conformance.model.avic import Config
 from conformance.model.avic import operations as s
-from conformance.model.avic.routing import DISABLED, Apic, Message
+from conformance.model.avic.routing import DISABLED, X2APIC, Apic, Message
 from conformance.specs.avic.constants import (
     APIC_BASE,
     APIC_DFR,
@@ -24,12 +24,14 @@ from conformance.specs.avic.constants import (
     APIC_ISR,
     APIC_LDR,
     APIC_TPR,
+    BROADCAST,
     CPUID_X2AVIC_EXT,
     ICR_BUSY,
     INHIBIT_PHYSICAL_ID_TOO_BIG,
     TLB_FLUSH_ASID,
     VMCB_ASID,
     VMCB_TLB_CONTROL,
+    X2_BROADCAST,
 )
 from conformance.strategies.avic.domains import ON, X2_ON, X2AVIC_HOST
 from tests.conformance.avic.judging import cited, judged
@@ -91,6 +93,20 @@ class LatelyAliased(Linux):
         v.kvm.vcpus = listed
 
 
+class AsksTheSender(Upstream):
+    """An IPI to everybody is one in the sender's mode, as in bhyve and in AVIC's own walk of the tables."""
+
+    def route(self, apics: tuple[Any, ...], message: tuple[int, ...]) -> int:
+        to_all = X2_BROADCAST if apics[message[0]][1] == 2 else BROADCAST
+        if message[0] >= 0 and not message[3] and message[1] == to_all:
+            message = (*message[:3], 2, *message[4:])
+        return int(super().route(apics, message))
+
+
+ONE_X2 = (Apic(0, ldr=1 << 24), Apic(1, X2APIC, ldr=2))
+"""An xAPIC and an x2APIC."""
+MIXES = (s.Exit(1), s.SetApicBase(1, X2_ON, host=True), s.VmRun(1))
+"""vCPU 1 becomes an x2APIC beside an xAPIC."""
 NOT_ACCUSED: list[tuple[str, Callable[[Any], Any], Config, tuple[Any, ...]]] = [
     ("CR8 is not intercepted while nothing is held back", Linux, TWO, (s.Inhibit(3),)),
     ("CR8, by an alias", Linux, TWO, (s.GuestWrite(0, APIC_LDR, 2 << 24),)),
@@ -179,6 +195,16 @@ NOT_ACCUSED: list[tuple[str, Callable[[Any], Any], Config, tuple[Any, ...]]] = [
         TWO,
         (s.Exit(0), s.SetApicBase(0, X2_ON, host=True), s.VmRun(0), s.GuestIpi(0, 0xFF)),
     ),
+    ("an xAPIC's IPI to 0xFF reaches x2APICs", AsksTheSender, TWO, (s.Inhibit(3), *MIXES, s.GuestIpi(0, 0xFF))),
+    ("or xAPICs alone", Linux, TWO, (s.Inhibit(3), *MIXES, s.GuestIpi(0, 0xFF))),
+    ("so does an NMI", AsksTheSender, TWO, (*MIXES, s.GuestIpi(0, 0xFF, mode=4))),
+    ("an x2APIC's IPI to all reaches xAPICs", AsksTheSender, TWO, (*MIXES, s.GuestIpi(1, X2_BROADCAST, mode=4))),
+    ("or x2APICs alone", Linux, TWO, (*MIXES, s.GuestIpi(1, X2_BROADCAST, mode=4))),
+    *[
+        ("an IPI to all in the sender's mode", AsksTheSender, Config(), (s.Route(ONE_X2, Message(dest, n, logical)),))
+        for n, dest in enumerate((BROADCAST, X2_BROADCAST))
+        for logical in (False, True)
+    ],
     (
         "an entry that changed with the lift",
         KeepsStaleEntries,
@@ -268,10 +294,17 @@ class HintReachesTwo(Linux):
 
 
 class LosesBroadcasts(Upstream):
-    """Nobody is named by 0xFF."""
+    """Nobody is named by 0xFF or 0xFFFFFFFF."""
 
     def route(self, apics: tuple[Any, ...], message: tuple[int, ...]) -> int:
-        return 0 if message[1] == 0xFF else int(super().route(apics, message))
+        return 0 if message[1] in (BROADCAST, X2_BROADCAST) else int(super().route(apics, message))
+
+
+class TakesAll(Upstream):
+    """An MSI to 0xFF is one to x2APICs as well."""
+
+    def route(self, apics: tuple[Any, ...], message: tuple[int, ...]) -> int:
+        return 0b11 if message[0] < 0 and message[1] == BROADCAST else int(super().route(apics, message))
 
 
 class SeesNoAlias(Upstream):
@@ -345,6 +378,12 @@ STILL_FOUND: list[tuple[Callable[[Any], Any], Config, tuple[Any, ...], str]] = [
     ),
     (LosesBroadcasts, TWO, (s.Inhibit(3), s.GuestIpi(0, 0xFF)), "AVIC-107"),
     (LosesBroadcasts, Config(), (s.Route(FLAT_PAIR, Message(0xFF, 0)),), "AVIC-096"),
+    (LosesBroadcasts, TWO, (s.Inhibit(3), *MIXES, s.GuestIpi(0, 0xFF)), "AVIC-107"),
+    *[
+        (LosesBroadcasts, Config(), (s.Route(ONE_X2, Message(to, n)),), "AVIC-096")
+        for n, to in ((0, 255), (1, 2**32 - 1))
+    ],
+    (TakesAll, Config(), (s.Route(ONE_X2, Message(BROADCAST)),), "AVIC-096"),
     (SeesNoAlias, TWO, (s.GuestWrite(1, APIC_ID, 0),), "AVIC-086"),
     (SeesNoAlias, CREATED, (s.VcpuCreate(256), s.VcpuReset(0), s.Enter(0)), "AVIC-085"),
     (EntryStaysForEver, TWO, (s.GuestWrite(1, APIC_LDR, 4 << 24),), "AVIC-038"),
