@@ -600,8 +600,8 @@ FAILED_CREATE_LEAVES_NOTHING = Clause(
     level=Level.MUST,
     kind=Kind.RESOURCE,
     text=(
-        "A failing vcpu_create leaves allocations, memslots, tables, other vCPUs and VMCBs as before, and "
-        "returns the injected error."
+        "A failing vcpu_create leaves allocations, memslots, tables, other vCPUs and VMCBs as before, but for "
+        "tables that the VM keeps for its first vCPU, and returns the injected error."
     ),
     source="the seed's intent; error table",
     needs=frozenset({"layer-t"}),

@@ -47,6 +47,17 @@ def resources(world: Avic) -> tuple[Any, ...]:
     return pages, set(world.memory.handles), slots, sorted(held), vmcbs, tables
 
 
+def without_tables(before: tuple[Any, ...], after: tuple[Any, ...], room: list[int]) -> tuple[Any, ...]:
+    """`after` without what there is room for: a VM's tables, which a creation that fails may leave to the next."""
+    kept = list(after)
+    for n in (0, 1):
+        more = after[n] - before[n]
+        if len(more) <= room[n]:
+            room[n] -= len(more)
+            kept[n] = after[n] - more
+    return tuple(kept)
+
+
 def difference(before: tuple[Any, ...], after: tuple[Any, ...]) -> str:
     """Names of the resources that differ."""
     names = ("pages", "objects", "memslots", "references and mappings", "VMCBs", "table entries")

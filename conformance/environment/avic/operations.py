@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from conformance.environment.avic.bitmaps import change, has, highest
 from conformance.environment.avic.functions import helper, irqfds, route
-from conformance.environment.avic.invariants import difference, resources
+from conformance.environment.avic.invariants import difference, resources, without_tables
 from conformance.environment.avic.vcpus import Guest
 from conformance.environment.avic.view import LVT_SEEN, registers
 from conformance.model.avic import operations as s
@@ -104,7 +104,9 @@ def vm_create(world: Avic, op: s.VmCreate) -> int:
     before = resources(world)
     result = world.enter_int(world.driver.vm_create, op.vm, int(op.irqchip), op.max_vcpu_ids)
     if result == 0 and not op.abandoned:
-        world.vcpus.vms[op.vm] = Guest(op.irqchip)
+        guest = world.vcpus.vms[op.vm] = Guest(op.irqchip)
+        if not world.host.found.avic or resources(world)[0] != before[0]:
+            guest.room = [0, 0]
         if not world.host.found.avic:
             fresh = world.scheduler is not None or resources(world)[0] == before[0]
             world.require(c.OFF_MEANS_UNTOUCHED, fresh, "a page was allocated with AVIC off")
@@ -166,11 +168,7 @@ def vcpu_create(world: Avic, op: s.VcpuCreate) -> int:
     """Create a vCPU, with the VM's lock around the first half, and RESET it."""
     driver = world.driver
     vcpus = world.vcpus
-    world.locks.take_kvm(op.vm)
-    try:
-        result = world.enter_int(driver.vm_precreate, op.vm)
-    finally:
-        world.locks.drop_kvm(op.vm)
+    result = _precreate(world, op.vm)
     if result:
         return result
     cpu = vcpus.make(op.vm, op.id, default_base(op.id))
@@ -194,7 +192,20 @@ def vcpu_create(world: Avic, op: s.VcpuCreate) -> int:
     if op.abandoned:
         _free(world, cpu)
         _require_unchanged(world, op, before)
+    vcpus.vms[op.vm].room = [0, 0]
     return result
+
+
+def _precreate(world: Avic, vm: int) -> int:
+    """The half of a creation that holds the VM's lock."""
+    pages = len(world.memory.pages)
+    world.locks.take_kvm(vm)
+    try:
+        return world.enter_int(world.driver.vm_precreate, vm)
+    finally:
+        world.locks.drop_kvm(vm)
+        if len(world.memory.pages) != pages:
+            world.vcpus.vms[vm].room = [0, 0]
 
 
 def vcpu_free(world: Avic, op: s.VcpuFree) -> int:
@@ -226,6 +237,7 @@ def _require_unchanged(world: Avic, op: s.VcpuCreate, before: tuple[Any, ...]) -
     if world.scheduler is not None:
         return
     after = resources(world)
+    after = without_tables(before, after, world.vcpus.vms[op.vm].room)
     clause = c.FAILED_CREATE_LEAVES_NOTHING
     if not op.abandoned and (op.vm, op.id) in world.vcpus.listed:
         clause = c.DUPLICATE_ID_REFUSED

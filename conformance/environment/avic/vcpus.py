@@ -20,10 +20,13 @@ LOGGING = ("IommuPost", "GaLogNotify")
 class Guest:
     """One VM as the host sees it."""
 
-    __slots__ = ("closed", "dying", "irqchip", "ran")
+    __slots__ = ("closed", "dying", "irqchip", "ran", "room")
 
     def __init__(self, irqchip: bool) -> None:
         self.irqchip = irqchip
+        self.room = [2, 1] if irqchip else [0, 0]
+        """Pages and objects that creations of its first vCPU may leave behind when they fail: tables and what holds
+        them. None once there was a vCPU, or where memory was taken before."""
         self.ran = False
         """Some vCPU was run, so hardware may walk its tables."""
         self.closed = False

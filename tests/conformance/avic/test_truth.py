@@ -16,6 +16,7 @@ from conformance.candidates.builtin.avic.upstream import Upstream, Vcpu
 from conformance.model.avic import Config
 from conformance.model.avic import operations as s
 from conformance.model.avic.routing import DISABLED, X2APIC, Apic, Message
+from conformance.model.step import Fault, Step
 from conformance.specs.avic.constants import (
     APIC_BASE,
     APIC_DFR,
@@ -26,6 +27,7 @@ from conformance.specs.avic.constants import (
     APIC_TPR,
     BROADCAST,
     CPUID_X2AVIC_EXT,
+    ENOMEM,
     ICR_BUSY,
     INHIBIT_PHYSICAL_ID_TOO_BIG,
     TLB_FLUSH_ASID,
@@ -103,10 +105,21 @@ class AsksTheSender(Upstream):
         return int(super().route(apics, message))
 
 
+class TablesWithTheFirst(Linux):
+    """Tables are made by the first vCPU's creation, and kept until the VM goes, whatever becomes of that vCPU."""
+
+    def vm_precreate(self, vm: int) -> int:
+        return 0
+
+    def vcpu_create(self, vm: int, vcpu: int, apic_id: int) -> int:
+        return super().vm_precreate(vm) or super().vcpu_create(vm, vcpu, apic_id)
+
+
 ONE_X2 = (Apic(0, ldr=1 << 24), Apic(1, X2APIC, ldr=2))
 """An xAPIC and an x2APIC."""
 MIXES = (s.Exit(1), s.SetApicBase(1, X2_ON, host=True), s.VmRun(1))
 """vCPU 1 becomes an x2APIC beside an xAPIC."""
+NO_VMCB = Step(s.VcpuCreate(1), faults=(Fault("alloc_vmcb", -ENOMEM),))
 NOT_ACCUSED: list[tuple[str, Callable[[Any], Any], Config, tuple[Any, ...]]] = [
     ("CR8 is not intercepted while nothing is held back", Linux, TWO, (s.Inhibit(3),)),
     ("CR8, by an alias", Linux, TWO, (s.GuestWrite(0, APIC_LDR, 2 << 24),)),
@@ -205,6 +218,13 @@ NOT_ACCUSED: list[tuple[str, Callable[[Any], Any], Config, tuple[Any, ...]]] = [
         for n, dest in enumerate((BROADCAST, X2_BROADCAST))
         for logical in (False, True)
     ],
+    ("tables outlive a first vCPU", TablesWithTheFirst, Config(), (s.VmCreate(), s.VcpuCreate(0, abandoned=True))),
+    (
+        "and a creation that was refused",
+        TablesWithTheFirst,
+        Config(),
+        (s.VmCreate(), NO_VMCB, s.VcpuCreate(0), NO_VMCB, s.VmDestroy()),
+    ),
     (
         "an entry that changed with the lift",
         KeepsStaleEntries,
@@ -300,6 +320,15 @@ class LosesBroadcasts(Upstream):
         return 0 if message[1] in (BROADCAST, X2_BROADCAST) else int(super().route(apics, message))
 
 
+class LeaksTables(TablesWithTheFirst):
+    """Makes further tables with each creation."""
+
+    def vcpu_create(self, vm: int, vcpu: int, apic_id: int) -> int:
+        for _ in range(2):
+            self.port.alloc_page(0)
+        return super().vcpu_create(vm, vcpu, apic_id)
+
+
 class TakesAll(Upstream):
     """An MSI to 0xFF is one to x2APICs as well."""
 
@@ -384,6 +413,7 @@ STILL_FOUND: list[tuple[Callable[[Any], Any], Config, tuple[Any, ...], str]] = [
         for n, to in ((0, 255), (1, 2**32 - 1))
     ],
     (TakesAll, Config(), (s.Route(ONE_X2, Message(BROADCAST)),), "AVIC-096"),
+    (LeaksTables, Config(), (s.VmCreate(), NO_VMCB), "AVIC-058"),
     (SeesNoAlias, TWO, (s.GuestWrite(1, APIC_ID, 0),), "AVIC-086"),
     (SeesNoAlias, CREATED, (s.VcpuCreate(256), s.VcpuReset(0), s.Enter(0)), "AVIC-085"),
     (EntryStaysForEver, TWO, (s.GuestWrite(1, APIC_LDR, 4 << 24),), "AVIC-038"),
