@@ -19,6 +19,7 @@ from conformance.specs.avic.constants import (
     APIC_RRR,
     APIC_TMR,
     BROADCAST,
+    ENTRY_RUNNING,
     LOGICAL_VALID,
     TRAP_WRITES,
 )
@@ -142,9 +143,14 @@ def invalidated_first(record: Record) -> bool | str:
 
 def irtes_told_in_order(record: Record) -> bool | str:
     """IRTEs hear that the vCPU stops before its entry says so, and that it runs after (AVIC-094)."""
+    if not _world(record).host.found.ipiv:
+        return False  # entries never say that somebody runs
     told = [(n, call[1][1] >= 0) for n, call in enumerate(record.calls) if call[0] == "iommu_update_ga"]
-    stored = [n for n, call in enumerate(record.calls) if call[0] == "write64"]
-    if len(stored) != 1 or len({runs for _, runs in told}) != 1:
+    stores = [(n, call[1][2] >> ENTRY_RUNNING & 1) for n, call in enumerate(record.calls) if call[0] == "write64"]
+    if len({runs for _, runs in told}) != 1:
+        return False
+    stored = [n for n, runs in stores if runs == told[0][1]]
+    if len(stored) != 1:
         return False
     if told[0][1]:
         return True if stored[0] < told[0][0] else "the IRTEs are told before IsRunning is set"
@@ -276,13 +282,15 @@ def returned_to_host(record: Record) -> bool | str:
 def logged_while_blocking(record: Record) -> bool | str:
     """GALogIntr is set while the vCPU blocks, and clear once it runs."""
     vcpu = find(record.after, record.op.id)
-    irtes = _world(record).iommu.irtes
+    world = _world(record)
+    irtes = world.iommu.irtes
     if vcpu is None or not is_active(record.after, vcpu) or vcpu.core > 0xFFF:
         return False  # of a core whose id does not fit, nothing can be told
+    asleep = vcpu.asleep or world.vcpus.named(vcpu.id).unblocked  # whoever wakes without a core says so with the next
     mine = [i.irq for i in record.after.irtes if i.irq in irtes and irtes[i.irq].posted and i.id == vcpu.id]
     for irq in mine:
-        if vcpu.core >= 0 and bool(irtes[irq].log) != vcpu.asleep:
-            return f"irq {irq}: GALogIntr is {irtes[irq].log}, asleep {vcpu.asleep}"
+        if bool(irtes[irq].log) != asleep:
+            return f"irq {irq}: GALogIntr is {irtes[irq].log}, asleep {asleep}"
     return bool(mine)
 
 
@@ -312,7 +320,7 @@ CHECKS: dict[type, tuple[Check, ...]] = {
     s.GuestSelfIpi: _checks(_IPI),
     s.HandleExit: _checks(_IPI),
     s.RawIpiExit: _checks(_IPI, (c.OTHER_IPI_EXITS_RESUME, own_mistake_reported)),
-    s.Put: _checks((c.HOST_ID_KEPT_AFTER_PUT, host_id_kept), (c.IRTE_FOLLOWS_VCPU, irtes_told_in_order)),
+    s.Put: _checks((c.HOST_ID_KEPT_AFTER_PUT, host_id_kept), *_FOLLOWS),
     s.Block: _checks((c.HOST_ID_KEPT_AFTER_PUT, host_id_kept), *_FOLLOWS),
     s.Unblock: _checks(*_FOLLOWS),
     s.Load: _checks(*_FOLLOWS),

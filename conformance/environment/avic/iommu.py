@@ -40,6 +40,7 @@ class Iommu(Simulator):
     def __init__(self, door: Environment, tables: Tables) -> None:
         super().__init__(door)
         self.tables = tables
+        tables.memory.posted = self.posted_to
         self.irtes: dict[int, Irte] = {}
         self.logged: dict[int, int] = {}
         """Tag that each IRTE was last posted with: the log may hold it for a while after."""
@@ -54,6 +55,13 @@ class Iommu(Simulator):
     def digest(self) -> Hashable:
         """What each entry was last told."""
         return tuple((irq, i.posted, i.returned, i.cpu, i.log) for irq, i in sorted(self.irtes.items()))
+
+    def posted_to(self, address: int) -> list[int]:
+        """Irqs that are posted to this page; with its VM their routes end, which no driver hears of."""
+        guest = self.tables.vcpus.vms.get(0)
+        if guest is None or guest.closed:
+            return []
+        return [irq for irq, irte in self.irtes.items() if irte.posted and irte.page == address]
 
     def register_ga_notifier(self) -> None:
         """Log entries are reported from now on."""

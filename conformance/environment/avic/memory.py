@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from conformance.environment.simulator import Simulator
@@ -89,7 +90,7 @@ class Memory(Simulator):
     where a page is mapped.
     """
 
-    CLAUSES = (c.ACQUISITIONS_BALANCE, c.TABLES_FREED_ONCE, c.NO_IRQCHIP_NO_AVIC)
+    CLAUSES = (c.ACQUISITIONS_BALANCE, c.TABLES_FREED_ONCE, c.NO_IRQCHIP_NO_AVIC, c.BACKING_PAGE_STAYS)
 
     def __init__(self, door: Environment, locks: KernelLocks, watch: Watch, tagged: bool = False) -> None:
         super().__init__(door)
@@ -99,6 +100,8 @@ class Memory(Simulator):
         self.pages: dict[int, Page] = {}
         self.freed: set[int] = set()
         self.next = 0x000F_FF00_1234_5000 if tagged else 0x123_45000
+        self.posted: Callable[[int], list[int]] = lambda _address: []
+        """Irqs that the IOMMU posts to a page: it writes there, whoever has the page then."""
         self.handles: set[int] = set()
         self.next_handle = 1
 
@@ -143,6 +146,8 @@ class Memory(Simulator):
         page = self.find(address)
         if page.guest:
             raise Violation(c.ACQUISITIONS_BALANCE, f"free_page({address:#x}): it belongs to a memslot")
+        if irqs := self.posted(page.address):
+            raise Violation(c.BACKING_PAGE_STAYS, f"free_page({address:#x}): irqs {irqs} are posted to it")
         self.watch.changed = True
         self.free(page)
 

@@ -179,10 +179,13 @@ class Processor(Simulator):
         self.doorbell(value)
 
     def doorbell(self, host_id: int) -> None:
-        """A vCPU in guest mode on that core looks at its IRR; otherwise nothing happens."""
+        """A vCPU in guest mode on that core looks at its IRR; otherwise nothing happens.
+
+        A core whose id has more than 12 bits hears of none.
+        """
         bits = 0xFF if self.config.narrow_host_ids else 0xFFF
         for cpu in self.vcpus.order:
-            if cpu.in_guest and cpu.core & bits == host_id & bits:
+            if cpu.in_guest and cpu.core <= 0xFFF and cpu.core & bits == host_id & bits:
                 self.look(cpu)
 
     def smp_mb(self) -> None:

@@ -159,6 +159,11 @@ class Tables(Simulator):
                 f"entry {index} says running on core {host_id:#x}, but the vCPU is on {owner.core:#x}",
             )
 
+    def _half_changes(self, page: Page, index: int, half: int) -> None:
+        """A locked instruction changes one half of a physical entry; the whole is seen at once all the same."""
+        other = page.words[index ^ 1]
+        self._entry_store(page, index >> 1, half << 32 | other if index & 1 else other << 32 | half)
+
     def _entry_gone(self, frame: int, index: int) -> None:
         """An invalid entry loses what is sent to everybody, so nobody may run then, unless its vCPU goes."""
         owner = self.backing.get(frame)
@@ -176,6 +181,8 @@ class Tables(Simulator):
         page = self._word(address, offset, 4)
         index = offset >> 2
         old = page.words[index]
+        if page.address in self.physical:
+            self._half_changes(page, index, old | bits)
         page.set(index, old | bits)
         if APIC_ISR <= offset < BITMAPS_END:
             self.door.hold(c.BITMAPS_CHANGE_ATOMICALLY)
@@ -188,6 +195,8 @@ class Tables(Simulator):
         page = self._word(address, offset, 4)
         index = offset >> 2
         old = page.words[index]
+        if page.address in self.physical:
+            self._half_changes(page, index, old & bits)
         page.set(index, old & bits)
         if APIC_ISR <= offset < BITMAPS_END:
             self.door.hold(c.BITMAPS_CHANGE_ATOMICALLY)

@@ -27,7 +27,9 @@ from conformance.specs.avic.constants import (
     APIC_TPR,
     BROADCAST,
     CPUID_X2AVIC_EXT,
+    DOORBELL_MSR,
     ENOMEM,
+    ENTRY_RUNNING,
     ICR_BUSY,
     INHIBIT_PHYSICAL_ID_TOO_BIG,
     TLB_FLUSH_ASID,
@@ -113,6 +115,25 @@ class TablesWithTheFirst(Linux):
 
     def vcpu_create(self, vm: int, vcpu: int, apic_id: int) -> int:
         return super().vm_precreate(vm) or super().vcpu_create(vm, vcpu, apic_id)
+
+
+class StoresWithoutIpis(Linux):
+    """Where IPIs are not virtualized no entry says that a vCPU runs; it is written at each put, and at no load."""
+
+    loading = False
+
+    def avic_vcpu_load(self, v: LinuxVcpu, cpu: int, toggle: bool = False) -> None:
+        self.loading = True
+        super().avic_vcpu_load(v, cpu, toggle)
+        self.loading = False
+
+    def write_entry(self, v: LinuxVcpu, entry: int) -> None:
+        if not self.loading:
+            super().write_entry(v, entry)
+
+    def avic_vcpu_put(self, v: LinuxVcpu, blocking: bool = False, toggle: bool = False) -> None:
+        super().avic_vcpu_put(v, blocking, toggle)
+        self.port.write64(v.kvm.physical_table, 8 * v.id, v.entry & ~(3 << 61))
 
 
 ONE_X2 = (Apic(0, ldr=1 << 24), Apic(1, X2APIC, ldr=2))
@@ -218,6 +239,12 @@ NOT_ACCUSED: list[tuple[str, Callable[[Any], Any], Config, tuple[Any, ...]]] = [
         for n, dest in enumerate((BROADCAST, X2_BROADCAST))
         for logical in (False, True)
     ],
+    (
+        "no order where no entry says running",
+        StoresWithoutIpis,
+        Config(vcpus=(0, 1), running=True, family=0x17),
+        (s.UpdateIrte(0, 1), s.Put(1), s.Inhibit(3), s.Load(1, 33)),
+    ),
     ("tables outlive a first vCPU", TablesWithTheFirst, Config(), (s.VmCreate(), s.VcpuCreate(0, abandoned=True))),
     (
         "and a creation that was refused",
@@ -329,6 +356,37 @@ class LeaksTables(TablesWithTheFirst):
         return super().vcpu_create(vm, vcpu, apic_id)
 
 
+class MasksWideCores(Linux):
+    """Rings at another core where the id has more than 12 bits."""
+
+    def ring_doorbell(self, v: LinuxVcpu) -> None:
+        self.port.wrmsr(DOORBELL_MSR, self.port.vcpu_cpu(v.handle) & 0xFFF)
+
+
+class LogsWhenPreempted(Linux):
+    """A vCPU that loses its core has interrupts logged, though it is not blocking."""
+
+    def avic_vcpu_put(self, v: LinuxVcpu, blocking: bool = False, toggle: bool = False) -> None:
+        super().avic_vcpu_put(v, True, toggle)
+
+
+class FreesPageFirst(Linux):
+    """Frees the backing page of a vCPU to which devices still post."""
+
+    def avic_free_vcpu(self, v: LinuxVcpu) -> None:
+        self.port.free_page(v.regs)
+        super().avic_free_vcpu(v)
+
+
+class RunsByHalves(Linux):
+    """Sets IsRunning with a locked OR before the host id is stored."""
+
+    def write_entry(self, v: LinuxVcpu, entry: int) -> None:
+        if entry >> ENTRY_RUNNING & 1:
+            self.port.or32(v.kvm.physical_table, 8 * v.id + 4, 1 << 30)
+        super().write_entry(v, entry)
+
+
 class TakesAll(Upstream):
     """An MSI to 0xFF is one to x2APICs as well."""
 
@@ -413,6 +471,10 @@ STILL_FOUND: list[tuple[Callable[[Any], Any], Config, tuple[Any, ...], str]] = [
         for n, to in ((0, 255), (1, 2**32 - 1))
     ],
     (TakesAll, Config(), (s.Route(ONE_X2, Message(BROADCAST)),), "AVIC-096"),
+    (MasksWideCores, TWO, (s.Put(1), s.Load(1, 0x1021), s.VmRun(1), s.Deliver(1)), "AVIC-083"),
+    (LogsWhenPreempted, TWO, (s.UpdateIrte(0, 0), s.Put(0)), "AVIC-094"),
+    (FreesPageFirst, TWO, (s.UpdateIrte(0, 1), s.Put(1), s.VcpuFree(1)), "AVIC-048"),
+    (RunsByHalves, CREATED, (s.Load(0), s.Put(0), s.Load(0, 0x30)), "AVIC-032"),
     (LeaksTables, Config(), (s.VmCreate(), NO_VMCB), "AVIC-058"),
     (SeesNoAlias, TWO, (s.GuestWrite(1, APIC_ID, 0),), "AVIC-086"),
     (SeesNoAlias, CREATED, (s.VcpuCreate(256), s.VcpuReset(0), s.Enter(0)), "AVIC-085"),
