@@ -377,7 +377,10 @@ class Lockstep:
         name = fields[0]
         op = step.op
         clause = None
-        if self.subsystem.cite is not None and type(op) is not Parallel:
+        if type(op) is Parallel:
+            if self.subsystem.cite_together is not None:
+                clause = self.subsystem.cite_together(self.states[0], op, name)
+        elif self.subsystem.cite is not None:
             clause = self.subsystem.cite(self.states[0], op, name, expected, observed)
         clause = clause or outcome.effect or self.subsystem.view_clauses[name]
         done = [Done(step, result, self.env.frame)] if company is None else company.done

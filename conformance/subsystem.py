@@ -118,6 +118,8 @@ class Subsystem:
     """(state, op): capabilities that an operation needs for its values' sake, or for where it happens."""
     legal_beside: Callable[[Any, Any], bool] | None = None
     """(state, op): whether an operation that had begun can end in the state that others left; None: as `legal`."""
+    cite_together: Callable[[Any, Any, str], Clause | None] | None = None
+    """(state before, `Parallel`, view field): as `cite`, of two operations at once."""
 
     @property
     def default_profile(self) -> str:
@@ -196,6 +198,7 @@ def subsystem(name: str) -> Subsystem:
         view_clauses=model.VIEW_CLAUSES,
         view_labels=getattr(model, "VIEW_LABELS", {}),
         cite=getattr(model, "cite", None),
+        cite_together=getattr(model, "cite_together", None),
         requires=getattr(model, "requires", _nothing),
         needs=getattr(model, "NEEDS", {}),
         configs=strategies.CONFIGS,

@@ -4,7 +4,7 @@ from conformance.model.avic.boot import initial
 from conformance.model.avic.operations import NEEDS, OPERATIONS, Answers, Config, requires
 from conformance.model.avic.state import State
 from conformance.model.avic.step import legal, step
-from conformance.model.avic.view import VIEW_CLAUSES, VIEW_LABELS, View, cite, view
+from conformance.model.avic.view import VIEW_CLAUSES, VIEW_LABELS, View, cite, cite_together, view
 
 __all__ = [
     "NEEDS",
@@ -16,6 +16,7 @@ __all__ = [
     "State",
     "View",
     "cite",
+    "cite_together",
     "initial",
     "legal",
     "requires",

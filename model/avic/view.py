@@ -10,7 +10,7 @@ from conformance.model.avic import operations as s
 from conformance.model.avic.apic import DFR, ICR, ICR2, ISR, LVT0, TMR, mode_of, put
 from conformance.model.avic.routing import X2APIC, XAPIC
 from conformance.model.avic.state import Registers, State, Vcpu, find, has_apic, is_active, is_running
-from conformance.model.step import Labels
+from conformance.model.step import Labels, Parallel
 from conformance.specs.avic import clauses as c
 from conformance.specs.avic.constants import APIC_BASE, BASE_AE, ICR_BUSY, INHIBIT_APIC_BASE_MODIFIED, REGISTER_NAMES
 from conformance.specs.clause import Clause
@@ -142,6 +142,15 @@ def cite(state: State, op: Any, field: str, expected: Any, got: Any) -> Clause |
     if field == "irtes" and not isinstance(op, s.UpdateIrte | s.VcpuFree):
         return c.IRTE_FOLLOWS_VCPU
     if field == "run" and isinstance(op, s.Block):
+        return c.BLOCKING_CHECKS_IRR_LAST
+    return None
+
+
+def cite_together(_state: State, op: Parallel, field: str) -> Clause | None:
+    """A better clause than that of the operation which came last, where two at once went wrong."""
+    if field == "irtes":
+        return c.IRTE_FOLLOWS_VCPU
+    if field == "run" and s.Block in (type(op.left.op), type(op.right.op)):
         return c.BLOCKING_CHECKS_IRR_LAST
     return None
 

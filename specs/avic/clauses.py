@@ -499,7 +499,7 @@ BACKING_PAGE_STAYS = Clause(
     kind=Kind.INVARIANT,
     text=(
         "Each vCPU has exactly one backing page, 4 KiB aligned, shared with nobody, which cannot be moved or "
-        "freed while a VMCB, a table entry or an IRTE holds its address."
+        "freed while a VMCB or table entry holds its address."
     ),
     source="APM 15.29.2 and 15.29.3",
     needs=frozenset({"layer-t"}),

@@ -90,7 +90,7 @@ class Memory(Simulator):
     where a page is mapped.
     """
 
-    CLAUSES = (c.ACQUISITIONS_BALANCE, c.TABLES_FREED_ONCE, c.NO_IRQCHIP_NO_AVIC, c.BACKING_PAGE_STAYS)
+    CLAUSES = (c.ACQUISITIONS_BALANCE, c.TABLES_FREED_ONCE, c.NO_IRQCHIP_NO_AVIC)
 
     def __init__(self, door: Environment, locks: KernelLocks, watch: Watch, tagged: bool = False) -> None:
         super().__init__(door)
@@ -147,7 +147,7 @@ class Memory(Simulator):
         if page.guest:
             raise Violation(c.ACQUISITIONS_BALANCE, f"free_page({address:#x}): it belongs to a memslot")
         if irqs := self.posted(page.address):
-            raise Violation(c.BACKING_PAGE_STAYS, f"free_page({address:#x}): irqs {irqs} are posted to it")
+            raise Violation(c.OLD_VCPU_FORGETS_IRTE, f"free_page({address:#x}): irqs {irqs} are still posted to it")
         self.watch.changed = True
         self.free(page)
 

@@ -473,7 +473,7 @@ STILL_FOUND: list[tuple[Callable[[Any], Any], Config, tuple[Any, ...], str]] = [
     (TakesAll, Config(), (s.Route(ONE_X2, Message(BROADCAST)),), "AVIC-096"),
     (MasksWideCores, TWO, (s.Put(1), s.Load(1, 0x1021), s.VmRun(1), s.Deliver(1)), "AVIC-083"),
     (LogsWhenPreempted, TWO, (s.UpdateIrte(0, 0), s.Put(0)), "AVIC-094"),
-    (FreesPageFirst, TWO, (s.UpdateIrte(0, 1), s.Put(1), s.VcpuFree(1)), "AVIC-048"),
+    (FreesPageFirst, TWO, (s.UpdateIrte(0, 1), s.Put(1), s.VcpuFree(1)), "AVIC-093"),
     (RunsByHalves, CREATED, (s.Load(0), s.Put(0), s.Load(0, 0x30)), "AVIC-032"),
     (LeaksTables, Config(), (s.VmCreate(), NO_VMCB), "AVIC-058"),
     (SeesNoAlias, TWO, (s.GuestWrite(1, APIC_ID, 0),), "AVIC-086"),

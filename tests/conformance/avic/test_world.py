@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from conformance.candidates.builtin.avic.linux import Linux
 from conformance.candidates.builtin.avic.upstream import Upstream
 from conformance.candidates.defects.avic import upstream as u
 from conformance.model.avic import Config
 from conformance.model.avic import operations as s
-from conformance.model.step import Step
+from conformance.model.step import Parallel, Step
 from conformance.specs.avic.constants import APIC_LDR
 from conformance.strategies.avic.domains import RUNNING, THREE
 from tests.conformance.avic.judging import cited, judged
@@ -102,21 +103,49 @@ def test_boot_that_fails_is_judged_before_the_first_step() -> None:
     assert cited(judged(u.TwoCopies, RUNNING)) == "AVIC-053"
 
 
+class LooksFirst(Upstream):
+    """Looks at IRR before IsRunning is cleared."""
+
+    def vcpu_blocking(self, vcpu: int) -> int:
+        v = self.vcpus[vcpu]
+        v.blocking = True
+        found = self._has_interrupt(v)
+        self._put(v, log=True)
+        return int(found >= 0)
+
+
 @pytest.mark.parametrize("point", [12, 16])
 def test_irr_is_looked_at_after_running_is_cleared(point: int) -> None:
     """An IPI between the look at IRR and the clearing of IsRunning is lost, and the vCPU sleeps (AVIC-036)."""
-
-    class LooksFirst(Upstream):
-        def vcpu_blocking(self, vcpu: int) -> int:
-            v = self.vcpus[vcpu]
-            v.blocking = True
-            found = self._has_interrupt(v)
-            self._put(v, log=True)
-            return int(found >= 0)
-
     report = judged(LooksFirst, RUNNING, s.Exit(1), Step(s.Block(1), during=((point, Step(s.GuestIpi(0, 1))),)))
 
     assert cited(report) == "AVIC-036"
+
+
+def test_of_two_at_once_the_one_that_blocks_is_blamed() -> None:
+    """Not the IPI that it meets, whichever comes last in the order that explains most."""
+    block, ipi = Step(s.Block(1)), Step(s.GuestIpi(0, 1))
+    pairs = [Parallel(*pair, schedule=(n,)) for pair in ((block, ipi), (ipi, block)) for n in range(40)]
+    found = {cited(judged(LooksFirst, RUNNING, s.Exit(1), pair)) for pair in pairs}
+
+    assert found == {"", "AVIC-036"}
+
+
+def test_irtes_that_are_wrong_after_two_at_once_are_the_irtes_fault() -> None:
+    """Where the vCPU runs was read before the lock was taken (AVIC-094)."""
+
+    class ReadsEarly(Linux):
+        def activate_guest_mode(self, v: Any, irqfd: Any, cpu: int, log: bool) -> int:
+            return super().activate_guest_mode(v, irqfd, self.early, log)
+
+        def update_irte(self, irq: int, vcpu: int, vector: int) -> int:
+            self.early = 0x20
+            return super().update_irte(irq, vcpu, vector)
+
+    steps = (Parallel(Step(s.UpdateIrte(0, 0)), Step(s.Put(0)), schedule=(n,)) for n in range(20))
+    found = {cited(judged(ReadsEarly, RUNNING, step)) for step in steps}
+
+    assert found == {"", "AVIC-094"}
 
 
 def test_self_ipi_with_reserved_bits_faults() -> None:
