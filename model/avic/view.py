@@ -128,6 +128,8 @@ def cite(state: State, op: Any, field: str, expected: Any, got: Any) -> Clause |
         pairs = [(e, g) for e, g in zip(expected.running, got.running, strict=False) if e != g]
         if any(e >= 0 and g >= 0 for e, g in pairs):
             return c.HOST_ID_IS_WHOLE
+        if isinstance(op, s.SetApicBase) and not op.value >> BASE_AE & 1:
+            return c.ACTIVE_IFF_NOTHING_FORBIDS
         if isinstance(op, s.Inhibit | s.SetApicBase | s.GuestWrite):
             return c.INHIBITED_NEVER_RUNNING
         if isinstance(op, s.Load | s.Put) and any(v.id == op.id and v.asleep for v in state.vcpus):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from errno import errorcode
 from typing import TYPE_CHECKING, Any
 
 from conformance.environment.avic.bitmaps import change, has, highest
@@ -34,6 +35,7 @@ from conformance.specs.avic.constants import (
     APIC_TPR,
     BASE_AE,
     CLUSTER,
+    EEXIST,
     EXIT_NOACCEL,
     FAULT_READS,
     FLAT,
@@ -79,9 +81,21 @@ def load_module(world: Avic, op: s.HwSetup) -> int:
         (2, c.X2AVIC_ALONE_IS_NOTHING),
         (4, c.NO_IPI_VIRTUALIZATION_ON_OLD_FAMILIES),
     ):
-        world.require(clause, not (got ^ wanted) & mask, f"hw_setup returned {got:#x}, expected {wanted:#x}")
-    world.require(c.HIGHEST_APIC_ID, got == wanted, f"hw_setup returned {got:#x}, expected {wanted:#x}")
+        world.require(clause, not (got ^ wanted) & mask, _told(got, wanted))
+    world.require(c.HIGHEST_APIC_ID, got == wanted, _told(got, wanted))
     return got
+
+
+def _told(got: int, wanted: int) -> str:
+    """What hw_setup said, which is no error, and what is there, in words."""
+    return f"hw_setup returned {_named(got)}, expected {_named(wanted)}"
+
+
+def _named(value: int) -> str:
+    if value < 0:
+        return f"-{errorcode.get(-value, -value)}"
+    names = [name for bit, name in enumerate(("AVIC", "x2AVIC", "IPI virtualization")) if value >> bit & 1]
+    return f"{value:#x} ({', '.join(names)}, highest id {value >> 16})" if names else f"{value:#x} (no AVIC)"
 
 
 def hw_setup(world: Avic, op: s.HwSetup) -> int:
@@ -176,6 +190,9 @@ def vcpu_create(world: Avic, op: s.VcpuCreate) -> int:
     result = world.enter_int(driver.vcpu_create, op.vm, cpu.handle, op.id)
     if result:
         cpu.alive = False
+        if result == -EEXIST and world.scheduler is None and not world.frame.given:
+            found = (op.vm, op.id) in vcpus.listed
+            world.require(c.DUPLICATE_ID_REFUSED, found, f"id {op.id} was refused, which no vCPU of VM {op.vm} has")
         _require_unchanged(world, op, before)
         if world.scheduler is None:
             clause = c.DUPLICATE_ID_REFUSED if (op.vm, op.id) in vcpus.listed else c.OTHER_VCPUS_KEEP_REGISTERS

@@ -27,6 +27,8 @@ BITMAPS_END = 0x280
 """ISR, TMR and IRR lie between 0x100 and here."""
 RESETTING = ("VcpuCreate", "VcpuReset", "SetLapic", "SetApicBase")
 """Operations during which nothing else can reach the vCPU's bitmaps."""
+EXITING = ("GuestIpi", "HandleExit", "RawIpiExit")
+"""Operations in which an index comes from an exit."""
 
 
 class Tables(Simulator):
@@ -40,6 +42,7 @@ class Tables(Simulator):
         c.WIDE_HOST_ID_CHANGES_NOTHING,
         c.BITMAPS_CHANGE_ATOMICALLY,
         c.ANY_EXITINFO_TOLERATED,
+        c.MAX_INDEX_IN_RANGE,
     )
 
     def __init__(self, door: Environment, memory: Memory, vcpus: Vcpus, watch: Watch) -> None:
@@ -90,7 +93,8 @@ class Tables(Simulator):
     def _word(self, address: int, offset: int, width: int) -> Page:
         page = self.memory.find(address)
         if offset < 0 or offset + width > 4 * len(page.words):
-            raise Violation(c.ANY_EXITINFO_TOLERATED, f"access at {offset:#x}, outside the page at {address:#x}")
+            clause = c.ANY_EXITINFO_TOLERATED if self.door.frame.actor in EXITING else c.MAX_INDEX_IN_RANGE
+            raise Violation(clause, f"access at {offset:#x}, outside the page at {address:#x}")
         if offset % width:
             raise Violation(c.ENTRY_STORES_ARE_ATOMIC, f"access at {offset:#x} is not aligned to {width} bytes")
         return page

@@ -12,9 +12,9 @@ from conformance.candidates.builtin.avic.upstream import Upstream
 from conformance.candidates.defects.avic import upstream as u
 from conformance.model.avic import Config
 from conformance.model.avic import operations as s
-from conformance.model.step import Parallel, Step
-from conformance.specs.avic.constants import APIC_LDR
-from conformance.strategies.avic.domains import RUNNING, THREE
+from conformance.model.step import Fault, Parallel, Step
+from conformance.specs.avic.constants import APIC_LDR, CPUID_X2AVIC_EXT, EEXIST
+from conformance.strategies.avic.domains import RUNNING, THREE, X2AVIC_HOST
 from tests.conformance.avic.judging import cited, judged
 
 
@@ -146,6 +146,48 @@ def test_irtes_that_are_wrong_after_two_at_once_are_the_irtes_fault() -> None:
     found = {cited(judged(ReadsEarly, RUNNING, step)) for step in steps}
 
     assert found == {"", "AVIC-094"}
+
+
+@pytest.mark.parametrize(
+    ("result", "said"), [(-38, "-ENOSYS"), (0, "0x0 (no AVIC)"), (0xFE0003, "0xfe0003 (AVIC, x2AVIC, highest id 254)")]
+)
+def test_what_hw_setup_says_is_told_in_words(result: int, said: str) -> None:
+    """Also where a first draft says that it has none."""
+    odd = type("Odd", (Upstream,), {"hw_setup": lambda self, *args: result})
+    report = judged(odd, Config())
+
+    assert report.failure is not None
+    expected = "0xfe0005 (AVIC, IPI virtualization, highest id 254)"
+    assert report.failure.detail == f"hw_setup returned {said}, expected {expected}"
+
+
+def test_ids_that_nobody_has_are_no_duplicates() -> None:
+    """A driver that never gives an id back is blamed for what it says (AVIC-061)."""
+
+    class Hoards(Upstream):
+        def vcpu_create(self, vm: int, vcpu: int, apic_id: int) -> int:
+            ids = self.__dict__.setdefault("ids", set())
+            if apic_id in ids:
+                return -EEXIST
+            ids.add(apic_id)
+            return super().vcpu_create(vm, vcpu, apic_id)
+
+    assert cited(judged(Hoards, RUNNING, s.Put(1), s.VcpuFree(1), s.VcpuCreate(1))) == "AVIC-061"
+    full = (Step(s.VcpuCreate(2), faults=(Fault("set_memory_region", -EEXIST),)), s.VcpuCreate(3))
+    assert cited(judged(Upstream, RUNNING, *full)) == ""
+
+
+def test_tables_that_are_too_small_are_no_exits_fault() -> None:
+    """An access beyond a table is EXITINFO2's fault where that has the index, and the table's elsewhere (AVIC-015)."""
+
+    class Small(Linux):
+        def table_order(self, kvm: Any) -> int:
+            return 0
+
+    config = Config(edx=X2AVIC_HOST, ecx=1 << CPUID_X2AVIC_EXT)
+    steps = (s.VmCreate(0, max_vcpu_ids=1024), s.VcpuCreate(600))
+
+    assert cited(judged(Small, config, *steps)) == "AVIC-015"
 
 
 def test_self_ipi_with_reserved_bits_faults() -> None:
