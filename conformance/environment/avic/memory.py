@@ -90,7 +90,7 @@ class Memory(Simulator):
     where a page is mapped.
     """
 
-    CLAUSES = (c.ACQUISITIONS_BALANCE, c.TABLES_FREED_ONCE, c.NO_IRQCHIP_NO_AVIC)
+    CLAUSES = (c.ACQUISITIONS_BALANCE, c.TABLES_FREED_ONCE, c.NO_IRQCHIP_NO_AVIC, c.OLD_VCPU_FORGETS_IRTE)
 
     def __init__(self, door: Environment, locks: KernelLocks, watch: Watch, tagged: bool = False) -> None:
         super().__init__(door)
