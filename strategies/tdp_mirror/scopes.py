@@ -248,7 +248,7 @@ _REACH = (
         (3, 1, 0), (3, 2, 0), (4, 1, 0), (7, 2, 0), (3, 6, 0), (15, 2, 0), (12, 1, MEM_GUEST_MEMFD | 1),
         (2, 1, MEM_GUEST_MEMFD), (0, 1, 0), (2, 1, MEM_GUEST_MEMFD | 2), (3, 0, 0),
     )),
-    Step(SlotCreate(0, 0, 2, 0)),
+    *(Step(SlotCreate(0, 0, 2, flags)) for flags in (0, MEM_GUEST_MEMFD | MEM_LOG_DIRTY_PAGES)),
     Step(SlotDelete(1)),
     Step(SlotMove(1, 12)),
     Step(SlotMove(1, 2)),
@@ -419,7 +419,7 @@ SCOPES = {
     "SEAMCALLs": Scope(DEEP, _SEAMCALLS, depth=6, needs=frozenset({"seamcalls"}), states=613, transitions=4081),
     "before finalize": Scope(EARLY, (*_LIVES[:2], Step(SeptSet(0, 1))), needs=frozenset({"seamcalls"}), states=6,
                              transitions=6),
-    "reach of the root": Scope(HIGH, _REACH, depth=4, states=113, transitions=1325),
+    "reach of the root": Scope(HIGH, _REACH, depth=4, states=113, transitions=1401),
     "a last gfn that no entry of the root ends at": Scope(
         UNALIGNED,
         (*_LIVES[:3], fault_at(0, True), fault_at(1, False), fault_at(2, False), Step(InvalidateRoots()),

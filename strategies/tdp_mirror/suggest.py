@@ -17,6 +17,7 @@ from conformance.model.tdp_mirror.operations import (
     MmuReload,
     PageFault,
     SetAttributes,
+    SlotCreate,
     VcpuCreate,
     VcpuDestroy,
     VmUninit,
@@ -24,7 +25,7 @@ from conformance.model.tdp_mirror.operations import (
 )
 from conformance.model.tdp_mirror.state import NONE
 from conformance.specs.tdp_mirror import Profile
-from conformance.specs.tdp_mirror.constants import ATTRIBUTE_PRIVATE, EBUSY
+from conformance.specs.tdp_mirror.constants import ATTRIBUTE_PRIVATE, EBUSY, MEM_LOG_DIRTY_PAGES, MEM_READONLY
 
 
 def opening(config: Config, _profile: Profile) -> tuple[Step, ...]:
@@ -59,6 +60,9 @@ def suggest(state: State, random: Random) -> Step | None:
         return Step(Access(random.randrange(config.vcpus), (gfn | config.direct_bits) << 12, write))
     if draw < 0.93:
         return Step(GmemInvalidate(0, config.max_gfn + 1))
+    if draw >= 0.985 and state.slots:
+        slot, base, npages, flags = random.choice(state.slots)
+        return Step(SlotCreate(slot, base, npages, flags ^ random.choice((MEM_LOG_DIRTY_PAGES, MEM_READONLY))))
     return Step(HkidRelease()) if draw < 0.95 else None
 
 

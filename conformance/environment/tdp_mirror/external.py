@@ -263,6 +263,8 @@ class ExternalTree(Simulator):
             self._judge_removal(gfn, refusal, was_bugged, asked)
         if refusal:
             door.frame.given.setdefault(name, refusal)
+        elif door.frame.given.get(name) == -EBUSY:
+            door.frame.overcome = {*door.frame.overcome, name}
         return refusal
 
     def _judge_addition(self, name: str, gfn: int, result: int, asked: Asked) -> None:

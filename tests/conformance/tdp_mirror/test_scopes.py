@@ -33,7 +33,7 @@ WRITTEN_FOR = {
     "two slots of guest memory": ("U-07",),
     "SEAMCALLs": ("A-03", "N-11", "U-10", "U-18", "U-19"),
     "before finalize": ("U-09",),
-    "reach of the root": ("U-15", "U-16"),
+    "reach of the root": ("N-23", "U-15", "U-16"),
     "a last gfn that no entry of the root ends at": ("N-03", "N-18", "N-19"),
     "a flush that is due from the root before": ("N-06",),
     "slots in deletion": ("U-12", "U-13"),

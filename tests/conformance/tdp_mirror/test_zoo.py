@@ -417,6 +417,7 @@ SHORTEST: dict[str, tuple[str, Config, tuple[Step, ...]]] = {
         ),
     ),
     "N-19": ("TDP-032", SMALL, (CREATE, RELOAD, PUBLIC, Step(ops.ZapAllFast()))),
+    "N-23": ("TDP-094", HUGE, (Step(ops.SlotCreate(0, 0, 4, 5)),)),
     "N-21": ("TDP-112", LOGGED, (CREATE, RELOAD, LOG, Step(ops.PageFault(gpa=0x4000, write=True)))),
     "N-22": (
         "TDP-112",
@@ -436,7 +437,7 @@ SHORTEST: dict[str, tuple[str, Config, tuple[Step, ...]]] = {
 
 def test_every_defect_is_in_the_zoo_or_says_why_not() -> None:
     """Eighteen of the posted design, twenty-one of the series and of upstream, and those that nobody saw before."""
-    numbered = (("A", 18), ("U", 21), ("N", 22))
+    numbered = (("A", 18), ("U", 21), ("N", 23))
     assert [d.id for d in DEFECTS] == [f"{kind}-{n:02}" for kind, last in numbered for n in range(1, last + 1)]
     assert all((d.candidate is None) == bool(d.why_not) for d in DEFECTS)
     assert set(SHORTEST) == {d.id for d in DEFECTS if d.candidate is not None}

@@ -26,6 +26,7 @@ from conformance.candidates.defects.tdp_mirror.upstream import (
     HugeWhileLogged,
     InvalidatesFirstSlot,
     InvalidMatchesAnyKind,
+    LogsGuestMemory,
     MirrorReferenceLeak,
     MirrorRootReplaced,
     NeverTracks,
@@ -178,4 +179,5 @@ DEFECTS: tuple[Defect, ...] = (
     Defect("N-21", "Faults map huge pages in a slot that logs dirty pages.", HugeWhileLogged, ("TDP-112",), steps=4),
     Defect("N-22", "The fast path makes a huge leaf writable in a slot that logs dirty pages.",
            FastPathHugeWhileLogged, ("TDP-112",), steps=6),
+    Defect("N-23", "A slot of guest memory is made to log dirty pages.", LogsGuestMemory, ("TDP-094",), steps=1),
 )  # fmt: skip

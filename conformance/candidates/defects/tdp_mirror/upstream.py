@@ -681,3 +681,17 @@ class FastPathHugeWhileLogged(Upstream):
     def is_logged_huge(self, page: int, gpa: int) -> bool:
         """Never asked."""
         return False
+
+
+class LogsGuestMemory(Upstream):
+    """A slot of guest memory may log dirty pages, if only it is told so later."""
+
+    def slot_create(self, slot: int, base: int, npages: int, flags: int) -> int:
+        """The flags of what is there already are not looked at."""
+        found = self.port.memslot_by_id(slot)
+        if not found or found[:3] != (slot, base, npages) or flags != found[3] | k.MEM_LOG_DIRTY_PAGES:
+            return super().slot_create(slot, base, npages, flags)
+        self.port.slots_lock()
+        self.port.memslot_install(slot, base, npages, flags)
+        self.port.slots_unlock()
+        return 0
