@@ -80,7 +80,8 @@ def _logging_changed(state: State, slot: Slot, flags: int) -> Outcomes:
 def slot_create(state: State, op: SlotCreate, answers: Answers, profile: Profile) -> Outcomes:
     """Refuse what guest memory cannot have, and gfns that are aliases (TDP-094, 020).
 
-    A slot that is there is changed, and one that has no pages any more is deleted, as it is in KVM's ABI.
+    A slot that is there is changed, and one that has no pages any more is deleted, as it is in KVM's ABI; whether its
+    flags are looked at by then is left open.
     """
     config = state.config
     last = op.base + op.npages - 1
@@ -88,7 +89,7 @@ def slot_create(state: State, op: SlotCreate, answers: Answers, profile: Profile
     exists = found is not None
     if found is not None and changes_logging(found, op):
         return _logging_changed(state, found, op.flags)
-    if exists and not op.npages and not gmem_refused(config, op.flags):
+    if exists and not op.npages:
         refused = Outcome(state, -EINVAL, because=c.GMEM_SLOT_FLAGS, effect=c.GMEM_SLOT_FLAGS)
         deleted = each(slot_delete(state, SlotDelete(op.slot), answers, profile))
         return (refused, *(replace(o, because=c.GMEM_SLOT_FLAGS, effect=c.GMEM_SLOT_FLAGS) for o in deleted))

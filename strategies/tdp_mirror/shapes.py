@@ -163,7 +163,7 @@ SHAPES: dict[type, Shape] = {
     TestAge: Shape({"start": FIRSTS, "end": ENDS}, weight=0.3),
     WrprotSlot: Shape({"slot": SLOTS, "level": LEVELS}, weight=0.6, faults=_ANY_TIME, beside=(PageFault, FastFault),
                       points=30),
-    ClearDirtySlot: Shape({"slot": SLOTS}, weight=0.4, faults=_ANY_TIME, beside=(PageFault,)),
+    ClearDirtySlot: Shape({"slot": SLOTS}, weight=0.4, faults=_ANY_TIME, beside=(PageFault, SplitHuge, FastFault)),
     ClearDirtyMasked: Shape({"slot": SLOTS, "gfn": Domain(GFNS.scope, (1024,)), "mask": MASKS, "wrprot": BOOLEAN},
                             weight=0.4, faults=_ANY_TIME),
     WriteProtectGfn: Shape({"slot": SLOTS, "gfn": GFNS, "level": LEVELS}, weight=0.4, faults=_ANY_TIME),

@@ -157,3 +157,17 @@ def test_what_the_firmware_flushes_needs_no_other_flush() -> None:
     private, both = Step(ops.PageFault(gpa=0, private=True)), Step(ops.Unmap(attr_filter=3))
     taken = (Step(ops.Unmap(attr_filter=2)), both)
     assert judge(*BOTH, private, *taken, candidate=LeavesTheMirrorToTheFirmware).failure is None
+
+
+class DeletesWhateverTheFlags(Linux):
+    """A slot of no pages goes, and what its flags might have been is nobody's business."""
+
+    def slot_create(self, slot: int, base: int, npages: int, flags: int) -> int:
+        return super().slot_create(slot, base, npages, flags if npages else 0)
+
+
+def test_flags_of_no_pages_say_nothing() -> None:
+    steps = (CREATE, RELOAD, Step(ops.SlotCreate(0, 3, 0, 5)))
+    assert all(judge(*steps, candidate=right).failure is None for right in (Linux, DeletesWhateverTheFlags))
+    resized = judge(Step(ops.SlotCreate(0, 0, 2, 4)), candidate=DeletesWhateverTheFlags)
+    assert resized.failure is None
