@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from conformance.model.step import Outcome, Outcomes
-from conformance.model.uio_msi.operations import Answers, Errno, has_line
+from conformance.model.uio_msi.operations import Answers, Config, Errno, has_line
 from conformance.model.uio_msi.state import NONE_LOST, State, number_of_vectors
 from conformance.specs.clause import Clause
 from conformance.specs.uio_msi import Profile
@@ -52,7 +52,7 @@ def _probe_refusals(answers: Answers, profile: Profile) -> tuple[Errno, ...]:
 def _unusable(state: State, answers: Answers) -> dict[Errno, Clause]:
     """What probe may answer to what the function is, or is left with once a trial of MSI-X failed."""
     config = state.config
-    found: dict[Errno, Clause] = {-ENODEV: c.BRIDGES_REFUSED} if config.bridge else {}
+    found: dict[Errno, Clause] = {-ENODEV: c.BRIDGES_REFUSED} if _is_bridge(config) else {}
     if config.msix_broken:
         return dict.fromkeys((-EINVAL, -ENODEV, -ENOSPC), c.UNUSABLE_MSIX) | found
     if has_line(config) or (config.vectors and not answers.pci_enable_msix):
@@ -60,6 +60,10 @@ def _unusable(state: State, answers: Answers) -> dict[Errno, Clause]:
     if config.intx:
         return dict.fromkeys((-EINVAL, -ENODEV, -ENOTCONN), c.NO_LINE) | found
     return dict.fromkeys((-EINVAL, -ENODEV), c.NO_USABLE_INTERRUPT) | found
+
+
+def _is_bridge(config: Config) -> bool:
+    return config.bridge or config.cardbus
 
 
 def _bound(state: State) -> tuple[Outcome, ...]:
@@ -78,7 +82,7 @@ def _bound(state: State) -> tuple[Outcome, ...]:
         also = (c.UNUSABLE_MSIX, *also)
     bound = state._replace(life="bound", past="new")
     effect = c.PROBED_AGAIN if state.past == "used" else None
-    breaches = (c.BRIDGES_REFUSED,) if config.bridge else ()
+    breaches = (c.BRIDGES_REFUSED,) if _is_bridge(config) else ()
     return (Outcome(bound, 0, also[-1], effect, also[:-1], breaches),)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from conformance.model.matchers import ERRNO
 from conformance.model.step import Outcome, Outcomes, each
 from conformance.model.uio_msi.binding import masked_or_not, torn_down
-from conformance.model.uio_msi.operations import Answers, Errno, Open, has_line
-from conformance.model.uio_msi.outcomes import any_of
+from conformance.model.uio_msi.operations import NOTHING_REFUSED, Answers, Errno, FloodOpens, Open, has_line
 from conformance.model.uio_msi.state import Life, Past, State, number_of_vectors
 from conformance.specs.clause import Clause
 from conformance.specs.uio_msi import Profile
@@ -29,17 +29,17 @@ from conformance.specs.uio_msi.constants import (
 def open_device(state: State, op: Open, answers: Answers, profile: Profile) -> Outcomes:
     """Open a handle.
 
-    no device                          -ENODEV, by the core
+    no device                          an errno, by the core; or by a driver that is being removed
     enabling MSI-X refused             its errno; not counted (UIO-048, UIO-051); or 0, enabled at a further attempt
     anything else refused              its errno, -ENOMEM for NULL; not counted. request_irq may be made up for at a set
-    only k vectors to be had           -ENOSPC, or 0 with max_vectors up to k (UIO-050)
+    only k vectors to be had           -ENOSPC, or 0 with max_vectors up to k until the last release (UIO-050)
     without CAP_SYS_RAWIO              -EPERM or -EACCES; 0 breaks UIO-089
     otherwise                          0; the first open enables all vectors (UIO-047)
 
     Source: uio_msi as posted, uio_msi_open; drivers/uio/uio.c uio_open.
     """
     if state.life != "bound":
-        return any_of(state, (-ENODEV, -EINVAL), c.PROBE_MEANS_REGISTERED)
+        return Outcome(state, ERRNO, c.PROBE_MEANS_REGISTERED)
     opened = _opened(state, answers, profile)
     if op.rawio:
         return opened
@@ -78,7 +78,7 @@ def _opened(state: State, answers: Answers, profile: Profile) -> Outcomes:
     if state.limit < full:
         return (
             Outcome(_resized(more, full), 0, because, effect=because),
-            Outcome(more, 0, because, effect=because),
+            Outcome(more, 0, because, effect=because, breaches=(c.SHORT_OF_VECTORS,)),
         )
     return Outcome(more, 0, because, effect=because)
 
@@ -141,6 +141,16 @@ def close_device(state: State, profile: Profile) -> Outcomes:
     return tuple(Outcome(left, 0, c.RELEASE_RETURNS_ZERO, c.LAST_RELEASE_TEARS_DOWN) for left in masked_or_not(closed))
 
 
-def after_remove(state: State) -> Outcomes:
-    """The core answers; which of its errnos depends on its version."""
-    return any_of(state, (-ENODEV, -EIO, -EINVAL), c.MEMORY_SAFE)
+def flood_opens(state: State, op: FloodOpens, profile: Profile) -> Outcomes:
+    """So many opens, each handle closed at once: as one of each (UIO-087 looks at the log)."""
+    opened = each(open_device(state, Open(op.rawio), NOTHING_REFUSED, profile))
+    return tuple(
+        replace(o, state=closed.state)
+        for o in opened
+        for closed in (each(close_device(o.state, profile)) if o.result == 0 else (o,))
+    )
+
+
+def after_remove(state: State) -> Outcome:
+    """The core answers, or the driver, where a remove that has torn down already waits for its callbacks."""
+    return Outcome(state, ERRNO, c.MEMORY_SAFE)

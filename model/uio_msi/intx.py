@@ -6,8 +6,7 @@ from conformance.model.matchers import ERRNO
 from conformance.model.step import Outcome, Outcomes, each
 from conformance.model.uio_msi.eventfds import with_signal
 from conformance.model.uio_msi.events import delivered
-from conformance.model.uio_msi.handles import after_remove
-from conformance.model.uio_msi.operations import Answers, ConfigIntx, SetIntx, Write
+from conformance.model.uio_msi.operations import NOTHING_REFUSED, Answers, ConfigIntx, FloodWrites, SetIntx, Write
 from conformance.model.uio_msi.outcomes import any_of
 from conformance.model.uio_msi.state import State
 from conformance.specs.clause import Clause
@@ -122,14 +121,12 @@ def write(state: State, op: Write, answers: Answers, profile: Profile) -> Outcom
     INTx mapped, and 1                 0; unmasked; a level still asserted signals at once and masks (UIO-083)
     INTx mapped, and 0                 0; masked (UIO-093)
     INTx mapped, and another number    as 1, or an errno, and nothing happens
-    MSI-X, or nothing mapped           any answer; nothing happens
+    MSI-X, nothing mapped, or removed  any answer; nothing happens
     """
-    if state.life == "gone":
-        return after_remove(state)
     wired = state.wired[0]
     if profile.intx_unmask == "user":
-        return Outcome(state, -ENOSYS, c.INTX_UNMASK)
-    if state.msix or wired is None:
+        return Outcome(state, ERRNO if state.life == "gone" else -ENOSYS, c.INTX_UNMASK)
+    if state.life == "gone" or state.msix or wired is None:
         return any_of(state, _ANY_ANSWER, c.MEMORY_SAFE)
     if not op.value:
         return Outcome(state._replace(masked=True), 0, c.IRQCONTROL_MASKS, c.IRQCONTROL_MASKS)
@@ -137,6 +134,11 @@ def write(state: State, op: Write, answers: Answers, profile: Profile) -> Outcom
     if answers.unmask_coalesced:
         outcomes = (*outcomes, Outcome(state._replace(masked=True), 0, c.INTX_UNMASK, c.INTX_UNMASK))
     return outcomes if op.value == 1 else (*outcomes, Outcome(state, ERRNO, c.INTX_UNMASK, c.INTX_UNMASK))
+
+
+def flood_writes(state: State, op: FloodWrites, profile: Profile) -> Outcomes:
+    """So many writes that do nothing (UIO-087 looks at the log)."""
+    return write(state, Write(op.value), NOTHING_REFUSED, profile)
 
 
 _ANY_ANSWER = (0, -EINVAL, -EIO, -ENODEV, -ENOSYS, -EOPNOTSUPP)

@@ -50,6 +50,9 @@ class Config:
     irq: int = PDEV_IRQ
     """pdev->irq; 0 or IRQ_NOTCONNECTED where the pin leads nowhere. Always 0 for a VF, which has no pin."""
     bridge: bool = False
+    """A PCI-to-PCI bridge."""
+    cardbus: bool = False
+    """A CardBus bridge: header type 2."""
     virtfn: bool = False
     msix_broken: bool = False
     """The capability is there, and every attempt to enable MSI-X gives -EINVAL."""
@@ -233,6 +236,21 @@ class Flood:
     """What request_irq answers meanwhile; 0 where it is not what makes the ioctl bad."""
 
 
+@dataclass(frozen=True, slots=True)
+class FloodOpens:
+    """User space opens the device a thousand times, and closes each handle it gets."""
+
+    rawio: bool = True
+    """Whether the process has CAP_SYS_RAWIO."""
+
+
+@dataclass(frozen=True, slots=True)
+class FloodWrites:
+    """User space writes a number to /dev/uioN a thousand times, where that does nothing."""
+
+    value: int = 1
+
+
 OPERATIONS = (
     Probe,
     Remove,
@@ -254,6 +272,8 @@ OPERATIONS = (
     DeviceReset,
     ListInterrupts,
     Flood,
+    FloodOpens,
+    FloodWrites,
 )
 
 Operation = (
@@ -277,9 +297,12 @@ Operation = (
     | DeviceReset
     | ListInterrupts
     | Flood
+    | FloodOpens
+    | FloodWrites
 )
 _COMPAT = frozenset({"compat"})
-NEEDS = {CompatIrqSet: _COMPAT, CompatIoctl: _COMPAT, Write: frozenset({"irqcontrol", "intx"})}
+_IRQCONTROL = frozenset({"irqcontrol", "intx"})
+NEEDS = {CompatIrqSet: _COMPAT, CompatIoctl: _COMPAT, Write: _IRQCONTROL, FloodWrites: _IRQCONTROL}
 
 
 def has_line(config: Config) -> bool:

@@ -8,8 +8,8 @@ from conformance.model.step import Outcome, Outcomes
 from conformance.model.uio_msi.binding import probe, remove
 from conformance.model.uio_msi.eventfds import eventfd_of, read_eventfd, with_fd
 from conformance.model.uio_msi.events import raise_many, raise_vector
-from conformance.model.uio_msi.handles import close_device, open_device
-from conformance.model.uio_msi.intx import config_intx, other_interrupt, set_intx, write
+from conformance.model.uio_msi.handles import close_device, flood_opens, open_device
+from conformance.model.uio_msi.intx import config_intx, flood_writes, other_interrupt, set_intx, write
 from conformance.model.uio_msi.ioctls import flood, irq_set, is_readable, raw_ioctl
 from conformance.model.uio_msi.operations import (
     FIRST_FD,
@@ -21,6 +21,8 @@ from conformance.model.uio_msi.operations import (
     ConfigIntx,
     DeviceReset,
     Flood,
+    FloodOpens,
+    FloodWrites,
     IrqSet,
     ListInterrupts,
     Open,
@@ -90,6 +92,10 @@ def step(state: State, op: Operation, answers: Answers, profile: Profile) -> Out
             return Outcome(state, 0, c.MEMORY_SAFE)
         case Flood():
             return flood(state, op, answers, profile)
+        case FloodOpens():
+            return flood_opens(state, op, profile)
+        case FloodWrites():
+            return flood_writes(state, op, profile)
         case _:
             assert_never(op)
 
@@ -99,6 +105,10 @@ def legal(state: State, op: Operation) -> bool:
     match op:
         case Flood():
             return state.opens > 0 and _is_refused(state, op)
+        case FloodOpens():
+            return state.life == "bound" and not state.config.handles
+        case FloodWrites():
+            return state.opens > 0 and state.life == "bound" and (bool(state.msix) or state.wired[0] is None)
         case IrqSet() | CompatIrqSet() | RawIoctl() | CompatIoctl():
             return state.opens > 0 and (not state.config.ceiling or _set_within_ceiling(state, op))
         case RaiseVector(vector):
@@ -140,7 +150,7 @@ def _has_intx(state: State) -> bool:
 
 
 def _is_refused(state: State, op: Flood) -> bool:
-    """Whether an ioctl changes nothing however often it is repeated.
+    """Whether an ioctl changes nothing however often it is repeated: most are refused, and nothing is unmapped twice.
 
     A refused request_irq is refused to those who call it: who has the action already maps the eventfd, which signals
     nothing while the level is low.
@@ -149,7 +159,9 @@ def _is_refused(state: State, op: Flood) -> bool:
         return not op.refusal
     if op.vector >= state.limit or (op.fd >= 0 and eventfd_of(state, op.fd) < 0):
         return not op.refusal
-    return op.fd >= 0 and op.refusal < 0 and not state.asserted
+    if op.fd < 0:
+        return not op.refusal and state.wired[op.vector] is None
+    return op.refusal < 0 and not state.asserted
 
 
 def _gain_within_ceiling(state: State, vector: int) -> bool:

@@ -447,7 +447,8 @@ SHORT_OF_VECTORS = Clause(
     level=Level.SHOULD,
     kind=Kind.RESPONSE,
     text=(
-        "With fewer vectors available than asked for, open fails with -ENOSPC, or enables fewer and lowers max_vectors."
+        "With fewer vectors available than asked for, open fails with -ENOSPC, or enables fewer and lowers max_vectors "
+        "until the last release."
     ),
     source="drivers/pci/msi.c (4.9) pci_enable_msix returns the number that could be had",
 )
@@ -801,7 +802,7 @@ LOG_LIMITED = Clause(
     id="UIO-087",
     level=Level.SHOULD,
     kind=Kind.SECURITY,
-    text="Log lines that user space can trigger are limited: 1000 identical bad ioctls print at most 10.",
+    text="Log lines that user space can trigger are limited: 1000 identical calls print at most 10.",
     source="kernel practice; uio_msi as posted prints each",
 )
 

@@ -154,6 +154,7 @@ CONFIGS = (
     Config(vectors=2, remapping=True, bars=(_TABLE,), table_bar=0, pba_bar=0),
     Config(vectors=0, intx=False),
     Config(bridge=True),
+    Config(cardbus=True),
     Config(msix_broken=True),
     Config(msix_broken=True, intx=False),
     Config(vectors=0, bars=tuple(Bar(0xE000 + i * 0x100, 0x20, io=True) for i in range(6))),

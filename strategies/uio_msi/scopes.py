@@ -23,6 +23,8 @@ from conformance.model.uio_msi.operations import (
     DeviceReset,
     Eventfd,
     Flood,
+    FloodOpens,
+    FloodWrites,
     IrqSet,
     ListInterrupts,
     Open,
@@ -252,6 +254,12 @@ _FLOODS = (
     Flood(),
     Flood(0, NEVER_OPENED_FD),
     Flood(0, FIRST_FD, refusal=-EBUSY),
+    Flood(0, -1),
+    FloodOpens(),
+    FloodOpens(rawio=False),
+    FloodWrites(),
+    FloodWrites(0),
+    FloodWrites(-1),
     Flood(cmd=0),
     Flood(pointer=0),
 )
@@ -294,7 +302,10 @@ SCOPES: dict[str, Scope] = {
             states=states,
             transitions=transitions,
         )
-        for size, states, transitions in ((1, 5, 14), (63, 5, 10), (64, 5, 10), (65, 5, 12), (2048, 5, 14))
+        for size, states, transitions in (
+            *((1, 5, 14), (63, 5, 10), (64, 5, 10), (65, 5, 12), (2048, 5, 14)),
+            *((size, 5, 14) for size in (129, 257, 513, 1025)),
+        )
     },
     "reset": Scope(
         PLAIN,
@@ -324,15 +335,15 @@ SCOPES: dict[str, Scope] = {
         PLAIN,
         tuple(Step(op) for op in (Probe(), Open(), *_FLOODS)),
         depth=3,
-        states=4,
-        transitions=9,
+        states=5,
+        transitions=20,
     ),
     "intx-flood": Scope(
         INTX,
-        tuple(Step(op) for op in (Probe(), Open(), *_FLOODS[:3])),
+        tuple(Step(op) for op in (Probe(), Open(), *_FLOODS[:9])),
         depth=3,
-        states=4,
-        transitions=7,
+        states=5,
+        transitions=18,
     ),
     "probes": Scope(PLAIN, (*_refusals(), *_walk_through(2)), depth=5, states=58, transitions=1635),
     "intx-probes": Scope(INTX, (*_refusals(), *_walk_through(0)), depth=5, states=42, transitions=1119),

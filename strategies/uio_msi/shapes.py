@@ -13,6 +13,8 @@ from conformance.model.uio_msi.operations import (
     ConfigIntx,
     DeviceReset,
     Flood,
+    FloodOpens,
+    FloodWrites,
     IrqSet,
     ListInterrupts,
     Open,
@@ -156,4 +158,6 @@ SHAPES: dict[type, Shape] = {
         },
         weight=0,
     ),
+    FloodOpens: Shape({"rawio": BOOLEAN}, weight=0),
+    FloodWrites: Shape({"value": WRITTEN}, weight=0),
 }

@@ -14,6 +14,8 @@ from conformance.model.uio_msi.operations import (
     CompatIoctl,
     CompatIrqSet,
     Flood,
+    FloodOpens,
+    FloodWrites,
     IrqSet,
     Open,
     Probe,
@@ -279,7 +281,7 @@ def _line_is_quiet(record: Record) -> bool | str:
 def _limits_its_log(record: Record) -> bool | str:
     world = _world(record)
     printed = world.log.printed
-    return f"{printed} lines for {FLOOD} bad ioctls" if printed > LOG_BURST else True
+    return f"{printed} lines for {FLOOD} identical calls" if printed > LOG_BURST else True
 
 
 _ON_SET = (
@@ -289,6 +291,8 @@ _ON_SET = (
     Check(c.NO_INTERNAL_CODES, _keeps_codes_inside),
 )
 _ON_IOCTL = (Check(c.UNKNOWN_COMMAND, _ignores_unknown_commands), *map(_if_it_is_one, _ON_SET))
+
+_ON_FLOOD = (Check(c.LOG_LIMITED, _limits_its_log),)
 
 CHECKS: Mapping[type, tuple[Check, ...]] = {
     Probe: (
@@ -319,5 +323,7 @@ CHECKS: Mapping[type, tuple[Check, ...]] = {
     CompatIoctl: _ON_IOCTL,
     Write: (Check(c.NO_INTERNAL_CODES, _keeps_codes_inside),),
     SetIntx: (Check(c.LINE_QUIET_WHEN_CLOSED, _line_is_quiet),),
-    Flood: (Check(c.LOG_LIMITED, _limits_its_log),),
+    Flood: _ON_FLOOD,
+    FloodOpens: _ON_FLOOD,
+    FloodWrites: _ON_FLOOD,
 }

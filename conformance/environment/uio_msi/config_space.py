@@ -65,6 +65,13 @@ class ConfigSpace(Simulator):
             raise Violation(c.MEMORY_SAFE, f"BAR {bar} of a function that has 0 to {k.PCI_BARS - 1}")
         return self.config.bars[bar] if bar < len(self.config.bars) else Bar()
 
+    @property
+    def header_type(self) -> int:
+        """As in config space, without the multi-function bit."""
+        if self.config.cardbus:
+            return k.PCI_HEADER_TYPE_CARDBUS
+        return k.PCI_HEADER_TYPE_BRIDGE if self.config.bridge else 0
+
     def pci_find_capability(self, cap: int) -> int:
         """As the port says."""
         return MSIX_CAP if cap == k.PCI_CAP_ID_MSIX and self.config.vectors else 0
@@ -87,7 +94,7 @@ class ConfigSpace(Simulator):
         )
         status = (0x10 if config.vectors else 0) | (k.PCI_STATUS_INTERRUPT if self.intx.asserted else 0)
         struct.pack_into("<HHHH", space, 0, 0x1AF4, 0x1041, command, status)
-        space[k.PCI_HEADER_TYPE] = int(config.bridge)
+        space[k.PCI_HEADER_TYPE] = self.header_type
         if config.vectors:
             space[k.PCI_CAPABILITY_LIST] = MSIX_CAP
             flags = config.vectors - 1 | (k.PCI_MSIX_FLAGS_ENABLE if self.msix.order else 0)

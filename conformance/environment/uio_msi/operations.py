@@ -17,6 +17,8 @@ from conformance.model.uio_msi.operations import (
     ConfigIntx,
     DeviceReset,
     Flood,
+    FloodOpens,
+    FloodWrites,
     IrqSet,
     ListInterrupts,
     Open,
@@ -40,7 +42,6 @@ from conformance.specs.uio_msi.constants import (
     EIO,
     ENODEV,
     ENOSYS,
-    PCI_HEADER_TYPE_BRIDGE,
     UIO_IRQ_NONE,
     UIO_MSI_IRQ_SET,
 )
@@ -60,7 +61,7 @@ def _probe(world: UioMsi, _op: Probe) -> int:
     device.disorder = ""
     intx.found_disable_bit = intx.disable_bit
     intx.is_used = not world.config.vectors or world.config.msix_broken
-    hdr_type = PCI_HEADER_TYPE_BRIDGE if world.config.bridge else 0
+    hdr_type = world.config_space.header_type
     irq = 0 if world.config.virtfn else world.config.irq
     result = world.enter_int(world.driver.probe, irq, hdr_type, world.config.virtfn)
     device.probing = False
@@ -194,14 +195,32 @@ def _compat_ioctl(world: UioMsi, op: CompatIoctl) -> int:
 
 
 def _flood(world: UioMsi, op: Flood) -> int:
-    """The result of all of them, or the first that differs from the one before."""
     world.log.printed = 0
     world.irqs.refusal = op.refusal
-    first = _raw_ioctl(world, op)
-    others = (_raw_ioctl(world, op) for _ in range(FLOOD - 1))
-    result = next((result for result in others if result != first), first)
+    result = _repeat(lambda: _raw_ioctl(world, op))
     world.irqs.refusal = 0
     return result
+
+
+def _flood_opens(world: UioMsi, op: FloodOpens) -> int:
+    world.log.printed = 0
+    return _repeat(lambda: _open_and_close(world, Open(op.rawio)))
+
+
+def _open_and_close(world: UioMsi, op: Open) -> int:
+    return _open(world, op) or _close(world, Close())
+
+
+def _flood_writes(world: UioMsi, op: FloodWrites) -> int:
+    world.log.printed = 0
+    return _repeat(lambda: _write(world, Write(op.value)))
+
+
+def _repeat(call: Callable[[], int]) -> int:
+    """The result of all of them, or the first that differs from the one before."""
+    first = call()
+    others = (call() for _ in range(FLOOD - 1))
+    return next((result for result in others if result != first), first)
 
 
 def _ioctl(world: UioMsi, entry: Callable[[int, int], int], cmd: int, pointer: int, data: bytes) -> int:
@@ -297,4 +316,6 @@ OPERATIONS: Mapping[type, Callable[[Any, Any], Any]] = {
     DeviceReset: _device_reset,
     ListInterrupts: _list_interrupts,
     Flood: _flood,
+    FloodOpens: _flood_opens,
+    FloodWrites: _flood_writes,
 }

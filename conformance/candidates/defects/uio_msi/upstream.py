@@ -27,6 +27,7 @@ from conformance.specs.uio_msi.constants import (
     PCI_BARS,
     PCI_COMMAND,
     PCI_COMMAND_INTX_DISABLE,
+    PCI_HEADER_TYPE_BRIDGE,
     UIO_MSI_IRQ_SET,
 )
 
@@ -796,6 +797,48 @@ class TrialLosesErrno(Upstream):
         return -EBUSY
 
 
+class LogsOpens(Upstream):
+    """Prints a line at each open."""
+
+    def open(self) -> int:
+        self.port.dev_info("opened")
+        return super().open()
+
+
+class BindsCardbus(Upstream):
+    """Refuses header type 1 alone."""
+
+    def probe(self, irq: int, hdr_type: int, is_virtfn: bool) -> int:
+        return super().probe(irq, int(hdr_type == PCI_HEADER_TYPE_BRIDGE), is_virtfn)
+
+
+class ShortForGood(Upstream):
+    """Takes as many vectors as can be had, and never asks for more again."""
+
+    def _switch_on(self) -> int:
+        if not self.msix:
+            return super()._switch_on()
+        count = self.port.pci_enable_msix_range(tuple(range(self.max_vectors)), 1, self.max_vectors)
+        if count < 0:
+            return count
+        self.port.pci_set_master()
+        self.max_vectors = count
+        self.irqs = [self.port.pci_irq_vector(vector) for vector in range(count)]
+        return 0
+
+
+class TableOfTenBits(Upstream):
+    """Takes the table's size for a field of ten bits."""
+
+    def _set_up(self, irq: int) -> int:
+        err = super()._set_up(irq)
+        if not err and self.msix:
+            self._free_tables()
+            self.max_vectors = min((self.port.pci_msix_vec_count() - 1 & 0x3FF) + 1, MAX_MSIX_VECTORS)
+            err = self._allocate_tables()
+        return err
+
+
 DEFECTS: tuple[Defect, ...] = (
     Defect("UIO-D01", "A failed open is counted.", CountLeaksOnFailedOpen, ("UIO-048",), 3),
     Defect("UIO-D02", "open returns a positive number of vectors.", PositiveFromOpen, ("UIO-049", "UIO-050"), 2),
@@ -1005,4 +1048,8 @@ DEFECTS: tuple[Defect, ...] = (
     ),
     Defect("UIO-L13", "INTx has as many vectors as MSI-X had.", FallsBackWithAllVectors, ("UIO-009", "UIO-065"), 3),
     Defect("UIO-L14", "A refused trial of MSI-X loses its errno.", TrialLosesErrno, ("UIO-060",), 1),
+    Defect("UIO-L15", "Each open prints a line.", LogsOpens, ("UIO-087",), 2),
+    Defect("UIO-L16", "CardBus bridges are bound.", BindsCardbus, ("UIO-073",), 1),
+    Defect("UIO-L17", "Vectors that were not to be had once are never asked for again.", ShortForGood, ("UIO-050",), 4),
+    Defect("UIO-L18", "The table's size is read without its highest bit.", TableOfTenBits, ("UIO-065", "UIO-009"), 3),
 )
