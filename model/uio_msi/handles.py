@@ -34,6 +34,7 @@ def open_device(state: State, op: Open, answers: Answers, profile: Profile) -> O
     anything else refused              its errno, -ENOMEM for NULL; not counted. request_irq may be made up for at a set
     only k vectors to be had           -ENOSPC, or 0 with max_vectors up to k until the last release (UIO-050)
     without CAP_SYS_RAWIO              -EPERM or -EACCES; 0 breaks UIO-089
+    no interrupt at all                0, or any errno (UIO-094); beside MSI-X that breaks UIO-068
     otherwise                          0; the first open enables all vectors (UIO-047)
 
     Source: uio_msi as posted, uio_msi_open; drivers/uio/uio.c uio_open.
@@ -63,6 +64,12 @@ def _opened(state: State, answers: Answers, profile: Profile) -> Outcomes:
         useless = Outcome(refused._replace(msix=True), -EINVAL, c.UNUSABLE_MSIX, breaches=(c.UNUSABLE_MSIX,))
         fallen = Outcome(more._replace(msix=False), 0, c.UNUSABLE_MSIX)
         return useless if state.msix or not has_line(state.config) else (fallen, useless)
+    if not state.msix and not has_line(state.config):
+        breaches = (c.UNUSABLE_MSIX,) if state.config.vectors else ()
+        return (
+            Outcome(more, 0, c.NO_LINE, breaches=breaches),
+            Outcome(refused, ERRNO, c.NO_LINE, c.FAILED_OPEN_NOT_COUNTED, breaches=breaches),
+        )
     because = _OPENED_AFTER[state.past]
     if not state.msix:
         return Outcome(more, 0, c.INTX_FALLBACK if because is c.FIRST_OPEN_ENABLES else because)

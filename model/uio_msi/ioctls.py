@@ -86,7 +86,7 @@ def irq_set(state: State, vector: int, fd: int, answers: Answers, profile: Profi
         return (beyond, *_out_of_memory(state)) if starved else beyond
     if fd < 0:
         return _detach(state, vector, fd, answers, profile)
-    if not state.config.vectors and not has_line(state.config):
+    if not state.msix and not has_line(state.config):
         return Outcome(state, ERRNO, c.NO_LINE, c.NO_LINE)
     found = eventfd_of(state, fd)
     refusal = found if found < 0 else answers.eventfd_ctx_fdget

@@ -170,6 +170,8 @@ CONFIGS = (
     Config(vectors=0, irq=0),
     Config(vectors=0, irq=IRQ_NOTCONNECTED),
     Config(intx=False),
+    Config(irq=0),
+    Config(irq=IRQ_NOTCONNECTED),
 )
 """Plainest first; the odd ones are for probe."""
 

@@ -470,16 +470,23 @@ SCOPES: dict[str, Scope] = {
         states=121,
         transitions=730,
     ),
-    "intx-trial": Scope(
-        PLAIN,
-        (
-            *(Step(Probe(), (Fault("pci_enable_msix", value),)) for value in TRIAL[1]),
-            *(Step(op) for op in (*MAPPING, IrqSet(1, FIRST_FD), SetIntx(True), RaiseVector(0), Close(), Remove())),
-        ),
-        depth=6,
-        states=82,
-        transitions=294,
-    ),
+    **{
+        name: Scope(
+            config,
+            (
+                *(Step(Probe(), (Fault("pci_enable_msix", value),)) for value in TRIAL[1]),
+                *(Step(op) for op in (*MAPPING, IrqSet(1, FIRST_FD), SetIntx(True), RaiseVector(0), Close(), Remove())),
+            ),
+            depth=depth,
+            states=states,
+            transitions=transitions,
+        )
+        for name, config, depth, states, transitions in (
+            ("intx-trial", PLAIN, 6, 82, 294),
+            ("trial-irq-0", Config(irq=0), 4, 1, 1),
+            ("trial-irq-notconnected", Config(irq=IRQ_NOTCONNECTED), 4, 1, 1),
+        )
+    },
     "irq-0": Scope(
         Config(vectors=0, irq=0),
         tuple(Step(op) for op in (*MAPPING, _UNSET, Write(1), Close(), Remove())),

@@ -70,7 +70,7 @@ class Irqs(Simulator):
             raise Violation(c.MEMORY_SAFE, f"request_irq: the name {name:#x} is not allocated")
         if irq == IRQ_NOTCONNECTED:
             return -ENOTCONN
-        if irq == 0 and not self.msix.size and not self.intx.is_wired:
+        if irq == 0 and self.intx.is_used and not self.intx.is_wired:
             raise Violation(c.NO_LINE, "request_irq of irq 0: the function has none, and that one is another device's")
         if irq == PDEV_IRQ and self.intx.is_used and self.intx.is_wired:
             return self._request_intx(flags, name, dev_id)

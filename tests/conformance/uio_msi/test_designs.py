@@ -21,6 +21,7 @@ from conformance.model.uio_msi.operations import (
     SetIntx,
     Write,
 )
+from conformance.specs.uio_msi import constants as k
 from tests.conformance.uio_msi.driving import INTX, S, blamed, run, warned
 
 OPENED = (Probe(), Open())
@@ -34,31 +35,31 @@ class TornDownFirst(Upstream):
     def irqcontrol(self, on: int) -> int:
         return max(super().irqcontrol(on), 0)
 
-    def _set(self, vector: int, fd: int) -> int:
-        return super()._set(vector, fd)
-
     def ioctl(self, cmd: int, arg: int) -> int:
         err = super().ioctl(cmd, arg)
-        return err if self.bound else -34
+        return err if self.bound else -k.ERANGE
 
 
-class TornDownInPart(TornDownFirst):
-    """Unmasks the line of a device that was torn down meanwhile."""
+class SignalsTheDead(TornDownFirst):
+    """Asks before the mutex who is to be told, and tells him."""
 
     def irqcontrol(self, on: int) -> int:
+        trigger = self.triggers[0]
         self.port.mutex_lock(STATE_MUTEX)
-        self.port.pci_intx(1)
+        if trigger:
+            self.port.eventfd_signal(trigger)
         self.port.mutex_unlock(STATE_MUTEX)
         return 0
 
 
 def test_remove_may_tear_down_before_it_unregisters() -> None:
-    """Who is let in between finds nothing mapped, and any answer will do; nobody unmasks a line without a handler."""
+    """Who is let in between finds nothing mapped, and any answer will do; nobody is told any more."""
     for at in range(12):
         write = Parallel(Step(Write(1)), Step(Remove()), (at,))
         assert run(TornDownFirst, *UP, write, config=INTX).failure is None
         ioctl = Parallel(Step(IrqSet(0, FIRST_FD + 1)), Step(Remove()), (at,))
         assert run(TornDownFirst, *UP[:-1], ioctl).failure is None
+    assert blamed(run(SignalsTheDead, *UP, Parallel(Step(Write(1)), Step(Remove()), (0,)), config=INTX)) == "UIO-027"
 
 
 class Quiet(Upstream):
@@ -144,3 +145,35 @@ def test_each_bit_of_the_table_size_counts(size: int) -> None:
 
     assert (report.failure is not None) == (size == 1025)
     assert run(Upstream, *ops, config=Config(vectors=size)).failure is None
+
+
+class AsksNotForItsIrq(Upstream):
+    """Falls back to whatever irq there is, and requests it at open."""
+
+    def _set_up(self, irq: int) -> int:
+        self.requested = False
+        err = super()._set_up(irq or 1)
+        if err:
+            self.msix, self.max_vectors = False, 1
+            err = self._allocate_tables()
+        self.irq = irq
+        return err
+
+    def _switch_on(self) -> int:
+        err = super()._switch_on()
+        if err or self.msix:
+            return err
+        err = self.port.request_irq(self.irq, k.IRQF_SHARED, self.names[0], self.contexts)
+        if err:
+            self.port.pci_clear_master()
+        return err
+
+
+@pytest.mark.parametrize("vectors", [0, 2])
+def test_without_an_irq_open_may_fail(vectors: int) -> None:
+    """No set succeeds then (UIO-094); where MSI-X was given up, no open that fails for good is as it should be."""
+    refused = Step(Probe(), (Fault("pci_enable_msix", -k.ENOSPC),) if vectors else ())
+    away = Config(vectors=vectors, irq=k.IRQ_NOTCONNECTED)
+
+    assert warned(run(AsksNotForItsIrq, refused, Open(), Open(), config=away)) == ({"UIO-068"} if vectors else set())
+    assert blamed(run(AsksNotForItsIrq, refused, Open(), config=Config(vectors=vectors, irq=0))) == "UIO-094"

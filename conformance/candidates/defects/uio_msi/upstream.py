@@ -1051,5 +1051,5 @@ DEFECTS: tuple[Defect, ...] = (
     Defect("UIO-L15", "Each open prints a line.", LogsOpens, ("UIO-087",), 2),
     Defect("UIO-L16", "CardBus bridges are bound.", BindsCardbus, ("UIO-073",), 1),
     Defect("UIO-L17", "Vectors that were not to be had once are never asked for again.", ShortForGood, ("UIO-050",), 4),
-    Defect("UIO-L18", "The table's size is read without its highest bit.", TableOfTenBits, ("UIO-065", "UIO-009"), 3),
+    Defect("UIO-L18", "The table's size is read without its highest bit.", TableOfTenBits, ("UIO-065",), 2),
 )
