@@ -1,7 +1,8 @@
 """Results that a clause leaves open: what equals them is allowed.
 
 An outcome's `result` is compared with what the candidate returned; where a clause names no single
-value, it holds one of these. They are written as what they allow.
+value, it holds one of these. They are written as what they allow. Each is equal to many values and has the hash of
+none: in a set it stands for itself.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ class Anything:
     def __eq__(self, other: object) -> bool:
         return True
 
+    __hash__ = object.__hash__
+
     def __repr__(self) -> str:
         return "anything"
 
@@ -28,6 +31,8 @@ class AnyErrno:
 
     def __eq__(self, other: object) -> bool:
         return type(other) is int and other < 0
+
+    __hash__ = object.__hash__
 
     def __repr__(self) -> str:
         return "a negative errno"
@@ -43,6 +48,8 @@ class OneOf:
     def __eq__(self, other: object) -> bool:
         return other in self.allowed
 
+    __hash__ = object.__hash__
+
     def __repr__(self) -> str:
         return self.words or " or ".join(map(repr, sorted(self.allowed, key=repr)))
 
@@ -57,6 +64,8 @@ class Such:
 
     def __eq__(self, other: object) -> bool:
         return self.holds(other)
+
+    __hash__ = object.__hash__
 
     def __repr__(self) -> str:
         return self.words
