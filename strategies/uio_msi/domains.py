@@ -88,6 +88,8 @@ POINTER: Domain[object] = Domain(
         PAGE - 1,
         PAGE + 4,
         1,
+        PAGE | 1 << 31,
+        PAGE | 1 << 32,
         0x7FFF_FFFF_F000,
         0xFFFF_8000_0000_0000,
         2**64 - 8,
@@ -95,7 +97,7 @@ POINTER: Domain[object] = Domain(
     bounds=(PAGE - 16, PAGE_END + 16),
     usual=0.5,
 )
-"""Pointers to the argument: mapped, not mapped, on the edge, unaligned, in the kernel's half."""
+"""Pointers to the argument: mapped, not mapped, one bit beside, on the edge, unaligned, in the kernel's half."""
 
 COMPAT_POINTER: Domain[object] = Domain(
     POINTER.scope,

@@ -292,7 +292,7 @@ SCOPES: dict[str, Scope] = {
     "1,1,1": Scope(_world(1, 1, 1), _plain(1, 1), states=44, transitions=237),
     "intx-1,1": Scope(_world(0, 1, 1), _plain(0, 1), states=82, transitions=598),
     "intx-fallback": Scope(replace(_world(2, 1, 1), msix_broken=True), _plain(0, 1), states=82, transitions=598),
-    "inputs": Scope(PLAIN, (*_walk_through(2), *_INPUTS), depth=4, states=69, transitions=2106),
+    "inputs": Scope(PLAIN, (*_walk_through(2), *_INPUTS), depth=4, states=69, transitions=2139),
     "intx-inputs": Scope(INTX, (*_walk_through(0), *_INTX_INPUTS), depth=4, states=49, transitions=879),
     **{
         f"beyond-{size}": Scope(

@@ -11,17 +11,21 @@ from conformance.model.step import Fault, Parallel, Step
 from conformance.model.uio_msi import Config
 from conformance.model.uio_msi.operations import (
     FIRST_FD,
+    PAGE,
     Close,
+    CompatIoctl,
     FloodOpens,
     FloodWrites,
     IrqSet,
     Open,
     Probe,
+    RawIoctl,
     Remove,
     SetIntx,
     Write,
 )
 from conformance.specs.uio_msi import constants as k
+from conformance.strategies.uio_msi.domains import COMPAT_POINTER, POINTER
 from tests.conformance.uio_msi.driving import INTX, S, blamed, run, warned
 
 OPENED = (Probe(), Open())
@@ -177,3 +181,23 @@ def test_without_an_irq_open_may_fail(vectors: int) -> None:
 
     assert warned(run(AsksNotForItsIrq, refused, Open(), Open(), config=away)) == ({"UIO-068"} if vectors else set())
     assert blamed(run(AsksNotForItsIrq, refused, Open(), config=Config(vectors=vectors, irq=0))) == "UIO-094"
+
+
+class DropsBits(Upstream):
+    """Takes for a pointer of a 32-bit process what s390 does, and for one of a 64-bit process 32 bits."""
+
+    def ioctl(self, cmd: int, arg: int) -> int:
+        return super().ioctl(cmd, arg & 0xFFFF_FFFF)
+
+    def compat_ioctl(self, cmd: int, arg: int) -> int:
+        return super().ioctl(cmd, arg & 0x7FFF_FFFF)
+
+
+@pytest.mark.parametrize(
+    "op", [RawIoctl(pointer=PAGE | 1 << 32, fd=FIRST_FD), CompatIoctl(pointer=PAGE | 1 << 31, fd=FIRST_FD)]
+)
+def test_each_bit_of_a_pointer_counts(op: RawIoctl | CompatIoctl) -> None:
+    """What is mapped lies elsewhere than what differs from it in one bit; both are among the inputs tried."""
+    assert blamed(run(DropsBits, *OPENED, op)) in ("UIO-004", "UIO-006", "UIO-007")
+    assert run(Upstream, *OPENED, op).failure is None
+    assert op.pointer in (*POINTER.values, *COMPAT_POINTER.values)
