@@ -29,7 +29,7 @@ def probe(state: State, answers: Answers, profile: Profile) -> Outcomes:
         trial = (answers.pci_enable_msix,) if answers.pci_enable_msix < 0 else (-ENOSPC, -EIO)
         for errno in trial:
             refusals.setdefault(errno, c.PROBE_FORWARDS_ERRNO)
-        if bound:
+        if bound and state.config.intx:
             fallen = bound[0].state._replace(msix=False, limit=1)
             bound = (*bound, Outcome(fallen, 0, c.UNUSABLE_MSIX if has_line(state.config) else c.NO_LINE))
     for errno, because in _unusable(state, answers).items():
