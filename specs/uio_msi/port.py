@@ -24,7 +24,8 @@ class Candidate(Protocol):
         """Bind the device; `irq`, `hdr_type` and `is_virtfn` as in struct pci_dev. 0 or a negative errno.
 
         `irq` is the function's INTx line, 0 or IRQ_NOTCONNECTED (0x80000000) where its pin leads nowhere; it is 0 for a
-        VF, and may be any of these beside MSI-X. `hdr_type` is without the multi-function bit.
+        VF, and may be any of these beside MSI-X. `hdr_type` is without the multi-function bit: 0, 1 for
+        a bridge, 2 for a CardBus bridge.
         """
         ...
 
