@@ -136,7 +136,7 @@ class Port(Protocol):
         ...
 
     def pci_reset_function(self) -> int:
-        """Reset the function. 0 or a negative errno."""
+        """Reset the function; config space and MSI-X messages are as before then. 0 or a negative errno."""
         ...
 
     def pci_msix_vec_count(self) -> int:

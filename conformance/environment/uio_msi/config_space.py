@@ -133,8 +133,6 @@ class ConfigSpace(Simulator):
             raise Violation(c.MEMORY_SAFE, "pci_cfg_access_unlock by who does not hold it")
 
     def pci_reset_function(self) -> int:
-        """As the port says."""
+        """As the port says: pci_restore_state gives back config space and messages."""
         self.device.must_be_enabled("pci_reset_function")
-        self.msix.lose_messages()
-        self.intx.disable_bit = False
         return 0

@@ -201,3 +201,20 @@ def test_each_bit_of_a_pointer_counts(op: RawIoctl | CompatIoctl) -> None:
     assert blamed(run(DropsBits, *OPENED, op)) in ("UIO-004", "UIO-006", "UIO-007")
     assert run(Upstream, *OPENED, op).failure is None
     assert op.pointer in (*POINTER.values, *COMPAT_POINTER.values)
+
+
+class ResetsAtProbe(Upstream):
+    """Begins with a function that was reset."""
+
+    def _set_up(self, irq: int) -> int:
+        self.port.pci_reset_function()
+        return super()._set_up(irq)
+
+
+def test_reset_at_probe_keeps_the_disable_bit() -> None:
+    """pci_restore_state gives back what it was; only open and release must not reset (UIO-058)."""
+    refused = Step(Probe(), (Fault("uio_register_device", -k.ENOMEM),))
+    masked = Config(vectors=0, left_masked=True)
+
+    assert run(ResetsAtProbe, refused, *UP, Close(), Remove(), config=masked).failure is None
+    assert blamed(run(load("builtin:UIO-U04", S).factory, *OPENED)) == "UIO-058"
