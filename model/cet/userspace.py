@@ -70,6 +70,8 @@ def get_msrs(state: State, op: GetMsrs, env: Answers, _profile: Profile) -> Outc
         if not succeeded:
             return Outcome(state, (len(values), tuple(values)), because=clause, also=_STOPPED)
         values.append(value)
+    if len(op.indices) == MAX_MSR_ENTRIES - 1:
+        because = c.BATCH_LIMIT
     return Outcome(state, (len(values), tuple(values)), because=because, also=_HOST_READ)
 
 
@@ -103,6 +105,8 @@ def set_msrs(state: State, op: SetMsrs, env: Answers, profile: Profile) -> Outco
         if new is None:
             return tuple(stopped)
         v, tolerated = new, tolerated or bad_base
+    if len(op.entries) == MAX_MSR_ENTRIES - 1:
+        because = c.BATCH_LIMIT
     breaches = (c.CET_BASE_CANONICAL,) if tolerated else ()
     done = _stored(state, op.vcpu, v, len(op.entries), because, breaches)
     return (*stopped, done) if stopped else done

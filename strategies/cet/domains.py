@@ -207,6 +207,12 @@ def areas() -> tuple[m.Area, ...]:
         replace(small, host_ssp=0xFFFF_FFFC),
         replace(small, host_s_cet=1 << 32 | 4),
         replace(small, host_table=1 << 40),
+        replace(small, host_table=1 << 62),
+        replace(small, host_s_cet=0x40),
+        replace(small, host_ssp=0x1002),
+        replace(small, host_cet=True, host_wp=False),
+        replace(plain, load_host=False, s_cet=0x40),
+        replace(plain, load=False, host_table=1 << 62),
     ]
     listed += [replace(plain, host_s_cet=value) for value in (*CONTROL_EDGES, 0)]
     listed += [replace(plain, host_ssp=value) for value in (*POINTER_EDGES, 0, 1 << 47, 1 << 56)]

@@ -12,11 +12,12 @@ from conformance.engines import explore
 from conformance.engines.context import Context
 from conformance.model import cet as model
 from conformance.model.cet import operations as m
+from conformance.model.cet.nesting import entry_refusal
 from conformance.model.cet.values import pointer_refusal
 from conformance.specs.cet import PROFILES
 from conformance.specs.cet.constants import MSRS
 from conformance.strategies import cet as strategies
-from conformance.strategies.cet.domains import HOSTS, tag
+from conformance.strategies.cet.domains import AREAS, HOSTS, tag
 from conformance.subsystem import subsystem
 
 S = subsystem("cet")
@@ -66,10 +67,26 @@ def test_suggestions_are_mostly_legal(config: m.Config) -> None:
     assert legal >= 0.7 * total
 
 
+@pytest.mark.parametrize("wide", [True, False])
+@pytest.mark.parametrize("field", ["host_s_cet", "host_ssp", "host_table"])
+def test_each_host_field_is_wrong_alone_in_either_mode_of_l1(field: str, wide: bool) -> None:
+    """An area that is refused, and would not be with a plain value of this field."""
+    state = model.initial(m.Config(), PROFILES["upstream"])
+    v = state.vcpus[0]
+    assert v is not None
+
+    def is_refused(area: m.Area) -> bool:
+        return entry_refusal(state, v, area, True) is not None
+
+    areas = [area for area in AREAS if area.load_host and area.host_64 == wide and is_refused(area)]
+
+    assert any(not is_refused(replace(area, **{field: 0})) for area in areas)
+
+
 SIZES = {
     "core": (466, 4837),
     "pair": (616, 2554),
-    "nested-vmx": (141, 142),
+    "nested-vmx": (147, 148),
     "guest-values-neither": (5, 822),
     "bereft": (1183, 7148),
 }
