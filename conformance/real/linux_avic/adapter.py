@@ -31,6 +31,7 @@ from conformance.specs.avic.constants import CLUSTER, EINVAL, FLAT
 
 _PLAIN = {"edx", "vcpus", "enabled"}
 ALIASES = "AVIC stays on where logical ids are ambiguous (finding LINUX-8): they are not made so"
+BIG_IDS = "an id that AVIC has no entry for switches AVIC off, which is allowed: none is made"
 _LARGEST = 300
 """Ids beyond this tell nothing new."""
 _ADDRESSED = 254
@@ -84,8 +85,10 @@ class LinuxAvic(GuestAdapter):
 
     @property
     def absent(self) -> Mapping[str, frozenset[str]]:  # type: ignore[override]  # nobody sets it
-        """And aliases, where the kernel does not tell them."""
+        """And aliases, where the kernel does not tell them, and ids that it takes, where they switch AVIC off."""
         lost = {} if self.tells_aliases else {ALIASES: frozenset({"AVIC-086"})}
+        if self.profile != "arch":
+            lost[BIG_IDS] = frozenset({"AVIC-011"})
         return {**lost, **super().absent}
 
     def environment(self, config: Config, profile: Any) -> AvicWorld:

@@ -211,6 +211,13 @@ def test_linux_8_aliases_are_told_from_6_3_on(kernel: str) -> None:
     assert (entry, active) == ((0, 0) if LinuxAvic(kernel).tells_aliases else (1 << 31, 1))
 
 
+def test_an_id_that_has_no_entry_is_asked_where_it_is_refused(kernel: str) -> None:
+    """Where it switches AVIC off instead, the clause is not applicable."""
+    adapter = LinuxAvic(kernel)
+
+    assert ("AVIC-011" in adapter.judged(subsystem("avic"))) == (adapter.profile == "arch")
+
+
 VFIO_FLAGS = {"none": 1, "bool": 2, "eventfd": 4, "mask": 8, "unmask": 16, "trigger": 32, "unknown": 64}
 
 
