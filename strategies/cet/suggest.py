@@ -37,11 +37,15 @@ def suggest(state: State, random: Random) -> Step | None:
 
 
 def _suggest_modes(state: State, v: Vcpu, slot: int, random: Random) -> Step | None:
-    """CET switched on, then what meets it: the emulator, and nested guests, of which each may be entered again."""
+    """CET switched on, then what meets it: SMM, the emulator, and nested guests, of which each may be entered again."""
+    if v.smm is not None:
+        return Step(m.Rsm(slot, None)) if random.random() < 0.8 else None
     if v.l2 is not None:
         return Step(m.NestedExit(slot) if random.random() < 0.7 else m.Wrmsr(slot, k.S_CET, 1))
     if not v.cet and random.random() < 0.5:
         return Step(m.MovCr4(slot, True, False) if v.wp else m.MovCr0(slot, True))
+    if v.cet and v.asked.lm and random.random() < 0.15:
+        return Step(m.Smi(slot))
     if v.cet and random.random() < 0.6:
         if v.shstk and random.random() < 0.3:
             return Step(m.WriteSsp(slot, SSP.sample(random)))
