@@ -483,8 +483,8 @@ SCOPES: dict[str, Scope] = {
         )
         for name, config, depth, states, transitions in (
             ("intx-trial", PLAIN, 6, 82, 294),
-            ("trial-irq-0", Config(irq=0), 4, 1, 1),
-            ("trial-irq-notconnected", Config(irq=IRQ_NOTCONNECTED), 4, 1, 1),
+            ("trial-irq-0", Config(irq=0), 4, 18, 53),
+            ("trial-irq-notconnected", Config(irq=IRQ_NOTCONNECTED), 4, 18, 53),
         )
     },
     "irq-0": Scope(
