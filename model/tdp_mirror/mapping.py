@@ -131,7 +131,7 @@ def _installed(
     mirror = state.roots[index].mirror
     also = (c.ROOT_BY_ADDRESS, c.BUILD_TOP_DOWN) if mirror else (c.ROOT_BY_ADDRESS,)
     outcomes: tuple[Outcome, ...] = ()
-    if level == 1:
+    if level == 1 or (not mirror and (1, config.base(gfn, 2)) in state.roots[index].tables):
         after = linked(split_leaf(state, index, gfn), index, config.path(gfn, 1))
         leaf = (gfn, 1, source(state, gfn, private), writable)
         root = after.roots[index]

@@ -467,7 +467,7 @@ SCOPES = {
          *(Step(Parallel(Step(Age(0, 4)), Step(HvaInvalidate(0, 4)), (point,))) for point in range(36))),
         depth=4, states=9, transitions=262,
     ),
-    "slots that come and go": Scope(SMALL, _MOVING, depth=5, states=547, transitions=2533),
+    "slots that come and go": Scope(SMALL, _MOVING, depth=5, states=547, transitions=2567),
     "without a mirror": Scope(
         PROTECTED,
         (*_LIVES[:2], Step(PageFault(0, 0, True)), Step(PageFault(0, 0x2000, False)),

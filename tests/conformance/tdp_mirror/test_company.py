@@ -171,3 +171,28 @@ def test_flags_of_no_pages_say_nothing() -> None:
     assert all(judge(*steps, candidate=right).failure is None for right in (Linux, DeletesWhateverTheFlags))
     resized = judge(Step(ops.SlotCreate(0, 0, 2, 4)), candidate=DeletesWhateverTheFlags)
     assert resized.failure is None
+
+
+class KeepsTables(Linux):
+    """A table that is there stays: the page is mapped in it, whatever level is asked for."""
+
+    always = False
+
+    def tdp_mmu_map(self, fault: Fault) -> int:
+        if fault.goal_level > 1 and (self.always or len(self._get_walk(fault.vcpu, fault.addr)) > 2):
+            fault.goal_level, fault.pfn = 1, fault.pfn + fault.gfn % 2
+        return super().tdp_mmu_map(fault)
+
+
+class MapsSmall(KeepsTables):
+    """Never huge."""
+
+    always = True
+
+
+def test_a_table_may_stay_where_a_huge_leaf_is_asked_for() -> None:
+    """Where there is none, nobody makes one instead."""
+    small, huge = Step(ops.TdpMap(0, 0x6000, False, 1)), Step(ops.TdpMap(0, 0x7000, False, 2))
+    assert judge(*BOTH, small, huge, candidate=KeepsTables, config=HUGE).failure is None
+    assert judge(*BOTH, small, huge, candidate=Linux, config=HUGE).failure is None
+    assert judge(*BOTH, huge, candidate=MapsSmall, config=HUGE).failure is not None
