@@ -139,10 +139,13 @@ def early(state: State, op: Request, env: Answers, profile: Profile, *, kept: bo
     """What a handler may find before it issues a command, or only after it.
 
     A response page that cannot be written; a message that has to be read again and is not there any more; a context
-    that was to be given up; in place, a request page that can be read and not written: who copies it never knows.
+    that was to be given up, or whose launch is not finished; in place, a request page that can be read and not written:
+    who copies it never knows.
     """
     vm = state.vms[VM_OF[op.vcpu]]
-    given_up = (End(REFUSAL, c.NO_CONTEXT, c.NO_CONTEXT, before=UNISSUED),) if vm.life == "stuck" else ()
+    given_up: tuple[End, ...] = ()
+    if vm.life in ("stuck", "launched"):
+        given_up = (End(REFUSAL if vm.life == "stuck" else ERRNO, c.NO_CONTEXT, c.NO_CONTEXT, before=UNISSUED),)
     if profile.pages != "bounce":
         return (*given_up, End(fault(profile), c.GUEST_PAGE_FAULT, before=UNISSUED)) if _is_readonly(op) else given_up
     unreadable = kept and not is_readable(vm, op)

@@ -77,7 +77,7 @@ def _hopeless(state: State, vm: Vm, outcomes: Outcomes) -> Outcomes:
     """Whatever else is wrong with a request, that no request of the VM can be answered may be found first."""
     if vm.kind != SNP or vm.life == "mirror":
         return outcomes
-    if not vm.has_context:
+    if not vm.has_context or vm.life == "launched":
         return (*each(outcomes), Outcome(state, ERRNO, c.NO_CONTEXT))
     if state.dead or vm.fd != "open":
         return (*each(outcomes), Outcome(state, LASTING, c.DEAD_FIRMWARE if state.dead else c.FD_RULE))

@@ -24,14 +24,16 @@ from conformance.model.snp_guest_request.operations import (
     LaunchStart,
     MoveFrom,
     Open,
+    RegisterGhcb,
     SetInstanceCerts,
     SevInit,
     UnknownExit,
+    VcpuCreate,
     VmCreate,
     VmDestroy,
 )
 from conformance.model.step import Parallel, Step
-from conformance.specs.snp_guest_request.constants import EINVAL, EIO, HEADER_SIZE, PAGE_SIZE
+from conformance.specs.snp_guest_request.constants import EINVAL, EIO, ENODEV, HEADER_SIZE, PAGE_SIZE
 from tests.conformance.peers.snp_guest_request.bounced import (
     Bounced,
     HandsOutLate,
@@ -138,10 +140,43 @@ class LockOfCall(LockOfOpening):
         return super().get_report(data, vmpl)
 
 
+class BuffersAtFinish(Upstream):
+    """Has pages for requests from the end of the launch on."""
+
+    def guest_req_init(self, sev: Sev) -> int:
+        self.port.mutex_init(sev.lock)
+        return 0
+
+    def launch_finish(self, vm: int) -> int:
+        sev = self.sevs[vm]
+        sev.req_buf, sev.resp_buf = self.port.alloc_page(1), self.port.alloc_fw_page()
+        return super().launch_finish(vm)
+
+    def forward(self, sev: Sev, resp_gpa: int) -> tuple[int, int]:
+        return super().forward(sev, resp_gpa) if sev.resp_buf else (-ENODEV, 0)
+
+    def copy_request(self, sev: Sev, gpa: int) -> int:
+        return super().copy_request(sev, gpa) if sev.req_buf else -ENODEV
+
+
+class FinishForgiven(BuffersAtFinish):
+    """Takes a request that it has no pages for as answered."""
+
+    def forward(self, sev: Sev, resp_gpa: int) -> tuple[int, int]:
+        return super().forward(sev, resp_gpa) if sev.resp_buf else (0, 0)
+
+    def copy_request(self, sev: Sev, gpa: int) -> int:
+        return super().copy_request(sev, gpa) if sev.req_buf else 0
+
+
+UNFINISHED = (VmCreate(), SevInit(), VcpuCreate(), RegisterGhcb(), LaunchStart(), GuestRequest())
+
 RIGHT: list[tuple[type, dict[str, Any], tuple[Any, ...]]] = [
     (Moves, {}, (MoveFrom(), ExtGuestRequest(0), GuestRequest(0), GuestRequest(2))),
     (MovedAtOnce, {}, (MoveFrom(), UnknownExit(0), GuestRequest(0))),
     (HasScratch, {}, (Decommission(0), VmDestroy(0))),
+    (BuffersAtFinish, {"started": False}, UNFINISHED),
+    (Upstream, {"started": False}, UNFINISHED),
     (ContextFirst, {}, (Decommission(0), ExtGuestRequest(0, missing="a"), ExtGuestRequest(0, data="D+8"))),
     (LockOfOpening, {"side": "guest"}, (Close(), Open(), GetReport())),
     (Bounced, {}, (SetInstanceCerts(), ExtGuestRequest(), ExtGuestRequest(npages=0), Decommission(), VmDestroy())),
@@ -158,6 +193,7 @@ WRONG: list[tuple[type, dict[str, Any], tuple[Any, ...], str]] = [
     (MovedClears, {}, (MoveFrom(), GuestRequest(0)), "SNP-075"),
     (MovedAnswers, {}, (MoveFrom(), GuestRequest(0)), "SNP-075"),
     (KeepsCopy, {}, (SetInstanceCerts(), Decommission(0)), "SNP-072"),
+    (FinishForgiven, {"started": False}, UNFINISHED, "SNP-018"),
     (ContextOnly, {}, (ExtGuestRequest(0, data="D+8"),), "SNP-009"),
     (LockOfCall, {"side": "guest"}, (GetReport(),), "SNP-067"),
     (HandsOutLate, {}, (SetInstanceCerts(), ExtGuestRequest(data="hole")), "SNP-052"),
