@@ -164,9 +164,18 @@ class Company:
         for order in _orders(self.groups):
             yield from self._paths(order, observed_only=True)
 
-    def first_outcomes(self) -> list[Outcome]:
-        """Of the order in which the operations began: how each way that the specification allows begins."""
-        return [path[0] for path in self._paths(self.done)]
+    def nearest(self) -> tuple[Done, Outcome] | None:
+        """Where no order explains the results: of the order that explains most of them, the first that it does not."""
+        best: tuple[Done, Outcome] | None = None
+        most = (-1, -1)
+        for order in _orders(self.groups):
+            for path in self._paths(order):
+                wrong = [at for at, done in enumerate(order) if path[at].result != done.result]
+                done, outcome = order[wrong[0]], path[wrong[0]]
+                right = (-len(wrong), outcome.agreement(done.result))
+                if best is None or right > most:
+                    best, most = (done, outcome), right
+        return best
 
     def allowed_results(self) -> Iterator[str]:
         """The results that the orders of the operations allow, written in the order of the groups."""

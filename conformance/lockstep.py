@@ -277,22 +277,22 @@ class Lockstep:
             observed = env.view()
         except OSError as error:
             return self._gone(step, error)
-        best: tuple[Any, Outcome] | None = None
         explained: list[list[Outcome]] = []
+        others: list[tuple[Any, Outcome]] = []
         for path in company.explanations():
             end = self._view(path[-1].state)
             if end == observed:
                 explained.append(path)
-            else:
-                best = best or (end, path[-1])
+            elif not explained:
+                others.append((end, path[-1]))
         if explained:
             self._accept(company, explained, observed)
             return None
-        if best is not None:
-            expected, outcome = best
+        if others:
+            expected, outcome = min(others, key=lambda other: len(self._differing(other[0], observed)))
             return self._view_mismatch(step, outcome, expected, observed, company)
-        outcomes = company.first_outcomes()
-        because = outcomes[0].because if outcomes else self.subsystem.robustness
+        nearest = company.nearest()
+        because = self.subsystem.robustness if nearest is None else nearest[1].decider(nearest[0].result)
         self._report(step, company.done, None, observed)
         return self._fail(
             step,
@@ -371,7 +371,7 @@ class Lockstep:
     def _view_mismatch(
         self, step: Step, outcome: Outcome, expected: Any, observed: Any, company: Company | None, result: Any = None
     ) -> Failure:
-        fields = [f for f in self.subsystem.view_clauses if getattr(expected, f) != getattr(observed, f)]
+        fields = self._differing(expected, observed)
         if not fields:
             raise HarnessError(f"the views differ in a field that has no clause: {expected!r} and {observed!r}")
         name = fields[0]
@@ -388,6 +388,10 @@ class Lockstep:
         self._report(step, done, expected, observed)
         want, got = values.differences(expected, observed, fields, self.subsystem.view_labels)
         return self._fail(step, clause, f"{prefix}view.{name}", "", want, got)
+
+    def _differing(self, expected: Any, observed: Any) -> list[str]:
+        """Fields of the view that are not as expected."""
+        return [f for f in self.subsystem.view_clauses if getattr(expected, f) != getattr(observed, f)]
 
     def _check(self, step: Step, before: Any, outcome: Outcome, result: Any, frame: Frame) -> Failure | None:
         record = Record(before, outcome.state, step.op, result, tuple(frame.log), frame.given, self.env, self.profile)

@@ -11,7 +11,7 @@ import pytest
 from conformance.lockstep import run_trace
 from conformance.model.step import Fault, Parallel, Step
 from tests import toy
-from tests.toy import TOY, Clear, Put, Shelf, Take, trace
+from tests.toy import CLEARED, NO_LEAK, TOY, Clear, Put, Shelf, Take, trace
 
 
 def judge(candidate: Any, *steps: Any) -> str | None:
@@ -222,7 +222,7 @@ def test_two_threads_without_a_lock_are_caught() -> None:
     steps = (Put(0), Step(Parallel(Step(Put(1)), Step(Put(2)), (0,))))
 
     assert judge(Shelf, *steps) is None
-    assert judge(Unlocked, *steps) == "TOY-001:Put|Put:result"
+    assert judge(Unlocked, *steps) == "TOY-002:Put|Put:result"
 
 
 def test_a_deadlock_is_found_without_a_clock() -> None:
@@ -238,6 +238,49 @@ def test_a_deadlock_is_found_without_a_clock() -> None:
     assert failure is not None
     assert failure.kind == "hang"
     assert "waits for the lock" in failure.detail
+
+
+
+def test_of_several_operations_the_one_whose_result_is_wrong_is_cited() -> None:
+    """Not the one around it, which returned what it must."""
+
+    class Odd(Shelf):
+        """Clears, and says that it did not."""
+
+        def clear(self) -> int:
+            """Return a wrong result."""
+            super().clear()
+            return 1
+
+    for steps in (
+        (Put(1), Step(Put(2), during=((2, Step(Clear())),))),
+        (Put(1), Step(Parallel(Step(Put(2)), Step(Clear())))),
+    ):
+        failure = run_trace(TOY, trace(*steps), Odd).failure
+
+        assert failure is not None
+        assert failure.clause is CLEARED
+        assert failure.kind == "result"
+
+
+def test_of_several_orders_the_nearest_to_what_is_seen_is_expected() -> None:
+    """The numbers lie as one order has them; only the memory is wrong."""
+
+    class Reversed(Shelf):
+        """Puts in front, and for the second number allocates twice."""
+
+        def _put(self, value: int) -> int:
+            result = super()._put(value)
+            self.items.insert(0, self.items.pop())
+            if len(self.items) == 2:
+                self.port.alloc()
+            self._show()
+            return result
+
+    failure = run_trace(TOY, trace(Step(Parallel(Step(Put(1)), Step(Put(2))))), Reversed).failure
+
+    assert failure is not None
+    assert (failure.clause, failure.kind) == (NO_LEAK, "parallel.view.held")
 
 
 def test_an_operation_may_take_effect_in_parts() -> None:
