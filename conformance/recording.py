@@ -40,6 +40,10 @@ class StepReport:
         return self.done[1:]
 
 
+LOOKED = 300
+"""Calls of one operation after which no further one is looked at for what it changed: a flood makes ten thousand."""
+
+
 class Recorder:
     """Listens to the calls of a trace while it is replayed."""
 
@@ -75,6 +79,8 @@ class Recorder:
 
     def _after_call(self, log: list[Call], at: int) -> None:
         """See what a call changed; in the middle of an operation a view need not be to be had."""
+        if at >= LOOKED:
+            return
         try:
             view = self.env.view()
         except Exception:  # half-way through an operation, where nobody asks a world to be whole

@@ -27,6 +27,8 @@ from conformance.environment.door import Taken
 FIRST_USER_FD = 256
 FIRST_OWN_FD = 512
 """Descriptors the harness keeps lie here and above, out of the process's way."""
+_PAGE = 4096
+"""Bytes of a file of /proc that are read at once: more than such a one has."""
 O_PATH = 0o10000000
 SATURATED = 2**64 - 2
 """The largest counter that user space can reach. Signals stop here; the kernel's own could reach one more."""
@@ -356,7 +358,12 @@ class RealEventfds:
 
 
 def _fdinfo(fd: int, key: str, base: int) -> int:
-    for line in Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines():
+    info = os.open(f"/proc/self/fdinfo/{fd}", os.O_RDONLY)
+    try:
+        text = os.read(info, _PAGE)
+    finally:
+        os.close(info)
+    for line in text.decode().splitlines():
         name, _, value = line.partition(":")
         if name == key:
             return int(value, base)

@@ -441,7 +441,7 @@ def test_a_candidate_that_goes_elsewhere_moves_nobody(tmp_path: Path) -> None:
 )
 def test_a_candidate_that_ends_its_process_is_found_out(tmp_path: Path, how: str, workers: str) -> None:
     """A finding like any other, with clause, step and minimal trace; the other units go on."""
-    engines = "machine" if how.startswith("raise") else "explore,interleave"
+    engines = {"raise KeyboardInterrupt": "machine", "os._exit(7)": "explore,interleave"}.get(how, "corpus")
     report = tmp_path / "report.json"
     process = start(
         *("run", "uio_msi", "--candidate", dying(tmp_path / "mine.py", how), "--engine", engines, "-n", workers),

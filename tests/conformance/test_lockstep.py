@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from conformance import recording
 from conformance.lockstep import run_trace
 from conformance.model.step import Fault, Parallel, Step
 from tests import toy
-from tests.toy import CLEARED, NO_LEAK, TOY, Clear, Put, Shelf, Take, trace
+from tests.toy import CLEARED, NO_LEAK, TOY, Clear, Put, Shelf, Take, World, trace
 
 
 def judge(candidate: Any, *steps: Any) -> str | None:
@@ -239,6 +240,27 @@ def test_a_deadlock_is_found_without_a_clock() -> None:
     assert failure.kind == "hang"
     assert "waits for the lock" in failure.detail
 
+
+def test_a_flood_of_calls_is_not_looked_at_one_by_one() -> None:
+    """What the first of them changed is told; to look after each of thousands takes as long as a run."""
+    looked = []
+
+    class Watched(World):
+        def view(self) -> Any:
+            looked.append(len(self.frame.log))
+            return super().view()
+
+    class Chatty(Shelf):
+        def clear(self) -> int:
+            for _ in range(5 * recording.LOOKED):
+                self.port.show(())
+            return super().clear()
+
+    report = run_trace(TOY, trace(Put(1), Clear()), Chatty, environment=Watched, record=True)
+
+    assert report.failure is None
+    assert [name for name, _, _ in report.steps[1].wrote] == ["numbers"]
+    assert len(looked) < 2 * recording.LOOKED
 
 
 def test_of_several_operations_the_one_whose_result_is_wrong_is_cited() -> None:

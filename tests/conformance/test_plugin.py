@@ -197,6 +197,7 @@ def test_a_known_failure_is_expected_and_stands_in_junit(project: Path, workers:
     assert [case.get("message") for case in cases] == [f"1 known: {entry.signature} (to be freed, T-1)"]
 
 
+@pytest.mark.gates
 def test_a_fixed_failure_ends_with_the_command_lines_exit_status(project: Path) -> None:
     """Where nothing else failed: 6, and the lines to delete."""
     entry = baseline(project, "builtin:upstream")

@@ -133,6 +133,7 @@ def test_the_races_of_the_sources_are_tried_without_gaps_and_hold(name: str) -> 
 PEERS = Path(__file__).parents[1] / "peers" / "tdp_mirror.py"
 
 
+@pytest.mark.gates
 @pytest.mark.parametrize("name", ["Backwards", "Coarse", "Unpinned"])
 def test_a_peer_is_not_accused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither in the small scopes nor at random nor with another thread."""

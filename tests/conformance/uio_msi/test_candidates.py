@@ -77,6 +77,7 @@ class VfioLike(Upstream):
         return 0
 
 
+@pytest.mark.gates
 def test_vfio_like_driver_is_not_accused() -> None:
     """In its own profile; the default one minds what it loses."""
     context = explored(VfioLike, "vfio-like", 15_000)
@@ -128,6 +129,7 @@ class LinuxLike(Upstream):
         return 0
 
 
+@pytest.mark.gates
 def test_another_correct_driver_is_not_accused() -> None:
     """Fewer vectors when there are fewer, swapping instead of freeing, fields fetched one by one."""
     context = explored(LinuxLike, "upstream", 15_000)
@@ -155,6 +157,7 @@ class UnregistersFirst(Upstream):
         self._forget()
 
 
+@pytest.mark.gates
 def test_driver_that_relies_on_the_new_core_is_not_accused() -> None:
     """Removal needs no exclusion of its own there."""
     context = explored(UnregistersFirst, "upstream", 15_000)
@@ -187,6 +190,7 @@ class NamesAtSet(Upstream):
         return handled
 
 
+@pytest.mark.gates
 def test_driver_that_allocates_late_is_not_accused() -> None:
     """A set that meets no memory fails and keeps the old mapping; handlers may hold a spinlock."""
     context = explored(NamesAtSet, "upstream", 15_000)
@@ -251,6 +255,7 @@ class IntxUnderLock(Upstream):
         return k.IRQ_HANDLED
 
 
+@pytest.mark.gates
 def test_driver_that_masks_under_a_spinlock_is_not_accused() -> None:
     """What comes meanwhile is taken once the lock is released; a refused set may unmask on the way."""
     context = explored(IntxUnderLock, "upstream", 15_000)
@@ -274,6 +279,7 @@ class MsixOnly(Upstream):
         return super()._set_up(irq) if self.port.pci_msix_vec_count() > 0 else -ENODEV
 
 
+@pytest.mark.gates
 def test_driver_without_capabilities_is_judged_by_the_rest() -> None:
     """Every clause that applies to it is exercised, and none is broken."""
     context = explored(MsixOnly, "upstream", 15_000)
