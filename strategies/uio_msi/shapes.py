@@ -151,7 +151,7 @@ SHAPES: dict[type, Shape] = {
     Flood: Shape(
         {
             "vector": Domain((2**32 - 1, 0)),
-            "fd": Domain((FIRST_FD, NEVER_OPENED_FD)),
+            "fd": Domain((FIRST_FD, NEVER_OPENED_FD, -1)),
             "cmd": Domain((UIO_MSI_IRQ_SET, 0)),
             "pointer": Domain((PAGE, 0)),
             "refusal": Domain((0, -EBUSY)),
