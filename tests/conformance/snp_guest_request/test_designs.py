@@ -331,8 +331,7 @@ class HalfLength(GuestDriver):
     def get_ext_report(
         self, data: bytes, vmpl: int, certs_len: int, address: int
     ) -> tuple[int, int, bytes, bytes, int]:
-        *rest, needed = super().get_ext_report(data, vmpl, certs_len, address)
-        ret, info2, answer, certs = rest
+        ret, info2, answer, certs, needed = super().get_ext_report(data, vmpl, certs_len, address)
         return ret, info2, answer, certs, needed & 0xFFFF
 
 
