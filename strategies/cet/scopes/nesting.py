@@ -69,6 +69,20 @@ def migrated_svm() -> tuple[Step, ...]:
     )
 
 
+def restored() -> tuple[Step, ...]:
+    """L2 entered with one vmcs12, and restored with others."""
+    entered = replace(EXCHANGED, host_s_cet=1, host_ssp=0x6000, host_table=0x7000)
+    return (
+        Step(m.Rdmsr(0, k.S_CET)),
+        Step(m.ReadSsp(0)),
+        Step(m.Run(0)),
+        Step(m.Leave(0)),
+        Step(m.NestedEnter(0, entered)),
+        Step(m.NestedExit(0)),
+        *(Step(m.SetNestedState(0, area)) for area in (EXCHANGED, CARRIED)),
+    )
+
+
 def two_vmcb12s() -> tuple[Step, ...]:
     """Two L2s in turn, whose L1 says of each vmcb12 that it has not changed since VMRUN took it, or refused it."""
     other = replace(EXCHANGED, address=1, s_cet=2, ssp=0x6000, table=0x7000)

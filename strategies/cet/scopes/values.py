@@ -234,6 +234,7 @@ PRESENCE = {
     "host-no-ibt": m.Config(m.Host(ibt=False), (m.Cpuid(),)),
     "host-no-tdp": m.Config(m.Host(tdp=False), (m.Cpuid(),)),
     "host-no-xsaves": m.Config(m.Host(xsaves=False), (m.Cpuid(),)),
+    "host-xss-alone": m.Config(m.Host(shstk=False, ibt=False), (m.Cpuid(),)),
     "host-no-cet": m.Config(WITHOUT_CET, (m.Cpuid(),)),
     "amd": m.Config(m.Host(vendor="amd"), (m.Cpuid(),)),
     "amd-neither": m.Config(AMD, (NEITHER,)),

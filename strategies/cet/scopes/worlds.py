@@ -72,6 +72,7 @@ def _plain() -> dict[str, Scope]:
         "nested-pair-svm": Scope(m.Config(AMD, (SHSTK_ONLY, SHSTK_ONLY)), nesting.nested_pair(), depth=7, needs=NESTED),
         "userspace-in-l2": Scope(ONE, nesting.userspace_in_l2(), depth=6, needs=NESTED | ONE_REG),
         "userspace-in-l2-svm": Scope(SVM, nesting.userspace_in_l2(), depth=6, needs=NESTED | ONE_REG),
+        "restored": Scope(ONE, nesting.restored(), depth=8, needs=NESTED),
         "two-vmcb12s": Scope(SVM, nesting.two_vmcb12s(), depth=9, needs=NESTED),
         "moved-svm": Scope(SVM, nesting.moved_svm(), depth=7, needs=NESTED),
         "reset-in-mode": Scope(ONE, nesting.reset_in_mode(), depth=7, needs=NESTED | frozenset({"smm"})),

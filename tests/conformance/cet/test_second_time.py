@@ -21,6 +21,7 @@ from tests.conformance.cet.mutants import bent, then
 SVM = m.Config(AMD, (SHSTK_ONLY,))
 FIRST = m.Area(s_cet=1, ssp=A, table=A, cet=False)
 REFUSED = m.Area(s_cet=1, ssp=B, table=B, wp=False, address=1)
+OTHER = replace(EXCHANGED, host_s_cet=1)
 MENDED = replace(REFUSED, wp=True, cet=False, clean=True)
 
 
@@ -51,6 +52,28 @@ def captured(self: Any, v: Any, run_pending: bool) -> None:
             self.field_write(v, field, value)
 
 
+def by_hardware(self: Any, vcpu: int, *asked: Any) -> int:
+    """XSS has the bits that the processor has, whatever KVM offers."""
+    result: int = Upstream.set_cpuid(self, vcpu, *asked)
+    self.vcpus[vcpu].supported_xss = asked[-1] & self.port.host_cap("xss")
+    return result
+
+
+def remembered(self: Any, v: Any, run_pending: bool) -> None:
+    """The host area's S_CET is read at an entry alone."""
+    v.restored = not run_pending
+    if run_pending:
+        v.host_s_cet = self.port.vmcs12_read(v.number, k.HOST_S_CET)
+    Upstream.enter_vmcs02(self, v, run_pending)
+
+
+def stale_area(self: Any, v: Any, values: list[int]) -> None:
+    """After a restore L1 gets that of the vmcs12 entered before."""
+    Upstream.load_host_area(self, v, values)
+    if v.restored and hasattr(v, "host_s_cet"):
+        self.field_write(v, k.GUEST_S_CET, v.host_s_cet)
+
+
 TOO_EARLY = then("nested_enter", noted, Linux)
 XSS_OF_FIRST, S_CET_OF_FIRST, WIDTH_OF_FIRST = (once(name) for name in ("host_xss", "host_s_cet", "width"))
 BEFORE = bent(Upstream, enter_vmcs02=captured)
@@ -76,6 +99,21 @@ XSS_LOADED = m.Wrmsr(0, k.XSS, 0x1000), m.ReadSsp(0)
             ONE,
             (*RELOADED, m.Run(0), m.Wrmsr(0, k.XSS, 0x1000), m.ReadSsp(0), m.Leave(0)),
             "CET-096",
+        ),
+        (
+            bent(Upstream, set_cpuid=by_hardware),
+            "presence-host-xss-alone",
+            m.Config(m.Host(shstk=False, ibt=False)),
+            (m.SetMsrs(0, ((k.XSS, 0x1800),)),),
+            "CET-073",
+        ),
+        (
+            bent(Upstream, enter_vmcs02=remembered, load_host_area=stale_area),
+            "restored",
+            ONE,
+            (m.Run(0), m.NestedEnter(0, OTHER), m.NestedExit(0), m.Leave(0), m.SetNestedState(0, EXCHANGED))
+            + (m.Run(0), m.NestedExit(0), m.Rdmsr(0, k.S_CET)),
+            "CET-086",
         ),
         (S_CET_OF_FIRST, "reloaded", ONE, (*RELOADED, m.Run(0)), "CET-047"),
         (WIDTH_OF_FIRST, "reloaded", ONE, (*RELOADED, m.SetMsrs(0, ((k.PL0_SSP, 1 << 50),))), "CET-011"),
