@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,10 @@ from conformance.abi.modes import Mode, mode
 from conformance.candidates.promised import entry_points, usual
 from conformance.subsystem import Subsystem
 from conformance.verdict import UsageError
+
+_UBSAN = re.compile(rb"__ubsan_handle_(\w+)")
+_ALWAYS_ENDS = {b"builtin_unreachable", b"missing_return"}
+"""Undefined behaviour behind which nothing can go on; each other kind has a second handler, which ends the process."""
 
 
 def library(spec: str, path: str, of: Subsystem) -> type[Driver]:
@@ -69,7 +75,7 @@ def _exported(spec: str, path: Path, symbol: str, name: str) -> int:
 
 
 def _check_sanitizer(spec: str, path: Path) -> None:
-    """A sanitizer must be in the process before the library that was built with it."""
+    """A sanitizer must be in the process before the library that was built with it, and end the process."""
     text = path.read_bytes()
     for runtime, symbol in (("libasan.so", b"__asan_init"), ("libtsan.so", b"__tsan_init")):
         if symbol in text and not hasattr(ctypes.CDLL(None), symbol.decode()):
@@ -77,6 +83,12 @@ def _check_sanitizer(spec: str, path: Path) -> None:
                 f"--candidate={spec}: {path} was built with a sanitizer, which must be loaded first: run with"
                 f" LD_PRELOAD=$(cc -print-file-name={runtime})"
             )
+    goes_on = {name for name in _UBSAN.findall(text) if not name.endswith(b"_abort")} - _ALWAYS_ENDS
+    if goes_on and not re.search(r"\bhalt_on_error=(1|true|yes)\b", os.environ.get("UBSAN_OPTIONS", "")):
+        raise UsageError(
+            f"--candidate={spec}: {path} prints undefined behaviour and goes on, so that it would pass: compile it"
+            " with -fno-sanitize-recover=all as well, or run with UBSAN_OPTIONS=halt_on_error=1"
+        )
 
 
 def _check_version(spec: str, table: Any, way: Mode) -> None:

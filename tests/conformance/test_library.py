@@ -67,11 +67,11 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
     return built
 
 
-def library(tmp_path: Path, text: str) -> Path:
+def library(tmp_path: Path, text: str, *options: str) -> Path:
     """A library of a few lines."""
     source, made = tmp_path / "few.c", tmp_path / "few.so"
     source.write_text(f'#include "uio_msi.h"\n#include <stdlib.h>\n{text}\n')
-    subprocess.run(["cc", "-shared", "-fPIC", f"-I{FOLDER}", "-o", made, source], check=True)
+    subprocess.run(["cc", "-shared", "-fPIC", *options, f"-I{FOLDER}", "-o", made, source], check=True)
     return made
 
 
@@ -172,7 +172,7 @@ def sanitized(path: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-ASAN = ("-fsanitize=address,undefined", "--param", "asan-stack=0")
+ASAN = ("-fsanitize=address,undefined", "--param", "asan-stack=0", "-fno-sanitize-recover=all")
 
 
 def test_the_example_is_clean_under_sanitizers(build: Build) -> None:
@@ -184,7 +184,7 @@ def test_the_example_is_clean_under_sanitizers(build: Build) -> None:
 
 def test_stacks_too_on_real_threads(build: Build) -> None:
     """With red zones around the variables of two threads, each on a stack of its own."""
-    done = sanitized(f"{build(0, ASAN[0])}?threads")
+    done = sanitized(f"{build(0, ASAN[0], ASAN[-1])}?threads")
 
     assert (done.stdout, done.stderr) == ("all the same\n", "")
 
@@ -201,6 +201,20 @@ def test_a_sanitizer_that_is_not_there_first_is_asked_for(build: Build) -> None:
     """It would end the process."""
     with pytest.raises(UsageError, match=r"built with a sanitizer.*LD_PRELOAD=\$\(cc -print-file-name=libasan.so\)"):
         load(f"lib:{build(0, *ASAN)}", OF)
+
+
+def test_undefined_behaviour_that_goes_on_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is printed, and everything passes all the same."""
+    monkeypatch.delenv("UBSAN_OPTIONS", raising=False)
+    text = WHOLE.replace("bool is_virtfn) { return 0; }", "bool is_virtfn) { return hdr_type + (int)irq; }")
+    goes_on = library(tmp_path, text, "-fsanitize=undefined")
+    with pytest.raises(UsageError, match=r"goes on, so that it would pass: .* -fno-sanitize-recover=all"):
+        load(f"lib:{goes_on}", OF)
+    monkeypatch.setenv("UBSAN_OPTIONS", "print_stacktrace=1:halt_on_error=1")
+    assert load(f"lib:{goes_on}", OF).capabilities == frozenset()
+    monkeypatch.delenv("UBSAN_OPTIONS")
+    ends = library(tmp_path, text, "-fsanitize=undefined", "-fno-sanitize-recover=all")
+    assert load(f"lib:{ends}", OF).capabilities == frozenset()
 
 
 @pytest.mark.parametrize(
