@@ -21,6 +21,7 @@ from conformance.model.snp_guest_request.operations import (
     GetExtReport,
     GetReport,
     GuestRequest,
+    HostSetExtConfig,
     LaunchStart,
     MoveFrom,
     Open,
@@ -226,6 +227,24 @@ def test_bounce_pages_with_certificates_of_the_kernel() -> None:
     campaign.run(context)
 
     assert [failure.signature for failure in context.failures + context.warnings] == []
+
+
+class KeepsLength(InPlace):
+    """Keeps the length that comes with no certificates."""
+
+    def host_set_ext_config(self, tcb: int, user: int, length: int, writable: int) -> int:
+        ret = super().host_set_ext_config(tcb, user, length, writable)
+        if not ret:
+            self.host_certs_len = length
+        return ret
+
+
+def test_no_certificates_have_no_length() -> None:
+    """A null pointer removes them, whatever length comes with it."""
+    trace = (HostSetExtConfig(""), ExtGuestRequest(npages=0))
+
+    assert run(InPlace, *trace).failure is None
+    assert blamed(run(KeepsLength, *trace)) == "SNP-051"
 
 
 class ReadsTwice(Upstream):

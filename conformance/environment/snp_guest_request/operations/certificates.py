@@ -51,7 +51,7 @@ def host_set_ext_config(world: World, op: HostSetExtConfig) -> int:
     """SNP_SET_EXT_CONFIG."""
     _lend(world, op.blob or "H", op.length)
     user = USER_BASE if op.blob else 0
-    length = op.length if op.blob else 0
+    length = op.length if op.blob or op.length % PAGE_SIZE == 0 else 0  # of nothing, whole pages
     tcb = op.tcb << 56 | 0x16_0000_0000_0004 if op.tcb else 0
     result = world.enter_int(world.driver.host_set_ext_config, tcb, user, length, int(op.writable))
     if result == 0 and op.blob:
