@@ -209,7 +209,7 @@ DEFECTS: tuple[Defect, ...] = (
         "CET-U-12",
         "supported_xss keeps CET bits without the features.",
         upstream.XssOutlivesFeatures,
-        ("CET-060", "CET-061"),
+        ("CET-060", "CET-061", "CET-073"),
         2,
     ),
     Defect(
