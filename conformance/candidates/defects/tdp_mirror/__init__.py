@@ -176,8 +176,8 @@ DEFECTS: tuple[Defect, ...] = (
     Defect("N-18", "A root is given up half zapped.", PutsHalfZapped, ("TDP-017", "TDP-035", "TDP-030"), steps=4),
     Defect("N-19", "A root is put before it is zapped.", PutsBeforeZap, ("TDP-032", "TDP-085"), steps=4),
     Defect("N-20", "Nobody bugs the VM when the external tree breaks.", NobodyBugs, ("TDP-064", "TDP-105"), steps=4),
-    Defect("N-21", "Faults map huge pages in a slot that logs dirty pages.", HugeWhileLogged, ("TDP-112",), steps=4),
+    Defect("N-21", "Faults map huge pages in a slot that logs dirty pages.", HugeWhileLogged, ("TDP-112",), steps=3),
     Defect("N-22", "The fast path makes a huge leaf writable in a slot that logs dirty pages.",
-           FastPathHugeWhileLogged, ("TDP-112",), steps=6),
+           FastPathHugeWhileLogged, ("TDP-112",), steps=5),
     Defect("N-23", "A slot of guest memory is made to log dirty pages.", LogsGuestMemory, ("TDP-094",), steps=1),
 )  # fmt: skip
