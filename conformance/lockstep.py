@@ -190,22 +190,7 @@ class Lockstep:
             return self._gone(step, error)
         answers = self.answers if not frame.given else self._answers(frame.given)
         before = self.states
-        matched: list[Outcome] = []
-        seen_state, seen = self._seen
-        model, view, profile = self._model, self._view, self.profile
-        for state in before:
-            given = model(state, op, answers, profile)
-            if isinstance(given, Outcome):  # most steps leave no freedom
-                if given.result == result and ((seen if given.state is seen_state else view(given.state)) == observed):
-                    matched.append(given)
-                continue
-            for outcome in given if isinstance(given, tuple) else given.explaining(result):
-                if outcome.result != result:
-                    continue
-                if (seen if outcome.state is seen_state else view(outcome.state)) == observed:
-                    matched.append(outcome)
-        if frame.overcome:
-            matched += _despite(self, op, frame, result, observed)
+        matched = _matching(self, op, frame, answers, result, observed)
         if not matched:
             return self._mismatch(step, result, observed, answers)
         if len(matched) == 1:
@@ -215,7 +200,7 @@ class Lockstep:
             outcome = self._settle(matched)
         for clause in outcome.breaches:
             self._warn(step, clause)
-        if outcome.state is not seen_state:
+        if outcome.state is not self._seen[0]:
             self._seen = (outcome.state, observed)
         counts, self.because = self.counts, outcome.because
         counts[outcome.because] = counts.get(outcome.because, 0) + 1
@@ -228,7 +213,7 @@ class Lockstep:
         if self._fields and observed != self._last:
             self._count_fields(observed)
         if self.recorder is not None:
-            self._report(step, [Done(step, result, frame)], view(outcome.state), observed)
+            self._report(step, [Done(step, result, frame)], self._view(outcome.state), observed)
         checks = self._checks.get(type(op))
         if checks:
             return self._check(step, before[0], outcome, result, frame)
@@ -289,7 +274,7 @@ class Lockstep:
             self._accept(company, explained, observed)
             return None
         if others:
-            expected, outcome = min(others, key=lambda other: len(self._differing(other[0], observed)))
+            expected, outcome = min(others, key=lambda other: len(_differing(self.subsystem, other[0], observed)))
             return self._view_mismatch(step, outcome, expected, observed, company)
         nearest = company.nearest()
         because = self.subsystem.robustness if nearest is None else nearest[1].decider(nearest[0].result)
@@ -371,7 +356,7 @@ class Lockstep:
     def _view_mismatch(
         self, step: Step, outcome: Outcome, expected: Any, observed: Any, company: Company | None, result: Any = None
     ) -> Failure:
-        fields = self._differing(expected, observed)
+        fields = _differing(self.subsystem, expected, observed)
         if not fields:
             raise HarnessError(f"the views differ in a field that has no clause: {expected!r} and {observed!r}")
         name = fields[0]
@@ -388,10 +373,6 @@ class Lockstep:
         self._report(step, done, expected, observed)
         want, got = values.differences(expected, observed, fields, self.subsystem.view_labels)
         return self._fail(step, clause, f"{prefix}view.{name}", "", want, got)
-
-    def _differing(self, expected: Any, observed: Any) -> list[str]:
-        """Fields of the view that are not as expected."""
-        return [f for f in self.subsystem.view_clauses if getattr(expected, f) != getattr(observed, f)]
 
     def _check(self, step: Step, before: Any, outcome: Outcome, result: Any, frame: Frame) -> Failure | None:
         record = Record(before, outcome.state, step.op, result, tuple(frame.log), frame.given, self.env, self.profile)
@@ -494,6 +475,25 @@ def run_trace(
     return Report(lockstep.failure, lockstep.warnings, lockstep.reports, Tally(lockstep.counts, lockstep.steps, 1))
 
 
+def _matching(judge: Lockstep, op: Any, frame: Frame, answers: Any, result: Any, observed: Any) -> list[Outcome]:
+    """The outcomes that explain a step."""
+    matched: list[Outcome] = []
+    seen_state, seen = judge._seen
+    model, view, profile = judge._model, judge._view, judge.profile
+    for state in judge.states:
+        given = model(state, op, answers, profile)
+        if isinstance(given, Outcome):  # most steps leave no freedom
+            if given.result == result and ((seen if given.state is seen_state else view(given.state)) == observed):
+                matched.append(given)
+            continue
+        for outcome in given if isinstance(given, tuple) else given.explaining(result):
+            if outcome.result != result:
+                continue
+            if (seen if outcome.state is seen_state else view(outcome.state)) == observed:
+                matched.append(outcome)
+    return matched + _despite(judge, op, frame, result, observed) if frame.overcome else matched
+
+
 def _outcomes(judge: Lockstep, states: Iterable[Any], op: Any, frame: Frame) -> Iterator[Outcome]:
     """What the model allows for an operation that met refusals, be it that further attempts mended some of them."""
     for given in frame.ways():
@@ -507,6 +507,11 @@ def _despite(judge: Lockstep, op: Any, frame: Frame, result: Any, observed: Any)
     answers = judge._answers(frame.ways()[-1])
     allowed = (o for state in judge.states for o in each(judge._model(state, op, answers, judge.profile)))
     return [o for o in allowed if o.result == result and judge._view(o.state) == observed]
+
+
+def _differing(of: Subsystem, expected: Any, observed: Any) -> list[str]:
+    """Fields of the view that are not as expected."""
+    return [f for f in of.view_clauses if getattr(expected, f) != getattr(observed, f)]
 
 
 def operation_name(op: Any) -> str:
