@@ -68,7 +68,8 @@ def get_msrs(state: State, op: GetMsrs, env: Answers, _profile: Profile) -> Outc
         if not values or PLACE.get(msr) == v.place:
             because = clause if len(op.indices) == 1 or clause not in _ODD else c.LAST_ACCEPTED_VALUE
         if not succeeded:
-            return Outcome(state, (len(values), tuple(values)), because=clause, also=_STOPPED)
+            parts = (clause, because if values else clause)
+            return Outcome(state, (len(values), tuple(values)), because=clause, also=_STOPPED, parts=parts)
         values.append(value)
     if len(op.indices) == MAX_MSR_ENTRIES - 1:
         because = c.BATCH_LIMIT
