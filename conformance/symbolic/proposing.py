@@ -14,6 +14,7 @@ import select
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from random import Random
@@ -105,6 +106,7 @@ def _search(context: Context, writing: int, left: float | None) -> None:
         from conformance.symbolic.skeletons import Skeletons
 
         gc.disable()  # a collection in the middle of a traced instruction would be traced
+        warnings.simplefilter("ignore")  # an instruction that is traced warns of what the candidate's own would not
         of, factory = carrier(context)
         random = Random(f"symbolic:{context.subsystem.name}:{context.profile}:{context.seed}")
         execution = Execution(of, factory, context.profile)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from conformance.model.tdp_mirror.operations import NEEDS, OPERATIONS, Answers, Config, requires
 from conformance.model.tdp_mirror.state import State, initial
-from conformance.model.tdp_mirror.step import legal, legal_beside, step
+from conformance.model.tdp_mirror.step import also_needs, legal, legal_beside, step
 from conformance.model.tdp_mirror.view import VIEW_CLAUSES, VIEW_LABELS, View, cite, view
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Config",
     "State",
     "View",
+    "also_needs",
     "cite",
     "initial",
     "legal",

@@ -67,6 +67,14 @@ def changes_logging(slot: Slot, op: SlotCreate) -> bool:
     return (op.base, op.npages) == slot[1:3] and {op.flags, slot[3]} <= {0, MEM_LOG_DIRTY_PAGES}
 
 
+def is_of_logging(state: State, op: SlotCreate) -> bool:
+    """Whether what is asked is that a slot without guest memory logs its dirty pages, or that it no longer does."""
+    slot = slot_by_id(state, op.slot)
+    if slot is not None:
+        return changes_logging(slot, op)
+    return bool(op.flags & MEM_LOG_DIRTY_PAGES and not op.flags & MEM_GUEST_MEMFD)
+
+
 def _logging_changed(state: State, slot: Slot, flags: int) -> Outcomes:
     """The flag alone changes (TDP-112); leaves may go, they come back by themselves."""
     gfns = slot_range(state, slot[0])

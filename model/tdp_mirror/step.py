@@ -182,6 +182,12 @@ def _can_notify(config: Config, op: ops.HvaInvalidate | ops.GmemInvalidate | ops
     return not cut and op.start < op.end and not has_alias(config, op.start, op.end - 1)
 
 
+def also_needs(state: State, op: Any) -> frozenset[str]:
+    """Capabilities that an operation needs for its values' sake: not every candidate heeds what a slot logs."""
+    is_asked = type(op) is ops.SlotCreate and slots.is_of_logging(state, op)
+    return frozenset({"log-dirty"}) if is_asked else frozenset()
+
+
 def _legal_in_slot(state: State, op: ops.InSlot) -> bool:
     slot = slot_by_id(state, op.slot)
     if slot is None:

@@ -40,7 +40,7 @@ from conformance.model.uio_msi.operations import (
     has_line,
 )
 from conformance.model.uio_msi.outcomes import decided_by
-from conformance.model.uio_msi.state import CLOSED, PIPE, State
+from conformance.model.uio_msi.state import CLOSED, PIPE, State, number_of_vectors
 from conformance.specs.uio_msi import Profile
 from conformance.specs.uio_msi import clauses as c
 from conformance.specs.uio_msi.constants import COMMAND_MASK, EBADF, UIO_MSI_IRQ_SET
@@ -112,9 +112,9 @@ def legal(state: State, op: Operation) -> bool:
         case IrqSet() | CompatIrqSet() | RawIoctl() | CompatIoctl():
             return state.opens > 0 and (not state.config.ceiling or _set_within_ceiling(state, op))
         case RaiseVector(vector):
-            return vector < state.limit and state.config.vectors > 0 and _gain_within_ceiling(state, vector)
+            return _has_vector(state, vector) and (state.msix is False or _gain_within_ceiling(state, vector))
         case RaiseMany(vector):
-            return vector < state.limit and state.config.vectors > 0 and not state.config.ceiling
+            return _has_vector(state, vector) and not state.config.ceiling
         case Open():
             return not state.config.handles or state.opens < state.config.handles
         case Close():
@@ -141,6 +141,13 @@ def legal(state: State, op: Operation) -> bool:
             return True
         case _:
             assert_never(op)
+
+
+def _has_vector(state: State, vector: int) -> bool:
+    """Whether the function may send the message of a vector; that its driver gave MSI-X up is not known outside."""
+    if not state.config.vectors:
+        return False
+    return vector < (number_of_vectors(state.config) if state.msix is False else state.limit)
 
 
 def _has_intx(state: State) -> bool:

@@ -10,6 +10,6 @@ from __future__ import annotations
 
 from conformance.specs.tdp_mirror.clauses import CLAUSES, ROBUSTNESS
 from conformance.specs.tdp_mirror.port import OPTIONAL, Candidate, Port
-from conformance.specs.tdp_mirror.profiles import CAPABILITIES, PROFILES, Profile
+from conformance.specs.tdp_mirror.profiles import CAPABILITIES, DECLARED, PROFILES, Profile
 
-__all__ = ["CAPABILITIES", "CLAUSES", "OPTIONAL", "PROFILES", "ROBUSTNESS", "Candidate", "Port", "Profile"]
+__all__ = ["CAPABILITIES", "CLAUSES", "DECLARED", "OPTIONAL", "PROFILES", "ROBUSTNESS", "Candidate", "Port", "Profile"]

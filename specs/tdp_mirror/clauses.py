@@ -1124,6 +1124,7 @@ LOGGED_AT_4K = Clause(
         "page is logged for itself. What was huge and writable before is left to splitting and protection."
     ),
     source="Linux 6.16 mmu.c kvm_mmu_hugepage_adjust, fast_page_fault",
+    needs=frozenset({"log-dirty"}),
 )
 
 CLAUSES: tuple[Clause, ...] = (

@@ -156,7 +156,8 @@ class Candidate(Protocol):
     def slot_create(self, slot: int, base: int, npages: int, flags: int) -> int:
         """0 or a negative errno; takes slots_lock itself. An existing slot is modified, one of 0 pages deleted.
 
-        A change of LOG_DIRTY asks for no work: splitting, protection and recovery are entry points of their own.
+        A change of LOG_DIRTY, made of those alone that declare `log-dirty`, asks for no work: splitting, protection
+        and recovery are entry points of their own.
         """
 
     def slot_delete(self, slot: int) -> int:

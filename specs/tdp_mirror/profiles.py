@@ -10,7 +10,10 @@ CAPABILITIES = {
     "small-tables": "page tables of fewer than 512 entries and fewer than four levels, as bounded runs use",
     "seamcalls": "the external operations themselves, down to the firmware's SEAMCALLs",
     "tables-of-512": "page tables of 512 entries and four or five levels",
+    "log-dirty": "slot_create changes whether a slot logs its dirty pages, and faults heed it",
 }
+DECLARED = frozenset({"log-dirty"})
+"""Capabilities that a candidate has only if it says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,6 +35,7 @@ NOTHING = {
     ("snp_guest_request", "move"): "hypervisor",
     ("tdp_mirror", ""): "small-tables or tables-of-512",
     ("tdp_mirror", "seamcalls"): "small-tables or tables-of-512",
+    ("tdp_mirror", "log-dirty"): "small-tables or tables-of-512",
 }
 """Capabilities that mean nothing alone, and what they need beside them."""
 

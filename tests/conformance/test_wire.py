@@ -223,7 +223,8 @@ def test_what_a_process_does_is_a_finding(what: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(process, "PATIENCE", 5.0 if kind != "hang" else 0.3)
     monkeypatch.setattr(child, "DYING", 1.0)
     if what == "memory":  # a fork has what the test has
-        monkeypatch.setattr(child, "MEMORY", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + (24 << 20))
+        resident = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+        monkeypatch.setattr(child, "MEMORY", resident + (24 << 20))
     candidate = as_process(opening(misdeed), UIO)
 
     failure = run_trace(UIO, OPENED, candidate.factory).failure

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from conformance.model import tdp_mirror as model
-from conformance.model.step import Outcome, Step
+from conformance.model.step import Step, each
 from conformance.model.tdp_mirror import OPERATIONS, Answers, Config, State
 from conformance.specs.tdp_mirror import PROFILES, Port
 from conformance.strategies.tdp_mirror import CONFIGS, SHAPES, STARTS, opening, suggest
@@ -62,8 +62,7 @@ def test_walks_from_the_opening_find_legal_steps(config: Config) -> None:
 
 def plainest(state: State, step: Step) -> State:
     """The state after the first outcome."""
-    outcomes = model.step(state, step.op, Answers(), UPSTREAM)
-    first = outcomes if isinstance(outcomes, Outcome) else outcomes[0]
+    first = each(model.step(state, step.op, Answers(), UPSTREAM))[0]
     assert isinstance(first.state, State)
     return first.state
 

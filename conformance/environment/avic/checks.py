@@ -284,9 +284,14 @@ def logged_while_blocking(record: Record) -> bool | str:
     vcpu = find(record.after, record.op.id)
     world = _world(record)
     irtes = world.iommu.irtes
-    if vcpu is None or not is_active(record.after, vcpu) or vcpu.core > 0xFFF:
-        return False  # of a core whose id does not fit, nothing can be told
-    asleep = vcpu.asleep or world.vcpus.named(vcpu.id).unblocked  # whoever wakes without a core says so with the next
+    if vcpu is None or not is_active(record.after, vcpu):
+        return False
+    cpu = world.vcpus.named(vcpu.id)
+    if (cpu.last_core if vcpu.core < 0 else vcpu.core) > 0xFFF:
+        return (
+            False  # of a core whose id does not fit nothing can be told, neither that it is taken nor that it is left
+        )
+    asleep = vcpu.asleep or cpu.unblocked  # whoever wakes without a core says so with the next
     mine = [i.irq for i in record.after.irtes if i.irq in irtes and irtes[i.irq].posted and i.id == vcpu.id]
     for irq in mine:
         if bool(irtes[irq].log) != asleep:

@@ -1155,12 +1155,12 @@ static bool is_page_fault_stale(struct kvm *kvm, const struct fault *fault)
 	return kvm->env->mmu_invalidate_retry(kvm->world, fault->seq, fault->gfn);
 }
 
-/* Within the slot, and of one attribute. */
+/* Within the slot, and of one attribute; where dirty pages are logged each is mapped for itself. */
 static int hugepage_level(struct kvm *kvm, const struct fault *fault)
 {
 	u64 count = pages_per_entry(kvm, PG_LEVEL_2M), start = fault->gfn & ~(count - 1);
 
-	if (fault->private || fault->max_level < PG_LEVEL_2M)
+	if (fault->private || fault->max_level < PG_LEVEL_2M || fault->slot.flags & MEM_LOG_DIRTY_PAGES)
 		return PG_LEVEL_4K;
 	if (start < fault->slot.base || start + count > fault->slot.base + fault->slot.npages)
 		return PG_LEVEL_4K;
@@ -1219,6 +1219,13 @@ static bool last_spte(struct kvm *kvm, u64 page, u64 gfn, u64 *table, u32 *index
 	return false;
 }
 
+static bool is_logged(struct kvm *kvm, u64 gfn)
+{
+	struct tdp_mirror_memslot slot;
+
+	return kvm->env->memslot(kvm->world, gfn, &slot) && slot.flags & MEM_LOG_DIRTY_PAGES;
+}
+
 static int try_fast_fault(struct kvm *kvm, int vcpu, u64 gfn, bool write)
 {
 	u64 table, spte;
@@ -1230,6 +1237,8 @@ static int try_fast_fault(struct kvm *kvm, int vcpu, u64 gfn, bool write)
 		if (!write || spte & SPTE_WRITABLE)
 			return RET_PF_SPURIOUS;
 		if ((spte & SPTE_SOFT_WRITABLE) != SPTE_SOFT_WRITABLE)
+			return RET_PF_INVALID;
+		if (spte & SPTE_HUGE && is_logged(kvm, gfn))
 			return RET_PF_INVALID;
 		if (kvm->env->pt_cmpxchg(kvm->world, table, index, spte,
 					 spte | SPTE_WRITABLE | SPTE_DIRTY | SPTE_ACCESSED) == spte)
@@ -2034,6 +2043,7 @@ static void *tdp_create(const struct tdp_mirror_env *env, void *world)
 const struct tdp_mirror_driver tdp_mirror_driver = {
 	.abi_version = TDP_MIRROR_ABI,
 	.profile = "upstream",
+	.capabilities = "small-tables seamcalls tables-of-512 log-dirty",
 	.create = tdp_create,
 	.destroy = tdp_destroy,
 	.vm_init = tdp_vm_init,

@@ -143,6 +143,12 @@ MIXES = (s.Exit(1), s.SetApicBase(1, X2_ON, host=True), s.VmRun(1))
 NO_VMCB = Step(s.VcpuCreate(1), faults=(Fault("alloc_vmcb", -ENOMEM),))
 NOT_ACCUSED: list[tuple[str, Callable[[Any], Any], Config, tuple[Any, ...]]] = [
     ("CR8 is not intercepted while nothing is held back", Linux, TWO, (s.Inhibit(3),)),
+    (
+        "nothing is told of a core whose id does not fit, nor when it is left",
+        Linux,
+        TWO,
+        (s.Exit(0), s.Block(0), s.Put(0), s.UpdateIrte(), s.Deliver(), s.Load(0, 0x1000), s.Put(0)),
+    ),
     ("CR8, by an alias", Linux, TWO, (s.GuestWrite(0, APIC_LDR, 2 << 24),)),
     ("CR8, in x2APIC mode without x2AVIC", Linux, TWO, (s.SetApicBase(0, X2_ON),)),
     ("ISR belongs to the vCPU's thread", Linux, TWO, (s.Deliver(0, 65, level=True), s.GuestEoi(0))),

@@ -9,3 +9,4 @@ class Linux(Tdx):
     """KVM of Linux 6.16 with TDX."""
 
     profile = "upstream"
+    capabilities = frozenset({"small-tables", "seamcalls", "tables-of-512", "log-dirty"})

@@ -16,3 +16,4 @@ class Upstream(Protection, Memory, Tdx):
     """Linux 6.16 with the fixes that the specification states as clauses."""
 
     profile = "upstream"
+    capabilities = frozenset({"small-tables", "seamcalls", "tables-of-512", "log-dirty"})
