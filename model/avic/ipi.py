@@ -340,25 +340,33 @@ def guest_self_ipi(state: State, op: GuestSelfIpi, _env: Answers, profile: Profi
     return tuple(Outcome(done, 0, because=c.HARDWARE_AND_HANDLER_MATCH_ROUTING) for done in ends)
 
 
+_NOT_BUSY = 0xFFFFFFFF & ~(1 << ICR_BUSY)
+
+
+def _as_written(state: State, sender: Vcpu, low: int, high: int, profile: Profile) -> Iterator[State]:
+    """What this ICR sends; the one in the page may be left alone or be made to agree with it."""
+    message = decoded(state, sender, low, high)
+    kept = high if mode_of(sender.base) == X2APIC else high & 0xFF000000
+    rewritten = with_vcpu(state, with_regs(sender, put(put(sender.regs, ICR, low), ICR2, kept)))
+    for base in (state, rewritten):
+        yield from by_software(base, message, profile)
+
+
 def raw_ipi_exit(state: State, op: RawIpiExit, _env: Answers, profile: Profile) -> Outcomes:
     """An exit with any content resumes the guest; ids 0 and 2 send what EXITINFO1 says (AVIC-075).
 
-    The ICR in the page may be left alone or be made to agree with EXITINFO1.
+    Where that has the busy bit, what the ICR in the page says is as good.
     """
     identifier = op.info2 >> 32 & 0xFFFFFFFF
     if identifier not in (IPI_INVALID_TYPE, IPI_INVALID_TARGET):
         because = c.OTHER_IPI_EXITS_RESUME if identifier > 2 else c.NOT_RUNNING_TARGETS_WOKEN_ONLY
         return Outcome(settled(state), 1, because=because, effect=because, also=(c.ANY_EXITINFO_TOLERATED,))
     sender = next(v for v in state.vcpus if v.id == op.id and v.vm == 0)
-    low, high = op.info1 & 0xFFFFFFFF & ~(1 << ICR_BUSY), op.info1 >> 32
-    if mode_of(sender.base) != X2APIC:
-        high_kept = high & 0xFF000000
-    else:
-        high_kept = high
-    message = decoded(state, sender, low, high)
-    rewritten = with_vcpu(state, with_regs(sender, put(put(sender.regs, ICR, low), ICR2, high_kept)))
+    written = [(op.info1 & _NOT_BUSY, op.info1 >> 32)]
+    if op.info1 >> ICR_BUSY & 1:  # the write is still under way, so it may be looked up in the page
+        written.append((sender.regs[ICR] & _NOT_BUSY, sender.regs[ICR2]))
     because = c.UNACCELERATED_IPI_SENT_ONCE if identifier == IPI_INVALID_TYPE else c.PARTLY_INVALID_IPI_SENT
-    accepted = dict.fromkeys(s for base in (state, rewritten) for s in by_software(base, message, profile))
+    accepted = dict.fromkeys(s for low, high in written for s in _as_written(state, sender, low, high, profile))
     ways = dict.fromkeys(done for s in accepted for done in lately(s))
     also = (c.ANY_EXITINFO_TOLERATED,)
     return tuple(Outcome(done, 1, because=because, effect=because, also=also) for done in ways)

@@ -32,6 +32,7 @@ from conformance.specs.avic.constants import (
     ENTRY_RUNNING,
     ICR_BUSY,
     INHIBIT_PHYSICAL_ID_TOO_BIG,
+    IPI_INVALID_TARGET,
     TLB_FLUSH_ASID,
     VMCB_ASID,
     VMCB_TLB_CONTROL,
@@ -143,6 +144,12 @@ MIXES = (s.Exit(1), s.SetApicBase(1, X2_ON, host=True), s.VmRun(1))
 NO_VMCB = Step(s.VcpuCreate(1), faults=(Fault("alloc_vmcb", -ENOMEM),))
 NOT_ACCUSED: list[tuple[str, Callable[[Any], Any], Config, tuple[Any, ...]]] = [
     ("CR8 is not intercepted while nothing is held back", Linux, TWO, (s.Inhibit(3),)),
+    (
+        "an ICR that is busy is looked up in the page",
+        Linux,
+        TWO,
+        (s.GuestIpi(1), s.RawIpiExit(1, 2**64 - 1, IPI_INVALID_TARGET << 32)),
+    ),
     (
         "nothing is told of a core whose id does not fit, nor when it is left",
         Linux,
