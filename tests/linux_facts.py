@@ -56,6 +56,11 @@ VFIO = (
         (uio.Close(), 0), (uio.RaiseVector(0), 0), (uio.Open(), 0), (uio.RaiseVector(0), 0),
         (uio.ReadEventfd(A), -EAGAIN),
     ),
+    _vfio(
+        "bound-again",
+        (uio.IrqSet(0, A), 0), (uio.Close(), 0), (uio.Remove(), 0), (uio.Probe(), 0), (uio.Open(), 0),
+        (uio.RaiseVector(0), 0), (uio.ReadEventfd(A), 16), (uio.IrqSet(0, A), 0), (uio.ReadEventfd(A), 1),
+    ),
     _vfio("no-mask-of-vectors", (uio.Write(1), -EOPNOTSUPP), (uio.Write(0), -EOPNOTSUPP)),
     _vfio(
         "intx-masks-itself",

@@ -39,7 +39,7 @@ class LinuxUio(GuestAdapter):
 
     def builds(self, config: Config) -> bool:
         """A function with INTx alone."""
-        odd = config.bridge or config.virtfn or config.left_masked or config.core_41
+        odd = config.bridge or config.cardbus or config.virtfn or config.left_masked or config.core_41
         return not odd and not config.vectors and config.intx and config.irq not in (0, 0x8000_0000)
 
     def legal(self, state: Any, op: Any) -> bool:

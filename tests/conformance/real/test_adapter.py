@@ -15,6 +15,8 @@ from conformance.lockstep import run_trace
 from conformance.model.step import Fault, Step
 from conformance.real import adapter as adapters
 from conformance.real.adapter import Adapter, Rate, RealWorld, rate, seen_by
+from conformance.real.linux_uio import LinuxUio
+from conformance.real.linux_vfio import LinuxVfio
 from conformance.runs import unit
 from conformance.runs.result import Result
 from conformance.subsystem import NAMES, subsystem
@@ -231,3 +233,13 @@ def test_a_busy_moment_does_not_decide(
 def test_half_the_rate_of_the_facts_is_usual() -> None:
     """And less is not."""
     assert [Rate("", measured, 100).is_usual for measured in (49.9, 50, 200)] == [False, True, True]
+
+
+@pytest.mark.parametrize("kind", [LinuxVfio, LinuxUio])
+def test_no_bridge_is_built_of_a_function_that_is_none(kind: type[Adapter]) -> None:
+    """The machine has endpoints alone, whatever the header type is called."""
+    builds = kind.__new__(kind).builds
+    built = [config for config in subsystem("uio_msi").configs if builds(config)]
+
+    assert built
+    assert not any(config.bridge or config.cardbus for config in built)
