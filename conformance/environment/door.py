@@ -31,10 +31,6 @@ Call = tuple[str, tuple[Any, ...], Any]
 LEAST, MOST = -(2**63), 2**64 - 1
 """Ints that a machine word can hold, signed or not."""
 
-_NONE: dict[Any, Any] = {}
-_NOBODY: set[str] = set()
-"""Shared by all frames without planned faults, which nobody writes to: one frame is made for every step."""
-
 _BUILTIN_TYPES = ("int", "str", "bytes", "bool")
 
 
@@ -44,12 +40,12 @@ class Frame:
     __slots__ = ("actor", "given", "log", "made", "outer", "overcome", "plan", "points", "refused")
 
     def __init__(self, faults: tuple[Fault, ...] = (), made: dict[str, int] | None = None) -> None:
-        self.plan: Mapping[tuple[str, int], int] = {(f.call, f.nth): f.value for f in faults} if faults else _NONE
+        self.plan: dict[tuple[str, int], int] = {(f.call, f.nth): f.value for f in faults} if faults else {}
         self.given: dict[str, int] = {}
         """Refusals that the candidate really met, by call; the first one of each call."""
-        self.refused: dict[str, tuple[Any, ...]] = {} if faults else _NONE
+        self.refused: dict[str, tuple[Any, ...]] = {}
         """The arguments of the first refused call, by call."""
-        self.overcome: set[str] = set() if faults else _NOBODY
+        self.overcome: set[str] = set()
         """Calls that were granted when they were made once more after a refusal."""
         self.log: list[Call] = []
         self.made: dict[str, int] = {} if faults or made is None else made

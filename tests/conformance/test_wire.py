@@ -186,7 +186,7 @@ MISDEEDS: dict[str, tuple[Callable[[], Any], str, str]] = {
     "loop": (loop, "hang", "did not return within 0.3 s"),
     "blocking": (lambda: os.read(os.pipe()[0], 1), "hang", "did not return within 0.3 s"),
     "stopped": (lambda: die(signal.SIGSTOP), "hang", "did not return within 0.3 s"),
-    "memory": (lambda: (b"x" * (99 << 20), time.sleep(60)), "crash", "MiB of memory"),
+    "memory": (lambda: (b"x" * (299 << 20), time.sleep(60)), "crash", "MiB of memory"),
     "closed": (close, "crash", "it closed its standard output"),
     "line flood": (lambda: flood(b"ho\n"), "crash", "said what is no message: 'ho'"),
     "flood": (lambda: flood(b"ho"), "crash", "said a line of more than 4 MiB"),

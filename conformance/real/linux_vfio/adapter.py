@@ -75,9 +75,9 @@ class LinuxVfio(GuestAdapter):
 
     def builds(self, config: Config) -> bool:
         """Functions of the sizes that the machine has, or one that has INTx alone."""
-        odd = config.bridge or config.cardbus or config.virtfn or config.msix_broken or config.left_masked or config.core_41
+        odd = config.bridge or config.cardbus or config.virtfn or config.left_masked or config.core_41
         line = config.intx and config.irq not in (0, 0x8000_0000)
-        return not odd and (config.vectors in SIZES or (not config.vectors and line))
+        return not odd and not config.msix_broken and (config.vectors in SIZES or (not config.vectors and line))
 
     def legal(self, state: Any, op: Any) -> bool:
         """VFIO waits with an unbinding until the last handle is closed; its argument is longer than 8 bytes."""
