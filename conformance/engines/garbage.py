@@ -1,6 +1,6 @@
 """How often the garbage collector runs while an engine does.
 
-A judged step makes dozens of small objects, none of which is in a cycle: with the interpreter's own thresholds a
+A judged step makes dozens of small objects, hardly one of which is in a cycle: with the interpreter's own thresholds a
 tenth to a fifth of an engine's time went into looking through them. A candidate's cycles are still collected.
 """
 
@@ -16,7 +16,7 @@ THRESHOLDS = (50_000, 20, 20)
 
 @contextmanager
 def collected_seldom() -> Iterator[None]:
-    """While this lasts the collector runs seldom, and does not look at what was there before."""
+    """While this lasts the collector runs seldom; afterwards as often as before."""
     before = gc.get_threshold()
     gc.set_threshold(*THRESHOLDS)
     try:
