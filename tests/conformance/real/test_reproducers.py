@@ -11,8 +11,8 @@ import pytest
 
 from conformance.real.guest import kvm, packages
 from conformance.real.guest.channel import AT_FDCWD, Answer, Back, call
-from conformance.real.guest.machine import Guest, Machine, qemu_version
-from conformance.verdict import UsageError
+from conformance.real.guest.machine import Guest, Machine
+from tests.kernels import needs
 
 SOURCES = Path(__file__).parents[3] / "examples" / "real"
 KERNELS = ("6.1", "6.12", "6.18", "7.2")
@@ -69,14 +69,9 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], bytes]:
 
 @pytest.fixture(scope="module", params=KERNELS)
 def series(request: pytest.FixtureRequest) -> str:
-    """A kernel of the cache; which are there is up to whoever fetches them."""
+    """A kernel of the cache."""
     name: str = request.param
-    try:
-        packages.kernel(name)
-        packages.busybox()
-        qemu_version()
-    except UsageError as error:
-        pytest.skip(str(error))
+    needs(name)
     return name
 
 
