@@ -6,13 +6,19 @@ from conformance.model.cet.operations import Host
 from conformance.specs.cet import clauses as c
 from conformance.specs.clause import Clause
 
+Known = tuple[bool, bool]
+"""Whether a hypervisor knows of shadow stacks, and of indirect branch tracking: nobody owes either."""
+BOTH: Known = (True, True)
+KINDS: tuple[Known, ...] = (BOTH, (True, False), (False, True), (False, False))
+"""What there may be, the whole first."""
 
-def capabilities(host: Host, *, tracking: bool = True) -> tuple[bool, bool, int, Clause]:
+
+def capabilities(host: Host, known: Known = BOTH) -> tuple[bool, bool, int, Clause]:
     """SHSTK, IBT and XSS bits that KVM may offer on this host, and the clause that decides the most.
 
-    One that knows nothing of indirect branch `tracking` offers what is left of it.
+    Who does not know of one of the two features offers what is left of it.
     """
-    shstk, ibt, because = host.shstk, host.ibt and tracking, c.XSS_AND_FEATURES_TOGETHER
+    shstk, ibt, because = host.shstk and known[0], host.ibt and known[1], c.XSS_AND_FEATURES_TOGETHER
     xss = host.xss & 0x1800 if host.xsaves else 0
     if ibt and host.vendor == "amd":
         ibt, because = False, c.NO_IBT_ON_SVM

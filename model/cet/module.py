@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from conformance.model.cet.access import advertised, lacking
-from conformance.model.cet.capabilities import capabilities
+from conformance.model.cet.capabilities import KINDS, Known, capabilities
 from conformance.model.cet.operations import (
     Answers,
     Cpuid,
@@ -45,22 +45,26 @@ def _given(state: State, q: Cpuid) -> tuple[bool, bool, bool, bool, int]:
 
 
 def vendor_init(state: State, op: VendorInit, _env: Answers, _profile: Profile) -> Outcomes:
-    """Load the module: (result, SHSTK, IBT). Who has never offered IBT need not begin here."""
+    """Load the module: (result, SHSTK, IBT). What was never offered on hosts of this vendor need not be here."""
     host = op.host
     if host.s_cet >> SH_STK_EN & 1:
         new = replace(state, host=host, shstk=False, ibt=False, xss=0, ready=False, reloaded=True)
         return Outcome(new, (-EIO, False, False), because=c.HOST_SHADOW_STACK_REFUSED)
-    offered = _loaded(state, host, True)
-    return offered if state.tracks or not offered.state.ibt else (offered, _loaded(state, host, False))
+    owed = (state.shstk, state.ibt) if state.ready and host.vendor == state.host.vendor else (False, False)
+    ways: dict[tuple[int, bool, bool], Outcome] = {}
+    for known in KINDS:
+        if known[0] >= owed[0] and known[1] >= owed[1]:
+            way = _loaded(state, host, known)
+            ways.setdefault(way.result, way)
+    return tuple(ways.values())
 
 
-def _loaded(state: State, host: Host, tracking: bool) -> Outcome:
+def _loaded(state: State, host: Host, known: Known) -> Outcome:
     """The module loaded on a host."""
-    shstk, ibt, xss, because = capabilities(host, tracking=tracking)
+    shstk, ibt, xss, because = capabilities(host, known)
     if host.s_cet:
         because = c.HOST_SHADOW_STACK_REFUSED
-    tracks = state.tracks or ibt
-    new = replace(state, host=host, shstk=shstk, ibt=ibt, xss=xss, ready=True, reloaded=True, tracks=tracks)
+    new = replace(state, host=host, shstk=shstk, ibt=ibt, xss=xss, ready=True, reloaded=True)
     return Outcome(new, (0, shstk, ibt), because=because)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from conformance.model.cet.capabilities import capabilities
+from conformance.model.cet.capabilities import BOTH, Known, capabilities
 from conformance.model.cet.operations import Config, Cpuid, Host
 from conformance.specs.cet import Profile
 from conformance.specs.cet import clauses as c
@@ -142,8 +142,6 @@ class State:
     """The module was loaded anew; a trace does that once."""
     ghosts: bool = False
     """A vCPU was destroyed that had values."""
-    tracks: bool = False
-    """IBT was offered once, so it is wherever it may be; a hypervisor that has none never does."""
 
 
 SLOTS = 2
@@ -152,13 +150,13 @@ CPUS = 2
 """Physical CPUs."""
 
 
-def initial(config: Config, profile: Profile, *, tracking: bool = True) -> State:
-    """The module loaded on the configuration's host, its vCPUs created; whether it offers IBT is its own choice."""
+def initial(config: Config, profile: Profile, known: Known = BOTH) -> State:
+    """The module loaded on the configuration's host, its vCPUs created; what it knows of is its own choice."""
     host = config.host
-    shstk, ibt, xss, _ = capabilities(host, tracking=tracking)
+    shstk, ibt, xss, _ = capabilities(host, known)
     ready = not host.s_cet >> SH_STK_EN & 1
     empty = (None,) * SLOTS
-    bare = State(host, shstk, ibt, xss, ready, empty, config.ignore_msrs, profile.fpu_managed, tracks=ready and ibt)
+    bare = State(host, shstk, ibt, xss, ready, empty, config.ignore_msrs, profile.fpu_managed)
     vcpus = tuple(new_vcpu(bare, cpuid) for cpuid in config.vcpus) if ready else ()
     return replace(bare, vcpus=(vcpus + (None,) * SLOTS)[:SLOTS])
 
@@ -190,7 +188,6 @@ def with_vcpu(state: State, slot: int, vcpu: Vcpu | None) -> State:
         state.exact,
         state.reloaded,
         state.ghosts,
-        state.tracks,
     )
 
 

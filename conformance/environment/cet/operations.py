@@ -21,7 +21,7 @@ from conformance.environment.cet.skeleton import (
     vm_exit,
 )
 from conformance.model.cet import operations as m
-from conformance.model.cet.capabilities import capabilities
+from conformance.model.cet.capabilities import BOTH, KINDS, capabilities
 from conformance.model.cet.state import COMPONENTS
 from conformance.specs.cet import clauses as c
 from conformance.specs.cet import constants as k
@@ -65,11 +65,12 @@ def set_up(world: Cet) -> Violation | None:
     """Load the module on the configuration's host, create its vCPUs; what was wrong with that."""
     host, deferred = world.platform.host, None
     ready = not host.s_cet >> k.SH_STK_EN & 1
-    shstk, ibt, _, because = capabilities(host)
     result = _load_module(world)
+    shstk, ibt, _, because = capabilities(host)
     wanted = (0, shstk, ibt) if ready else (-k.EIO, False, False)
-    world.platform.tracking = not (ready and ibt and result == (0, shstk, False))
-    if result != wanted and world.platform.tracking:
+    kinds = {(0, *capabilities(host, known)[:2]): known for known in KINDS[::-1]} if ready else {wanted: BOTH}
+    world.platform.known = kinds.get(result, BOTH)
+    if result not in kinds:
         clause = because if ready else c.HOST_SHADOW_STACK_REFUSED
         return Violation(clause, f"vendor_init and kvm_caps gave {_shown(result)}, expected {_shown(wanted)}")
     for slot, cpuid in enumerate(world.config.vcpus if ready else ()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from conformance.environment.simulator import Simulator
+from conformance.model.cet.capabilities import BOTH
 from conformance.model.cet.operations import Config, Host
 from conformance.verdict import Crash
 
@@ -25,8 +26,8 @@ class Platform(Simulator):
         self.ignore_msrs = config.ignore_msrs
         self.caps = (False, False)
         """SHSTK and IBT as the module offers them."""
-        self.tracking = True
-        """Whether it offers IBT where the configuration's host lets it."""
+        self.known = BOTH
+        """Which of the two it knows of, as far as it showed on the configuration's host."""
 
     def boot(self, host: Host) -> None:
         """Another host takes the place of this one."""

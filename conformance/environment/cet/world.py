@@ -26,6 +26,7 @@ from conformance.environment.cet.vmsa import Vmsa
 from conformance.environment.door import Environment
 from conformance.model.cet import Config, View
 from conformance.model.cet import operations as m
+from conformance.model.cet.capabilities import BOTH
 from conformance.model.cet.state import SLOTS, State, initial
 from conformance.specs.cet import Port, Profile
 from conformance.specs.cet import clauses as c
@@ -98,8 +99,9 @@ class Cet(Environment):
             self.frame.actor = None
 
     def starting_at(self, state: State) -> State:
-        """Whether the module offers IBT is its own choice."""
-        return state if self.platform.tracking else initial(self.config, self.profile, tracking=False)
+        """What the module knows of is its own choice."""
+        known = self.platform.known
+        return state if known == BOTH else initial(self.config, self.profile, known)
 
     def digest(self) -> Hashable:
         """Also the fpstates of vCPUs without SHSTK: what they had before may have been kept or cleared."""
