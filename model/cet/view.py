@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from conformance.model.cet.operations import GetMpState, Init, NestedExit, Operation, Reset, Rsm, Smi
 from conformance.model.cet.state import CPUS, State, Words
+from conformance.model.cet.state import RESET as WAS_RESET
 from conformance.model.step import Labels
 from conformance.specs.cet import clauses as c
 from conformance.specs.clause import Clause
@@ -65,13 +66,21 @@ def view(state: State) -> View:
     return View((state.host.s_cet,) * CPUS, tuple(crs), tuple(smram), tuple(area))
 
 
-def cite(state: State, op: Operation, field: str, _expected: View, _got: View) -> Clause | None:
+def cite(state: State, op: Operation, field: str, _expected: View, got: View) -> Clause | None:
     """A better clause than the view field's."""
     if isinstance(op, Smi | Rsm):
         return c.SMM_CLEARS_CR4 if field == "crs" else c.SSP_THROUGH_SMRAM if field == "smram" else None
     if isinstance(op, Init | Reset | GetMpState) and field == "crs":
         return c.RESET_CLEARS_CRS
+    if field == "area" and _stayed_in_l2(state, got):
+        return c.RESET_LEAVES_MODES
     if isinstance(op, NestedExit):
         amd = state.host.vendor == "amd"
         return c.VMRUN_SWITCHES if amd else c.L1_RESUMES if field == "crs" else None
     return None
+
+
+def _stayed_in_l2(state: State, got: View) -> bool:
+    """Whether a vCPU that was reset runs L2 still."""
+    pairs = zip(state.vcpus, got.area, strict=True)
+    return any(v is not None and v.l2 is None and v.origin == WAS_RESET and area is None for v, area in pairs)

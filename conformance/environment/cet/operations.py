@@ -542,6 +542,7 @@ def set_nested_state(world: Cet, op: m.SetNestedState) -> int:
     thread = begin_ioctl(world, op.vcpu, op.cpu)
     _store_area(world, thread.number, op.area)
     result = world.enter_int(world.driver.set_nested_state, thread.number)
+    thread.l2 = result == 0
     end_ioctl(world, thread)
     return result
 

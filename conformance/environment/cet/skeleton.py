@@ -55,7 +55,9 @@ def vm_entry(world: Cet, slot: int) -> Thread:
     world.fpu.before_entry(thread)
     regs = world.processors.files[thread.cpu]
     structure = world.structure
-    bits = world.intercepts.at_entry(number, structure.level(number))
+    level = structure.level(number)
+    thread.l2 = level > 0
+    bits = world.intercepts.at_entry(number, level)
     known = values.parts[number]
     for place in XSTATE:
         if regs[place] not in known and not bits >> 2 * place & READ:
@@ -95,4 +97,5 @@ def reset(world: Cet, thread: Thread, init: bool) -> None:
     world.enter(world.driver.vcpu_reset, thread.number, init)
     if not init:
         world.vmsa.reset(thread.number)
+        thread.l2 = False
     world.crs.boot(thread.number)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Thread:
     """The thread of the VMM that runs one vCPU."""
 
-    __slots__ = ("asked", "cpu", "found", "live", "loaded", "number", "on", "slot")
+    __slots__ = ("asked", "cpu", "found", "l2", "live", "loaded", "number", "on", "slot")
 
     def __init__(self, number: int, slot: int) -> None:
         self.number = number
@@ -33,6 +33,8 @@ class Thread:
         """The preempt notifier is registered."""
         self.live = False
         """In KVM_RUN's loop."""
+        self.l2 = False
+        """It is in L2: so it ran last, or so it is to run next."""
         self.found: tuple[int, ...] = ()
         """PL0..PL2_SSP of its physical CPU when it came there."""
         self.asked = Cpuid()

@@ -28,5 +28,5 @@ def view(world: Cet) -> View:
             vcpu = thread.number
             crs.append(None if world.events.parts[vcpu].shutdown else CRS[world.crs.bits(vcpu)])
             smram.append(world.memory.parts[vcpu].smram.get(SMRAM_SSP, 0))
-            area.append(None if world.structure.level(vcpu) else world.memory.words(vcpu))
+            area.append(None if thread.l2 else world.memory.words(vcpu))
     return View(tuple(regs[S] for regs in world.processors.files), tuple(crs), tuple(smram), tuple(area))

@@ -104,9 +104,12 @@ class Cet(Environment):
         return state if known == BOTH else initial(self.config, self.profile, known)
 
     def digest(self) -> Hashable:
-        """Also the fpstates of vCPUs without SHSTK: what they had before may have been kept or cleared."""
+        """Also the fpstates of vCPUs without SHSTK, which may have been kept or cleared, and who is yet to leave L2."""
         lacking = (vcpu for vcpu, permissions in self.intercepts.parts.items() if not permissions.shstk)
-        return super().digest(), tuple(tuple(self.fpu.parts[vcpu].fpstate or ()) for vcpu in lacking)
+        kept = tuple(tuple(self.fpu.parts[vcpu].fpstate or ()) for vcpu in lacking)
+        level = self.structure.level
+        late = tuple(level(vcpu) for vcpu, thread in self.threads.parts.items() if thread.l2 != (level(vcpu) > 0))
+        return super().digest(), kept, late
 
     def act(self, op: Any) -> Any:
         """Perform one operation; afterwards the thread it interrupted runs again."""

@@ -239,7 +239,7 @@ TABLE: dict[str, Row] = {
         SVM,
     ),
     "CET-099": (wrong.InitKeepsCr4, (m.SetSregs(0, True, True), RUN, m.Init(0)), ONE),
-    "CET-100": (wrong.ResetStaysInL2, (RUN, m.NestedEnter(0), LEAVE, m.Reset(0)), SVM),
+    "CET-100": (wrong.ResetStaysInL2, (RUN, m.NestedEnter(0), LEAVE, m.Reset(0), RUN), SVM),
     "CET-101": (
         wrong.CleanVmcb12OfNobody,
         (RUN, m.NestedEnter(0, m.Area(s_cet=1)), m.NestedExit(0), LEAVE, m.Migrate(0), RUN)

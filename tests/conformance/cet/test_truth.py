@@ -346,7 +346,7 @@ def test_a_cautious_driver_exercises_the_clean_bit() -> None:
             "CET-098",
         ),
         ((m.SetSregs(0, True, True), m.Run(0), m.Init(0)), ONE, wrong.InitKeepsCr4, "CET-099"),
-        ((m.Run(0), m.NestedEnter(0), m.Leave(0), m.Reset(0)), ONE, wrong.ResetStaysInL2, "CET-100"),
+        ((m.Run(0), m.NestedEnter(0), m.Leave(0), m.Reset(0), m.Run(0)), ONE, wrong.ResetStaysInL2, "CET-100"),
         ((m.GetMsrs(0, (k.INTERNAL_GUEST_SSP,)),), NO_SHSTK, wrong.SspForAnyVcpu, "CET-021"),
     ],
 )
@@ -398,3 +398,34 @@ def test_s_cet_is_there_for_a_guest_with_ibt_alone(field: int) -> None:
     config = m.Config(m.Host(), (m.Cpuid(shstk=False),))
 
     assert blamed(run(never, m.Run(0), m.Vmread(0, field), config=config)) == "CET-089"
+
+
+class LeavesL2AtTheEntry(Upstream):
+    """RESET decides that the vCPU runs L1; which VMCB runs is told before it does."""
+
+    late: frozenset[int] = frozenset()
+
+    def leave_l2(self, v: Vcpu) -> None:
+        """Remembered."""
+        if v.l2:
+            v.l2 = False
+            self.late |= {v.number}
+
+    def enter_guest(self, vcpu: int) -> None:
+        """Done."""
+        if vcpu in self.late:
+            self.late -= {vcpu}
+            self.port.vmcb_switch(vcpu, 1)
+        super().enter_guest(vcpu)
+
+
+IN_L2 = (m.Run(0), m.NestedEnter(0, m.Area(s_cet=1, ssp=A, load=True, load_host=True)), m.Leave(0))
+
+
+def test_a_reset_leaves_l2_when_the_guest_runs() -> None:
+    """What runs next counts, and only once it runs."""
+    trace = *IN_L2, m.Reset(0), m.Run(0), m.Rdmsr(0, k.S_CET), m.ReadSsp(0)
+
+    assert run(LeavesL2AtTheEntry, *trace, config=SVM).failure is None
+    assert run(wrong.ResetStaysInL2, *IN_L2, m.Reset(0), config=SVM).failure is None
+    assert blamed(run(wrong.ResetStaysInL2, *IN_L2, m.Reset(0), m.Run(0), config=SVM)) == "CET-100"

@@ -284,7 +284,7 @@ DEFECTS: tuple[Defect, ...] = (
         5,
     ),
     Defect("CET-U-31", "INIT leaves CR4.CET.", upstream.InitKeepsCr4, ("CET-099",), 3),
-    Defect("CET-U-32", "RESET leaves a vCPU in L2.", upstream.ResetStaysInL2, ("CET-100",), 4),
+    Defect("CET-U-32", "RESET leaves a vCPU in L2.", upstream.ResetStaysInL2, ("CET-100",), 5),
     Defect("CET-U-33", "A clean vmcb12 is taken for the one that ran last.", upstream.AnyCleanVmcb12, ("CET-101",), 8),
     Defect(
         "CET-U-34",
