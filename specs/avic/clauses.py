@@ -1314,6 +1314,15 @@ ROUTING_REPLACED_WHOLE = Clause(
     needs=frozenset({"irqfd"}),
 )
 
+OLD_LOGICAL_ENTRY_FIRST = Clause(
+    id="AVIC-124",
+    level=Level.SHOULD,
+    kind=Kind.ORDERING,
+    text="An LDR or DFR write makes the entry of the old logical id invalid before that of the new one is valid.",
+    source="avic_handle_ldr_update; APM 15.29.5.3 gives no order, and software sends what no valid entry names",
+    needs=frozenset({"layer-t", "exits"}),
+)
+
 CLAUSES = (
     NEEDS_CPUID_BIT,
     NEEDS_NESTED_PAGING,
@@ -1438,6 +1447,7 @@ CLAUSES = (
     IRQFD_FIRES_WHEN_PENDING,
     IRQFD_DEASSIGNED,
     ROUTING_REPLACED_WHOLE,
+    OLD_LOGICAL_ENTRY_FIRST,
 )
 """All of them; the ids run without a gap."""
 

@@ -316,7 +316,7 @@ CHECKS: dict[type, tuple[Check, ...]] = {
         (c.TRAPS_AND_FAULTS_TOLD_APART, emulated_once),
         (c.REMOTE_READ_IGNORED, remote_read_ignored),
         (c.LDR_WRITE_MOVES_OWN_ENTRY, own_entries_only),
-        (c.LDR_WRITE_MOVES_OWN_ENTRY, invalidated_first),
+        (c.OLD_LOGICAL_ENTRY_FIRST, invalidated_first),
         (c.DFR_CHANGE_INVALIDATES_OLD_ENTRY, old_entry_gone),
         (c.LOGICAL_ENTRIES_COMPLETE, entries_complete),
     ),

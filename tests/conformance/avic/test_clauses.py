@@ -174,6 +174,11 @@ def installs_first(self: Any, v: Any) -> None:
         self.port.write32(v.kvm.logical_table, old, 0)
 
 
+def wipes_entry_0(self: Any, v: Any) -> None:
+    """Every LDR write clears the first logical entry, whosever it is."""
+    self.port.write32(v.kvm.logical_table, 0, 0)
+
+
 def reserved_bit(self: Any, v: Any) -> None:
     """A logical entry with a reserved bit."""
     offset = self._logical_entry(v, v.ldr, v.dfr)
@@ -340,7 +345,7 @@ TABLE: dict[int, Row] = {
     38: Row(ZOO["AP-07"], RUNNING, (s.GuestWrite(1, APIC_LDR, 4 << 24),)),
     39: Row(wrong(_install_logical=lambda self, v: None), FRESH, (s.GuestWrite(0, APIC_LDR, 1 << 24),)),
     40: Row(after("_install_logical", reserved_bit), FRESH, (s.GuestWrite(0, APIC_LDR, 1 << 24),)),
-    41: Row(wrong(_handle_ldr_update=installs_first), RUNNING, (s.GuestWrite(1, APIC_LDR, 4 << 24),)),
+    41: Row(after("_handle_ldr_update", wipes_entry_0), RUNNING, (s.GuestWrite(1, APIC_LDR, 4 << 24),)),
     42: Row(wrong(_reg_write=loses_ldr), FRESH, (s.GuestWrite(0, APIC_LDR, 3 << 24),)),
     43: Row(
         wrong(_handle_dfr_update=lambda self, v: setattr(v, "dfr", self._reg(v, APIC_DFR))),
@@ -463,6 +468,7 @@ TABLE: dict[int, Row] = {
     121: irqfds(_assign=unlooked, acts=(ROUTED, s.Act("write", 0, 1), s.Act("assign"))),
     122: irqfds(_deassign=lambda self, *_: (-22, ()), acts=(s.Act("deassign"),)),
     123: irqfds(_route=lambda self, *_: (0, ()), acts=(s.Act("route", table=((0, 0x41), (0, 0x42))),)),
+    124: Row(wrong(_handle_ldr_update=installs_first), RUNNING, (s.GuestWrite(1, APIC_LDR, 4 << 24),)),
 }
 """Number of each testable clause -> what is wrong, and shows it."""
 

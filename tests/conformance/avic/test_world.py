@@ -13,7 +13,7 @@ from conformance.candidates.defects.avic import upstream as u
 from conformance.model.avic import Config
 from conformance.model.avic import operations as s
 from conformance.model.step import Fault, Parallel, Step
-from conformance.specs.avic.constants import APIC_LDR, CPUID_X2AVIC_EXT, EEXIST
+from conformance.specs.avic.constants import CPUID_X2AVIC_EXT, EEXIST
 from conformance.strategies.avic.domains import RUNNING, THREE, X2AVIC_HOST
 from tests.conformance.avic.judging import cited, judged
 
@@ -221,14 +221,6 @@ class _InvalidForAWhile(Upstream):
         super()._publish(v)
 
 
-class _ValidBeforeCleared(Upstream):
-    def _handle_ldr_update(self, v: Any) -> None:
-        old, v.ldr = v.ldr, self._reg(v, APIC_LDR) >> 24
-        self._install_logical(v)
-        if self.logical_index(old, v.dfr) >= 0:
-            self.port.write32(v.kvm.logical_table, 4 * self.logical_index(old, v.dfr), 0)
-
-
 class _TellsIrtesLate(Upstream):
     def _put(self, v: Any, log: bool) -> None:
         irqs, v.irqs = v.irqs, {}
@@ -280,7 +272,6 @@ class _InhibitsEveryVm(Upstream):
     ("candidate", "config", "ops", "clause"),
     [
         (_InvalidForAWhile, RUNNING, (s.Put(1), s.Load(1, 0x30)), "AVIC-032"),
-        (_ValidBeforeCleared, RUNNING, (s.GuestWrite(0, APIC_LDR, 4 << 24),), "AVIC-041"),
         (_TellsIrtesLate, RUNNING, (s.UpdateIrte(0, 1), s.Put(1)), "AVIC-094"),
         (_EmulatesOnceMore, RUNNING, (s.Put(1), s.GuestIpi(0, 1)), "AVIC-068"),
         (_KeepsSilent, RUNNING, (s.RawIpiExit(0, 0x41, 3 << 32),), "AVIC-073"),
