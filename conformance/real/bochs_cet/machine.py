@@ -54,7 +54,7 @@ display_library: term
 config_interface: textconfig
 plugin_ctrl: unmapped=1, biosdev=0, speaker=0, extfpuirq=0, parallel=0, serial=1, gameport=0, iodebug=0
 memory: guest=8, host=8
-cpu: model={model}, count=1, ips={ips}, ignore_bad_msrs=0, reset_on_triple_fault=0
+cpu: model={model}, count=1, ips={ips}, ignore_bad_msrs={ignored}, reset_on_triple_fault=0
 romimage: file={folder}/rom.bin, address=0xffff0000
 vgaromimage: file={folder}/vga.bin
 com1: enabled=1, mode=term, dev={serial}
@@ -112,8 +112,9 @@ class Bochs:
     Its files are there until it has come up, so that nothing is left of it however we end.
     """
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, *, ignores_bad_msrs: bool = False) -> None:
         self.model = model
+        self._ignores = ignores_bad_msrs
         self._owner = os.getpid()
         self.folder = tempfile.mkdtemp(prefix="conformance-bochs-")
         self.serial, serial = os.openpty()
@@ -149,7 +150,9 @@ class Bochs:
         folder = Path(self.folder)
         (folder / "rom.bin").write_bytes(rom())
         (folder / "vga.bin").write_bytes(vga_rom())
-        (folder / "rc").write_text(CONFIGURATION.format(model=self.model, ips=IPS, folder=folder, serial=serial))
+        ignored = int(self._ignores)
+        text = CONFIGURATION.format(model=self.model, ips=IPS, folder=folder, serial=serial, ignored=ignored)
+        (folder / "rc").write_text(text)
         (folder / "cont").write_text("c\n")
 
     def ask(self, request: int, argument: int = 0, value: int = 0) -> tuple[int, bytes]:

@@ -213,8 +213,10 @@ class Vcpu:
         _, _, run, reason, *_ = self.kvm.channel.ask([placed, self._at(rip, 0), *self._until_exit()])
         return reason.value if run.value == 0 else run.value
 
-    def start(self, cpu: int) -> None:
-        """Run on a thread of its own, on that processor, until `stop`; it is in the guest when this returns.
+    def start(self, cpu: int, rip: int = SPIN_AT) -> None:
+        """Run on a thread of its own, on that processor, until `stop`; it has been in the guest when this returns.
+
+        The code at `rip` counts at DS:SI first; what is there of itself goes on counting.
 
         The helper keeps to processor 0, so that it takes no core away.
 
@@ -223,7 +225,7 @@ class Vcpu:
         """
         at = self.kvm.memory + self.counter
         answers = self.kvm.channel.ask([
-            self._at(SPIN_AT, self.counter),
+            self._at(rip, self.counter),
             f"p {self.run} 0",
             f"l {at}",
             f"t {self.fd} {cpu}",

@@ -86,14 +86,15 @@ def _run_size() -> int:
 
 
 class Vm:
-    """A VM with a split irqchip: local APICs in the kernel, nothing else there."""
+    """A VM with a split irqchip, unless it is to have none: local APICs in the kernel, nothing else there."""
 
-    def __init__(self, x2apic_api: int = 0) -> None:
+    def __init__(self, x2apic_api: int = 0, *, split: bool = True) -> None:
         self.fd = kvm().create_vm()
         self.vcpus: list[Vcpu] = []
         self.memory: mmap.mmap | None = None
         try:
-            self.enable(r.CAP_SPLIT_IRQCHIP, 24)
+            if split:
+                self.enable(r.CAP_SPLIT_IRQCHIP, 24)
             if x2apic_api:
                 self.enable(r.CAP_X2APIC_API, x2apic_api)
         except OSError:
@@ -189,6 +190,11 @@ class Vcpu:
 
     def run_real_mode(self, code: bytes, data_base: int) -> int:
         """Run code that ends with OUT, in real mode, with that base of DS; the port that it wrote to."""
+        self.place(code, data_base)
+        return self.run()
+
+    def place(self, code: bytes, data_base: int) -> None:
+        """Have the next run begin with this code, in real mode, with that base of DS."""
         memory = self.vm.guest_memory()
         memory[CODE : CODE + len(code)] = code
         fcntl.ioctl(self.fd, r.SET_MP_STATE, bytearray(4))
@@ -201,7 +207,6 @@ class Vcpu:
         struct.pack_into("<Q", regs, 48, CODE)  # RSP, below the code
         struct.pack_into("<QQ", regs, 128, CODE, 2)  # RIP and RFLAGS
         fcntl.ioctl(self.fd, r.SET_REGS, regs)
-        return self.run()
 
     def set_handler(self, vector: int) -> None:
         """A handler of real mode that writes to port 0x10."""
@@ -217,19 +222,25 @@ class Vcpu:
 
     def run(self) -> int:
         """KVM_RUN until the guest writes to a port; HarnessError for anything else, or too late."""
-        if self._run is None:
-            self._run = mmap.mmap(self.fd, _run_size())
-        with _watched(self._run) as late:
+        page = self.page
+        with _watched(page) as late:
             while not late.is_set():
                 try:
                     fcntl.ioctl(self.fd, r.RUN, 0)
                 except InterruptedError:
                     continue
                 break
-        reason = struct.unpack_from("<I", self._run, r.EXIT_REASON)[0]
+        reason = struct.unpack_from("<I", page, r.EXIT_REASON)[0]
         if late.is_set() or reason != r.EXIT_IO:
             raise HarnessError(f"guest code on vCPU {self.id} ended with exit {reason}, not with OUT")
-        return int(struct.unpack_from("<H", self._run, r.EXIT_PORT)[0])
+        return int(struct.unpack_from("<H", page, r.EXIT_PORT)[0])
+
+    @property
+    def page(self) -> mmap.mmap:
+        """What it shares with us: kvm_run."""
+        if self._run is None:
+            self._run = mmap.mmap(self.fd, _run_size())
+        return self._run
 
     def close(self) -> None:
         """Give it back."""

@@ -25,13 +25,13 @@ from conformance.real.guest.world import GuestWorld
 from conformance.specs.tdp_mirror.constants import ENOENT, MEM_LOG_DIRTY_PAGES
 
 NCR3 = 0xB0
-_PRESENT, _WRITE, _LARGE = 1, 2, 1 << 7
+PRESENT, WRITE, LARGE = 1, 2, 1 << 7
 _MMIO = 1 << 51
 """Reserved where addresses are shorter: such an entry says that there is no memory."""
-_ADDRESS = (1 << 51) - 4096
-_DONTNEED, _NOHUGEPAGE = 4, 15
+ADDRESS = (1 << 51) - 4096
+DONTNEED, NOHUGEPAGE = 4, 15
 _OTHER_SLOT, _CODE_SLOT = 30, 31
-_OTHER_GPA, CODE_GPA = 0x6000_0000, 0x7000_0000
+OTHER_GPA, CODE_GPA = 0x6000_0000, 0x7000_0000
 _READ = b"\x8a\x04\xe6\x10"
 """mov al, [si]; out."""
 _READ_AT = COUNTERS + 0x800
@@ -59,7 +59,7 @@ class TdpWorld(GuestWorld):
         size = PAGES * 4096
         mapped, _, pagemap = self.channel.ask([
             mapping(size, 0x22, 2**64 - 1),
-            call("madvise", Back(1), size, _NOHUGEPAGE),
+            call("madvise", Back(1), size, NOHUGEPAGE),
             opening("/proc/self/pagemap", O_RDONLY),
         ])  # fmt: skip
         self.memory, self.pagemap = mapped.value, pagemap.value
@@ -72,7 +72,7 @@ class TdpWorld(GuestWorld):
             self.slot_create(SlotCreate(slot, base, npages))
         if not self.prefaults:
             self.channel.one(f"w {kvm.memory + _READ_AT} {_READ.hex()}")
-            self._region(_CODE_SLOT, CODE_GPA, 0x10000, kvm.memory)
+            self.region(_CODE_SLOT, CODE_GPA, 0x10000, kvm.memory)
 
     def has_prefault(self) -> bool:
         """Whether there is KVM_PRE_FAULT_MEMORY."""
@@ -82,7 +82,8 @@ class TdpWorld(GuestWorld):
         """Let each page be there, and be written."""
         self.channel.ask([f"p {self.memory + 4096 * n} {n + 1}" for n in range(start, end)])
 
-    def _region(self, slot: int, gpa: int, size: int, address: int, flags: int = 0) -> int:
+    def region(self, slot: int, gpa: int, size: int, address: int, flags: int = 0) -> int:
+        """KVM_SET_USER_MEMORY_REGION."""
         argument = r.MEMORY.pack(slot, flags, gpa, size, address)
         return self.channel.one(call("ioctl", self.vm, r.SET_USER_MEMORY_REGION, argument)).value
 
@@ -114,7 +115,7 @@ class TdpWorld(GuestWorld):
     def slot_create(self, op: SlotCreate) -> int:
         """A slot over the pages of its gfns."""
         address = self.memory + 4096 * op.base
-        result = self._region(op.slot, op.base << 12, op.npages << 12, address, op.flags)
+        result = self.region(op.slot, op.base << 12, op.npages << 12, address, op.flags)
         if result == 0:
             self.slots[op.slot] = (op.base, op.npages)
         return result
@@ -123,14 +124,14 @@ class TdpWorld(GuestWorld):
         """Begin and end dirty logging of the slot."""
         base, npages = self.slots[op.slot]
         where = (op.slot, base << 12, npages << 12, self.memory + 4096 * base)
-        results = [self._region(*where, flags) for flags in (MEM_LOG_DIRTY_PAGES, 0)]
+        results = [self.region(*where, flags) for flags in (MEM_LOG_DIRTY_PAGES, 0)]
         return min(results)
 
     def hva_invalidate(self, op: HvaInvalidate) -> int:
         """The host takes pages back; others are there at once."""
         start, end = min(op.start, PAGES), min(op.end, PAGES)
         if start < end and not self.leave_out_zap:
-            self.channel.one(call("madvise", self.memory + 4096 * start, 4096 * (end - start), _DONTNEED))
+            self.channel.one(call("madvise", self.memory + 4096 * start, 4096 * (end - start), DONTNEED))
             self._touch(start, end)
         behind = {gfn for base, npages in self.slots.values() for gfn in range(base, base + npages)}
         for gfn in behind & set(range(start, end)):
@@ -140,7 +141,7 @@ class TdpWorld(GuestWorld):
     def zap_all_fast(self, _op: ZapAllFast) -> int:
         """What the deletion of any slot does in a VM without private memory."""
         address = self.kvm.memory
-        return min(self._region(_OTHER_SLOT, _OTHER_GPA, size, address) for size in (0x1000, 0))
+        return min(self.region(_OTHER_SLOT, OTHER_GPA, size, address) for size in (0x1000, 0))
 
     OPERATIONS: ClassVar[Mapping[type, Callable[[Any, Any], Any]]] = {
         VcpuCreate: vcpu_create,
@@ -166,22 +167,22 @@ class TdpWorld(GuestWorld):
 
     def leaves(self) -> list[tuple[int, int, int, bool]]:
         """gfn, level, frame, writable of each leaf below the roots of all vCPUs."""
-        roots = {vcpu.read(NCR3) & _ADDRESS for vcpu in self.vcpus.values()} - {0}
+        roots = {vcpu.read(NCR3) & ADDRESS for vcpu in self.vcpus.values()} - {0}
         return list(dict.fromkeys(leaf for root in sorted(roots) for leaf in self._walk(root, 4, 0)))
 
     def _walk(self, table: int, level: int, base: int) -> Iterator[tuple[int, int, int, bool]]:
         """gfn, level, frame, writable of each leaf below a table, but for the code's."""
         entries = struct.unpack_from("<512Q", self.guest.ram, table)
         for index, entry in enumerate(entries):
-            if not entry & _PRESENT or entry & _MMIO:
+            if not entry & PRESENT or entry & _MMIO:
                 continue
             gfn = base + (index << 9 * (level - 1))
-            if gfn << 12 >= _OTHER_GPA:
+            if gfn << 12 >= OTHER_GPA:
                 continue
-            if level == 1 or entry & _LARGE:
-                yield gfn, level, (entry & _ADDRESS) >> 12, bool(entry & _WRITE)
+            if level == 1 or entry & LARGE:
+                yield gfn, level, (entry & ADDRESS) >> 12, bool(entry & WRITE)
             else:
-                yield from self._walk(entry & _ADDRESS, level - 1, gfn)
+                yield from self._walk(entry & ADDRESS, level - 1, gfn)
 
     def _frames(self, gfns: list[int]) -> dict[int, int]:
         """The frame behind each page, as the guest's kernel tells."""

@@ -102,7 +102,7 @@ class Vfio(FunctionWorld):
         self.handles.append(fd)
         if len(self.handles) > 1:
             return 0
-        self._begin_with(fd)
+        self.begin_with(fd)
         self.function.opened(fd)
         if not self.config.vectors:
             return 0
@@ -132,7 +132,7 @@ class Vfio(FunctionWorld):
         ]
         self.channel.ask([*taken, call("close", private)])
 
-    def _begin_with(self, fd: int) -> None:
+    def begin_with(self, fd: int) -> None:
         """The first handle is among those that are no eventfds; its function decodes and may send."""
         where = _CONFIG_REGION + 4
         _, command = self.channel.must_all([self.files.name_device(fd), call("pread", fd, bytes(2), 2, where)])
