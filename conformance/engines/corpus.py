@@ -22,6 +22,7 @@ from conformance.engines.context import Context, lacking
 from conformance.engines.minimise import minimiser
 from conformance.lockstep import Report, run_trace
 from conformance.model.step import Parallel, Step
+from conformance.real.scripts import Outcome, play_all, shipped
 from conformance.subsystem import available, subsystem
 from conformance.trace import Trace, TraceError, decode, encode, write_atomically
 from conformance.verdict import Failure, HarnessError, UsageError
@@ -111,7 +112,36 @@ def check(folder: Path, option: str = "--corpus") -> None:
 
 
 def run(context: Context, own: Path | None = None) -> None:
-    """Judge the user's traces, then the suite's, under the candidate's profile."""
+    """Judge the user's traces, then the suite's, under the candidate's profile; of a real implementation play scripts.
+
+    Raises:
+        HarnessError  what was measured of it is not so: its adapter is wrong, or it is another than it was
+    """
+    different = _play(context) if context.part == 0 else []
+    _judge(context, own)
+    if different:
+        raise HarnessError(f"{context.candidate.spec} does not reproduce what was measured: {'; '.join(different)}")
+
+
+def _play(context: Context) -> list[str]:
+    """The differences, a sentence each, of the scripts that are shipped for the candidate's adapter."""
+    adapter = context.candidate.adapter
+    if adapter is None or not adapter.scripts:
+        return []
+    different = []
+    scripts = shipped(SHIPPED / context.subsystem.name / "real" / "raw", adapter.scripts)
+    figures = dict.fromkeys(Outcome, 0)
+    for played in play_all(scripts, adapter.bench):
+        figures[played.outcome] += 1
+        if played.outcome is Outcome.DIFFERENT:
+            script = played.script
+            different.append(f"{script.fact}, {script.row} ({script.name}): {played.difference}")
+    context.notes |= {f"measured facts {outcome.value}": n for outcome, n in figures.items() if n}
+    return different
+
+
+def _judge(context: Context, own: Path | None) -> None:
+    """All traces that the candidate can take."""
     number = 0
     for folder in (*([own] if own is not None else []), SHIPPED / context.subsystem.name):
         for path in files(folder):

@@ -17,8 +17,10 @@ from typing import Any, ClassVar
 
 from conformance.environment.door import Environment
 from conformance.model.step import Parallel, Step
+from conformance.real.scripts import Bench
 from conformance.strategies.domain import Scope, Shape
 from conformance.subsystem import Subsystem
+from conformance.verdict import HarnessError
 
 OPERATIONS, MICROSECONDS = "operations on the real thing", "microseconds in them"
 """Figures of the report."""
@@ -92,6 +94,8 @@ class Adapter(ABC):
     """Names of the small worlds that are explored; None: all that can be built."""
     version: str = ""
     """What is behind it, for reports."""
+    scripts: ClassVar[str] = ""
+    """Whose scripts are played, by the name of its folder; empty: none."""
 
     gate_steps: ClassVar[int] = 4_000
     """Steps of the campaign in the gate; each is a real operation."""
@@ -105,6 +109,10 @@ class Adapter(ABC):
     @abstractmethod
     def environment(self, config: Any, profile: Any) -> RealWorld:
         """A fresh world on the real implementation."""
+
+    def bench(self) -> Bench:
+        """What its scripts are played on, a fresh one for each."""
+        raise HarnessError(f"{type(self).__name__} has no bench for scripts")
 
     def builds(self, config: Any) -> bool:
         """Whether it can make the world that a configuration describes."""

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from conformance.model.cet import operations as m
 from conformance.model.cet.state import S
 from conformance.real.adapter import Adapter, Rate, rate
+from conformance.real.bochs_cet.bench import BochsBench
 from conformance.real.bochs_cet.machine import CLEAN, LOAD, RDMSR, WRMSR, XSAVES, Bochs, machine, tools
 from conformance.real.bochs_cet.world import XSTATE_BV, BochsWorld
 from conformance.specs.cet import constants as k
@@ -28,6 +29,7 @@ class BochsCet(Adapter):
 
     profile = "hardware"
     capabilities = frozenset[str]()
+    scripts = "bochs_cet"
     operations = frozenset({m.Run, m.Leave, m.Wrmsr, m.Rdmsr, m.MovCr0, m.MovCr4, m.Xsaves, m.Xrstors})
     view_fields = frozenset({"crs"})
     clauses = frozenset(f"CET-{n:03d}" for n in JUDGED)
@@ -67,6 +69,10 @@ class BochsCet(Adapter):
     def machine(self, host: m.Host) -> Bochs:
         """The processor with these features."""
         return machine(WITH_CET if host.shstk else WITHOUT_CET)
+
+    def bench(self) -> BochsBench:
+        """A processor, once one is asked for."""
+        return BochsBench()
 
     def builds(self, config: m.Config) -> bool:
         """One vCPU that has what the host has, of one of the two kinds."""

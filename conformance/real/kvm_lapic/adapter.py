@@ -10,6 +10,7 @@ from conformance.model.avic.operations import Irqfds, Route, SignalMsi
 from conformance.model.avic.routing import Apic, Message
 from conformance.real import kvm_requests as r
 from conformance.real.adapter import Adapter, Rate, rate
+from conformance.real.kvm_lapic.bench import KvmBench
 from conformance.real.kvm_lapic.irqfds import is_settled
 from conformance.real.kvm_lapic.machine import APIC_ISR, Kvm, Vm, has
 from conformance.real.kvm_lapic.world import KvmWorld, address_of, data_of
@@ -33,6 +34,7 @@ class KvmLapic(Adapter):
     profile = "kvm-lapic"
     capabilities = frozenset({"layer-r", "kvm-return", "irqfd"})
     operations = frozenset({Route, SignalMsi, Irqfds})
+    scripts = "kvm_lapic"
     clauses = frozenset(f"AVIC-{n}" for n in (109, 110, 111, 119, 120, 121, 122, 123))
 
     def __init__(self) -> None:
@@ -45,6 +47,10 @@ class KvmLapic(Adapter):
         """Nothing yet: a VM is made for the first message."""
         del config, profile
         return KvmWorld(self.hidden)
+
+    def bench(self) -> KvmBench:
+        """A VM, once one is asked for."""
+        return KvmBench()
 
     def hidden(self) -> Any:
         """The view, all of it out of sight."""

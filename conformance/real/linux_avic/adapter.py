@@ -26,6 +26,7 @@ from conformance.model.avic.state import Vcpu, find, is_active
 from conformance.real.adapter import Rate, rate
 from conformance.real.guest.adapter import GuestAdapter, round_trips
 from conformance.real.guest.world import outside
+from conformance.real.linux_avic.bench import AvicBench
 from conformance.real.linux_avic.world import AvicWorld
 from conformance.specs.avic.constants import CLUSTER, EINVAL, FLAT
 
@@ -44,6 +45,7 @@ class LinuxAvic(GuestAdapter):
 
     title = "kvm_amd with AVIC forced of Linux"
     world = AvicWorld
+    scripts = "linux_avic"
     capabilities = frozenset({"layer-t", "exits"})
     operations = frozenset({VmCreate, VmDestroy, VcpuCreate, SetLapic, GetLapic, Deliver, Enter, Load, Put})
     view_fields = frozenset({"running", "bar", "regs"})
@@ -95,6 +97,10 @@ class LinuxAvic(GuestAdapter):
         """The VM that the configuration asks for."""
         del profile
         return AvicWorld(self.kernel, config, leave_out_lapic=self.leave_out_lapic)
+
+    def bench(self) -> AvicBench:
+        """A VM, once one is asked for."""
+        return AvicBench(self.kernel)
 
     def builds(self, config: Config) -> bool:
         """AVIC is on, x2AVIC is not there, nothing runs at the start."""

@@ -12,6 +12,7 @@ from conformance.model.tdp_mirror.operations import HvaInvalidate, Prefault, Slo
 from conformance.real.adapter import Rate, rate
 from conformance.real.guest.adapter import GuestAdapter, round_trips
 from conformance.real.guest.world import outside
+from conformance.real.linux_tdpmmu.bench import TdpBench
 from conformance.real.linux_tdpmmu.world import PAGES, TdpWorld
 
 PLAIN = Config(
@@ -29,6 +30,7 @@ class LinuxTdpMmu(GuestAdapter):
 
     title = "kvm with tdp_mmu of Linux"
     world = TdpWorld
+    scripts = "linux_tdpmmu"
     profile = "upstream"
     capabilities = frozenset({"tables-of-512"})
     operations = frozenset(TdpWorld.OPERATIONS)
@@ -53,6 +55,10 @@ class LinuxTdpMmu(GuestAdapter):
         """A VM with its slots."""
         del profile
         return TdpWorld(self.kernel, config, prefaults=self.prefaults, leave_out_zap=self.leave_out_zap)
+
+    def bench(self) -> TdpBench:
+        """A VM, once one is asked for."""
+        return TdpBench(self.kernel)
 
     def builds(self, config: Config) -> bool:
         """A VM that is no TD, on hardware's tables, of plain slots."""

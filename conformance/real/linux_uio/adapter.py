@@ -11,6 +11,7 @@ from conformance.real.adapter import Rate, rate
 from conformance.real.guest.adapter import GuestAdapter
 from conformance.real.guest.functions import ACKNOWLEDGE, INTX_DISABLE, MEMORY, RAISE
 from conformance.real.guest.world import outside
+from conformance.real.linux_uio.bench import UioBench
 from conformance.real.linux_uio.world import Uio
 from conformance.verdict import HarnessError
 
@@ -20,6 +21,7 @@ class LinuxUio(GuestAdapter):
 
     title = "uio_pci_generic of Linux"
     world = Uio
+    scripts = "linux_uio"
     profile = "as-posted"
     capabilities = frozenset({"intx", "irqcontrol"})
     operations = frozenset(Uio.OPERATIONS)
@@ -36,6 +38,10 @@ class LinuxUio(GuestAdapter):
         """A function that is not bound yet, and the process's eventfds."""
         del profile
         return Uio(self.kernel, config, forgets_event=self.forgets_event)
+
+    def bench(self) -> UioBench:
+        """A function, once one is bound."""
+        return UioBench(self.kernel)
 
     def builds(self, config: Config) -> bool:
         """A function with INTx alone."""

@@ -31,6 +31,7 @@ from conformance.real.guest.adapter import GuestAdapter, round_trips
 from conformance.real.guest.channel import call
 from conformance.real.guest.functions import SIZES
 from conformance.real.guest.world import outside
+from conformance.real.linux_vfio.bench import VfioBench
 from conformance.real.linux_vfio.world import SET_IRQS_SIZE, TRIGGER_EVENTFD, TRIGGER_NONE, Vfio
 from conformance.specs.uio_msi.constants import COMMAND_MASK, IRQ_SET_SIZE, UIO_MSI_IRQ_SET
 
@@ -43,6 +44,7 @@ class LinuxVfio(GuestAdapter):
 
     title = "vfio-pci of Linux"
     world = Vfio
+    scripts = "linux_vfio"
     profile = "vfio-like"
     capabilities = frozenset({"intx", "irqcontrol"})
     operations = frozenset({
@@ -72,6 +74,10 @@ class LinuxVfio(GuestAdapter):
             before = world.view().counters
             world.perform(SetIntx(level=True))
             return bool(world.view().counters != before)
+
+    def bench(self) -> VfioBench:
+        """A function, once one is bound."""
+        return VfioBench(self.kernel)
 
     def builds(self, config: Config) -> bool:
         """Functions of the sizes that the machine has, or one that has INTx alone."""
