@@ -57,7 +57,7 @@ class Lockstep:
         "_call_clauses",
         "_checks",
         "_fields",
-        "_last",
+        "_legal",
         "_model",
         "_seen",
         "_view",
@@ -96,6 +96,7 @@ class Lockstep:
         self.subsystem = subsystem
         self.trace = trace
         self.profile = subsystem.profiles[trace.profile]
+        self._legal = subsystem.legal
         self._model = subsystem.step
         self._view = subsystem.view
         self._checks = subsystem.checks
@@ -114,9 +115,10 @@ class Lockstep:
         """What happened in the last step that had company."""
         self.steps = 0
         self.states: tuple[Any, ...] = (subsystem.initial(trace.config, self.profile),)
-        self._last = self._view(self.states[0])
-        self._seen = (self.states[0], self._last)
-        self._fields = [(f, c) for f, c in subsystem.view_clauses.items() if self.counts.get(c, 0) < COUNTED]
+        seen = self._view(self.states[0])
+        self._seen = (self.states[0], seen)
+        seldom = [(f, c) for f, c in subsystem.view_clauses.items() if self.counts.get(c, 0) < COUNTED]
+        self._fields = [(seen._fields.index(f), c) for f, c in seldom]
         self.env = (environment or subsystem.environment)(trace.config, self.profile)
         self.recorder = Recorder(self.env, tuple(subsystem.view_clauses)) if record else None
         if self.recorder is not None:
@@ -141,9 +143,9 @@ class Lockstep:
         """Whether the world can do `op` now."""
         if type(op) is Parallel:
             left, right = op.left.op, op.right.op
-            both = all(self.subsystem.legal(self.states[0], side) for side in (left, right))
+            both = all(self._legal(self.states[0], side) for side in (left, right))
             return both and self.env.can_run_beside(left, right)
-        return self.subsystem.legal(self.states[0], op)
+        return self._legal(self.states[0], op)
 
     def retrace(self, steps: Sequence[Step], states: tuple[Any, ...]) -> Failure | None:
         """Take steps that an equal candidate took before and that were judged then: `states` is where they led.
@@ -163,8 +165,7 @@ class Lockstep:
             if env.breach is not None:
                 return self._breached(step, env.breach)
         self.states = states
-        self._last = self._view(states[0])
-        self._seen = (states[0], self._last)
+        self._seen = (states[0], self._view(states[0]))
         return None
 
     def step(self, step: Step, priorities: Priorities | None = None) -> Failure | None:
@@ -189,19 +190,18 @@ class Lockstep:
         except OSError as error:
             return self._gone(step, error)
         answers = self.answers if not frame.given else self._answers(frame.given)
-        before = self.states
+        before = self.states[0]
         matched = _matching(self, op, frame, answers, result, observed)
-        if not matched:
-            return self._mismatch(step, result, observed, answers)
-        if len(matched) == 1:
-            outcome = matched[0]
+        if isinstance(matched, Outcome):
+            outcome = matched
             self.states = (outcome.state,)
-        else:
+        elif matched:
             outcome = self._settle(matched)
+        else:
+            return self._mismatch(step, result, observed, answers)
         for clause in outcome.breaches:
             self._warn(step, clause)
-        if outcome.state is not self._seen[0]:
-            self._seen = (outcome.state, observed)
+        self._saw(outcome.state, observed)
         counts, self.because = self.counts, outcome.because
         counts[outcome.because] = counts.get(outcome.because, 0) + 1
         if outcome.effect is not None:
@@ -210,13 +210,11 @@ class Lockstep:
             counts[clause] = counts.get(clause, 0) + 1
         if step.faults:
             self._count_calls(frame.made)
-        if self._fields and observed != self._last:
-            self._count_fields(observed)
         if self.recorder is not None:
             self._report(step, [Done(step, result, frame)], self._view(outcome.state), observed)
         checks = self._checks.get(type(op))
         if checks:
-            return self._check(step, before[0], outcome, result, frame)
+            return self._check(step, before, outcome, result, frame)
         return None
 
     def run(self, steps: Sequence[Step]) -> Failure | None:
@@ -307,7 +305,7 @@ class Lockstep:
         self.states = tuple(dict.fromkeys(path[-1].state for path in kept))
         if len(self.states) > MAX_STATES:
             raise HarnessError(f"{len(self.states)} model states explain the same trace")
-        self._count_fields(observed)
+        self._saw(self.states[0], observed)
         self.because = kept[0][-1].because
         for outcome in kept[0]:
             for clause in (outcome.because, outcome.effect, *outcome.also):
@@ -428,12 +426,16 @@ class Lockstep:
     def _answers(self, given: dict[str, int]) -> Any:
         return self.subsystem.answers(**given) if given else self.answers
 
-    def _count_fields(self, observed: Any) -> None:
-        """A view field's clause is exercised by each step that changes the field."""
-        last, self._last = self._last, observed
-        for name, clause in self._fields:
-            if getattr(observed, name) != getattr(last, name):
-                self.counts[clause] = self.counts.get(clause, 0) + 1
+    def _saw(self, state: Any, observed: Any) -> None:
+        """What was observed is the state's view; a field's clause is exercised by each step that changes the field."""
+        before, last = self._seen
+        if state is before:
+            return
+        self._seen = (state, observed)
+        if self._fields and observed != last:
+            for at, clause in self._fields:
+                if observed[at] != last[at]:
+                    self.counts[clause] = self.counts.get(clause, 0) + 1
 
     def _count_calls(self, made: dict[str, int]) -> None:
         for name, n in made.items():
@@ -475,23 +477,28 @@ def run_trace(
     return Report(lockstep.failure, lockstep.warnings, lockstep.reports, Tally(lockstep.counts, lockstep.steps, 1))
 
 
-def _matching(judge: Lockstep, op: Any, frame: Frame, answers: Any, result: Any, observed: Any) -> list[Outcome]:
-    """The outcomes that explain a step."""
+def _matching(
+    judge: Lockstep, op: Any, frame: Frame, answers: Any, result: Any, observed: Any
+) -> Outcome | list[Outcome]:
+    """The outcome that explains a step, or all where there are several or none."""
     matched: list[Outcome] = []
     seen_state, seen = judge._seen
-    model, view, profile = judge._model, judge._view, judge.profile
-    for state in judge.states:
+    model, view, profile, states = judge._model, judge._view, judge.profile, judge.states
+    for state in states:
         given = model(state, op, answers, profile)
         if isinstance(given, Outcome):  # most steps leave no freedom
-            if given.result == result and ((seen if given.state is seen_state else view(given.state)) == observed):
+            if given.result == result and (seen if given.state is seen_state else view(given.state)) == observed:
+                if len(states) == 1 and not frame.overcome:
+                    return given
                 matched.append(given)
             continue
         for outcome in given if isinstance(given, tuple) else given.explaining(result):
-            if outcome.result != result:
-                continue
-            if (seen if outcome.state is seen_state else view(outcome.state)) == observed:
-                matched.append(outcome)
-    return matched + _despite(judge, op, frame, result, observed) if frame.overcome else matched
+            if outcome.result == result:
+                if (seen if outcome.state is seen_state else view(outcome.state)) == observed:
+                    matched.append(outcome)
+    if frame.overcome:
+        matched += _despite(judge, op, frame, result, observed)
+    return matched[0] if len(matched) == 1 else matched
 
 
 def _outcomes(judge: Lockstep, states: Iterable[Any], op: Any, frame: Frame) -> Iterator[Outcome]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from conformance.candidates.load import Candidate
 from conformance.engines.context import Context
@@ -84,8 +84,7 @@ class State:
     numbers: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):
     """What can be seen: how much memory is held, and how many numbers there are."""
 
     numbers: tuple[int, ...]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from random import Random
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -126,10 +126,7 @@ class Adapter(ABC):
 
     def visible(self, view: Any) -> Any:
         """The view with all that it cannot see hidden; for the model's view and for its own."""
-        if isinstance(view, tuple):  # a NamedTuple
-            # A NamedTuple, which no type tells.
-            return view._replace(**{n: None for n in view._fields if n not in self.view_fields})  # type: ignore[attr-defined]
-        return replace(view, **{f.name: None for f in fields(view) if f.name not in self.view_fields})
+        return view._replace(**{name: None for name in view._fields if name not in self.view_fields})
 
     def rates(self) -> tuple[Rate, ...]:
         """How fast it is here, beside the facts."""

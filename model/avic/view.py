@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from conformance.model.avic import operations as s
 from conformance.model.avic.apic import DFR, ICR, ICR2, ISR, LVT0, TMR, mode_of, put
@@ -16,8 +15,7 @@ from conformance.specs.avic.constants import APIC_BASE, BASE_AE, ICR_BUSY, INHIB
 from conformance.specs.clause import Clause
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):
     """What hardware and the host see, one item per vCPU in the order of VM and id."""
 
     run: tuple[tuple[int, ...], ...]

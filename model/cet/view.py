@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from conformance.model.cet.operations import GetMpState, Init, NestedExit, Operation, Reset, Rsm, Smi
@@ -20,12 +19,11 @@ class Crs(NamedTuple):
     cet: bool
 
 
-CRS = {(wp, cet): Crs(wp, cet) for wp in (False, True) for cet in (False, True)}
-"""All there are."""
+CRS = tuple(tuple(Crs(wp, cet) for cet in (False, True)) for wp in (False, True))
+"""All there are, by WP and CET."""
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):
     """What hardware and memory show after a step; all but the first by slot, None where nothing is demanded."""
 
     s_cet: tuple[int, ...]
@@ -60,7 +58,7 @@ def view(state: State) -> View:
     smram: list[int | None] = []
     area: list[Words | None] = []
     for v in state.vcpus:
-        crs.append(None if v is None or v.dead else CRS[v.wp, v.cet])
+        crs.append(None if v is None or v.dead else CRS[v.wp][v.cet])
         smram.append(None if v is None else v.smram)
         area.append(None if v is None or v.l2 is not None else v.area)
     return View((state.host.s_cet,) * CPUS, tuple(crs), tuple(smram), tuple(area))

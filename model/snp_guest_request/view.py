@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from conformance.model.snp_guest_request.addresses import WATCHED, address, page_at
 from conformance.model.snp_guest_request.guest_memory import asks_report
@@ -14,8 +14,7 @@ from conformance.specs.snp_guest_request import clauses as c
 from conformance.specs.snp_guest_request.constants import SNP
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):
     """What can be observed from outside."""
 
     contexts: tuple[str, ...] = ()

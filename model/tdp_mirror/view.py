@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from conformance.model.step import Labels
 from conformance.model.tdp_mirror.operations import (
@@ -34,8 +33,7 @@ from conformance.specs.clause import Clause
 from conformance.specs.tdp_mirror import clauses as c
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):
     """What can be observed: the meaning of the page tables, of the external tree, and who holds which root."""
 
     private: frozenset[tuple[int, int, str]]

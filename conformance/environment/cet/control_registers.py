@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from conformance.environment.cet.vcpus import PerVcpu
+from conformance.model.cet.view import CRS, Crs
 from conformance.specs.cet.constants import CR0_WP, CR4_CET
 
 CR0_REST = 0x8000_0033
@@ -45,10 +46,10 @@ class ControlRegisters(PerVcpu[Pair]):
         part = self.parts[vcpu]
         part.cr0, part.cr4 = cr0_of(bool(part.cr0 >> CR0_WP & 1)), cr4_of(bool(part.cr4 >> CR4_CET & 1))
 
-    def bits(self, vcpu: int) -> tuple[bool, bool]:
+    def bits(self, vcpu: int) -> Crs:
         """CR0.WP and CR4.CET."""
         part = self.parts[vcpu]
-        return part.cr0 >> CR0_WP & 1 == 1, part.cr4 >> CR4_CET & 1 == 1
+        return CRS[part.cr0 >> CR0_WP & 1][part.cr4 >> CR4_CET & 1]
 
     def mov_cr4(self, vcpu: int, cet: bool) -> bool:
         """MOV to CR4 without an exit; False for #GP, since CET needs WP."""

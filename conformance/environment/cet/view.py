@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from conformance.environment.cet.registers import S
 from conformance.model.cet import View
 from conformance.model.cet.state import Words
-from conformance.model.cet.view import CRS, Crs
+from conformance.model.cet.view import Crs
 from conformance.specs.cet.constants import SMRAM_SSP
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def view(world: Cet) -> View:
             area.append(None)
         else:
             vcpu = thread.number
-            crs.append(None if world.events.parts[vcpu].shutdown else CRS[world.crs.bits(vcpu)])
+            crs.append(None if world.events.parts[vcpu].shutdown else world.crs.bits(vcpu))
             smram.append(world.memory.parts[vcpu].smram.get(SMRAM_SSP, 0))
             area.append(None if thread.l2 else world.memory.words(vcpu))
     return View(tuple(regs[S] for regs in world.processors.files), tuple(crs), tuple(smram), tuple(area))

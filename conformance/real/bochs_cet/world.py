@@ -63,7 +63,7 @@ class BochsWorld(RealWorld):
 
     def view(self) -> Any:
         """CR0.WP and CR4.CET of the only vCPU."""
-        return self.visible(View((), (CRS[self.bochs.wp, self.bochs.cet], None), (), ()))
+        return self.visible(View((), (CRS[self.bochs.wp][self.bochs.cet], None), (), ()))
 
     def ask(self, request: int, argument: int = 0, value: int = 0) -> tuple[bool, bytes]:
         """Whether it gave #GP, and what it read."""

@@ -54,7 +54,7 @@ class KvmLapic(Adapter):
 
     def hidden(self) -> Any:
         """The view, all of it out of sight."""
-        fields: dict[str, Any] = dict.fromkeys(View.__dataclass_fields__)
+        fields: dict[str, Any] = dict.fromkeys(View._fields)
         return View(**fields)
 
     def legal(self, state: Any, op: Any) -> bool:

@@ -162,7 +162,7 @@ class TdpWorld(GuestWorld):
         for gfn, level, frame, writable in found:
             is_own = gfn < PAGES and frames[gfn] == frame
             leaves.add((gfn, level, HVA_SOURCES[self.moves[gfn] % 2] if is_own else "another page", writable))
-        hidden: dict[str, Any] = dict.fromkeys(View.__dataclass_fields__)
+        hidden: dict[str, Any] = dict.fromkeys(View._fields)
         return View(**{**hidden, "shared": frozenset(leaves)})
 
     def leaves(self) -> list[tuple[int, int, int, bool]]:

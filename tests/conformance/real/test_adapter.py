@@ -48,7 +48,7 @@ class Cupboard(RealWorld):
 
     def view(self) -> Any:
         """Nobody sees how much is held."""
-        return replace(View((), 0), numbers=tuple(self.items), held=None)
+        return View(tuple(self.items), 0)._replace(held=None)
 
     OPERATIONS: ClassVar[Mapping[type, Callable[[Any, Any], Any]]] = {Put: do_put, Take: do_take}
 
