@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from conformance.model.step import Outcome, Outcomes
 from conformance.model.uio_msi.operations import Answers, Config, Errno, has_line
 from conformance.model.uio_msi.state import NONE_LOST, State, number_of_vectors
@@ -29,6 +31,8 @@ def probe(state: State, answers: Answers, profile: Profile) -> Outcomes:
         trial = (answers.pci_enable_msix,) if answers.pci_enable_msix < 0 else (-ENOSPC, -EIO)
         for errno in trial:
             refusals.setdefault(errno, c.PROBE_FORWARDS_ERRNO)
+        if bound:
+            bound = tuple(replace(o, state=o.state._replace(may_use_intx=True)) for o in bound)
         if bound and state.config.intx:
             fallen = bound[0].state._replace(msix=False, limit=1)
             bound = (*bound, Outcome(fallen, 0, c.UNUSABLE_MSIX if has_line(state.config) else c.NO_LINE))
@@ -89,7 +93,7 @@ def _bound(state: State) -> tuple[Outcome, ...]:
 def remove(state: State, profile: Profile) -> Outcomes:
     """Unbind: nothing is left, with or without open handles (UIO-074, UIO-075)."""
     # The next probe asks for all vectors again, however few there were (UIO-077).
-    torn = torn_down(state, profile)._replace(limit=number_of_vectors(state.config))
+    torn = torn_down(state, profile)._replace(limit=number_of_vectors(state.config), may_use_intx=False)
     msix = None if state.config.msix_broken else bool(state.config.vectors)
     if state.opens:
         gone, because = torn._replace(life="gone", msix=msix, past="new"), c.REMOVE_WHILE_OPEN

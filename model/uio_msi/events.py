@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.model.step import Outcome
+from conformance.model.step import Outcome, Outcomes
 from conformance.model.uio_msi.eventfds import with_signal
 from conformance.model.uio_msi.operations import RaiseMany
 from conformance.model.uio_msi.state import State
@@ -11,11 +11,12 @@ from conformance.specs.uio_msi import clauses as c
 from conformance.specs.uio_msi.constants import EVENTFD_MAX
 
 
-def raise_vector(state: State, vector: int) -> Outcome:
+def raise_vector(state: State, vector: int) -> Outcomes:
     """An event of the function.
 
     MSI-X off                          nothing (UIO-040)
-    vector unmapped                    held in the pending bit (UIO-041)
+    vector unmapped                    held in the pending bit, or by the driver (UIO-041); after a reset it may be lost,
+                                       where a handler is there without a message that could call it
     vector mapped                      1 more in exactly its eventfd (UIO-033)
 
     Source: uio_msi as posted, uio_msi_irqhandler; PCI Local Bus 3.0, 6.8.2.
@@ -26,7 +27,8 @@ def raise_vector(state: State, vector: int) -> Outcome:
     if eventfd is None:
         pending = state.pending
         held = (*pending[:vector], True, *pending[vector + 1 :])
-        return Outcome(State(*state[:7], held, *state[8:]), 0, c.UNMAPPED_EVENT_HELD, c.UNMAPPED_EVENT_HELD)
+        kept = Outcome(State(*state[:7], held, *state[8:]), 0, c.UNMAPPED_EVENT_HELD, c.UNMAPPED_EVENT_HELD)
+        return (kept, Outcome(state, 0, c.MESSAGE_REWRITTEN)) if state.was_reset else kept
     if vector in state.lost:
         return Outcome(state, 0, c.MESSAGE_REWRITTEN)
     counters = state.counters
@@ -34,10 +36,10 @@ def raise_vector(state: State, vector: int) -> Outcome:
     return Outcome(after, 0, c.ONE_EVENT_ONE_SIGNAL, None, delivered(state, eventfd))
 
 
-def raise_many(state: State, op: RaiseMany) -> Outcome:
+def raise_many(state: State, op: RaiseMany) -> Outcomes:
     """So many events: a mapped eventfd gains as many, until it saturates (UIO-035); one is held, or none."""
     outcome = raise_vector(state, op.vector)
-    if outcome.because is not c.ONE_EVENT_ONE_SIGNAL:
+    if not isinstance(outcome, Outcome) or outcome.because is not c.ONE_EVENT_ONE_SIGNAL:
         return outcome
     eventfd = state.wired[op.vector]
     assert eventfd is not None

@@ -7,7 +7,7 @@ from conformance.model.step import Outcome, Outcomes, each
 from conformance.model.uio_msi.eventfds import with_signal
 from conformance.model.uio_msi.events import delivered
 from conformance.model.uio_msi.operations import NOTHING_REFUSED, Answers, ConfigIntx, FloodWrites, SetIntx, Write
-from conformance.model.uio_msi.outcomes import any_of
+from conformance.model.uio_msi.outcomes import InRange, any_of
 from conformance.model.uio_msi.state import State
 from conformance.specs.clause import Clause
 from conformance.specs.uio_msi import Profile
@@ -42,7 +42,7 @@ def intx_mapping_outcomes(
     else:
         masked = state.masked
     if not state.asserted or masked:
-        return Outcome(state._replace(wired=now, masked=masked), 0, c.SET_RETURNS_ZERO, effect, also)
+        return InRange(state._replace(wired=now, masked=masked), 0, c.SET_RETURNS_ZERO, effect, also)
     once = state._replace(wired=now, masked=True, counters=with_signal(state.counters, eventfd))
     signalled = Outcome(once, 0, c.SET_RETURNS_ZERO, c.INTX_UNMASK, also)
     old = state.wired[0]
@@ -79,9 +79,11 @@ def with_intx_unmasked(state: State) -> State:
 def set_intx(state: State, op: SetIntx) -> Outcome:
     """The function's INTx level: mapped and unmasked, an assertion signals once and masks (UIO-081).
 
-    While nothing is mapped nobody is told, and the line is not left to itself (UIO-091).
+    While nothing is mapped nobody is told, and the line is not left to itself (UIO-091). With MSI-X, it is no interrupt.
     """
     now = state._replace(asserted=op.level)
+    if state.msix:
+        return Outcome(now, 0, c.SILENT_AFTER_RELEASE, c.SILENT_AFTER_RELEASE)
     wired = state.wired[0]
     if op.level and wired is None and state.opens and state.life == "bound" and not state.user_unmasks:
         return Outcome(now, 0, c.LINE_SERVED, c.LINE_SERVED)
@@ -94,7 +96,7 @@ def set_intx(state: State, op: SetIntx) -> Outcome:
 
 def other_interrupt(state: State) -> Outcome:
     """Our handler is called for another device's interrupt: never a signal (UIO-080, UIO-082)."""
-    if state.wired[0] is None:
+    if state.msix or state.wired[0] is None:
         return Outcome(state, 0, c.SILENT_AFTER_DETACH, c.SILENT_AFTER_DETACH)
     clause = c.INTX_NO_SECOND_SIGNAL if state.asserted else c.INTX_NOT_OURS
     return Outcome(state, 0, clause, clause)

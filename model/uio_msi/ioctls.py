@@ -12,7 +12,7 @@ from conformance.model.uio_msi.handles import after_remove
 from conformance.model.uio_msi.intx import with_intx_unmasked
 from conformance.model.uio_msi.mapping import mapping_outcomes, without_mapping
 from conformance.model.uio_msi.operations import PAGE, PAGE_END, Answers, CompatIoctl, Errno, Flood, RawIoctl, has_line
-from conformance.model.uio_msi.outcomes import decided_by
+from conformance.model.uio_msi.outcomes import InRange, decided_by
 from conformance.model.uio_msi.state import State
 from conformance.specs.clause import Clause
 from conformance.specs.uio_msi import Profile
@@ -116,10 +116,10 @@ def _detach(state: State, vector: int, fd: int, answers: Answers, profile: Profi
     """Nothing that is refused on the way keeps the vector from being unmapped, but for what comes before all else."""
     if state.wired[vector] is None:
         because = c.DETACHING_TWICE_IS_FINE if fd == -1 else c.ANY_NEGATIVE_DETACHES
-        done = Outcome(state, 0, because, c.DETACHING_TWICE_IS_FINE)
+        done = InRange(state, 0, because, c.DETACHING_TWICE_IS_FINE)
     else:
         because = c.MINUS_ONE_DETACHES if fd == -1 else c.ANY_NEGATIVE_DETACHES
-        done = Outcome(without_mapping(state, vector, profile), 0, because, c.SILENT_AFTER_DETACH)
+        done = InRange(without_mapping(state, vector, profile), 0, because, c.SILENT_AFTER_DETACH)
     if not _lacks_memory(answers) and not answers.request_irq:
         return done
     late = () if not answers.request_irq else (replace(done, result=answers.request_irq),)

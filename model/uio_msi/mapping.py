@@ -5,6 +5,7 @@ from __future__ import annotations
 from conformance.model.step import Outcome, Outcomes, each
 from conformance.model.uio_msi.eventfds import with_signal
 from conformance.model.uio_msi.intx import intx_mapping_outcomes
+from conformance.model.uio_msi.outcomes import InRange
 from conformance.model.uio_msi.state import State
 from conformance.specs.clause import Clause
 from conformance.specs.uio_msi import Profile
@@ -33,7 +34,7 @@ def mapping_outcomes(state: State, vector: int, eventfd: int, profile: Profile, 
             counters = with_signal(counters, eventfd)
     mapped = State(*state[:6], now, pending, state.lost, counters, *state[10:])
     if vector not in state.lost:
-        plain = Outcome(mapped, 0, because, effect, also)
+        plain = InRange(mapped, 0, because, effect, also)
         if not state.was_reset or old is not None:
             return plain
         # A set that was undone before anybody looked may have left the message as the reset did.

@@ -49,6 +49,8 @@ class State(NamedTuple):
     """Whether user space writes the disable bit while the device is open, because nothing else unmasks INTx."""
     was_reset: bool
     """The function was reset since MSI-X was enabled: what `lost` says of an unmapped vector is a guess."""
+    may_use_intx: bool
+    """A trial of MSI-X was refused at probe: by which of the two the function interrupts is for its driver to choose."""
 
 
 NONE_LOST: frozenset[int] = frozenset()
@@ -78,4 +80,5 @@ def initial(config: Config, profile: Profile) -> State:
         masked=config.left_masked and profile.intx_unmask == "user",
         user_unmasks=profile.intx_unmask == "user",
         was_reset=False,
+        may_use_intx=False,
     )

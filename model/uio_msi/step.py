@@ -151,9 +151,9 @@ def _has_vector(state: State, vector: int) -> bool:
 
 
 def _has_intx(state: State) -> bool:
-    """Whether the function interrupts by INTx: it has no MSI-X, none that works, or its driver gave up on it."""
+    """Whether the function may interrupt by INTx: it has no MSI-X, none that works, or none could be had at probe."""
     config = state.config
-    return has_line(config) and (not config.vectors or config.msix_broken or state.msix is False)
+    return has_line(config) and (not config.vectors or config.msix_broken or state.may_use_intx)
 
 
 def _is_refused(state: State, op: Flood) -> bool:

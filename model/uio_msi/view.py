@@ -81,7 +81,9 @@ def cite(state: State, op: Operation, field: str, expected: View, got: View) -> 
     if field == "unserved":
         return c.LINE_SERVED
     match op:
-        case IrqSet(vector) | CompatIrqSet(vector) | RawIoctl(_, _, vector) | CompatIoctl(_, _, vector):
+        case IrqSet(vector, fd) | CompatIrqSet(vector, fd) | RawIoctl(_, _, vector, fd) | CompatIoctl(_, _, vector, fd):
+            if field == "counters" and fd >= 0 and state.msix:
+                return c.HELD_EVENT_DELIVERED_ONCE if _has_too_many(expected.counters, got.counters) else None
             return _cite_set(state, vector, field, expected, got)
         case Open():
             return c.NUMBER_OF_VECTORS if field == "enabled" and got.enabled and not state.opens else None
@@ -89,6 +91,11 @@ def cite(state: State, op: Operation, field: str, expected: View, got: View) -> 
             return c.REMOVE_WHILE_OPEN if state.life == "gone" and field == "leftovers" else None
         case _:
             return None
+
+
+def _has_too_many(expected: tuple[int, ...], got: tuple[int, ...]) -> bool:
+    """Whether somebody was told of more than there was, and nobody of less."""
+    return expected != got and all(have >= want for want, have in zip(expected, got, strict=True))
 
 
 def _cite_set(state: State, vector: int, field: str, expected: View, got: View) -> Clause | None:

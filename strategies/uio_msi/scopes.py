@@ -482,7 +482,7 @@ SCOPES: dict[str, Scope] = {
             transitions=transitions,
         )
         for name, config, depth, states, transitions in (
-            ("intx-trial", PLAIN, 6, 82, 294),
+            ("intx-trial", PLAIN, 6, 88, 308),
             ("trial-irq-0", Config(irq=0), 4, 18, 53),
             ("trial-irq-notconnected", Config(irq=IRQ_NOTCONNECTED), 4, 18, 53),
         )

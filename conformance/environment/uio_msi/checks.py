@@ -275,6 +275,8 @@ def _line_is_quiet(record: Record) -> bool | str:
     before = record.before
     if before.user_unmasks or before.opens or before.life != "bound" or before.past != "used" or not record.op.level:
         return False
+    if before.msix:
+        return False
     return "the function drives the line, and no handler is there" if _world(record).intx.is_unserved() else True
 
 

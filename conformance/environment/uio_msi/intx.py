@@ -166,7 +166,8 @@ class Intx(Simulator):
         """Whether the function drives the line, no action is there, and it was not user space that wanted it so."""
         if not self.asserted or self.disable_bit or self.is_users or not self.is_used:
             return False
-        return not self.core.lines[PDEV_IRQ]
+        # While MSI-X is on there are other lines, and the function does not drive this one.
+        return not self.core.lines[PDEV_IRQ] and len(self.core.lines) == 1
 
     def interrupt_of_another(self) -> None:
         """The other device interrupts: every handler of the line is called."""
@@ -185,11 +186,12 @@ class Intx(Simulator):
         How often an assertion is signalled, if anybody is mapped at all, the counters show.
         """
         door = self.door
-        asserted, masked = self.asserted, self.disable_bit
+        asserted, masked, threads = self.asserted, self.disable_bit, door.scheduler
+        switches = threads.switches if threads is not None else 0
         signals, writes = self.eventfds.signals, self.config_writes
         result = self.handlers.run(action)
-        if door.scheduler is not None:
-            return
+        if threads is not None and threads.switches != switches:
+            return  # who ran meanwhile may have moved the bits, and signalled too
         signals, writes = self.eventfds.signals - signals, self.config_writes - writes
         did = f"the INTx handler returned {result}, signalled {signals} times"
         if not asserted:

@@ -86,6 +86,8 @@ class Irqs(Simulator):
         if isinstance(action, int):
             return action
         self._had(vector)
+        if self.door.frame not in self.msix.process.arguments:
+            self.msix.idle.add(vector)
         self.msix.unmask(vector, action)
         return 0
 

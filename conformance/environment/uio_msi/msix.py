@@ -79,6 +79,12 @@ class Msix(Simulator):
         """Vectors whose message is cleared."""
         self.window: set[int] = set()
         """Vectors with an event that came while an ioctl had them unmapped."""
+        self.kept: set[int] = set()
+        """Vectors with an event of which a handler has told nobody yet."""
+        self.idle: set[int] = set()
+        """Vectors that are not mapped, although an action may be there."""
+        self.sets = [0] * len(self.pending)
+        """How often each vector was mapped."""
 
     def digest(self) -> Hashable:
         """Which numbers there are, where some come back: of two vectors none does."""
@@ -183,7 +189,7 @@ class Msix(Simulator):
         self.irq_of, self.vector_of, self.order = {}, {}, ()
         self.pending = [False] * len(self.pending)
         self.lost = set()
-        self.window = set()
+        self.window, self.kept, self.idle = set(), set(), set()
         self.intx.disable_bit = False
 
     def pci_free_irq_vectors(self) -> None:
@@ -218,8 +224,34 @@ class Msix(Simulator):
             if self.process.arguments:
                 self.window.add(vector)
         elif vector not in self.lost:
-            for action in actions:
-                self._run(action)
+            self._tell(vector, actions)
+
+    def _tell(self, vector: int, actions: list[Action]) -> None:
+        """Run the handlers of a vector; a driver may keep what it cannot tell anybody yet."""
+        frame, signalled = self.door.frame, self.eventfds.signalled
+        already = self.sets[vector]
+        outer, signalled[frame] = signalled.get(frame), []
+        for action in actions:
+            self._run(action)
+        got = signalled.pop(frame)
+        if self.process.arguments:
+            self.door.hold(c.EVENT_WHILE_REPLACING)
+        if outer is not None:
+            signalled[frame] = [*outer, *got]
+        # Who was mapped meanwhile has been told of it.
+        if not got and self.sets[vector] == already:
+            self.kept.add(vector)
+
+    def mapped(self, vector: int) -> None:
+        """An ioctl mapped a vector: what was kept for it is delivered."""
+        self.sets[vector] += 1
+        self.kept.discard(vector)
+        self.idle.discard(vector)
+
+    def has_lost(self, vector: int) -> bool:
+        """Whether a mapped vector's message is cleared."""
+        irq = self.irq_of.get(vector)
+        return vector in self.lost and vector not in self.idle and irq is not None and bool(self.core.lines[irq])
 
     def unmask(self, vector: int, action: Action) -> None:
         """The vector has an action now: it is told of the event that was held."""

@@ -232,10 +232,25 @@ def _ioctl(world: UioMsi, entry: Callable[[int, int], int], cmd: int, pointer: i
         world.intx.is_users = False
     process.arguments[frame] = Argument(pointer, data)
     process.copied_under_mutex = None
+    references = sum(world.eventfds.references)
     result = world.enter_int(entry, cmd, pointer)
     del process.arguments[frame]
+    if world.msix.order and cmd == UIO_MSI_IRQ_SET:
+        _note_mapping(world, data, result, references)
     _at_exit(world, c.BAD_POINTER if result == -EFAULT else c.MEMORY_SAFE)
     return result
+
+
+def _note_mapping(world: UioMsi, data: bytes, result: int, references: int) -> None:
+    """Which vectors have an eventfd, for those whose action stays where they have none."""
+    msix = world.msix
+    vector, fd = struct.unpack("=Ii", data)
+    if vector not in msix.irq_of:
+        return
+    if not result and fd >= 0:
+        msix.mapped(vector)
+    elif not world.process.arguments and (not result or sum(world.eventfds.references) < references):
+        msix.idle.add(vector)
 
 
 # -- The function, and who else is there

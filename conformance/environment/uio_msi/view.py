@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 def view(world: UioMsi) -> View:
     """What can be observed from outside."""
-    msix, files, counts = world.msix, world.eventfds.files, world.irqs.counts
+    msix, files = world.msix, world.eventfds.files
     return View(
         () if world.device.bound else _leftovers(world),
         world.uio.registered,
         len(msix.order),
         files.references(),
         files.counters(),
-        tuple(msix.pending),
+        tuple([held or v in msix.kept for v, held in enumerate(msix.pending)]) if msix.kept else tuple(msix.pending),
         world.intx.disable_bit and not msix.irq_of and any(world.eventfds.references),
-        tuple([v in msix.lost and n > 0 for v, n in enumerate(counts)]) if msix.lost else NOT_ONE[: len(counts)],
+        tuple([msix.has_lost(v) for v in range(len(msix.pending))]) if msix.lost else NOT_ONE[: len(msix.pending)],
         world.intx.asserted and world.uio.opens > 0 and _is_unserved(world),
     )
 

@@ -1,0 +1,177 @@
+"""Whoever holds an event that comes before its eventfd, function or driver: it is told of once, and nothing of it stays."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from conformance.candidates.load import Candidate
+from conformance.engines import explore
+from conformance.engines.context import Context
+from conformance.model.step import Fault, Parallel, Step
+from conformance.model.uio_msi.operations import (
+    FIRST_FD,
+    Close,
+    DeviceReset,
+    IrqSet,
+    Open,
+    OtherInterrupt,
+    Probe,
+    RaiseMany,
+    RaiseVector,
+    SetIntx,
+)
+from conformance.specs.uio_msi.constants import ENOSPC
+from tests.conformance.peers.uio_msi.keeping import KeepingDriver
+from tests.conformance.uio_msi.driving import INTX, SECOND, S, blamed, run, warned
+
+OPENED = (Probe(), Open())
+EARLY = (*OPENED, RaiseVector(0))
+
+
+def test_a_driver_may_keep_early_events() -> None:
+    """UIO-041 and UIO-042 ask for the event, not for the bit in which it waits."""
+    scopes = {name: S.scopes[name] for name in ("1,1,1", "reset", "short", "many", "handled", "probes")}
+    candidate = Candidate("keeping", KeepingDriver, KeepingDriver.profile, KeepingDriver.capabilities)
+    context = Context(replace(S, scopes=scopes), candidate, candidate.profile)
+
+    explore.run(context)
+
+    assert [failure.signature for failure in (*context.failures, *context.warnings)] == []
+
+
+class Forgets(KeepingDriver):
+    """Keeps no event that came before the first eventfd."""
+
+    def _tell_late(self, vector: int, trigger: int) -> None:
+        self.early.remove(vector)
+
+
+class TellsTwice(KeepingDriver):
+    """Tells of it, and keeps it."""
+
+    def _tell_late(self, vector: int, trigger: int) -> None:
+        self.port.eventfd_signal(trigger)
+
+
+class Counts(KeepingDriver):
+    """Tells of each event by itself, though a pending bit has room for one."""
+
+    def _forget(self) -> None:
+        super()._forget()
+        self.many = 0
+
+    def handler(self, irq: int, dev_id: int) -> int:
+        self.many += self.msix and not any(self.triggers)
+        return super().handler(irq, dev_id)
+
+    def _tell_late(self, vector: int, trigger: int) -> None:
+        self.early.remove(vector)
+        for _ in range(self.many):
+            self.port.eventfd_signal(trigger)
+
+
+class KeepsOverClose(KeepingDriver):
+    """Tells the next user of what came for the last one."""
+
+    def _drop_early(self) -> None:
+        pass
+
+
+class LeavesTheMessage(KeepingDriver):
+    """Swaps the eventfd and does not write the message again."""
+
+    def _attach_msix(self, vector: int, trigger: int) -> int:
+        self._swap(vector, trigger)
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("driver", "ops"),
+    [
+        (Forgets, (*EARLY, IrqSet())),
+        (TellsTwice, (*EARLY, IrqSet(), IrqSet(0, SECOND))),
+        (Counts, (*OPENED, RaiseMany(0, 3), IrqSet())),
+        (KeepsOverClose, (*EARLY, Close(), Open(), IrqSet())),
+    ],
+)
+def test_an_early_event_is_told_of_once(driver: type[KeepingDriver], ops: tuple[object, ...]) -> None:
+    """UIO-042, whoever held it."""
+    assert run(KeepingDriver, *ops).failure is None
+    assert blamed(run(driver, *ops)) == "UIO-042"
+
+
+def test_a_message_is_written_again_though_the_action_stays() -> None:
+    """UIO-032: the vector is deaf after a reset, and until it is set."""
+    ops = (*OPENED, DeviceReset(), RaiseVector(0), IrqSet(), RaiseVector(0))
+
+    assert run(KeepingDriver, *ops).failure is None
+    assert warned(run(LeavesTheMessage, *ops)) == {"UIO-032"}
+
+
+def test_an_event_beside_the_set_that_tells_of_it() -> None:
+    """Kept before the swap and told by it, or told by the handler."""
+    for at in range(24):
+        for left, right in ((IrqSet(), RaiseVector(0)), (RaiseVector(0), IrqSet())):
+            step = Step(Parallel(Step(left), Step(right), (at, at + 2)))
+            assert run(KeepingDriver, *OPENED, step, RaiseVector(0)).failure is None
+
+
+class OneVectorLess(KeepingDriver):
+    """Counts its vectors from 0."""
+
+    def _set(self, vector: int, fd: int) -> int:
+        return super()._set(vector + (vector == self.max_vectors - 1), fd)
+
+
+def test_a_vector_that_is_there_is_never_out_of_range() -> None:
+    """Whatever else the set is about: UIO-065 names how many there are."""
+    for ops in ((IrqSet(1),), (IrqSet(0), IrqSet(1)), (IrqSet(1, -1),)):
+        assert blamed(run(OneVectorLess, *OPENED, *ops)) == "UIO-065"
+
+
+def test_intx_beside_msix_is_no_interrupt() -> None:
+    """Where a trial was refused at probe, the function may drive its pin, whichever of the two its driver chose."""
+    refused = Step(Probe(), (Fault("pci_enable_msix", -ENOSPC),))
+    for driver in (KeepingDriver, TriesAgain):
+        ops = (refused, SetIntx(True), Open(), IrqSet(), OtherInterrupt(), SetIntx(False), SetIntx(True), Close())
+        report = run(driver, *ops, SetIntx(False), SetIntx(True))
+        assert (report.failure, report.warnings) == (None, [])
+
+
+class TriesAgain(KeepingDriver):
+    """Takes a refused trial for bad luck."""
+
+    def _msix_works(self) -> bool:
+        return super()._msix_works() or True
+
+
+class SignalsTwice(KeepingDriver):
+    """Its INTx handler signals once more where another thread's set is under way."""
+
+    setting = False
+
+    def ioctl(self, cmd: int, arg: int) -> int:
+        self.setting = True
+        err = super().ioctl(cmd, arg)
+        self.setting = False
+        return err
+
+    def handler(self, irq: int, dev_id: int) -> int:
+        handled = super().handler(irq, dev_id)
+        if not self.msix and self.setting and handled and self.triggers[0]:
+            self.port.eventfd_signal(self.triggers[0])
+        return handled
+
+
+def test_a_handler_is_judged_beside_other_threads_too() -> None:
+    """As long as nobody moved level or mask under it (UIO-081)."""
+    blamed_on = set()
+    for at in range(16):
+        step = Step(Parallel(Step(IrqSet(0, SECOND)), Step(SetIntx(True)), (at,)))
+        assert run(KeepingDriver, *OPENED, IrqSet(0, FIRST_FD), step, config=INTX).failure is None
+        report = run(SignalsTwice, *OPENED, IrqSet(0, FIRST_FD), step, config=INTX)
+        blamed_on |= {report.failure.clause.id} if report.failure else set()
+
+    assert blamed_on == {"UIO-081"}
