@@ -40,8 +40,10 @@ def boot(state: State, op: Boot) -> Outcome:
     return Outcome(state, 0, c.INIT_FAILURE, None, (c.ENABLE_CERTS,) if vm.certs else ())
 
 
-def vm_create(state: State, op: VmCreate) -> Outcome:
-    """An empty VM."""
+def vm_create(state: State, op: VmCreate, env: Answers) -> Outcome:
+    """An empty VM; where what is kept of it cannot be had, an error and nothing."""
+    if env.alloc_page or env.alloc_fw_page or env.kmalloc or env.kzalloc or env.alloc_asid:
+        return Outcome(state, ERRNO, c.INIT_FAILURE, c.INIT_FAILURE)
     return Outcome(with_vm(state, op.vm, **Vm(op.kind, "created", guest=op.vm)._asdict()), 0, c.INIT_FAILURE)
 
 

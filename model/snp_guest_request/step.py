@@ -68,7 +68,7 @@ def step(state: State, op: Operation, env: Answers, profile: Profile) -> Outcome
         case Boot():
             return lifecycle.boot(state, op)
         case VmCreate():
-            return lifecycle.vm_create(state, op)
+            return lifecycle.vm_create(state, op, env)
         case SevInit():
             return lifecycle.sev_init(state, op, env)
         case LaunchStart():

@@ -15,8 +15,8 @@ def raise_vector(state: State, vector: int) -> Outcomes:
     """An event of the function.
 
     MSI-X off                          nothing (UIO-040)
-    vector unmapped                    held in the pending bit, or by the driver (UIO-041); after a reset it may be lost,
-                                       where a handler is there without a message that could call it
+    vector unmapped                    held in the pending bit, or by the driver (UIO-041); after a reset it may be
+                                       lost, where a handler is there that no message calls
     vector mapped                      1 more in exactly its eventfd (UIO-033)
 
     Source: uio_msi as posted, uio_msi_irqhandler; PCI Local Bus 3.0, 6.8.2.

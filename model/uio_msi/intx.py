@@ -79,7 +79,7 @@ def with_intx_unmasked(state: State) -> State:
 def set_intx(state: State, op: SetIntx) -> Outcome:
     """The function's INTx level: mapped and unmasked, an assertion signals once and masks (UIO-081).
 
-    While nothing is mapped nobody is told, and the line is not left to itself (UIO-091). With MSI-X, it is no interrupt.
+    While nothing is mapped nobody is told, and the line is not left to itself (UIO-091). With MSI-X it is no interrupt.
     """
     now = state._replace(asserted=op.level)
     if state.msix:

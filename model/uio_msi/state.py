@@ -50,7 +50,7 @@ class State(NamedTuple):
     was_reset: bool
     """The function was reset since MSI-X was enabled: what `lost` says of an unmapped vector is a guess."""
     may_use_intx: bool
-    """A trial of MSI-X was refused at probe: by which of the two the function interrupts is for its driver to choose."""
+    """A trial of MSI-X was refused at probe: by which of the two the function interrupts its driver chooses."""
 
 
 NONE_LOST: frozenset[int] = frozenset()

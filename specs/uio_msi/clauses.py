@@ -362,7 +362,7 @@ UNMAPPED_EVENT_HELD = Clause(
     id="UIO-041",
     level=Level.MUST,
     kind=Kind.STATE,
-    text="An event on an enabled but unmapped vector is signalled nowhere and held: in the pending bit, or by the driver.",
+    text="An event on an enabled but unmapped vector is signalled nowhere and held, by its pending bit or the driver.",
     source="PCI Local Bus 3.0, 6.8.2 (cited from general knowledge)",
 )
 

@@ -148,6 +148,8 @@ MEMORY_FAULTS = (
     ("kmalloc", (-ENOMEM,)),
 )
 
+ASID_FAULT = ("alloc_asid", (-EBUSY,))
+
 LAUNCH_FAULTS = (
     ("alloc_fw_page", (-ENOMEM,)),
     ("kzalloc", (-ENOMEM,)),

@@ -146,8 +146,9 @@ _LIFE = (
         GuestRequest(0),
         ExtGuestRequest(0),
     ),
-    *_refused((SevInit(0),), SHAPES[SevInit].faults),
+    *_refused((VmCreate(0), SevInit(0)), SHAPES[SevInit].faults),
     *_refused((LaunchStart(0),), LAUNCH_FAULTS),
+    *_refused((LaunchFinish(0),), SHAPES[LaunchFinish].faults),
     *_refused((Decommission(0), VmDestroy(0)), TEARDOWN_FAULTS),
     Step(LaunchStart(0), (Fault("snp_activate", 0x0D), Fault("snp_decommission", 0x10))),
 )
@@ -254,7 +255,7 @@ _FIRST_FAULTS = tuple((call, values[:1]) for call, values in LAUNCH_FAULTS)
 
 _TRIED_AGAIN = (
     *_each(VmCreate(0), SevInit(0), LaunchStart(0), VmDestroy(0)),
-    *_refused((SevInit(0),), SHAPES[SevInit].faults),
+    *_refused((VmCreate(0), SevInit(0)), SHAPES[SevInit].faults),
     *_refused((LaunchStart(0),), _FIRST_FAULTS),
 )
 
@@ -418,7 +419,7 @@ SCOPES: dict[str, Scope] = {
     "basic inputs": Scope(Config(), _BASIC_INPUTS, depth=2, needs=_H, in_gate=False),
     "inputs": Scope(Config(), _BASIC_INPUTS + _EXTENDED_INPUTS, depth=1, states=16, transitions=750, needs=_H),
     "refusals": Scope(Config(), _each(*_ONE_OF_EACH) + _REFUSED, depth=2, states=18, transitions=624, needs=_H),
-    "life": Scope(Config(started=False), _LIFE, depth=7, states=101, transitions=1272, needs=_H),
+    "life": Scope(Config(started=False), _LIFE, depth=7, states=101, transitions=1399, needs=_H),
     "vCPUs": Scope(Config(), _VCPUS, depth=4, states=6, transitions=15, needs=_H),
     "running": Scope(Config(), _RUNNING, depth=3, states=291, transitions=1310, needs=_H),
     "last numbers": Scope(
@@ -451,7 +452,7 @@ SCOPES: dict[str, Scope] = {
     "other kinds": Scope(Config(started=False), _OTHER_KIND, depth=5, states=7, transitions=38, needs=_H),
     "files": Scope(Config(started=False), _FILES, depth=8, states=44, transitions=240, needs=_H),
     "life again": Scope(Config(), _AGAIN, depth=8, states=62, transitions=356, needs=_H),
-    "tried again": Scope(Config(started=False), _TRIED_AGAIN, depth=4, states=4, transitions=40, sequences=4, needs=_H),
+    "tried again": Scope(Config(started=False), _TRIED_AGAIN, depth=4, states=4, transitions=51, sequences=4, needs=_H),
     "two that fetch": Scope(
         Config(certs=True, second=SNP),
         _TWO_FETCH,

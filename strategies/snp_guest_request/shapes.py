@@ -6,9 +6,21 @@ from conformance.model.snp_guest_request import operations as o
 from conformance.model.snp_guest_request.hosts import HOSTS
 from conformance.model.snp_guest_request.operations import OPERATIONS
 from conformance.model.snp_guest_request.tables import TABLES
-from conformance.specs.snp_guest_request.constants import EAGAIN, EBUSY, EFAULT, EIO, ENOMEM, ENOSPC, SEV, SEV_ES, SNP
+from conformance.specs.snp_guest_request.constants import (
+    EAGAIN,
+    EBUSY,
+    EFAULT,
+    EIO,
+    ENOMEM,
+    ENOSPC,
+    INVALID_GUEST,
+    SEV,
+    SEV_ES,
+    SNP,
+)
 from conformance.strategies.domain import Domain, Shape, just
 from conformance.strategies.snp_guest_request.domains import (
+    ASID_FAULT,
     DATA,
     DATA_WORD,
     GHCB,
@@ -88,11 +100,13 @@ SHAPES: dict[type, Shape] = {
         points=40,
     ),
     o.Boot: Shape({"vm": VMS, "kind": Domain((SNP,), (SEV_ES, SEV)), "certs": Domain((False, True))}, weight=1),
-    o.VmCreate: Shape({"vm": just(0), "kind": Domain((SNP,), (SEV_ES, SEV))}, weight=1),
+    o.VmCreate: Shape(
+        {"vm": just(0), "kind": Domain((SNP,), (SEV_ES, SEV))}, weight=1, faults=(*MEMORY_FAULTS, ASID_FAULT)
+    ),
     o.SevInit: Shape(
         {"vm": just(0)},
         weight=1,
-        faults=(("alloc_page", (-ENOMEM,)), ("alloc_fw_page", (-ENOMEM,)), ("alloc_asid", (-EBUSY,))),
+        faults=(*MEMORY_FAULTS, ASID_FAULT),
     ),
     o.LaunchStart: Shape(
         {
@@ -104,7 +118,7 @@ SHAPES: dict[type, Shape] = {
         weight=1,
         faults=LAUNCH_FAULTS,
     ),
-    o.LaunchFinish: Shape({"vm": VMS}, weight=1),
+    o.LaunchFinish: Shape({"vm": VMS}, weight=1, faults=(("snp_launch_finish", (INVALID_GUEST, -EBUSY)),)),
     o.EnableReqCerts: Shape({"vm": VMS}, weight=0.5),
     o.VcpuCreate: Shape({"vcpu": VCPUS}, weight=1, faults=MEMORY_FAULTS),
     o.RegisterGhcb: Shape({"vcpu": VCPUS, "ghcb": GHCB}, weight=1),

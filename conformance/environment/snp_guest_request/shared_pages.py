@@ -22,6 +22,8 @@ TELLING = 3
 """Bytes other than 0 that a word needs to be known wherever it stands."""
 PIECE = 4
 """Bytes of a message, none of them 0, that are known for a piece of it when they are stored where it has them."""
+CRUMBS = 8
+"""The same, of those that are stored by fewer at once: of bytes that are anything, so many do not happen to fit."""
 STALE = b"of another user, once"[:16]
 """What pages hold that nobody cleared."""
 _IN_THE_CLEAR = "a message in the clear is in memory that the host shares"
@@ -89,6 +91,8 @@ class SharedPages(Simulator):
         """By operation, the words that only the guest and firmware may know, and where each stands in its message."""
         self.messages: dict[Frame, list[bytes]] = {}
         """By operation, the messages that they are of."""
+        self.crumbs: dict[Frame, set[int]] = {}
+        """By operation, where bytes of a message were stored in pieces too small to be known for one."""
 
     def alloc_pages(self, npages: int) -> int:
         if self.refused("alloc_pages"):
@@ -145,7 +149,7 @@ class SharedPages(Simulator):
         self.judge_alone(region, offset, len(data))
         region.data[offset : offset + len(data)] = data
         if region.shared:
-            if PIECE <= len(data) < 2 * WORD:
+            if len(data) < 2 * WORD and self.messages:
                 self._judge_piece(offset, data)
             self._judge_hidden(region, offset, offset + len(data))
         return 0
@@ -161,14 +165,19 @@ class SharedPages(Simulator):
         """The running operation has ended; its caller has what it knew."""
         self.secrets.pop(self.door.frame, None)
         self.messages.pop(self.door.frame, None)
+        self.crumbs.pop(self.door.frame, None)
 
     def _judge_piece(self, offset: int, data: bytes) -> None:
         """Nor is a piece of one stored at its place that is too short to hold a word (SNP-090)."""
         at = offset % PAGE_SIZE - HEADER_SIZE
-        if at < 0 or len(data) - data.count(0) < PIECE:
+        told = len(data) - data.count(0)
+        if at < 0 or not told:
             return
         if any(message.startswith(data, at) for messages in self.messages.values() for message in messages):
-            raise Violation(c.PRIVATE_ENCRYPTION, _IN_THE_CLEAR)
+            crumbs = self.crumbs.setdefault(self.door.frame, set())
+            crumbs.update(at + i for i, byte in enumerate(data) if byte)
+            if told >= PIECE or len(crumbs) >= CRUMBS:
+                raise Violation(c.PRIVATE_ENCRYPTION, _IN_THE_CLEAR)
 
     def _judge_hidden(self, region: Region, start: int, end: int) -> None:
         """No word of a message is in the clear where the host looks, however it came there (SNP-090).

@@ -22,6 +22,7 @@ from conformance.model.snp_guest_request.operations import (
     GetReport,
     GuestRequest,
     HostSetExtConfig,
+    LaunchFinish,
     LaunchStart,
     MoveFrom,
     Open,
@@ -33,8 +34,8 @@ from conformance.model.snp_guest_request.operations import (
     VmCreate,
     VmDestroy,
 )
-from conformance.model.step import Parallel, Step
-from conformance.specs.snp_guest_request.constants import EINVAL, EIO, ENODEV, HEADER_SIZE, PAGE_SIZE
+from conformance.model.step import Fault, Parallel, Step
+from conformance.specs.snp_guest_request.constants import EBUSY, EINVAL, EIO, ENODEV, ENOMEM, HEADER_SIZE, PAGE_SIZE
 from tests.conformance.peers.snp_guest_request.bounced import (
     Bounced,
     HandsOutLate,
@@ -376,6 +377,94 @@ class Piecewise(GuestDriver):
         return super().seal(number, kind, payload)
 
 
-def test_pieces_of_a_message_are_seen_too() -> None:
-    """Four bytes at once are enough, though they never stand beside the next four."""
-    assert blamed(run(Piecewise, GetReport(), side="guest")) == "SNP-090"
+@pytest.mark.parametrize("step", [1, 2, 3, 4])
+def test_pieces_of_a_message_are_seen_too(step: int) -> None:
+    """Four bytes at once are enough, though they never stand beside the next four; or eight, one after the other."""
+    pieces = type("Pieces", (Piecewise,), {"step": step})
+
+    assert blamed(run(pieces, GetReport(), side="guest")) == "SNP-090"
+
+
+class Sealing(GuestDriver):
+    """Stores its sealed messages byte by byte."""
+
+    def send(self, code: int, npages: int) -> tuple[int, int, int]:
+        message = self.port.shared_read(self.request, PAGE_SIZE)
+        for at in range(256):
+            self.port.shared_write(self.request + at, message[at : at + 1])
+        return super().send(code, npages)
+
+
+def test_sealed_bytes_are_no_pieces_of_a_message() -> None:
+    """Those of them that happen to be as the message's are few."""
+    for word in range(8):
+        assert run(Sealing, *[GetReport(data_word=word)] * 8, side="guest").failure is None
+
+
+class TwoTables(Upstream):
+    """Keeps two tables of each VM, had when it is created."""
+
+    def vm_create(self, vm: int, kind: int) -> int:
+        first = self.port.kzalloc(64)
+        second = self.port.kmalloc(64) if first else 0
+        if not second:
+            self.give_up(first)
+            return -ENOMEM
+        super().vm_create(vm, kind)
+        self.tables = {**getattr(self, "tables", {}), vm: (first, second)}
+        return 0
+
+    def give_up(self, first: int) -> None:
+        self.port.kfree(first)
+
+    def vm_destroy(self, vm: int) -> int:
+        for table in self.tables.pop(vm):
+            self.port.kfree(table)
+        return super().vm_destroy(vm)
+
+
+class LosesTheFirst(TwoTables):
+    """Gives nothing back where the second table cannot be had."""
+
+    def give_up(self, first: int) -> None:
+        pass
+
+
+class CreatesAnyhow(TwoTables):
+    """Creates the VM whatever could be had."""
+
+    def vm_create(self, vm: int, kind: int) -> int:
+        super().vm_create(vm, kind)
+        return 0
+
+
+def test_a_vm_may_be_refused_when_it_is_created() -> None:
+    """SNP-069: an error, nothing is left, and a later attempt can succeed."""
+    refusals = [Step(VmCreate(), (Fault(call, -ENOMEM),)) for call in ("kzalloc", "kmalloc")]
+    again = (VmDestroy(), *refusals, VmCreate(), SevInit(), LaunchStart(), VmDestroy())
+
+    assert run(TwoTables, *again).failure is None
+    assert blamed(run(LosesTheFirst, *again)) == "SNP-069"
+    assert blamed(run(CreatesAnyhow, *again)) == "SNP-069"
+
+
+class FinishesAnyhow(Upstream):
+    """Takes a launch for finished that firmware would not finish."""
+
+    def launch_finish(self, vm: int) -> int:
+        super().launch_finish(vm)
+        return 0
+
+
+def test_a_launch_may_be_refused_at_its_end() -> None:
+    """The guest does not run."""
+    begun = (
+        VmDestroy(),
+        VmCreate(),
+        SevInit(),
+        LaunchStart(),
+        Step(LaunchFinish(), (Fault("snp_launch_finish", -EBUSY),)),
+    )
+
+    assert run(Upstream, *begun, LaunchFinish()).failure is None
+    assert blamed(run(FinishesAnyhow, *begun)) == "SNP-019"

@@ -1,4 +1,4 @@
-"""Whoever holds an event that comes before its eventfd, function or driver: it is told of once, and nothing of it stays."""
+"""Whoever holds an event that comes before its eventfd, it is told of once, and nothing of it stays."""
 
 from __future__ import annotations
 

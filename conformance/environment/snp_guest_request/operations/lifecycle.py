@@ -78,7 +78,11 @@ def bring_about(world: World, clause: Clause, name: str, *arguments: int) -> Non
 def vm_create(world: World, op: VmCreate) -> int:
     """An empty VM with memory."""
     world.memslots.populate(op.vm)
-    return world.enter_int(world.driver.vm_create, op.vm, op.kind)
+    result = world.enter_int(world.driver.vm_create, op.vm, op.kind)
+    if result < 0:
+        _nothing_left(world, c.INIT_FAILURE)
+        _forget(world, op.vm)
+    return result
 
 
 def sev_init(world: World, op: SevInit) -> int:
