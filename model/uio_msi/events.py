@@ -27,7 +27,7 @@ def raise_vector(state: State, vector: int) -> Outcomes:
     if eventfd is None:
         pending = state.pending
         held = (*pending[:vector], True, *pending[vector + 1 :])
-        kept = Outcome(State(*state[:7], held, *state[8:]), 0, c.UNMAPPED_EVENT_HELD, c.UNMAPPED_EVENT_HELD)
+        kept = Outcome(state._replace(pending=held), 0, c.UNMAPPED_EVENT_HELD, c.UNMAPPED_EVENT_HELD)
         return (kept, Outcome(state, 0, c.MESSAGE_REWRITTEN)) if state.was_reset else kept
     if vector in state.lost:
         return Outcome(state, 0, c.MESSAGE_REWRITTEN)

@@ -63,5 +63,5 @@ def without_mapping(state: State, vector: int, profile: Profile) -> State:
     wired = state.wired
     now = (*wired[:vector], None, *wired[vector + 1 :])
     if state.msix:
-        return State(*state[:6], now, state.pending, state.lost, *state[9:])
+        return state._replace(wired=now)
     return state._replace(wired=now, masked=state.masked and profile.intx_unmask == "user")

@@ -100,8 +100,10 @@ def _has_too_many(expected: tuple[int, ...], got: tuple[int, ...]) -> bool:
 
 def _cite_set(state: State, vector: int, field: str, expected: View, got: View) -> Clause | None:
     if field == "masked":
-        # Where nothing should have changed the set was refused, or its outcome says better what it had to do.
-        return c.INTX_UNMASK if expected != view(state) else None
+        if expected != view(state):
+            return c.INTX_UNMASK
+        # Nothing should have changed: the set was refused, or its outcome says better what it had to do.
+        return c.NEVER_HALF_MAPPED if got.masked and got._replace(masked=False) == expected else None
     if field == "pending":
         want, have = expected.pending, got.pending
         if any(i != vector and a != b for i, (a, b) in enumerate(zip(want, have, strict=False))):

@@ -120,7 +120,8 @@ def _refusals() -> tuple[Step, ...]:
     ]
     probes += [Step(Probe(), (Fault(call, value),)) for call, values in (TRIAL, REQUEST) for value in values]
     opens = [Step(Open(), (Fault("pci_enable_msix", value),)) for value in (-ENOMEM, -ENOSPC, -EINVAL, -EIO, 1)]
-    opens += [Step(Open(), (Fault(call, values[0]),)) for call, values in (REQUEST, ENABLE_DEVICE, REGIONS, IOREMAP)]
+    opens += [Step(Open(), (Fault(call, values[0]),)) for call, values in (ENABLE_DEVICE, REGIONS, IOREMAP)]
+    opens += [Step(Open(), (Fault("request_irq", -EBUSY, nth),)) for nth in (1, 2)]
     sets = [
         Step(IrqSet(0, fd), (Fault(call, value),))
         for fd in (FIRST_FD, FIRST_FD + 1)
@@ -345,8 +346,8 @@ SCOPES: dict[str, Scope] = {
         states=5,
         transitions=18,
     ),
-    "probes": Scope(PLAIN, (*_refusals(), *_walk_through(2)), depth=5, states=58, transitions=1635),
-    "intx-probes": Scope(INTX, (*_refusals(), *_walk_through(0)), depth=5, states=42, transitions=1119),
+    "probes": Scope(PLAIN, (*_refusals(), *_walk_through(2)), depth=5, states=58, transitions=1667),
+    "intx-probes": Scope(INTX, (*_refusals(), *_walk_through(0)), depth=5, states=42, transitions=1141),
     "probes-64": Scope(
         Config(vectors=64), (Step(Probe()), *_late_refusals(ALLOCATIONS)), depth=1, states=3, transitions=43
     ),

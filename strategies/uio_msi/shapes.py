@@ -85,6 +85,7 @@ SHAPES: dict[type, Shape] = {
         {"rawio": Domain((True,), (False,), usual=0.9)},
         weight=1.5,
         faults=(_MSIX, _MSIX, *ALLOCATIONS, REQUEST, ENABLE_DEVICE),
+        deepest=3,
         interrupts=(RaiseVector, SetIntx, CloseFd),
         beside=(Open, Close),
         points=12,

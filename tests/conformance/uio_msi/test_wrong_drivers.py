@@ -15,6 +15,7 @@ from conformance.model.uio_msi.operations import FIRST_FD, PDEV_IRQ, IrqSet, Ope
 from conformance.specs.uio_msi import PORTS_TYPE, Port
 from conformance.specs.uio_msi import constants as k
 from conformance.specs.uio_msi.constants import EBADF, EINVAL, ENODEV, ENOMEM
+from tests.conformance.peers.uio_msi.keeping import KeepingDriver
 from tests.conformance.uio_msi.driving import INTX, SECOND, S, blamed, caught, run
 
 
@@ -369,6 +370,23 @@ class CompatWithoutMutex(Upstream):
         return self._set(*struct.unpack("=Ii", data)) if self.bound else -ENODEV
 
 
+class RollsBackOneLess(KeepingDriver):
+    """An open that is refused one of its irqs gives back one too few."""
+
+    def _switch_off(self, requested: int) -> None:
+        super()._switch_off(requested if requested == self.max_vectors else max(0, requested - 1))
+
+
+class MasksWhenRefused(Upstream):
+    """Masks INTx where a set is refused, although the old mapping is still there."""
+
+    def _set(self, vector: int, fd: int) -> int:
+        err = super()._set(vector, fd)
+        if err and not self.msix:
+            self.port.pci_intx(0)
+        return err
+
+
 WRONG: tuple[tuple[type[Upstream], str, str], ...] = (
     (HeldEventToOld, "UIO-043", "inside"),
     (DropsABit, "UIO-003", "inputs"),
@@ -400,6 +418,8 @@ WRONG: tuple[tuple[type[Upstream], str, str], ...] = (
     (RemembersTheFirstMask, "UIO-084", "intx-bindings"),
     (CountsBrokenOpens, "UIO-048", "probes"),
     (ReadySoon, "UIO-064", "open-inside-probe"),
+    (RollsBackOneLess, "UIO-054", "probes"),
+    (MasksWhenRefused, "UIO-021", "intx-inputs"),
 )
 """(driver, clause it breaks, scope that shows it)."""
 
