@@ -152,7 +152,7 @@ class Run:
     def _work(self, part: list[Unit]) -> Work | Hunt:
         """What is handed out: of a hunt on many machines seed after seed, of all else each unit once."""
         once = self.cluster is None or self.request.budget is None or all(unit.engine == BASELINE for unit in part)
-        return Work(part) if once else Hunt(part, self.request)
+        return Work(part, self.request) if once else Hunt(part, self.request)
 
     def _places(self, listed: Sequence[Unit], place: Executor) -> Iterator[tuple[Executor, list[Unit]]]:
         """Stored traces are judged first; the user's are tried where they are, the rest is done where he wants it."""

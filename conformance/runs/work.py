@@ -24,13 +24,20 @@ GRACE = 10.0
 
 
 class Work:
-    """The units of a run, each once."""
+    """The units of a run, each once.
+
+    In a hunt the rest is given what some leave of their time, and goes without what they took too much.
+    """
 
     until: float | None = None
 
-    def __init__(self, units: Sequence[Unit]) -> None:
+    def __init__(self, units: Sequence[Unit], request: Request) -> None:
         self.units = list(units)
         """By the number of the job."""
+        self.workers = max(1, min(request.workers, len(units)))
+        self.budget = request.budget
+        self.ends: dict[int, float] = {}
+        """When those that are on their way should end, by the number of the job."""
         self.found: dict[int, Result] = {}
         self.settled: set[str] = set()
         """Subsystems whose candidates do not start."""
@@ -39,7 +46,12 @@ class Work:
         return len(self.units)
 
     def __iter__(self) -> Iterator[Unit]:
-        return (replace(unit, settled=unit.subsystem in self.settled) for unit in self.units)
+        deadline = None if self.budget is None else time.monotonic() + self.budget
+        for number, unit in enumerate(self.units):
+            seconds = unit.seconds
+            if deadline is not None and seconds is not None:
+                seconds = self._share(number, seconds, deadline)
+            yield replace(unit, seconds=seconds, settled=unit.subsystem in self.settled)
 
     @property
     def names(self) -> list[str]:
@@ -48,6 +60,7 @@ class Work:
 
     def learn(self, number: int, result: Result) -> None:
         """A unit is done."""
+        self.ends.pop(number, None)
         self.found[number] = result
         if result.settled:
             self.settled.add(result.subsystem)
@@ -55,6 +68,17 @@ class Work:
     def results(self) -> list[Result]:
         """Of the units that are done, in their order."""
         return [self.found[number] for number in sorted(self.found)]
+
+    def _share(self, number: int, seconds: float, deadline: float) -> float:
+        """What a unit that was to have so many seconds has of those that are left by now."""
+        now = time.monotonic()
+        left = max(0.0, deadline - now)
+        taken = sum(max(0.0, end - now) for end in self.ends.values())
+        planned = sum(other.seconds or 0.0 for other in self.units[number:])
+        share = (self.workers * left - taken) * seconds / planned
+        seconds = max(1.0, min(share, left))
+        self.ends[number] = now + seconds
+        return seconds
 
 
 class Hunt:

@@ -14,6 +14,7 @@ from conformance.runs.conclusion import conclude, worst
 from conformance.runs.request import Request, Unit, units
 from conformance.runs.result import Result
 from conformance.runs.unit import run_unit
+from conformance.runs.work import Work
 from conformance.verdict import Exit, HarnessError, UsageError, Verdict
 from tests import toy
 from tests.toy import TOY, Shelf
@@ -135,6 +136,35 @@ def test_a_budget_is_shared_by_the_units() -> None:
     hunt = units(Request((("toy", "good"),), budget=60.0, workers=2))
 
     assert sum(unit.seconds or 0 for unit in hunt) == pytest.approx(120.0)
+
+
+@pytest.mark.parametrize("took", [0.0, 25.0])
+def test_the_rest_of_a_hunt_has_what_is_left(took: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the first unit ends at once or long after its time; each has its share when it begins."""
+    clock = [100.0]
+    monkeypatch.setattr("conformance.runs.work.time.monotonic", lambda: clock[0])
+    request = Request((("toy", "good"),), budget=60.0, workers=1)
+    planned = units(request)
+    work, given = Work(planned, request), list[float]()
+
+    for number, job in enumerate(work):
+        given.append(job.seconds or 0.0)
+        clock[0] += given[-1] if number else took
+        work.learn(number, Result(job.name, job.subsystem, job.spec, "", []))
+
+    assert given[0] == pytest.approx(planned[0].seconds)
+    assert clock[0] == pytest.approx(160.0)
+    assert given[1:] == pytest.approx([(u.seconds or 0.0) * (60 - took) / (60 - given[0]) for u in planned[1:]])
+
+
+def test_workers_share_what_is_left() -> None:
+    """Two at once: what one of them is still busy with is not given away."""
+    request = Request((("toy", "good"),), budget=600.0, workers=2)
+    planned = units(request)
+
+    given = [job.seconds or 0.0 for job in Work(planned, request)]
+
+    assert given == pytest.approx([min(job.seconds or 0.0, 600.0) for job in planned], rel=0.01)
 
 
 def test_a_harness_error_is_neither_pass_nor_failure(monkeypatch: pytest.MonkeyPatch) -> None:
