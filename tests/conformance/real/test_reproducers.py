@@ -53,7 +53,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], bytes]:
 
     def made(name: str) -> bytes:
         if not (folder / name).is_file():
-            command = [
+            command: list[str | Path] = [
                 compiler,
                 "-O1",
                 "-static",
