@@ -9,7 +9,7 @@ from conformance.model.avic import operations as avic
 from conformance.model.tdp_mirror import operations as tdp
 from conformance.model.uio_msi import Config as UioConfig
 from conformance.model.uio_msi import operations as uio
-from conformance.real.linux_tdpmmu.adapter import PLAIN
+from conformance.real.linux_tdpmmu.adapter import HUGE, PLAIN
 from conformance.specs.uio_msi.constants import EAGAIN, EBADF, EINVAL, ENOSYS, EOPNOTSUPP
 from conformance.trace import encode, write_atomically
 from tests.real_facts import Fact
@@ -129,8 +129,8 @@ AVIC = (
 )  # fmt: skip
 
 
-def _tdp(name: str, *steps: tuple[Any, Any]) -> Fact:
-    return Fact("tdp_mirror", "linux_tdpmmu", name, "upstream", PLAIN, ((tdp.VcpuCreate(0), 0), *steps))
+def _tdp(name: str, *steps: tuple[Any, Any], config: Any = PLAIN) -> Fact:
+    return Fact("tdp_mirror", "linux_tdpmmu", name, "upstream", config, ((tdp.VcpuCreate(0), 0), *steps))
 
 
 TDPMMU = (
@@ -146,6 +146,11 @@ TDPMMU = (
         (tdp.HvaInvalidate(0, 12), 0), (tdp.SlotCreate(2, 8, 1), 0), (tdp.Prefault(0, 0x8000), 4096),
     ),
     _tdp("slot-goes", (tdp.Prefault(0, 0), 4096), (tdp.ZapAllFast(), 0)),
+    _tdp(
+        "huge-pages",
+        (tdp.Prefault(0, 0x3000), 4096), (tdp.Prefault(0, 0x1FF000), 4096), (tdp.Prefault(0, 0x201000), 4096),
+        (tdp.HvaInvalidate(0, 512), 0), (tdp.Prefault(0, 0), 4096), config=HUGE,
+    ),
 )  # fmt: skip
 PREFAULT = (
     _tdp("malformed-prefault", (tdp.Prefault(0, 0x800), -EINVAL), (tdp.Prefault(0, 0, 0), -EINVAL)),

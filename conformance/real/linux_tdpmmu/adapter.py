@@ -8,12 +8,12 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from conformance.model.tdp_mirror import Config
-from conformance.model.tdp_mirror.operations import HvaInvalidate, Prefault, SlotCreate, VcpuCreate
+from conformance.model.tdp_mirror.operations import HvaInvalidate, Prefault, SlotCreate, VcpuCreate, WrprotSlot
 from conformance.real.adapter import Rate, rate
 from conformance.real.guest.adapter import GuestAdapter, round_trips
 from conformance.real.guest.world import outside
 from conformance.real.linux_tdpmmu.bench import TdpBench
-from conformance.real.linux_tdpmmu.world import PAGES, TdpWorld
+from conformance.real.linux_tdpmmu.world import HUGE_PAGES, PAGES, TdpWorld
 
 PLAIN = Config(
     mirror=False, private=False, index_bits=9, levels=4, max_gfn=PAGES - 1, slots=((0, 0, 4, 0), (1, 6, 2, 0)),
@@ -22,6 +22,11 @@ PLAIN = Config(
 ONE_SLOT = Config(
     mirror=False, private=False, index_bits=9, levels=4, max_gfn=PAGES - 1, slots=((0, 0, 8, 0),), private_gfns=()
 )
+HUGE = Config(
+    mirror=False, private=False, index_bits=9, levels=4, max_gfn=HUGE_PAGES - 1,
+    slots=((0, 0, 512, 0), (1, 512, 8, 0)), private_gfns=(), huge=True,
+)  # fmt: skip
+"""A slot that is one huge page, and one that is a part of another."""
 _REACH = 1 << 30
 
 
@@ -35,7 +40,7 @@ class LinuxTdpMmu(GuestAdapter):
     capabilities = frozenset({"tables-of-512"})
     operations = frozenset(TdpWorld.OPERATIONS)
     view_fields = frozenset({"shared"})
-    worlds: ClassVar[tuple[Config, ...]] = (PLAIN, ONE_SLOT)
+    worlds: ClassVar[tuple[Config, ...]] = (PLAIN, ONE_SLOT, HUGE)
     clauses = frozenset(f"TDP-{n:03}" for n in (13, 17, 20, 24, 30, 53, 68, 80, 94, 95, 103, 109))
     leave_out_zap = False
     findings: Mapping[str, str] = MappingProxyType(
@@ -62,19 +67,23 @@ class LinuxTdpMmu(GuestAdapter):
 
     def builds(self, config: Config) -> bool:
         """A VM that is no TD, on hardware's tables, of plain slots."""
-        plain = not config.mirror and not config.private and not config.huge and not config.readonly_gfns
-        geometry = (config.index_bits, config.levels) == (9, 4) and config.max_gfn < PAGES
+        plain = not config.mirror and not config.private and not config.readonly_gfns
+        pages = HUGE_PAGES if config.huge else PAGES
+        geometry = (config.index_bits, config.levels) == (9, 4) and config.max_gfn < pages
         return plain and geometry and not any(flags for *_, flags in config.slots)
 
     def legal(self, state: Any, op: Any) -> bool:
-        """Memory that is there; one page at a time."""
+        """Memory that is there; one page at a time. Dirty logging of huge pages splits and merges them."""
         match op:
             case Prefault():
                 usual = op.size == 4096 and not op.flags and not op.gpa & 4095
                 malformed = op.size == 0 or bool(op.flags) or bool((op.gpa | op.size) & 4095)
                 return op.gpa < _REACH and (usual or (malformed and self.prefaults))
             case SlotCreate():
-                return not op.flags and op.npages > 0 and op.base + op.npages <= PAGES and op.slot < 8
+                pages = HUGE_PAGES if state.config.huge else PAGES
+                return not op.flags and op.npages > 0 and op.base + op.npages <= pages and op.slot < 8
+            case WrprotSlot():
+                return not state.config.huge
             case HvaInvalidate():
                 return bool(op.may_block)
             case _:

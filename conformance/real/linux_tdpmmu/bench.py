@@ -9,13 +9,14 @@ from dataclasses import replace
 from conformance.model.tdp_mirror.operations import VcpuCreate
 from conformance.real import kvm_requests as r
 from conformance.real.guest.bench import GuestBench
-from conformance.real.guest.channel import call, storing, within
+from conformance.real.guest.channel import call, within
 from conformance.real.guest.kvm import COUNTERS, mapping
 from conformance.real.guest.packages import Kernel
 from conformance.real.linux_tdpmmu.world import (
     ADDRESS,
     CODE_GPA,
     DONTNEED,
+    HUGEPAGE,
     LARGE,
     NCR3,
     NOHUGEPAGE,
@@ -23,11 +24,10 @@ from conformance.real.linux_tdpmmu.world import (
     PRESENT,
     WRITE,
     TdpWorld,
+    huge_pages,
 )
 from conformance.real.scripts import act
 
-_HUGEPAGE = 14
-_HUGE_PAGES = "/sys/kernel/mm/transparent_hugepage/enabled"
 _BIG = 2 << 20
 _MARKS = {"writable": 1, "user": 2, "accessed": 5, "dirty": 6, "no execute": 63}
 """Bits of an entry."""
@@ -77,13 +77,13 @@ class TdpBench(GuestBench):
     def memory(self, size: int, huge: bool = False) -> int:
         """Anonymous memory, aligned to 2 MiB, of huge pages or of none, each page written."""
         if huge:  # which kernels of small machines turn off
-            self.channel.must(storing(_HUGE_PAGES, b"madvise"))
-            self.given.callback(self.channel.one, storing(_HUGE_PAGES, b"never"))
+            self.channel.must(huge_pages("madvise"))
+            self.given.callback(self.channel.one, huge_pages("never"))
         whole = size + _BIG
         start = self.channel.must(mapping(whole, 0x22, 2**64 - 1))
         self.given.callback(self.channel.one, call("munmap", start, whole))
         self.memory_at = (start + _BIG - 1) // _BIG * _BIG
-        self.channel.must(call("madvise", self.memory_at, size, _HUGEPAGE if huge else NOHUGEPAGE))
+        self.channel.must(call("madvise", self.memory_at, size, HUGEPAGE if huge else NOHUGEPAGE))
         step = _BIG if huge else 4096
         self.channel.must_all([f"p {self.memory_at + at} {at + 1}" for at in range(0, size, step)])
         return 0

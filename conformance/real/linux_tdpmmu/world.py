@@ -18,7 +18,7 @@ from conformance.model.tdp_mirror.operations import (
 )
 from conformance.model.tdp_mirror.state import HVA_SOURCES, Leaf
 from conformance.real import kvm_requests as r
-from conformance.real.guest.channel import O_RDONLY, Back, call, opening, within
+from conformance.real.guest.channel import O_RDONLY, call, opening, storing, within
 from conformance.real.guest.kvm import COUNTERS, Kvm, Vcpu, mapping, started
 from conformance.real.guest.packages import Kernel
 from conformance.real.guest.world import GuestWorld
@@ -37,8 +37,18 @@ _READ = b"\x8a\x04\xe6\x10"
 _READ_AT = COUNTERS + 0x800
 _PATIENCE = 0.5
 """Seconds after which a prefault of one page is hopeless."""
-PAGES = 64
-"""Of memory that slots are made from: gfn n is page n."""
+PAGES, HUGE_PAGES = 64, 1024
+"""Of memory that slots are made from, gfn n is page n; of that which is huge pages of 2 MiB."""
+BLOCK = 512
+"""Pages of a huge one."""
+HUGEPAGE = 14
+_WHEN_ASKED = "/sys/kernel/mm/transparent_hugepage/enabled"
+"""Kernels of small machines turn huge pages off."""
+
+
+def huge_pages(when: str) -> str:
+    """The request that says when memory is of huge pages: `madvise`, or `never`."""
+    return storing(_WHEN_ASKED, when.encode())
 
 
 class TdpWorld(GuestWorld):
@@ -56,16 +66,11 @@ class TdpWorld(GuestWorld):
         """The VM, its memory and its slots."""
         self.kvm = kvm = Kvm(self.guest)
         self.vm = kvm.create_vm(memory=False)
-        size = PAGES * 4096
-        mapped, _, pagemap = self.channel.ask([
-            mapping(size, 0x22, 2**64 - 1),
-            call("madvise", Back(1), size, NOHUGEPAGE),
-            opening("/proc/self/pagemap", O_RDONLY),
-        ])  # fmt: skip
-        self.memory, self.pagemap = mapped.value, pagemap.value
-        self.moves = [0] * PAGES
+        self.pages = HUGE_PAGES if self.config.huge else PAGES
+        self._map(huge=self.config.huge)
+        self.moves = [0] * self.pages
         """How often the host took back each page, while it was behind a slot."""
-        self._touch(0, PAGES)
+        self._touch(0, self.pages)
         self.vcpus: dict[int, Vcpu] = {}
         self.slots: dict[int, tuple[int, int]] = {}
         for slot, base, npages, _flags in self.config.slots:
@@ -74,13 +79,25 @@ class TdpWorld(GuestWorld):
             self.channel.one(f"w {kvm.memory + _READ_AT} {_READ.hex()}")
             self.region(_CODE_SLOT, CODE_GPA, 0x10000, kvm.memory)
 
+    def _map(self, *, huge: bool) -> None:
+        """Map the memory, which begins where a huge page can."""
+        self.mapped = (self.pages + (BLOCK if huge else 0)) * 4096
+        start, pagemap = self.channel.must_all([
+            mapping(self.mapped, 0x22, 2**64 - 1), opening("/proc/self/pagemap", O_RDONLY)
+        ])  # fmt: skip
+        self.mapped_at, self.pagemap = start.value, pagemap.value
+        self.memory = (self.mapped_at + BLOCK * 4096 - 1) // (BLOCK * 4096) * (BLOCK * 4096) if huge else self.mapped_at
+        advised = call("madvise", self.memory, self.pages * 4096, HUGEPAGE if huge else NOHUGEPAGE)
+        self.channel.must_all([*([huge_pages("madvise")] if huge else []), advised])
+
     def has_prefault(self) -> bool:
         """Whether there is KVM_PRE_FAULT_MEMORY."""
         return self.channel.one(call("ioctl", self.kvm.fd, r.CHECK_EXTENSION, r.CAP_PRE_FAULT_MEMORY)).value > 0
 
     def _touch(self, start: int, end: int) -> None:
         """Let each page be there, and be written."""
-        self.channel.ask([f"p {self.memory + 4096 * n} {n + 1}" for n in range(start, end)])
+        step = BLOCK if self.config.huge else 1
+        self.channel.ask([f"p {self.memory + 4096 * n} {n + 1}" for n in range(start, end, step)])
 
     def region(self, slot: int, gpa: int, size: int, address: int, flags: int = 0) -> int:
         """KVM_SET_USER_MEMORY_REGION."""
@@ -129,7 +146,7 @@ class TdpWorld(GuestWorld):
 
     def hva_invalidate(self, op: HvaInvalidate) -> int:
         """The host takes pages back; others are there at once."""
-        start, end = min(op.start, PAGES), min(op.end, PAGES)
+        start, end = min(op.start, self.pages), min(op.end, self.pages)
         if start < end and not self.leave_out_zap:
             self.channel.one(call("madvise", self.memory + 4096 * start, 4096 * (end - start), DONTNEED))
             self._touch(start, end)
@@ -160,7 +177,7 @@ class TdpWorld(GuestWorld):
         frames = self._frames([gfn for gfn, *_ in found])
         leaves: set[Leaf] = set()
         for gfn, level, frame, writable in found:
-            is_own = gfn < PAGES and frames[gfn] == frame
+            is_own = gfn < self.pages and frames[gfn] == frame
             leaves.add((gfn, level, HVA_SOURCES[self.moves[gfn] % 2] if is_own else "another page", writable))
         hidden: dict[str, Any] = dict.fromkeys(View._fields)
         return View(**{**hidden, "shared": frozenset(leaves)})
@@ -186,7 +203,7 @@ class TdpWorld(GuestWorld):
 
     def _frames(self, gfns: list[int]) -> dict[int, int]:
         """The frame behind each page, as the guest's kernel tells."""
-        wanted = [gfn for gfn in dict.fromkeys(gfns) if gfn < PAGES]
+        wanted = [gfn for gfn in dict.fromkeys(gfns) if gfn < self.pages]
         if not wanted:
             return {}
         where = [(self.memory >> 12) + gfn for gfn in wanted]
@@ -199,5 +216,6 @@ class TdpWorld(GuestWorld):
     def clean(self) -> None:
         """The VM and its memory."""
         lines = [line for vcpu in self.vcpus.values() for line in vcpu.closing()]
-        lines += [call("close", self.vm), call("close", self.pagemap), call("munmap", self.memory, PAGES * 4096)]
+        lines += [call("close", self.vm), call("close", self.pagemap), call("munmap", self.mapped_at, self.mapped)]
+        lines += [huge_pages("never")] if self.config.huge else []
         self.channel.ask([*lines, *self.kvm.closing()])
