@@ -1,11 +1,15 @@
 """`python -m conformance`, and the program `conformance`."""
 
+import gc
 import os
 import sys
+
+from conformance.engines.garbage import THRESHOLDS
 
 
 def main() -> None:
     """Run a command; Ctrl-C ends it with a word, also while everything is still being loaded."""
+    gc.set_threshold(*THRESHOLDS)
     try:
         from conformance.commands.main import main as command
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Generic, TypeVar
-
-from hypothesis import strategies as st
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from conformance.model.step import Step
+
+if TYPE_CHECKING:
+    from hypothesis import strategies as st
 
 T = TypeVar("T")
 
@@ -51,6 +52,8 @@ class Domain(Generic[T]):
 
     def strategy(self) -> st.SearchStrategy[T]:
         """The same values for Hypothesis; shrinks towards the plainest."""
+        from hypothesis import strategies as st  # half of the time that a command takes to start
+
         listed = st.sampled_from(self.values)
         if self.bounds is None:
             return listed

@@ -14,6 +14,8 @@ import pytest
 
 from conformance import subsystem
 from conformance.candidates.defect import Defect
+from conformance.engines import machine
+from conformance.runs.request import GATE_STEPS
 from conformance.runs.workers import Jobs
 from tests import toy
 from tests.toy import TOY, Shelf
@@ -141,6 +143,12 @@ def shipped(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     finally:
         monkeypatch.undo()
         _forget()
+
+
+def in_short(monkeypatch: pytest.MonkeyPatch, campaign: int = 4_000) -> None:
+    """A gate with steps and examples enough to find what is wrong here, and no more."""
+    monkeypatch.setitem(GATE_STEPS, "campaign", campaign)
+    monkeypatch.setattr(machine, "EXAMPLES", 40)
 
 
 def _forget() -> None:

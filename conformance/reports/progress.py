@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from rich.console import Console
-from rich.live import Live
-from rich.text import Text
+if TYPE_CHECKING:
+    from rich.live import Live
 
 EVERY = 5.0
 """Seconds between two plain lines."""
@@ -41,7 +41,6 @@ class Progress:
 
     def __init__(self, names: list[str], *, has_steps: bool = True) -> None:
         self.names = names
-        self.console = Console(stderr=True)
         self.rows: dict[int, _Row] = {}
         self.over: set[int] = set()
         """Jobs that are done."""
@@ -54,8 +53,7 @@ class Progress:
         self.started = time.monotonic()
         self.said = self.started - max(EVERY - FIRST, 0.0)
         self.has_steps = has_steps
-        is_live = self.console.is_terminal and "NO_COLOR" not in os.environ
-        self.live = Live(console=self.console, transient=True, refresh_per_second=5) if is_live else None
+        self.live = _live()
 
     def __enter__(self) -> Self:
         if self.live is not None:
@@ -96,10 +94,15 @@ class Progress:
 
     def _say(self, lines: str) -> None:
         """Lines that stay."""
-        self.console.print(lines, soft_wrap=True, markup=False, highlight=False)
+        if self.live is not None:
+            self.live.console.print(lines, soft_wrap=True, markup=False, highlight=False)
+        elif sys.stderr is not None:
+            print(lines, file=sys.stderr, flush=True)
 
     def _show(self) -> None:
         if self.live is not None:
+            from rich.text import Text
+
             lines = [self._total(), *(self._line(number) for number in list(self.rows)[:ROWS])]
             if then := self._named(self._waiting()):
                 lines.append(f"        then {then}")
@@ -140,3 +143,14 @@ class Progress:
         speed = row.steps / max(time.monotonic() - row.started, 0.1)
         failures = counted(row.failures, "failure")
         return f"        {self.names[number]:<28} {row.steps:>12,} steps {speed:>10,.0f}/s  {failures}"
+
+
+def _live() -> Live | None:
+    """Lines that change, on a terminal that can; elsewhere what draws them is not even loaded."""
+    if sys.stderr is None or not sys.stderr.isatty() or "NO_COLOR" in os.environ:
+        return None
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(stderr=True)
+    return Live(console=console, transient=True, refresh_per_second=5) if console.is_terminal else None

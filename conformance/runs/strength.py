@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
-from types import ModuleType
 
 from conformance.candidates.defect import Defect
 from conformance.candidates.load import Candidate, defects, load
-from conformance.engines import campaign, explore, interleave, machine, symbolic
 from conformance.engines.context import Context
 from conformance.runs.request import ENGINES, GATE_STEPS
 from conformance.runs.result import failure_to_data
@@ -65,13 +64,7 @@ def kills(of: Subsystem, only: str | None = None, seed: int = 0) -> Iterator[Kil
         yield kill(of, defect, load(f"builtin:{defect.id}", of), seed)
 
 
-SEARCHES: dict[str, ModuleType] = {
-    "explore": explore,
-    "interleave": interleave,
-    "campaign": campaign,
-    "machine": machine,
-    "symbolic": symbolic,
-}
+SEARCHES = ("explore", "interleave", "campaign", "machine", "symbolic")
 """The engines that search, small scopes first, then random walks, then the machine; the last only where it is named."""
 
 
@@ -82,7 +75,7 @@ def kill(of: Subsystem, defect: Defect, candidate: Candidate, seed: int = 0, alo
     """
     started, begun = time.process_time(), _spent()
     known: set[str] = set()
-    for name, engine in SEARCHES.items():
+    for name in SEARCHES:
         if alone != name and (alone or name not in ENGINES):
             continue
         context = Context(
@@ -99,7 +92,7 @@ def kill(of: Subsystem, defect: Defect, candidate: Candidate, seed: int = 0, alo
             known=known,
         )
         with watching():
-            engine.run(context)
+            importlib.import_module(f"conformance.engines.{name}").run(context)
         found = _chosen(defect, context)
         if found is not None:
             return Kill(defect, found, name, _spent() - begun)

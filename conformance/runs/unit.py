@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import time
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from contextlib import nullcontext, redirect_stdout
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -17,7 +19,6 @@ import msgspec
 from conformance.baseline.judge import Judged, judge
 from conformance.candidates.load import Candidate, load
 from conformance.candidates.promised import check_profile
-from conformance.engines import campaign, corpus, explore, interleave, machine, symbolic
 from conformance.engines.context import Context
 from conformance.engines.leads import Leads
 from conformance.lockstep import Report, run_trace
@@ -165,21 +166,18 @@ def _perform(unit: Unit, context: Context) -> Judged:
 
 
 def _engine(unit: Unit, context: Context) -> None:
-    match unit.engine:
-        case "corpus":
-            corpus.run(context, Path(unit.corpus) if unit.corpus is not None else None)
-        case "explore":
-            explore.run(context)
-        case "interleave":
-            interleave.run(context)
-        case "campaign":
-            campaign.run(context)
-        case "machine":
-            machine.run(context)
-        case "symbolic":
-            symbolic.run(context)
-        case other:
-            raise UsageError(f"--engine: unknown engine {other!r}; known: {', '.join(ALL_ENGINES)}")
+    engine = _module(unit.engine)
+    if unit.engine == "corpus":
+        engine.run(context, Path(unit.corpus) if unit.corpus is not None else None)
+    else:
+        engine.run(context)
+
+
+def _module(engine: str) -> ModuleType:
+    """What does the work, loaded by whoever is to do it: some of it takes long to load."""
+    if engine not in ALL_ENGINES:
+        raise UsageError(f"--engine: unknown engine {engine!r}; known: {', '.join(ALL_ENGINES)}")
+    return importlib.import_module(f"conformance.engines.{engine}")
 
 
 def _looked_into(runner: Runner, *arguments: Any, **options: Any) -> Report:
@@ -195,7 +193,9 @@ def unit_job(unit: Unit, tell: Tell) -> Result | Died:
     """
     if not may_die(unit.spec):
         return _unit_job(unit, tell)
-    subsystem(unit.subsystem)  # loaded once, not in each process
+    subsystem(unit.subsystem)  # loaded once, not in each process, and where no candidate is in the way
+    if unit.engine != BASELINE:
+        _module(unit.engine)
     result: Result | Died = contained(partial(_unit_job, unit), tell)
     return result
 

@@ -11,6 +11,7 @@ does no more than wait for our end, kills them all where we are killed ourselves
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import signal
@@ -27,6 +28,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
+from conformance.engines.garbage import THRESHOLDS
 from conformance.processes import Guard, ended, kill_sessions
 from conformance.verdict import HarnessError, UsageError
 
@@ -243,6 +245,7 @@ class _Worker:
 
 def work(pipe: int, asked: int) -> None:
     """What a worker process does until its pipe is closed: it is told the function, and then jobs."""
+    gc.set_threshold(*THRESHOLDS)
     connection = Connection(pipe)
     os.dup2(sys.stderr.fileno(), 1)  # what a candidate prints is not our verdict
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group; whoever started us decides

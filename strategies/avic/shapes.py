@@ -1,13 +1,10 @@
-"""The shape of each operation, and Hypothesis strategies made from it."""
+"""The shape of each operation."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import strategies as st
-
 from conformance.model.avic import operations as s
-from conformance.model.avic.routing import DISABLED, X2APIC, XAPIC, Apic, Message
 from conformance.specs.avic.constants import (
     APIC_BASE,
     APIC_DFR,
@@ -47,7 +44,6 @@ from conformance.strategies.avic.domains import (
     X2_ON,
     X2AVIC_HOST,
     XAVIC_HOST,
-    an_apic,
 )
 from conformance.strategies.domain import BOOLEAN, Domain, Shape
 
@@ -271,44 +267,3 @@ SHAPES: dict[type, Shape] = {
         weight=0.2,
     ),
 }
-
-
-def guest_writes() -> st.SearchStrategy[s.GuestWrite]:
-    """Registers of every class with the values that matter to them."""
-    pairs = [(offset, value) for offset, values in WRITES.items() for value in values]
-    return st.builds(
-        lambda apic_id, pair: s.GuestWrite(apic_id, *pair), st.sampled_from(IDS.values), st.sampled_from(pairs)
-    )
-
-
-def apics() -> st.SearchStrategy[tuple[Apic, ...]]:
-    """One to five APICs of any modes with different ids; the x2APIC ones have their derived LDR."""
-    one = st.builds(
-        an_apic,
-        st.sampled_from((0, 1, 2, 3, 15, 16, 17, 31, 127, 255, 256, 300, 511)),
-        st.sampled_from((XAPIC, X2APIC, DISABLED)),
-        st.sampled_from((0x1FF, 0xFF, 0x2FF)),
-        st.sampled_from(LDRS.values),
-        st.sampled_from((FLAT, CLUSTER, 0x5FFFFFFF)),
-        st.sampled_from((-1, -1, -1, 0, 1, 44)),
-    )
-    return st.lists(one, min_size=1, max_size=5, unique_by=lambda a: a.id).map(tuple)
-
-
-def messages() -> st.SearchStrategy[Message]:
-    """MSIs and IPIs of every mode and shorthand; some are not legal for the APICs they meet."""
-    return st.builds(
-        Message,
-        dest=st.sampled_from(DESTINATIONS.values),
-        sender=st.sampled_from((-1, 0, 1)),
-        logical=st.booleans(),
-        shorthand=st.sampled_from((0, 0, 1, 2, 3)),
-        mode=st.sampled_from((0, 1, 4, 5, 6, 2, 3, 7)),
-        vector=st.sampled_from(VECTORS.values),
-        level=st.booleans(),
-        asserted=st.booleans(),
-        hint=st.booleans(),
-        wide=st.booleans(),
-        no_quirk=st.booleans(),
-        reserved=st.sampled_from((0, 0, *(1 << bit for bit in RESERVED_BITS))),
-    )

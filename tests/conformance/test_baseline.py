@@ -25,9 +25,10 @@ from conformance.baseline import file as files
 from conformance.baseline import kills as kills_file
 from conformance.baseline.entry import Entry, When, gap
 from conformance.commands import main as cli
+from conformance.engines import campaign, explore, interleave, machine
 from conformance.reports import forms
 from conformance.reports.json import read as read_report
-from conformance.runs import strength, unit
+from conformance.runs import unit
 from conformance.runs.strength import Kill
 from conformance.trace import to_data, write_atomically
 from conformance.verdict import Ending, Exit, Failure
@@ -67,7 +68,7 @@ def _toyland(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """The toy is shipped with a candidate of the test's own, the gate is short, and the day is known."""
     with shipped(monkeypatch):
         monkeypatch.setitem(unit.GATE_STEPS, "campaign", 1_000)
-        monkeypatch.setattr(unit.machine, "run", lambda _context: None)  # slow, and finds nothing else
+        monkeypatch.setattr(machine, "run", lambda _context: None)  # slow, and finds nothing else
         monkeypatch.setattr(entries, "datetime", Clock)
         monkeypatch.setattr(Clock, "day", Clock.day)
         monkeypatch.setitem(CANDIDATES, "mine", Leaky)
@@ -313,7 +314,7 @@ def test_a_known_failure_costs_no_search(
     """Nothing minimises it."""
     written(known(), *gaps())
     asked: list[str] = []
-    minimiser = unit.explore.minimiser
+    minimiser = explore.minimiser
 
     def watched(context: Any) -> Any:
         def minimise(failure: Any) -> Any:
@@ -322,7 +323,7 @@ def test_a_known_failure_costs_no_search(
 
         return minimise
 
-    monkeypatch.setattr(unit.explore, "minimiser", watched)
+    monkeypatch.setattr(explore, "minimiser", watched)
 
     assert conformance("run", *MINE, "--baseline", "known.toml", "--engine", "explore")[0] == 0
     assert asked == []
@@ -553,9 +554,8 @@ def test_a_lost_kill_fails_by_name(
     kills = Path("kills.toml").read_text()
     same = conformance(*zoo, "--against", "kills.toml")[0]
     Path("kills.toml").write_text(kills + 'TOY-D00 = "TOY-002"\n')
-    monkeypatch.setattr(strength.explore, "run", lambda _context: None)
-    for engine in ("campaign", "interleave", "machine"):
-        monkeypatch.setattr(getattr(strength, engine), "run", lambda _context: None)
+    for engine in (explore, interleave, campaign, machine):
+        monkeypatch.setattr(engine, "run", lambda _context: None)
 
     lost, told = conformance("strength", "toy", "--against", "kills.toml")
 

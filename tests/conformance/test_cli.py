@@ -14,11 +14,10 @@ import jsonschema
 import pytest
 
 from conformance.commands import main as cli
-from conformance.engines import explore
+from conformance.engines import campaign, explore, interleave, machine
 from conformance.reports import record
-from conformance.runs import unit
 from conformance.verdict import Exit
-from tests.toyland import Remembering, shipped
+from tests.toyland import Remembering, in_short, shipped
 
 SCHEMA = json.loads((files("conformance.reports") / "report.schema.json").read_text())
 
@@ -27,7 +26,7 @@ SCHEMA = json.loads((files("conformance.reports") / "report.schema.json").read_t
 def _toyland(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """The toy is shipped, the gate is short, and traces go to a folder of the test's own."""
     with shipped(monkeypatch):
-        monkeypatch.setitem(unit.GATE_STEPS, "campaign", 4_000)
+        in_short(monkeypatch)
         monkeypatch.chdir(tmp_path)
         yield
 
@@ -217,7 +216,7 @@ def test_an_interrupted_run_reports_what_it_has(
     def interrupted(_context: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(unit.interleave, "run", interrupted)
+    monkeypatch.setattr(interleave, "run", interrupted)
 
     code, out, _ = conformance(capsys, "run", "toy", "--candidate", "builtin:upstream", "--report", f"json:{path}")
 
@@ -236,7 +235,7 @@ def test_an_interrupted_run_with_failures_does_not_conform(
     def interrupted(_context: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(unit.interleave, "run", interrupted)
+    monkeypatch.setattr(interleave, "run", interrupted)
 
     assert conformance(capsys, "run", "toy", "--candidate", "builtin:as-posted")[0] == 1
 
@@ -249,7 +248,7 @@ def test_a_mistake_of_ours_is_neither_pass_nor_failure(
     def broken(_context: Any) -> None:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr(unit.explore, "run", broken)
+    monkeypatch.setattr(explore, "run", broken)
 
     code, out, _ = conformance(capsys, "run", "toy", "--candidate", "builtin:upstream")
 
@@ -312,8 +311,8 @@ def test_strength_says_which_clause_kills_what(capsys: pytest.CaptureFixture[str
 
 def test_a_survivor_fails_the_strength(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A defect that nothing finds is a hole in the suite."""
-    for engine in ("explore", "interleave", "campaign", "machine"):
-        monkeypatch.setattr(getattr(unit, engine), "run", lambda _context: None)
+    for engine in (explore, interleave, campaign, machine):
+        monkeypatch.setattr(engine, "run", lambda _context: None)
 
     code, out, _ = conformance(capsys, "strength", "toy", "-k", "TOY-D01")
 

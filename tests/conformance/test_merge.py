@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from conformance.commands import main as cli
+from conformance.engines import machine
 from conformance.reports import diff, record
 from conformance.reports import json as json_form
 from conformance.reports.merge import Source, merge
@@ -30,7 +31,7 @@ def _toyland(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """The toy is shipped, the gate is short, and traces go to a folder of the test's own."""
     with shipped(monkeypatch):
         monkeypatch.setitem(unit.GATE_STEPS, "campaign", 2_000)
-        monkeypatch.setattr(unit.machine, "run", lambda _context: None)  # slow, and finds nothing else
+        monkeypatch.setattr(machine, "run", lambda _context: None)  # slow, and finds nothing else
         monkeypatch.chdir(tmp_path)
         yield
 
