@@ -16,8 +16,7 @@ from typing import Any
 import pytest
 
 from conformance.commands import main as cli
-from conformance.runs import unit
-from tests.toyland import shipped
+from tests.toyland import in_short, shipped
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -40,7 +39,7 @@ class Shelf:
 @pytest.fixture(autouse=True)
 def _toyland(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     with shipped(monkeypatch):
-        monkeypatch.setitem(unit.GATE_STEPS, "campaign", 4_000)
+        in_short(monkeypatch)
         monkeypatch.chdir(tmp_path)
         (tmp_path / "good.py").write_text(GOOD)
         yield
@@ -424,7 +423,7 @@ def test_a_candidate_that_goes_elsewhere_moves_nobody(tmp_path: Path) -> None:
         "        return 5\n"
     )
     process = start(
-        *("run", "uio_msi", "--candidate", "moving.py:Moving", "--engine", "corpus,machine"),
+        *("run", "uio_msi", "--candidate", "moving.py:Moving", "--engine", "corpus,interleave"),
         *("--report", "json:report.json"),
         cwd=tmp_path,
     )
@@ -436,15 +435,20 @@ def test_a_candidate_that_goes_elsewhere_moves_nobody(tmp_path: Path) -> None:
     assert list((tmp_path / ".conformance" / "traces" / "uio_msi").glob("UIO-047-Open-result-*.json"))
 
 
-@pytest.mark.parametrize(
-    ("how", "workers"), [(how, "2" if how == "os._exit(7)" else "1") for how in DEATHS], ids=list(DEATHS)
-)
-def test_a_candidate_that_ends_its_process_is_found_out(tmp_path: Path, how: str, workers: str) -> None:
+WAYS = {
+    "os._exit(0)": ("interleave", "-x"),
+    "os._exit(7)": ("corpus,explore", "-n", "2"),
+    "raise KeyboardInterrupt": ("machine", "-x"),
+}
+"""How what does not end in the corpus alone is searched for."""
+
+
+@pytest.mark.parametrize("how", DEATHS)
+def test_a_candidate_that_ends_its_process_is_found_out(tmp_path: Path, how: str) -> None:
     """A finding like any other, with clause, step and minimal trace; the other units go on."""
-    engines = {"raise KeyboardInterrupt": "machine", "os._exit(7)": "explore,interleave"}.get(how, "corpus")
     report = tmp_path / "report.json"
     process = start(
-        *("run", "uio_msi", "--candidate", dying(tmp_path / "mine.py", how), "--engine", engines, "-n", workers),
+        *("run", "uio_msi", "--candidate", dying(tmp_path / "mine.py", how), "--engine", *WAYS.get(how, ("corpus",))),
         *("--report", f"json:{report}"),
         cwd=tmp_path,
     )

@@ -24,13 +24,13 @@ from conformance.subsystem import subsystem
 from conformance.trace import Trace, encode
 from conformance.verdict import Failure
 from tests.toy import TOY, Clear, Config, Put, Shelf, Take
-from tests.toyland import Leaky, shipped
+from tests.toyland import Leaky, in_short, shipped
 
 
 @pytest.fixture(autouse=True)
 def _toyland(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     with shipped(monkeypatch):
-        monkeypatch.setitem(unit.GATE_STEPS, "campaign", 4_000)
+        in_short(monkeypatch)
         monkeypatch.chdir(tmp_path)
         yield
 

@@ -12,14 +12,13 @@ import pytest
 from conformance.commands import main as cli
 from conformance.commands import run as commands
 from conformance.reports.progress import Progress
-from conformance.runs import unit
 from conformance.runs.request import Request, Unit
 from conformance.runs.result import Result
 from conformance.runs.unit import run_unit, unit_job
 from conformance.runs.work import Work
 from conformance.runs.workers import Jobs
 from conformance.verdict import Exit
-from tests.toyland import shipped
+from tests.toyland import in_short, shipped
 
 UNIT = Unit("uio_msi", "builtin:UIO-U03", None, "corpus")
 
@@ -28,7 +27,7 @@ UNIT = Unit("uio_msi", "builtin:UIO-U03", None, "corpus")
 def toy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """The toy is shipped, the gate is short, and traces go to a folder of the test's own."""
     with shipped(monkeypatch):
-        monkeypatch.setitem(unit.GATE_STEPS, "campaign", 4_000)
+        in_short(monkeypatch)
         monkeypatch.chdir(tmp_path)
         yield
 

@@ -18,6 +18,7 @@ from conformance.runs.work import Work
 from conformance.verdict import Exit, HarnessError, UsageError, Verdict
 from tests import toy
 from tests.toy import TOY, Shelf
+from tests.toyland import in_short
 
 
 class Leaky(Shelf):
@@ -43,7 +44,7 @@ def _toy(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (conclusion, unit):
         monkeypatch.setattr(module, "subsystem", lambda _name: TOY)
     monkeypatch.setattr(unit, "load", load)
-    monkeypatch.setitem(unit.GATE_STEPS, "campaign", 4_000)
+    in_short(monkeypatch)
 
 
 def run(spec: str, *engines: str, **options: Any) -> list[Result]:
