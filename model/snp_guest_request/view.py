@@ -71,7 +71,7 @@ def view(state: State) -> View:
 def cite(state: State, op: object, field: str, expected: View, got: View) -> Clause | None:
     """For data pages, the clause on certificates that decides what they hold; else the outcome's own clause.
 
-    What is refused for its GHCB or its inputs writes nothing at all. Firmware counts nothing for a context that is gone.
+    What is refused for its GHCB or its inputs writes nothing at all. For no context nothing is counted.
     """
     if field == "counts" and expected.contexts != got.contexts and not isinstance(op, Request):
         return c.CONTEXT_FAILURE  # who has no context counts nothing
