@@ -14,6 +14,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "end-terminator": (),
     "stops-at-zero": ("VCEK",),
     "zero-length": ("VCEK",),
+    "zero-length-first": ("VCEK", "ASK"),
     "duplicate": ("VCEK", "VCEK"),
     "overlap": ("VCEK", "ASK"),
     "in-header": ("VCEK",),
@@ -41,6 +42,9 @@ def parse_certs(state: State, op: ParseCerts) -> Outcomes:
     plain = Outcome(state, (0, names), c.TABLE_BOUNDS)
     if op.table in SOUND_TABLES:
         return plain
+    if op.table == "zero-length-first":
+        # What is empty may be left out.
+        return (plain, Outcome(state, (0, names[1:]), c.TABLE_BOUNDS), Outcome(state, (ERRNO, ()), c.TABLE_BOUNDS))
     least = 0 if op.table in EMPTY_AFTER_ALL else 1
     fewer = tuple(Outcome(state, (0, names[:n]), c.TABLE_BOUNDS) for n in range(least, len(names)))
     return (Outcome(state, (ERRNO, ()), c.TABLE_BOUNDS), plain, *fewer)

@@ -86,7 +86,8 @@ def cite(state: State, op: Operation, field: str, expected: View, got: View) -> 
                 return c.HELD_EVENT_DELIVERED_ONCE if _has_too_many(expected.counters, got.counters) else None
             return _cite_set(state, vector, field, expected, got)
         case Open():
-            return c.NUMBER_OF_VECTORS if field == "enabled" and got.enabled and not state.opens else None
+            few = field == "enabled" and expected.enabled and got.enabled and not state.opens
+            return c.NUMBER_OF_VECTORS if few else None
         case Close():
             return c.REMOVE_WHILE_OPEN if state.life == "gone" and field == "leftovers" else None
         case _:

@@ -44,6 +44,7 @@ CONFIGS = (
 
 VMS = Domain((0, 1))
 VMPLS = Domain((3,), (2, 1, 0), usual=0.8)
+FIELDS = Domain((0, 9), (63, 16, 32, 64, 2**32, 2**63))
 DATA_WORD = Domain((0,), (2**64 - 1,), bounds=(0, 2**64 - 1))
 VCPUS = Domain((0, 1, 2))
 

@@ -57,6 +57,8 @@ from conformance.specs.snp_guest_request.constants import (
 )
 from conformance.strategies.domain import Scope
 from conformance.strategies.snp_guest_request.domains import (
+    DATA_WORD,
+    FIELDS,
     KERNEL_CERTS,
     LAUNCH_FAULTS,
     MEMORY_FAULTS,
@@ -66,6 +68,7 @@ from conformance.strategies.snp_guest_request.domains import (
     STORE_FAULTS,
     TEARDOWN_FAULTS,
     UNKNOWN_CODES,
+    VMPLS,
 )
 from conformance.strategies.snp_guest_request.shapes import SHAPES
 
@@ -400,6 +403,13 @@ _DRIVER = (
     Step(Open(0), (Fault("alloc_pages", -ENOMEM, 3),)),
 )
 
+_ASKED = _each(
+    *(GetReport((), vmpl) for vmpl in VMPLS.values),
+    *(GetReport((), 3, word) for word in DATA_WORD.values),
+    *(GetDerivedKey((), 9, vmpl) for vmpl in VMPLS.values),
+    *(GetDerivedKey((), fields) for fields in FIELDS.values),
+)
+
 _DRIVERS = tuple(
     Step(Parallel(Step(left), Step(right), (k,)))
     for left, right in (
@@ -542,6 +552,7 @@ SCOPES: dict[str, Scope] = {
         transitions=9,
         needs=_G,
     ),
+    "what is asked": Scope(Config(side="guest"), _ASKED, depth=1, states=2, transitions=18, needs=_G),
     "drivers side by side": Scope(
         Config(side="guest"), _each(GetReport()) + _DRIVERS, depth=1, states=5, transitions=221, needs=_G
     ),
@@ -550,7 +561,7 @@ SCOPES: dict[str, Scope] = {
         _each(*(ParseCerts(table) for table in TABLES)),
         depth=1,
         states=1,
-        transitions=13,
+        transitions=14,
         needs=frozenset({"verifier"}),
     ),
 }

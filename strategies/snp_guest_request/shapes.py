@@ -23,6 +23,7 @@ from conformance.strategies.snp_guest_request.domains import (
     ASID_FAULT,
     DATA,
     DATA_WORD,
+    FIELDS,
     GHCB,
     LAUNCH_FAULTS,
     LENGTHS,
@@ -157,7 +158,7 @@ SHAPES: dict[type, Shape] = {
     o.GetDerivedKey: Shape(
         {
             "host": Domain(((), ("busy",)), tuple((h,) for h in HOSTS), usual=0.5),
-            "fields": Domain((0, 9), (63, 16, 32, 64, 2**32, 2**63)),
+            "fields": FIELDS,
             "vmpl": VMPLS,
         },
         weight=2,

@@ -21,6 +21,10 @@ def _tables() -> dict[str, tuple[bytes, tuple[tuple[str, bytes], ...]]]:
         "end-terminator": (zero, ()),
         "stops-at-zero": (entry.pack(guid, 72, 20) + zero + entry.pack(other, 72, 15) + vcek, (one,)),
         "zero-length": (entry.pack(guid, 48, 0) + zero + vcek, (("VCEK", b""),)),
+        "zero-length-first": (
+            entry.pack(guid, 72, 0) + entry.pack(other, 72, 15) + zero + ask,
+            (("VCEK", b""), two),
+        ),
         "duplicate": (certificate_table([one, one]), (one, one)),
         "overlap": (entry.pack(guid, 72, 20) + entry.pack(other, 72, 15) + zero + vcek, (one, ("ASK", vcek[:15]))),
         "in-header": (entry.pack(guid, 0, 16) + zero, (("VCEK", guid),)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from conformance.candidates.builtin.snp_guest_request.guest import GuestDriver
 from conformance.candidates.builtin.snp_guest_request.inplace import InPlace
 from conformance.candidates.builtin.snp_guest_request.upstream import Sev, Svm, Upstream
 from conformance.candidates.load import Candidate
-from conformance.engines import campaign
+from conformance.engines import campaign, explore
 from conformance.engines.context import Context
 from conformance.model.snp_guest_request.operations import (
     Boot,
@@ -468,3 +469,46 @@ def test_a_launch_may_be_refused_at_its_end() -> None:
 
     assert run(Upstream, *begun, LaunchFinish()).failure is None
     assert blamed(run(FinishesAnyhow, *begun)) == "SNP-019"
+
+
+class HalfFields(GuestDriver):
+    """Keeps 32 bits of the fields that a key is derived from."""
+
+    def get_derived_key(self, fields: int, vmpl: int, svn: int, tcb: int) -> tuple[int, int, bytes]:
+        return super().get_derived_key(fields & 0xFFFFFFFF, vmpl, svn, tcb)
+
+
+class NotTheHighest(GuestDriver):
+    """Takes VMPL 0 for none given."""
+
+    def get_derived_key(self, fields: int, vmpl: int, svn: int, tcb: int) -> tuple[int, int, bytes]:
+        return super().get_derived_key(fields, vmpl or 1, svn, tcb)
+
+
+class EndsAtNothing(GuestDriver):
+    """Takes a certificate of no bytes for the end of the table."""
+
+    def parse_certs(self, table: bytes) -> tuple[int, tuple[tuple[bytes, bytes], ...]]:
+        ended = bytearray(table)
+        for at in range(0, len(table) - 23, 24):
+            if not any(table[at + 20 : at + 24]):
+                ended[at : at + 24] = bytes(24)
+                break
+        return super().parse_certs(bytes(ended))
+
+
+@pytest.mark.parametrize(
+    ("kind", "scope", "clause"),
+    [
+        (HalfFields, "what is asked", "SNP-097"),
+        (NotTheHighest, "what is asked", "SNP-097"),
+        (EndsAtNothing, "tables", "SNP-093"),
+    ],
+)
+def test_scopes_of_values_find_what_is_lost(kind: type[GuestDriver], scope: str, clause: str) -> None:
+    """Each value that a field may have is asked for once, and each table parsed."""
+    for driver, wanted in ((GuestDriver, set[str]()), (kind, {clause})):
+        candidate = Candidate("test", driver, driver.profile, driver.capabilities)
+        context = Context(replace(S, scopes={scope: S.scopes[scope]}), candidate, driver.profile, stop_at_first=True)
+        explore.run(context)
+        assert {failure.clause.id for failure in context.failures} == wanted
