@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from conformance.model.avic.apic import mode_of, seen_by_routing
 from conformance.model.avic.looking import settled
 from conformance.model.avic.operations import Answers, Inhibit
-from conformance.model.avic.routing import X2APIC, XAPIC, logical_map_is_aliased
+from conformance.model.avic.routing import X2APIC, XAPIC, logical_map_is_aliased, names_somebody
 from conformance.model.avic.state import State, Vcpu, Vm, with_vm
 from conformance.model.step import Outcome
 from conformance.specs.avic import Profile
@@ -45,17 +45,25 @@ def is_shared_across_modes(vcpus: Sequence[Vcpu]) -> bool:
     return bool({a.id for a in apics if a.mode == X2APIC} & {a.xid for a in apics if a.mode == XAPIC})
 
 
+def _is_aliased_by_ids(vcpus: Sequence[Vcpu]) -> bool:
+    """Whether the logical map is not one to one even without LDRs that are no logical ids."""
+    return logical_map_is_aliased([a for a in map(seen_by_routing, vcpus) if names_somebody(a)])
+
+
 def recalculations(state: State, n: int) -> tuple[State, ...]:
     """The states in which the inhibits of VM `n` may be once they were derived anew.
 
-    Usually one. Whether an id that an x2APIC and an xAPIC share is an alias, is the driver's choice (AVIC-086).
+    Usually one. Whether an id that an x2APIC and an xAPIC share is an alias, and whether an LDR counts that is no
+    logical id, is the driver's choice (AVIC-086).
     """
     vm = state.vms[n]
     if vm is None or not vm.irqchip:
         return (state,)
     vcpus = [v for v in state.vcpus if v.vm == n]
     mask = vm.inhibits & ~_DERIVED | derived_inhibits(vcpus)
-    ways = (mask, mask | _ALIASED) if is_shared_across_modes(vcpus) else (mask,)
+    ways: tuple[int, ...] = (mask, mask | _ALIASED) if is_shared_across_modes(vcpus) else (mask,)
+    if mask >> INHIBIT_LOGICAL_ID_ALIASED & 1 and not _is_aliased_by_ids(vcpus):
+        ways += (mask & ~(1 << INHIBIT_LOGICAL_ID_ALIASED),)
     if ways == (vm.inhibits,):
         return (state,)
     return tuple(with_vm(state, n, Vm(vm.irqchip, vm.max_vcpu_ids, way)) for way in dict.fromkeys(ways))

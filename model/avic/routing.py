@@ -316,6 +316,14 @@ def logical_map_is_aliased(apics: Sequence[Apic]) -> bool:
     return _kvm_logical_map(apics)[0] == 4
 
 
+def names_somebody(apic: Apic) -> bool:
+    """Whether its LDR is a logical id: not without a member's bit, nor in cluster 15, which is reserved."""
+    if apic.mode == X2APIC:
+        return True
+    ldr = apic.ldr >> 24 & 0xFF
+    return ldr != 0 if apic.dfr == FLAT else ldr & 0xF != 0 and ldr >> 4 != 0xF
+
+
 def _kvm_is_broadcast(apics: Sequence[Apic], message: Message, map_: KvmMap) -> bool:
     if not message.no_quirk:
         x2_sender = message.sender >= 0 and apics[message.sender].mode == X2APIC

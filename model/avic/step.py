@@ -8,6 +8,7 @@ from typing import Any
 from conformance.model.avic import delivery, helpers, inhibits, ipi, irqfds, lifecycle, registers, running, setup
 from conformance.model.avic import operations as s
 from conformance.model.avic.apic import SPIV, mode_of
+from conformance.model.avic.held import hiding, may_hold, may_sleep_on, shown_again, sleeping_on
 from conformance.model.avic.logical_ids import with_entries
 from conformance.model.avic.looking import looked, settled, with_late
 from conformance.model.avic.operations import Answers
@@ -42,20 +43,56 @@ def step(state: State, op: Any, env: Answers, profile: Profile) -> Outcomes:
     when both are done. In company, the next operation may come in between, so each message also
     has an outcome that leaves its targets late, which `view` never shows.
     """
+    outcomes = _plain(state, op, env, profile)
+    if may_hold(state, op):
+        return (*each(outcomes), *_held(state, op, env, profile), *_roused(outcomes))
+    return outcomes
+
+
+def _plain(state: State, op: Any, env: Answers, profile: Profile) -> Outcomes:
+    """The outcomes where whatever is deliverable is taken."""
     if state.late or state.passing:
         return tuple(_in_company(state, op, env, profile))
     outcomes = TRANSITIONS[type(op)](state, op, env, profile)
+    if may_sleep_on(state):
+        outcomes = (*each(outcomes), *_asleep(state, outcomes))
     if isinstance(outcomes, Outcome):
         return _remembering(state, outcomes)
     return tuple(_remembering(state, outcome) for outcome in outcomes)
 
 
+def _held(state: State, op: Any, env: Answers, profile: Profile) -> Iterator[Outcome]:
+    """What may follow where a software-disabled APIC keeps to itself what it accepted before it was disabled."""
+    without, hidden = hiding(state, op)
+    for found in each(_plain(without, op, env, profile)):
+        yield _ending(found, shown_again(found.state, hidden))
+
+
+def _roused(outcomes: Outcomes) -> Iterator[Outcome]:
+    """A sleeper that is kicked for something else looks at what hardware set in its page, and finds that held."""
+    for found in each(outcomes):
+        done = settled(found.state)
+        if done is not found.state:
+            yield _ending(found, done)
+
+
+def _asleep(state: State, outcomes: Outcomes) -> Iterator[Outcome]:
+    """What may follow where hardware gives a vector to a sleeper whose APIC is software-disabled: nobody wakes it."""
+    for found in each(outcomes):
+        after = sleeping_on(state, found.state)
+        if after is not None:
+            yield _ending(found, after)
+
+
+def _ending(found: Outcome, after: State) -> Outcome:
+    """The outcome, with another state."""
+    return Outcome(after, found.result, found.because, found.effect, found.also, found.breaches)
+
+
 def _remembering(before: State, found: Outcome) -> Outcome:
     """The outcome, knowing whose logical entry may be out of date by now."""
     after = with_entries(before, found.state)
-    if after is found.state:
-        return found
-    return Outcome(after, found.result, found.because, found.effect, found.also, found.breaches)
+    return found if after is found.state else _ending(found, after)
 
 
 def _in_company(state: State, op: Any, env: Answers, profile: Profile) -> Iterator[Outcome]:

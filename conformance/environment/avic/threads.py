@@ -64,14 +64,23 @@ class Threads(Simulator):
     def _has_work(self, cpu: Cpu) -> bool:
         if cpu.vm in self.vcpus.vms and self.vcpus.vms[cpu.vm].closed:
             return False
-        return not cpu.busy and cpu.exit is None and (cpu.woken or cpu.kicked or self._may_refresh(cpu))
+        if cpu.busy or cpu.exit is not None:
+            return False
+        return cpu.woken or cpu.kicked or self._may_refresh(cpu) or self._comes_out(cpu)
 
     @staticmethod
     def _may_refresh(cpu: Cpu) -> bool:
         return cpu.refresh and cpu.core >= 0 and cpu.exit is None and not cpu.asleep and not cpu.in_guest
 
+    @staticmethod
+    def _comes_out(cpu: Cpu) -> bool:
+        """A vCPU that runs without AVIC need not be kicked for a refresh: the next tick of the host's clock will do."""
+        return cpu.refresh and cpu.in_guest and cpu.vmcb is not None and not cpu.vmcb.is_avic
+
     def serve(self, cpu: Cpu) -> None:
         """One vCPU's thread does what it was asked to."""
+        if self._comes_out(cpu):
+            cpu.in_guest, cpu.kicked = False, True
         if cpu.woken:
             self._wake_up(cpu)
         while self._may_refresh(cpu) and not cpu.kicked:
