@@ -274,7 +274,10 @@ class Port(Protocol):
     # -- locks, identities, others
 
     def mutex_init(self, name: str) -> int:
-        """Make a lock of that name usable."""
+        """Make a lock of that name usable; it goes with the VM, or the guest's driver, in whose operation that happens.
+
+        A lock of the whole host is made when the candidate is created.
+        """
 
     def mutex_lock(self, name: str) -> int:
         """Wait for the lock."""

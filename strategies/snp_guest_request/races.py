@@ -53,6 +53,8 @@ def _races() -> dict[str, Race]:
         "report-report": Race(guest, (), Step(GetReport()), Step(GetReport())),
         "busy-report-key": Race(guest, (), Step(GetReport(("busy",))), Step(GetDerivedKey())),
         "refused-report-key": Race(guest, (), Step(GetReport(("status",))), Step(GetDerivedKey())),
+        "refused-key-report": Race(guest, (), Step(GetDerivedKey(("status",))), Step(GetReport()), switches=1),
+        "refused-report-extended": Race(guest, (), Step(GetReport(("status",))), Step(GetExtReport()), switches=1),
         "extended-extended": Race(guest, (), Step(GetExtReport()), Step(GetExtReport((), 0))),
         "extended-pages": Race(guest, (), Step(GetExtReport()), Step(GetExtReport()), switches=1),
     }

@@ -399,6 +399,7 @@ _DRIVER = (
         Kexec(1),
     ),
     Step(Close(), (Fault("set_encrypted", -EIO),)),
+    Step(Close(), tuple(Fault("set_encrypted", -EIO, nth) for nth in (1, 2, 3))),
     Step(Open(0), (Fault("set_decrypted", -EIO, 2),)),
     Step(Open(0), (Fault("alloc_pages", -ENOMEM, 3),)),
 )
@@ -540,9 +541,9 @@ SCOPES: dict[str, Scope] = {
     ),
     "blobs that move": Scope(Config(), _MOVED_BLOBS, depth=4, needs=_H, profiles=KERNEL_CERTS),
     "shutdown": Scope(Config(started=False), _SHUTDOWN, depth=4, needs=_H, profiles=KERNEL_CERTS),
-    "driver": Scope(Config(side="guest"), _DRIVER, depth=3, states=64, transitions=1410, needs=_G),
+    "driver": Scope(Config(side="guest"), _DRIVER, depth=3, states=64, transitions=1426, needs=_G),
     "driver in the loop": Scope(
-        Config(side="guest", host="hypervisor"), _DRIVER, depth=1, states=6, transitions=86, needs=_G
+        Config(side="guest", host="hypervisor"), _DRIVER, depth=1, states=6, transitions=87, needs=_G
     ),
     "driver's last numbers": Scope(
         Config(side="guest", count=2**32 - 6),

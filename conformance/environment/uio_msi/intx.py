@@ -200,5 +200,7 @@ class Intx(Simulator):
         elif masked:
             door.require(c.INTX_NO_SECOND_SIGNAL, not signals, f"{did} while INTx was masked")
         else:
-            holds = result == IRQ_HANDLED and signals <= 1 and self.disable_bit
+            # Of two actions, one may leave it to the other: the line storms where both do.
+            left = result == IRQ_NONE and not signals and len(self.core.lines[PDEV_IRQ]) > 1
+            holds = left or (result == IRQ_HANDLED and signals <= 1 and self.disable_bit)
             door.require(c.INTX_MASKED_AND_SIGNALLED, holds, f"{did}, and the disable bit is {self.disable_bit}")

@@ -37,6 +37,7 @@ from conformance.model.snp_guest_request.operations import (
 )
 from conformance.model.step import Fault, Parallel, Step
 from conformance.specs.snp_guest_request.constants import EBUSY, EINVAL, EIO, ENODEV, ENOMEM, HEADER_SIZE, PAGE_SIZE
+from conformance.strategies.snp_guest_request.races import RACES
 from tests.conformance.peers.snp_guest_request.bounced import (
     Bounced,
     HandsOutLate,
@@ -512,3 +513,30 @@ def test_scopes_of_values_find_what_is_lost(kind: type[GuestDriver], scope: str,
         context = Context(replace(S, scopes={scope: S.scopes[scope]}), candidate, driver.profile, stop_at_first=True)
         explore.run(context)
         assert {failure.clause.id for failure in context.failures} == wanted
+
+
+class LooksBeforeTheLock(GuestDriver):
+    """Fetches the key before it has the lock, and keeps to it."""
+
+    def get_report(self, data: bytes, vmpl: int) -> tuple[int, int, bytes]:
+        self.seen = super().key()
+        answer = super().get_report(data, vmpl)
+        self.seen = b""
+        return answer
+
+    def key(self) -> bytes:
+        return getattr(self, "seen", b"") or super().key()
+
+
+def test_a_key_that_another_thread_wipes() -> None:
+    """Whoever waits for the lock finds it gone (SNP-088), and sends nothing under its numbers."""
+    race = RACES["refused-key-report"]
+    found = set()
+    for at in range(12):
+        for left, right in ((race.left, race.right), (race.right, race.left)):
+            step = Step(Parallel(left, right, (at,)))
+            assert run(GuestDriver, step, side="guest").failure is None
+            report = run(LooksBeforeTheLock, step, side="guest")
+            found |= {report.failure.clause.id} if report.failure else set()
+
+    assert found == {"SNP-084"}

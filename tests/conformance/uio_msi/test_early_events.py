@@ -22,7 +22,7 @@ from conformance.model.uio_msi.operations import (
     RaiseVector,
     SetIntx,
 )
-from conformance.specs.uio_msi.constants import ENOSPC
+from conformance.specs.uio_msi.constants import ENOSPC, IRQ_NONE, IRQF_SHARED
 from tests.conformance.peers.uio_msi.keeping import KeepingDriver
 from tests.conformance.uio_msi.driving import INTX, SECOND, S, blamed, run, warned
 
@@ -175,3 +175,63 @@ def test_a_handler_is_judged_beside_other_threads_too() -> None:
         blamed_on |= {report.failure.clause.id} if report.failure else set()
 
     assert blamed_on == {"UIO-081"}
+
+
+class Overlaps(KeepingDriver):
+    """Requests INTx for the new eventfd before it frees the old one; of two handlers the one that is meant serves."""
+
+    def _attach_intx(self, trigger: int) -> int:
+        port, old = self.port, self.triggers[0]
+        if old == trigger:
+            port.eventfd_ctx_put(trigger)
+        else:
+            self.triggers[0] = self.triggers[0] or trigger
+            err = port.request_irq(self.irq, IRQF_SHARED, 0, trigger)
+            if err:
+                self.triggers[0] = old
+                port.eventfd_ctx_put(trigger)
+                return err
+            self.triggers[0] = trigger
+            if old:
+                port.free_irq(self.irq, old)
+                port.eventfd_ctx_put(old)
+        port.pci_intx(1)
+        return 0
+
+    def _detach(self, vector: int) -> None:
+        trigger, self.triggers[0] = self.triggers[0], 0
+        self.port.pci_intx(0)
+        self.port.free_irq(self.irq, trigger)
+        self.port.eventfd_ctx_put(trigger)
+
+    def handler(self, irq: int, dev_id: int) -> int:
+        return super().handler(irq, dev_id) if dev_id == self.triggers[0] else IRQ_NONE
+
+
+class NeitherServes(Overlaps):
+    """Of its two handlers each leaves the line to the other."""
+
+    def handler(self, irq: int, dev_id: int) -> int:
+        return IRQ_NONE if len(self.dev_ids) > 1 else super().handler(irq, dev_id)
+
+    def _attach_intx(self, trigger: int) -> int:
+        self.dev_ids = {self.triggers[0] or trigger, trigger}
+        err = super()._attach_intx(trigger)
+        self.dev_ids = {trigger}
+        return err
+
+
+def test_two_actions_of_a_line_may_leave_it_to_one_of_them() -> None:
+    """UIO-081 asks one handler of the line to mask it, not each."""
+    mapped = (*OPENED, IrqSet(0, FIRST_FD))
+    found = set()
+    for at in range(20):
+        for step in (
+            Step(Parallel(Step(IrqSet(0, SECOND)), Step(SetIntx(True)), (at,))),
+            Step(IrqSet(0, SECOND), during=((at, Step(SetIntx(True))),)),
+        ):
+            assert run(Overlaps, *mapped, step, IrqSet(0, -1), config=INTX).failure is None
+            report = run(NeitherServes, *mapped, step, config=INTX)
+            found |= {report.failure.clause.id} if report.failure else set()
+
+    assert found == {"UIO-081"}
