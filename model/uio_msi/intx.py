@@ -76,7 +76,7 @@ def with_intx_unmasked(state: State) -> State:
     return state._replace(masked=True, counters=with_signal(state.counters, wired))
 
 
-def set_intx(state: State, op: SetIntx) -> Outcome:
+def set_intx(state: State, op: SetIntx) -> Outcomes:
     """The function's INTx level: mapped and unmasked, an assertion signals once and masks (UIO-081).
 
     While nothing is mapped nobody is told, and the line is not left to itself (UIO-091). With MSI-X it is no interrupt.
@@ -87,11 +87,21 @@ def set_intx(state: State, op: SetIntx) -> Outcome:
     wired = state.wired[0]
     if op.level and wired is None and state.opens and state.life == "bound" and not state.user_unmasks:
         return Outcome(now, 0, c.LINE_SERVED, c.LINE_SERVED)
+    if op.level and may_be_masked(now):
+        silent = c.SILENT_AFTER_DETACH
+        return (Outcome(now, 0, silent, silent), Outcome(now._replace(masked=True), 0, silent, silent))
     if not op.level or state.asserted or state.masked or wired is None:
         silent = c.INTX_NO_SECOND_SIGNAL if state.masked and wired is not None else c.SILENT_AFTER_RELEASE
         return Outcome(now, 0, silent, silent)
     now = now._replace(counters=with_signal(state.counters, wired), masked=True)
     return Outcome(now, 0, c.INTX_MASKED_AND_SIGNALLED, c.INTX_MASKED_AND_SIGNALLED, delivered(state, wired)[1:])
+
+
+def may_be_masked(state: State) -> bool:
+    """Whether a handler that has nobody to tell may have masked the level, where only user space unmasks."""
+    if not state.user_unmasks or state.msix or state.masked or state.wired[0] is not None:
+        return False
+    return state.asserted and state.opens > 0 and state.life == "bound"
 
 
 def other_interrupt(state: State) -> Outcome:
@@ -114,7 +124,8 @@ def config_intx(state: State, op: ConfigIntx, answers: Answers, profile: Profile
     if not state.masked:
         return Outcome(state, 0, c.USER_WRITES_DISABLE_BIT, c.USER_WRITES_DISABLE_BIT)
     unmasked = Outcome(with_intx_unmasked(state), 0, c.USER_WRITES_DISABLE_BIT, c.USER_WRITES_DISABLE_BIT)
-    return (unmasked, Outcome(state, 0, c.USER_WRITES_DISABLE_BIT)) if answers.unmask_coalesced else unmasked
+    masked_again = answers.unmask_coalesced or may_be_masked(unmasked.state)
+    return (unmasked, Outcome(state, 0, c.USER_WRITES_DISABLE_BIT)) if masked_again else unmasked
 
 
 def write(state: State, op: Write, answers: Answers, profile: Profile) -> Outcomes:

@@ -13,6 +13,7 @@ from conformance.model.step import Fault, Parallel, Step
 from conformance.model.uio_msi.operations import (
     FIRST_FD,
     Close,
+    ConfigIntx,
     DeviceReset,
     IrqSet,
     Open,
@@ -24,6 +25,7 @@ from conformance.model.uio_msi.operations import (
 )
 from conformance.specs.uio_msi.constants import ENOSPC, IRQ_NONE, IRQF_SHARED
 from tests.conformance.peers.uio_msi.keeping import KeepingDriver
+from tests.conformance.peers.uio_msi.mended import MendedDriver
 from tests.conformance.uio_msi.driving import INTX, SECOND, S, blamed, run, warned
 
 OPENED = (Probe(), Open())
@@ -235,3 +237,60 @@ def test_two_actions_of_a_line_may_leave_it_to_one_of_them() -> None:
             found |= {report.failure.clause.id} if report.failure else set()
 
     assert found == {"UIO-081"}
+
+
+class MasksForNobody(MendedDriver):
+    """Requests INTx at open: its handler masks, and has nobody to tell before the first set."""
+
+    def _enable(self) -> int:
+        error = super()._enable()
+        if not error and not self.is_msix:
+            error = self.port.request_irq(self.line, IRQF_SHARED, 0, self.contexts)
+            self.irqs = [] if error else self.irqs
+        return error
+
+    def _tear_down(self) -> None:
+        if not self.is_msix:
+            self.port.free_irq(self.line, self.contexts)
+        super()._tear_down()
+
+    def _unmap(self, vector: int) -> None:
+        if self.is_msix:
+            super()._unmap(vector)
+        elif self.ctx[0]:
+            ctx, self.ctx[0] = self.ctx[0], 0
+            self.port.synchronize_irq(self.line)
+            self.port.eventfd_ctx_put(ctx)
+
+    def _set(self, vector: int, fd: int) -> int:
+        if self.is_msix or vector or fd < 0:
+            return super()._set(vector, fd)
+        self._unmap(0)
+        ctx = self.port.eventfd_ctx_fdget(fd)
+        self.ctx[0] = max(ctx, 0)
+        return min(ctx, 0)
+
+    def handler(self, irq: int, dev_id: int) -> int:
+        if self.is_msix or self.ctx[0]:
+            return super().handler(irq, dev_id)
+        return self.port.pci_check_and_mask_intx()
+
+
+class MasksAndForgets(MasksForNobody):
+    """Masks a second time what it tells somebody, once the first set has come."""
+
+    def _set(self, vector: int, fd: int) -> int:
+        error = super()._set(vector, fd)
+        if not self.is_msix and self.ctx[0]:
+            self.port.pci_intx(0)
+        return error
+
+
+def test_a_handler_may_mask_before_the_first_set_where_only_user_space_unmasks() -> None:
+    """Whoever comes then clears the disable bit first; a set that masks by itself is another matter."""
+    for before in ((SetIntx(True), *OPENED), (*OPENED, SetIntx(True)), (*OPENED, SetIntx(True), ConfigIntx(False))):
+        ops = (*before, IrqSet(), ConfigIntx(False), SetIntx(False), ConfigIntx(False), SetIntx(True))
+        for driver in (MendedDriver, MasksForNobody):
+            assert run(driver, *ops, config=INTX, profile="as-posted").failure is None
+
+    assert run(MasksAndForgets, *OPENED, IrqSet(), config=INTX, profile="as-posted").failure is not None

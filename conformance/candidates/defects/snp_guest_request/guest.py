@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.candidates.builtin.snp_guest_request.guest import HEADER, GuestDriver
+from conformance.candidates.builtin.snp_guest_request.guest import ENTRY, HEADER, GuestDriver
 from conformance.candidates.defect import Defect
 from conformance.specs.snp_guest_request.constants import (
     BUSY_INFO2,
@@ -154,6 +154,33 @@ class TagIsEnough(GuestDriver):
         return bytes(self.port.gcm_decrypt(self.key(), iv, message[MSG_ALGO:HEADER_SIZE], body + tag))
 
 
+class FieldsOfHalf(GuestDriver):
+    """Keeps 32 bits of the fields that a key is derived from."""
+
+    def get_derived_key(self, fields: int, vmpl: int, svn: int, tcb: int) -> tuple[int, int, bytes]:
+        return super().get_derived_key(fields & 0xFFFFFFFF, vmpl, svn, tcb)
+
+
+class EndsAtNoBytes(GuestDriver):
+    """Takes a certificate of no bytes for the end of the table."""
+
+    def parse_certs(self, table: bytes) -> tuple[int, tuple[tuple[bytes, bytes], ...]]:
+        for at in range(0, len(table) - ENTRY.size + 1, ENTRY.size):
+            if not ENTRY.unpack_from(table, at)[2]:
+                return super().parse_certs(table[:at] + bytes(ENTRY.size) + table[at + ENTRY.size :])
+        return super().parse_certs(table)
+
+
+class StagesByteByByte(GuestDriver):
+    """Lays its messages out where the host can see them, a byte after the other, each in place of the last."""
+
+    def seal(self, number: int, kind: int, payload: bytes) -> bytes:
+        for at, byte in enumerate(payload):
+            self.port.shared_write(self.request + HEADER_SIZE + at, bytes([byte]))
+            self.port.shared_write(self.request + HEADER_SIZE + at, bytes(1))
+        return super().seal(number, kind, payload)
+
+
 DEFECTS: tuple[Defect, ...] = (
     Defect(
         "SNP-G01",
@@ -188,4 +215,7 @@ DEFECTS: tuple[Defect, ...] = (
     Defect("SNP-V17", "The VMPL that was asked for is ignored.", VmplIgnored, ("SNP-097",), 1),
     Defect("SNP-V18", "Pages for certificates are offered uncleared.", StaleCertsPages, ("SNP-098",), 1),
     Defect("SNP-V21", "A response is taken for its tag alone.", TagIsEnough, ("SNP-096",), 1),
+    Defect("SNP-V24", "Fields of a key are cut to 32 bits.", FieldsOfHalf, ("SNP-097",), 1),
+    Defect("SNP-V25", "A certificate of no bytes ends the table.", EndsAtNoBytes, ("SNP-093",), 1),
+    Defect("SNP-V26", "A message is in the clear byte by byte.", StagesByteByByte, ("SNP-090",), 1),
 )

@@ -9,6 +9,7 @@ from conformance.candidates.defect import Defect
 from conformance.specs.snp_guest_request.constants import (
     EINVAL,
     EIO,
+    ENOMEM,
     ETIMEDOUT,
     GENERIC_INFO2,
     GHCB_RAX,
@@ -428,6 +429,35 @@ class SuccessBeforehand(Upstream):
         return super().forward(sev, resp_gpa)
 
 
+class CreatesInParts(Upstream):
+    """Keeps two tables of each VM, and loses the first where the second cannot be had."""
+
+    def __init__(self, port: Any) -> None:
+        super().__init__(port)
+        self.tables: dict[int, tuple[int, int]] = {}
+
+    def vm_create(self, vm: int, kind: int) -> int:
+        first = self.port.kzalloc(64)
+        second = self.port.kmalloc(64) if first else 0
+        if not second:
+            return -ENOMEM
+        self.tables[vm] = first, second
+        return super().vm_create(vm, kind)
+
+    def vm_destroy(self, vm: int) -> int:
+        for table in self.tables.pop(vm):
+            self.port.kfree(table)
+        return super().vm_destroy(vm)
+
+
+class FinishesAnyhow(Upstream):
+    """Takes a launch for finished that firmware would not finish."""
+
+    def launch_finish(self, vm: int) -> int:
+        super().launch_finish(vm)
+        return 0
+
+
 DEFECTS: tuple[Defect, ...] = (
     Defect(
         "SNP-D01",
@@ -550,4 +580,6 @@ DEFECTS: tuple[Defect, ...] = (
     Defect("SNP-V14", "A context that was leaked is used.", UsesLeakedContext, ("SNP-025",), 2),
     Defect("SNP-V19", "The answer's valid bits are cleared.", ValidBitsCleared, ("SNP-101",), 1),
     Defect("SNP-V20", "Success is stored before it is known.", SuccessBeforehand, ("SNP-102",), 1),
+    Defect("SNP-V22", "A VM that is not created leaves a table.", CreatesInParts, ("SNP-069",), 1),
+    Defect("SNP-V23", "A launch is finished without firmware.", FinishesAnyhow, ("SNP-019", "SNP-100"), 4),
 )

@@ -839,6 +839,38 @@ class TableOfTenBits(Upstream):
         return err
 
 
+class TriesItsIrqs(Upstream):
+    """Looks whether its irqs can be had when it is opened, and gives back one too few where one cannot."""
+
+    def _switch_on(self) -> int:
+        err = super()._switch_on()
+        if err or not self.msix:
+            return err
+        for vector, irq in enumerate(self.irqs):
+            err = self.port.request_irq(irq, 0, 0, self.contexts)
+            if err:
+                self._give_back(vector - 1)
+                self.port.pci_disable_msix()
+                self.port.pci_clear_master()
+                return err
+        self._give_back(len(self.irqs))
+        return 0
+
+    def _give_back(self, count: int) -> None:
+        for irq in self.irqs[: max(0, count)]:
+            self.port.free_irq(irq, self.contexts)
+
+
+class MasksWhenRefused(Upstream):
+    """Masks INTx where a set is refused, although the old mapping is still there."""
+
+    def _set(self, vector: int, fd: int) -> int:
+        err = super()._set(vector, fd)
+        if err and not self.msix:
+            self.port.pci_intx(0)
+        return err
+
+
 DEFECTS: tuple[Defect, ...] = (
     Defect("UIO-D01", "A failed open is counted.", CountLeaksOnFailedOpen, ("UIO-048",), 3),
     Defect("UIO-D02", "open returns a positive number of vectors.", PositiveFromOpen, ("UIO-049", "UIO-050"), 2),
@@ -1052,4 +1084,6 @@ DEFECTS: tuple[Defect, ...] = (
     Defect("UIO-L16", "CardBus bridges are bound.", BindsCardbus, ("UIO-073",), 1),
     Defect("UIO-L17", "Vectors that were not to be had once are never asked for again.", ShortForGood, ("UIO-050",), 4),
     Defect("UIO-L18", "The table's size is read without its highest bit.", TableOfTenBits, ("UIO-065",), 2),
+    Defect("UIO-L19", "A refused open gives back one irq too few.", TriesItsIrqs, ("UIO-054",), 2),
+    Defect("UIO-L20", "A refused set masks the mapping that stays.", MasksWhenRefused, ("UIO-021",), 4),
 )
