@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import product
 
 from conformance.model.cet import operations as m
-from conformance.model.step import Step
+from conformance.model.step import Fault, Step
 from conformance.specs.cet import constants as k
 from conformance.strategies.cet.domains import A0, A1, A2, CARRIED, EXCHANGED, NEITHER, SHSTK_ONLY, tag
 from conformance.strategies.cet.scopes.nesting import VMREADS
@@ -23,7 +23,12 @@ _ALL_READ = (
 def kept(values: dict[int, int], *between: object) -> tuple[Step, ...]:
     """Every register set at once, and read after operations that should change few of them or none."""
     sets = Step(m.SetMsrs(0, tuple(values.items()))), Step(m.SetOneReg(0, k.ONE_REG_GUEST_SSP, tag(0, 0xF)))
-    return (*_ALL_READ, Step(m.Run(0)), *sets, *map(Step, between))
+    return (*_ALL_READ, Step(m.Run(0)), *sets, *(op if isinstance(op, Step) else Step(op) for op in between))
+
+
+def _faulted(op: object, call: str, deepest: int) -> tuple[Step, ...]:
+    """The operation with each of its first copies refused."""
+    return tuple(Step(op, (Fault(call, -k.EFAULT, nth),)) for nth in range(1, deepest + 1))
 
 
 KEPT: dict[str, tuple[object, ...]] = {
@@ -55,6 +60,19 @@ KEPT: dict[str, tuple[object, ...]] = {
         m.NestedEnter(0, replace(EXCHANGED, cet=True, wp=False)),
         m.NestedEnter(0, EXCHANGED),
         m.NestedExit(0),
+        m.SetSregs(0, True, True),
+    ),
+    "faulted": (
+        *_faulted(m.SetOneReg(0, k.ONE_REG_GUEST_SSP, 0x4000), "copy_from_user", 2),
+        *_faulted(m.SetOneReg(0, k.ONE_REG_MSR | k.PL0_SSP, 0x4000), "copy_from_user", 2),
+        *_faulted(m.SetMsrs(0, ((k.PL1_SSP, 0x4000), (k.S_CET, 3))), "copy_from_user", 2),
+        *_faulted(m.GetOneReg(0, k.ONE_REG_MSR | k.PL0_SSP), "copy_to_user", 1),
+        *_faulted(m.GetMsrs(0, k.MSRS), "copy_to_user", 1),
+        *_faulted(m.GetRegList(0, 1), "copy_to_user", 2),
+        m.SetOneReg(0, k.ONE_REG_GUEST_SSP, 0x4001),
+        m.SetMsrs(0, ((k.PL2_SSP, 0x4001), (k.PL3_SSP, 0x4000))),
+        m.SetMsrs(0, ((k.XSS, 1 << 8),)),
+        m.Leave(0),
     ),
     "scheduling": (
         m.Leave(0),

@@ -324,6 +324,14 @@ DEFECTS: tuple[Defect, ...] = (
         4,
         note="CET-090: what VMRUN loaded is the vCPU's value; CET-017: the one that L1 wrote last turns up instead.",
     ),
+    Defect(
+        "CET-U-40",
+        "KVM_SET_ONE_REG of SSP stores 0 where the value cannot be read.",
+        upstream.FaultTakenForZero,
+        ("CET-009", "CET-016", "CET-017", "CET-024", "CET-028"),
+        3,
+    ),
+    Defect("CET-U-41", "A refused VMRUN clears L1's CR4.CET.", upstream.RefusedVmrunDropsCet, ("CET-095",), 3),
 )
 
 __all__ = ["DEFECTS"]

@@ -376,3 +376,23 @@ class UserspaceSeesL1(Upstream):
         answer = super().get_msrs(vcpu, indices)
         v.l2 = in_l2
         return answer
+
+
+class FaultTakenForZero(Upstream):
+    """KVM_SET_ONE_REG of SSP whose value cannot be read stores 0, and says -EFAULT."""
+
+    def set_one_reg(self, vcpu: int, reg: int, value: int) -> int:
+        result = super().set_one_reg(vcpu, reg, value)
+        if result == -k.EFAULT and reg == k.ONE_REG_GUEST_SSP:
+            self.field_write(self.vcpus[vcpu], k.GUEST_SSP, 0)
+        return result
+
+
+class RefusedVmrunDropsCet(Upstream):
+    """A VMRUN that is refused clears L1's CR4.CET."""
+
+    def check_vmcb12(self, v: Vcpu) -> int:
+        refused = super().check_vmcb12(v)
+        if refused:
+            self.port.write_cr(v.number, 4, self.port.read_cr(v.number, 4) & ~(1 << k.CR4_CET))
+        return refused
