@@ -236,6 +236,8 @@ class SetLapic:
     """The vector in service is level-triggered."""
     rest: bool = False
     """What else can be restored is not as after RESET either: see `RESTORED`."""
+    xid: int = -1
+    """ID, bits 31:24; -1 for that of the vCPU. Ignored in x2APIC mode."""
 
 
 RESTORED = {

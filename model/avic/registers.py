@@ -198,6 +198,7 @@ def set_lapic(state: State, op: SetLapic, _env: Answers, _profile: Profile) -> O
     if mode == XAPIC:
         regs = put(regs, LDR, (op.ldr & 0xFF) << 24)
         regs = put(regs, DFR, CLUSTER if op.cluster else FLAT)
+        regs = regs if op.xid < 0 else put(regs, ID, (op.xid & 0xFF) << 24)
     for offset, value in RESTORED.items() if op.rest else ():
         regs = put(regs, offset >> 4, value)
     if op.irr >= 16:

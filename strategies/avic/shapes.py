@@ -128,6 +128,7 @@ SHAPES: dict[type, Shape] = {
             isr=Domain((0, 0x41), (0x20, 0x52, 0xF0), usual=0.9),
             level=BOOLEAN,
             rest=Domain((False,), (True,), usual=0.7),
+            xid=Domain((-1,), (0, 1, 7), usual=0.9),
         ),
         weight=0.6,
     ),

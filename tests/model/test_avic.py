@@ -49,6 +49,23 @@ def in_service(state: model.State, n: int) -> int:
     return highest(state.vcpus[n].regs, ISR)
 
 
+def test_a_restored_id_that_is_another_inhibits_until_it_is_the_own_one() -> None:
+    """AVIC is off meanwhile, and the register has it (AVIC-053, AVIC-086)."""
+    moved = after(model.Config(vcpus=(0, 1), enabled=True), s.SetLapic(1, ldr=2, xid=7))
+    back = plain(moved, s.SetLapic(1, ldr=2)).state
+
+    assert moved.vcpus[1].regs[ID] == 7 << 24
+    assert [is_active(state, vcpu) for state in (moved, back) for vcpu in state.vcpus] == [False] * 2 + [True] * 2
+
+
+def test_an_id_cannot_be_restored_in_x2apic_mode() -> None:
+    """It is the vCPU's there."""
+    state = after(X2, s.Exit(0), s.SetLapic(0, xid=7))
+
+    assert seen_by_routing(state.vcpus[0]).mode == X2APIC
+    assert state.vcpus[0].regs[ID] == 0
+
+
 @pytest.mark.parametrize(
     ("ldr", "dfr", "index"),
     [

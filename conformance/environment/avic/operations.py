@@ -321,7 +321,7 @@ def set_lapic(world: Avic, op: s.SetLapic) -> int:
     cpu = world.vcpus.named(op.id)
     x2 = mode_of(cpu.base) == X2APIC
     words = [0] * 256
-    words[APIC_ID >> 2] = (op.id & 0xFF) << 24 if not x2 else op.id << 24 & 0xFFFFFFFF
+    words[APIC_ID >> 2] = (op.id if x2 or op.xid < 0 else op.xid) << 24 & 0xFFFFFFFF
     words[APIC_TPR >> 2] = op.tpr & 0xFF
     words[APIC_LDR >> 2] = (op.ldr & 0xFF) << 24
     words[APIC_DFR >> 2] = CLUSTER if op.cluster else FLAT

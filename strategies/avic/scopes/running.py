@@ -247,6 +247,7 @@ RESTORED = steps(
     s.SetLapic(0, irr=0x52, isr=0x41, level=True, ldr=1),
     s.SetLapic(0, irr=0x45, isr=0x41, ldr=1),
     s.SetLapic(0, isr=0x61, ldr=1, rest=True),
+    s.SetLapic(0, ldr=1, xid=7),
     s.VmRun(0),
     s.GuestEoi(0),
     s.Deliver(0, 0x52),

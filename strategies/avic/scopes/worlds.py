@@ -101,7 +101,7 @@ PINNED = {
     "nobody's logical id": (36, 90),
     "an x2APIC among xAPICs": (107, 314),
     "posted, wide ids": (63, 162),
-    "restored": (53, 223),
+    "restored": (63, 289),
     "a disabled APIC": (234, 923),
     "held back": (40, 203),
     "software APIC": (65, 366),

@@ -937,6 +937,14 @@ class RestoreForgetsTimer(Upstream):
         return super().set_lapic(vcpu, registers[:APIC_TMICT] + bytes(len(registers) - APIC_TMICT))
 
 
+class RestoreKeepsId(Upstream):
+    """KVM_SET_LAPIC takes all registers but ID, which stays the vCPU's own."""
+
+    def set_lapic(self, vcpu: int, registers: bytes) -> int:
+        own = (self.vcpus[vcpu].id & 0xFF) << 24
+        return super().set_lapic(vcpu, registers[:APIC_ID] + own.to_bytes(4, "little") + registers[APIC_ID + 4 :])
+
+
 class Cr8NeverIntercepted(Upstream):
     """CR8 writes pass also while AVIC is inactive."""
 
