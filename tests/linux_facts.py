@@ -124,6 +124,10 @@ AVIC = (
         (avic.SetLapic(0, ldr=1), 0), (avic.SetLapic(1, ldr=2, cluster=True), 0), (avic.Enter(1), 0),
         (avic.SetLapic(0, ldr=1 << 4 | 1, cluster=True), 0), (avic.Enter(1), 1),
     ),
+    _avic(
+        "changed-id",
+        (avic.Enter(0), 1), (avic.SetLapic(1, xid=7), 0), (avic.Enter(0), 0), (avic.SetLapic(1), 0), (avic.Enter(0), 1),
+    ),
     _avic("largest-id", (avic.VcpuCreate(254), 0), (avic.Enter(254), 1)),
     _avic("no-index", (avic.SetLapic(0, ldr=3), 0), (avic.SetLapic(1, ldr=0), 0), (avic.SetLapic(0, ldr=4), 0)),
 )  # fmt: skip
@@ -156,8 +160,9 @@ PREFAULT = (
     _tdp("malformed-prefault", (tdp.Prefault(0, 0x800), -EINVAL), (tdp.Prefault(0, 0, 0), -EINVAL)),
 )  # fmt: skip
 """Of kernels that have KVM_PRE_FAULT_MEMORY."""
-ALIASED = tuple(fact for fact in AVIC if "alias" in fact.name or fact.name in ("mixed-models-inhibit", "no-index"))
-"""Of kernels that switch AVIC off where a logical id is ambiguous."""
+NOT_IN_6_1 = ("mixed-models-inhibit", "no-index", "changed-id")
+ALIASED = tuple(fact for fact in AVIC if "alias" in fact.name or fact.name in NOT_IN_6_1)
+"""Of kernels that switch AVIC off where a logical id is ambiguous, and on again where ids are what they were."""
 FACTS: tuple[Fact, ...] = (*VFIO, *UIO, *AVIC, *TDPMMU, *PREFAULT)
 
 

@@ -1,17 +1,19 @@
 /*
- * LINUX-1, LINUX-3 and LINUX-8: what AVIC's tables say of vCPUs, read from /proc/kcore by root, on a kernel without
- * lockdown.
+ * LINUX-1, LINUX-3, LINUX-8 and LINUX-9: what AVIC's tables say of vCPUs, read from /proc/kcore by root, on a kernel
+ * without lockdown.
  *
  * LINUX-1: a second vCPU of an id is refused with EEXIST, but the entry of the physical table then names its backing
  * page, which is freed, and not that of the vCPU that is there.
  * LINUX-3: KVM_SET_LAPIC with another DFR and the LDR that was there leaves the vCPU without a valid entry in the
  * logical table; and a vCPU that leaves an LDR which another has, too, takes the entry away from both.
  * LINUX-8: an LDR of two bits has a valid entry, of the lower bit.
+ * LINUX-9: an LDR that is set while vCPU 0 has the xAPIC id 1 has an entry that names vCPU 1, and keeps it when the id
+ * is 0 again and AVIC is on.
  *
  *     cc -O1 -o kvm_avic kvm_avic.c && modprobe kvm_amd avic=1 && ./kvm_avic
  *
  * Exit code: 0 the tables are right; else 1 for LINUX-1, 2 for LINUX-3 by DFR, 4 for LINUX-3 by an alias, 8 for
- * LINUX-8, added up; 77 there is no AVIC here, or no /proc/kcore.
+ * LINUX-8, 16 for LINUX-9, added up; 77 there is no AVIC here, or no /proc/kcore.
  */
 #include <elf.h>
 #include <errno.h>
@@ -28,6 +30,7 @@
 #define APIC_BASE 0xfee00000ull
 #define ADDRESS 0xffffffffff000ull
 #define VALID 0x80000000u
+#define ID 0x20
 #define LDR 0xd0
 #define DFR 0xe0
 #define SPIV 0xf0
@@ -227,6 +230,32 @@ static int shows_linux_8(void)
 	return wrong;
 }
 
+static void set_id(int vcpu, unsigned int id)
+{
+	struct kvm_lapic_state apic;
+
+	need(ioctl(vcpu, KVM_GET_LAPIC, &apic), "KVM_GET_LAPIC");
+	id <<= 24;
+	memcpy(apic.regs + ID, &id, 4);
+	need(ioctl(vcpu, KVM_SET_LAPIC, &apic), "KVM_SET_LAPIC");
+}
+
+static int shows_linux_9(void)
+{
+	int vcpu = create_vcpu(create_vm(), 0, 0x5eed00000006);
+	uint64_t vmcb = find_vmcb(0x5eed00000006);
+	int active, names;
+
+	set_id(vcpu, 1);
+	set_logical(vcpu, 1, 0xffffffff);
+	set_id(vcpu, 0);
+	ioctl(vcpu, KVM_RUN, 0); /* there is no memory, so it comes back at once; AVIC is on then, or is not */
+	active = word(vmcb + INT_CTL) >> 31 & 1;
+	names = entry(vmcb, 0) & 0xff;
+	printf("LDR set while the id was another: AVIC is %s, logical entry 0 names vCPU %d\n", active ? "on" : "off", names);
+	return active && entry(vmcb, 0) & VALID && names;
+}
+
 int main(void)
 {
 	struct utsname host;
@@ -236,5 +265,6 @@ int main(void)
 	uname(&host);
 	printf("Linux %s\n", host.release);
 	fflush(stdout);
-	return shows_linux_1() | shows_linux_3_by_dfr() << 1 | shows_linux_3_by_alias() << 2 | shows_linux_8() << 3;
+	return shows_linux_1() | shows_linux_3_by_dfr() << 1 | shows_linux_3_by_alias() << 2 | shows_linux_8() << 3 |
+	       shows_linux_9() << 4;
 }

@@ -110,7 +110,8 @@ class LinuxAvic(GuestAdapter):
     def legal(self, state: Any, op: Any) -> bool:
         """A vCPU that runs keeps others from its ioctls; nothing takes an interrupt where the hardware is absent.
 
-        An interrupt for a guest that runs without AVIC, and never lets it in, would inhibit AVIC until it does.
+        An interrupt for a guest that runs without AVIC, and never lets it in, would inhibit AVIC until it does. A vCPU
+        that has a logical id keeps its xAPIC id (LINUX-9).
         """
         loaded = any(v.core >= 0 for v in state.vcpus)
         match op:
@@ -122,10 +123,11 @@ class LinuxAvic(GuestAdapter):
             case Deliver():
                 target = find(state, op.id)
                 opens_window = target is not None and target.core >= 0 and not is_active(state, target)
-                return bool(op.id <= _ADDRESSED and not opens_window)
+                return bool(op.id <= _ADDRESSED and not opens_window and _answer_to(state, op.id) == [op.id])
             case SetLapic():
-                written = SetLapic(op.id, op.tpr, op.ldr, op.cluster, op.spiv, op.irr, op.isr, op.level)
+                written = SetLapic(op.id, op.tpr, op.ldr, op.cluster, op.spiv, op.irr, op.isr, op.level, xid=op.xid)
                 told = self.tells_aliases or not _is_aliased(state, op)
+                told = told and (op.xid in (-1, op.id) or (self.tells_aliases and not op.ldr))
                 usual = op.id <= _ADDRESSED and op.irr != 1 and op.isr != 1 and op == written
                 return bool(not loaded and usual and told)
             case GetLapic():
@@ -166,6 +168,11 @@ def _found(state: Any, id_: int, vm: int = 0) -> Vcpu:
     vcpu = find(state, id_, vm)
     assert vcpu is not None
     return vcpu
+
+
+def _answer_to(state: Any, xid: int) -> list[int]:
+    """The ids of the vCPUs that have an xAPIC ID, by which messages are addressed."""
+    return [v.id for v in state.vcpus if v.vm == 0 and seen_by_routing(v).eight_bit_id == xid]
 
 
 def _is_aliased(state: Any, op: SetLapic) -> bool:

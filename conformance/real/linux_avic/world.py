@@ -33,6 +33,7 @@ from conformance.specs.avic.constants import (
     APIC_BASE,
     APIC_DFR,
     APIC_ICR2,
+    APIC_ID,
     APIC_LDR,
     APIC_LVT0,
     APIC_LVTERR,
@@ -128,6 +129,8 @@ class AvicWorld(GuestWorld):
             APIC_LDR: op.ldr << 24,
             APIC_DFR: CLUSTER if op.cluster else FLAT,
         }
+        if op.xid >= 0:
+            values[APIC_ID] = op.xid << 24
         for offset, value in values.items():
             struct.pack_into("<I", image, offset, value)
         for vector, banks in ((op.irr, (_IRR,)), (op.isr, (_ISR, _TMR) if op.level else (_ISR,))):

@@ -22,7 +22,8 @@ FINDINGS = {
     "kvm_isr": ("KVM-1", False, dict.fromkeys(KERNELS, RIGHT), "ISR[0x51] = 1 (expected 1)"),
     "kvm_window": ("KVM-3", False, dict.fromkeys(KERNELS, RIGHT), "to port 0x10"),
     "kvm_avic": (
-        "LINUX-1, LINUX-3 and LINUX-8", True, {**dict.fromkeys(KERNELS, 7), "6.1": 15}, "entry 0 names another page",
+        "LINUX-1, LINUX-3, LINUX-8 and LINUX-9", True, {**dict.fromkeys(KERNELS, 23), "6.1": 15},
+        "entry 0 names another page",
     ),
     "kvm_tpr": ("LINUX-2", True, dict.fromkeys(KERNELS, WRONG), "TPR is 0xf0"),
     "kvm_prefault": (
