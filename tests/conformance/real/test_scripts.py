@@ -241,8 +241,16 @@ def test_the_facts_hold(made: Callable[[str], Adapter], name: str) -> None:
 
     (played,) = play_all([SCRIPTS[name]], adapter.bench)
 
-    assert not played.difference
-    assert played.outcome is Came.SAME or name == "linux_tdpmmu-pre-fault"
+    assert played.outcome is _expected(name, adapter), played.difference
+
+
+def _expected(name: str, adapter: Adapter) -> Came:
+    """Kernels of before have no prefault, and do not turn AVIC on again once an id was changed."""
+    if name == "linux_tdpmmu-pre-fault" and not getattr(adapter, "prefaults", False):
+        return Came.ABSENT
+    if name == "linux_avic-entry-of-a-changed-id" and not getattr(adapter, "tells_aliases", False):
+        return Came.RIGHT
+    return Came.SAME
 
 
 BROKEN = {
