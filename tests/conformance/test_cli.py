@@ -6,20 +6,17 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
 from conformance.commands import main as cli
 from conformance.engines import campaign, explore, interleave, machine
 from conformance.reports import record
 from conformance.verdict import Exit
+from tests.report_schema import SCHEMA, SCHEMED
 from tests.toyland import Remembering, in_short, shipped
-
-SCHEMA = json.loads((files("conformance.reports") / "report.schema.json").read_text())
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +39,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
     """The lines of a report, each held to the schema."""
     read = [json.loads(line) for line in path.read_text().splitlines()]
     for line in read:
-        jsonschema.validate(line, SCHEMA)
+        SCHEMED.validate(line)
     return read
 
 

@@ -35,6 +35,7 @@ from conformance.reports.record import (
 from conformance.reports.story import Act, Call, Story, Told
 from conformance.verdict import Exit, UsageError
 from tests import kunit
+from tests.report_schema import SCHEMED
 
 NASTY = (
     "a\n::error::b%0A%25\r\n# SKIP c\nok 7 - d # TODO\nnot ok 8 e\n1..3\n# Subtest: f\n"
@@ -44,7 +45,6 @@ NASTY = (
 )
 LONG = "long " * 5_000 + "x" * 20_000
 PLAIN = "mine.py:Shelf"
-SCHEMA = json.loads((Path(record.__file__).parent / "report.schema.json").read_text())
 DATA = Path(__file__).parent / "data"
 
 
@@ -262,7 +262,7 @@ def test_json_lines_are_read_again(sample: Sample, tmp_path: Path) -> None:
     path.write_text(rendered("json", sample.make()))
 
     for line in path.read_bytes().splitlines():
-        jsonschema.validate(json.loads(line), SCHEMA)
+        SCHEMED.validate(json.loads(line))
     read = json_form.read(path)
 
     assert json_form.render(read) == path.read_bytes()

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import msgspec
 import pytest
 
@@ -20,10 +19,9 @@ from conformance.reports.record import ClauseVerdict, Concluded, FailureFound, F
 from conformance.reports.version import SUITE
 from conformance.runs import request, unit
 from conformance.verdict import Exit, UsageError
+from tests.report_schema import SCHEMED
 from tests.toy import TOY
 from tests.toyland import shipped
-
-SCHEMA = json.loads((Path(record.__file__).parent / "report.schema.json").read_text())
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +42,7 @@ def untimed(path: str) -> list[dict[str, Any]]:
     """The lines of a report, each held to the schema, without their times."""
     lines = [json.loads(line) for line in Path(path).read_text().splitlines()]
     for line in lines:
-        jsonschema.validate(line, SCHEMA)
+        SCHEMED.validate(line)
     return [{**line, "seconds": 0} for line in lines]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,9 @@ from conformance.subsystem import subsystem
 from conformance.trace import Trace
 from conformance.verdict import Exit, Failure, UsageError
 from tests import toy
+from tests.report_schema import SCHEMA, SCHEMED
 from tests.toy import TOY, Clear, Put, Shelf, Take, trace
 from tests.toyland import ZOO, Crashing, Leaky, shipped
-
-SCHEMA = json.loads((files("conformance.reports") / "report.schema.json").read_text())
 
 
 @pytest.fixture(autouse=True)
@@ -191,11 +189,11 @@ def test_an_unexpected_clause_is_marked_in_the_zoos_table() -> None:
 def test_the_schema_refuses_what_is_not_a_line() -> None:
     """A schema that accepts everything describes nothing."""
     footer = msgspec.to_builtins(record.footer(Exit.CONFORMS, "conforms", steps=1, seconds=0.1))
-    jsonschema.validate(footer, SCHEMA)
+    SCHEMED.validate(footer)
 
     for wrong in ({**footer, "more": 1}, {**footer, "exit": 7}, {**footer, "kind": "foot"}, {"kind": "footer"}):
         with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate(wrong, SCHEMA)
+            SCHEMED.validate(wrong)
 
 
 def test_the_schema_is_one() -> None:
@@ -279,8 +277,8 @@ def test_small_graphs_are_told_and_large_ones_counted(monkeypatch: pytest.Monkey
     assert "held = 1" in small.graph.states[first.to].seen
     assert (large.graph, large.depths) == (None, small.depths)
     assert [depth.states for depth in small.depths][:2] == [1, 2]
-    jsonschema.validate(json.loads(msgspec.json.encode(small)), SCHEMA)
-    jsonschema.validate(json.loads(msgspec.json.encode(large)), SCHEMA)
+    SCHEMED.validate(json.loads(msgspec.json.encode(small)))
+    SCHEMED.validate(json.loads(msgspec.json.encode(large)))
 
 
 def _full(_handle: int) -> None:
