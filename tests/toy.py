@@ -313,7 +313,8 @@ def trace(*steps: Step | Put | Take | Clear) -> Trace:
 
 
 def context(candidate: type = Shelf, **options: Any) -> Context:
-    """A context over a candidate class."""
+    """A context over a candidate class; the machine has examples enough to find what is wrong with it."""
+    options.setdefault("examples", 120)
     loaded = Candidate("toy", candidate, "upstream", frozenset())
     return Context(subsystem=TOY, candidate=loaded, profile="upstream", **options)
 

@@ -6,14 +6,11 @@ import errno
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import count
 from pathlib import Path
 from types import FrameType
 from typing import Any, ClassVar
@@ -585,13 +582,12 @@ def failure(clause: str) -> Failure:
     return Failure(TOY.clause(clause), "Take", "result", "", 0)
 
 
-def dying(at: int) -> Callable[[Path, str | bytes], None]:
-    """`write_atomically`, in the middle of which the process is killed: at its `at`th line, of all its calls."""
-    passed = count()
+def watched(look: Callable[[], object]) -> Callable[[Path, str | bytes], None]:
+    """`write_atomically` that looks before each of its lines at what a process killed there would leave."""
 
     def line(_frame: FrameType, event: str, _argument: object) -> Any:
-        if event == "line" and next(passed) == at:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if event == "line":
+            look()
         return line
 
     def call(frame: FrameType, _event: str, _argument: object) -> Any:
@@ -607,50 +603,35 @@ def dying(at: int) -> Callable[[Path, str | bytes], None]:
     return write
 
 
-def is_killed(at: int, work: Callable[[], object]) -> bool:
-    """Whether a process that does this dies at that line; False where it has ended before."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads, which do nothing here
-        pid = os.fork()
-    if pid == 0:
-        try:
-            files.write_atomically = forms.write_atomically = dying(at)  # type: ignore[assignment]  # as monkeypatch does
-            work()
-        finally:
-            os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
-
-
-def test_killed_at_any_moment_files_are_old_or_new(capfd: pytest.CaptureFixture[str]) -> None:
+def test_killed_at_any_moment_files_are_old_or_new(conformance: Callable[..., tuple[int, str]]) -> None:
     """An update, a prune and a report, at every line that writes them: never half of one, and never neither."""
     fixed = known("TOY-001:Put:result", trace=json.dumps(to_data(trace(Put(0)))))
     old = written(fixed, *gaps()).read_text()
     gate = ("run", *MINE, "--engine", "explore", "--report", "json:report", "--report", "ktap:ktap")
-    cli.invoke(gate)
+    conformance(*gate)
     reported = read_report(Path("report"))
-    seen: set[str] = set()
+    moments: list[tuple[str, str]] = []
 
-    def work() -> None:
-        cli.invoke(["baseline", "update", "known.toml", *MINE, *ACCEPT])
-        cli.invoke(["baseline", "prune", "known.toml"])
-        cli.invoke(gate)
+    with pytest.MonkeyPatch.context() as patch:
+        write = watched(lambda: moments.append((Path("known.toml").read_text(), Path("report").read_text())))
+        patch.setattr(files, "write_atomically", write)
+        patch.setattr(forms, "write_atomically", write)
+        conformance("baseline", "update", "known.toml", *MINE, *ACCEPT)
+        conformance("baseline", "prune", "known.toml")
+        conformance(*gate)
 
-    moments = 0
-    while is_killed(moments, work):
-        moments += 1
-        seen.add(Path("known.toml").read_text())
-        assert files.read(Path("known.toml")).entries()
-        report = read_report(Path("report"))
-        assert len(report.parts[0].clauses) in (0, len(reported.parts[0].clauses))
-        assert (report.footer is None) == (not report.parts[0].clauses)
-        for stray in Path().glob(".known.toml.*"):
-            stray.unlink()
-        Path("known.toml").write_text(old)
-
-    capfd.readouterr()
-    assert moments >= 50
+    assert len(moments) >= 50
+    seen = {text for text, _ in moments}
     assert len(seen) == 3, "old, updated, and pruned"
     assert old in seen
+    for text in seen:
+        Path("seen.toml").write_text(text)
+        assert files.read(Path("seen.toml")).entries()
+    for told in {told for _, told in moments}:
+        Path("seen").write_text(told)
+        report = read_report(Path("seen"))
+        assert len(report.parts[0].clauses) in (0, len(reported.parts[0].clauses))
+        assert (report.footer is None) == (not report.parts[0].clauses)
 
 
 def test_a_stored_trace_that_ends_its_process_is_known_and_the_others_count() -> None:

@@ -213,9 +213,8 @@ def test_closing_what_is_the_harness_s_is_a_finding(close: Callable[[], object])
 @pytest.mark.parametrize("engine", [explore.run, campaign.run, machine.run])
 def test_every_engine_takes_a_death_for_an_observation(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hypothesis too; the search goes on as if nothing had happened."""
-    monkeypatch.setattr(machine, "EXAMPLES", 20)
     monkeypatch.setattr(checkpoint, "DEATHS", 10)
-    failures, _ = search(engine, of(lambda: os._exit(3)), steps=2_000)
+    failures, _ = search(engine, of(lambda: os._exit(3)), steps=2_000, examples=20)
 
     assert {(f.signature, f.flaky) for f in failures} == {
         ("TOY-008:Take:crash", False),
