@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +22,7 @@ from conformance.real.kvm_lapic import KvmLapic, world
 from conformance.real.kvm_lapic import machine as machines
 from conformance.real.kvm_lapic.adapter import NO_ISR
 from conformance.real.kvm_lapic.irqfds import Eventfds
-from conformance.real.kvm_lapic.machine import APIC_IRR, APIC_TMR, APIC_TPR, Vm, has
-from conformance.real.kvm_requests import CAP_X2APIC_API, MSR_APIC_BASE, MSR_X2APIC_ICR
+from conformance.real.kvm_lapic.machine import APIC_TPR, Vm
 from conformance.subsystem import subsystem
 from conformance.verdict import UsageError
 from tests.real_facts import KVM, KVM_LAPIC, Fact
@@ -200,34 +198,6 @@ def test_a_defect_of_the_adapter_is_caught(adapter: KvmLapic, what: str) -> None
 # -- what the model has no operation for
 
 
-@pytest.mark.parametrize(("mode", "count"), [(2, 0), (3, 1), (4, 1), (5, 1), (6, 1), (7, 0)])
-def test_other_modes_leave_irr_alone(vm: Vm, mode: int, count: int) -> None:
-    """SMI and ExtINT count nobody, NMI, INIT, STARTUP and remote read one."""
-    assert vm.signal_msi(0xFEE01000, mode << 8 | 0x51) == count
-    assert not vm.vcpus[1].pending(0x51)
-
-
-def test_a_pending_vector_counts_again(vm: Vm) -> None:
-    """Coalesced, and accepted all the same."""
-    assert [vm.signal_msi(0xFEE01000, 0x51) for _ in range(2)] == [1, 1]
-
-
-def test_level_and_trigger(vm: Vm) -> None:
-    """A level-triggered MSI sets TMR; level 0 is no reason not to deliver it."""
-    assert vm.signal_msi(0xFEE01000, 1 << 15 | 1 << 14 | 0x51) == 1
-    assert vm.signal_msi(0xFEE01000, 1 << 15 | 0x52) == 1
-    registers = vm.vcpus[1].get_lapic()
-    assert [has(registers, base, v) for base in (APIC_IRR, APIC_TMR) for v in (0x51, 0x52)] == [True] * 4
-
-
-def test_task_priority_does_not_keep_irr_clear(vm: Vm) -> None:
-    """It holds delivery back, not acceptance."""
-    vm.vcpus[1].set_registers({APIC_TPR: 0xF0})
-
-    assert vm.signal_msi(0xFEE01000, 0x51) == 1
-    assert vm.vcpus[1].pending(0x51)
-
-
 ENDLESS_WINDOW = b"\xfb\x90\xeb\xfd"
 """sti; 1: nop; jmp 1b: what is pending may be taken late (KVM-3)."""
 LONG_WINDOW = b"\xfb\xb9\x00\x20\xe2\xfe\xe6\x20"
@@ -243,102 +213,6 @@ def test_task_priority_holds_delivery_back(vm: Vm, tpr: int, port: int) -> None:
     vm.signal_msi(0xFEE01000, 0x51)
 
     assert vcpu.run_real_mode(LONG_WINDOW if port == 0x20 else ENDLESS_WINDOW, 0) == port
-
-
-def test_an_msi_wakes_a_halted_vcpu(vm: Vm) -> None:
-    """HLT stays in the kernel, where the vCPU counts as halted, until something is delivered."""
-    vcpu = vm.vcpus[0]
-    vcpu.set_handler(0x51)
-    ports: list[int] = []
-    thread = threading.Thread(target=lambda: ports.append(vcpu.run_real_mode(b"\xfb\xf4\xe6\x20", 0)), daemon=True)
-    machines.watcher()
-
-    thread.start()
-    vm.signal_msi(0xFEE00000, 0x51)
-    thread.join(10)
-
-    assert ports == [0x10]
-
-
-def test_only_bits_19_to_12_of_the_address_count(vm: Vm) -> None:
-    """Whatever lies above them, and the high half without X2APIC_API."""
-    assert vm.signal_msi(0x12301000, 0x51) == 1
-    assert vm.signal_msi(0x100FEE01000, 0x52) == 1
-    assert vm.vcpus[1].pending(0x51)
-    assert vm.vcpus[1].pending(0x52)
-
-
-def test_flags_of_an_msi(vm: Vm) -> None:
-    """A device id may be there; no other flag exists."""
-    assert [vm.signal_msi(0xFEE01000, 0x51, flags) for flags in (0, 1)] == [1, 1]
-    with pytest.raises(OSError, match="Invalid argument"):
-        vm.signal_msi(0xFEE01000, 0x51, 2)
-
-
-def test_low_byte_of_the_high_half_is_reserved_with_32_bit_ids(adapter: KvmLapic) -> None:
-    """-EINVAL, by KVM_SIGNAL_MSI and by KVM_SET_GSI_ROUTING."""
-    made = Vm(3)
-    try:
-        with pytest.raises(OSError, match="Invalid argument"):
-            made.signal_msi(0x1FEE01000, 0x51)
-        with pytest.raises(OSError, match="Invalid argument"):
-            made.set_routing([(1, 0x1FEE01000, 0x51)])
-    finally:
-        made.close()
-
-
-@pytest.mark.parametrize("argument", [*range(4), 8, 9, 10, 11])
-def test_x2apic_api_takes(adapter: KvmLapic, argument: int) -> None:
-    """32-bit ids, the quirk, and one that suppresses EOI broadcasts."""
-    made = Vm()
-    try:
-        made.enable(CAP_X2APIC_API, argument)
-    finally:
-        made.close()
-
-
-@pytest.mark.parametrize("argument", [12, 13, 14, 15, 16, 1 << 32])
-def test_x2apic_api_refuses(adapter: KvmLapic, argument: int) -> None:
-    """What contradicts itself, and what it does not know."""
-    made = Vm()
-    try:
-        with pytest.raises(OSError, match="Invalid argument"):
-            made.enable(CAP_X2APIC_API, argument)
-    finally:
-        made.close()
-
-
-def test_rules_of_the_apic_base(vm: Vm) -> None:
-    """EXTD without AE is refused; off, xAPIC, x2APIC, and another page are not."""
-    vcpu = vm.vcpus[1]
-    vcpu.set_cpuid()
-
-    taken = [vcpu.set_msr(MSR_APIC_BASE, base) for base in (0xFEE00400, 0xFEE00000, 0xFEE00800, 0xFEE00C00)]
-
-    assert taken == [0, 1, 1, 1]
-    assert vm.vcpus[0].set_msr(MSR_APIC_BASE, 0xFEF00900) == 1
-
-
-def test_x2apic_registers_are_no_msrs_of_an_xapic(vm: Vm) -> None:
-    """Neither ICR nor SELF_IPI."""
-    assert [vm.vcpus[0].set_msr(index, 0x51) for index in (MSR_X2APIC_ICR, 0x83F)] == [0, 0]
-
-
-def test_self_ipi(adapter: KvmLapic) -> None:
-    """MSR 0x83F of an x2APIC."""
-    made = Vm(3)
-    try:
-        vcpu = made.create_vcpu(300)
-        vcpu.set_cpuid()
-        vcpu.set_msr(MSR_APIC_BASE, 0xFEE00C00)
-        vcpu.set_registers({0xF0: 0x1FF})
-
-        assert vcpu.set_msr(0x83F, 0x51) == 1
-        assert vcpu.pending(0x51)
-        assert vcpu.get_lapic()[0x20:0x24] == (300).to_bytes(4, "little")
-        assert vcpu.get_lapic()[0xD0:0xD4] == ((300 >> 4) << 16 | 1 << (300 & 15)).to_bytes(4, "little")
-    finally:
-        made.close()
 
 
 def test_a_guest_that_does_not_end_is_ended(vm: Vm, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable
-from errno import EAGAIN, EBADF, EINVAL, ENOTTY
+from errno import EBADF
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from conformance.lockstep import run_trace
 from conformance.model.avic import operations as avic
 from conformance.model.step import Step
 from conformance.model.tdp_mirror import operations as tdp
-from conformance.model.uio_msi import operations as uio_msi
 from conformance.real import adapter as adapters
 from conformance.real.adapter import Adapter, RealWorld
 from conformance.real.guest import functions, kvm, packages
@@ -216,48 +215,6 @@ def test_an_id_that_has_no_entry_is_asked_where_it_is_refused(kernel: str) -> No
     adapter = LinuxAvic(kernel)
 
     assert ("AVIC-011" in adapter.judged(subsystem("avic"))) == (adapter.profile == "arch")
-
-
-VFIO_FLAGS = {"none": 1, "bool": 2, "eventfd": 4, "mask": 8, "unmask": 16, "trigger": 32, "unknown": 64}
-
-
-def test_what_vfio_refuses(kernel: str) -> None:
-    """Of SET_IRQS, whatever uio_msi has no word for."""
-    with outside(Vfio(packages.kernel(kernel), uio_msi.Config(vectors=4))) as world:
-        world.perform(uio_msi.Probe())
-        world.handles.append(world.channel.must(world.opening_handle()))
-
-        def told(names: str, start: int, count: int, data: bytes = b"") -> int:
-            flags = sum(VFIO_FLAGS[name] for name in names.split())
-            return world.channel.one(world.setting(flags, start, count, data)).value
-
-        before = [told("trigger none", 0, 1), told("trigger bool", 0, 1, b"\1")]
-        bad = told("trigger eventfd", 0, 2, struct.pack("<2i", -1, 9_999))
-        still_off = told("trigger none", 0, 1)
-        enabled = told("trigger eventfd", 0, 4, struct.pack("<4i", *(-1,) * 4))
-        after = [
-            told("trigger none", 0, 1), told("trigger eventfd", 3, 2, bytes(8)),
-            told("trigger eventfd", 4, 1, bytes(4)), told("trigger eventfd", 0, 2, bytes(4)),
-            told("trigger none unknown", 0, 1), told("none", 0, 1), told("mask none", 0, 1),
-            told("unmask none", 0, 1), told("trigger none", 0, 0), told("trigger none", 0, 1),
-        ]  # fmt: skip
-
-    assert before == [-EINVAL, -EINVAL]
-    assert (bad, still_off) == (-EBADF, -EINVAL)
-    assert enabled == 0
-    assert after == [0, *(-EINVAL,) * 4, *(-ENOTTY,) * 3, 0, -EINVAL]
-
-
-def test_what_uio_reads(kernel: str) -> None:
-    """Four bytes, nothing while there is no event, and no other length."""
-    with outside(Uio(packages.kernel(kernel), uio_msi.Config(vectors=0))) as world:
-        for op in (uio_msi.Probe(), uio_msi.Open()):
-            world.perform(op)
-        handle = world.handles[0]
-
-        told = [answer.value for answer in world.channel.ask([call("read", handle, bytes(8), n) for n in (4, 3, 8)])]
-
-    assert told == [-EAGAIN, -EINVAL, -EINVAL]
 
 
 @pytest.mark.parametrize("name", ["kvm_prefault", "kvm_tpr"])
