@@ -351,8 +351,8 @@ struct avic_driver {
 	void (*vcpu_reset)(void *self, int vcpu, int init);
 
 	/*
-	 * The VMCB is undefined after a SHUTDOWN exit: rebuild it from zero. No more than that is
-	 * lost.
+	 * After a SHUTDOWN exit the VMCB is undefined: rebuild it from zero, intercepts too. The MSR
+	 * map is kept.
 	 */
 	void (*vmcb_reinit)(void *self, int vcpu);
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from conformance.model.avic import operations as s
-from conformance.model.avic.apic import IRR, SPIV, deliverable, with_regs, with_run
-from conformance.model.avic.state import State, Vcpu, find, is_active, with_vcpus
+from conformance.model.avic.apic import IRR, SPIV, with_regs
+from conformance.model.avic.state import State, Vcpu, is_active
 from conformance.specs.avic.constants import APIC_SPIV, SPIV_ENABLE
 
 _OWN = (s.GetLapic, s.SetLapic, s.VcpuFree, s.VcpuReset)
@@ -70,19 +70,3 @@ def _with_irrs(state: State, bits: dict[tuple[int, int], tuple[int, ...]], *, on
         state.passing,
         state.stale,
     )
-
-
-def may_sleep_on(state: State) -> bool:
-    """Whether a sleeper's APIC is software-disabled."""
-    return any(v.asleep and not v.regs[SPIV] >> SPIV_ENABLE & 1 for v in state.vcpus)
-
-
-def sleeping_on(before: State, after: State) -> State | None:
-    """The state in which such sleepers, woken for a vector alone, were not; None if there is none."""
-    vcpus = []
-    for v in after.vcpus:
-        old = find(before, v.id, v.vm)
-        woken = old is not None and old.asleep and not v.asleep and old.core == v.core and old.events == v.events
-        disabled = not v.regs[SPIV] >> SPIV_ENABLE & 1
-        vcpus.append(with_run(v, v.core, True, False) if woken and disabled and deliverable(v) >= 0 else v)
-    return None if vcpus == list(after.vcpus) else with_vcpus(after, tuple(vcpus))

@@ -8,7 +8,7 @@ from typing import Any
 from conformance.model.avic import delivery, helpers, inhibits, ipi, irqfds, lifecycle, registers, running, setup
 from conformance.model.avic import operations as s
 from conformance.model.avic.apic import SPIV, mode_of
-from conformance.model.avic.held import hiding, may_hold, may_sleep_on, shown_again, sleeping_on
+from conformance.model.avic.held import hiding, may_hold, shown_again
 from conformance.model.avic.logical_ids import with_entries
 from conformance.model.avic.looking import looked, settled, with_late
 from conformance.model.avic.operations import Answers
@@ -54,8 +54,6 @@ def _plain(state: State, op: Any, env: Answers, profile: Profile) -> Outcomes:
     if state.late or state.passing:
         return tuple(_in_company(state, op, env, profile))
     outcomes = TRANSITIONS[type(op)](state, op, env, profile)
-    if may_sleep_on(state):
-        outcomes = (*each(outcomes), *_asleep(state, outcomes))
     if isinstance(outcomes, Outcome):
         return _remembering(state, outcomes)
     return tuple(_remembering(state, outcome) for outcome in outcomes)
@@ -74,14 +72,6 @@ def _roused(outcomes: Outcomes) -> Iterator[Outcome]:
         done = settled(found.state)
         if done is not found.state:
             yield _ending(found, done)
-
-
-def _asleep(state: State, outcomes: Outcomes) -> Iterator[Outcome]:
-    """What may follow where hardware gives a vector to a sleeper whose APIC is software-disabled: nobody wakes it."""
-    for found in each(outcomes):
-        after = sleeping_on(state, found.state)
-        if after is not None:
-            yield _ending(found, after)
 
 
 def _ending(found: Outcome, after: State) -> Outcome:

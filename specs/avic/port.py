@@ -90,7 +90,7 @@ class Candidate(Protocol):
         """RESET (`init` 0; follows each creation, when the vCPU is listed) or INIT."""
 
     def vmcb_reinit(self, vcpu: int) -> None:
-        """The VMCB is undefined after a SHUTDOWN exit: rebuild it from zero. No more than that is lost."""
+        """After a SHUTDOWN exit the VMCB is undefined: rebuild it from zero, intercepts too. The MSR map is kept."""
 
     def prepare_guest(self, vcpu: int) -> None:
         """Last thing before VMRUN, on the vCPU's core: synchronise V_TPR, inject when AVIC is inactive."""

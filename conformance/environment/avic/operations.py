@@ -279,6 +279,7 @@ def vmcb_reinit(world: Avic, op: s.VmcbReinit) -> int:
     assert vmcb is not None
     vmcb.fields.clear()
     vmcb.clean = 0
+    vmcb.cr8, vmcb.rebuilt = True, vmcb.cached is not None
     world.enter(world.driver.vmcb_reinit, cpu.handle)
     world.watch.changed = True
     return 0

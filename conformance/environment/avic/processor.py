@@ -75,8 +75,10 @@ class Processor(Simulator):
         """The vCPU that each core ran last, and its ASID then."""
 
     def digest(self) -> Hashable:
-        """Whose translations each core holds, where that is not who runs there."""
-        return tuple((core, cpu.vm, cpu.id, asid) for core, (cpu, asid) in self.on_core.items() if cpu.core != core)
+        """Whose translations each core holds, where that is not who runs there, and whose VMCB is not what it was."""
+        held = tuple((core, cpu.vm, cpu.id, asid) for core, (cpu, asid) in self.on_core.items() if cpu.core != core)
+        rebuilt = tuple((cpu.vm, cpu.id) for cpu in self.vcpus.order if cpu.vmcb is not None and cpu.vmcb.rebuilt)
+        return held, rebuilt
 
     def vmrun(self, cpu: Cpu) -> None:
         """VMRUN: consistency checks, caches, and delivery (APM 15.29.4)."""
@@ -104,7 +106,7 @@ class Processor(Simulator):
         if self.host.applies(c.TLB_FLUSHED_ON_ACTIVATION):
             self._check_flushes(cpu, mode)
         vmcb.mode = mode
-        vmcb.flush = False
+        vmcb.flush = vmcb.rebuilt = False
         self.on_core[cpu.core] = cpu, fields.get(VMCB_ASID, 0)
         cpu.in_guest = True
         page = self.tables.backing_page(cpu)

@@ -34,7 +34,7 @@ CACHED = (VMCB_APIC_BAR, VMCB_BACKING_PAGE, VMCB_LOGICAL_TABLE, VMCB_PHYSICAL_TA
 class Vmcb:
     """The control area of one VMCB, its permission map, and what hardware keeps of it."""
 
-    __slots__ = ("cached", "clean", "cr8", "fields", "flush", "mode", "opened")
+    __slots__ = ("cached", "clean", "cr8", "fields", "flush", "mode", "opened", "rebuilt")
 
     def __init__(self) -> None:
         self.fields: dict[int, int] = {}
@@ -44,6 +44,8 @@ class Vmcb:
         """A TLB flush was requested since the last VMRUN."""
         self.mode = 0
         """int_ctl bits 31:30 at the last VMRUN."""
+        self.rebuilt = False
+        """Its content was lost since the last VMRUN."""
         self.cr8 = True
         """CR8 writes are intercepted."""
         self.opened: set[tuple[int, int]] = set()

@@ -974,3 +974,14 @@ class NeverFlushesForAnother(Upstream):
     def prepare_guest(self, vcpu: int) -> None:
         self.last_on_core.clear()
         super().prepare_guest(vcpu)
+
+
+class Cr8Remembered(Upstream):
+    """The CR8 intercept is written where it changes, and thought to outlive a SHUTDOWN."""
+
+    off: frozenset[int] = frozenset()
+
+    def _intercept_cr8(self, v: Vcpu, on: int) -> None:
+        if (v.handle in self.off) == bool(on):
+            self.off ^= {v.handle}
+            super()._intercept_cr8(v, on)

@@ -53,7 +53,7 @@ class Tables(Delivery):
         if x2:
             control |= 1 << INT_CTL_X2AVIC
         port.vmcb_write(h, VMCB_INT_CTL, control)
-        port.set_cr8_intercept(h, 0)
+        self._intercept_cr8(v, 0)
         port.tlb_flush(h)
         self._intercept_x2apic(v, not x2)
         port.mark_vmcb_dirty(h, 1 << CLEAN_AVIC)
@@ -63,9 +63,12 @@ class Tables(Delivery):
         control = port.vmcb_read(h, VMCB_INT_CTL) & ~(1 << INT_CTL_AVIC | 1 << INT_CTL_X2AVIC)
         port.vmcb_write(h, VMCB_INT_CTL, control)
         port.vmcb_write(h, VMCB_PHYSICAL_TABLE, port.vmcb_read(h, VMCB_PHYSICAL_TABLE) & ~0xFFF)
-        port.set_cr8_intercept(h, 1)
+        self._intercept_cr8(v, 1)
         self._intercept_x2apic(v, intercept=True)
         port.mark_vmcb_dirty(h, 1 << CLEAN_AVIC)
+
+    def _intercept_cr8(self, v: Vcpu, on: int) -> None:
+        self.port.set_cr8_intercept(v.handle, on)
 
     def _intercept_x2apic(self, v: Vcpu, intercept: bool) -> None:
         on = int(intercept)
