@@ -35,7 +35,9 @@ def probe(state: State, answers: Answers, profile: Profile) -> Outcomes:
             bound = tuple(replace(o, state=o.state._replace(may_use_intx=True)) for o in bound)
         if bound and state.config.intx:
             fallen = bound[0].state._replace(msix=False, limit=1)
-            bound = (*bound, Outcome(fallen, 0, c.UNUSABLE_MSIX if has_line(state.config) else c.NO_LINE))
+            because = c.UNUSABLE_MSIX if has_line(state.config) else c.NO_LINE
+            # Who left MSI-X alone, or never had it, finds the disable bit as it was.
+            bound = (*bound, *(Outcome(left, 0, because) for left in masked_or_not(fallen)))
     for errno, because in _unusable(state, answers).items():
         refusals.setdefault(errno, because)
     refused = tuple(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from conformance.model.step import Outcome, Outcomes
 from conformance.model.uio_msi.eventfds import with_signal
-from conformance.model.uio_msi.operations import RaiseMany
+from conformance.model.uio_msi.operations import NOTHING_REFUSED, Answers, RaiseMany
 from conformance.model.uio_msi.state import State
 from conformance.specs.clause import Clause
 from conformance.specs.uio_msi import clauses as c
 from conformance.specs.uio_msi.constants import EVENTFD_MAX
 
 
-def raise_vector(state: State, vector: int) -> Outcomes:
+def raise_vector(state: State, vector: int, answers: Answers = NOTHING_REFUSED) -> Outcomes:
     """An event of the function.
 
     MSI-X off                          nothing (UIO-040)
@@ -29,8 +29,10 @@ def raise_vector(state: State, vector: int) -> Outcomes:
         held = (*pending[:vector], True, *pending[vector + 1 :])
         kept = Outcome(state._replace(pending=held), 0, c.UNMAPPED_EVENT_HELD, c.UNMAPPED_EVENT_HELD)
         return (kept, Outcome(state, 0, c.MESSAGE_REWRITTEN)) if state.was_reset else kept
-    if vector in state.lost:
+    if vector in state.lost and not answers.message_written:
         return Outcome(state, 0, c.MESSAGE_REWRITTEN)
+    if vector in state.lost:
+        state = state._replace(lost=state.lost - {vector})
     counters = state.counters
     after = State(*state[:9], with_signal(counters, eventfd), *state[10:])
     return Outcome(after, 0, c.ONE_EVENT_ONE_SIGNAL, None, delivered(state, eventfd))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from conformance.model.matchers import ERRNO
 from conformance.model.step import Outcome, Outcomes, each
 from conformance.model.uio_msi.binding import masked_or_not, torn_down
-from conformance.model.uio_msi.intx import may_be_masked
+from conformance.model.uio_msi.intx import perhaps_masked
 from conformance.model.uio_msi.operations import NOTHING_REFUSED, Answers, Errno, FloodOpens, Open, has_line
 from conformance.model.uio_msi.state import Life, Past, State, number_of_vectors
 from conformance.specs.clause import Clause
@@ -64,7 +64,9 @@ def _opened(state: State, answers: Answers, profile: Profile) -> Outcomes:
     if state.config.msix_broken and state.msix is not False:
         useless = Outcome(refused._replace(msix=True), -EINVAL, c.UNUSABLE_MSIX, breaches=(c.UNUSABLE_MSIX,))
         fallen = Outcome(more._replace(msix=False), 0, c.UNUSABLE_MSIX)
-        return useless if state.msix or not has_line(state.config) else (fallen, useless)
+        if state.msix or not has_line(state.config):
+            return useless
+        return (*perhaps_masked(fallen), useless)
     if not state.msix and not has_line(state.config):
         breaches = (c.UNUSABLE_MSIX,) if state.config.vectors else ()
         return (
@@ -74,7 +76,7 @@ def _opened(state: State, answers: Answers, profile: Profile) -> Outcomes:
     because = _OPENED_AFTER[state.past]
     if not state.msix:
         plain = Outcome(more, 0, c.INTX_FALLBACK if because is c.FIRST_OPEN_ENABLES else because)
-        return (plain, replace(plain, state=more._replace(masked=True))) if may_be_masked(more) else plain
+        return perhaps_masked(plain)
     if state.opens:
         return Outcome(more, 0, because, effect=c.FIRST_OPEN_ENABLES)
     had, full = answers.pci_enable_msix, number_of_vectors(state.config)

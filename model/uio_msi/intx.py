@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from conformance.model.matchers import ERRNO
 from conformance.model.step import Outcome, Outcomes, each
 from conformance.model.uio_msi.eventfds import with_signal
@@ -88,8 +90,7 @@ def set_intx(state: State, op: SetIntx) -> Outcomes:
     if op.level and wired is None and state.opens and state.life == "bound" and not state.user_unmasks:
         return Outcome(now, 0, c.LINE_SERVED, c.LINE_SERVED)
     if op.level and may_be_masked(now):
-        silent = c.SILENT_AFTER_DETACH
-        return (Outcome(now, 0, silent, silent), Outcome(now._replace(masked=True), 0, silent, silent))
+        return perhaps_masked(Outcome(now, 0, c.SILENT_AFTER_DETACH, c.SILENT_AFTER_DETACH))
     if not op.level or state.asserted or state.masked or wired is None:
         silent = c.INTX_NO_SECOND_SIGNAL if state.masked and wired is not None else c.SILENT_AFTER_RELEASE
         return Outcome(now, 0, silent, silent)
@@ -102,6 +103,13 @@ def may_be_masked(state: State) -> bool:
     if not state.user_unmasks or state.msix or state.masked or state.wired[0] is not None:
         return False
     return state.asserted and state.opens > 0 and state.life == "bound"
+
+
+def perhaps_masked(outcome: Outcome) -> tuple[Outcome, ...]:
+    """This outcome, and what a handler makes of it that has nobody to tell."""
+    if not may_be_masked(outcome.state):
+        return (outcome,)
+    return (outcome, replace(outcome, state=outcome.state._replace(masked=True)))
 
 
 def other_interrupt(state: State) -> Outcome:

@@ -341,6 +341,8 @@ class Answers:
     """The errno of a further request_irq that was refused, too."""
     granted_again: int = 0
     """1 where a further request_irq was granted."""
+    message_written: int = 0
+    """1 where an event met a set that had written the message again, and not yet replaced the eventfd."""
     unmask_coalesced: int = 0
     """1 where an unmask of INTx met another one, or an assertion, of which the handler was still under way: a level
     has no memory, so the two are one interrupt."""

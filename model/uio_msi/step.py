@@ -52,7 +52,7 @@ def step(state: State, op: Operation, answers: Answers, profile: Profile) -> Out
         case IrqSet(vector, fd):
             return irq_set(state, vector, fd, answers, profile)
         case RaiseVector():
-            return raise_vector(state, op.vector)
+            return raise_vector(state, op.vector, answers)
         case RaiseMany():
             return raise_many(state, op)
         case RawIoctl():

@@ -87,7 +87,7 @@ class Irqs(Simulator):
             return action
         self._had(vector)
         if self.door.frame not in self.msix.process.arguments:
-            self.msix.idle.add(vector)
+            self.msix.resident.add(vector)
         self.msix.unmask(vector, action)
         return 0
 

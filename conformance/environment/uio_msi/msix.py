@@ -81,8 +81,12 @@ class Msix(Simulator):
         """Vectors with an event that came while an ioctl had them unmapped."""
         self.kept: set[int] = set()
         """Vectors with an event of which a handler has told nobody yet."""
-        self.idle: set[int] = set()
-        """Vectors that are not mapped, although an action may be there."""
+        self.resident: set[int] = set()
+        """Vectors whose action is there while they are not mapped."""
+        self.wired: set[int] = set()
+        """Vectors that are mapped, by what the ioctls returned."""
+        self.unsure: set[int] = set()
+        """Those that two ioctls at once mapped and unmapped: the references say which came last."""
         self.sets = [0] * len(self.pending)
         """How often each vector was mapped."""
 
@@ -189,7 +193,7 @@ class Msix(Simulator):
         self.irq_of, self.vector_of, self.order = {}, {}, ()
         self.pending = [False] * len(self.pending)
         self.lost = set()
-        self.window, self.kept, self.idle = set(), set(), set()
+        self.window, self.kept, self.wired, self.unsure, self.resident = set(), set(), set(), set(), set()
         self.intx.disable_bit = False
 
     def pci_free_irq_vectors(self) -> None:
@@ -207,6 +211,9 @@ class Msix(Simulator):
         vector = self.vector_of.get(irq)
         if vector is None:
             raise Violation(c.CURRENT_IRQ_NUMBERS, f"pci_write_msi_msg of irq {irq}, which is not this device's")
+        argument = self.process.arguments.get(self.door.frame)
+        if argument is not None and vector in self.lost:
+            argument.written.add(vector)
         self.lost.discard(vector)
 
     def lose_messages(self) -> None:
@@ -224,7 +231,15 @@ class Msix(Simulator):
             if self.process.arguments:
                 self.window.add(vector)
         elif vector not in self.lost:
+            if self.process.arguments:
+                self._beside_a_set(vector)
             self._tell(vector, actions)
+
+    def _beside_a_set(self, vector: int) -> None:
+        """An ioctl is under way, and has left no gap for the event; it may have written the message already."""
+        self.door.hold(c.EVENT_WHILE_REPLACING)
+        if any(vector in argument.written for argument in self.process.arguments.values()):
+            self.door.frame.given["message_written"] = 1
 
     def _tell(self, vector: int, actions: list[Action]) -> None:
         """Run the handlers of a vector; a driver may keep what it cannot tell anybody yet."""
@@ -234,8 +249,6 @@ class Msix(Simulator):
         for action in actions:
             self._run(action)
         got = signalled.pop(frame)
-        if self.process.arguments:
-            self.door.hold(c.EVENT_WHILE_REPLACING)
         if outer is not None:
             signalled[frame] = [*outer, *got]
         # Who was mapped meanwhile has been told of it.
@@ -246,12 +259,29 @@ class Msix(Simulator):
         """An ioctl mapped a vector: what was kept for it is delivered."""
         self.sets[vector] += 1
         self.kept.discard(vector)
-        self.idle.discard(vector)
+        self.wired.add(vector)
+
+    def unmapped(self, vector: int, *, alone: bool) -> None:
+        """An ioctl unmapped a vector; where no other one was under way, an action that is there stays."""
+        self.wired.discard(vector)
+        if alone and self.has_action(vector):
+            self.resident.add(vector)
 
     def has_lost(self, vector: int) -> bool:
         """Whether a mapped vector's message is cleared."""
+        if vector not in self.lost or not self.has_action(vector):
+            return False
+        return vector not in self.resident or self._is_mapped(vector)
+
+    def _is_mapped(self, vector: int) -> bool:
+        if vector not in self.unsure:
+            return vector in self.wired
+        return sum(self.eventfds.references) > len(self.wired - self.unsure)
+
+    def has_action(self, vector: int) -> bool:
+        """Whether a handler is there for a vector."""
         irq = self.irq_of.get(vector)
-        return vector in self.lost and vector not in self.idle and irq is not None and bool(self.core.lines[irq])
+        return irq is not None and bool(self.core.lines[irq])
 
     def unmask(self, vector: int, action: Action) -> None:
         """The vector has an action now: it is told of the event that was held."""
@@ -261,18 +291,18 @@ class Msix(Simulator):
         replaced = vector in self.window
         self.window.discard(vector)
         if vector not in self.lost and self.device.master:
-            self._deliver_held(action, replaced)
+            self._deliver_held(vector, action, replaced)
 
-    def _deliver_held(self, action: Action, replaced: bool) -> None:
+    def _deliver_held(self, vector: int, action: Action, replaced: bool) -> None:
         """Run the handler for the event that was held; one that came meanwhile is the new mapping's (UIO-043)."""
         frame = self.door.frame
         argument = self.process.arguments.get(frame)
         # After a refusal the old mapping is put back, and the event is its own.
         if not replaced or argument is None or frame.given:
-            self.handlers.run_inside_request(lambda: self._run(action))
+            self.handlers.run_inside_request(lambda: self._tell(vector, [action]))
             return
         self.eventfds.signalled[frame] = []
-        self.handlers.run_inside_request(lambda: self._run(action))
+        self.handlers.run_inside_request(lambda: self._tell(vector, [action]))
         got = self.eventfds.signalled.pop(frame)
         self.door.require(
             c.EVENT_WHILE_REPLACING,

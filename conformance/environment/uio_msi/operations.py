@@ -230,27 +230,28 @@ def _ioctl(world: UioMsi, entry: Callable[[int, int], int], cmd: int, pointer: i
     if any(world.eventfds.references):
         # What is unmapped now, the driver has to mask, whoever unmasked it.
         world.intx.is_users = False
-    process.arguments[frame] = Argument(pointer, data)
+    argument = process.begin(Argument(pointer, data))
     process.copied_under_mutex = None
     references = sum(world.eventfds.references)
     result = world.enter_int(entry, cmd, pointer)
     del process.arguments[frame]
     if world.msix.order and cmd == UIO_MSI_IRQ_SET:
-        _note_mapping(world, data, result, references)
+        _note_mapping(world, argument, result, references)
     _at_exit(world, c.BAD_POINTER if result == -EFAULT else c.MEMORY_SAFE)
     return result
 
 
-def _note_mapping(world: UioMsi, data: bytes, result: int, references: int) -> None:
+def _note_mapping(world: UioMsi, argument: Argument, result: int, references: int) -> None:
     """Which vectors have an eventfd, for those whose action stays where they have none."""
-    msix = world.msix
-    vector, fd = struct.unpack("=Ii", data)
+    msix, vector = world.msix, argument.vector
     if vector not in msix.irq_of:
         return
-    if not result and fd >= 0:
+    if not result and argument.fd >= 0:
         msix.mapped(vector)
-    elif not world.process.arguments and (not result or sum(world.eventfds.references) < references):
-        msix.idle.add(vector)
+    elif not result or (not argument.beside and sum(world.eventfds.references) < references):
+        msix.unmapped(vector, alone=not argument.beside)
+    if not result:
+        (msix.unsure.add if vector in argument.beside else msix.unsure.discard)(vector)
 
 
 # -- The function, and who else is there

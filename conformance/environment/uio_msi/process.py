@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 class Argument:
     """The argument of an ioctl in progress."""
 
-    __slots__ = ("data", "found", "pointer", "seen")
+    __slots__ = ("beside", "data", "fd", "found", "pointer", "seen", "vector", "written")
 
     def __init__(self, pointer: int, data: bytes) -> None:
         self.pointer = pointer
@@ -31,6 +32,11 @@ class Argument:
         """Bit i: byte i was fetched."""
         self.found: int | None = None
         """The eventfd that was looked up last."""
+        self.vector, self.fd = struct.unpack("=Ii", data)
+        self.beside: set[int] = set()
+        """Vectors of other ioctls that were under way meanwhile."""
+        self.written: set[int] = set()
+        """Vectors whose cleared message was written again."""
 
 
 class Process(Simulator):
@@ -56,6 +62,14 @@ class Process(Simulator):
         """Opens in progress without CAP_SYS_RAWIO."""
         self.copied_under_mutex: bool | None = None
         """Whether the last ioctl fetched its argument with a mutex held; None when it fetched nothing."""
+
+    def begin(self, argument: Argument) -> Argument:
+        """An ioctl of the running operation begins."""
+        for other in self.arguments.values():
+            other.beside.add(argument.vector)
+            argument.beside.add(other.vector)
+        self.arguments[self.door.frame] = argument
+        return argument
 
     def copy_from_user(self, src: int, n: int) -> bytes:
         """As the port says."""

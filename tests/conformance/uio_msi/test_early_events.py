@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from conformance.candidates.builtin.uio_msi.upstream import Upstream
 from conformance.candidates.load import Candidate
 from conformance.engines import explore
 from conformance.engines.context import Context
@@ -294,3 +295,17 @@ def test_a_handler_may_mask_before_the_first_set_where_only_user_space_unmasks()
             assert run(driver, *ops, config=INTX, profile="as-posted").failure is None
 
     assert run(MasksAndForgets, *OPENED, IrqSet(), config=INTX, profile="as-posted").failure is not None
+
+
+@pytest.mark.parametrize("driver", [KeepingDriver, Upstream])
+def test_what_stays_of_a_vector_beside_other_sets(driver: type[Upstream]) -> None:
+    """An event inside open is held; a reset is told of mapped vectors alone, whichever of two sets came last."""
+    for at in range(16):
+        inside = Step(Open(), during=((at, Step(RaiseVector(1))),))
+        both = Step(Parallel(Step(IrqSet(0, SECOND)), Step(IrqSet(1, -1)), (at,)))
+        same = Step(Parallel(Step(IrqSet(1, -1)), Step(IrqSet(1, SECOND)), (at,)))
+        assert run(driver, Probe(), inside, IrqSet(1)).failure is None
+        for race in (both, same):
+            for before in ((), (DeviceReset(),)):
+                ops = (*OPENED, IrqSet(1), *before, race, DeviceReset(), RaiseVector(1), IrqSet(1, SECOND))
+                assert run(driver, *ops).failure is None

@@ -258,7 +258,7 @@ def test_a_message_is_always_ours(msix: Function) -> None:
 
 def test_an_event_in_the_gap_is_the_new_mappings(msix: Function) -> None:
     """Signalled to the eventfd that the ioctl looked up, or the driver is wrong."""
-    argument = msix.process.arguments[msix.door.frame] = Argument(PAGE, b"")
+    argument = msix.process.arguments[msix.door.frame] = Argument(PAGE, bytes(8))
     old = msix.eventfds.eventfd_ctx_fdget(FIRST_FD)
     new = msix.eventfds.eventfd_ctx_fdget(FIRST_FD + 1)
     for ctx in (new, old):
