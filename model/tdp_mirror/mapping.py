@@ -84,9 +84,19 @@ def map_leaf(
         small = covering_leaf(config, split.roots[index], gfn)
         assert small is not None
         outcomes += (_permitted(split, index, small, allowed),)
+        if not root.mirror:
+            outcomes += each(
+                map_leaf(_without(state, index, leaf), index, gfn, private, write, prefetch, answers, profile, level)
+            )
     elif not root.mirror and not private and (leaf[1] == 1 or answers.split_beside) and huge_fits(state, gfn):
         outcomes += _huge(state, index, gfn, write)
     return outcomes if len(outcomes) != 1 else outcomes[0]
+
+
+def _without(state: State, index: int, leaf: Leaf) -> State:
+    """A huge leaf that is in the way is gone: faults bring its other pages back."""
+    root = state.roots[index]
+    return with_root(state, index, replace(root, leaves=root.leaves - {leaf}, shielded=root.shielded - {leaf[0]}))
 
 
 def _permitted(state: State, index: int, leaf: Leaf, allowed: bool) -> Outcome:

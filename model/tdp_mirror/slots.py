@@ -16,7 +16,7 @@ from conformance.model.tdp_mirror.operations import (
     SlotMove,
 )
 from conformance.model.tdp_mirror.state import State, has_alias, slot_by_id, slot_range
-from conformance.model.tdp_mirror.zapping import lost_by_invalid, zap, zap_outcomes
+from conformance.model.tdp_mirror.zapping import lost_by_invalid, zap, zap_outcomes, zaps
 from conformance.specs.tdp_mirror import Profile
 from conformance.specs.tdp_mirror import clauses as c
 from conformance.specs.tdp_mirror.constants import (
@@ -45,15 +45,21 @@ def set_attributes(state: State, op: SetAttributes, answers: Answers, _profile: 
         return Outcome(state, -ENOMEM, because=c.CONVERSION_IDLE, effect=c.CONVERSION_IDLE)
     if wanted == state.attributes:
         return Outcome(state, 0, because=c.CONVERSION_IDLE, effect=c.CONVERSION_IDLE)
-    after = state
+    afters: tuple[State, ...] = (state,)
     for _, base, npages, _flags in state.slots:
         lo, hi = max(start, base), min(end, base + npages)
         if lo < hi:
             direct = private or not config.mirror
-            after = zap(after, lo, hi, mirror=not private, direct=direct, invalid=True)
-    clause = c.CONVERSION_ZAPS_OLD
-    zapped = zap_outcomes(state, after, answers, clause, c.CONVERSION_FINAL, *lost_by_invalid(state, after))
-    return tuple(replace(o, state=replace(o.state, attributes=wanted)) for o in each(zapped))
+            afters = tuple(s for after in afters for s in zaps(after, lo, hi, not private, direct, invalid=True))
+    return tuple(
+        replace(o, state=replace(o.state, attributes=wanted))
+        for after in afters
+        for o in each(
+            zap_outcomes(
+                state, after, answers, c.CONVERSION_ZAPS_OLD, c.CONVERSION_FINAL, *lost_by_invalid(state, after)
+            )
+        )
+    )
 
 
 def gmem_refused(config: Config, flags: int) -> bool:

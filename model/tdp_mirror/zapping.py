@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from conformance.model.step import Outcome, Outcomes, each
+from conformance.model.tdp_mirror.mapping import split_leaf
 from conformance.model.tdp_mirror.operations import Answers, Unmap, ZapLeafs
 from conformance.model.tdp_mirror.state import (
     BLOCKED,
@@ -47,6 +48,20 @@ def zap(state: State, start: int, end: int, mirror: bool, direct: bool, invalid:
     )
 
 
+def zaps(state: State, start: int, end: int, mirror: bool, direct: bool, invalid: bool) -> tuple[State, ...]:
+    """What a zap may come to: huge leaves that lie in the range in part go as a whole, or are split first."""
+    config = state.config
+    ways: tuple[State, ...] = (state,)
+    for index, root in enumerate(state.roots):
+        if root.mirror or not direct or (root.invalid and not invalid):
+            continue
+        for leaf in root.leaves:
+            inside = start <= leaf[0] and leaf[0] + config.cover(leaf[1]) <= end
+            if leaf[1] > 1 and not inside and overlaps(config, leaf, range(start, end)):
+                ways += tuple(split_leaf(way, index, leaf[0]) for way in ways)
+    return tuple(zap(way, start, end, mirror, direct, invalid) for way in ways)
+
+
 def zap_root(state: State, index: int, start: int, end: int) -> State:
     """Remove the leaves that overlap [start, end) from one direct root."""
     root = state.roots[index]
@@ -86,31 +101,37 @@ def zap_leafs(state: State, op: ZapLeafs, answers: Answers, _profile: Profile) -
     bits = state.config.direct_bits
     if bits and op.start >= bits:
         return Outcome(state, 0, because=c.WALK_START_BOUND, effect=c.WALK_START_BOUND)
-    spared = zap(state, op.start, op.end, mirror=False, direct=True, invalid=False)
-    outcome = Outcome(spared, 0, because=c.ZAP_EXACT, effect=c.ZAP_EXACT, also=(c.HOST_EVENTS_SPARE_PRIVATE,))
-    both = zap(spared, op.start, op.end, mirror=True, direct=False, invalid=False)
-    if both is spared:
-        return outcome
-    tolerated = zap_outcomes(spared, both, answers, c.ZAP_EXACT)
-    return (
-        outcome,
-        *(replace(other, breaches=(c.HOST_EVENTS_SPARE_PRIVATE,)) for other in each(tolerated)),
+    spared = zaps(state, op.start, op.end, mirror=False, direct=True, invalid=False)
+    outcomes = tuple(
+        Outcome(s, 0, because=c.ZAP_EXACT, effect=c.ZAP_EXACT, also=(c.HOST_EVENTS_SPARE_PRIVATE,)) for s in spared
     )
+    for before in spared:
+        both = zap(before, op.start, op.end, mirror=True, direct=False, invalid=False)
+        tolerated = zap_outcomes(before, both, answers, c.ZAP_EXACT) if both is not before else ()
+        outcomes += tuple(replace(other, breaches=(c.HOST_EVENTS_SPARE_PRIVATE,)) for other in each(tolerated))
+    return outcomes
 
 
 def unmap(state: State, op: Unmap, answers: Answers, _profile: Profile) -> Outcomes:
     """The leaves of the filtered halves, invalid roots included (TDP-007, 080)."""
     config = state.config
     if config.mirror and not op.attr_filter:
-        both = zap(state, op.start, op.end, mirror=True, direct=True, invalid=True)
-        chosen = (state, replace(state, bugged=True), both)
-        return tuple(Outcome(s, 0, because=c.EMPTY_FILTER_NOT_SILENT, effect=c.EMPTY_FILTER_NOT_SILENT) for s in chosen)
+        clause = c.EMPTY_FILTER_NOT_SILENT
+        zapped = tuple(
+            outcome
+            for both in zaps(state, op.start, op.end, mirror=True, direct=True, invalid=True)
+            for outcome in each(zap_outcomes(state, both, answers, clause))
+        )
+        chosen = (Outcome(state, 0, because=clause, effect=clause), *zapped)
+        return (*chosen, *(replace(o, state=replace(o.state, bugged=True)) for o in chosen))
     if config.direct_bits and op.start >= config.direct_bits:
         return Outcome(state, 0, because=c.WALK_START_BOUND, effect=c.WALK_START_BOUND)
     mirror = bool(op.attr_filter & FILTER_PRIVATE)
     direct = not config.mirror or bool(op.attr_filter & FILTER_SHARED)
-    after = zap(state, op.start, op.end, mirror, direct, invalid=True)
-    return zap_outcomes(state, after, answers, c.ZAP_EXACT, *lost_by_invalid(state, after))
+    outcomes: tuple[Outcome, ...] = ()
+    for after in zaps(state, op.start, op.end, mirror, direct, invalid=True):
+        outcomes += each(zap_outcomes(state, after, answers, c.ZAP_EXACT, *lost_by_invalid(state, after)))
+    return outcomes
 
 
 def lost_by_invalid(state: State, after: State) -> tuple[Clause, ...]:

@@ -482,7 +482,8 @@ RCU_PROTECTED = Clause(
     level=Level.MUST,
     kind=Kind.ENV_PROTOCOL,
     text=(
-        "Page-table memory reachable by others is accessed only inside an RCU read section or under rules that pin it."
+        "Page-table memory reachable by others is accessed only inside an RCU read section or under rules that pin it: "
+        "under the write lock, or under the read lock where no table is unlinked but under the write lock."
     ),
     source="v6 (rcu_dereference fix), Linux 6.16",
 )
@@ -785,7 +786,10 @@ ZAP_EXACT = Clause(
     id="TDP-080",
     level=Level.MUST,
     kind=Kind.RESPONSE,
-    text="zap_leafs/unmap remove exactly the leaves in [start,end) (end clamped to max_gfn+1); tables stay linked.",
+    text=(
+        "zap_leafs/unmap remove exactly the leaves in [start,end) (end clamped to max_gfn+1); tables stay linked. A "
+        "huge leaf that lies there in part goes as a whole, or is split first."
+    ),
     source="Linux 6.16 tdp_mmu_zap_leafs",
 )
 
@@ -1071,7 +1075,7 @@ SPLIT_KEEPS = Clause(
     kind=Kind.SECURITY,
     text=(
         "The small leaves that a huge one is split into say what it said: they may be read and written as it might, "
-        "and are dirty if it was."
+        "and are dirty if it was. A fault in whose way it is may take it down instead."
     ),
     source="Linux 6.16 spte.c make_small_spte",
 )

@@ -105,26 +105,40 @@ class Changes(Simulator):
             self.tables.dirtied += is_leaf(new, table.level) and new >> k.DIRTY & 1 and not was_dirty
         if is_leaf(old, table.level) and is_leaf(new, table.level):
             self._judge_bits(old & ~new, noted, where)
+        before = self.frozen.before(key, old)
         self.frozen.note(key, old, new)
         if new != FROZEN and root.is_mirror:
             self.mirror.thaw(key)
         self.links.count(table, index, old, new)
         table.entries[index] = new
         self.tables.version += 1
-        brought = self._brought(root, old, new, table.level)
-        self.links.relink(table, index, old, new)
+        split = self._split(root, old, before, new, table.level)
+        brought = () if split else self._brought(root, new, table.level)
+        self.links.relink(table, index, old, new, split)
         for child, place, value in brought:
             self.make(child, place, NONPRESENT, value, plain=False)
 
-    def _brought(self, root: Page, old: int, new: int, level: int) -> tuple[tuple[Page, int, int], ...]:
+    def _split(self, root: Page, old: int, before: int, new: int, level: int) -> int:
+        """The huge leaf that a table takes the place of, 0 for none.
+
+        Who freezes the leaf first, and flushes, splits it if the table is full; an empty one comes for itself.
+        """
+        if not present(new) or is_leaf(new, level) or not is_leaf(before, level):
+            return 0
+        if old != before and (root.is_mirror or not any(map(present, self.tables.of(new & PFN_MASK).entries.values()))):
+            return 0
+        return before
+
+    def _brought(self, root: Page, new: int, level: int) -> tuple[tuple[Page, int, int], ...]:
         """Entries of a direct table that was filled before it is linked: as if each came right after the table."""
-        if root.is_mirror or not present(new) or is_leaf(new, level) or is_leaf(old, level):
+        if root.is_mirror or not present(new) or is_leaf(new, level):
             return ()
         child = self.tables.of(new & PFN_MASK)
         if child.linked or child.removed:
             return ()
-        places = [place for place, value in child.entries.items() if present(value)]
-        return tuple((child, place, child.entries.pop(place)) for place in places)
+        brought = tuple((child, place, value) for place, value in child.entries.items() if present(value))
+        child.entries.update((place, NONPRESENT) for _, place, _ in brought)
+        return brought
 
     def _judge_removed(self, table: Page, index: int, old: int, plain: bool) -> None:
         """Others still have their hands in a table that was just unlinked (TDP-046)."""

@@ -70,10 +70,16 @@ class Entries(Simulator):
             scheduler = self.door.scheduler
             me = scheduler.running if scheduler is not None else 0
             if not self.rcu_depth[me] and self.mmu_lock.writer != me:
-                raise Violation(c.RCU_PROTECTED, f"table {page:#x} is accessed outside an RCU read section")
+                self._bare(page, me)
         if not 0 <= index < self.size:
             raise Crash(f"entry {index} of a table of {self.size}")
         return table
+
+    def _bare(self, page: int, me: int) -> None:
+        """Outside an RCU section the lock for read keeps a table, where none ever goes but under that for write."""
+        if not self.mmu_lock.readers[me] or self.tables.gone_beside_readers:
+            raise Violation(c.RCU_PROTECTED, f"table {page:#x} is accessed outside an RCU read section")
+        self.tables.bare = page
 
     def _by_hardware(self, call: str, table: Page, index: int, entry: int) -> int:
         """Set accessed and dirty as hardware may at any time, if that is planned and possible: the new bits."""

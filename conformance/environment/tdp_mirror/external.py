@@ -116,7 +116,9 @@ class ExternalTree(Simulator):
             raise Violation(c.FREEZE_EXTERNAL_PUBLISH, f"{what}({gfn:#x}, level {level}) without mmu_lock")
         place = self.meaning.mirror_entry(gfn, level)
         if place is None:
-            raise Violation(c.BUILD_TOP_DOWN, f"{what}({gfn:#x}, level {level}): the mirror has no such entry")
+            built = all(table in self.sept.tables for table in self.config.path(gfn, level))
+            clause = c.FREEZE_EXTERNAL_PUBLISH if built else c.BUILD_TOP_DOWN
+            raise Violation(clause, f"{what}({gfn:#x}, level {level}): the mirror has no such entry")
         key = (place[0].pa, place[1])
         owner, before = self.frozen.owners.get(key, (-1, place[0].read(place[1])))
         if self.frozen.lost[me] == key and owner != me:
@@ -252,6 +254,7 @@ class ExternalTree(Simulator):
         asked = self.module.begin_hook()
         was_bugged = self.vm.bugged
         refusal = door.enter_int(hook, gfn, level, page)
+        self.module.td_pages.judge_given()
         if refusal and not asked.excused and not self.config.early and not was_bugged:
             statuses = ", ".join(f"{call}: {status:#x}" for call, status in asked.refusals.items())
             raise Violation(

@@ -81,6 +81,10 @@ class FrozenEntries(Simulator):
         if plain:
             self.door.hold(c.EXCLUSIVE_SETTER_NOT_FROZEN)
 
+    def before(self, key: Key, word: int) -> int:
+        """What an entry said before it was frozen, if it is."""
+        return self.owners.get(key, (-1, word))[1] if word == FROZEN else word
+
     def note(self, key: Key, old: int, new: int) -> None:
         """The entry changes: it is frozen, or free again."""
         if new == FROZEN:

@@ -126,7 +126,7 @@ class GuestMemory(Simulator):
         """Pages are resolved outside mmu_lock, after a snapshot and the attributes (TDP-051).
 
         Or while a lock keeps them where they are: that of the file, or in the TD's beginning, which takes no
-        snapshot, the one of the slots.
+        snapshot, the one of the slots. Who maps nothing needs none either.
         """
         natural(gfn, self.bits, what)
         me = self.threads.me
@@ -134,7 +134,8 @@ class GuestMemory(Simulator):
             raise Violation(c.NO_BACKING, f"{what}: gfn {gfn:#x} is not in slot {slot}")
         if self.mmu_lock.is_held(me):
             raise Violation(c.SNAPSHOT_FIRST, f"{what} under mmu_lock")
-        if self.file_holder == me or (type(self.threads.op) is ops.InitRegion and self.slots.slots_lock.holder == me):
+        op = type(self.threads.op)
+        if self.file_holder == me or op is ops.Faultin or (op is ops.InitRegion and self.slots.slots_lock.holder == me):
             return
         self.is_free[me], self.is_late[me] = True, False
         phase, section = self.phase[me]

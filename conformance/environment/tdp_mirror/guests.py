@@ -42,6 +42,8 @@ class Guests(Simulator):
         """Whether the thread is a vCPU in the middle of running the guest."""
         self.kicked = threads.own(False)
         """Whether the operation has kicked vCPUs out of the guest."""
+        self.left = -1
+        """TLB epoch in which all vCPUs were kicked out last."""
 
     def digest(self) -> Hashable:
         """Who is in the guest, and for how many epochs."""
@@ -72,6 +74,7 @@ class Guests(Simulator):
         if self.inside[1 - me]:
             self.door.wait_until("vCPUs to leave the guest", lambda: not self.inside[1 - me])
         self.kicked[me] = True
+        self.left = self.sept.epoch
         self.all_leave()
 
     def forget_kick(self, me: int) -> None:

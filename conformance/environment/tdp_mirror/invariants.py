@@ -40,6 +40,7 @@ def nothing_left(world: TdpMirror, me: int) -> None:
     if any(held):
         names = ", ".join(name for name, value in zip(_HOLDABLE, held, strict=True) if value)
         raise Violation(c.BALANCED, f"the call returns with {names} held")
+    world.td_pages.judge_given()
     world.frozen.none_left(me)
     world.mirror.none_left(me)
     world.heap.none_left(me, c.FAILED_EXTERNAL_RESTORES if world.external.failed[me] else c.BALANCED)

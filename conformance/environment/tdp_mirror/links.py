@@ -43,6 +43,7 @@ class Links(Simulator):
         c.NONPRESENT_ENCODING,
         c.ATOMIC_UPDATES,
         c.LEAF_PFN_FIXED,
+        c.RCU_PROTECTED,
         c.CHILD_ROLE,
         c.SPLIT_KEEPS,
     )
@@ -81,8 +82,8 @@ class Links(Simulator):
         if was and not root.is_mirror and not root.invalid and not present(new):
             self.tlbs.due.add(self.tables.gfn(table, index))
 
-    def relink(self, table: Page, index: int, old: int, new: int) -> None:
-        """Tables that an entry points to come into reach, or go out of it."""
+    def relink(self, table: Page, index: int, old: int, new: int, split: int) -> None:
+        """Tables that an entry points to come into reach, perhaps where a huge leaf was split, or go out of it."""
         level = table.level
         if self._same_table(table, index, old, new):
             return
@@ -93,7 +94,7 @@ class Links(Simulator):
             if is_leaf(new, level):
                 self.tlbs.due = before
         if present(new) and not is_leaf(new, level):
-            self._link(table, index, new, old if is_leaf(old, level) else 0)
+            self._link(table, index, new, split)
 
     def _same_table(self, table: Page, index: int, old: int, new: int) -> bool:
         """Whether an entry points to the table that it did; of its bits only accessed and dirty mean nothing there."""
@@ -170,6 +171,13 @@ class Links(Simulator):
         """A table and all below it are out of reach for new walks."""
         table.linked, table.removed = False, True
         table.shut = self.mmu_lock.writer == self.threads.me
+        if not table.shut:
+            self.tables.gone_beside_readers = True
+            if self.tables.bare:
+                detail = (
+                    f"table {table.pa:#x} goes beside readers of mmu_lock, who had {self.tables.bare:#x} without RCU"
+                )
+                raise Violation(c.RCU_PROTECTED, detail)
         self.accounts.link(-1)
         root = table.root
         assert root is not None

@@ -221,10 +221,15 @@ class TdxModule(Simulator):
             self.guests.forget_kick(self.threads.me)
         return status
 
+    def _have_left(self, gfn: int) -> bool:
+        """Whether vCPUs were kicked out since the last TRACK, or in a later epoch than the page was blocked in."""
+        guests = self.guests
+        return guests.kicked[self.threads.me] or guests.left > self.sept.blocked.get((gfn, 1), guests.left)
+
     def tdh_mem_page_remove(self, gpa: int, level: int) -> int:
         """Remove a page: blocked, and tracked if the TD runs (TDP-097)."""
         gfn = self._gpa(gpa)
-        if self.sept.runnable and not self.guests.kicked[self.threads.me] and self.sept.state(gfn):
+        if self.sept.runnable and self.sept.state(gfn) and not self._have_left(gfn):
             raise Violation(c.REMOVAL_SEQUENCE, f"TDH.MEM.PAGE.REMOVE of gfn {gfn:#x} without kicking vCPUs out")
         pfn = self.sept.leaves.get((gfn, level + 1), 0)
         failed_before = self._asked(self.threads.me).failed

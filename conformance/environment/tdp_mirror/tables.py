@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from conformance.environment.simulator import Simulator
@@ -91,6 +91,14 @@ class Tables(Simulator):
         """Changes whenever what the tables mean may have."""
         self.dirtied = 0
         """Times that a leaf became dirty which was clean, or came dirty where none was."""
+        self.bare = 0
+        """A table that was accessed under mmu_lock for read alone, where no table may go under it."""
+        self.gone_beside_readers = False
+        """Whether a table was unlinked by somebody who was no writer of mmu_lock."""
+
+    def digest(self) -> Hashable:
+        """What the candidate goes by where RCU keeps no table."""
+        return bool(self.bare)
 
     # -- memory
 

@@ -35,13 +35,21 @@ class TdPages(Simulator):
         """Page frame to references of the TD."""
         self.unclean: dict[int, set[str]] = {}
         """Page frame to what must still be done before the host may use it."""
+        self.given: tuple[int, ...] = ()
+        """Pages that went to the TD, whose references whoever gave them has still to show."""
         self.handed_back = 0
         """Page that went back to the host though the TD may still map it, where that is not forbidden."""
 
     def given_away(self, pfn: int) -> None:
-        """A page goes to the TD: with a reference, where pages are pinned (TDP-079)."""
-        if self.are_pinned and not self.pins.get(pfn):
-            raise Violation(c.FAILED_REMOVE_KEEPS_PAGE, f"page {pfn:#x} given to the TD without a reference")
+        """A page goes to the TD, and whoever resolved it has it until the hook or the operation is over."""
+        self.given = (*self.given, pfn)
+
+    def judge_given(self) -> None:
+        """Where pages are pinned, those that went to the TD have their reference by now (TDP-079)."""
+        given, self.given = self.given, ()
+        for pfn in given if self.are_pinned else ():
+            if not self.pins.get(pfn) and self.sept.has_page(pfn):
+                raise Violation(c.FAILED_REMOVE_KEEPS_PAGE, f"page {pfn:#x} given to the TD without a reference")
 
     def taken_out(self, pfn: int) -> None:
         """The firmware removed a page."""

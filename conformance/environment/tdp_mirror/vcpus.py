@@ -81,11 +81,11 @@ class Vcpus(Simulator):
         return sum(v is not None and root in (v.root, v.mirror) for v in self.all)
 
     def must_be_told(self) -> None:
-        """A root is obsolete, and vCPUs do not know yet."""
-        self.untold = True
+        """A root is obsolete, and vCPUs do not know unless they have still to look at what they were told before."""
+        self.untold = any(v is not None and k.REQ_FREE_OBSOLETE_ROOTS not in v.requests for v in self.all)
 
     def judge_release(self) -> None:
-        """Obsolete roots are announced before others can have the lock (TDP-030)."""
+        """Obsolete roots are announced before others can have the lock (TDP-030), no matter which comes first."""
         if self.untold:
             raise Violation(c.FAST_ZAP_DIRECT, "the write lock is dropped before vCPUs are told of obsolete roots")
 

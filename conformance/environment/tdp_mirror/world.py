@@ -13,7 +13,7 @@ from conformance.environment.tdp_mirror.changes import Changes
 from conformance.environment.tdp_mirror.entries import Entries
 from conformance.environment.tdp_mirror.external import ExternalTree
 from conformance.environment.tdp_mirror.frozen import FrozenEntries
-from conformance.environment.tdp_mirror.groups import GUEST
+from conformance.environment.tdp_mirror.groups import GUEST, MAPPING
 from conformance.environment.tdp_mirror.guest_memory import GuestMemory
 from conformance.environment.tdp_mirror.guests import Guests
 from conformance.environment.tdp_mirror.heap import Heap
@@ -174,6 +174,8 @@ class TdpMirror(Environment):
         me = threads.me
         outer = threads.begin(me, op)
         self.active += 1
+        if self.active > 1 and type(op) in MAPPING:
+            self._map_beside(outer[0] if outer else self.threads.ops[1 - me])
         if self.tables.entries > 2:
             self._allow_for_work()
         try:
@@ -190,6 +192,12 @@ class TdpMirror(Environment):
         if not self.active:
             invariants.settle(self)
         return result
+
+    def _map_beside(self, other: Any) -> None:
+        """Of two who map at the same time one may make way for the other without having met him."""
+        if type(other) in MAPPING:
+            self.frame.given.setdefault("contended", 1)
+            self.threads.tell_others("contended")
 
     def _allow_for_work(self) -> None:
         """Who walks all entries once for each level and makes way at each of them begins again at the root there."""

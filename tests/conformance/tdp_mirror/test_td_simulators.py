@@ -237,15 +237,19 @@ def test_a_page_of_the_td_does_not_go_back_unless_it_is_pinned() -> None:
     sept = SecureEpt(DEEP)
     pages = TdPages(Environment(), UPSTREAM, sept)
 
+    sept.leaves[0, 1] = 7
+    pages.given_away(7)
     with breach(c.FAILED_REMOVE_KEEPS_PAGE, "given to the TD without a reference"):
-        pages.given_away(7)
+        pages.judge_given()
     with breach(c.FAILED_REMOVE_KEEPS_PAGE, "goes back to the host"):
         pages.go_back(7)
-    pages.page_pin(7)
     pages.given_away(7)
+    pages.page_pin(7)
+    pages.judge_given()
     pages.go_back(7)
     later = TdPages(Environment(), PROFILES["upstream-6.19"], sept)
     later.given_away(7)
+    later.judge_given()
     later.go_back(7)
     assert (pages.handed_back, later.handed_back) == (0, 7)
 

@@ -114,7 +114,7 @@ DEFECTS: tuple[Defect, ...] = (
     ),
     Defect("A-16", "The root is chosen by is_private.", RootByAccess, ("TDP-014", "TDP-013", "TDP-090", "TDP-012"),
            steps=3),
-    Defect("A-17", "An RCU dereference is missing.", NoRcuDereference, ("TDP-050",), steps=3),
+    Defect("A-17", "An RCU dereference is missing.", NoRcuDereference, ("TDP-050",), steps=4),
     Defect("A-18", "No guard for an absent mirror root.", NoMirrorGuard, ("TDP-024",), steps=2),
     Defect("U-01", "The old value is not refreshed.", StaleCompare, ("TDP-049",), steps=5),
     Defect("U-02", "A bug check without return.", SetsPresentAgain, ("TDP-067", "TDP-058"), steps=5),

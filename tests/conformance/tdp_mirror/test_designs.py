@@ -1,0 +1,355 @@
+"""Designs that are not Linux's, each accused once; beside it the wrong code that the same freedom must not let pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from conformance.candidates.builtin.tdp_mirror.upstream import Upstream
+from conformance.candidates.builtin.tdp_mirror.upstream.mmu_internal import Fault, ShadowPage
+from conformance.candidates.builtin.tdp_mirror.upstream.spte import DIRTY, PA_MASK, TABLE_ENTRY, is_last, is_present
+from conformance.lockstep import run_trace
+from conformance.model.step import Parallel, Step
+from conformance.model.tdp_mirror import Config
+from conformance.model.tdp_mirror import operations as ops
+from conformance.specs.tdp_mirror import constants as k
+from conformance.strategies.tdp_mirror.domains import DEEP, HUGE, SHARED, SMALL
+from conformance.trace import Trace
+from tests.conformance.tdp_mirror.judging import CREATE, OF, RELOAD, SECOND, judge
+
+MIXED = replace(HUGE, private_gfns=())
+BLOCK = (CREATE, RELOAD, Step(ops.PageFault(0, SHARED)))
+"""A vCPU, and a huge leaf at gfn 0."""
+RUNNING = (CREATE, Step(ops.InitRegion()), Step(ops.Finalize()))
+
+
+class Bypass:
+    """A port of which some calls are made otherwise."""
+
+    def __init__(self, port: Any, **calls: Callable[..., Any]) -> None:
+        self._port = port
+        self._calls = calls
+
+    def __getattr__(self, name: str) -> Any:
+        return self._calls.get(name) or getattr(self._port, name)
+
+
+class SplitsWhatGoesInPart(Upstream):
+    """Of a huge leaf that is converted in part the rest stays mapped, in small leaves."""
+
+    def set_attributes(self, address: int, size: int, attributes: int, flags: int) -> int:
+        """What lies at the edges is split first."""
+        for edge in (address >> k.PAGE_SHIFT, address + size >> k.PAGE_SHIFT):
+            if edge % self.pages_per_entry(2):
+                self.port.read_lock()
+                self.split_huge(0, edge, edge + 1, 1)
+                self.port.read_unlock()
+        return super().set_attributes(address, size, attributes, flags)
+
+
+class KeepsTheEdge(SplitsWhatGoesInPart):
+    """The last page of a range stays."""
+
+    def invalidation(self, start: int, end: int, attr_filter: int, need: int, may_block: int) -> None:
+        """One page too few."""
+        super().invalidation(start, end - 1, attr_filter, need, may_block)
+
+    def unmap_gfn_range(self, start: int, end: int, attr_filter: int, may_block: int, flush: int) -> int:
+        """One page too few."""
+        return super().unmap_gfn_range(start, end - 1, attr_filter, may_block, flush)
+
+
+class TakesBlocksDown(Upstream):
+    """A fault that needs a small leaf takes the huge one down, flushes, and puts an empty table there."""
+
+    def build_table(self, sp: ShadowPage, index: int, spte: int, fault: Fault) -> int:
+        """Break before make."""
+        if not is_present(spte) or sp.mirror:
+            return super().build_table(sp, index, spte, fault)
+        port, gfn = self.port, fault.gfn & ~(self.pages_per_entry(sp.level) - 1)
+        child = self.alloc_sp(fault.vcpu, False, sp.level - 1, gfn, with_external=False)
+        child.parent = (sp.page, index)
+        if port.pt_cmpxchg(sp.page, index, spte, k.FROZEN) != spte:
+            self.free_sp(child)
+            return k.RET_PF_RETRY
+        port.update_page_stats(sp.level, -1)
+        self.flush()
+        port.pt_store(sp.page, index, TABLE_ENTRY | child.page)
+        port.account_pgtable(1)
+        return k.RET_PF_CONTINUE
+
+    def flush(self) -> None:
+        """What hardware knows of the block."""
+        self.port.flush_remote_tlbs()
+
+
+class TakesBlocksDownUnflushed(TakesBlocksDown):
+    """Hardware goes on with the block."""
+
+    def flush(self) -> None:
+        """Forgotten."""
+
+
+class FreezesToSplit(Upstream):
+    """A huge leaf is frozen and flushed before its table takes its place."""
+
+    def __init__(self, port: Any) -> None:
+        super().__init__(Bypass(port, pt_cmpxchg=self.exchange))
+        self.real = port
+
+    def exchange(self, page: int, index: int, old: int, new: int) -> int:
+        """In two steps, where a table comes for a leaf."""
+        port, sp = self.real, self.sps.get(page)
+        if sp is None or sp.level == 1 or not is_last(old, sp.level) or not is_present(new) or is_last(new, sp.level):
+            return int(port.pt_cmpxchg(page, index, old, new))
+        found: int = port.pt_cmpxchg(page, index, old, k.FROZEN)
+        if found == old:
+            port.flush_remote_tlbs()
+            self.fill(new & PA_MASK)
+            port.pt_store(page, index, new)
+        return found
+
+    def fill(self, table: int) -> None:
+        """It is filled already."""
+
+
+class FreezesToSplitClean(FreezesToSplit):
+    """The last small leaf forgets that the page was written to."""
+
+    def fill(self, table: int) -> None:
+        """Its dirty bit goes."""
+        self.real.pt_store(table, 1, self.real.pt_read(table, 1) & ~DIRTY)
+
+
+class LockInsteadOfRcu(Upstream):
+    """Tables go under the write lock alone, so that whoever has the lock for read needs no RCU."""
+
+    def __init__(self, port: Any) -> None:
+        self.held = 0
+        self.real = port
+        self.sections: list[bool] = []
+        calls = {
+            "read_lock": self.read_lock, "read_unlock": self.read_unlock, "rcu_read_lock": self.rcu_read_lock,
+            "rcu_read_unlock": self.rcu_read_unlock,
+        }  # fmt: skip
+        super().__init__(Bypass(port, **calls))
+
+    def read_lock(self) -> None:
+        """Remembered."""
+        self.real.read_lock()
+        self.held += 1
+
+    def read_unlock(self) -> None:
+        """Forgotten."""
+        self.held -= 1
+        self.real.read_unlock()
+
+    def rcu_read_lock(self) -> None:
+        """Where there is no lock."""
+        self.sections.append(not self.held)
+        if self.sections[-1]:
+            self.real.rcu_read_lock()
+
+    def rcu_read_unlock(self) -> None:
+        """The same."""
+        if self.sections.pop():
+            self.real.rcu_read_unlock()
+
+    def zap_invalidated_roots(self) -> None:
+        """For write."""
+        self.zap_scheduled(shared=False)
+
+
+class NeitherLockNorRcu(LockInsteadOfRcu):
+    """Tables go under the lock for read all the same."""
+
+    zap_invalidated_roots = Upstream.zap_invalidated_roots
+
+
+class PinsAfterwards(Upstream):
+    """The TD has its page, then the page its reference; who resolved it holds it until then."""
+
+    def __init__(self, port: Any) -> None:
+        super().__init__(Bypass(port, page_pin=self.later, tdh_mem_page_aug=self.aug))
+        self.real = port
+
+    def later(self, pfn: int) -> None:
+        """At once only before the TD runs."""
+        if self.real.td_state() != k.TD_RUNNABLE:
+            self.real.page_pin(pfn)
+
+    def aug(self, gpa: int, level: int, pfn: int) -> int:
+        """The page first."""
+        status: int = self.real.tdh_mem_page_aug(gpa, level, pfn)
+        self.pin(pfn)
+        return status
+
+    def pin(self, pfn: int) -> None:
+        """Then the reference."""
+        self.real.page_pin(pfn)
+
+
+class PinsNever(PinsAfterwards):
+    """The page of a running TD has none."""
+
+    def pin(self, pfn: int) -> None:
+        """Forgotten."""
+
+
+class BlocksBeforehand(Upstream):
+    """Before a hole is punched its leaves are blocked, tracked and everybody kicked out once, not for each leaf."""
+
+    def gmem_invalidate(self, start: int, end: int) -> None:
+        """One TRACK for all."""
+        port = self.port
+        port.write_lock()
+        for gfn in range(start, end):
+            port.tdh_mem_range_block(gfn << k.PAGE_SHIFT, 0)
+        self.track()
+        port.write_unlock()
+        super().gmem_invalidate(start, end)
+
+    def track(self) -> None:
+        """Whoever is kicked out after it has seen that all is blocked."""
+        self.port.tdh_mem_track()
+        self.port.make_all_cpus_request(k.REQ_OUTSIDE_GUEST)
+
+    def sept_remove(self, gfn: int, level: int, pfn: int) -> int:
+        """What is left to do."""
+        port = self.port
+        if port.tdh_mem_page_remove(gfn << k.PAGE_SHIFT, 0):
+            port.vm_bug("the page could not be removed")
+            return -k.EIO
+        port.tdh_phymem_page_wbinvd(pfn)
+        port.clear_page(pfn)
+        port.page_unpin(pfn)
+        return 0
+
+
+class KicksTooEarly(BlocksBeforehand):
+    """vCPUs are kicked out before the TRACK."""
+
+    def track(self) -> None:
+        """The wrong way round."""
+        self.port.make_all_cpus_request(k.REQ_OUTSIDE_GUEST)
+        self.port.tdh_mem_track()
+
+
+class OneAtATime(Upstream):
+    """Of two who map the second goes back to its guest."""
+
+    mapping = False
+
+    def tdp_mmu_map(self, fault: Fault) -> int:
+        """A lock that nobody waits for."""
+        if self.mapping:
+            return k.RET_PF_RETRY
+        self.mapping = True
+        result = super().tdp_mmu_map(fault)
+        self.mapping = self.keeps(fault)
+        return result
+
+    def keeps(self, _fault: Fault) -> bool:
+        """Whether the lock is forgotten."""
+        return False
+
+
+class NeverAgain(OneAtATime):
+    """It stays locked."""
+
+    def keeps(self, _fault: Fault) -> bool:
+        """Always."""
+        return True
+
+
+class TellsFirst(Upstream):
+    """vCPUs are told of obsolete roots first, in the section that makes them obsolete."""
+
+    def zap_all_fast(self) -> None:
+        """The other way round."""
+        self.port.write_lock()
+        self.port.make_all_cpus_request(k.REQ_FREE_OBSOLETE_ROOTS)
+        self.invalidate_roots(k.DIRECT_ROOTS)
+        self.port.write_unlock()
+        self.zap_invalidated_roots()
+
+
+class SnapshotsOnlyToMap(Upstream):
+    """Whoever maps nothing needs no snapshot."""
+
+    def faultin_pfn(self, vcpu: int, gfn: int, is_private: int) -> int:
+        """As a fault, but for that."""
+        self.port, port = Bypass(self.port, mmu_invalidate_seq=lambda: 0, mmu_invalidate_retry=lambda *_: 0), self.port
+        result = super().faultin_pfn(vcpu, gfn, is_private)
+        self.port = port
+        return result
+
+
+PUBLIC = Step(ops.PageFault(0, SHARED | 0x3000))
+CONVERT = Step(ops.SetAttributes(0, 0x1000, k.ATTRIBUTE_PRIVATE))
+ZAP = Step(ops.ZapAllFast())
+FAULTIN = Step(ops.Faultin(0, 0, True))
+OTHER = Step(ops.PageFault(0, 0x1000, True))
+PROTECT = Step(ops.WrprotSlot(0))
+SMALLER = Step(ops.TdpMap(0, SHARED, False, 1))
+TOGETHER = Step(Parallel(Step(ops.PageFault(0, 0, True)), Step(ops.PageFault(1, 0x1000, True)), (8, 8)))
+RIGHT: dict[str, tuple[type[Upstream], Config, tuple[Step, ...]]] = {
+    "splits-what-goes-in-part": (
+        SplitsWhatGoesInPart,
+        MIXED,
+        (*BLOCK, CONVERT),
+    ),
+    "takes-blocks-down": (TakesBlocksDown, MIXED, (*BLOCK, PROTECT, SMALLER, Step(ops.Access(0, SHARED | 0x1000)))),
+    "freezes-to-split": (FreezesToSplit, MIXED, (*BLOCK, Step(ops.SplitHuge(0, 0, 4)))),
+    "lock-instead-of-rcu": (LockInsteadOfRcu, SMALL, (CREATE, RELOAD, PUBLIC, ZAP)),
+    "pins-afterwards": (PinsAfterwards, DEEP, (*RUNNING, Step(ops.PageFault(0, 0x1000, True)))),
+    "blocks-beforehand": (BlocksBeforehand, DEEP, (*RUNNING, Step(ops.GmemInvalidate(0, 1)))),
+    "one-at-a-time": (OneAtATime, SMALL, (CREATE, RELOAD, *SECOND, TOGETHER)),
+    "tells-first": (TellsFirst, SMALL, (CREATE, RELOAD, ZAP, RELOAD)),
+    "snapshots-only-to-map": (SnapshotsOnlyToMap, SMALL, (CREATE, RELOAD, FAULTIN)),
+}
+WRONG: dict[str, tuple[type[Upstream], Config, tuple[Step, ...], str]] = {
+    "keeps-the-edge": (KeepsTheEdge, MIXED, (*BLOCK, CONVERT), "TDP-089"),
+    "takes-blocks-down-unflushed": (
+        TakesBlocksDownUnflushed, MIXED, (*BLOCK, PROTECT, Step(ops.Access(0, SHARED | 0x1000)), SMALLER), "TDP-084",
+    ),
+    "freezes-to-split-clean": (FreezesToSplitClean, MIXED, (*BLOCK, Step(ops.SplitHuge(0, 0, 4))), "TDP-107"),
+    "neither-lock-nor-rcu": (
+        NeitherLockNorRcu, SMALL, (CREATE, RELOAD, PUBLIC, ZAP), "TDP-050",
+    ),
+    "pins-never": (PinsNever, DEEP, (*RUNNING, Step(ops.PageFault(0, 0x1000, True))), "TDP-079"),
+    "kicks-too-early": (KicksTooEarly, DEEP, (*RUNNING, Step(ops.GmemInvalidate(0, 1))), "TDP-097"),
+    "never-again": (NeverAgain, SMALL, (CREATE, RELOAD, Step(ops.PageFault(0, 0, True)), OTHER), "TDP-068"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", RIGHT)
+def test_another_design_is_not_accused(row: str) -> None:
+    """Of none of them is anything seen that a clause forbids."""
+    candidate, config, steps = RIGHT[row]
+
+    assert judge(*steps, config=config, candidate=candidate).failure is None
+
+
+@pytest.mark.parametrize("row", WRONG)
+def test_what_it_might_get_wrong_is_seen(row: str) -> None:
+    """The same design, with one thing forgotten."""
+    candidate, config, steps, clause = WRONG[row]
+    failure = judge(*steps, config=config, candidate=candidate).failure
+
+    assert failure is not None
+    assert failure.clause.id == clause
+
+
+@pytest.mark.parametrize("point", range(12))
+def test_who_looked_too_early_was_not_told(point: int) -> None:
+    """Between the telling and the end of the roots nobody may look, or he never hears of it."""
+    step = Step(Parallel(Step(ops.ZapAllFast()), Step(ops.MmuReload(0)), (point, 40)))
+    trace = Trace("tdp_mirror", "upstream", SMALL, (CREATE, RELOAD, step))
+    right, wrong = (run_trace(OF, trace, candidate).failure for candidate in (Upstream, TellsFirst))
+
+    assert right is None
+    assert wrong is None or wrong.clause.id == "TDP-030"
