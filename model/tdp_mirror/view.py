@@ -120,9 +120,16 @@ def cite(state: State, op: Any, field: str, expected: Any, got: Any) -> Clause |
         field in ("private", "external") or (field == "tables" and expected.tables[0] != got.tables[0])
     ):
         return c.MIRROR_UNTOUCHED
+    if field == "shared" and isinstance(op, _MAPPING) and _only_writable(expected.shared, got.shared):
+        return c.FAULT_RESULT
     if field == "bugged" and (got.bugged or (isinstance(op, _MAPPING) and not state.corrupt)):
         return c.BUSY_IS_NO_BUG
     return _CITES.get((type(op), field))
+
+
+def _only_writable(expected: frozenset[Leaf], got: frozenset[Leaf]) -> bool:
+    """Whether leaves differ in nothing but whether they may be written."""
+    return {leaf[:3] for leaf in expected} == {leaf[:3] for leaf in got}
 
 
 def _cite_load(state: State, expected: tuple[Any, ...], got: tuple[Any, ...]) -> Clause:

@@ -397,9 +397,10 @@ SCOPES = {
     "roots that are not valid any more": Scope(
         SMALL,
         (*_LIVES[:2], fault_at(3, False), Step(InvalidateRoots()), Step(HvaInvalidate(0, 4)), Step(Unmap(3, 4, 1)),
+         Step(Unmap(0, 4, 1, True, True), (Fault("resched", 2),)),
          Step(SetAttributes(0x3000, 4096, ATTRIBUTE_PRIVATE)), Step(Age(0, 4)), Step(ZapInvalidated()),
          Step(Access(0, 0x3000 | SHARED, True))),
-        depth=6, states=75, transitions=399,
+        depth=6, states=75, transitions=446,
     ),
     "teardown": Scope(
         SMALL,

@@ -110,6 +110,8 @@ class Changes(Simulator):
         if new != FROZEN and root.is_mirror:
             self.mirror.thaw(key)
         self.links.count(table, index, old, new)
+        if old != before and is_leaf(new, table.level) and not (new ^ before) & PFN_MASK:
+            self.links.restored(table, index)
         table.entries[index] = new
         self.tables.version += 1
         split = self._split(root, old, before, new, table.level)

@@ -73,6 +73,8 @@ class GuestMemory(Simulator):
         """Whether it has taken a snapshot since."""
         self.moving: list[tuple[str, int, int, Gfns] | None] = threads.own(None)
         """Pages that go back to the host as the operation's invalidations of them end; gfns whose have."""
+        self.gone: list[tuple[str, Gfns]] = []
+        """Pages that went back since mmu_lock was taken: gfns, by where they come from."""
 
     # -- where pages are
 
@@ -90,12 +92,12 @@ class GuestMemory(Simulator):
         """Pages go back to the host when the invalidation of this operation ends."""
         self.moving[self.threads.me] = (kind, start, end, Gfns())
 
-    def move(self, first: int = 0, last: int = 2**64) -> None:
+    def move(self, first: int = 0, last: int = 2**64) -> Gfns:
         """Pages go back to the host at the end of the invalidation of [first, last), and the next ones are others."""
         me = self.threads.me
         moving = self.moving[me]
         if moving is None:
-            return
+            return Gfns()
         kind, start, end, gone = moving
         lo, hi = max(start, first), min(end, last)
         self.moving[me] = None if (lo, hi) == (start, end) else (kind, start, end, gone.with_range(lo, hi, True))
@@ -106,6 +108,9 @@ class GuestMemory(Simulator):
             if gfn in gfns and pfn == self.page(gfn, True):
                 self.td_pages.go_back(pfn)
         self.moved[kind] ^= gfns
+        if gfns.ranges():
+            self.gone.append((kind, gfns))
+        return gfns
 
     # -- the order in which a fault resolves its page
 

@@ -62,6 +62,19 @@ def settle(world: TdpMirror) -> None:
         _pins(world)
 
 
+def pages_gone(world: TdpMirror) -> None:
+    """Nothing maps a page that goes back to the host, once mmu_lock is let go (TDP-080, 088)."""
+    memory = world.guest_memory
+    for kind, gfns in memory.gone if not world.vm.bugged else ():
+        for root in world.roots.listed:
+            for gfn, _, source, _ in world.meaning.leaves(root):
+                if gfn in gfns and source.startswith(kind) and source != kind + "'" * (gfn in memory.moved[kind]):
+                    clause = c.ZAP_EXACT if kind == "hva" else c.GMEM_PRIVATE_ONLY
+                    clause = c.UNMAP_INCLUDES_INVALID if root.invalid else clause
+                    raise Violation(clause, f"gfn {gfn:#x} is mapped to a page that goes back to the host")
+    memory.gone.clear()
+
+
 def _halves(world: TdpMirror) -> None:
     """What is mapped in a half has its attribute (TDP-090); huge leaves cover no mixed range (TDP-092)."""
     meant, marked, bits = world.meaning.of_all(), world.attributes.private, world.config.direct_bits

@@ -82,6 +82,10 @@ class Links(Simulator):
         if was and not root.is_mirror and not root.invalid and not present(new):
             self.tlbs.due.add(self.tables.gfn(table, index))
 
+    def restored(self, table: Page, index: int) -> None:
+        """A leaf that was frozen is there again: what TLBs hold of it is true."""
+        self.tlbs.due.discard(self.tables.gfn(table, index))
+
     def relink(self, table: Page, index: int, old: int, new: int, split: int) -> None:
         """Tables that an entry points to come into reach, perhaps where a huge leaf was split, or go out of it."""
         level = table.level
@@ -119,6 +123,7 @@ class Links(Simulator):
         child.parent = (parent, index)
         self._judge_header(parent, child)
         if split:
+            self.tlbs.due.discard(child.gfn)
             self._judge_split(child, split)
         else:
             self.fresh(child)

@@ -132,6 +132,11 @@ class Tlbs(Simulator):
                     )
             self.door.hold(c.NO_STALE_TLB)
 
+    def judge_mapped(self) -> None:
+        """Who takes a leaf down to map another flushes what is known of it (TDP-084)."""
+        if self.due:
+            raise Violation(c.NO_STALE_TLB, f"the leaf of gfn {min(self.due):#x} was taken down, and no TLB is flushed")
+
     def judge_protected(self) -> None:
         """No TLB lets be written what is write-protected."""
         for number, tlb in enumerate(self.all):

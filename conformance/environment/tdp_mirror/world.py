@@ -140,6 +140,9 @@ class TdpMirror(Environment):
     def _mmu_lock_released(self, writing: bool) -> None:
         if writing:
             self.vcpus.judge_release()
+            invariants.pages_gone(self)
+        elif type(self.threads.op) in MAPPING and not self.mmu_lock.readers[1 - self.threads.me]:
+            self.tlbs.judge_mapped()
         self.tlbs.judge_release()
 
     def begin(self, factory: Callable[[Any], Any]) -> None:

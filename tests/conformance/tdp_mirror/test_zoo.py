@@ -18,6 +18,7 @@ from conformance.strategies.tdp_mirror.domains import (
     HUGE,
     LOGGED,
     SMALL,
+    TWO_FILES,
     UNALIGNED,
     UNEVEN,
 )
@@ -432,13 +433,21 @@ SHORTEST: dict[str, tuple[str, Config, tuple[Step, ...]]] = {
             Step(ops.FastFault(0, 0x4000, False, True)),
         ),
     ),
+    "N-24": (
+        "TDP-084",
+        HUGE,
+        (CREATE, RELOAD, Step(ops.PageFault(gpa=0x4000)), Step(ops.TdpMap(0, 0x4000, False, 1))),
+    ),
+    "N-25": ("TDP-080", SMALL, (CREATE, RELOAD, PUBLIC, Step(ops.HvaInvalidate(3, 4)))),
+    "N-26": ("TDP-056", TWO_FILES, (Step(ops.GmemInvalidate(0, 4)),)),
+    "N-27": ("TDP-081", SMALL, (CREATE, RELOAD, Step(ops.InvalidateRoots()), Step(ops.Unmap(0, 4, 1, True, True)))),
 }
 """By defect: the clause that is cited, the world, and a shortest trace that shows it."""
 
 
 def test_every_defect_is_in_the_zoo_or_says_why_not() -> None:
     """Eighteen of the posted design, twenty-one of the series and of upstream, and those that nobody saw before."""
-    numbered = (("A", 18), ("U", 21), ("N", 23))
+    numbered = (("A", 18), ("U", 21), ("N", 27))
     assert [d.id for d in DEFECTS] == [f"{kind}-{n:02}" for kind, last in numbered for n in range(1, last + 1)]
     assert all((d.candidate is None) == bool(d.why_not) for d in DEFECTS)
     assert set(SHORTEST) == {d.id for d in DEFECTS if d.candidate is not None}

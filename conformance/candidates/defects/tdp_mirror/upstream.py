@@ -695,3 +695,54 @@ class LogsGuestMemory(Upstream):
         self.port.memslot_install(slot, base, npages, flags)
         self.port.slots_unlock()
         return 0
+
+
+class TakenDownUnflushed(Upstream):
+    """A fault that needs a small leaf takes the huge one down, and hardware goes on with it."""
+
+    def build_table(self, sp: ShadowPage, index: int, spte: int, fault: Fault) -> int:
+        """An empty table comes in its place."""
+        if not is_present(spte) or sp.mirror:
+            return super().build_table(sp, index, spte, fault)
+        gfn = fault.gfn & ~(self.pages_per_entry(sp.level) - 1)
+        error, _ = self.set_spte_atomic(sp, index, gfn, spte, k.NONPRESENT)
+        return k.RET_PF_RETRY if error else super().build_table(sp, index, k.NONPRESENT, fault)
+
+
+class EndsBeforeZapping(Upstream):
+    """An invalidation begins and ends, and then what was invalidated is zapped."""
+
+    def invalidation(self, start: int, end: int, attr_filter: int, need: int, may_block: int) -> None:
+        """The pages have gone back by then."""
+        port = self.port
+        port.write_lock()
+        port.mmu_invalidate_begin(start, end)
+        port.mmu_invalidate_end()
+        port.write_unlock()
+        port.write_lock()
+        self.unmap_slots(start, end, attr_filter, need, may_block)
+        port.write_unlock()
+
+
+class HoleInFirstSlot(Upstream):
+    """A hole over two slots is announced for the first of them, and punched in both."""
+
+    def gmem_invalidate(self, start: int, end: int) -> None:
+        """As far as that slot goes."""
+        port = self.port
+        slots = port.memslots(start, end)
+        port.write_lock()
+        port.mmu_invalidate_begin(start, min(end, slots[0][1] + slots[0][2]) if slots else end)
+        self.unmap_slots(start, end, k.FILTER_PRIVATE, k.MEM_GUEST_MEMFD)
+        port.mmu_invalidate_end()
+        port.write_unlock()
+
+
+class NoFlushInInvalidRoot(Upstream):
+    """A walk that makes way in an invalid root, which owes no flush, forgets the one that it came with."""
+
+    def zap_leafs_root(self, root: ShadowPage, start: int, end: int, can_yield: bool, flush: bool) -> bool:
+        """As if none were due."""
+        return super().zap_leafs_root(root, start, end, can_yield, flush and not root.invalid) or (
+            flush and not can_yield
+        )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from conformance.model.tdp_mirror import operations as ops
+from conformance.specs.tdp_mirror import clauses as c
+from conformance.verdict import Violation
 
 if TYPE_CHECKING:
     from conformance.environment.tdp_mirror.world import TdpMirror
@@ -20,7 +22,7 @@ def hva_invalidate(world: TdpMirror, op: ops.HvaInvalidate) -> int:
     world.guest_memory.will_move("hva", op.start, op.end)
     world.mmu_lock.may_block[world.threads.me] = op.may_block
     world.enter(world.driver.hva_invalidate, op.start, op.end, int(op.may_block))
-    world.guest_memory.move()
+    _go_back(world, private=False)
     return 0
 
 
@@ -30,9 +32,22 @@ def gmem_invalidate(world: TdpMirror, op: ops.GmemInvalidate) -> int:
     memory.filemap_invalidate_lock()
     memory.will_move("gmem", op.start, op.end)
     world.enter(world.driver.gmem_invalidate, op.start, op.end)
-    memory.move()
+    _go_back(world, private=True)
     memory.filemap_invalidate_unlock()
     return 0
+
+
+def _go_back(world: TdpMirror, *, private: bool) -> None:
+    """What was not invalidated goes back as well, and a fault that is on its way may map it after that (TDP-056)."""
+    config, reach = world.config, world.config.cover(world.config.levels + 1)
+    for start, end in world.guest_memory.move().ranges():
+        for gfn in range(start, min(end, reach)):
+            other_half = config.mirror and (gfn in world.attributes.private) != private
+            if not other_half and not world.vm.bugged:
+                raise Violation(
+                    c.STALE_FAULT, f"the page of gfn {gfn:#x} goes back to the host without an invalidation"
+                )
+    world.guest_memory.gone.clear()
 
 
 def slot_create(world: TdpMirror, op: ops.SlotCreate) -> int:
