@@ -88,7 +88,7 @@ SHAPES: dict[type, Shape] = {
         _all(
             vm=Domain((0, 1)),
             irqchip=Domain((True,), (False,), usual=0.9),
-            max_vcpu_ids=Domain((4096,), (2, 255, 256, 512), usual=0.9),
+            max_vcpu_ids=Domain((4096,), (2, 255, 256, 512, 513), usual=0.9),
             abandoned=Domain((False,), (True,), usual=0.9),
         ),
         faults=(_NO_MEMORY, ("kzalloc", (-ENOMEM,))),

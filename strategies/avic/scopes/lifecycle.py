@@ -125,6 +125,7 @@ BIG = steps(
     s.VmCreate(),
     s.VmCreate(max_vcpu_ids=256),
     s.VmCreate(max_vcpu_ids=2),
+    s.VmCreate(max_vcpu_ids=513),
     *(s.VcpuCreate(i) for i in (0, 1, 254, 255, 256, 300, 511, 512, 4095, 4096)),
     s.Enter(0),
     s.Enter(1),

@@ -985,3 +985,11 @@ class Cr8Remembered(Upstream):
         if (v.handle in self.off) == bool(on):
             self.off ^= {v.handle}
             super()._intercept_cr8(v, on)
+
+
+class TablePageMissing(Upstream):
+    """A physical table for the VM's ids has no page for the last one, where that is the first of its page."""
+
+    def _table_order(self, kvm: Kvm) -> int:
+        pages = (min(self.max_phys + 1, kvm.max_vcpu_ids - 1) + 511) // 512
+        return (pages - 1).bit_length()

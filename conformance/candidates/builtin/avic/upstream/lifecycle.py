@@ -46,10 +46,13 @@ class Lifecycle(Exits):
         self.vms[vm] = kvm
         return 0
 
+    def _table_order(self, _kvm: Kvm) -> int:
+        """Room for every id that there may be."""
+        return 3 if self.max_phys > 511 else 0
+
     def _vm_init(self, kvm: Kvm) -> int:
         port = self.port
-        order = 3 if self.max_phys > 511 else 0
-        kvm.phys_table = port.alloc_page(order)
+        kvm.phys_table = port.alloc_page(self._table_order(kvm))
         if not kvm.phys_table:
             return -ENOMEM
         port.clear_page(kvm.phys_table)
