@@ -96,6 +96,18 @@ REASONS = steps(
     s.GuestWrite(0, APIC_LDR, 0x02000000),
     s.GuestWrite(0, APIC_LDR, 0x01000000),
 )
+DERIVED = steps(
+    *(s.GuestWrite(0, APIC_LDR, ldr << 24) for ldr in (1, 2)),
+    *(s.GuestWrite(0, APIC_SPIV, spiv) for spiv in (0xFF, 0x1FF)),
+    *(s.GuestWrite(0, APIC_DFR, dfr) for dfr in (CLUSTER, FLAT)),
+    s.Exit(0),
+    *(s.SetLapic(0, ldr=ldr, spiv=spiv) for ldr in (1, 2) for spiv in (0xFF, 0x1FF)),
+    s.SetLapic(0, ldr=1, cluster=True),
+    s.VcpuReset(0),
+    s.VcpuReset(0, init=True),
+    s.VmRun(0),
+)
+"""Every way to what inhibits are derived from, and away from it."""
 X2AVIC = steps(
     *(s.GuestIpi(0, dest) for dest in (1, 17, 5)),
     *(s.GuestIpi(0, dest, logical=True) for dest in (3, 0x10002, 0x10003)),

@@ -26,6 +26,7 @@ from conformance.strategies.avic.scopes.running import (
     ACCESSES,
     BIG_IDS,
     CHANGES_MODE,
+    DERIVED,
     DISABLED_APIC,
     ERRATUM,
     HELD_BACK,
@@ -78,6 +79,7 @@ PINNED = {
     "interrupts to three": (921, 3126),
     "modes and inhibits": (357, 889),
     "reasons": (180, 1060),
+    "derived reasons": (48, 246),
     "big xAPIC ids": (234, 593),
     "last bits of x2APIC clusters": (231, 550),
     "LVTs": (7, 6),
@@ -145,6 +147,7 @@ _WORLDS: dict[str, Scope] = {
     "interrupts to three": Scope(THREE, IPI, depth=3, needs=_E),
     "modes and inhibits": Scope(RUNNING, MODES, depth=3, needs=_E),
     "reasons": Scope(RUNNING, REASONS, depth=3, needs=_E),
+    "derived reasons": Scope(RUNNING, DERIVED, depth=4, needs=_E),
     "reset in x2APIC mode": Scope(
         X2, steps(s.Exit(1), s.VcpuReset(1), s.VcpuReset(1, init=True), s.VmRun(1)), depth=3, needs=_E
     ),

@@ -205,6 +205,7 @@ DEFECTS: tuple[Defect, ...] = (
     _defect("UP-39", "ID is not restored.", u.RestoreKeepsId, 53, 86, steps=2),
     _defect("UP-40", "The CR8 intercept of a VMCB that was lost counts still.", u.Cr8Remembered, 20, steps=3),
     _defect("UP-41", "A table has no page for a last id that begins one.", u.TablePageMissing, 15, 26, steps=2),
+    _defect("UP-42", "A restored SPIV changes no inhibit.", u.SpivRestoredUnseen, 86, 87, steps=3),
     _defect("LX-01", "A duplicate id is found once the entry is overwritten.", x.DuplicateFoundLate, 61, steps=1),
     _defect("LX-02", "A failure after the entry was written leaves it.", x.PermissionMapLast, 58, steps=1),
     _defect("LX-03", "DFR is kept as the guest wrote it.", x.RawDfr, 38, 43, 41, 39, steps=3),

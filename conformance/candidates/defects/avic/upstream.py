@@ -15,6 +15,7 @@ from conformance.candidates.builtin.avic.upstream import (
 )
 from conformance.specs.avic.constants import (
     APIC_BASE,
+    APIC_DFR,
     APIC_ID,
     APIC_ISR,
     APIC_LDR,
@@ -993,3 +994,21 @@ class TablePageMissing(Upstream):
     def _table_order(self, kvm: Kvm) -> int:
         pages = (min(self.max_phys + 1, kvm.max_vcpu_ids - 1) + 511) // 512
         return (pages - 1).bit_length()
+
+
+class SpivRestoredUnseen(Upstream):
+    """KVM_SET_LAPIC looks at the map only where ID, LDR or DFR changes."""
+
+    still = False
+
+    def set_lapic(self, vcpu: int, registers: bytes) -> int:
+        v = self.vcpus[vcpu]
+        named = {at: int.from_bytes(registers[at : at + 4], "little") for at in (APIC_ID, APIC_LDR, APIC_DFR)}
+        self.still = bool(v.regs) and all(self._reg(v, at) == value for at, value in named.items())
+        result = super().set_lapic(vcpu, registers)
+        self.still = False
+        return result
+
+    def _recalculate_map(self, kvm: Kvm) -> None:
+        if not self.still:
+            super()._recalculate_map(kvm)
