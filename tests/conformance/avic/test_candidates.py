@@ -41,6 +41,10 @@ from tests.conformance.avic.judging import AVIC, cited, judged
         (s.UpdateIrte(0, 1), s.Exit(1), s.Block(1), s.IommuPost(0), s.VmRun(1)),
         (s.Exit(0), s.VcpuReset(0), s.VmRun(0), s.GuestIpi(1, 0)),
         (Step(s.VcpuCreate(2), (Fault("alloc_page", -ENOMEM),)), s.VcpuCreate(2), s.Exit(0), s.Exit(1), s.VmDestroy()),
+        (  # a software-disabled vCPU has the logical id of another for a while
+            *(s.VcpuCreate(2), s.Load(2, 0x22), s.VmRun(2), s.Exit(1)),
+            *(s.GuestWrite(2, APIC_LDR, 0x02000000), s.GuestWrite(2, APIC_LDR, 0), s.VmRun(1)),
+        ),
     ],
 )
 def test_upstream_is_silent(ops: tuple[Any, ...]) -> None:

@@ -82,6 +82,18 @@ class Tables(Delivery):
         offset = self._logical_entry(v, v.ldr, v.dfr)
         if offset >= 0 and self.port.read32(v.kvm.logical_table, offset) & 0xFF == v.id:
             self.port.write32(v.kvm.logical_table, offset, 0)
+            self._give_back(v, offset)
+
+    def _give_back(self, v: Vcpu, offset: int) -> None:
+        """An APIC that is disabled by SPIV inhibits nothing, and leaves an entry that it took to whoever had it."""
+        same = [
+            other
+            for other in v.kvm.vcpus.values()
+            if other is not v and other.enabled and self._logical_entry(other, other.ldr, other.dfr) == offset
+        ]
+        if same and not self._sw_enabled(v):
+            for other in same:
+                self._install_logical(other)
 
     def _handle_ldr_update(self, v: Vcpu) -> None:
         ldr = 0 if v.x2 or not v.enabled else self._reg(v, APIC_LDR) >> 24
