@@ -41,7 +41,7 @@ def set_instance_certs(state: State, op: SetInstanceCerts, env: Answers) -> Outc
     refused = _no_store(state, op.vm)
     found: list[Outcome] = []
     if refused:
-        found.append(Outcome(state, refused, c.INSTANCE_IOCTLS if refused != -EINVAL else c.DECOMMISSION, also=_SET))
+        found.append(Outcome(state, refused, _why(state, op.vm), also=_SET))
     if op.length > FW_BLOB_MAX_SIZE:
         found.append(Outcome(state, -EINVAL, c.INSTANCE_IOCTLS, c.INSTANCE_IOCTLS))
     if found:
@@ -65,6 +65,11 @@ def _no_store(state: State, number: int) -> int:
     return 0 if vm.life in ("launched", "running") else -EINVAL
 
 
+def _why(state: State, number: int) -> Clause:
+    """What a VM breaks that has a store though it should have none."""
+    return c.DECOMMISSION if state.vms[number].life in ("dropped", "stuck") else c.INSTANCE_IOCTLS
+
+
 def get_instance_certs(state: State, op: GetInstanceCerts, env: Answers) -> Outcomes:
     """Result, pages of the length stored for the caller, and what was copied.
 
@@ -72,7 +77,7 @@ def get_instance_certs(state: State, op: GetInstanceCerts, env: Answers) -> Outc
     """
     refused = _no_store(state, op.vm)
     if refused:
-        return Outcome(state, (refused, 0, None), c.INSTANCE_IOCTLS if refused != -EINVAL else c.DECOMMISSION)
+        return Outcome(state, (refused, 0, None), _why(state, op.vm))
     blob = state.vms[op.vm].instance
     if blob is None:
         return Outcome(state, (-ENOENT, 0, None), c.INSTANCE_IOCTLS)

@@ -63,10 +63,16 @@ class Candidate(Protocol):
         """Attribute query: 1 when `enable_req_certs` exists and SNP is on (certs=userspace)."""
 
     def set_instance_certs(self, vm: int, user: int, length: int) -> int:
-        """Install the VM's own certificates from user memory; length 0 removes them (certs=kernel)."""
+        """Install the VM's own certificates from user memory; length 0 removes them (certs=kernel).
+
+        -ENOTTY where the VM is not SNP, -EINVAL without a guest context and above 0x4000 bytes, -EFAULT, -ENOMEM.
+        """
 
     def get_instance_certs(self, vm: int, user: int, length: int) -> tuple[int, int]:
-        """Copy the VM's own certificates to user memory: result and length needed (certs=kernel)."""
+        """Copy the VM's own certificates to user memory: result and length needed (certs=kernel).
+
+        -ENOTTY and -EINVAL as above, -ENOENT where there are none, -EINVAL with the length where it is too small.
+        """
 
     def host_set_ext_config(self, tcb: int, user: int, length: int, writable: int) -> int:
         """Set the reported TCB unless `tcb` is 0, and the host's certificates; `user` 0 removes them (certs=kernel)."""
