@@ -271,7 +271,7 @@ class Msix(Simulator):
         """Whether a mapped vector's message is cleared."""
         if vector not in self.lost or not self.has_action(vector):
             return False
-        return vector not in self.resident or self._is_mapped(vector)
+        return vector not in self.resident | self.unsure or self._is_mapped(vector)
 
     def _is_mapped(self, vector: int) -> bool:
         if vector not in self.unsure:
