@@ -57,7 +57,9 @@ def _opened(state: State, answers: Answers, profile: Profile) -> Outcomes:
     refused = state if state.opens else state._replace(past="refused")
     met = _met(answers)
     if met:
-        failed = tuple(Outcome(refused, e, c.FAILED_OPEN_NOT_COUNTED, c.FAILED_OPEN_NOT_COUNTED) for e in met)
+        clause = c.FAILED_OPEN_NOT_COUNTED
+        also = (c.REQUEST_ERRNO_FORWARDED,) if answers.request_irq else ()
+        failed = tuple(Outcome(refused, e, clause, clause, also if e == answers.request_irq else ()) for e in met)
         if met != (answers.request_irq,) or state.msix:
             return failed
         return (*failed, *each(_opened(state, replace(answers, request_irq=0), profile)))

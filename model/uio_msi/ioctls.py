@@ -157,8 +157,9 @@ def _set_refused(state: State, vector: int, refusals: dict[Errno, Clause], profi
             ends = (*ends, End(errno, because, c.OTHER_VECTORS_UNTOUCHED))
         else:
             breaches = (c.BAD_FD_KEEPS_OLD,) if profile.bad_fd_replace == "keep" else ()
-            kept = End(errno, because, None, (c.BAD_FD_KEEPS_OLD, *also), before=("unmapped",))
-            ends = (*ends, kept, End(errno, because, breaches=breaches, after=("unmapped",)))
+            kept = End(errno, because, None, (c.BAD_FD_KEEPS_OLD, effect, *also), before=("unmapped",))
+            lost = End(errno, because, also=(effect,), breaches=breaches, after=("unmapped",))
+            ends = (*ends, kept, lost)
     return Freedom(state, parts, ends)
 
 

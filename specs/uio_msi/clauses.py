@@ -183,8 +183,8 @@ NEVER_HALF_MAPPED = Clause(
     level=Level.MUST,
     kind=Kind.STATE,
     text=(
-        "When request_irq fails on replacing, the vector ends with its old mapping intact or unmapped, never with "
-        "one half of a mapping."
+        "When replacing fails, in request_irq or before, the vector ends with its old mapping intact or unmapped, "
+        "never with one half of a mapping."
     ),
     source="uio_msi as posted, set_irq_eventfd",
 )

@@ -13,6 +13,7 @@ from conformance.engines.context import Context
 from conformance.model.step import Fault, Parallel, Step
 from conformance.model.uio_msi.operations import (
     FIRST_FD,
+    NEVER_OPENED_FD,
     Close,
     ConfigIntx,
     DeviceReset,
@@ -24,7 +25,7 @@ from conformance.model.uio_msi.operations import (
     RaiseVector,
     SetIntx,
 )
-from conformance.specs.uio_msi.constants import ENOSPC, IRQ_NONE, IRQF_SHARED
+from conformance.specs.uio_msi.constants import EBUSY, ENOSPC, IRQ_NONE, IRQF_SHARED
 from tests.conformance.peers.uio_msi.keeping import KeepingDriver
 from tests.conformance.peers.uio_msi.mended import MendedDriver
 from tests.conformance.uio_msi.driving import INTX, SECOND, S, blamed, run, warned
@@ -309,3 +310,14 @@ def test_what_stays_of_a_vector_beside_other_sets(driver: type[Upstream]) -> Non
             for before in ((), (DeviceReset(),)):
                 ops = (*OPENED, IrqSet(1), *before, race, DeviceReset(), RaiseVector(1), IrqSet(1, SECOND))
                 assert run(driver, *ops).failure is None
+
+
+def test_a_driver_that_requests_at_open_leaves_no_clause_open() -> None:
+    """It meets refused requests there, and has no gap in which an event could come; that is right as well."""
+    ops = (Step(Open(), (Fault("request_irq", -EBUSY),)), Open(), IrqSet(), IrqSet(0, NEVER_OPENED_FD))
+    inside = Step(IrqSet(0, SECOND), during=((4, Step(RaiseVector(0))),))
+
+    report = run(KeepingDriver, Probe(), *ops, inside)
+
+    assert report.failure is None
+    assert {"UIO-021", "UIO-022", "UIO-043"} <= {clause.id for clause, n in report.tally.clauses.items() if n}
