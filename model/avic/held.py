@@ -6,10 +6,12 @@ Hardware takes it while AVIC is active and the guest runs.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from conformance.model.avic import operations as s
 from conformance.model.avic.apic import IRR, SPIV, with_regs
+from conformance.model.avic.looking import settled, with_late
 from conformance.model.avic.state import State, Vcpu, is_active
 from conformance.specs.avic.constants import APIC_SPIV, SPIV_ENABLE
 
@@ -48,6 +50,15 @@ def hiding(state: State, op: Any) -> tuple[State, dict[tuple[int, int], tuple[in
 def shown_again(state: State, hidden: dict[tuple[int, int], tuple[int, ...]]) -> State:
     """The state with what was held."""
     return _with_irrs(state, hidden)
+
+
+def held_back(state: State, op: Any) -> Iterator[State]:
+    """The state in which late vCPUs hold what they were just sent, because they are software-disabled by now."""
+    if not state.late:
+        return
+    without, hidden = hiding(state, op)
+    if any(vm == 0 and apic_id in state.late for vm, apic_id in hidden):
+        yield shown_again(settled(with_late(without, frozenset())), hidden)
 
 
 def _with_irrs(state: State, bits: dict[tuple[int, int], tuple[int, ...]], *, only: bool = False) -> State:

@@ -8,7 +8,7 @@ from typing import Any
 from conformance.model.avic import delivery, helpers, inhibits, ipi, irqfds, lifecycle, registers, running, setup
 from conformance.model.avic import operations as s
 from conformance.model.avic.apic import SPIV, mode_of
-from conformance.model.avic.held import hiding, may_hold, shown_again
+from conformance.model.avic.held import held_back, hiding, may_hold, shown_again
 from conformance.model.avic.logical_ids import with_entries
 from conformance.model.avic.looking import looked, settled, with_late
 from conformance.model.avic.operations import Answers
@@ -56,7 +56,8 @@ def _plain(state: State, op: Any, env: Answers, profile: Profile) -> Outcomes:
     outcomes = TRANSITIONS[type(op)](state, op, env, profile)
     if isinstance(outcomes, Outcome):
         return _remembering(state, outcomes)
-    return tuple(_remembering(state, outcome) for outcome in outcomes)
+    held = (_ending(found, end) for found in outcomes if found.state.late for end in held_back(found.state, op))
+    return tuple(_remembering(state, outcome) for outcome in (*outcomes, *held))
 
 
 def _held(state: State, op: Any, env: Answers, profile: Profile) -> Iterator[Outcome]:
@@ -93,7 +94,8 @@ def _in_company(state: State, op: Any, env: Answers, profile: Profile) -> Iterat
             continue
         for found in each(TRANSITIONS[type(op)](before, op, env, profile)):
             late = found.state.late
-            for end in dict.fromkeys(settled(with_late(found.state, left)) for left in (frozenset[int](), late - own)):
+            ends = [settled(with_late(found.state, left)) for left in (frozenset[int](), late - own)]
+            for end in dict.fromkeys((*ends, *held_back(found.state, op))):
                 yield Outcome(with_entries(before, end), found.result, found.because, found.effect, found.also)
         if isinstance(op, s.VcpuCreate) and (op.vm, op.id) in state.passing:
             yield Outcome(before, -EEXIST, because=c.DUPLICATE_ID_REFUSED, effect=c.DUPLICATE_ID_REFUSED)

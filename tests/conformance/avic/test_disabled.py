@@ -117,6 +117,10 @@ class MixesModes(Upstream):
         ),
         (*PENDING, Step(Parallel(Step(s.GuestEoi(0)), Step(s.Deliver(1)), (1,))), s.GuestEoi(1)),
         (*PENDING, s.GuestEoi(0), s.Exit(0), s.Block(0), s.VcpuCreate(255), s.SetLapic(0, spiv=0x1FF)),
+        *[
+            (s.Inhibit(3), Step(Parallel(Step(s.GuestWrite(0, APIC_SPIV, 0)), Step(s.Deliver(0)), at)), s.GuestEoi(0))
+            for at in ((), (1,), (3,))
+        ],
     ],
 )
 def test_what_a_disabled_apic_accepted_before_may_be_held(candidate: type, ops: tuple[Any, ...]) -> None:
