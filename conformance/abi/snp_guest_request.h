@@ -184,7 +184,10 @@ struct snp_guest_request_env {
 
 	/* -- locks, identities, others -- */
 
-	/* Make a lock of that name usable. */
+	/*
+	 * Make a lock of that name usable; it goes with the VM, or the guest's driver, in whose operation
+	 * that happens. A lock of the whole host is made when the candidate is created.
+	 */
 	int (*mutex_init)(void *world, const char *name);
 
 	/* Wait for the lock. */
@@ -321,11 +324,15 @@ struct snp_guest_request_driver {
 
 	/*
 	 * Install the VM's own certificates from user memory; length 0 removes them (certs=kernel).
+	 * -ENOTTY where the VM is not SNP, -EINVAL without a guest context and above 0x4000 bytes,
+	 * -EFAULT, -ENOMEM.
 	 */
 	int (*set_instance_certs)(void *self, int vm, u64 user, u64 length);
 
 	/*
 	 * Copy the VM's own certificates to user memory: result and length needed (certs=kernel).
+	 * -ENOTTY and -EINVAL as above, -ENOENT where there are none, -EINVAL with the length where it is
+	 * too small.
 	 */
 	int (*get_instance_certs)(void *self, int vm, u64 user, u64 length, u64 *needed);
 
