@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from conformance.candidates.builtin.avic.as_posted import AsPosted
 from conformance.candidates.builtin.avic.upstream import Upstream
 from conformance.model.avic import Answers, Config, initial
 from conformance.model.avic import operations as s
@@ -17,7 +16,6 @@ from conformance.specs.avic.constants import ADDRESS_BITS, CLUSTER, FLAT
 UPSTREAM = PROFILES["upstream"]
 _STATE = initial(Config(), UPSTREAM)
 _DRIVER = Upstream(None)
-_POSTED = AsPosted(None)
 
 
 def _only(outcomes: object) -> Outcome:
@@ -90,54 +88,3 @@ def tags_come_back(vm_tag: int, index: int) -> None:
     assert 0 <= index < 4096
 
     assert _DRIVER.tag_round_trip(vm_tag, index) == (vm_tag, index)
-
-
-# pairs for `crosshair diffbehavior`: the posted function and the specification
-
-
-def specified_mask(address: int) -> int:
-    """Bits 51:12."""
-    assert 0 <= address < 2**64
-    return address & ADDRESS_BITS
-
-
-def posted_mask(address: int) -> int:
-    """As posted (AP-01)."""
-    assert 0 <= address < 2**64
-    return _POSTED.hpa_field(address)
-
-
-def specified_flat_index(ldr: int) -> int:
-    """AVIC-037 in flat mode."""
-    assert 0 <= ldr < 256
-    return logical_index(ldr, FLAT)
-
-
-def posted_flat_index(ldr: int) -> int:
-    """As posted (AP-03)."""
-    assert 0 <= ldr < 256
-    return _POSTED.logical_index(ldr, FLAT)
-
-
-def specified_cluster_index(ldr: int) -> int:
-    """AVIC-037 in cluster mode."""
-    assert 0 <= ldr < 256
-    return logical_index(ldr, CLUSTER)
-
-
-def posted_cluster_index(ldr: int) -> int:
-    """As posted (AP-04, AP-05, AP-06)."""
-    assert 0 <= ldr < 256
-    return _POSTED.logical_index(ldr, CLUSTER)
-
-
-def specified_phys_index(index: int) -> int:
-    """AVIC-029."""
-    assert -(2**31) <= index < 2**31
-    return 8 * index if 0 <= index <= 254 else -1
-
-
-def posted_phys_index(index: int) -> int:
-    """As posted (AP-29)."""
-    assert -(2**31) <= index < 2**31
-    return _POSTED.phys_index(index)
