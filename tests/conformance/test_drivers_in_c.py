@@ -22,9 +22,9 @@ from conformance.trace import Trace
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "c"
-STRICT = ("-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", f"-I{FOLDER}")
-SANITIZERS = ("-fsanitize=address,undefined", "--param", "asan-stack=0", "-fno-sanitize-recover=all")
-ADDRESS = ("-fsanitize=address", "--param", "asan-stack=0")
+STRICT = ("-std=gnu11", "-g", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", f"-I{FOLDER}")
+SANITIZERS = ("-O1", "-fsanitize=address,undefined", "--param", "asan-stack=0", "-fno-sanitize-recover=all")
+ADDRESS = ("-O1", "-fsanitize=address", "--param", "asan-stack=0")
 """Alone, where memory is wrong: undefined behaviour would end it first, by another name."""
 
 SAME_AS = {

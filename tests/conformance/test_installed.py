@@ -186,6 +186,7 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.gates
 def test_the_recipes_for_tox_and_pytest_work(wheel: Path, installed: Path, repository: Path) -> None:
     """As they stand in docs/ci.md, in a repository of a user's: tox with what pip finds for the wheel."""
     tox = command(sys.executable, "-m", "tox", "run", cwd=repository, CONFORMANCE=str(wheel))

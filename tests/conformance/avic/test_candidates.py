@@ -193,6 +193,7 @@ def test_the_posted_driver_shows_its_defects() -> None:
     assert {where for where in POSTED.values() if where.startswith("AVIC")} <= found
 
 
+@pytest.mark.gates
 def test_repaired_posting_conforms() -> None:
     """The design that the posted defects are put back into is not accused itself."""
     candidate = replace(load("builtin:as-posted", AVIC), factory=Repaired)

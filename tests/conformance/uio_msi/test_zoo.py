@@ -13,6 +13,7 @@ from conformance.runs.strength import kill
 from tests.conformance.uio_msi.driving import S, run, warned
 
 
+@pytest.mark.gates
 @pytest.mark.parametrize("defect", [d for d in DEFECTS if d.candidate is not None], ids=lambda d: d.id)
 def test_defect_is_killed_by_its_clause(defect: Defect) -> None:
     """Found, blamed on a clause the defect names, in no more steps than the facts give."""
