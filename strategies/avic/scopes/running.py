@@ -246,6 +246,7 @@ HYBRID = steps(
     *(s.GuestIpi(0, dest) for dest in (1, 0xFFFFFFFF)),
     s.GuestIpi(0, 0, shorthand=3),
     s.GuestIpi(1, 0),
+    s.GuestWrite(1, APIC_SPIV, 0x1FF),
 )
 """An x2APIC among xAPICs that have no logical id, so that nothing inhibits AVIC."""
 POSTED_WIDE = steps(

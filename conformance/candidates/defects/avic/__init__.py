@@ -200,7 +200,7 @@ DEFECTS: tuple[Defect, ...] = (
     _defect("UP-35b", "Restored interrupts are all edge-triggered.", u.RestoreDropsTmr, 118, 53, 79, steps=2),
     _defect("UP-35c", "The timer's registers are not restored.", u.RestoreForgetsTimer, 53, steps=2),
     _defect("UP-36", "CR8 writes are never intercepted.", u.Cr8NeverIntercepted, 20, steps=3),
-    _defect("UP-37", "An x2APIC wakes other x2APICs only.", u.WakesOwnModeOnly, 70, 71, 72, 74, 107, steps=4),
+    _defect("UP-37", "An x2APIC wakes other x2APICs only.", u.WakesOwnModeOnly, 70, 71, 72, 74, 107, steps=5),
     _defect("UP-38", "A core keeps translations of another vCPU.", u.NeverFlushesForAnother, 22, steps=4),
     _defect("UP-39", "ID is not restored.", u.RestoreKeepsId, 53, 86, steps=2),
     _defect("UP-40", "The CR8 intercept of a VMCB that was lost counts still.", u.Cr8Remembered, 20, steps=3),
@@ -225,7 +225,7 @@ DEFECTS: tuple[Defect, ...] = (
         steps=1,
         note="It is asked for messages through the routing as released, which takes vectors 0 to 15 as well.",
     ),
-    _defect("LX-13", "An x2APIC's broadcast wakes no xAPIC.", x.BroadcastByTargetsMode, 71, 70, 74, 107, steps=4),
+    _defect("LX-13", "An x2APIC's broadcast wakes no xAPIC.", x.BroadcastByTargetsMode, 71, 70, 74, 107, steps=5),
     _defect("LX-12", "An IRTE logs whenever its vCPU does not run.", x.LogsWheneverPut, 94, steps=3),
     _defect("LX-14", "The maximum index lies behind the table.", x.IndexBehindTheTable, 15, steps=2),
 )
