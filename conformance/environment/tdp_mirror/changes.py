@@ -117,6 +117,8 @@ class Changes(Simulator):
         split = self._split(root, old, before, new, table.level)
         brought = () if split else self._brought(root, new, table.level)
         self.links.relink(table, index, old, new, split)
+        if self.frozen.owners and present(old) and not is_leaf(old, table.level):
+            self.frozen.out_of_reach({pa for pa, page in self.tables.pages.items() if page.removed})
         for child, place, value in brought:
             self.make(child, place, NONPRESENT, value, plain=False)
 

@@ -92,6 +92,10 @@ class FrozenEntries(Simulator):
         else:
             self.owners.pop(key, None)
 
+    def out_of_reach(self, removed: set[int]) -> None:
+        """Whoever takes a table out leaves its entries frozen, those as well that he froze before."""
+        self.owners = {key: owner for key, owner in self.owners.items() if key[0] not in removed}
+
     def none_left(self, me: int) -> None:
         """Whoever returns leaves no entry frozen."""
         for (pa, index), (owner, _) in self.owners.items():

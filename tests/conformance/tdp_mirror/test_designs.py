@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from conformance.candidates.builtin.tdp_mirror.upstream import Upstream
+from conformance.candidates.builtin.tdp_mirror.upstream import Upstream, spte
 from conformance.candidates.builtin.tdp_mirror.upstream.mmu_internal import Fault, ShadowPage
 from conformance.candidates.builtin.tdp_mirror.upstream.spte import DIRTY, PA_MASK, TABLE_ENTRY, is_last, is_present
 from conformance.lockstep import run_trace
@@ -65,14 +65,14 @@ class KeepsTheEdge(SplitsWhatGoesInPart):
 class TakesBlocksDown(Upstream):
     """A fault that needs a small leaf takes the huge one down, flushes, and puts an empty table there."""
 
-    def build_table(self, sp: ShadowPage, index: int, spte: int, fault: Fault) -> int:
+    def build_table(self, sp: ShadowPage, index: int, old: int, fault: Fault) -> int:
         """Break before make."""
-        if not is_present(spte) or sp.mirror:
-            return super().build_table(sp, index, spte, fault)
+        if not is_present(old) or sp.mirror:
+            return super().build_table(sp, index, old, fault)
         port, gfn = self.port, fault.gfn & ~(self.pages_per_entry(sp.level) - 1)
         child = self.alloc_sp(fault.vcpu, False, sp.level - 1, gfn, with_external=False)
         child.parent = (sp.page, index)
-        if port.pt_cmpxchg(sp.page, index, spte, k.FROZEN) != spte:
+        if port.pt_cmpxchg(sp.page, index, old, k.FROZEN) != old:
             self.free_sp(child)
             return k.RET_PF_RETRY
         port.update_page_stats(sp.level, -1)
@@ -122,6 +122,44 @@ class FreezesToSplitClean(FreezesToSplit):
     def fill(self, table: int) -> None:
         """Its dirty bit goes."""
         self.real.pt_store(table, 1, self.real.pt_read(table, 1) & ~DIRTY)
+
+
+class FreezesTheTable(Upstream):
+    """Recovery freezes all small leaves, then puts the huge one in the place of their table."""
+
+    def recover_huge(self, slot: int) -> int:
+        """The first block of the slot."""
+        port, merged = self.port, 0
+        for root in self.each_root(self.shared_types()):
+            for it in self.walk(root, *self.slot_range(slot), 2):
+                if it.level == 2 and is_present(it.old_spte) and not is_last(it.old_spte, 2):
+                    table = it.old_spte & PA_MASK
+                    was = [port.pt_xchg(table, index, k.FROZEN) for index in range(self.entries)]
+                    port.update_page_stats(1, -self.entries)
+                    self.replace(it.page, it.index, was[0] | spte.HUGE)
+                    port.account_pgtable(-1)
+                    port.update_page_stats(2, 1)
+                    port.call_rcu(table)
+                    merged = 1
+        return merged
+
+    def replace(self, page: int, index: int, leaf: int) -> None:
+        """The table goes."""
+        self.port.pt_store(page, index, leaf)
+
+
+class LeavesTheTableFrozen(FreezesTheTable):
+    """All small leaves are frozen, and that is all."""
+
+    def recover_huge(self, slot: int) -> int:
+        """The first block of the slot."""
+        for root in self.each_root(self.shared_types()):
+            for it in self.walk(root, *self.slot_range(slot), 2):
+                if it.level == 2 and is_present(it.old_spte) and not is_last(it.old_spte, 2):
+                    for index in range(self.entries):
+                        self.port.pt_xchg(it.old_spte & PA_MASK, index, k.FROZEN)
+                    self.port.update_page_stats(1, -self.entries)
+        return 1
 
 
 class LockInsteadOfRcu(Upstream):
@@ -290,6 +328,7 @@ class SnapshotsOnlyToMap(Upstream):
 
 PUBLIC = Step(ops.PageFault(0, SHARED | 0x3000))
 CONVERT = Step(ops.SetAttributes(0, 0x1000, k.ATTRIBUTE_PRIVATE))
+SPLIT = Step(ops.SplitHuge(0, 0, 4))
 ZAP = Step(ops.ZapAllFast())
 FAULTIN = Step(ops.Faultin(0, 0, True))
 OTHER = Step(ops.PageFault(0, 0x1000, True))
@@ -304,6 +343,7 @@ RIGHT: dict[str, tuple[type[Upstream], Config, tuple[Step, ...]]] = {
     ),
     "takes-blocks-down": (TakesBlocksDown, MIXED, (*BLOCK, PROTECT, SMALLER, Step(ops.Access(0, SHARED | 0x1000)))),
     "freezes-to-split": (FreezesToSplit, MIXED, (*BLOCK, Step(ops.SplitHuge(0, 0, 4)))),
+    "freezes-the-table": (FreezesTheTable, HUGE, (*BLOCK, SPLIT, Step(ops.RecoverHuge(0)))),
     "lock-instead-of-rcu": (LockInsteadOfRcu, SMALL, (CREATE, RELOAD, PUBLIC, ZAP)),
     "pins-afterwards": (PinsAfterwards, DEEP, (*RUNNING, Step(ops.PageFault(0, 0x1000, True)))),
     "blocks-beforehand": (BlocksBeforehand, DEEP, (*RUNNING, Step(ops.GmemInvalidate(0, 1)))),
@@ -317,6 +357,9 @@ WRONG: dict[str, tuple[type[Upstream], Config, tuple[Step, ...], str]] = {
         TakesBlocksDownUnflushed, MIXED, (*BLOCK, PROTECT, Step(ops.Access(0, SHARED | 0x1000)), SMALLER), "TDP-084",
     ),
     "freezes-to-split-clean": (FreezesToSplitClean, MIXED, (*BLOCK, Step(ops.SplitHuge(0, 0, 4))), "TDP-107"),
+    "leaves-the-table-frozen": (
+        LeavesTheTableFrozen, HUGE, (*BLOCK, SPLIT, Step(ops.RecoverHuge(0))), "TDP-045",
+    ),
     "neither-lock-nor-rcu": (
         NeitherLockNorRcu, SMALL, (CREATE, RELOAD, PUBLIC, ZAP), "TDP-050",
     ),
