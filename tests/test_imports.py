@@ -7,6 +7,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -35,12 +36,28 @@ def files(folder: str) -> list[Path]:
     return sorted((ROOT / folder).rglob("*.py"))
 
 
+def statements(node: ast.AST) -> Iterator[ast.stmt]:
+    """Every statement within, those inside others too."""
+    for inner in ast.iter_child_nodes(node):
+        if isinstance(inner, ast.stmt):
+            yield inner
+        if not isinstance(inner, ast.expr):
+            yield from statements(inner)
+
+
+@cache
+def imports(path: Path) -> tuple[ast.Import | ast.ImportFrom, ...]:
+    """All of a file, inside functions too; several tests ask."""
+    every = statements(ast.parse(path.read_text()))
+    return tuple(node for node in every if isinstance(node, ast.Import | ast.ImportFrom))
+
+
 def imported(path: Path) -> Iterator[tuple[str, int]]:
     """(row or top-level package, line) of every import; relative ones stay inside the folder and are left out."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in imports(path):
         if isinstance(node, ast.Import):
             yield from ((_row(alias.name), node.lineno) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module is not None:
+        elif node.level == 0 and node.module is not None:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
             yield from ((_row(name), node.lineno) for name in names)
 
@@ -60,8 +77,8 @@ def test_only_the_package_names_the_rooms() -> None:
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for folder in folders
         for path in files(folder)
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Import | ast.ImportFrom) and _top(node) & {"specs", "model", "strategies"}
+        for node in imports(path)
+        if _top(node) & {"specs", "model", "strategies"}
     ]
 
     assert not wrong
