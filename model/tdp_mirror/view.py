@@ -28,7 +28,7 @@ from conformance.model.tdp_mirror.operations import (
     ZapLeafs,
     ZapSp,
 )
-from conformance.model.tdp_mirror.state import ExternalLeaf, Leaf, State, is_direct, references
+from conformance.model.tdp_mirror.state import NONE, ExternalLeaf, Leaf, State, is_direct, references
 from conformance.specs.clause import Clause
 from conformance.specs.tdp_mirror import clauses as c
 
@@ -110,6 +110,8 @@ _CITES: dict[tuple[type, str], Clause] = {
 
 def cite(state: State, op: Any, field: str, expected: Any, got: Any) -> Clause | None:
     """Name the clause on what this operation must spare."""
+    if isinstance(op, MmuReload) and _lost_mirror(state, got):
+        return c.MIRROR_SURVIVES_UNLOAD
     if isinstance(op, MmuReload | Prefault | InitRegion) and field == "roots":
         return _cite_load(state, expected.roots, got.roots)
     if isinstance(op, ZapInvalidated | ZapAllFast) and field in ("old", "tables"):
@@ -125,6 +127,12 @@ def cite(state: State, op: Any, field: str, expected: Any, got: Any) -> Clause |
     if field == "bugged" and (got.bugged or (isinstance(op, _MAPPING) and not state.corrupt)):
         return c.BUSY_IS_NO_BUG
     return _CITES.get((type(op), field))
+
+
+def _lost_mirror(state: State, got: View) -> bool:
+    """Whether a vCPU has no mirror root any more."""
+    pairs = zip(state.vcpus, got.vcpus, strict=True)
+    return any(was is not None and now is not None and was[1] != NONE and now[1] == NONE for was, now in pairs)
 
 
 def _only_writable(expected: frozenset[Leaf], got: frozenset[Leaf]) -> bool:

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from conformance.candidates.builtin.tdp_mirror.upstream import Upstream, spte
-from conformance.candidates.builtin.tdp_mirror.upstream.mmu_internal import Fault, ShadowPage
+from conformance.candidates.builtin.tdp_mirror.upstream.mmu_internal import Fault as PageFaultOf
+from conformance.candidates.builtin.tdp_mirror.upstream.mmu_internal import ShadowPage
 from conformance.candidates.builtin.tdp_mirror.upstream.spte import DIRTY, PA_MASK, TABLE_ENTRY, is_last, is_present
 from conformance.lockstep import run_trace
-from conformance.model.step import Parallel, Step
+from conformance.model.step import Fault, Parallel, Step
 from conformance.model.tdp_mirror import Config
 from conformance.model.tdp_mirror import operations as ops
 from conformance.specs.tdp_mirror import constants as k
@@ -65,7 +66,7 @@ class KeepsTheEdge(SplitsWhatGoesInPart):
 class TakesBlocksDown(Upstream):
     """A fault that needs a small leaf takes the huge one down, flushes, and puts an empty table there."""
 
-    def build_table(self, sp: ShadowPage, index: int, old: int, fault: Fault) -> int:
+    def build_table(self, sp: ShadowPage, index: int, old: int, fault: PageFaultOf) -> int:
         """Break before make."""
         if not is_present(old) or sp.mirror:
             return super().build_table(sp, index, old, fault)
@@ -276,12 +277,24 @@ class KicksTooEarly(BlocksBeforehand):
         self.port.tdh_mem_track()
 
 
+class DropsBothRoots(Upstream):
+    """A load that fails leaves the vCPU without any root, the mirror's too."""
+
+    def mmu_reload(self, vcpu: int) -> int:
+        """The reference is forgotten."""
+        result = super().mmu_reload(vcpu)
+        if result == -k.ENOMEM and self.mirror_root_hpa[vcpu] != k.INVALID_PAGE:
+            self.mirror_root_hpa[vcpu] = k.INVALID_PAGE
+            self.port.vcpu_root(vcpu, 1, k.INVALID_PAGE)
+        return result
+
+
 class OneAtATime(Upstream):
     """Of two who map the second goes back to its guest."""
 
     mapping = False
 
-    def tdp_mmu_map(self, fault: Fault) -> int:
+    def tdp_mmu_map(self, fault: PageFaultOf) -> int:
         """A lock that nobody waits for."""
         if self.mapping:
             return k.RET_PF_RETRY
@@ -290,7 +303,7 @@ class OneAtATime(Upstream):
         self.mapping = self.keeps(fault)
         return result
 
-    def keeps(self, _fault: Fault) -> bool:
+    def keeps(self, _fault: PageFaultOf) -> bool:
         """Whether the lock is forgotten."""
         return False
 
@@ -298,7 +311,7 @@ class OneAtATime(Upstream):
 class NeverAgain(OneAtATime):
     """It stays locked."""
 
-    def keeps(self, _fault: Fault) -> bool:
+    def keeps(self, _fault: PageFaultOf) -> bool:
         """Always."""
         return True
 
@@ -328,6 +341,7 @@ class SnapshotsOnlyToMap(Upstream):
 
 PUBLIC = Step(ops.PageFault(0, SHARED | 0x3000))
 CONVERT = Step(ops.SetAttributes(0, 0x1000, k.ATTRIBUTE_PRIVATE))
+NO_MEMORY = Step(ops.MmuReload(0), (Fault("cache_topup", -k.ENOMEM),))
 SPLIT = Step(ops.SplitHuge(0, 0, 4))
 ZAP = Step(ops.ZapAllFast())
 FAULTIN = Step(ops.Faultin(0, 0, True))
@@ -365,6 +379,7 @@ WRONG: dict[str, tuple[type[Upstream], Config, tuple[Step, ...], str]] = {
     ),
     "pins-never": (PinsNever, DEEP, (*RUNNING, Step(ops.PageFault(0, 0x1000, True))), "TDP-079"),
     "kicks-too-early": (KicksTooEarly, DEEP, (*RUNNING, Step(ops.GmemInvalidate(0, 1))), "TDP-097"),
+    "drops-both-roots": (DropsBothRoots, SMALL, (CREATE, RELOAD, ZAP, NO_MEMORY), "TDP-027"),
     "never-again": (NeverAgain, SMALL, (CREATE, RELOAD, Step(ops.PageFault(0, 0, True)), OTHER), "TDP-068"),
 }  # fmt: skip
 
