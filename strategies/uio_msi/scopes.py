@@ -382,6 +382,13 @@ SCOPES: dict[str, Scope] = {
     "open-inside-probe": Scope(
         PLAIN, (*_inside((Probe(),), (Open(),), 128), Step(Close())), depth=2, states=4, transitions=129
     ),
+    "inside-open": Scope(
+        PLAIN,
+        (Step(Probe()), *_inside((Open(),), (RaiseVector(0), RaiseVector(1)), 16), Step(_SET_A), Step(RaiseVector(0))),
+        depth=4,
+        states=24,
+        transitions=441,
+    ),
     "remove-inside": Scope(
         PLAIN,
         (*_walk_through(2), *_inside((Remove(),), (IrqSet(0, FIRST_FD), Open(), Close(), ListInterrupts()), 32)),

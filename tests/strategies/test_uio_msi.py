@@ -28,8 +28,8 @@ def test_every_operation_has_a_shape() -> None:
 
 
 def test_faults_are_calls_that_can_be_refused() -> None:
-    """Each is a field of Answers and a call of the port, and no value is 0; three of them nobody plans."""
-    unplanned = {"unmask_coalesced", "refused_again", "granted_again"}
+    """Each is a field of Answers and a call of the port, and no value is 0; four of them nobody plans."""
+    unplanned = {"unmask_coalesced", "message_written", "refused_again", "granted_again"}
     answers = {field.name for field in dataclasses.fields(model.Answers)} - unplanned
     planned = [fault for shape in strategies.SHAPES.values() for fault in shape.faults]
 

@@ -36,7 +36,7 @@ EARLY = (*OPENED, RaiseVector(0))
 
 def test_a_driver_may_keep_early_events() -> None:
     """UIO-041 and UIO-042 ask for the event, not for the bit in which it waits."""
-    scopes = {name: S.scopes[name] for name in ("1,1,1", "reset", "short", "many", "handled", "probes")}
+    scopes = {name: S.scopes[name] for name in ("1,1,1", "reset", "short", "many", "handled", "inside-open")}
     candidate = Candidate("keeping", KeepingDriver, KeepingDriver.profile, KeepingDriver.capabilities)
     context = Context(replace(S, scopes=scopes), candidate, candidate.profile)
 
