@@ -53,12 +53,14 @@ def shown_again(state: State, hidden: dict[tuple[int, int], tuple[int, ...]]) ->
 
 
 def held_back(state: State, op: Any) -> Iterator[State]:
-    """The state in which late vCPUs hold what they were just sent, because they are software-disabled by now."""
-    if not state.late:
-        return
-    without, hidden = hiding(state, op)
-    if any(vm == 0 and apic_id in state.late for vm, apic_id in hidden):
-        yield shown_again(settled(with_late(without, frozenset())), hidden)
+    """The state in which late vCPUs hold what they were just sent, because they are software-disabled by now.
+
+    Not sleepers: these are woken for it, and may find it held.
+    """
+    held = {(v.vm, v.id): v.regs[IRR : IRR + 8] for v in state.vcpus if not v.asleep and _holds(state, v, op)}
+    if any(vm == 0 and apic_id in state.late for vm, apic_id in held):
+        without = _with_irrs(state, dict.fromkeys(held, _NOTHING), only=True)
+        yield shown_again(settled(with_late(without, frozenset())), held)
 
 
 def _with_irrs(state: State, bits: dict[tuple[int, int], tuple[int, ...]], *, only: bool = False) -> State:

@@ -95,7 +95,7 @@ def _in_company(state: State, op: Any, env: Answers, profile: Profile) -> Iterat
         for found in each(TRANSITIONS[type(op)](before, op, env, profile)):
             late = found.state.late
             ends = [settled(with_late(found.state, left)) for left in (frozenset[int](), late - own)]
-            for end in dict.fromkeys((*ends, *held_back(found.state, op))):
+            for end in dict.fromkeys((*ends, *(held_back(found.state, op) if late else ()))):
                 yield Outcome(with_entries(before, end), found.result, found.because, found.effect, found.also)
         if isinstance(op, s.VcpuCreate) and (op.vm, op.id) in state.passing:
             yield Outcome(before, -EEXIST, because=c.DUPLICATE_ID_REFUSED, effect=c.DUPLICATE_ID_REFUSED)
