@@ -82,6 +82,8 @@ def _failed_removals(state: State, after: State, answers: Answers) -> Outcomes |
         for left in ((leaf, _blocked(leaf)) if answers.sept_failed else (leaf,))
     ]
     kept += [replace(bugged, premapped=bugged.premapped | {gfn}) for gfn in state.premapped - after.premapped]
+    if not answers.ext_remove:
+        kept.append(bugged)  # the VM is lost, and what failed succeeded when it was tried again all the same
     clause = c.FAILED_REMOVE_KEEPS_PAGE
     return tuple(Outcome(s, 0, because=clause, effect=clause, also=also) for s in kept)
 

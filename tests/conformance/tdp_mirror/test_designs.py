@@ -289,6 +289,29 @@ class DropsBothRoots(Upstream):
         return result
 
 
+class TriesOnAfterTheBug(Upstream):
+    """A page that cannot be blocked is a VM bug, and is removed all the same if that succeeds later."""
+
+    def gmem_invalidate(self, start: int, end: int) -> None:
+        """Blocked beforehand, or each for itself."""
+        self.port.write_lock()
+        if self.port.tdh_mem_range_block(start << k.PAGE_SHIFT, 0):
+            self.complain()
+        self.port.write_unlock()
+        super().gmem_invalidate(start, end)
+
+    def complain(self) -> None:
+        """Whoever uses the VM is told."""
+        self.port.vm_bug("a page could not be blocked")
+
+
+class TriesOnInSilence(TriesOnAfterTheBug):
+    """Nobody is told."""
+
+    def complain(self) -> None:
+        """As if nothing had happened."""
+
+
 class OneAtATime(Upstream):
     """Of two who map the second goes back to its guest."""
 
@@ -342,6 +365,7 @@ class SnapshotsOnlyToMap(Upstream):
 PUBLIC = Step(ops.PageFault(0, SHARED | 0x3000))
 CONVERT = Step(ops.SetAttributes(0, 0x1000, k.ATTRIBUTE_PRIVATE))
 NO_MEMORY = Step(ops.MmuReload(0), (Fault("cache_topup", -k.ENOMEM),))
+UNBLOCKABLE = Step(ops.GmemInvalidate(0, 1), (Fault("tdh_mem_range_block", k.TDX_OPERAND_INVALID),))
 SPLIT = Step(ops.SplitHuge(0, 0, 4))
 ZAP = Step(ops.ZapAllFast())
 FAULTIN = Step(ops.Faultin(0, 0, True))
@@ -361,6 +385,7 @@ RIGHT: dict[str, tuple[type[Upstream], Config, tuple[Step, ...]]] = {
     "lock-instead-of-rcu": (LockInsteadOfRcu, SMALL, (CREATE, RELOAD, PUBLIC, ZAP)),
     "pins-afterwards": (PinsAfterwards, DEEP, (*RUNNING, Step(ops.PageFault(0, 0x1000, True)))),
     "blocks-beforehand": (BlocksBeforehand, DEEP, (*RUNNING, Step(ops.GmemInvalidate(0, 1)))),
+    "tries-on-after-the-bug": (TriesOnAfterTheBug, DEEP, (*RUNNING, UNBLOCKABLE)),
     "one-at-a-time": (OneAtATime, SMALL, (CREATE, RELOAD, *SECOND, TOGETHER)),
     "tells-first": (TellsFirst, SMALL, (CREATE, RELOAD, ZAP, RELOAD)),
     "snapshots-only-to-map": (SnapshotsOnlyToMap, SMALL, (CREATE, RELOAD, FAULTIN)),
@@ -379,6 +404,7 @@ WRONG: dict[str, tuple[type[Upstream], Config, tuple[Step, ...], str]] = {
     ),
     "pins-never": (PinsNever, DEEP, (*RUNNING, Step(ops.PageFault(0, 0x1000, True))), "TDP-079"),
     "kicks-too-early": (KicksTooEarly, DEEP, (*RUNNING, Step(ops.GmemInvalidate(0, 1))), "TDP-097"),
+    "tries-on-in-silence": (TriesOnInSilence, DEEP, (*RUNNING, UNBLOCKABLE), "TDP-079"),
     "drops-both-roots": (DropsBothRoots, SMALL, (CREATE, RELOAD, ZAP, NO_MEMORY), "TDP-027"),
     "never-again": (NeverAgain, SMALL, (CREATE, RELOAD, Step(ops.PageFault(0, 0, True)), OTHER), "TDP-068"),
 }  # fmt: skip
