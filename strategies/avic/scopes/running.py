@@ -306,6 +306,8 @@ SOFTWARE_DISABLED = steps(
     s.GuestWrite(1, APIC_SPIV, 0x1FF),
     s.Inhibit(INHIBIT_BLOCKIRQ, True),
     s.GuestIpi(0, 3, logical=True, mode=1),
+    s.GuestWrite(0, APIC_SPIV, 0xFF),
+    s.GuestIpi(1, 3, logical=True, mode=1),
     s.GuestIpi(0, 2, logical=True, mode=4),
     s.GuestIpi(0, 2, logical=True),
     s.GuestIpi(0, 1, mode=4),

@@ -108,7 +108,7 @@ PINNED = {
     "a disabled APIC": (238, 923),
     "held back": (40, 203),
     "software APIC": (65, 366),
-    "software-disabled": (65, 182),
+    "software-disabled": (144, 396),
     "other cores": (71, 168),
     "an xAPIC becomes an x2APIC": (35, 104),
 }
