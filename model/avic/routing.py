@@ -229,8 +229,9 @@ def _accepting(
     if mode == FIXED and not (message.hint and message.sender < 0):
         return (enabled,), because, also
     choices: tuple[tuple[int, ...], ...] = tuple((n,) for n in enabled) or ((),)
-    if len(enabled) > 1 and message.shorthand == NO_SHORTHAND and not message.logical and mode == LOWEST:
-        choices += (enabled,)  # a physical broadcast, which may be treated as fixed
+    is_logical = message.shorthand == NO_SHORTHAND and message.logical
+    if len(enabled) > 1 and not is_logical and mode == LOWEST:
+        choices += (enabled,)  # a broadcast, which may be treated as fixed
     return choices, c.LOWEST_PRIORITY_PICKS_ONE, (because, *also)
 
 

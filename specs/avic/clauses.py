@@ -1056,8 +1056,8 @@ LOWEST_PRIORITY_PICKS_ONE = Clause(
     level=Level.MUST,
     kind=Kind.RESPONSE,
     text=(
-        "Exactly one of the matching enabled APICs accepts a lowest-priority message; a physical broadcast may "
-        "be treated as fixed."
+        "Exactly one of the matching enabled APICs accepts a lowest-priority message; a broadcast, by physical "
+        "destination or shorthand, may be treated as fixed."
     ),
     source="irq_comm.c; observed on KVM 6.18",
     profiles=frozenset({"upstream", "as-posted", "arch"}),

@@ -254,6 +254,14 @@ def test_lowest_priority_names_exactly_one() -> None:
     assert because is c.LOWEST_PRIORITY_PICKS_ONE
 
 
+@pytest.mark.parametrize("message", [Message(0xFF, -1, mode=1), Message(0xFF, 1, shorthand=2, mode=1)])
+def test_a_broadcast_of_lowest_priority_may_be_fixed(message: Message) -> None:
+    """AVIC-101: by destination as by shorthand, as KVM looks at the destination alone; two of three never accept."""
+    apics = [Apic(i, ldr=1 << i << 24) for i in range(3)]
+
+    assert route(apics, message)[0] == ((0,), (1,), (2,), (0, 1, 2))
+
+
 def test_disabled_apics_never_accept() -> None:
     """AVIC-106, by the manuals and by KVM, for any message."""
     random = Random("disabled")
