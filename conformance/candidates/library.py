@@ -78,10 +78,16 @@ def _check_sanitizer(spec: str, path: Path) -> None:
     """A sanitizer must be in the process before the library that was built with it, and end the process."""
     text = path.read_bytes()
     for runtime, symbol in (("libasan.so", b"__asan_init"), ("libtsan.so", b"__tsan_init")):
-        if symbol in text and not hasattr(ctypes.CDLL(None), symbol.decode()):
+        if symbol not in text:
+            continue
+        # The address sanitizer ends a process that throws an exception of C++, as greenlet does, unless it found them
+        # when it started.
+        first = os.environ.get("LD_PRELOAD", "")
+        knows_cxx = "libasan" not in first or "stdc++" in first
+        if not hasattr(ctypes.CDLL(None), symbol.decode()) or not knows_cxx:
             raise UsageError(
-                f"--candidate={spec}: {path} was built with a sanitizer, which must be loaded first: run with"
-                f" LD_PRELOAD=$(cc -print-file-name={runtime})"
+                f"--candidate={spec}: {path} was built with a sanitizer, which must be loaded first, and C++ with it:"
+                f' run with LD_PRELOAD="$(cc -print-file-name={runtime}) libstdc++.so.6"'
             )
     goes_on = {name for name in _UBSAN.findall(text) if not name.endswith(b"_abort")} - _ALWAYS_ENDS
     if goes_on and not re.search(r"\bhalt_on_error=(1|true|yes)\b", os.environ.get("UBSAN_OPTIONS", "")):

@@ -97,7 +97,7 @@ def sanitizer(monkeypatch: pytest.MonkeyPatch) -> None:
     told = subprocess.run(["cc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
     if not Path(told.stdout.strip()).is_absolute():
         pytest.skip("the compiler has no address sanitizer")
-    monkeypatch.setenv("LD_PRELOAD", told.stdout.strip())
+    monkeypatch.setenv("LD_PRELOAD", f"{told.stdout.strip()} libstdc++.so.6")
     monkeypatch.setenv("ASAN_OPTIONS", "detect_leaks=0")
 
 

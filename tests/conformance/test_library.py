@@ -156,14 +156,14 @@ print("all the same")
 """
 
 
-def sanitized(path: object) -> subprocess.CompletedProcess[str]:
-    """The shipped traces on a library, with the address sanitizer in the process."""
+def sanitized(path: object, code: str = JUDGE, cxx: str = "libstdc++.so.6") -> subprocess.CompletedProcess[str]:
+    """The shipped traces on a library, or other code, with the address sanitizer in the process."""
     runtime = subprocess.run(["cc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
     if not Path(runtime.stdout.strip()).is_absolute():
         pytest.skip("no address sanitizer")
-    more = {"LD_PRELOAD": runtime.stdout.strip(), "ASAN_OPTIONS": "detect_leaks=0"}
+    more = {"LD_PRELOAD": f"{runtime.stdout.strip()} {cxx}", "ASAN_OPTIONS": "detect_leaks=0"}
     return subprocess.run(
-        [sys.executable, "-c", JUDGE, path],
+        [sys.executable, "-c", code, path],
         cwd=ROOT,
         env={**os.environ, **more},
         capture_output=True,
@@ -199,8 +199,29 @@ def test_a_use_after_free_is_named_by_the_sanitizer(build: Build) -> None:
 
 def test_a_sanitizer_that_is_not_there_first_is_asked_for(build: Build) -> None:
     """It would end the process."""
-    with pytest.raises(UsageError, match=r"built with a sanitizer.*LD_PRELOAD=\$\(cc -print-file-name=libasan.so\)"):
+    with pytest.raises(
+        UsageError, match=r'built with a sanitizer.*LD_PRELOAD="\$\(cc -print-file-name=libasan.so\) lib'
+    ):
         load(f"lib:{build(0, *ASAN)}", OF)
+
+
+THROWS = """
+import contextlib
+import greenlet
+def ends():
+    raise KeyError
+with contextlib.suppress(KeyError):
+    greenlet.greenlet(ends).switch()
+print("all the same")
+"""
+
+
+def test_a_sanitizer_is_told_of_exceptions(build: Build) -> None:
+    """A thread of a trace that ends by one would end the process, as greenlet throws one of C++."""
+    path = build(0, *ASAN)
+
+    assert "must be loaded first, and C++ with it" in sanitized(path, cxx="").stderr
+    assert sanitized(path, THROWS).stdout == "all the same\n"
 
 
 def test_undefined_behaviour_that_goes_on_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
