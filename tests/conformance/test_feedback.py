@@ -136,7 +136,7 @@ def test_every_engine_ends_with_one_trace(engine: str, tmp_path: Path) -> None:
 
 def test_work_that_is_settled_is_handed_out_as_such() -> None:
     """Of that subsystem alone."""
-    work = Work([UNIT, UNIT, replace(UNIT, subsystem="other")])
+    work = Work([UNIT, UNIT, replace(UNIT, subsystem="other")], Request((("uio_msi", UNIT.spec),)))
     handed = iter(work)
 
     first = next(handed)

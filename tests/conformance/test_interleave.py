@@ -84,7 +84,7 @@ RACES: dict[tuple[str, str], dict[str, int]] = {
     },
     ("snp_guest_request", "builtin:guest"): {
         "report-report": 294, "busy-report-key": 324, "refused-report-key": 230, "extended-extended": 324,
-        "extended-pages": 70,
+        "extended-pages": 70, "refused-key-report": 54, "refused-report-extended": 58,
     },
 }  # fmt: skip
 """By subsystem and correct candidate: the schedules that each race has."""

@@ -76,6 +76,10 @@ class Vcpus(Simulator):
             raise Crash(f"there is no vCPU {vcpu}")
         return v
 
+    def may_fault(self) -> bool:
+        """Whether one has a root loaded."""
+        return any(v is not None and v.root != INVALID_PAGE for v in self.all)
+
     def users(self, root: int) -> int:
         """How many have a root loaded."""
         return sum(v is not None and root in (v.root, v.mirror) for v in self.all)

@@ -362,7 +362,33 @@ class SnapshotsOnlyToMap(Upstream):
         return result
 
 
+class SilentWithoutRoots(Upstream):
+    """Announces no invalidation while no vCPU has roots: nothing is mapped, and nobody is in a fault."""
+
+    def invalidation(self, start: int, end: int, attr_filter: int, need: int, may_block: int) -> None:
+        """Or as usual."""
+        if any(root != k.INVALID_PAGE for root in self.root_hpa.values()):
+            super().invalidation(start, end, attr_filter, need, may_block)
+
+
+class SilentWithoutLeaves(Upstream):
+    """Announces none as long as nothing was mapped, although somebody may be about to map."""
+
+    faulted = False
+
+    def page_fault(self, *args: Any) -> int:
+        """From now on as usual."""
+        self.faulted = True
+        return super().page_fault(*args)
+
+    def invalidation(self, start: int, end: int, attr_filter: int, need: int, may_block: int) -> None:
+        """Or not."""
+        if self.faulted:
+            super().invalidation(start, end, attr_filter, need, may_block)
+
+
 PUBLIC = Step(ops.PageFault(0, SHARED | 0x3000))
+HOLE, PAGE_OUT = Step(ops.GmemInvalidate(0, 4)), Step(ops.HvaInvalidate(0, 4))
 CONVERT = Step(ops.SetAttributes(0, 0x1000, k.ATTRIBUTE_PRIVATE))
 NO_MEMORY = Step(ops.MmuReload(0), (Fault("cache_topup", -k.ENOMEM),))
 UNBLOCKABLE = Step(ops.GmemInvalidate(0, 1), (Fault("tdh_mem_range_block", k.TDX_OPERAND_INVALID),))
@@ -374,6 +400,11 @@ PROTECT = Step(ops.WrprotSlot(0))
 SMALLER = Step(ops.TdpMap(0, SHARED, False, 1))
 TOGETHER = Step(Parallel(Step(ops.PageFault(0, 0, True)), Step(ops.PageFault(1, 0x1000, True)), (8, 8)))
 RIGHT: dict[str, tuple[type[Upstream], Config, tuple[Step, ...]]] = {
+    "silent-without-roots": (
+        SilentWithoutRoots,
+        SMALL,
+        (CREATE, HOLE, PAGE_OUT, RELOAD, HOLE, PAGE_OUT),
+    ),
     "splits-what-goes-in-part": (
         SplitsWhatGoesInPart,
         MIXED,
@@ -391,6 +422,7 @@ RIGHT: dict[str, tuple[type[Upstream], Config, tuple[Step, ...]]] = {
     "snapshots-only-to-map": (SnapshotsOnlyToMap, SMALL, (CREATE, RELOAD, FAULTIN)),
 }
 WRONG: dict[str, tuple[type[Upstream], Config, tuple[Step, ...], str]] = {
+    "silent-without-leaves": (SilentWithoutLeaves, SMALL, (CREATE, HOLE, RELOAD, HOLE), "TDP-056"),
     "keeps-the-edge": (KeepsTheEdge, MIXED, (*BLOCK, CONVERT), "TDP-089"),
     "takes-blocks-down-unflushed": (
         TakesBlocksDownUnflushed, MIXED, (*BLOCK, PROTECT, Step(ops.Access(0, SHARED | 0x1000)), SMALLER), "TDP-084",

@@ -187,7 +187,7 @@ DEFECTS: tuple[Defect, ...] = (
     Defect("N-24", "A fault takes a huge leaf down, and nobody flushes.", TakenDownUnflushed, ("TDP-084",), steps=4),
     Defect("N-25", "An invalidation ends before anything is zapped.", EndsBeforeZapping, ("TDP-080", "TDP-088"),
            steps=3),
-    Defect("N-26", "A hole over two slots is announced for the first.", HoleInFirstSlot, ("TDP-056",), steps=1),
+    Defect("N-26", "A hole over two slots is announced for the first.", HoleInFirstSlot, ("TDP-056",), steps=3),
     Defect("N-27", "A flush that is due is forgotten in an invalid root.", NoFlushInInvalidRoot,
            ("TDP-081", "TDP-082"), steps=4),
 )  # fmt: skip

@@ -38,9 +38,13 @@ def gmem_invalidate(world: TdpMirror, op: ops.GmemInvalidate) -> int:
 
 
 def _go_back(world: TdpMirror, *, private: bool) -> None:
-    """What was not invalidated goes back as well, and a fault that is on its way may map it after that (TDP-056)."""
+    """What was not invalidated goes back as well, and a fault that is on its way may map it after that (TDP-056).
+
+    Where no vCPU has roots nobody is on his way, and nothing need be announced.
+    """
     config, reach = world.config, world.config.cover(world.config.levels + 1)
-    for start, end in world.guest_memory.move().ranges():
+    unannounced = world.guest_memory.move().ranges()
+    for start, end in unannounced if world.vcpus.may_fault() else ():
         for gfn in range(start, min(end, reach)):
             other_half = config.mirror and (gfn in world.attributes.private) != private
             if not other_half and not world.vm.bugged:
