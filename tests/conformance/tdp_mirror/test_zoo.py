@@ -439,7 +439,7 @@ SHORTEST: dict[str, tuple[str, Config, tuple[Step, ...]]] = {
         (CREATE, RELOAD, Step(ops.PageFault(gpa=0x4000)), Step(ops.TdpMap(0, 0x4000, False, 1))),
     ),
     "N-25": ("TDP-080", SMALL, (CREATE, RELOAD, PUBLIC, Step(ops.HvaInvalidate(3, 4)))),
-    "N-26": ("TDP-056", TWO_FILES, (Step(ops.GmemInvalidate(0, 4)),)),
+    "N-26": ("TDP-056", TWO_FILES, (CREATE, RELOAD, Step(ops.GmemInvalidate(0, 4)))),
     "N-27": ("TDP-081", SMALL, (CREATE, RELOAD, Step(ops.InvalidateRoots()), Step(ops.Unmap(0, 4, 1, True, True)))),
 }
 """By defect: the clause that is cited, the world, and a shortest trace that shows it."""
