@@ -4,13 +4,13 @@ import gc
 import os
 import sys
 
-from conformance.engines.garbage import THRESHOLDS
-
 
 def main() -> None:
     """Run a command; Ctrl-C ends it with a word, also while everything is still being loaded."""
-    gc.set_threshold(*THRESHOLDS)
     try:
+        from conformance.engines.garbage import THRESHOLDS
+
+        gc.set_threshold(*THRESHOLDS)  # what is loaded is hardly ever garbage
         from conformance.commands.main import main as command
 
         command()
