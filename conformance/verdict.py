@@ -51,6 +51,10 @@ NOT_TRIED = "not tried"
 """Kind of what was not done since it has ended the process often enough: known, and never a finding of its own."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came to a process that ignores Ctrl-C; never the candidate's own."""
+
+
 class UsageError(Exception):
     """The user asked for something that cannot be done; the message is one clear sentence."""
 

@@ -25,7 +25,7 @@ from conformance.commands.strength import Strength
 from conformance.engines.corpus import TRACES
 from conformance.reports import forms
 from conformance.reports.version import SUITE
-from conformance.verdict import Ending, Exit, HarnessError, UsageError
+from conformance.verdict import Ending, Exit, HarnessError, Terminated, UsageError
 
 TWICE = 2.0
 """Seconds within which a second SIGTERM is the first one's echo."""
@@ -487,7 +487,7 @@ class _Terminated:
         if callable(on_interrupt):
             on_interrupt(signal.SIGINT, frame)
         else:  # a background job of a shell script ignores Ctrl-C, but not this
-            raise KeyboardInterrupt
+            raise Terminated
 
 
 def invoke(arguments: Sequence[str] | None = None) -> int:

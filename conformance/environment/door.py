@@ -20,7 +20,7 @@ from conformance.environment.simulator import Simulator
 from conformance.model.step import Fault
 from conformance.ports import methods
 from conformance.specs.clause import Clause
-from conformance.verdict import Breach, Crash, Hang, HarnessError, UsageError, Violation
+from conformance.verdict import Breach, Crash, Hang, HarnessError, Terminated, UsageError, Violation
 
 CALL_BUDGET = 100_000
 """Environment calls within one operation after which a candidate counts as hanging."""
@@ -252,7 +252,7 @@ class Environment:
         Environment.inside += 1
         try:
             return function(*args)
-        except (Breach, HarnessError, UsageError, GreenletExit):
+        except (Breach, HarnessError, UsageError, Terminated, GreenletExit):
             raise
         except BaseException as error:  # a candidate that asks to leave the process is wrong, not done
             if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
