@@ -17,7 +17,7 @@ from conformance.model.step import Fault, Parallel, Step
 from conformance.model.tdp_mirror import Config
 from conformance.model.tdp_mirror import operations as ops
 from conformance.specs.tdp_mirror import constants as k
-from conformance.strategies.tdp_mirror.domains import DEEP, HUGE, SHARED, SMALL
+from conformance.strategies.tdp_mirror.domains import DEEP, FIVE_LEVELS, HUGE, SHARED, SMALL
 from conformance.trace import Trace
 from tests.conformance.tdp_mirror.judging import CREATE, OF, RELOAD, SECOND, judge
 
@@ -458,6 +458,18 @@ def test_what_it_might_get_wrong_is_seen(row: str) -> None:
 
     assert failure is not None
     assert failure.clause.id == clause
+
+
+@pytest.mark.parametrize("flags", [k.MEM_GUEST_MEMFD, 0])
+def test_a_huge_range_that_goes_back_is_judged_at_once(flags: int) -> None:
+    """A slot of 2^30 pages, without an invalidation: none of its gfns is private, so the file has nothing there."""
+    deleted = [Step(ops.SlotDelete(slot)) for slot, *_ in FIVE_LEVELS.slots]
+    back = ops.GmemInvalidate if flags else ops.HvaInvalidate
+    steps = (CREATE, RELOAD, *deleted, Step(ops.SlotCreate(7, 2**20, 2**30, flags)), Step(back(2**20, 2**35)))
+
+    failure = judge(*steps, config=FIVE_LEVELS, candidate=SilentWithoutLeaves).failure
+
+    assert (failure and failure.clause.id) == (None if flags else "TDP-056")
 
 
 @pytest.mark.parametrize("point", range(12))

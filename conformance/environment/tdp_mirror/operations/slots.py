@@ -42,16 +42,17 @@ def _go_back(world: TdpMirror, *, private: bool) -> None:
 
     Where no vCPU has roots nobody is on his way, and nothing need be announced.
     """
-    config, reach = world.config, world.config.cover(world.config.levels + 1)
-    unannounced = world.guest_memory.move().ranges()
-    for start, end in unannounced if world.vcpus.may_fault() else ():
-        for gfn in range(start, min(end, reach)):
-            other_half = config.mirror and (gfn in world.attributes.private) != private
-            if not other_half and not world.vm.bugged:
+    memory, config = world.guest_memory, world.config
+    marked, reach = world.attributes.private, config.cover(config.levels + 1)
+    unannounced = memory.move().ranges()
+    for start, end in unannounced if world.vcpus.may_fault() and not world.vm.bugged else ():
+        # Ranges may be as large as the address space: what a gfn is meant for changes at few of them.
+        for gfn in (start, *(edge for edge in marked.edges if start < edge < end)):
+            if gfn < reach and (not config.mirror or (gfn in marked) == private):
                 raise Violation(
                     c.STALE_FAULT, f"the page of gfn {gfn:#x} goes back to the host without an invalidation"
                 )
-    world.guest_memory.gone.clear()
+    memory.gone.clear()
 
 
 def slot_create(world: TdpMirror, op: ops.SlotCreate) -> int:
