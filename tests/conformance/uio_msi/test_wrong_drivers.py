@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from conformance.candidates.builtin.uio_msi.upstream import Upstream
+from conformance.candidates.defects.uio_msi.upstream import MasksWhenRefused
 from conformance.model.step import Parallel, Step
 from conformance.model.uio_msi import Config
 from conformance.model.uio_msi.operations import FIRST_FD, PDEV_IRQ, IrqSet, Open, Probe, RaiseVector
@@ -375,16 +376,6 @@ class RollsBackOneLess(KeepingDriver):
 
     def _switch_off(self, requested: int) -> None:
         super()._switch_off(requested if requested == self.max_vectors else max(0, requested - 1))
-
-
-class MasksWhenRefused(Upstream):
-    """Masks INTx where a set is refused, although the old mapping is still there."""
-
-    def _set(self, vector: int, fd: int) -> int:
-        err = super()._set(vector, fd)
-        if err and not self.msix:
-            self.port.pci_intx(0)
-        return err
 
 
 WRONG: tuple[tuple[type[Upstream], str, str], ...] = (
