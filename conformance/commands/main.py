@@ -468,11 +468,11 @@ def _everything() -> tuple[str, ...]:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Entry point of the console script. SIGTERM, which a cancelled CI job gets, ends a run like Ctrl-C does."""
     open_missing()
-    signal.signal(signal.SIGTERM, _Terminated())
+    signal.signal(signal.SIGTERM, _OnSigterm())
     sys.exit(invoke(arguments))
 
 
-class _Terminated:
+class _OnSigterm:
     """SIGTERM as Ctrl-C; `timeout` sends it twice, to the process and to its group, and means it once."""
 
     def __init__(self) -> None:
