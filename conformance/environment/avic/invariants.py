@@ -102,10 +102,9 @@ def _pointers(world: Avic, cpus: list[Cpu], seen: dict[int, int], vm: int) -> No
                 raise Violation(c.POINTERS_VALID_WHILE_INHIBITED, f"vCPU {cpu.id}: the VMCB holds no AVIC pointers")
             continue
         limit = fields[2] & 0xFFF
-        stray = [f & ~ADDRESS_BITS for f in (*fields[:2], fields[2] & ~0xFFF)]
-        world.require(
-            c.ONLY_ADDRESS_BITS_STORED, not any(stray), f"vCPU {cpu.id}: VMCB pointers {[hex(f) for f in fields]}"
-        )
+        if fields[0] & ~ADDRESS_BITS or fields[1] & ~ADDRESS_BITS or fields[2] & ~0xFFF & ~ADDRESS_BITS:
+            raise Violation(c.ONLY_ADDRESS_BITS_STORED, f"vCPU {cpu.id}: VMCB pointers {[hex(f) for f in fields]}")
+        world.hold(c.ONLY_ADDRESS_BITS_STORED)
         if vmcb.is_avic:
             world.hold(c.POINTERS_VALID_WHILE_INHIBITED)
         for f, clause in zip(fields, (c.BACKING_PAGE_STAYS, c.TABLES_FREED_ONCE, c.TABLES_FREED_ONCE), strict=True):
@@ -116,7 +115,9 @@ def _pointers(world: Avic, cpus: list[Cpu], seen: dict[int, int], vm: int) -> No
                     clause if gone else c.ONLY_ADDRESS_BITS_STORED,
                     f"vCPU {cpu.id}: VMCB names {frame:#x}, {'which was freed or moved' if gone else 'no page'}",
                 )
-            world.require(c.TABLES_START_ZEROED, not pages[frame].is_poisoned(), f"page {frame:#x} was never cleared")
+            if pages[frame].is_poisoned():
+                raise Violation(c.TABLES_START_ZEROED, f"page {frame:#x} was never cleared")
+            world.hold(c.TABLES_START_ZEROED)
         world.hold(c.TABLES_FREED_ONCE)
         tables = (fields[1] & ADDRESS_BITS, fields[2] & ADDRESS_BITS)
         first = first or tables

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from errno import errorcode
+from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from conformance.environment.avic.bitmaps import change, has, highest
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
     from conformance.environment.avic.vcpus import Cpu
     from conformance.environment.avic.world import Avic
 
+LAPIC_STATE = Struct("<256I")
+"""Registers as KVM_SET_LAPIC takes them: one every 16 bytes, little endian."""
 VISITING_CORE = 0x40
 """Core of the first vCPU that `Enter` loads for a short visit."""
 
@@ -337,7 +340,7 @@ def set_lapic(world: Avic, op: s.SetLapic) -> int:
         for bank in (APIC_ISR, APIC_TMR) if op.level else (APIC_ISR,):
             words[(bank >> 2) + 4 * (op.isr >> 5)] |= 1 << (op.isr & 31)
     world.watch.changed = True
-    result = world.enter_int(world.driver.set_lapic, cpu.handle, b"".join(word.to_bytes(4, "little") for word in words))
+    result = world.enter_int(world.driver.set_lapic, cpu.handle, LAPIC_STATE.pack(*words))
     if world.threads.deliverable(cpu):
         cpu.woken = True
     return result

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from struct import Struct
+
 from conformance.candidates.builtin.avic.upstream.inhibits import Inhibits
 from conformance.candidates.builtin.avic.upstream.vm import ACCESS_SLOT, LVR, Vcpu
 from conformance.specs.avic.constants import (
@@ -36,6 +38,7 @@ TRAPS = frozenset(
     {APIC_ID, APIC_EOI, APIC_RRR, APIC_LDR, APIC_DFR, APIC_SPIV, APIC_ESR, APIC_ICR, APIC_TMICT, APIC_TDCR}
     | set(range(APIC_LVTT, APIC_LVTERR + 16, 16))
 )
+LAPIC_STATE = Struct("<256I")
 X2_READ_ONLY = (APIC_ID, APIC_LVR, APIC_LDR, APIC_PPR)
 
 
@@ -160,7 +163,7 @@ class Accesses(Inhibits):
     def set_lapic(self, vcpu: int, registers: bytes) -> int:
         """KVM_SET_LAPIC."""
         v = self.vcpus[vcpu]
-        values = {o: int.from_bytes(registers[o : o + 4], "little") for o in range(0, 0x400, 16)}
+        values = dict(zip(range(0, 0x400, 16), LAPIC_STATE.unpack(registers)[::4], strict=True))
         values[APIC_LVR] = LVR
         if v.x2:
             values[APIC_ID], values[APIC_LDR] = v.id, self.x2_ldr(v.id)
