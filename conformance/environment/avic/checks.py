@@ -121,6 +121,8 @@ def own_entries_only(record: Record) -> bool | str:
     own.add(logical_index(new.regs[LDR] >> 24, old.regs[DFR]))
     then = {e >> 32: e & 0xFFFFFFFF for e in env.tables.before}
     now = {e >> 32: e & 0xFFFFFFFF for e in env.tables.logical_entries()}
+    if not now:
+        return True  # emptied as a whole, to be filled when it is asked
     for index in then.keys() | now.keys():
         if index not in own and then.get(index, 0) != now.get(index, 0):
             return f"logical entry {index} changed from {then.get(index, 0):#x} to {now.get(index, 0):#x}"

@@ -9,6 +9,7 @@ import pytest
 
 from conformance.candidates.builtin.avic.linux import Linux
 from conformance.candidates.builtin.avic.linux.structs import Irqfd, Kvm, Vcpu
+from conformance.candidates.builtin.avic.upstream import Upstream
 from conformance.candidates.defects.avic.linux import IndexBehindTheTable
 from conformance.candidates.defects.avic.upstream import RestoreForgetsTimer
 from conformance.model.avic import Config
@@ -19,6 +20,7 @@ from conformance.specs.avic.constants import (
     APIC_EOI,
     APIC_ICR,
     APIC_ID,
+    APIC_LDR,
     APIC_TPR,
     BASE_AE,
     CPUID_X2AVIC_EXT,
@@ -34,6 +36,7 @@ AE = APIC_BASE | 1 << BASE_AE
 POSTED_ASLEEP = (s.Exit(0), s.Block(0), s.UpdateIrte(0, 0), s.IommuPost(0))
 LIFTED_WHILE_INJECTED = Step(s.Deliver(0), during=((10, Step(s.Inhibit(3, on=False))),))
 NO_IPIV = Config(vcpus=(0, 1), running=True, enabled=True, ipiv=False)
+LDRS = tuple(s.GuestWrite(vcpu, APIC_LDR, ldr << 24) for vcpu, ldr in ((0, 1), (1, 2), (0, 4), (1, 8)))
 FIRST_TAG = Config(vcpus=(0,), next_tag=0)
 
 
@@ -45,6 +48,24 @@ class InterceptsIcr(Linux):
             self.port.set_msr_intercept(v.handle, X2APIC_MSRS + (offset >> 4), 1, int(intercept))
 
 
+class EmptiesTheTable(Upstream):
+    """No change of a logical id is followed: each one empties the whole logical table."""
+
+    def _install_logical(self, v: Any) -> None:
+        """What is not there exits, and is sent by software."""
+        for other in v.kvm.vcpus.values():
+            self._invalidate_logical(other)
+
+
+class TakesTheOthersAlong(Upstream):
+    """The entries of all others go whenever one changes."""
+
+    def _handle_ldr_update(self, v: Any) -> None:
+        for other in v.kvm.vcpus.values():
+            self._invalidate_logical(other)
+        super()._handle_ldr_update(v)
+
+
 NOT_ACCUSED: list[tuple[Callable[[Any], Any], Config, tuple[Any, ...]]] = [
     (WritesVmcbBeforeRunning, RUNNING, (s.Exit(0), s.Inhibit(3), s.Inhibit(3, on=False), s.VmRun(0))),
     (WritesVmcbBeforeRunning, RUNNING, (s.Exit(0), s.Exit(1), s.Inhibit(3), s.Put(0), s.SetLapic(0), s.VmRun(1))),
@@ -52,6 +73,7 @@ NOT_ACCUSED: list[tuple[Callable[[Any], Any], Config, tuple[Any, ...]]] = [
     (WritesVmcbBeforeRunning, NO_IPIV, (s.UpdateIrte(0, 0), s.Put(0), s.Inhibit(3), s.Load(0, 32), s.IommuPost(0))),
     (EarlyAwake, RUNNING, (s.Exit(0), s.SetLapic(0, irr=0x41), s.Block(0), s.VmRun(0), s.GuestEoi(0))),
     (WritesVmcbBeforeRunning, RUNNING, (s.Inhibit(3), LIFTED_WHILE_INJECTED, s.GuestEoi(0))),
+    (EmptiesTheTable, RUNNING, (*LDRS, s.GuestIpi(0, 2, logical=True))),
     (InterceptsIcr, X2, (s.Put(1), s.GuestIpi(0, shorthand=3, defer=True), s.GuestIpi(17, 0, defer=True))),
     (Linux, RUNNING, POSTED_ASLEEP),
     (Linux, RUNNING, (s.Exit(0), s.SetLapic(0, rest=True, irr=0x52), s.GetLapic(0, APIC_ICR), s.VmRun(0))),
@@ -158,6 +180,7 @@ def test_who_was_woken_is_named_as_the_trace_names_vcpus() -> None:
 
 
 STILL_FOUND: list[tuple[Callable[[Any], Any], Config, tuple[Any, ...], str]] = [
+    (TakesTheOthersAlong, RUNNING, LDRS, "AVIC-041"),
     (OwesForEver, RUNNING, (s.Exit(0), s.Inhibit(3), s.VmRun(0)), "AVIC-086"),
     (MsrsStayOpen, X2, (s.Exit(1), s.VcpuReset(1), s.VmRun(1)), "AVIC-021"),
     (LogsForNobody, RUNNING, POSTED_ASLEEP, "AVIC-094"),
