@@ -31,7 +31,7 @@
 #include "types.h"
 
 /* Counted up when an entry point or an environment call is added, goes or changes. */
-#define AVIC_ABI 2
+#define AVIC_ABI 3
 
 /* A local APIC, for layer R. */
 struct avic_apic {
@@ -494,6 +494,11 @@ struct avic_driver {
 	 */
 	void (*irqfds)(void *self, const struct avic_irqfd_act *acts, size_t acts_len,
 		       struct avic_irqfd_done *done, size_t *done_len);
+
+	/*
+	 * What KVM_CAP_IRQ_ROUTING tells, which the tables of irqfds are held to.
+	 */
+	s64 (*irq_routing)(void *self);
 };
 
 /* What the library exports. */

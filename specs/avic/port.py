@@ -202,11 +202,7 @@ count), `read` (eventfd)."""
 
 
 class Irqfds(Protocol):
-    """What a router has besides that declares `irqfd`.
-
-    If it also has an int `irq_routing`, what KVM_CAP_IRQ_ROUTING tells, its tables are held to that; without it nobody
-    sees where between 1024 and 2**31 the gsis end that can be routed.
-    """
+    """What a router has besides that declares `irqfd`."""
 
     def irqfds(self, acts: IrqfdActs) -> tuple[tuple[int, tuple[int, ...]], ...]:
         """Do these in a fresh VM with one software-enabled xAPIC of id 0; for each its result and what it delivered.
@@ -216,6 +212,13 @@ class Irqfds(Protocol):
         Routes are edge-triggered fixed MSIs to APIC 0. Eventfds are numbered 0 to 2 and non-blocking; 3 is open and
         no eventfd, 4 is not open.
         """
+
+
+class ToldRouting(Protocol):
+    """What such a router may have: without it nobody sees where between 1024 and 2**31 its gsis end."""
+
+    def irq_routing(self) -> int:
+        """What KVM_CAP_IRQ_ROUTING tells, which its tables are held to; in Python an int will do."""
 
 
 _T = (

@@ -27,12 +27,15 @@ from conformance.environment.door import Frame
 from conformance.environment.scheduler import Scheduler
 from conformance.environment.uio_msi import FAST
 from conformance.lockstep import run_trace
+from conformance.model import avic
+from conformance.model.avic.operations import Act, Irqfds
 from conformance.model.step import Parallel, Step
 from conformance.model.uio_msi import Config
 from conformance.model.uio_msi.operations import Close, Open, Probe, Remove
 from conformance.ports import methods
 from conformance.subsystem import subsystem
 from conformance.verdict import UsageError
+from tests.conformance.avic.judging import AVIC, cited, judged
 
 ROOT = Path(__file__).parents[2]
 OF = subsystem("uio_msi")
@@ -324,6 +327,21 @@ def test_lists_in_lists_pass_both_ways(choice: str, tmp_path: Path, monkeypatch:
 
     acts = (("route", 0, 0, ((1, 0x40), (7, 0x50))), ("assign", 2, 2**32 - 1, ()), ("route", 0, 0, ()))
     assert driver.irqfds(acts) == ((-2, (0x41, 0x57)), (2**32 - 3, ()), (0, ()))
+
+
+@pytest.mark.parametrize(("told", "clause"), [("", ""), ("4096", ""), ("1024", "AVIC-123")])
+def test_a_router_in_c_tells_how_many_gsis_it_routes(told: str, clause: str, tmp_path: Path) -> None:
+    """By a function, which it may lack: this one takes every table."""
+    takes = IRQFDS.replace("-(s64)acts[i].table_len", "0").replace("_len = acts[i].table_len;", "_len = 0;")
+    entries = '.irqfds = irqfds, .capabilities = "irqfd",'
+    if told:
+        takes += f"static s64 told(void *self) {{ (void)self; return {told}; }}\n"
+        entries += " .irq_routing = told,"
+    text = ALL_OF_AVIC.replace("const struct avic_driver avic", takes + "const struct avic_driver avic")
+    candidate = load(f"lib:{library(tmp_path, text.replace('ENTRIES', entries))}", AVIC)
+    script = Irqfds((Act("route", table=((2048, 0x41),)),))
+
+    assert cited(judged(candidate.factory, avic.Config(), script, profile="kvm-lapic")) == clause
 
 
 def test_what_is_no_library_is_refused(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ def irqfds(world: Avic, op: s.Irqfds) -> Any:
     """Ask the router what eventfds do."""
     router: Any = world.driver
     limit = world.threads.member("irq_routing")
+    if callable(limit):
+        limit = world.enter(limit)
     done = plain(world.enter(router.irqfds, tuple((a.what, a.fd, a.n, a.table) for a in op.acts)))
     if not (type(done) is tuple and len(done) == len(op.acts) and all(map(_is_done, done))):
         raise world.remember(

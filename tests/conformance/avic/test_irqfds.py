@@ -59,6 +59,8 @@ def test_a_router_keeps_to_what_it_tells(limit: int, told: int | None) -> None:
     script = (*SCRIPT, route(2**32 - 1))
 
     assert cited(judged(routing(limit, told), Config(), s.Irqfds(script), profile="kvm-lapic")) == "AVIC-123"
+    tells = type("Tells", (routing(limit, None),), {"irq_routing": lambda _self: told})
+    assert cited(judged(tells, Config(), s.Irqfds(script), profile="kvm-lapic")) == "AVIC-123"
 
 
 def test_one_limit_holds_for_a_whole_script() -> None:

@@ -17,7 +17,6 @@ class KvmLapic:
 
     profile = "kvm-lapic"
     capabilities = frozenset({"layer-r", "kvm-return", "irqfd"})
-    irq_routing = MAX_ROUTES
 
     def __init__(self, port: Any) -> None:
         self.port = port
@@ -26,6 +25,10 @@ class KvmLapic:
         self.logical_mode = ""
         self.logical_map: list[int] = []
         self.max_id = 255
+
+    def irq_routing(self) -> int:
+        """What KVM_CAP_IRQ_ROUTING tells."""
+        return MAX_ROUTES
 
     def route(self, apics: Apics, message: Message) -> int:
         """The mask of those that accept."""
