@@ -120,7 +120,7 @@ DEFECTS: tuple[Defect, ...] = (
     _defect("UP-04", "An invalid target makes the host warn.", u.WarnsOnInvalidTarget, 75, steps=1),
     _defect("UP-05", "Busy is left set after the IPI was sent.", u.BusyLeftSet, 68, 69, steps=1),
     _defect("UP-06", "A multi-bit LDR installs an entry for its lowest bit.", u.LowestBitOnly, 37, 38, steps=1),
-    _defect("UP-07", "A bad LDR is not remembered.", u.BadLdrForgotten, 41, steps=5),
+    _defect("UP-07", "A bad LDR is not remembered.", u.BadLdrForgotten, 41, 38, steps=5),
     _defect("UP-08", "A bad LDR skips the software APIC and ends in user space.", u.BadLdrExits, 42, 81, steps=1),
     _defect("UP-09", "One target is woken, the one that the exit names.", u.OneTargetKicked, 71, 70, 72, 74, steps=3),
     _defect(
