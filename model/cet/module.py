@@ -45,12 +45,12 @@ def _given(state: State, q: Cpuid) -> tuple[bool, bool, bool, bool, int]:
 
 
 def vendor_init(state: State, op: VendorInit, _env: Answers, _profile: Profile) -> Outcomes:
-    """Load the module: (result, SHSTK, IBT). What was never offered on hosts of this vendor need not be here."""
+    """Load the module: (result, SHSTK, IBT). What was never offered where it could be need not be here."""
     host = op.host
     if host.s_cet >> SH_STK_EN & 1:
         new = replace(state, host=host, shstk=False, ibt=False, xss=0, ready=False, reloaded=True)
         return Outcome(new, (-EIO, False, False), because=c.HOST_SHADOW_STACK_REFUSED)
-    owed = (state.shstk, state.ibt) if state.ready and host.vendor == state.host.vendor else (False, False)
+    owed = (state.shstk, state.ibt) if state.ready else (False, False)
     ways: dict[tuple[int, bool, bool], Outcome] = {}
     for known in KINDS:
         if known[0] >= owed[0] and known[1] >= owed[1]:
@@ -62,10 +62,9 @@ def vendor_init(state: State, op: VendorInit, _env: Answers, _profile: Profile) 
 def _loaded(state: State, host: Host, known: Known) -> Outcome:
     """The module loaded on a host."""
     shstk, ibt, xss, because = capabilities(host, known)
-    if host.s_cet:
-        because = c.HOST_SHADOW_STACK_REFUSED
     new = replace(state, host=host, shstk=shstk, ibt=ibt, xss=xss, ready=True, reloaded=True)
-    return Outcome(new, (0, shstk, ibt), because=because)
+    parts = c.HOST_SHADOW_STACK_REFUSED, because, c.NO_IBT_ON_SVM if host.vendor == "amd" else because
+    return Outcome(new, (0, shstk, ibt), because=because, also=(c.HOST_SHADOW_STACK_REFUSED,), parts=parts)
 
 
 def supported_xss(state: State, _op: SupportedXss, _env: Answers, _profile: Profile) -> Outcome:

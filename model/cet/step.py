@@ -17,8 +17,8 @@ from conformance.specs.cet import Profile
 def legal(state: State, op: m.Operation) -> bool:
     """What the world can do at all."""
     match op:
-        case m.VendorInit():
-            return not state.reloaded and not any(state.vcpus)
+        case m.VendorInit(host):
+            return host.vendor == state.host.vendor and not state.reloaded and not any(state.vcpus)
         case m.SupportedXss() | m.MsrIndexList() | m.NestedCapabilities():
             return state.ready
         case m.HostTask(cpu) | m.KernelFpu(cpu):

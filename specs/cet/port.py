@@ -195,7 +195,7 @@ class Port(Protocol):
     """What a candidate may ask of hardware, kernel and memory."""
 
     def host_cap(self, name: str) -> int:
-        """A property of the host or a module parameter: each `vendor_init` may find another host than the one before.
+        """A property of the host or a module parameter: each `vendor_init` may find another one, of the same vendor.
 
         `vendor` is 1 for AMD and 0 for Intel, `width` the bits of a linear address (57 with `la57`, else 48), `xss` the
         bits of XSS that hardware has, of which RDMSR shows those that the host uses (`own_xss`), `s_cet` the host's

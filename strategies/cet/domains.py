@@ -247,11 +247,13 @@ CONFIGS = (
     m.Config(m.Host(xss=0x800), (m.Cpuid(),)),
     m.Config(m.Host(shstk=False, ibt=False, load_cet_entry=False, load_cet_exit=False, xss=0), (m.Cpuid(),)),
     m.Config(vcpus=()),
+    m.Config(AMD, ()),
 )
 
 
 UNLIKE = m.Host(la57=True, s_cet=4, own_xss=0x800)
-"""A host of which a module that remembers the plain one knows nothing."""
+UNLIKE_SVM = replace(AMD, la57=True, s_cet=2, own_xss=0x800)
+"""Hosts of which a module that remembers the plain ones knows nothing."""
 
 
 def hosts() -> tuple[m.Host, ...]:
@@ -277,7 +279,7 @@ def hosts() -> tuple[m.Host, ...]:
 
 
 HOSTS = hosts()
-HOST: Domain[m.Host] = Domain((INTEL, m.Host(s_cet=1), AMD, UNLIKE), HOSTS)
+HOST: Domain[m.Host] = Domain((INTEL, m.Host(s_cet=1), AMD, UNLIKE, UNLIKE_SVM), HOSTS)
 
 
 A0, A1, A2 = tag(0, k.PL0_SSP), tag(0, k.PL1_SSP), tag(0, k.PL2_SSP)

@@ -13,7 +13,7 @@ from conformance.model.cet.values import one_reg_msr
 from conformance.model.step import Outcome, each
 from conformance.specs.cet import PROFILES, Profile
 from conformance.specs.cet import constants as k
-from conformance.strategies.cet.domains import IBT_ONLY, NEITHER, SHSTK_ONLY
+from conformance.strategies.cet.domains import AMD, IBT_ONLY, NEITHER, SHSTK_ONLY, UNLIKE, UNLIKE_SVM
 
 UPSTREAM = PROFILES["upstream"]
 A = 0x1000_0000_0000
@@ -262,6 +262,16 @@ def test_a_host_with_shadow_stacks_is_refused() -> None:
 
     assert first(bare, m.VendorInit(m.Host(s_cet=1))).result == (-k.EIO, False, False)
     assert first(bare, m.VendorInit(m.Host(s_cet=4))).result == (0, True, True)
+
+
+def test_a_module_is_loaded_anew_on_hosts_of_its_vendor() -> None:
+    """Which of the two it is, it may have found out once."""
+    intel, amd = (initial(m.Config(host, ()), UPSTREAM) for host in (m.Host(), AMD))
+
+    assert [legal(state, m.VendorInit(host)) for state in (intel, amd) for host in (UNLIKE, UNLIKE_SVM)] == [
+        *(True, False),
+        *(False, True),
+    ]
 
 
 def test_cr0_and_cr4_interlock() -> None:

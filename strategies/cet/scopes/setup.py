@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import product
 
 from conformance.model.cet import operations as m
 from conformance.model.step import Fault, Step
 from conformance.specs.cet import constants as k
-from conformance.strategies.cet.domains import A0, A1, A2, AMD, CPUID, DENIED, IBT_ONLY, NEITHER, SHSTK_ONLY, UNLIKE
+from conformance.strategies.cet.domains import (
+    A0,
+    A1,
+    A2,
+    CPUID,
+    DENIED,
+    IBT_ONLY,
+    NEITHER,
+    SHSTK_ONLY,
+    UNLIKE,
+    UNLIKE_SVM,
+)
 from conformance.strategies.cet.scopes.nesting import VMREADS
 
 
@@ -91,7 +101,7 @@ def reloaded() -> tuple[Step, ...]:
     """The module loaded anew on a host unlike the first, and a vCPU that meets what is the host's own."""
     wide = 1 << 50
     return (
-        *(Step(m.VendorInit(host)) for host in (UNLIKE, replace(AMD, la57=True, s_cet=2, own_xss=0x800))),
+        *(Step(m.VendorInit(host)) for host in (UNLIKE, UNLIKE_SVM)),
         Step(m.Create(0)),
         Step(m.SetMsrs(0, ((k.PL0_SSP, wide), (k.INT_SSP_TAB, wide)))),
         Step(m.Run(0)),

@@ -35,7 +35,10 @@ NESTED, ONE_REG = frozenset({"nested"}), frozenset({"one-reg"})
 def _plain() -> dict[str, Scope]:
     """One theme in one world each."""
     probes = (m.SupportedXss(), m.MsrIndexList(), m.NestedCapabilities())
-    loading = (*(Step(m.VendorInit(host)) for host in HOSTS), *map(Step, probes))
+
+    def loading(vendor: str) -> tuple[Step, ...]:
+        return (*(Step(m.VendorInit(host)) for host in HOSTS if host.vendor == vendor), *map(Step, probes))
+
     ignoring = m.Config(vcpus=(NEITHER,), ignore_msrs=True)
     return {
         "core": Scope(ONE, running.core()),
@@ -62,8 +65,10 @@ def _plain() -> dict[str, Scope]:
         "setting-up-without-cet": Scope(values.PRESENCE["host-no-cet"], setup.setting_up(), depth=2),
         "vmread-entry-alone": Scope(m.Config(m.Host(load_cet_exit=False)), nesting.vmread(), depth=2, needs=NESTED),
         "vmread-exit-alone": Scope(m.Config(m.Host(load_cet_entry=False)), nesting.vmread(), depth=2, needs=NESTED),
-        "capabilities": Scope(m.Config(vcpus=()), loading, depth=2),
+        "capabilities": Scope(m.Config(vcpus=()), loading("intel"), depth=2),
+        "capabilities-svm": Scope(m.Config(AMD, ()), loading("amd"), depth=2),
         "reloaded": Scope(m.Config(vcpus=()), setup.reloaded(), depth=7, needs=NESTED),
+        "reloaded-svm": Scope(m.Config(AMD, ()), setup.reloaded(), depth=7, needs=NESTED),
         "nested-vmx": Scope(ONE, nesting.nested(), depth=2, needs=NESTED),
         "nested-svm": Scope(SVM, nesting.nested(), depth=2, needs=NESTED),
         "switches-vmx": Scope(ONE, nesting.switches(), depth=5, needs=NESTED),

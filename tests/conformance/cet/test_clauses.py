@@ -154,7 +154,7 @@ TABLE: dict[str, Row] = {
     "CET-064": (
         then("set_caps", lambda s: setattr(s, "ibt", s.port.host_cap("ibt") == 1)),
         (m.VendorInit(m.Host(vendor="amd")),),
-        EMPTY,
+        m.Config(m.Host(vendor="amd", ibt=False), ()),
     ),
     "CET-065": (then("vendor_init", lambda s: 0), (m.VendorInit(m.Host(s_cet=1)),), EMPTY),
     "CET-066": (

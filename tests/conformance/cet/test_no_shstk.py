@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from conformance.model.cet import operations as m
 from conformance.specs.cet import constants as k
 from conformance.strategies.cet.domains import AMD, IBT_ONLY, SHSTK_ONLY
 from tests.conformance.cet.judging import ONE, S, blamed, run
-from tests.conformance.cet.mutants import bent, giving
+from tests.conformance.cet.mutants import bent, giving, then
 
 SVM = m.Config(AMD, (SHSTK_ONLY,))
 WITHOUT_TDP = m.Host(tdp=False)
@@ -72,6 +73,8 @@ def passes(self: NoShstk, *args: Any) -> int:
 
 SayOnly = bent(Upstream, kvm_caps=answers)
 """Says that it has no shadow stacks, and gives them to guests."""
+WhateverSCet = then("vendor_init", lambda self: -k.EIO if self.port.host_cap("s_cet") else 0)
+"""Refuses hosts with whatever S_CET."""
 OnlyPlain = bent(Upstream, set_caps=only_plain)
 """Offers shadow stacks, but not where they are as good."""
 
@@ -101,7 +104,10 @@ def test_a_hypervisor_without_shadow_stacks_is_not_accused(design: type) -> None
 @pytest.mark.parametrize("design", [NoShstk, Neither, OneVendor])
 def test_what_it_offers_is_what_it_is_judged_by(trace: tuple[Any, ...], config: m.Config, design: type) -> None:
     """On hosts where designs differ and where they don't."""
-    assert run(design, *trace, config=config).failure is None
+    vendor = config.host.vendor
+    ops = [m.VendorInit(replace(op.host, vendor=vendor)) if isinstance(op, m.VendorInit) else op for op in trace]
+
+    assert run(design, *ops, config=config).failure is None
 
 
 @pytest.mark.parametrize(
@@ -116,6 +122,8 @@ def test_what_it_offers_is_what_it_is_judged_by(trace: tuple[Any, ...], config: 
         (bent(NoShstk, set_cpuid=passes), ONE, (m.Run(0),), "CET-035"),
         (bent(Neither, nested_load_cet=giving(True)), ONE, (m.NestedCapabilities(),), "CET-066"),
         (OnlyPlain, ONE, (m.Destroy(0), m.VendorInit(m.Host(la57=True))), "CET-061"),
+        (OnlyPlain, ONE, (m.Destroy(0), m.VendorInit(m.Host(la57=True, s_cet=4))), "CET-061"),
+        (WhateverSCet, m.Config(vcpus=()), (m.VendorInit(m.Host(s_cet=4)),), "CET-065"),
         (OneVendor, SVM, (m.Destroy(0), m.VendorInit(m.Host("amd", ibt=False, tdp=False)), m.HostTask(0)), None),
         (bent(OnlyPlain, vendor_init=giving(0)), m.Config(m.Host(s_cet=1)), (m.HostTask(0),), "CET-065"),
     ],

@@ -298,7 +298,7 @@ ROWS = [
     ),
     ((m.Run(0), m.NestedEnter(0), m.Wrmsr(0, k.S_CET, 0x40)), ONE, (StopsL2Writes,), JudgesNothing, "CET-001"),
     # an AMD host with IBT has S_CET
-    ((m.VendorInit(IBT_ON_AMD),), m.Config(vcpus=()), (Linux, Upstream), IbtOnAmd, "CET-064"),
+    ((m.VendorInit(IBT_ON_AMD),), m.Config(m.Host("amd", ibt=False), ()), (Linux, Upstream), IbtOnAmd, "CET-064"),
     # clean bit 12 may be cleared at every VMRUN
     (
         (m.Run(0), m.NestedEnter(0), m.NestedExit(0), m.NestedEnter(0, m.Area(s_cet=2))),
