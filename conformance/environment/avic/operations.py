@@ -143,8 +143,8 @@ def vm_destroy(world: Avic, op: s.VmDestroy) -> int:
     world.wait_until("the vCPUs", lambda: not any(cpu.busy for cpu in mine))
     guest.closed = True
     world.enter(world.driver.vm_pre_destroy, op.vm)
-    guest.dying = True
     world.wait_until("deliveries", lambda: not world.iommu.delivering)
+    guest.dying = True
     for cpu in world.vcpus.of(op.vm):
         if cpu.core >= 0:
             world.threads.leave_core(cpu)
@@ -618,7 +618,7 @@ def iommu_post(world: Avic, op: s.IommuPost) -> int:
 def _deliver_in_host_mode(world: Avic, op: s.IommuPost) -> int:
     iommu, guest = world.iommu, world.vcpus.vms.get(0)
     apic_id, vector = iommu.routes.get(op.irq, (-1, 0))
-    if guest is None or guest.dying:  # nobody takes it any more, but the log may still hold an entry of before
+    if guest is None or guest.closed:  # nobody takes it any more, but the log may still hold an entry of before
         if op.irq in iommu.logged and iommu.notifiers:
             world.enter_int(world.driver.ga_log_notify, iommu.logged[op.irq])
     elif apic_id >= 0:

@@ -14,7 +14,7 @@ from conformance.candidates.defects.avic.linux import IndexBehindTheTable
 from conformance.candidates.defects.avic.upstream import RestoreForgetsTimer
 from conformance.model.avic import Config
 from conformance.model.avic import operations as s
-from conformance.model.step import Step
+from conformance.model.step import Parallel, Step
 from conformance.specs.avic.constants import (
     APIC_BASE,
     APIC_EOI,
@@ -34,6 +34,8 @@ from tests.conformance.peers.linux_avic import EarlyAwake, WritesVmcbBeforeRunni
 
 AE = APIC_BASE | 1 << BASE_AE
 POSTED_ASLEEP = (s.Exit(0), s.Block(0), s.UpdateIrte(0, 0), s.IommuPost(0))
+ALONE = Config(vcpus=(0,), running=True, enabled=True)
+BY_THE_HOST = (s.Exit(0), s.Inhibit(3), s.UpdateIrte(0, 0), s.Inhibit(3, on=False), s.VmRun(0), s.Exit(0), s.Block(0))
 LIFTED_WHILE_INJECTED = Step(s.Deliver(0), during=((10, Step(s.Inhibit(3, on=False))),))
 NO_IPIV = Config(vcpus=(0, 1), running=True, enabled=True, ipiv=False)
 LDRS = tuple(s.GuestWrite(vcpu, APIC_LDR, ldr << 24) for vcpu, ldr in ((0, 1), (1, 2), (0, 4), (1, 8)))
@@ -76,6 +78,8 @@ NOT_ACCUSED: list[tuple[Callable[[Any], Any], Config, tuple[Any, ...]]] = [
     (EmptiesTheTable, RUNNING, (*LDRS, s.GuestIpi(0, 2, logical=True))),
     (InterceptsIcr, X2, (s.Put(1), s.GuestIpi(0, shorthand=3, defer=True), s.GuestIpi(17, 0, defer=True))),
     (Linux, RUNNING, POSTED_ASLEEP),
+    (Upstream, ALONE, (*BY_THE_HOST, Step(Parallel(Step(s.IommuPost(0)), Step(s.VmDestroy()), (0,))))),
+    (Upstream, ALONE, (*BY_THE_HOST, Step(Parallel(Step(s.IommuPost(0)), Step(s.VmDestroy()), (2,))))),
     (Linux, RUNNING, (s.Exit(0), s.SetLapic(0, rest=True, irr=0x52), s.GetLapic(0, APIC_ICR), s.VmRun(0))),
 ]
 
