@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from conformance.model.avic import operations as s
-from conformance.model.avic.apic import IRR, SPIV, with_regs
+from conformance.model.avic.apic import IRR, SPIV, deliverable, take, with_regs
 from conformance.model.avic.looking import settled, with_late
-from conformance.model.avic.state import State, Vcpu, is_active
+from conformance.model.avic.state import State, Vcpu, is_active, with_vcpus
 from conformance.specs.avic.constants import APIC_SPIV, SPIV_ENABLE
 
 _OWN = (s.GetLapic, s.SetLapic, s.VcpuFree, s.VcpuReset)
@@ -50,6 +50,16 @@ def hiding(state: State, op: Any) -> tuple[State, dict[tuple[int, int], tuple[in
 def shown_again(state: State, hidden: dict[tuple[int, int], tuple[int, ...]]) -> State:
     """The state with what was held."""
     return _with_irrs(state, hidden)
+
+
+def taken_by_hardware(state: State) -> State:
+    """The state once those that run with AVIC by now, whatever they held before, took what they can."""
+    vcpus = tuple(take(v, deliverable(v)) if _takes(state, v) else v for v in state.vcpus)
+    return state if vcpus == state.vcpus else with_vcpus(state, vcpus)
+
+
+def _takes(state: State, v: Vcpu) -> bool:
+    return v.in_guest and v.id not in state.late and is_active(state, v) and deliverable(v) >= 0
 
 
 def held_back(state: State, op: Any) -> Iterator[State]:

@@ -8,7 +8,7 @@ from typing import Any
 from conformance.model.avic import delivery, helpers, inhibits, ipi, irqfds, lifecycle, registers, running, setup
 from conformance.model.avic import operations as s
 from conformance.model.avic.apic import SPIV, mode_of
-from conformance.model.avic.held import held_back, hiding, may_hold, shown_again
+from conformance.model.avic.held import held_back, hiding, may_hold, shown_again, taken_by_hardware
 from conformance.model.avic.logical_ids import with_entries
 from conformance.model.avic.looking import looked, settled, with_late
 from conformance.model.avic.operations import Answers
@@ -64,7 +64,11 @@ def _held(state: State, op: Any, env: Answers, profile: Profile) -> Iterator[Out
     """What may follow where a software-disabled APIC keeps to itself what it accepted before it was disabled."""
     without, hidden = hiding(state, op)
     for found in each(_plain(without, op, env, profile)):
-        yield _ending(found, shown_again(found.state, hidden))
+        after = shown_again(found.state, hidden)
+        yield _ending(found, after)
+        taken = taken_by_hardware(after)
+        if taken is not after:
+            yield _ending(found, taken)
 
 
 def _roused(outcomes: Outcomes) -> Iterator[Outcome]:

@@ -64,6 +64,10 @@ class LiftsQuietly(Upstream):
             self.port.request_refresh(v.handle)
 
 
+class HoldsAndLiftsQuietly(Holds, LiftsQuietly):
+    """Both: a sleeper that holds something sleeps on where hardware takes what another held."""
+
+
 class LiftsNothing(LiftsQuietly):
     """Nobody hears of an inhibit that ends."""
 
@@ -100,7 +104,7 @@ class MixesModes(Upstream):
         return super()._derived(kvm) & ~(1 << INHIBIT_LOGICAL_ID_ALIASED)
 
 
-@pytest.mark.parametrize("candidate", [Upstream, Holds])
+@pytest.mark.parametrize("candidate", [Upstream, Holds, HoldsAndLiftsQuietly])
 @pytest.mark.parametrize(
     "ops",
     [
@@ -117,6 +121,10 @@ class MixesModes(Upstream):
         ),
         (*PENDING, Step(Parallel(Step(s.GuestEoi(0)), Step(s.Deliver(1)), (1,))), s.GuestEoi(1)),
         (*PENDING, s.GuestEoi(0), s.Exit(0), s.Block(0), s.VcpuCreate(255), s.SetLapic(0, spiv=0x1FF)),
+        (
+            *(s.VcpuCreate(2), s.VcpuCreate(17), s.GuestIpi(0, shorthand=2), s.Inhibit(3), s.Load(2, 34), s.Block(2)),
+            *(s.Load(17, 291), s.VmRun(17), s.Inhibit(3, on=False)),
+        ),
         *[
             (s.Inhibit(3), Step(Parallel(Step(s.GuestWrite(0, APIC_SPIV, 0)), Step(s.Deliver(0)), at)), s.GuestEoi(0))
             for at in ((), (1,), (3,))
