@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-TIMES = frozenset({"seconds", "elapsed", "suite", "python"})
+TIMES = frozenset({"seconds", "elapsed", "suite", "python", "microseconds in them"})
 """Fields that differ from run to run."""
 
 Job = tuple[str, ...]

@@ -108,7 +108,7 @@ def test_an_error_of_memory_is_a_finding(
 ) -> None:
     """With the sanitizer's name for it, against the clause on robustness; the correct driver has none."""
     spec = f"lib:{build(name, defect, *(ADDRESS if defect else SANITIZERS))}"
-    engine = "explore" if defect else "corpus"
+    engine = "corpus,explore" if defect else "corpus"
     code = cli.invoke(
         ["run", name, "--candidate", spec, "--engine", engine, "-x", "-n", "1", "--traces", str(tmp_path)]
     )

@@ -10,7 +10,7 @@ import pytest
 
 from conformance.candidates.builtin.avic.linux import Linux
 from conformance.candidates.load import load
-from conformance.engines import campaign, explore
+from conformance.engines import explore
 from conformance.engines.context import Context
 from conformance.lockstep import run_trace
 from conformance.model.avic import Config
@@ -94,12 +94,14 @@ SMALL = ("sleeper", "held back", "an xAPIC becomes an x2APIC", "restored", "othe
 
 @pytest.mark.parametrize("name", PEERS)
 def test_a_variant_conforms(name: str) -> None:
-    """Drivers that choose otherwise where a clause leaves the choice are not accused."""
+    """Drivers that choose otherwise where a clause leaves the choice are not accused in these worlds.
+
+    Random walks are those of all variants, in `test_peers`.
+    """
     small = replace(AVIC, scopes={scope: SCOPES[scope] for scope in SMALL})
     candidate = load(f"{Path(linux_avic.__file__)}:{PEERS[name].__name__}", AVIC)
-    context = Context(subsystem=small, candidate=candidate, profile=candidate.profile, steps=1_500)
+    context = Context(subsystem=small, candidate=candidate, profile=candidate.profile)
 
     explore.run(context)
-    campaign.run(context)
 
     assert [failure.signature for failure in context.failures] == []

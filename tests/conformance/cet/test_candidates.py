@@ -42,7 +42,6 @@ LINUX = PEERS.with_name("linux_cet.py")
         f"{PEERS}:LazySwap",
         f"{PEERS}:Cautious",
         "builtin:linux",
-        *(f"{LINUX}:{peer.__name__}" for peer in VARIANTS.values()),
     ],
 )
 def test_a_correct_candidate_is_not_accused(spec: str) -> None:

@@ -11,6 +11,7 @@ from conformance.runs.strength import kill
 from tests.conformance.snp_guest_request.judging import S
 
 
+@pytest.mark.gates
 @pytest.mark.parametrize("defect", [d for d in DEFECTS if d.candidate], ids=lambda d: d.id)
 def test_defect_is_killed_by_its_clause(defect: Defect) -> None:
     """Found, and for a reason that the facts name or the note explains."""

@@ -8,7 +8,7 @@ import pytest
 
 from conformance.candidates.builtin.tdp_mirror import CANDIDATES
 from conformance.candidates.builtin.tdp_mirror.linux import Linux, spte
-from conformance.engines import campaign, explore
+from conformance.engines import explore
 from conformance.specs.tdp_mirror import PROFILES
 from conformance.specs.tdp_mirror.constants import DIRTY, PG_LEVEL_2M, PG_LEVEL_4K
 from conformance.strategies.tdp_mirror import SCOPES
@@ -60,13 +60,12 @@ def test_small_leaves_of_a_huge_one_make_it_again() -> None:
 
 @pytest.mark.parametrize("name", PEERS)
 def test_a_relative_is_not_accused(name: str) -> None:
-    """Neither in small worlds nor at random by a clause that binds."""
-    here = context(f"{inspect.getfile(PEERS[name])}:{PEERS[name].__name__}", steps=1_500)
+    """No clause that binds is broken in small worlds; random walks are those of all variants, in `test_peers`."""
+    here = context(f"{inspect.getfile(PEERS[name])}:{PEERS[name].__name__}")
 
     for scope in ("SEAMCALLs", "slots that come and go", "roots that are not valid any more"):
         exploration = explore._Exploration(here, scope, SCOPES[scope])
         while exploration.go_on():
             pass
-    campaign.run(here)
 
     assert [failure.signature for failure in here.failures] == []
