@@ -272,8 +272,7 @@ class Lockstep:
             self._accept(company, explained, observed)
             return None
         if others:
-            expected, outcome = min(others, key=lambda other: len(_differing(self.subsystem, other[0], observed)))
-            return self._view_mismatch(step, outcome, expected, observed, company)
+            return self._view_mismatch(step, *self._nearest(others, observed), observed, company)
         nearest = company.nearest()
         because = self.subsystem.robustness if nearest is None else nearest[1].decider(nearest[0].result)
         self._report(step, company.done, None, observed)
@@ -340,9 +339,9 @@ class Lockstep:
         allowed: list[Outcome] = []
         for state in self.states:
             allowed += each(self._model(state, step.op, answers, self.profile))
-        for outcome in allowed:
-            if outcome.result == result:
-                return self._view_mismatch(step, outcome, self._view(outcome.state), observed, None, result)
+        returned = [(self._view(o.state), o) for o in allowed if o.result == result]
+        if returned:
+            return self._view_mismatch(step, *self._nearest(returned, observed), observed, None, result)
         if not allowed:
             raise HarnessError(f"the model of {self.subsystem.name} allows nothing for {step.op!r}")
         seen = [o for o in allowed if self._view(o.state) == observed]
@@ -351,8 +350,12 @@ class Lockstep:
         expected, got = _results(step.op, allowed, outcome, result)
         return self._fail(step, outcome.decider(result), "result", "", expected, got)
 
+    def _nearest(self, ends: Sequence[tuple[Any, Outcome]], observed: Any) -> tuple[Any, Outcome]:
+        """The one whose view differs from what is seen in the fewest fields, the first of equals."""
+        return min(ends, key=lambda end: len(_differing(self.subsystem, end[0], observed)))
+
     def _view_mismatch(
-        self, step: Step, outcome: Outcome, expected: Any, observed: Any, company: Company | None, result: Any = None
+        self, step: Step, expected: Any, outcome: Outcome, observed: Any, company: Company | None, result: Any = None
     ) -> Failure:
         fields = _differing(self.subsystem, expected, observed)
         if not fields:

@@ -305,6 +305,28 @@ def test_of_several_orders_the_nearest_to_what_is_seen_is_expected() -> None:
     assert (failure.clause, failure.kind) == (NO_LEAK, "parallel.view.held")
 
 
+def test_of_several_outcomes_the_nearest_to_what_is_seen_is_expected() -> None:
+    """One number may stay, with its memory and no other."""
+
+    class Keeping(Shelf):
+        """Clears all numbers but the first, and frees nothing."""
+
+        def clear(self) -> int:
+            del self.items[1:]
+            self._show()
+            return 0
+
+    failure = run_trace(TOY, trace(Put(1), Put(2), Clear()), Keeping).failure
+
+    assert failure is not None
+    assert (failure.clause, failure.kind, failure.expected, failure.got) == (
+        NO_LEAK,
+        "view.held",
+        "held = 1",
+        "held = 2",
+    )
+
+
 def test_an_operation_may_take_effect_in_parts() -> None:
     """What happens during it, one after the other, may be explained the other way round."""
 
