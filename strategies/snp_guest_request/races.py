@@ -33,6 +33,8 @@ def _races() -> dict[str, Race]:
     request, extended = Step(GuestRequest(0)), Step(ExtGuestRequest(0))
     stored = (Step(SetInstanceCerts(0, "A", 4096)),)
     hosted = (Step(HostSetExtConfig("H", 4096)),)
+    stored_two = (Step(SetInstanceCerts(0, "A", 8192)),)
+    hosted_two = (Step(HostSetExtConfig("H", 8192)),)
     store, unstore = Step(SetInstanceCerts(0, "B", 8192)), Step(SetInstanceCerts(0, "A", 0))
     host_store = Step(HostSetExtConfig("I", 8192, 2))
     return {
@@ -50,6 +52,8 @@ def _races() -> dict[str, Race]:
         "extended-store": Race(two, stored, extended, store, profiles=KERNEL_CERTS),
         "extended-unstore": Race(two, stored, extended, unstore, profiles=KERNEL_CERTS),
         "extended-host-store": Race(two, hosted, extended, host_store, profiles=KERNEL_CERTS),
+        "extended-store-alike": Race(two, stored_two, extended, store, switches=1, profiles=KERNEL_CERTS),
+        "extended-host-store-alike": Race(two, hosted_two, extended, host_store, switches=1, profiles=KERNEL_CERTS),
         "report-report": Race(guest, (), Step(GetReport()), Step(GetReport())),
         "busy-report-key": Race(guest, (), Step(GetReport(("busy",))), Step(GetDerivedKey())),
         "refused-report-key": Race(guest, (), Step(GetReport(("status",))), Step(GetDerivedKey())),

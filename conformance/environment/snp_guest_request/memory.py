@@ -171,6 +171,10 @@ class HostMemory(Simulator):
     def memcpy(self, destination: int, source: int, size: int) -> int:
         into, at = self.at(destination, size)
         out, start = self.at(source, size)
+        if size > PAGE_SIZE:
+            self.memcpy(destination, source, PAGE_SIZE)
+            self.meanwhile("memcpy")
+            return self.memcpy(destination + PAGE_SIZE, source + PAGE_SIZE, size - PAGE_SIZE)
         self.stored(into)
         into.data[at : at + size] = seen(out)[start : start + size]
         if isinstance(out, Page) and out.is_guest:
@@ -189,6 +193,12 @@ class HostMemory(Simulator):
             memory.vms.clear()
             memory.clean = True
         return 0
+
+    def meanwhile(self, call: str) -> None:
+        """Of more than a page a part is copied: whoever waits for no lock may look at it now."""
+        door = self.door
+        if door.preempt is not None and not door.atomic:
+            door.preempt(call)
 
     def stored(self, memory: Memory) -> None:
         """The host is about to write it."""

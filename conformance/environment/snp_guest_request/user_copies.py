@@ -7,7 +7,7 @@ from __future__ import annotations
 from conformance.environment.door import Environment
 from conformance.environment.simulator import Simulator
 from conformance.environment.snp_guest_request.memory import HostMemory
-from conformance.specs.snp_guest_request.constants import EFAULT
+from conformance.specs.snp_guest_request.constants import EFAULT, PAGE_SIZE
 
 USER_BASE = 0x5500_0000_0000
 
@@ -15,7 +15,8 @@ USER_BASE = 0x5500_0000_0000
 class UserCopies(Simulator):
     """copy_from_user and copy_to_user: one range that the caller lends, one into which it wants something copied.
 
-    A planned fault comes in the middle: half of the bytes are copied by then.
+    A planned fault comes in the middle: half of the bytes are copied by then. Of more than a page another thread may see
+    that half.
     """
 
     def __init__(self, door: Environment, memory: HostMemory) -> None:
@@ -33,10 +34,16 @@ class UserCopies(Simulator):
         if start < 0 or start + size > len(self.lent):
             return -EFAULT
         refusal = self.refused("copy_from_user")
-        taken = size // 2 if refusal else size
+        half = size // 2
         memory.lent = True
-        memory.data[offset : offset + taken] = self.lent[start : start + taken]
-        return refusal
+        memory.data[offset : offset + half] = self.lent[start : start + half]
+        if refusal:
+            return refusal
+        if size > PAGE_SIZE:
+            self.memory.meanwhile("copy_from_user")
+            memory, offset = self.memory.at(address, size)
+        memory.data[offset + half : offset + size] = self.lent[start + half : start + size]
+        return 0
 
     def copy_to_user(self, user: int, address: int, size: int) -> int:
         memory, offset = self.memory.at(address, size)

@@ -277,6 +277,24 @@ class CopiesIntoLiveBuffer(LiveBuffer):
         return 0
 
 
+class ReplacesInPlace(InPlace):
+    """New certificates of the old length are copied over those, whole and readable, but under no lock of requests."""
+
+    def set_instance_certs(self, vm: int, user: int, length: int) -> int:
+        port, sev = self.port, self.sevs[vm]
+        assert isinstance(sev, Store)
+        if not sev.certs or length != sev.certs_len:
+            return super().set_instance_certs(vm, user, length)
+        spare = port.kmalloc(length)
+        if not spare:
+            return -ENOMEM
+        ret = port.copy_from_user(spare, user, length)
+        if not ret:
+            port.memcpy(sev.certs, spare, length)
+        port.kfree(spare)
+        return ret
+
+
 class LocksInverted(InPlace):
     """The host's SET takes the certificate lock under the firmware mailbox's, requests the other way round."""
 
@@ -537,5 +555,13 @@ DEFECTS: tuple[Defect, ...] = (
         ("SNP-056", "SNP-050", "SNP-055", "SNP-017", "SNP-051"),
         1,
         note="a request in between is handed new certificates with the old length, and its answer is judged whole",
+    ),
+    Defect(
+        "SNP-V27",
+        "New certificates of the old length are copied over those.",
+        ReplacesInPlace,
+        ("SNP-056",),
+        2,
+        note="a request in between is handed the first page of the new ones and the second of the old",
     ),
 )
