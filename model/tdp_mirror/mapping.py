@@ -16,6 +16,7 @@ from conformance.model.tdp_mirror.state import (
     huge_fits,
     linked,
     logs,
+    slot_of,
     source,
     with_external,
     with_root,
@@ -31,6 +32,7 @@ from conformance.specs.tdp_mirror.constants import (
     RET_PF_FIXED,
     RET_PF_RETRY,
     RET_PF_SPURIOUS,
+    SLOT_INVALID,
     TD_INIT,
     TD_RUNNABLE,
 )
@@ -58,7 +60,27 @@ def map_leaf(
     profile: Profile,
     level: int = 1,
 ) -> Outcomes:
-    """Install the leaf of a gfn under a root, or find it there."""
+    """Install the leaf of a gfn under a root, or find it there; of a direct root's table more may be mapped along."""
+    outcomes = _mapped(state, index, gfn, private, write, prefetch, answers, profile, level)
+    if not answers.along or state.roots[index].mirror:
+        return outcomes
+    alone = each(outcomes)
+    done = (o for o in alone if o.result[0] in (RET_PF_FIXED, RET_PF_SPURIOUS))
+    return (*alone, *(_along(outcome, index, gfn, answers.along) for outcome in done))
+
+
+def _mapped(
+    state: State,
+    index: int,
+    gfn: int,
+    private: bool,
+    write: bool,
+    prefetch: bool,
+    answers: Answers,
+    profile: Profile,
+    level: int,
+) -> Outcomes:
+    """The same of the leaf alone."""
     config = state.config
     root = state.roots[index]
     leaf = covering_leaf(config, root, gfn)
@@ -86,7 +108,7 @@ def map_leaf(
         outcomes += (_permitted(split, index, small, allowed),)
         if not root.mirror:
             outcomes += each(
-                map_leaf(_without(state, index, leaf), index, gfn, private, write, prefetch, answers, profile, level)
+                _mapped(_without(state, index, leaf), index, gfn, private, write, prefetch, answers, profile, level)
             )
     elif not root.mirror and not private and (leaf[1] == 1 or answers.split_beside) and huge_fits(state, gfn):
         outcomes += _huge(state, index, gfn, write)
@@ -154,6 +176,23 @@ def _installed(
     if not mirror and not private and huge_fits(state, gfn):
         outcomes += _huge(state, index, gfn, write)
     return outcomes
+
+
+def _along(fixed: Outcome, index: int, gfn: int, places: int) -> Outcome:
+    """What else of a table a shared fault may map: what the host has, where the guest would be given it."""
+    state, config = fixed.state, fixed.state.config
+    base = config.base(gfn, 2)
+    for i in range(places.bit_length()):
+        near, root = base + i, state.roots[index]
+        slot = slot_of(state, near)
+        if not places >> i & 1 or slot is None or slot[3] & SLOT_INVALID or near in state.attributes:
+            continue
+        if (1, base) in root.tables and covering_leaf(config, root, near) is None:
+            writable = near not in config.readonly_gfns
+            leaf = (near, 1, source(state, near, False), writable)
+            shielded = root.shielded - {near} if writable else root.shielded | {near}
+            state = with_root(state, index, replace(root, leaves=root.leaves | {leaf}, shielded=shielded))
+    return replace(fixed, state=state)
 
 
 def _huge(state: State, index: int, gfn: int, write: bool) -> tuple[Outcome, ...]:

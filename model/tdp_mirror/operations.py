@@ -522,6 +522,10 @@ class Answers:
     """The attributes of a gfn were read twice, and differed."""
     sept_failed: int = 0
     """A removal SEAMCALL failed twice."""
+    along: int = 0
+    """Places in the table of a fault's leaf that the same operation mapped along with it, as a mask."""
+    invalidated: int = 0
+    """How often another thread invalidated a root meanwhile."""
     lock_dropped: int = 0
     """mmu_lock was dropped in the middle while another thread was there."""
     split_beside: int = 0

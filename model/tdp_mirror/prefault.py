@@ -9,7 +9,7 @@ from conformance.model.step import Outcome, Outcomes, each
 from conformance.model.tdp_mirror.faults import fault
 from conformance.model.tdp_mirror.mapping import interrupted
 from conformance.model.tdp_mirror.operations import Answers, EptViolation, Prefault
-from conformance.model.tdp_mirror.roots import loading, with_roots, without_obsolete
+from conformance.model.tdp_mirror.roots import loaded_in_vain, loading, with_roots, without_obsolete
 from conformance.model.tdp_mirror.state import (
     NONE,
     State,
@@ -109,7 +109,9 @@ def prefault(state: State, op: Prefault, answers: Answers, profile: Profile) -> 
     refused = bool(wrong) and (op.flags or op.gpa + op.size != 2**64)
     if refused or no_memory or (state.bugged and not answers.killed):
         return early
-    return (*early, *_prefaulted(with_roots(without_obsolete(state, op.vcpu), op.vcpu), op, answers, profile))
+    starts = (without_obsolete(state, op.vcpu), *loaded_in_vain(state, op.vcpu, answers))
+    loaded = (with_roots(start, op.vcpu) for start in starts)
+    return (*early, *(outcome for s in loaded for outcome in _prefaulted(s, op, answers, profile)))
 
 
 def _prefaulted(loaded: State, op: Prefault, answers: Answers, profile: Profile) -> tuple[Outcome, ...]:

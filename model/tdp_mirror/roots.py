@@ -137,9 +137,32 @@ def mmu_reload(state: State, op: MmuReload, answers: Answers, _profile: Profile)
     """Free obsolete roots if requested, then load what is missing (TDP-039, 021, 025)."""
     if answers.cache_topup or answers.page_alloc:
         clause = c.ALLOCATION_BEFORE_LOCK
-        return Freedom(state, loading(op.vcpu), (End(-ENOMEM, because=clause, effect=clause, before=("loaded",)),))
+        refused = End(-ENOMEM, because=clause, effect=clause, before=("loaded",))
+        vain = loaded_in_vain(state, op.vcpu, answers)
+        outcomes = Freedom(state, loading(op.vcpu), (refused,))
+        return (*outcomes, *(Outcome(s, -ENOMEM, because=clause, effect=clause) for s in vain)) if vain else outcomes
     freed = without_obsolete(state, op.vcpu)
-    return Outcome(with_roots(freed, op.vcpu), 0, because=c.RELOAD_FREES_OBSOLETE, also=_load_clauses(freed, op.vcpu))
+    loaded = Outcome(with_roots(freed, op.vcpu), 0, because=c.RELOAD_FREES_OBSOLETE, also=_load_clauses(freed, op.vcpu))
+    if not answers.invalidated:
+        return loaded
+    starts = (freed, *loaded_in_vain(state, op.vcpu, answers))
+    return tuple(replace(loaded, state=with_roots(start, op.vcpu)) for start in starts)
+
+
+def loaded_in_vain(state: State, vcpu: int, answers: Answers) -> tuple[State, ...]:
+    """The states after a vCPU has made direct roots that were invalidated before it could use them.
+
+    It puts each, and may load once more. Whether it looks for the request again is open.
+    """
+    freed = without_obsolete(state, vcpu)
+    pair = freed.vcpus[vcpu]
+    if not answers.invalidated or pair is None or pair[0] != NONE or valid_root(freed, False) != NONE:
+        return ()
+    after: tuple[State, ...] = ()
+    for _ in range(answers.invalidated):
+        freed = _drop_direct(_invalidated(with_roots(freed, vcpu)), vcpu, True)
+        after += (freed, replace(freed, obsolete=freed.obsolete | state.obsolete & {vcpu}))
+    return after
 
 
 def loading(vcpu: int) -> tuple[Part, ...]:

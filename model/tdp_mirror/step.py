@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -339,13 +339,24 @@ def step(state: State, op: Op, answers: Answers, profile: Profile) -> Outcomes:
     outcomes = _STEPS[type(op)](state, op, answers, profile)
     if (state.bugged or answers.killed) and type(op) in _FIND_DEATH:
         return _or_found_dead(state, op, outcomes)
+    if -EIO in (answers.ext_link, answers.ext_set) and type(op) in _FIND_DEATH:
+        return _or_dies(op, outcomes)
     return outcomes
 
 
 def _or_found_dead(state: State, op: Op, outcomes: Outcomes) -> Outcomes:
     """Whoever finds the VM dead may refuse, in every operation and whatever he has done by then (TDP-064)."""
     allowed = each(outcomes)
+    return (*allowed, *_dead(op, (state, *(outcome.state for outcome in allowed))))
+
+
+def _or_dies(op: Op, outcomes: Outcomes) -> Outcomes:
+    """So may whoever has killed it himself, as soon as it is dead."""
+    allowed = each(outcomes)
+    return (*allowed, *_dead(op, (outcome.state for outcome in allowed if outcome.state.bugged)))
+
+
+def _dead(op: Op, states: Iterable[State]) -> tuple[Outcome, ...]:
     result = (-EIO, ()) if isinstance(op, _FAULTS) else -EIO
     clause = c.BUSY_IS_NO_BUG
-    reached = dict.fromkeys((state, *(outcome.state for outcome in allowed)))
-    return (*allowed, *(Outcome(s, result, because=clause, effect=clause) for s in reached))
+    return tuple(Outcome(s, result, because=clause, effect=clause) for s in dict.fromkeys(states))

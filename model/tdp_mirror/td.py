@@ -116,13 +116,15 @@ def _added(outcome: Outcome, gfn: int, answers: Answers, profile: Profile) -> tu
     state, result = outcome.state, outcome.result[0]
     if result == RET_PF_SPURIOUS and gfn not in state.premapped:
         results = (0, -EIO, -EBUSY) if answers.tdh_mem_page_add else (0, -EIO)
-        return tuple(Outcome(state, r, because=c.PREMAPPED_COUNT) for r in results)
+        found = tuple(Outcome(state, r, because=c.PREMAPPED_COUNT) for r in results)
+        return (*found, Outcome(replace(state, bugged=True), -EIO, because=c.BUSY_IS_NO_BUG))
     if result not in (RET_PF_FIXED, RET_PF_SPURIOUS):
         told = prefault_results(result, True)
         return tuple(Outcome(state, r, because=outcome.because) for r in told)
     if profile.premapped and answers.tdh_mem_page_add:
         errno = EBUSY if answers.tdh_mem_page_add & TDX_STATUS_MASK == TDX_OPERAND_BUSY else EIO
-        return (Outcome(state, -errno, because=c.PREMAPPED_COUNT, effect=c.PREMAPPED_COUNT),)
+        refused = Outcome(state, -errno, because=c.PREMAPPED_COUNT, effect=c.PREMAPPED_COUNT)
+        return (refused,) if errno == EBUSY else (refused, replace(refused, state=replace(state, bugged=True)))
     page = source(state, gfn, True)
     added = with_external(replace(state, premapped=state.premapped - {gfn}), gfn, page, MAPPED)
     return (Outcome(added, 0, because=c.PREMAPPED_COUNT, effect=c.PREMAPPED_COUNT),)

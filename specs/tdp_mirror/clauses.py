@@ -1084,7 +1084,10 @@ PREFETCH_NOT_ACCESSED = Clause(
     id="TDP-108",
     level=Level.MUST,
     kind=Kind.RESPONSE,
-    text="A shared leaf that a prefetch installs is not marked accessed: nobody has touched the page yet.",
+    text=(
+        "A shared leaf that a prefetch installs, or a fault along with its own, is not marked accessed: nobody has "
+        "touched the page yet."
+    ),
     source="Linux 6.16 spte.c make_spte",
 )
 

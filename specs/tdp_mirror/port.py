@@ -64,7 +64,9 @@ class Candidate(Protocol):
         """Resolve a fault. RET_PF or a negative errno; takes its own locks."""
 
     def tdp_map(self, vcpu: int, gpa: int, pfn: int, is_private: int, write: int, goal_level: int) -> int:
-        """Install `pfn` at `goal_level`; the caller holds mmu_lock for read. RET_PF or a negative errno.
+        """Install `pfn` at `goal_level`; the caller has filled the caches, and holds mmu_lock for read.
+
+        RET_PF or a negative errno.
 
         Refused, by RETRY or an error, on a vCPU that has no root for this half, or an invalid one.
         """

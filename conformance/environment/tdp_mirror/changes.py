@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from conformance.environment.simulator import Simulator
 from conformance.environment.tdp_mirror.frozen import FrozenEntries
-from conformance.environment.tdp_mirror.groups import CHANGING_BITS, PROTECTING, is_prefetch
+from conformance.environment.tdp_mirror.groups import CHANGING_BITS, MAPPING, PROTECTING, is_prefetch
 from conformance.environment.tdp_mirror.links import Links
 from conformance.environment.tdp_mirror.mirror import Mirror
 from conformance.environment.tdp_mirror.mmu_lock import MmuLock
@@ -192,7 +192,7 @@ class Changes(Simulator):
             self.door.hold(c.LEAF_PFN_FIXED)
         if not root.is_mirror and is_leaf(new, level) and not present(old):
             self._judge_revived(old, new, where)
-            if is_prefetch(self.threads.op):
+            if is_prefetch(self.threads.op) or self._is_along(table, index):
                 if new >> k.ACCESSED & 1:
                     raise Violation(c.PREFETCH_NOT_ACCESSED, f"{where}: {new:#x} is installed by a prefetch")
                 self.door.hold(c.PREFETCH_NOT_ACCESSED)
@@ -205,6 +205,19 @@ class Changes(Simulator):
                 raise Violation(c.WALK_INDEX, f"{where}: gfn {raw:#x} is in the other half of this root")
         if root.is_mirror and present(old) and not is_leaf(old, level):
             raise Violation(c.MIRROR_NO_HUGE, f"{where}: a table of a mirror is replaced by {new:#x}")
+
+    def _is_along(self, table: Page, index: int) -> bool:
+        """Whether a fault maps this page along with its own; which of the table's they are is told to the model."""
+        op = self.threads.op
+        if type(op) not in MAPPING or table.level > 1:
+            return False
+        gfn = op.gpa >> k.PAGE_SHIFT & ~self.bits
+        if self.tables.gfn(table, index) == gfn:
+            return False
+        if table.gfn == gfn & -self.cover(2):
+            given = self.door.frame.given
+            given["along"] = given.get("along", 0) | 1 << index
+        return True
 
     def _judge_logged(self, table: Page, index: int, before: int, new: int, where: str) -> None:
         """Nothing huge becomes writable where each page is logged for itself (TDP-112)."""

@@ -75,6 +75,8 @@ class Heap(Simulator):
         """Address to kind of every object that is allocated."""
         self.loose: dict[int, int] = {}
         """Objects in nobody's structure yet, or any more: address to the thread that has them."""
+        self.stock: set[int] = set()
+        """Those of them that were allocated for a vCPU outside its caches, and not yet used: a stock may be kept."""
         self.owned: set[int] = set()
         """External pages that the TD owns, or may own since it did not give them back."""
         self.leaked = 0
@@ -83,6 +85,7 @@ class Heap(Simulator):
         """Those of them that the TD did not give back when it was asked to."""
         self.caches: dict[int, Cache] = {}
         """By vCPU."""
+        tables.before_init = self.use
 
     def _new(self, kind: int, init: int) -> int:
         """The object that was freed last, as allocators do, or one that was never used."""
@@ -110,6 +113,13 @@ class Heap(Simulator):
         return cache
 
     # -- whose an object is
+
+    def use(self, *objects: int) -> None:
+        """A thread takes them from a stock, and has to do something with them."""
+        for pa in objects:
+            if pa in self.stock:
+                self.stock.discard(pa)
+                self.loose[pa] = self.threads.me
 
     def take(self, *objects: int) -> None:
         """They are in a structure now."""
@@ -141,9 +151,9 @@ class Heap(Simulator):
         return self.objects.get(pa) == kind and pa in self.loose
 
     def none_left(self, me: int, clause: Clause) -> None:
-        """Whoever returns keeps no object to himself."""
+        """Whoever returns keeps no object to himself, but for a stock."""
         for pa, owner in self.loose.items():
-            if owner == me:
+            if owner == me and pa not in self.stock:
                 raise Violation(clause, f"{_KIND_NAMES[self.objects[pa]]} {pa:#x} is neither linked nor given back")
 
     def end_vcpu(self, vcpu: int) -> None:
@@ -185,7 +195,12 @@ class Heap(Simulator):
         door = self.door
         if door.scheduler is not None and type(self.threads.op) is ops.SplitHuge:
             door.frame.given.setdefault("lock_dropped", 1)
-        return 0 if door.refused("page_alloc") else self._new(kind, init)
+        if door.refused("page_alloc"):
+            return 0
+        page = self._new(kind, init)
+        if hasattr(self.threads.op, "vcpu"):
+            self.stock.add(page)
+        return page
 
     def page_free(self, page: int) -> None:
         """Free an object that nobody can reach (TDP-085) and the TD does not own (TDP-078)."""
@@ -197,6 +212,7 @@ class Heap(Simulator):
             raise Violation(c.TABLE_GRACE_PERIOD, f"page_free({page:#x}): still reachable, or no grace period")
         self.free[self.objects.pop(page)].append(page)
         del self.loose[page]
+        self.stock.discard(page)
         self.tables.drop(page)
 
     def page_leak(self, page: int) -> None:

@@ -14,6 +14,7 @@ from conformance.model.tdp_mirror import Config
 from conformance.model.tdp_mirror import operations as ops
 from conformance.specs.clause import Clause
 from conformance.specs.tdp_mirror import clauses as c
+from conformance.specs.tdp_mirror.constants import PAGE_SHIFT
 from conformance.verdict import Violation
 
 if TYPE_CHECKING:
@@ -114,8 +115,19 @@ class Invalidation(Simulator):
             raise Violation(c.SNAPSHOT_FIRST, "the page was resolved before the snapshot that it is judged by")
         if seq != self.sequence or any(start <= gfn < end for start, end in self.ranges):
             self.door.frame.given.setdefault("mmu_invalidate_retry", 1)
+            self._excuse_others(gfn)
             return 1
         if "mmu_invalidate_retry" in self.door.frame.given:
             frame = self.door.frame  # whoever was told so has tried again
             frame.overcome = {*frame.overcome, "mmu_invalidate_retry"}
-        return int(bool(self.door.refused("mmu_invalidate_retry")))
+        refused = int(bool(self.door.refused("mmu_invalidate_retry")))
+        if refused:
+            self._excuse_others(gfn)
+        return refused
+
+    def _excuse_others(self, gfn: int) -> None:
+        """A page beside the fault's own need not be mapped, and the fault goes on."""
+        gpa = getattr(self.threads.op, "gpa", None)
+        if gpa is not None and gpa >> PAGE_SHIFT & ~self.bits != gfn:
+            frame = self.door.frame
+            frame.overcome = {*frame.overcome, "mmu_invalidate_retry"}

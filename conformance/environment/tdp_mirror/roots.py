@@ -179,6 +179,7 @@ class Roots(Simulator):
             raise Violation(c.ONE_MIRROR_ROOT, f"mirror root {page:#x} invalidated")
         if not ending:
             self.vcpus.must_be_told()
+            self.threads.count_for_others("invalidated")
         table.invalid = True
         table.role |= 1 << k.ROLE_INVALID
         self.tables.version += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from conformance.environment.simulator import Simulator
@@ -86,6 +86,7 @@ class Tables(Simulator):
         self.index_bits = config.index_bits
         self.cover = config.cover
         self.pages: dict[int, Page] = {}
+        self.before_init: Callable[[int, int, int], None] = lambda page, header, external: None
         self.freed: set[int] = set()
         self.version = 0
         """Changes whenever what the tables mean may have."""
@@ -131,6 +132,7 @@ class Tables(Simulator):
         if table.linked or table.removed:
             raise Violation(c.ROOT_KIND_FIXED, f"sp_init({page:#x}): the table is in use")
         natural(gfn, self.bits, "sp_init")
+        self.before_init(page, header, external)
         table.header, table.role, table.gfn, table.external = header, role, gfn, external
 
     # -- walks

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from conformance.environment.simulator import Simulator
 
 if TYPE_CHECKING:
-    from conformance.environment.door import Environment
+    from conformance.environment.door import Environment, Frame
 
 Value = TypeVar("Value")
 
@@ -65,11 +66,24 @@ class Threads(Simulator):
             values[me] = value
 
     def tell_others(self, what: str) -> None:
-        """Other threads may have met what this one did."""
+        """Other threads may have met what this one did, and so may what this one interrupted."""
+        for frame in self._others():
+            frame.given.setdefault(what, 1)
+
+    def count_for_others(self, what: str) -> None:
+        """The same of what matters as often as it happens."""
+        for frame in self._others():
+            frame.given[what] = frame.given.get(what, 0) + 1
+
+    def _others(self) -> Iterator[Frame]:
         door = self.door
+        outer = door.frame.outer
+        while outer is not None:
+            yield outer
+            outer = outer.outer
         for frame in door.scheduler.frames if door.scheduler is not None else ():
             if frame is not door.frame:
-                frame.given.setdefault(what, 1)
+                yield frame
 
     # -- environment calls
 

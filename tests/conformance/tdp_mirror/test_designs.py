@@ -387,6 +387,148 @@ class SilentWithoutLeaves(Upstream):
             super().invalidation(start, end, attr_filter, need, may_block)
 
 
+class MapsAround(Upstream):
+    """A shared fault maps the neighbour of its page along, as a prefetch would."""
+
+    prefetched = 1
+
+    def page_fault(self, vcpu: int, gpa: int, error_code: int, prefetch: int) -> int:
+        """What the guest has not asked for may fail."""
+        result = super().page_fault(vcpu, gpa, error_code, prefetch)
+        if result == k.RET_PF_FIXED and self.addr_is_direct(gpa) and not prefetch:
+            near = gpa ^ 1 << k.PAGE_SHIFT
+            if self.is_wanted(near >> k.PAGE_SHIFT & ~self.bits):
+                super().page_fault(vcpu, near, error_code & ~(1 << k.PFERR_WRITE), self.prefetched)
+        return result
+
+    def is_wanted(self, gfn: int) -> bool:
+        """Whether there is something that the host could give the guest."""
+        return bool(self.port.memslot(gfn)) and not self.port.attributes(gfn)
+
+
+class TouchesNeighbours(MapsAround):
+    """As if the guest had asked for both."""
+
+    prefetched = 0
+
+
+class TakesTheWrongNeighbour(MapsAround):
+    """The other page comes from the place of the first."""
+
+    def page_fault(self, vcpu: int, gpa: int, error_code: int, prefetch: int) -> int:
+        """It resolves one page for two."""
+        port, first = self.port, gpa >> k.PAGE_SHIFT & ~self.bits
+        self.port = Bypass(port, hva_get_pfn=lambda slot, _gfn, write: port.hva_get_pfn(slot, first, write))
+        try:
+            return super().page_fault(vcpu, gpa, error_code, prefetch)
+        finally:
+            self.port = port
+
+
+class KeepsAStock(Upstream):
+    """Pages are allocated for a vCPU beforehand, outside its caches, and given back when the VM ends."""
+
+    def __init__(self, port: Any) -> None:
+        super().__init__(port)
+        self.stock: list[tuple[int, int]] = []
+
+    def vcpu_create(self, vcpu: int) -> int:
+        """One of each."""
+        pages = self.port.page_alloc(k.HEADER, 0), self.port.page_alloc(k.TABLE, k.NONPRESENT)
+        self.stock.append(pages)
+        return super().vcpu_create(vcpu)
+
+    def alloc_for_split(self) -> ShadowPage | None:
+        """From the stock, if there is any."""
+        if not self.stock:
+            return super().alloc_for_split()
+        header, page = self.stock.pop()
+        return ShadowPage(page, header, False, 0, 0)
+
+    def vm_uninit(self) -> None:
+        """What was not needed is given back."""
+        for pages in self.stock:
+            for page in filter(None, pages):
+                self.port.page_free(page)
+        super().vm_uninit()
+
+
+class LosesTheStock(KeepsAStock):
+    """Nobody gives it back."""
+
+    def vm_uninit(self) -> None:
+        """It is forgotten."""
+        Upstream.vm_uninit(self)
+
+
+class LosesWhatItTook(KeepsAStock):
+    """A page is taken from the stock for a split that is not needed, and lost."""
+
+    def split_huge(self, slot: int, start: int, end: int, target_level: int) -> None:
+        """It prepares one before it looks."""
+        header, page = self.stock.pop()
+        self.port.sp_init(page, header, 0, 0, 0)
+        super().split_huge(slot, start, end, target_level)
+
+
+class KillsForAnAddition(Upstream):
+    """A page that cannot be added to the TD is a VM bug, as every SEAMCALL is that fails."""
+
+    is_bug = staticmethod(lambda status: status and status & k.TDX_STATUS_MASK != k.TDX_OPERAND_BUSY)
+
+    def init_mem_region(self, vcpu: int, gpa: int) -> int:
+        """Whoever adds a page twice does no good to his VM."""
+        port, self.port = self.port, Bypass(self.port, tdh_mem_page_add=self.add)
+        try:
+            return super().init_mem_region(vcpu, gpa)
+        finally:
+            self.port = port
+
+    def add(self, gpa: int, pfn: int) -> int:
+        """The SEAMCALL, and what it means."""
+        port = self.port._port
+        status: int = port.tdh_mem_page_add(gpa, pfn)
+        if self.is_bug(status):
+            port.vm_bug("TDH.MEM.PAGE.ADD")
+        return status
+
+
+class KillsWhileBusy(KillsForAnAddition):
+    """The same for what would go better the next time."""
+
+    is_bug = staticmethod(bool)
+
+
+class SaysThatItIsDead(Upstream):
+    """A fault that has killed the VM says so, rather than let the vCPU try again."""
+
+    is_dead = True
+
+    def page_fault(self, vcpu: int, gpa: int, error_code: int, prefetch: int) -> int:
+        """RETRY is for the living."""
+        result = super().page_fault(vcpu, gpa, error_code, prefetch)
+        dead = bool(self.port.vm_is_dead()) == self.is_dead
+        return -k.EIO if result == k.RET_PF_RETRY and dead else result
+
+
+class GivesUpWhileBusy(SaysThatItIsDead):
+    """An error for what would go better the next time."""
+
+    is_dead = False
+
+
+class ReloadsAgain(Upstream):
+    """A load that finds its root invalid by the time it is used begins anew."""
+
+    def mmu_reload(self, vcpu: int) -> int:
+        """Until it has one that is valid."""
+        while True:
+            result = super().mmu_reload(vcpu)
+            if result or not self.sps[self.root_hpa[vcpu]].invalid:
+                return result
+            self.free_obsolete_roots(vcpu)
+
+
 PUBLIC = Step(ops.PageFault(0, SHARED | 0x3000))
 HOLE, PAGE_OUT = Step(ops.GmemInvalidate(0, 4)), Step(ops.HvaInvalidate(0, 4))
 CONVERT = Step(ops.SetAttributes(0, 0x1000, k.ATTRIBUTE_PRIVATE))
@@ -399,6 +541,15 @@ OTHER = Step(ops.PageFault(0, 0x1000, True))
 PROTECT = Step(ops.WrprotSlot(0))
 SMALLER = Step(ops.TdpMap(0, SHARED, False, 1))
 TOGETHER = Step(Parallel(Step(ops.PageFault(0, 0, True)), Step(ops.PageFault(1, 0x1000, True)), (8, 8)))
+TWICE = Step(ops.InitRegion())
+BUSY_ADDITION = Step(ops.InitRegion(), (Fault("tdh_mem_page_add", k.TDX_OPERAND_BUSY),))
+INVALIDATED = Step(ops.MmuReload(0), during=((27, Step(ops.InvalidateRoots(k.DIRECT_ROOTS))),))
+END = (Step(ops.HkidRelease()), Step(ops.VcpuDestroy(0)), Step(ops.VmUninit()))
+PUBLIC_ALONE = replace(SMALL, private_gfns=())
+KILLING = Step(ops.PageFault(0, 0, True), (Fault("ext_set", -k.EIO),))
+BUSY_FAULT = Step(ops.PageFault(0, 0, True), (Fault("ext_set", -k.EBUSY),))
+NOT_BOTH = Step(ops.PageFault(0, SHARED), (Fault("mmu_invalidate_retry", 1, 2),))
+AROUND = Step(ops.PageFault(0, SHARED))
 RIGHT: dict[str, tuple[type[Upstream], Config, tuple[Step, ...]]] = {
     "silent-without-roots": (
         SilentWithoutRoots,
@@ -419,6 +570,12 @@ RIGHT: dict[str, tuple[type[Upstream], Config, tuple[Step, ...]]] = {
     "tries-on-after-the-bug": (TriesOnAfterTheBug, DEEP, (*RUNNING, UNBLOCKABLE)),
     "one-at-a-time": (OneAtATime, SMALL, (CREATE, RELOAD, *SECOND, TOGETHER)),
     "tells-first": (TellsFirst, SMALL, (CREATE, RELOAD, ZAP, RELOAD)),
+    "maps-around": (MapsAround, PUBLIC_ALONE, (CREATE, RELOAD, AROUND, PROTECT, AROUND)),
+    "keeps-a-stock": (KeepsAStock, HUGE, (*BLOCK, SPLIT, *END)),
+    "kills-for-an-addition": (KillsForAnAddition, DEEP, (CREATE, TWICE, TWICE)),
+    "says-that-it-is-dead": (SaysThatItIsDead, SMALL, (CREATE, RELOAD, KILLING)),
+    "goes-on-without-the-neighbour": (MapsAround, PUBLIC_ALONE, (CREATE, RELOAD, NOT_BOTH)),
+    "reloads-again": (ReloadsAgain, SMALL, (CREATE, RELOAD, ZAP, NO_MEMORY, INVALIDATED, RELOAD)),
     "snapshots-only-to-map": (SnapshotsOnlyToMap, SMALL, (CREATE, RELOAD, FAULTIN)),
 }
 WRONG: dict[str, tuple[type[Upstream], Config, tuple[Step, ...], str]] = {
@@ -437,6 +594,16 @@ WRONG: dict[str, tuple[type[Upstream], Config, tuple[Step, ...], str]] = {
     "pins-never": (PinsNever, DEEP, (*RUNNING, Step(ops.PageFault(0, 0x1000, True))), "TDP-079"),
     "kicks-too-early": (KicksTooEarly, DEEP, (*RUNNING, Step(ops.GmemInvalidate(0, 1))), "TDP-097"),
     "tries-on-in-silence": (TriesOnInSilence, DEEP, (*RUNNING, UNBLOCKABLE), "TDP-079"),
+    "touches-neighbours": (
+        TouchesNeighbours, PUBLIC_ALONE, (CREATE, RELOAD, AROUND), "TDP-108",
+    ),
+    "takes-the-wrong-neighbour": (
+        TakesTheWrongNeighbour, PUBLIC_ALONE, (CREATE, RELOAD, AROUND), "TDP-013",
+    ),
+    "loses-the-stock": (LosesTheStock, HUGE, (*BLOCK, *END), "TDP-036"),
+    "loses-what-it-took": (LosesWhatItTook, HUGE, (*BLOCK, SPLIT), "TDP-072"),
+    "kills-while-busy": (KillsWhileBusy, DEEP, (CREATE, BUSY_ADDITION), "TDP-064"),
+    "gives-up-while-busy": (GivesUpWhileBusy, SMALL, (CREATE, RELOAD, BUSY_FAULT), "TDP-064"),
     "drops-both-roots": (DropsBothRoots, SMALL, (CREATE, RELOAD, ZAP, NO_MEMORY), "TDP-027"),
     "never-again": (NeverAgain, SMALL, (CREATE, RELOAD, Step(ops.PageFault(0, 0, True)), OTHER), "TDP-068"),
 }  # fmt: skip

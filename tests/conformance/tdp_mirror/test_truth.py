@@ -449,7 +449,7 @@ def test_a_direct_table_may_be_filled_before_it_is_linked() -> None:
     assert judge(*steps, candidate=BuildsAside).failure is None
 
 
-@pytest.mark.parametrize(("candidate", "clause"), [(FillsTheTable, "TDP-070"), (LeavesRubbish, "TDP-041")])
+@pytest.mark.parametrize(("candidate", "clause"), [(FillsTheTable, "TDP-108"), (LeavesRubbish, "TDP-041")])
 def test_what_a_table_brings_with_it_is_judged(candidate: type[Linux], clause: str) -> None:
     """As if each entry had come on its own."""
     failure = judge(CREATE, RELOAD, SHARED_3, candidate=candidate).failure

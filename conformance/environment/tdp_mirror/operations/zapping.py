@@ -109,7 +109,8 @@ def zap_all(world: TdpMirror, _op: ops.ZapAll) -> int:
 def vm_uninit(world: TdpMirror, _op: ops.VmUninit) -> int:
     """The end: nothing is left, and callbacks were waited for."""
     world.enter(world.driver.vm_uninit)
-    left = [name for name, value in (("roots", world.roots.listed), ("tables", world.tables.pages)) if value]
+    kept = (("roots", world.roots.listed), ("tables", world.tables.pages), ("a stock of pages", world.heap.stock))
+    left = [name for name, value in kept if value]
     accounted = world.accounts.accounted
     world.require(c.UNINIT_COMPLETE, not left, f"vm_uninit leaves {' and '.join(left)}")
     world.require(c.UNINIT_COMPLETE, accounted == 0, f"vm_uninit leaves {accounted} accounted tables")
