@@ -28,7 +28,7 @@ from conformance.model.tdp_mirror.operations import (
     ZapLeafs,
     ZapSp,
 )
-from conformance.model.tdp_mirror.state import NONE, ExternalLeaf, Leaf, State, is_direct, references
+from conformance.model.tdp_mirror.state import NONE, ExternalLeaf, Leaf, State, is_direct, references, slot_of
 from conformance.specs.clause import Clause
 from conformance.specs.tdp_mirror import clauses as c
 
@@ -124,6 +124,8 @@ def cite(state: State, op: Any, field: str, expected: Any, got: Any) -> Clause |
         return c.MIRROR_UNTOUCHED
     if field == "shared" and isinstance(op, _MAPPING) and _only_writable(expected.shared, got.shared):
         return c.FAULT_RESULT
+    if field == "shared" and isinstance(op, _MAPPING):
+        return _cite_huge(state, got.shared - expected.shared)
     if field == "bugged" and (got.bugged or (isinstance(op, _MAPPING) and not state.corrupt)):
         return c.BUSY_IS_NO_BUG
     return _CITES.get((type(op), field))
@@ -138,6 +140,17 @@ def _lost_mirror(state: State, got: View) -> bool:
 def _only_writable(expected: frozenset[Leaf], got: frozenset[Leaf]) -> bool:
     """Whether leaves differ in nothing but whether they may be written."""
     return {leaf[:3] for leaf in expected} == {leaf[:3] for leaf in got}
+
+
+def _cite_huge(state: State, leaves: frozenset[Leaf]) -> Clause | None:
+    """What a huge leaf covers that is not like the page it was made for: it has no slot, or is private."""
+    for leaf in leaves:
+        gfns = range(leaf[0], leaf[0] + state.config.cover(leaf[1]))
+        if len({slot_of(state, gfn) for gfn in (gfns[0], gfns[-1])}) > 1:
+            return c.NO_BACKING
+        if leaf[1] > 1 and any(gfn in state.attributes for gfn in gfns):
+            return c.STRADDLING_HUGE
+    return None
 
 
 def _cite_load(state: State, expected: tuple[Any, ...], got: tuple[Any, ...]) -> Clause:

@@ -517,7 +517,7 @@ NO_BACKING = Clause(
     kind=Kind.RESPONSE,
     text=(
         "Private fault without a slot, or on a slot without gmem: EFAULT + exit. Shared without slot: MMIO "
-        "handling (EMULATE)."
+        "handling (EMULATE). No leaf covers a gfn that is not in the slot of the one it was made for."
     ),
     source="Linux 6.16 kvm_handle_noslot_fault, kvm_mmu_faultin_pfn_private",
 )

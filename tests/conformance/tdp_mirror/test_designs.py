@@ -499,6 +499,23 @@ class KillsWhileBusy(KillsForAnAddition):
     is_bug = staticmethod(bool)
 
 
+class ReachesBeyondTheSlot(Upstream):
+    """A huge leaf is made wherever the host has one, however small the slot is."""
+
+    def page_fault(self, vcpu: int, gpa: int, error_code: int, prefetch: int) -> int:
+        """As if all were one slot."""
+        port, self.port = self.port, Bypass(self.port, memslot=self.everywhere)
+        try:
+            return super().page_fault(vcpu, gpa, error_code, prefetch)
+        finally:
+            self.port = port
+
+    def everywhere(self, gfn: int) -> tuple[int, ...]:
+        """The slot of a gfn, as large as may be."""
+        slot: tuple[int, ...] = self.port._port.memslot(gfn)
+        return (slot[0], 0, self.max_gfn + 1, slot[3]) if slot else ()
+
+
 class SaysThatItIsDead(Upstream):
     """A fault that has killed the VM says so, rather than let the vCPU try again."""
 
@@ -603,6 +620,10 @@ WRONG: dict[str, tuple[type[Upstream], Config, tuple[Step, ...], str]] = {
     "loses-the-stock": (LosesTheStock, HUGE, (*BLOCK, *END), "TDP-036"),
     "loses-what-it-took": (LosesWhatItTook, HUGE, (*BLOCK, SPLIT), "TDP-072"),
     "kills-while-busy": (KillsWhileBusy, DEEP, (CREATE, BUSY_ADDITION), "TDP-064"),
+    "reaches-beyond-the-slot": (
+        ReachesBeyondTheSlot, replace(MIXED, slots=((0, 0, 3, k.MEM_GUEST_MEMFD),)),
+        (CREATE, RELOAD, Step(ops.PageFault(0, SHARED | 0x2000))), "TDP-053",
+    ),
     "gives-up-while-busy": (GivesUpWhileBusy, SMALL, (CREATE, RELOAD, BUSY_FAULT), "TDP-064"),
     "drops-both-roots": (DropsBothRoots, SMALL, (CREATE, RELOAD, ZAP, NO_MEMORY), "TDP-027"),
     "never-again": (NeverAgain, SMALL, (CREATE, RELOAD, Step(ops.PageFault(0, 0, True)), OTHER), "TDP-068"),
