@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from conformance.model.avic import operations as s
 from conformance.model.step import Parallel, Step
-from conformance.specs.avic.constants import APIC_LDR, APIC_TPR, ENOMEM, INHIBIT_BLOCKIRQ
+from conformance.specs.avic.constants import (
+    APIC_BASE,
+    APIC_LDR,
+    APIC_TPR,
+    BASE_AE,
+    BASE_BSP,
+    BASE_EXTD,
+    ENOMEM,
+    INHIBIT_BLOCKIRQ,
+)
 from conformance.strategies.avic.domains import faulty, steps
+
+X2_BASE = APIC_BASE | 1 << BASE_AE | 1 << BASE_EXTD | 1 << BASE_BSP
 
 _FAILURES = (
     ("alloc_page", -ENOMEM, 1),
@@ -49,6 +60,20 @@ LIFECYCLE = (
     *faulty(s.VcpuCreate(0), *_FAILURES),
     *faulty(s.VcpuCreate(1), *_FAILURES),
 )
+
+
+RELOADED = steps(
+    s.HwSetup(),
+    s.HwSetup(family=0x17),
+    s.HwSetup(avic=0),
+    s.VmCreate(),
+    s.VcpuCreate(0),
+    s.SetApicBase(0, X2_BASE, True),
+    s.Load(0, 0x20),
+    s.VmRun(0),
+    s.Deliver(0),
+)
+"""The module loaded anew where there is less than it found before, and a vCPU that would use it."""
 
 
 _HALVES = tuple(range(0, 40, 3))

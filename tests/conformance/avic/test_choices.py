@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,9 @@ from conformance.candidates.builtin.avic.linux.structs import Irqfd, Kvm, Vcpu
 from conformance.candidates.builtin.avic.upstream import Upstream
 from conformance.candidates.defects.avic.linux import IndexBehindTheTable
 from conformance.candidates.defects.avic.upstream import RestoreForgetsTimer
+from conformance.candidates.load import Candidate
+from conformance.engines import explore
+from conformance.engines.context import Context
 from conformance.model.avic import Config
 from conformance.model.avic import operations as s
 from conformance.model.step import Parallel, Step
@@ -21,6 +25,7 @@ from conformance.specs.avic.constants import (
     APIC_ICR,
     APIC_ID,
     APIC_LDR,
+    APIC_SELF_IPI,
     APIC_TPR,
     BASE_AE,
     CPUID_X2AVIC_EXT,
@@ -29,7 +34,8 @@ from conformance.specs.avic.constants import (
     X2APIC_MSRS,
 )
 from conformance.strategies.avic.domains import RUNNING, X2, X2AVIC_HOST
-from tests.conformance.avic.judging import cited, judged
+from conformance.strategies.avic.scopes.lifecycle import X2_BASE
+from tests.conformance.avic.judging import AVIC, cited, judged
 from tests.conformance.peers.linux_avic import EarlyAwake, WritesVmcbBeforeRunning
 
 AE = APIC_BASE | 1 << BASE_AE
@@ -91,6 +97,26 @@ def test_a_free_choice_is_not_accused(candidate: Callable[[Any], Any], config: C
 
     assert cited(report) == ""
     assert report.tally.steps == len(ops)
+
+
+class TakesAnySelfIpi(Upstream):
+    """SELF_IPI by software has no illegal vectors."""
+
+    def _x2_write(self, v: Any, offset: int, value: int) -> int:
+        if offset == APIC_SELF_IPI and value < 16:
+            self._deliver(v, value, 0)
+            return 0
+        return super()._x2_write(v, offset, value)
+
+
+class X2AvicOfBefore(Upstream):
+    """A module that is loaded anew goes on with x2AVIC, whatever it says."""
+
+    def hw_setup(self, *found: Any) -> int:
+        before = self.x2avic
+        result = super().hw_setup(*found)
+        self.x2avic = self.avic and (self.x2avic or before)
+        return result
 
 
 class OwesForEver(WritesVmcbBeforeRunning):
@@ -185,6 +211,13 @@ def test_who_was_woken_is_named_as_the_trace_names_vcpus() -> None:
 
 STILL_FOUND: list[tuple[Callable[[Any], Any], Config, tuple[Any, ...], str]] = [
     (TakesTheOthersAlong, RUNNING, LDRS, "AVIC-041"),
+    (
+        X2AvicOfBefore,
+        Config(vcpus=(), running=True, edx=X2AVIC_HOST),
+        (s.HwSetup(), s.VmCreate(), s.VcpuCreate(0), s.SetApicBase(0, X2_BASE, True), s.Load(0, 32), s.VmRun(0)),
+        "AVIC-013",
+    ),
+    (TakesAnySelfIpi, X2, (s.Inhibit(3), s.GuestSelfIpi(0, 5)), "AVIC-107"),
     (OwesForEver, RUNNING, (s.Exit(0), s.Inhibit(3), s.VmRun(0)), "AVIC-086"),
     (MsrsStayOpen, X2, (s.Exit(1), s.VcpuReset(1), s.VmRun(1)), "AVIC-021"),
     (LogsForNobody, RUNNING, POSTED_ASLEEP, "AVIC-094"),
@@ -209,3 +242,23 @@ def test_the_mistake_next_to_it_is_found(
 ) -> None:
     """And blamed on the clause that a reader expects."""
     assert cited(judged(candidate, config, *ops)) == clause
+
+
+@pytest.mark.parametrize(
+    ("culprit", "world", "clause"),
+    [(X2AvicOfBefore, "loaded anew", "AVIC-013"), (TakesAnySelfIpi, "x2apic without x2avic", "AVIC-107")],
+)
+def test_a_small_world_finds_it(culprit: type, world: str, clause: str) -> None:
+    """And leaves the right driver alone."""
+
+    def explored(candidate: type) -> list[str]:
+        context = Context(
+            subsystem=replace(AVIC, scopes={world: AVIC.scopes[world]}),
+            candidate=Candidate("here", candidate, "upstream", frozenset(AVIC.capabilities)),
+            profile="upstream",
+        )
+        explore.run(context)
+        return [failure.clause.id for failure in context.failures]
+
+    assert explored(culprit) == [clause]
+    assert explored(Upstream) == []
