@@ -131,7 +131,7 @@ def userspace_in_l2() -> tuple[Step, ...]:
     """What userspace reads, writes and denies while the vCPU is in L2 or has been there."""
     stopped = replace(EXCHANGED, intercepts=(k.S_CET,), host_s_cet=1, cet=False)
     return (
-        Step(m.Rdmsr(0, k.S_CET)),
+        *(Step(m.Rdmsr(0, msr)) for msr in (k.S_CET, k.INT_SSP_TAB)),
         Step(m.ReadSsp(0)),
         Step(m.GetMsrs(0, (k.S_CET, k.INT_SSP_TAB, k.PL0_SSP))),
         Step(m.GetOneReg(0, k.ONE_REG_GUEST_SSP)),

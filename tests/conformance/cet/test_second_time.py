@@ -74,6 +74,13 @@ def stale_area(self: Any, v: Any, values: list[int]) -> None:
         self.field_write(v, k.GUEST_S_CET, v.host_s_cet)
 
 
+def of_both(self: Any, v: Any, msr: int, value: int, host: bool) -> None:
+    """Userspace's write of the table while L2 runs is L1's as well."""
+    if self.svm and host and v.l2 and msr == k.INT_SSP_TAB:
+        self.port.vmcb_write(v.number, 1, k.VMCB_ISST_ADDR, value)
+        self.port.vmcb_mark_dirty(v.number, 1, k.VMCB_CET)
+
+
 TOO_EARLY = then("nested_enter", noted, Linux)
 XSS_OF_FIRST, S_CET_OF_FIRST, WIDTH_OF_FIRST = (once(name) for name in ("host_xss", "host_s_cet", "width"))
 BEFORE = bent(Upstream, enter_vmcs02=captured)
@@ -114,6 +121,14 @@ XSS_LOADED = m.Wrmsr(0, k.XSS, 0x1000), m.ReadSsp(0)
             (m.Run(0), m.NestedEnter(0, OTHER), m.NestedExit(0), m.Leave(0), m.SetNestedState(0, EXCHANGED))
             + (m.Run(0), m.NestedExit(0), m.Rdmsr(0, k.S_CET)),
             "CET-086",
+        ),
+        (
+            then("set_msr", of_both),
+            "userspace-in-l2-svm",
+            SVM,
+            (m.Run(0), m.NestedEnter(0, EXCHANGED), m.Leave(0), m.SetMsrs(0, ((k.INT_SSP_TAB, A),)), m.Run(0))
+            + (m.NestedExit(0), m.Rdmsr(0, k.INT_SSP_TAB)),
+            "CET-090",
         ),
         (S_CET_OF_FIRST, "reloaded", ONE, (*RELOADED, m.Run(0)), "CET-047"),
         (WIDTH_OF_FIRST, "reloaded", ONE, (*RELOADED, m.SetMsrs(0, ((k.PL0_SSP, 1 << 50),))), "CET-011"),
