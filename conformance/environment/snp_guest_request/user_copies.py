@@ -15,8 +15,8 @@ USER_BASE = 0x5500_0000_0000
 class UserCopies(Simulator):
     """copy_from_user and copy_to_user: one range that the caller lends, one into which it wants something copied.
 
-    A planned fault comes in the middle: half of the bytes are copied by then. Of more than a page another thread may see
-    that half.
+    A planned fault comes in the middle: half of the bytes are copied by then. Of more than a page another thread may
+    see that half.
     """
 
     def __init__(self, door: Environment, memory: HostMemory) -> None:

@@ -288,7 +288,7 @@ class ReplacesInPlace(InPlace):
         spare = port.kmalloc(length)
         if not spare:
             return -ENOMEM
-        ret = port.copy_from_user(spare, user, length)
+        ret: int = port.copy_from_user(spare, user, length)
         if not ret:
             port.memcpy(sev.certs, spare, length)
         port.kfree(spare)
