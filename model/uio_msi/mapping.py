@@ -55,7 +55,10 @@ def _mapped_after_reset(state: State, mapped: State, vector: int, eventfd: int, 
         return (early, never)
     # Written again after the vector was unmasked: the held event is lost.
     late = mapped._replace(lost=repaired.lost)
-    return (early, never, Outcome(late, 0, c.SET_RETURNS_ZERO, effect, breaches=(c.MESSAGE_REWRITTEN,)))
+    # Held by the driver, which needs no message to tell of it.
+    told = mapped._replace(counters=repaired.counters)
+    ends = [Outcome(end, 0, c.SET_RETURNS_ZERO, effect, breaches=(c.MESSAGE_REWRITTEN,)) for end in (late, told)]
+    return (early, never, *ends)
 
 
 def without_mapping(state: State, vector: int, profile: Profile) -> State:

@@ -199,6 +199,14 @@ def _layouts(vectors: int) -> dict[str, Config]:
 
 LAYOUTS = {
     f"{vectors}-{name}": config for vectors in (1, 64, 65, 256, 257, 2048) for name, config in _layouts(vectors).items()
+} | {
+    "2-beside": Config(
+        bars=(Bar(0xF000_0000, 0x800), Bar(0xF000_0800, 0x400), Bar(0xF000_0C00, 0x400), Bar(0xF000_1000, 0x1000)),
+        table_bar=1,
+        pba_bar=1,
+        pba_offset=0x200,
+    )
 }
-"""Where the MSI-X table and the pending bits can lie, by the sizes at which they need a page or a word more."""
+"""Where the MSI-X table and the pending bits can lie, by the sizes at which they need a page or a word more; and with
+other BARs in their page."""
 ZERO = (Eventfd(), Eventfd(), Eventfd())

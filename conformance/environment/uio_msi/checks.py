@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from conformance.environment.uio_msi.log import LOG_BURST
@@ -13,6 +13,7 @@ from conformance.model.uio_msi.operations import (
     Close,
     CompatIoctl,
     CompatIrqSet,
+    Config,
     Flood,
     FloodOpens,
     FloodWrites,
@@ -83,10 +84,28 @@ def _wrong_maps(world: UioMsi) -> str:
 
 
 def _guarded(world: UioMsi) -> set[int]:
-    """BARs that need not be exported whole, because the MSI-X table or the pending bits lie in them."""
-    if not world.config.vectors:
+    """BARs that need not be exported whole: those of the MSI-X table and the pending bits, and those in their pages."""
+    config = world.config
+    if not config.vectors:
         return set()
-    return {world.config.table_bar, world.config.pba_bar}
+    guarded = {config.table_bar, config.pba_bar}
+    for _, _, low, high in _private(config):
+        for i, bar in enumerate(config.bars):
+            first, _, length = _pages(bar)
+            if bar.size and first < high and low < first + length:
+                guarded.add(i)
+    return guarded
+
+
+def _private(config: Config) -> Iterator[tuple[str, int, int, int]]:
+    """Table and pending bits where the device has the BAR: name, address, and their pages from and to."""
+    for name, bar, offset, size in (
+        ("MSI-X table", config.table_bar, config.table_offset, config.vectors * k.PCI_MSIX_ENTRY_SIZE),
+        ("pending bits", config.pba_bar, config.pba_offset, (config.vectors + 63) // 64 * 8),
+    ):
+        if bar < len(config.bars):
+            start = config.bars[bar].start + offset
+            yield name, start, start & -PAGE_SIZE, start + size + PAGE_SIZE - 1 & -PAGE_SIZE
 
 
 def _is_whole(entry: Any, bar: Bar) -> bool:
@@ -117,14 +136,7 @@ def _hides_table(record: Record) -> bool | str:
     config = world.config
     if record.result or not config.vectors or config.remapping or world.profile.security == "posted":
         return False
-    for name, bar, offset, size in (
-        ("MSI-X table", config.table_bar, config.table_offset, config.vectors * k.PCI_MSIX_ENTRY_SIZE),
-        ("pending bits", config.pba_bar, config.pba_offset, (config.vectors + 63) // 64 * 8),
-    ):
-        if bar >= len(config.bars):
-            continue  # it lies in a BAR that the device does not have
-        start = config.bars[bar].start + offset
-        first, end = start & -PAGE_SIZE, start + size + PAGE_SIZE - 1 & -PAGE_SIZE
+    for name, start, first, end in _private(config):
         for entry in world.uio.mem:
             if entry[1] < end and first < entry[1] + entry[3]:
                 return f"mem[] exports {_shown(entry)}, which overlaps the {name} at {start:#x}"

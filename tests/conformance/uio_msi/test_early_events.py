@@ -114,6 +114,15 @@ def test_a_message_is_written_again_though_the_action_stays() -> None:
     assert warned(run(LeavesTheMessage, *ops)) == {"UIO-032"}
 
 
+def test_an_event_that_the_driver_holds_survives_a_reset() -> None:
+    """It is told of, once, though the message is not written again: that breaks UIO-032 alone."""
+    ops = (*EARLY, DeviceReset(), IrqSet())
+
+    assert run(KeepingDriver, *ops).failure is None
+    assert warned(run(LeavesTheMessage, *ops, RaiseVector(0))) == {"UIO-032"}
+    assert blamed(run(TellsTwice, *ops, IrqSet(0, SECOND))) == "UIO-042"
+
+
 def test_an_event_beside_the_set_that_tells_of_it() -> None:
     """Kept before the swap and told by it, or told by the handler."""
     for at in range(24):

@@ -99,12 +99,34 @@ class PagesFromTheOffset(Splits):
         return [(start & -PAGE_SIZE, size) for start, size in super()._private()]
 
 
+class OwnBarAlone(Upstream):
+    """Keeps back the BAR of the table, and none that shares a page with it."""
+
+    def _maps(self, bars: list[tuple[int, int, int, int]]) -> MAPS_TYPE:
+        cap = self.port.pci_find_capability(k.PCI_CAP_ID_MSIX)
+        words = (k.PCI_MSIX_TABLE, k.PCI_MSIX_PBA) if cap else ()
+        own = {self.port.pci_read_config(cap + at, 4) & k.PCI_MSIX_BIR for at in words}
+        maps: list[tuple[str, int, int, int, int]] = []
+        for bar, flags, start, size in bars:
+            if flags & k.IORESOURCE_MEM and bar not in own:
+                first, end = start & -PAGE_SIZE, start + size + PAGE_SIZE - 1 & -PAGE_SIZE
+                maps.append((f"BAR{bar}", first, start - first, end - first, k.UIO_MEM_PHYS))
+        return tuple(maps[: k.MAX_UIO_MAPS])
+
+
 WORLDS = tuple(f"world-{layout}" for layout in LAYOUTS)
 
 
 def test_every_bar_may_be_split_around_them() -> None:
     """Each page that holds neither may be exported."""
     assert not caught(Splits, *WORLDS)
+
+
+def test_a_bar_in_the_page_of_the_table_is_kept_back() -> None:
+    """Whoever exports it exports the table, and whoever keeps it back is right."""
+    assert not caught(Upstream, "world-2-beside")
+    assert caught(OwnBarAlone, "world-2-beside") == {"UIO-085"}
+    assert not caught(OwnBarAlone, "world-1-apart")
 
 
 @pytest.mark.parametrize("wrong", [OneEntryShort, TableOfItsOwn, WholeWordsOnly, OneWord, SameBar, PagesFromTheOffset])
