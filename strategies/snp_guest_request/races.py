@@ -34,6 +34,7 @@ def _races() -> dict[str, Race]:
     stored = (Step(SetInstanceCerts(0, "A", 4096)),)
     hosted = (Step(HostSetExtConfig("H", 4096)),)
     stored_two = (Step(SetInstanceCerts(0, "A", 8192)),)
+    two_blobs = (Step(HostSetExtConfig("H", 8192)), Step(SetInstanceCerts(0, "A", 8192)))
     hosted_two = (Step(HostSetExtConfig("H", 8192)),)
     store, unstore = Step(SetInstanceCerts(0, "B", 8192)), Step(SetInstanceCerts(0, "A", 0))
     host_store = Step(HostSetExtConfig("I", 8192, 2))
@@ -52,6 +53,7 @@ def _races() -> dict[str, Race]:
         "extended-store": Race(two, stored, extended, store, profiles=KERNEL_CERTS),
         "extended-unstore": Race(two, stored, extended, unstore, profiles=KERNEL_CERTS),
         "extended-host-store": Race(two, hosted, extended, host_store, profiles=KERNEL_CERTS),
+        "two-blobs": Race(other_vm, two_blobs, extended, Step(ExtGuestRequest(2)), switches=1, profiles=KERNEL_CERTS),
         "extended-store-alike": Race(two, stored_two, extended, store, switches=1, profiles=KERNEL_CERTS),
         "extended-host-store-alike": Race(two, hosted_two, extended, host_store, switches=1, profiles=KERNEL_CERTS),
         "report-report": Race(guest, (), Step(GetReport()), Step(GetReport())),

@@ -36,7 +36,17 @@ from conformance.model.snp_guest_request.operations import (
     VmDestroy,
 )
 from conformance.model.step import Fault, Parallel, Step
-from conformance.specs.snp_guest_request.constants import EBUSY, EINVAL, EIO, ENODEV, ENOMEM, HEADER_SIZE, PAGE_SIZE
+from conformance.specs.snp_guest_request.constants import (
+    EBUSY,
+    EINVAL,
+    EIO,
+    ENODEV,
+    ENOMEM,
+    FW_BLOB_MAX_SIZE,
+    HEADER_SIZE,
+    PAGE_SIZE,
+    SNP,
+)
 from conformance.strategies.snp_guest_request.races import RACES
 from tests.conformance.peers.snp_guest_request.bounced import (
     Bounced,
@@ -540,3 +550,32 @@ def test_a_key_that_another_thread_wipes() -> None:
             found |= {report.failure.clause.id} if report.failure else set()
 
     assert found == {"SNP-084"}
+
+
+class OneScratch(InPlace):
+    """Hands certificates out through pages of the whole host, under the lock of the VM alone."""
+
+    def __init__(self, port: Any) -> None:
+        super().__init__(port)
+        self.scratch = 0
+
+    def copy_and_request(self, svm: Svm, certs: int, length: int) -> tuple[int, int]:
+        if certs:
+            self.scratch = self.scratch or self.port.kzalloc(FW_BLOB_MAX_SIZE)
+            self.port.memcpy(self.scratch, certs, -(-length // PAGE_SIZE) * PAGE_SIZE)
+        return super().copy_and_request(svm, certs and self.scratch, length)
+
+
+def test_two_vms_may_be_given_two_blobs_at_once() -> None:
+    """SNP-056 speaks of one request; certificates of the other VM are another matter."""
+    race = RACES["two-blobs"]
+
+    def found(kind: type[InPlace]) -> set[str]:
+        reports = []
+        for at in range(60):
+            together = Parallel(race.left, race.right, (at,))
+            reports.append(run(kind, *race.steps, together, second=SNP))
+        return {blamed(report) for report in reports if report.failure is not None}
+
+    assert not found(InPlace)
+    assert found(OneScratch) & {"SNP-022", "SNP-053", "SNP-056"}
