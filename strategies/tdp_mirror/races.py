@@ -13,6 +13,7 @@ from conformance.model.tdp_mirror.operations import (
     FastFault,
     Finalize,
     GmemInvalidate,
+    HkidRelease,
     HvaInvalidate,
     InitRegion,
     InvalidateRoots,
@@ -26,6 +27,7 @@ from conformance.model.tdp_mirror.operations import (
     Unmap,
     VcpuCreate,
     VcpuDestroy,
+    VmUninit,
     WriteProtectGfn,
     WrprotSlot,
     ZapAllFast,
@@ -44,6 +46,11 @@ _PRIVATE, _OTHER = fault_at(0, True), fault_at(0, True, 1)
 _SHARED = fault_at(3, False)
 _EVERYTHING = Step(HvaInvalidate(0, 4))
 _TO_PRIVATE = Step(SetAttributes(0x2000, 4096, ATTRIBUTE_PRIVATE))
+
+AFTERWARDS: tuple[Step, ...] = (
+    Step(GmemInvalidate(0, 4)), Step(HkidRelease()), Step(VcpuDestroy(0)), Step(VcpuDestroy(1)), Step(VmUninit()),
+)  # fmt: skip
+"""The end of the VM: what two operations lost between them is missed then."""
 
 STARTS: tuple[tuple[Config, tuple[Step, ...]], ...] = (
     (SMALL, (Step(VcpuCreate(0)), Step(VcpuCreate(1)))),
@@ -96,6 +103,9 @@ RACES: dict[str, Race] = {
     "a huge fault and a conversion of its half": Race(
         HUGE, _BOTH, fault_at(2, False), Step(SetAttributes(0x3000, 4096, ATTRIBUTE_PRIVATE)), 1
     ),
+    "a huge fault and a conversion of its other half": Race(
+        HUGE, _BOTH, fault_at(3, False), _TO_PRIVATE, 1
+    ),
     "a split and a notifier": Race(
         HUGE, (*_BOTH, fault_at(0, False), fault_at(2, False)), Step(SplitHuge(0, 0, 4)), _EVERYTHING, 1
     ),
@@ -135,6 +145,13 @@ RACES: dict[str, Race] = {
     "a fast fault and protection for good": Race(
         HUGE, (*_BOTH, fault_at(0, False), Step(WrprotSlot(0))), Step(FastFault(0, SHARED, False, True)),
         Step(WriteProtectGfn(0, 0)), 1,
+    ),
+    "a fast fault and the fast zap": Race(
+        SMALL, (*_BOTH, _SHARED), Step(FastFault(0, 0x3000 | SHARED, False, True)), Step(ZapAllFast()), 1
+    ),
+    "a yielding notifier and the end of invalid roots": Race(
+        SMALL, (*_BOTH, _SHARED, Step(InvalidateRoots()), Step(MmuReload(0)), Step(MmuReload(1))),
+        Step(HvaInvalidate(0, 4), (Fault("resched", 2),)), Step(ZapInvalidated()), 1,
     ),
     "a fast fault and a notifier": Race(
         HUGE, (*_BOTH, fault_at(0, False), Step(WrprotSlot(0))), Step(FastFault(0, SHARED, False, True)),

@@ -450,8 +450,9 @@ SCOPES = {
         FOUR_LEVELS,
         (*_LIVES[:2], *(Step(PageFault(0, gfn << 12 | 1 << 47, False, True)) for gfn in (1024, 1057, 1087)),
          *(Step(ClearDirtyMasked(4, 1024, mask, wrprot)) for mask in (1, 1 << 33, 1 << 63, 2**64 - 1)
-           for wrprot in (False, True))),
-        depth=5, needs=frozenset({"tables-of-512"}), states=37, transitions=174,
+           for wrprot in (False, True)),
+         *(Step(ClearDirtyMasked(4, 1057, 1 << 30 | 1, wrprot)) for wrprot in (False, True))),
+        depth=5, needs=frozenset({"tables-of-512"}), states=37, transitions=204,
     ),
     "what lies between": Scope(
         ENDS_PRIVATE,

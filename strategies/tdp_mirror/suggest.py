@@ -63,6 +63,8 @@ def suggest(state: State, random: Random) -> Step | None:
     if draw >= 0.985 and state.slots:
         slot, base, npages, flags = random.choice(state.slots)
         return Step(SlotCreate(slot, base, npages, flags ^ random.choice((MEM_LOG_DIRTY_PAGES, MEM_READONLY))))
+    if 0.95 <= draw < 0.96:
+        return Step(HvaInvalidate(0, config.max_gfn + 1, False), (Fault("resched", random.randint(1, 2)),))
     return Step(HkidRelease()) if draw < 0.95 else None
 
 

@@ -114,11 +114,13 @@ class GuestMemory(Simulator):
 
     # -- the order in which a fault resolves its page
 
-    def snapshot_taken(self) -> None:
-        """The invalidation sequence is read: what follows belongs to this snapshot."""
+    def snapshot_taken(self, *, is_new: bool) -> None:
+        """The invalidation sequence is read: what follows belongs to it, unless it says the same."""
         me = self.threads.me
-        self.phase[me] = (1, self.mmu_lock.reads[me])
-        self.is_late[me] = self.is_free[me]
+        section = self.mmu_lock.reads[me]
+        if is_new or self.phase[me][1] != section:
+            self.phase[me] = (1, section)
+        self.is_late[me] = self.is_free[me] and (is_new or self.is_late[me])
 
     def attributes_read(self) -> None:
         """Attributes are read; after a snapshot a page may be resolved now."""

@@ -100,8 +100,13 @@ class Invalidation(Simulator):
     def mmu_invalidate_seq(self) -> int:
         """Snapshot."""
         me = self.threads.me
-        self.guest_memory.snapshot_taken()
-        if self.sequence not in self.told[me]:
+        is_new = self.sequence not in self.told[me]
+        self.guest_memory.snapshot_taken(is_new=is_new)
+        if is_new:
+            if self.told[me]:  # whoever compares the two knows as much as he who asks whether to retry
+                frame = self.door.frame
+                frame.given.setdefault("mmu_invalidate_retry", 1)
+                frame.overcome = {*frame.overcome, "mmu_invalidate_retry"}
             self.told[me] += (self.sequence,)
         return self.sequence
 
@@ -111,7 +116,7 @@ class Invalidation(Simulator):
         me = self.threads.me
         if seq not in self.told[me]:
             raise Violation(c.STALE_FAULT, f"mmu_invalidate_retry({seq:#x}): the sequence was never {seq:#x} here")
-        if self.guest_memory.is_late[me] and self.mmu_lock.is_held(me):
+        if self.guest_memory.is_late[me] and seq == self.told[me][-1] and self.mmu_lock.is_held(me):
             raise Violation(c.SNAPSHOT_FIRST, "the page was resolved before the snapshot that it is judged by")
         if seq != self.sequence or any(start <= gfn < end for start, end in self.ranges):
             self.door.frame.given.setdefault("mmu_invalidate_retry", 1)

@@ -499,6 +499,50 @@ class KillsWhileBusy(KillsForAnAddition):
     is_bug = staticmethod(bool)
 
 
+class ComparesByItself(Upstream):
+    """Before the lock is taken, the sequence number tells whether an invalidation has ended since."""
+
+    def faultin(self, fault: PageFaultOf) -> int:
+        """A page whose number is old already is not worth the lock."""
+        port = self.port
+        self.port = Bypass(port, mmu_invalidate_retry=lambda seq, _gfn: port.mmu_invalidate_seq() != seq)
+        try:
+            return super().faultin(fault)
+        finally:
+            self.port = port
+
+
+class GoesByTheLastNumber(Upstream):
+    """A page is judged by a snapshot that was taken when it was there already."""
+
+    def faultin(self, fault: PageFaultOf) -> int:
+        """The newest is the best."""
+        result = super().faultin(fault)
+        fault.seq = self.port.mmu_invalidate_seq()
+        return result
+
+
+class YieldsOnceAFlushIsDue(Upstream):
+    """That a call may not block is forgotten when the second slot has its turn."""
+
+    def unmap_gfn_range(self, start: int, end: int, attr_filter: int, may_block: int, flush: int) -> int:
+        """There is something to flush by then."""
+        return super().unmap_gfn_range(start, end, attr_filter, may_block or flush, flush)
+
+
+class WidensTheHead(Upstream):
+    """A conversion invalidates the huge page that its range begins in, and not the one that it ends in."""
+
+    def set_attributes(self, address: int, size: int, attributes: int, flags: int) -> int:
+        """The end stays where it is."""
+        port, end = self.port, address + size >> k.PAGE_SHIFT
+        self.port = Bypass(port, mmu_invalidate_begin=lambda start, _end: port.mmu_invalidate_begin(start, end))
+        try:
+            return super().set_attributes(address, size, attributes, flags)
+        finally:
+            self.port = port
+
+
 class ReachesBeyondTheSlot(Upstream):
     """A huge leaf is made wherever the host has one, however small the slot is."""
 
@@ -566,6 +610,7 @@ PUBLIC_ALONE = replace(SMALL, private_gfns=())
 KILLING = Step(ops.PageFault(0, 0, True), (Fault("ext_set", -k.EIO),))
 BUSY_FAULT = Step(ops.PageFault(0, 0, True), (Fault("ext_set", -k.EBUSY),))
 NOT_BOTH = Step(ops.PageFault(0, SHARED), (Fault("mmu_invalidate_retry", 1, 2),))
+MEANWHILE = Step(ops.PageFault(0, 0, True), during=((17, PAGE_OUT),))
 AROUND = Step(ops.PageFault(0, SHARED))
 RIGHT: dict[str, tuple[type[Upstream], Config, tuple[Step, ...]]] = {
     "silent-without-roots": (
@@ -592,6 +637,7 @@ RIGHT: dict[str, tuple[type[Upstream], Config, tuple[Step, ...]]] = {
     "kills-for-an-addition": (KillsForAnAddition, DEEP, (CREATE, TWICE, TWICE)),
     "says-that-it-is-dead": (SaysThatItIsDead, SMALL, (CREATE, RELOAD, KILLING)),
     "goes-on-without-the-neighbour": (MapsAround, PUBLIC_ALONE, (CREATE, RELOAD, NOT_BOTH)),
+    "compares-by-itself": (ComparesByItself, SMALL, (CREATE, RELOAD, MEANWHILE, MEANWHILE)),
     "reloads-again": (ReloadsAgain, SMALL, (CREATE, RELOAD, ZAP, NO_MEMORY, INVALIDATED, RELOAD)),
     "snapshots-only-to-map": (SnapshotsOnlyToMap, SMALL, (CREATE, RELOAD, FAULTIN)),
 }
@@ -623,6 +669,12 @@ WRONG: dict[str, tuple[type[Upstream], Config, tuple[Step, ...], str]] = {
     "reaches-beyond-the-slot": (
         ReachesBeyondTheSlot, replace(MIXED, slots=((0, 0, 3, k.MEM_GUEST_MEMFD),)),
         (CREATE, RELOAD, Step(ops.PageFault(0, SHARED | 0x2000))), "TDP-053",
+    ),
+    "goes-by-the-last-number": (GoesByTheLastNumber, SMALL, (CREATE, RELOAD, MEANWHILE), "TDP-051"),
+    "yields-once-a-flush-is-due": (
+        YieldsOnceAFlushIsDue, replace(PUBLIC_ALONE, slots=((0, 0, 2, 0), (1, 2, 2, 0))),
+        (CREATE, RELOAD, AROUND, PUBLIC,
+         Step(ops.HvaInvalidate(0, 4, False), (Fault("resched", 1),))), "TDP-083",
     ),
     "gives-up-while-busy": (GivesUpWhileBusy, SMALL, (CREATE, RELOAD, BUSY_FAULT), "TDP-064"),
     "drops-both-roots": (DropsBothRoots, SMALL, (CREATE, RELOAD, ZAP, NO_MEMORY), "TDP-027"),
@@ -669,3 +721,17 @@ def test_who_looked_too_early_was_not_told(point: int) -> None:
 
     assert right is None
     assert wrong is None or wrong.clause.id == "TDP-030"
+
+
+@pytest.mark.parametrize(
+    ("name", "candidate", "clause"),
+    [("a huge fault and a conversion of its other half", WidensTheHead, "TDP-092")],
+)
+def test_a_race_finds_what_is_in_no_zoo(name: str, candidate: type[Upstream], clause: str) -> None:
+    """Some schedule of one switch does."""
+    race = OF.races[name]
+    pair = (race.left, race.right), (race.right, race.left)
+    steps = [Step(Parallel(left, right, (point, 80))) for left, right in pair for point in range(40)]
+    traces = [Trace("tdp_mirror", "upstream", race.config, (*race.steps, step)) for step in steps]
+
+    assert clause in {f.clause.id for trace in traces if (f := run_trace(OF, trace, candidate).failure)}

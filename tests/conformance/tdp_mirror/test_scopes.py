@@ -122,6 +122,15 @@ class AdvancesByAPage(Linux):
         )
 
 
+class MaskFromTheTable(Linux):
+    """The mask is taken to begin where a table does."""
+
+    def clear_dirty_masked(self, slot: int, gfn: int, mask: int, wrprot: int) -> None:
+        """As if every word of the bitmap did."""
+        first = gfn & -(1 << self.kvm.index_bits) if self.kvm.index_bits > 1 else gfn
+        super().clear_dirty_masked(slot, first, mask, wrprot)
+
+
 class MaskOf32Bits(Linux):
     """The upper half of a word of the bitmap is lost."""
 
@@ -256,6 +265,7 @@ class YieldsAtTheSecondRoot(Linux):
         ("what lies between", LooksAtTheHost, "TDP-092"),
         ("what lies between", AdvancesByAPage, "TDP-103"),
         ("64 pages of one mask", MaskOf32Bits, "TDP-109"),
+        ("64 pages of one mask", MaskFromTheTable, "TDP-109"),
         ("64 pages of one mask", LastOfTheMask, "TDP-109"),
         ("refusals", SignalKeepsSrcu, "TDP-072"),
         ("protection and huge pages", FixedWhateverHappened, "TDP-068"),
