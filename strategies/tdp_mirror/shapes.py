@@ -164,9 +164,13 @@ SHAPES: dict[type, Shape] = {
     WrprotSlot: Shape({"slot": SLOTS, "level": LEVELS}, weight=0.6, faults=_ANY_TIME, beside=(PageFault, FastFault),
                       points=30),
     ClearDirtySlot: Shape({"slot": SLOTS}, weight=0.4, faults=_ANY_TIME, beside=(PageFault, SplitHuge, FastFault)),
-    ClearDirtyMasked: Shape({"slot": SLOTS, "gfn": Domain(GFNS.scope, (1024, 511, 1030)), "mask": MASKS, "wrprot": BOOLEAN},
-                            weight=0.4, faults=_ANY_TIME),
-    WriteProtectGfn: Shape({"slot": SLOTS, "gfn": Domain(GFNS.scope, (511, 1030)), "level": LEVELS}, weight=0.4, faults=_ANY_TIME),
+    ClearDirtyMasked: Shape(
+        {"slot": SLOTS, "gfn": Domain(GFNS.scope, (1024, 511, 1030)), "mask": MASKS, "wrprot": BOOLEAN},
+        weight=0.4, faults=_ANY_TIME,
+    ),
+    WriteProtectGfn: Shape(
+        {"slot": SLOTS, "gfn": Domain(GFNS.scope, (511, 1030)), "level": LEVELS}, weight=0.4, faults=_ANY_TIME
+    ),
     SplitHuge: Shape({"slot": SLOTS, "start": GFNS, "end": Domain((4, 1, 2, 3))}, weight=0.5,
                      faults=(("page_alloc", (-ENOMEM,)), *_ANY_TIME), deepest=3, interrupts=(PageFault,),
                      beside=(PageFault, HvaInvalidate, WrprotSlot, ZapAllFast), points=40),
