@@ -388,7 +388,11 @@ SHORTEST: dict[str, tuple[str, Config, tuple[Step, ...]]] = {
         (CREATE, RELOAD, PUBLIC, Step(Parallel(Step(ops.Age()), Step(ops.HvaInvalidate()), (23,)))),
     ),
     "N-08": ("TDP-086", SMALL, (CREATE, RELOAD, PUBLIC, Step(ops.ZapAllFast()))),
-    "N-09": ("TDP-051", SMALL, (CREATE, RELOAD, PUBLIC)),
+    "N-09": (
+        "TDP-051",
+        SMALL,
+        (CREATE, RELOAD, Step(ops.PageFault(0, 0, True), during=((14, Step(ops.HvaInvalidate(0, 4))),))),
+    ),
     "N-10": ("TDP-089", SMALL, (Step(ops.SetAttributes(size=0x4000, attributes=8)),)),
     "N-11": ("TDP-097", DEEP, (CREATE, Step(ops.InitRegion()), Step(ops.Finalize()), Step(ops.GmemInvalidate()))),
     "N-12": ("TDP-068", SMALL, (CREATE, RELOAD, PUBLIC, Step(ops.PageFault(gpa=0x7000, write=True)))),
