@@ -104,12 +104,12 @@ class Roots(Kvm):
         return sp
 
     def tdp_mmu_free_sp(self, sp: Sp) -> None:
-        """tdp_mmu_free_sp."""
+        """tdp_mmu_free_sp; what is freed may be somebody else's at once."""
+        del self.kvm.pages[sp.spt]
         if sp.external_spt:
             self.port.page_free(sp.external_spt)
         self.port.page_free(sp.spt)
         self.port.page_free(sp.header)
-        del self.kvm.pages[sp.spt]
 
     def rcu_callback(self, page: int) -> None:
         """tdp_mmu_free_sp_rcu_callback."""
