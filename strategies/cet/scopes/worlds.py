@@ -34,11 +34,6 @@ NESTED, ONE_REG = frozenset({"nested"}), frozenset({"one-reg"})
 
 def _plain() -> dict[str, Scope]:
     """One theme in one world each."""
-    probes = (m.SupportedXss(), m.MsrIndexList(), m.NestedCapabilities())
-
-    def loading(vendor: str) -> tuple[Step, ...]:
-        return (*(Step(m.VendorInit(host)) for host in HOSTS if host.vendor == vendor), *map(Step, probes))
-
     ignoring = m.Config(vcpus=(NEITHER,), ignore_msrs=True)
     return {
         "core": Scope(ONE, running.core()),
@@ -65,8 +60,8 @@ def _plain() -> dict[str, Scope]:
         "setting-up-without-cet": Scope(values.PRESENCE["host-no-cet"], setup.setting_up(), depth=2),
         "vmread-entry-alone": Scope(m.Config(m.Host(load_cet_exit=False)), nesting.vmread(), depth=2, needs=NESTED),
         "vmread-exit-alone": Scope(m.Config(m.Host(load_cet_entry=False)), nesting.vmread(), depth=2, needs=NESTED),
-        "capabilities": Scope(m.Config(vcpus=()), loading("intel"), depth=2),
-        "capabilities-svm": Scope(m.Config(AMD, ()), loading("amd"), depth=2),
+        "capabilities": Scope(m.Config(vcpus=()), _loading("intel"), depth=2),
+        "capabilities-svm": Scope(m.Config(AMD, ()), _loading("amd"), depth=2),
         "reloaded": Scope(m.Config(vcpus=()), setup.reloaded(), depth=7, needs=NESTED),
         "reloaded-svm": Scope(m.Config(AMD, ()), setup.reloaded(), depth=7, needs=NESTED),
         "nested-vmx": Scope(ONE, nesting.nested(), depth=2, needs=NESTED),
@@ -94,6 +89,12 @@ def _plain() -> dict[str, Scope]:
         "guest-values-ignoring": Scope(ignoring, tuple(values.guest_values()), depth=2),
         "pair-wide": Scope(TWO, running.pair(range(12)), depth=7, in_gate=False),
     }
+
+
+def _loading(vendor: str) -> tuple[Step, ...]:
+    """The module loaded on each host of a vendor, and what is asked of it then."""
+    probes = (m.SupportedXss(), m.MsrIndexList(), m.NestedCapabilities())
+    return (*(Step(m.VendorInit(host)) for host in HOSTS if host.vendor == vendor), *map(Step, probes))
 
 
 def _kept() -> dict[str, Scope]:
