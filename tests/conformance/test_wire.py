@@ -6,7 +6,6 @@ import gc
 import json
 import os
 import re
-import resource
 import shlex
 import shutil
 import signal
@@ -222,9 +221,10 @@ def test_what_a_process_does_is_a_finding(what: str, monkeypatch: pytest.MonkeyP
     misdeed, kind, detail = MISDEEDS[what]
     monkeypatch.setattr(process, "PATIENCE", 5.0 if kind != "hang" else 0.3)
     monkeypatch.setattr(child, "DYING", 1.0)
-    if what == "memory":  # a fork has what the test has
-        resident = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-        monkeypatch.setattr(child, "MEMORY", resident + (24 << 20))
+    if what == "memory":  # a fork has what the test has, but for files that are mapped
+        own = re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        assert own
+        monkeypatch.setattr(child, "MEMORY", (int(own[1]) << 10) + (100 << 20))
     candidate = as_process(opening(misdeed), UIO)
 
     failure = run_trace(UIO, OPENED, candidate.factory).failure

@@ -106,6 +106,8 @@ class ExternalTree(Simulator):
         self.module = module
         self.failed = threads.own(False)
         """Whether a hook failed in this operation."""
+        self.kept: dict[tuple[int, int], int] = {}
+        """Pages of tables that the TD did not give back, by level and gfn."""
 
     def _judge_new(self, what: str, gfn: int, level: int) -> Key:
         """What must hold before the external tree is told anything new: the key of the frozen entry."""
@@ -203,6 +205,8 @@ class ExternalTree(Simulator):
             raise Violation(c.HKID_ORDER, f"ext_free({gfn:#x}, level {level}) while the HKID is assigned")
         if self.mmu_lock.writer != self.threads.me:
             raise Violation(c.REMOVE_WRITE_LOCKED, f"ext_free({gfn:#x}) without the write lock")
+        if self.kept.get((level, gfn)) == page:
+            return -EIO  # asked once more, it is kept as before
         if sept.tables.get((level, gfn)) != page:
             raise Violation(c.FREE_ARGUMENTS, f"ext_free({gfn:#x}, level {level}, {page:#x}): no such table")
         if self.vm.bugged:
@@ -215,6 +219,7 @@ class ExternalTree(Simulator):
         if refusal:
             self.heap.withhold(page)
             self.vm.kill()
+            self.kept[level, gfn] = page
             sept.tables.pop((level, gfn), None)
             return refusal
         if not self.config.deep:

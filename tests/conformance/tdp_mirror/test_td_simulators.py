@@ -497,6 +497,21 @@ def test_external_tables_are_taken_back_bottom_up_without_the_key() -> None:
     assert bench.heap.owned == {upper}
 
 
+def test_a_table_that_the_td_keeps_may_be_asked_for_again() -> None:
+    """TDP-077, 078: the answer stays; with other arguments it is no such table."""
+    bench = TdBench()
+    bench.tree()
+    lower = bench.sept.tables[1, 0]
+    bench.sept.key = False
+    bench.door.frame = refusing("ext_free", -k.EIO)
+
+    assert bench.external.ext_free(0, 1, lower) == -k.EIO
+    assert bench.external.ext_free(0, 1, lower) == -k.EIO
+    assert bench.vm.bugged
+    with breach(c.FREE_ARGUMENTS):
+        bench.external.ext_free(2, 1, lower)
+
+
 def test_a_hook_of_the_candidate_is_judged_by_what_it_made_of_the_answers() -> None:
     """BUSY comes back as EBUSY; a removal that asked for nothing is none."""
     bench = TdBench(DEEP)
