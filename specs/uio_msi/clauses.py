@@ -777,8 +777,8 @@ NO_MSIX_TABLE_MAPPED = Clause(
     level=Level.MUST,
     kind=Kind.SECURITY,
     text=(
-        "No exported map overlaps the pages of the MSI-X table or the pending bits, unless interrupt remapping "
-        "protects the host."
+        "No exported map of the BARs that hold them overlaps the pages of the MSI-X table or the pending bits, unless "
+        "interrupt remapping protects the host."
     ),
     source="review of the posted driver; VFIO exported such BARs only from 4.16 on",
     profiles=frozenset({"upstream", "vfio-like"}),
@@ -894,6 +894,18 @@ USER_WRITES_DISABLE_BIT = Clause(
     needs=frozenset({"intx"}),
 )
 
+PAGES_OF_MSIX_TABLE = Clause(
+    id="UIO-096",
+    level=Level.SHOULD,
+    kind=Kind.SECURITY,
+    text=(
+        "Where another BAR shares a page with the MSI-X table or the pending bits, no exported map has that page "
+        "either, unless interrupt remapping protects the host."
+    ),
+    source="vfio-pci: vfio_pci_probe_mmaps maps a BAR of less than a page only where it has the page to itself",
+    profiles=frozenset({"upstream", "vfio-like"}),
+)
+
 CLAUSES = (
     UNKNOWN_COMMAND,
     UNKNOWN_IGNORES_ARGUMENT,
@@ -990,6 +1002,7 @@ CLAUSES = (
     IRQCONTROL_MASKS,
     NO_LINE,
     USER_WRITES_DISABLE_BIT,
+    PAGES_OF_MSIX_TABLE,
 )
 """The catalogue, in the order of the ids."""
 

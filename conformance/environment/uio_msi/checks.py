@@ -89,7 +89,7 @@ def _guarded(world: UioMsi) -> set[int]:
     if not config.vectors:
         return set()
     guarded = {config.table_bar, config.pba_bar}
-    for _, _, low, high in _private(config):
+    for _, _, _, low, high in _private(config):
         for i, bar in enumerate(config.bars):
             first, _, length = _pages(bar)
             if bar.size and first < high and low < first + length:
@@ -97,15 +97,15 @@ def _guarded(world: UioMsi) -> set[int]:
     return guarded
 
 
-def _private(config: Config) -> Iterator[tuple[str, int, int, int]]:
-    """Table and pending bits where the device has the BAR: name, address, and their pages from and to."""
+def _private(config: Config) -> Iterator[tuple[str, int, int, int, int]]:
+    """Table and pending bits where the device has the BAR: name, BAR, address, and their pages from and to."""
     for name, bar, offset, size in (
         ("MSI-X table", config.table_bar, config.table_offset, config.vectors * k.PCI_MSIX_ENTRY_SIZE),
         ("pending bits", config.pba_bar, config.pba_offset, (config.vectors + 63) // 64 * 8),
     ):
         if bar < len(config.bars):
             start = config.bars[bar].start + offset
-            yield name, start, start & -PAGE_SIZE, start + size + PAGE_SIZE - 1 & -PAGE_SIZE
+            yield name, bar, start, start & -PAGE_SIZE, start + size + PAGE_SIZE - 1 & -PAGE_SIZE
 
 
 def _is_whole(entry: Any, bar: Bar) -> bool:
@@ -131,16 +131,35 @@ def _lies_within(entry: Any, bar: Bar) -> bool:
 
 
 def _hides_table(record: Record) -> bool | str:
-    """No exported page holds MSI-X table or pending bits (UIO-085)."""
+    """No exported page of their BARs holds MSI-X table or pending bits (UIO-085)."""
     world = _world(record)
-    config = world.config
-    if record.result or not config.vectors or config.remapping or world.profile.security == "posted":
+    if record.result or not _is_private(world):
         return False
-    for name, start, first, end in _private(config):
-        for entry in world.uio.mem:
+    own = {f"BAR{bar}" for _, bar, *_ in _private(world.config)}
+    return _overlap(world, [entry for entry in world.uio.mem if entry[0] in own]) or True
+
+
+def _hides_pages(record: Record) -> bool | str:
+    """Nor does any of other BARs (UIO-096)."""
+    world = _world(record)
+    if record.result or not _is_private(world):
+        return False
+    own = {f"BAR{bar}" for _, bar, *_ in _private(world.config)}
+    wrong = _overlap(world, [entry for entry in world.uio.mem if entry[0] not in own])
+    return wrong or len(_guarded(world)) > len(own)
+
+
+def _is_private(world: UioMsi) -> bool:
+    """Whether who writes the MSI-X table makes the device write anywhere."""
+    return bool(world.config.vectors) and not world.config.remapping and world.profile.security != "posted"
+
+
+def _overlap(world: UioMsi, entries: Sequence[Any]) -> str:
+    for name, _, start, first, end in _private(world.config):
+        for entry in entries:
             if entry[1] < end and first < entry[1] + entry[3]:
                 return f"mem[] exports {_shown(entry)}, which overlaps the {name} at {start:#x}"
-    return True
+    return ""
 
 
 def _maps_small_bars(record: Record) -> bool | str:
@@ -312,6 +331,7 @@ CHECKS: Mapping[type, tuple[Check, ...]] = {
     Probe: (
         Check(c.BARS_EXPORTED, _exports_bars),
         Check(c.NO_MSIX_TABLE_MAPPED, _hides_table),
+        Check(c.PAGES_OF_MSIX_TABLE, _hides_pages),
         Check(c.SMALL_BARS_MAPPABLE, _maps_small_bars),
         Check(c.REVERSE_ORDER, _released_in_order),
         Check(c.FAILED_PROBE_LEAVES_NOTHING, _failed_probe_keeps_intx),

@@ -37,8 +37,10 @@ from conformance.model.uio_msi.operations import (
 )
 from conformance.specs.uio_msi import CLAUSES
 from conformance.specs.uio_msi import constants as k
+from conformance.strategies.uio_msi.domains import LAYOUTS
 from tests.conformance.uio_msi import test_wrong_drivers as wrong
 from tests.conformance.uio_msi.driving import INTX, SECOND, run
+from tests.conformance.uio_msi.test_layouts import OwnBarAlone
 
 ZOO = {defect.id: defect.candidate for defect in DEFECTS}
 MSIX = Config()
@@ -382,6 +384,7 @@ ROWS = (
     Row("UIO-093", ZOO["UIO-L06"], (*MAPPED, Write(0)), INTX),
     Row("UIO-094", ZOO["UIO-L07"], MAPPED, Config(vectors=0, irq=0)),
     Row("UIO-095", TellsOnce, (*MAPPED, SetIntx(), ConfigIntx(False)), INTX),
+    Row("UIO-096", OwnBarAlone, (Probe(),), LAYOUTS["2-beside"]),
 )
 
 
