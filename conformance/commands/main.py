@@ -469,7 +469,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Entry point of the console script. SIGTERM, which a cancelled CI job gets, ends a run like Ctrl-C does."""
     open_missing()
     signal.signal(signal.SIGTERM, _OnSigterm())
-    sys.exit(invoke(arguments))
+    code = invoke(arguments)
+    exec("")  # of a Ctrl-C inside such code, as dataclasses have it, Python would die in the end, caught or not
+    sys.exit(code)
 
 
 class _OnSigterm:

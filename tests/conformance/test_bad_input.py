@@ -369,6 +369,24 @@ def test_ctrl_c_while_everything_is_loaded() -> None:
             assert "Traceback" not in err
 
 
+def test_ctrl_c_while_a_dataclass_is_made(tmp_path: Path) -> None:
+    """The exit code stays; Python remembers where an interrupt came, and ends by the signal as if nobody had heard it."""
+    (tmp_path / "interrupted.py").write_text(
+        "from conformance.commands import main\n"
+        "def invoke(arguments):\n"
+        "    try:\n"
+        "        exec('raise KeyboardInterrupt')\n"
+        "    except KeyboardInterrupt:\n"
+        "        return 4\n"
+        "main.invoke = invoke\n"
+        "main.main([])\n"
+    )
+
+    done = subprocess.run([sys.executable, "-m", "interrupted"], cwd=tmp_path, capture_output=True, check=False)
+
+    assert done.returncode == 4, done.stderr
+
+
 @pytest.mark.parametrize("columns", [20, 60])
 def test_what_people_read_fits(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int

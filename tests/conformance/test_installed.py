@@ -18,6 +18,7 @@ import yaml
 from conformance.baseline import file as files
 from conformance.baseline.entry import Entry
 from conformance.runs.request import Request, units
+from conformance.specs.uio_msi import CLAUSES
 
 ROOT = Path(__file__).parents[2]
 DRIVER = """
@@ -117,7 +118,8 @@ def test_it_runs_beside_the_users_modules(installed: Path, project: Path, how: s
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "conforms: 1 clauses passed, the other 94 were not judged" in done.stdout
+    others = len(CLAUSES) - 1
+    assert f"conforms: 1 clauses passed, the other {others} were not judged" in done.stdout
 
 
 def test_pytest_runs_in_the_users_project(installed: Path, project: Path) -> None:
