@@ -470,8 +470,19 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     open_missing()
     signal.signal(signal.SIGTERM, _OnSigterm())
     code = invoke(arguments)
-    exec("")  # of a Ctrl-C inside such code, as dataclasses have it, Python would die in the end, caught or not
+    if code == Exit.INCONCLUSIVE:
+        _forget_interrupt()
     sys.exit(code)
+
+
+def _forget_interrupt() -> None:
+    """Have Python forget a Ctrl-C that came inside an `exec`, such as that of a dataclass.
+
+    It would end by the signal, whoever has heard it; the next code that is run from a string makes it forget.
+    """
+    import ctypes
+
+    ctypes.pythonapi.PyRun_SimpleString(b"")
 
 
 class _OnSigterm:

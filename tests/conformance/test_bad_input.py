@@ -370,7 +370,7 @@ def test_ctrl_c_while_everything_is_loaded() -> None:
 
 
 def test_ctrl_c_while_a_dataclass_is_made(tmp_path: Path) -> None:
-    """The exit code stays; Python remembers where an interrupt came, and ends by the signal as if nobody had heard it."""
+    """The exit code stays: Python remembers where an interrupt came, and ends by the signal even if it was heard."""
     (tmp_path / "interrupted.py").write_text(
         "from conformance.commands import main\n"
         "def invoke(arguments):\n"
