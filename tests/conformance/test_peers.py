@@ -66,6 +66,7 @@ VARIANTS = [
 ]
 
 
+@pytest.mark.gates
 @pytest.mark.parametrize(
     ("name", "spec"), VARIANTS, ids=[f"{name}-{spec.rpartition(':')[2]}" for name, spec in VARIANTS]
 )

@@ -92,6 +92,7 @@ SMALL = ("sleeper", "held back", "an xAPIC becomes an x2APIC", "restored", "othe
 """Worlds in which the variants differ most from one another."""
 
 
+@pytest.mark.gates
 @pytest.mark.parametrize("name", PEERS)
 def test_a_variant_conforms(name: str) -> None:
     """Drivers that choose otherwise where a clause leaves the choice are not accused in these worlds.

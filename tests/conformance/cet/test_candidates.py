@@ -66,6 +66,7 @@ def test_what_another_left_on_a_physical_cpu_is_not_a_reload() -> None:
     assert report.failure is None
 
 
+@pytest.mark.gates
 @pytest.mark.parametrize("peer", VARIANTS)
 def test_variants_of_linux_conform_in_small_worlds(peer: str) -> None:
     """Those worlds in which each of them does something else than the kernel."""

@@ -58,6 +58,7 @@ def test_small_leaves_of_a_huge_one_make_it_again() -> None:
     assert spte.make_huge_spte(small, 512) == huge
 
 
+@pytest.mark.gates
 @pytest.mark.parametrize("name", PEERS)
 def test_a_relative_is_not_accused(name: str) -> None:
     """No clause that binds is broken in small worlds; random walks are those of all variants, in `test_peers`."""
