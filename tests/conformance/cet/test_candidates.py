@@ -42,6 +42,7 @@ LINUX = PEERS.with_name("linux_cet.py")
         f"{PEERS}:LazySwap",
         f"{PEERS}:Cautious",
         "builtin:linux",
+        *(pytest.param(f"{LINUX}:{peer.__name__}", marks=pytest.mark.gates) for peer in VARIANTS.values()),
     ],
 )
 def test_a_correct_candidate_is_not_accused(spec: str) -> None:
