@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from conformance.model.step import Outcome, Outcomes, each
-from conformance.model.tdp_mirror.mapping import map_leaf
+from conformance.model.tdp_mirror.mapping import map_leaf, or_more
 from conformance.model.tdp_mirror.operations import (
     Access,
     Answers,
@@ -98,7 +98,8 @@ def fault(
     mirror = config.mirror and (private if profile.root_by_access else not is_direct(config, gpa))
     if is_obsolete(state, vcpu) or answers.mmu_invalidate_retry:
         return (stale, *_found_without_lock(state, pair[1], gfn)) if mirror else stale
-    return map_leaf(state, pair[1] if mirror else pair[0], gfn, private, write, prefetch, answers, profile)
+    index = pair[1] if mirror else pair[0]
+    return or_more(map_leaf(state, index, gfn, private, write, prefetch, answers, profile), index, gfn, answers)
 
 
 def _found_without_lock(state: State, index: int, gfn: int) -> tuple[Outcome, ...]:

@@ -60,27 +60,7 @@ def map_leaf(
     profile: Profile,
     level: int = 1,
 ) -> Outcomes:
-    """Install the leaf of a gfn under a root, or find it there; of a direct root's table more may be mapped along."""
-    outcomes = _mapped(state, index, gfn, private, write, prefetch, answers, profile, level)
-    if not answers.along or state.roots[index].mirror:
-        return outcomes
-    alone = each(outcomes)
-    done = (o for o in alone if o.result[0] in (RET_PF_FIXED, RET_PF_SPURIOUS))
-    return (*alone, *(_along(outcome, index, gfn, answers.along) for outcome in done))
-
-
-def _mapped(
-    state: State,
-    index: int,
-    gfn: int,
-    private: bool,
-    write: bool,
-    prefetch: bool,
-    answers: Answers,
-    profile: Profile,
-    level: int,
-) -> Outcomes:
-    """The same of the leaf alone."""
+    """Install the leaf of a gfn under a root, or find it there."""
     config = state.config
     root = state.roots[index]
     leaf = covering_leaf(config, root, gfn)
@@ -108,7 +88,7 @@ def _mapped(
         outcomes += (_permitted(split, index, small, allowed),)
         if not root.mirror:
             outcomes += each(
-                _mapped(_without(state, index, leaf), index, gfn, private, write, prefetch, answers, profile, level)
+                map_leaf(_without(state, index, leaf), index, gfn, private, write, prefetch, answers, profile, level)
             )
     elif not root.mirror and not private and (leaf[1] == 1 or answers.split_beside) and huge_fits(state, gfn):
         outcomes += _huge(state, index, gfn, write)
@@ -176,6 +156,15 @@ def _installed(
     if not mirror and not private and huge_fits(state, gfn):
         outcomes += _huge(state, index, gfn, write)
     return outcomes
+
+
+def or_more(outcomes: Outcomes, index: int, gfn: int, answers: Answers) -> Outcomes:
+    """What follows when a leaf is installed or found; of a direct root's table more may be mapped along."""
+    if not answers.along:
+        return outcomes
+    alone = each(outcomes)
+    done = (o for o in alone if o.result[0] in (RET_PF_FIXED, RET_PF_SPURIOUS) and not o.state.roots[index].mirror)
+    return (*alone, *(_along(outcome, index, gfn, answers.along) for outcome in done))
 
 
 def _along(fixed: Outcome, index: int, gfn: int, places: int) -> Outcome:
@@ -255,4 +244,5 @@ def tdp_map(state: State, op: TdpMap, answers: Answers, profile: Profile) -> Out
         return (*each(refused), also)
     if answers.cache_topup or answers.page_alloc:
         return Outcome(state, (-ENOMEM, ()), because=c.ALLOCATION_BEFORE_LOCK)
-    return map_leaf(state, index, gfn, op.private, True, False, answers, profile, op.level)
+    mapped = map_leaf(state, index, gfn, op.private, True, False, answers, profile, op.level)
+    return or_more(mapped, index, gfn, answers)
