@@ -135,8 +135,7 @@ def _hides_table(record: Record) -> bool | str:
     world = _world(record)
     if record.result or not _is_private(world):
         return False
-    own = {f"BAR{bar}" for _, bar, *_ in _private(world.config)}
-    return _overlap(world, [entry for entry in world.uio.mem if entry[0] in own]) or True
+    return _overlap(world, [entry for entry in world.uio.mem if entry[0] not in _others(world.config)]) or True
 
 
 def _hides_pages(record: Record) -> bool | str:
@@ -144,9 +143,14 @@ def _hides_pages(record: Record) -> bool | str:
     world = _world(record)
     if record.result or not _is_private(world):
         return False
-    own = {f"BAR{bar}" for _, bar, *_ in _private(world.config)}
-    wrong = _overlap(world, [entry for entry in world.uio.mem if entry[0] not in own])
-    return wrong or len(_guarded(world)) > len(own)
+    others = _others(world.config)
+    wrong = _overlap(world, [entry for entry in world.uio.mem if entry[0] in others])
+    return wrong or any(f"BAR{bar}" in others for bar in _guarded(world))
+
+
+def _others(config: Config) -> set[str]:
+    """Names of the BARs that hold neither."""
+    return {f"BAR{i}" for i in range(len(config.bars))} - {f"BAR{bar}" for _, bar, *_ in _private(config)}
 
 
 def _is_private(world: UioMsi) -> bool:
