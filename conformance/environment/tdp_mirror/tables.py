@@ -87,6 +87,7 @@ class Tables(Simulator):
         self.cover = config.cover
         self.pages: dict[int, Page] = {}
         self.before_init: Callable[[int, int, int], None] = lambda page, header, external: None
+        """Hears which objects become a table: page, header and external page."""
         self.freed: set[int] = set()
         self.version = 0
         """Changes whenever what the tables mean may have."""
