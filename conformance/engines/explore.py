@@ -29,7 +29,7 @@ from conformance.verdict import Failure
 
 LONGEST_WALK = 200
 """Steps after which a walk ends, so that what must be minimised stays short and every scope has its turn."""
-AHEAD = 2
+AHEAD = 4
 """How far beyond the nearest untried transition a walk may go on."""
 
 States = tuple[Any, ...]

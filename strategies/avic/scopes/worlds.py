@@ -59,7 +59,7 @@ PINNED = {
     "helpers": (1, 888),
     "setup": (7, 4936),
     "failures, one after the other": (3, 6),
-    "sleeper": (81, 257),
+    "sleeper": (77, 249),
     "routing": (1, 11523),
     "lifecycle": (29, 378),
     "tagged addresses": (4, 4),

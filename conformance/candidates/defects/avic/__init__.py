@@ -33,7 +33,7 @@ DEFECTS: tuple[Defect, ...] = (
     _defect(
         "AP-11", "Failed growth leaves existing vCPUs with freed pages.", u.GrowthFailsDangling, 52, 58, 48, steps=3
     ),
-    _defect("AP-12", "Growth wipes live APIC state.", u.GrowthWipes, 52, steps=4),
+    _defect("AP-12", "Growth wipes live APIC state.", u.GrowthWipes, 52, 38, steps=4),
     _defect(
         "AP-12b",
         "A new highest id wipes the others' pages in the posted design.",
