@@ -102,6 +102,8 @@ class Subsystem:
     """By operation type."""
     starts: tuple[tuple[Any, tuple[Step, ...]], ...] = ()
     """(configuration, steps): where two operations at once are tried, most telling first; empty: the openings."""
+    ahead: int = 2
+    """How far beyond the nearest untried transition a walk of an exploration goes on; more where starts are dear."""
     afterwards: tuple[Step, ...] = ()
     """Steps that look at what two operations at once left behind, where the view does not show it."""
     races: Mapping[str, Race] = field(default_factory=dict)
@@ -210,6 +212,7 @@ def subsystem(name: str) -> Subsystem:
         fast=getattr(environment, "FAST", None),
         checks=environment.CHECKS,
         starts=getattr(strategies, "STARTS", ()),
+        ahead=getattr(strategies, "AHEAD", 2),
         afterwards=getattr(strategies, "AFTERWARDS", ()),
         races=getattr(strategies, "RACES", {}),
         also_needs=getattr(model, "also_needs", None),

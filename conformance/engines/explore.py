@@ -29,8 +29,6 @@ from conformance.verdict import Failure
 
 LONGEST_WALK = 200
 """Steps after which a walk ends, so that what must be minimised stays short and every scope has its turn."""
-AHEAD = 4
-"""How far beyond the nearest untried transition a walk may go on."""
 
 States = tuple[Any, ...]
 """The model states that explain what was seen: one, unless the observations leave it open."""
@@ -210,7 +208,7 @@ class _Exploration:
 
     def _may_go_on(self, place: _Place) -> bool:
         """Keep to the neighbourhood of the nearest untried transition, so that short traces come first."""
-        return place.depth <= self.queue[0][0] + AHEAD if self.queue else True
+        return place.depth <= self.queue[0][0] + self.context.subsystem.ahead if self.queue else True
 
     def _onward(self, place: _Place) -> Step | None:
         """A known step towards a place with something untried, one or two steps away."""

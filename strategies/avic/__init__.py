@@ -6,4 +6,7 @@ from conformance.strategies.avic.scopes import SCOPES
 from conformance.strategies.avic.shapes import SHAPES
 from conformance.strategies.avic.suggest import opening, suggest
 
-__all__ = ["CONFIGS", "RACES", "SCOPES", "SHAPES", "STARTS", "opening", "suggest"]
+AHEAD = 4
+"""A world of AVIC takes long to start: with two steps, half of an exploration's time went there."""
+
+__all__ = ["AHEAD", "CONFIGS", "RACES", "SCOPES", "SHAPES", "STARTS", "opening", "suggest"]
