@@ -438,7 +438,7 @@ struct tdp_mirror_driver {
 	int (*vm_init)(void *self, int mirror, u64 direct_bits, int root_level, int index_bits,
 		      u64 max_gfn, int private);
 
-	/* 0, or -ENOMEM. */
+	/* 0, or -ENOMEM, or -EIO when the VM is dead; a vCPU that is refused is none. */
 	int (*vcpu_create)(void *self, int vcpu);
 
 	/* Drop both roots and the caches of the vCPU. */

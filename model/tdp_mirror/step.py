@@ -328,8 +328,8 @@ _STEPS: dict[type, Callable[[State, Any, Answers, Profile], Outcomes]] = {
 
 _FAULTS = (ops.PageFault, ops.TdpMap, ops.Faultin, ops.EptViolation)
 _FIND_DEATH = (
-    *_FAULTS, ops.Prefault, ops.MmuReload, ops.InitRegion, ops.Finalize, ops.SetAttributes, ops.SlotCreate,
-    ops.SlotDelete, ops.SlotMove,
+    *_FAULTS, ops.Prefault, ops.VcpuCreate, ops.MmuReload, ops.InitRegion, ops.Finalize, ops.SetAttributes,
+    ops.SlotCreate, ops.SlotDelete, ops.SlotMove,
 )  # fmt: skip
 """Operations in which somebody may find the VM dead."""
 

@@ -25,7 +25,7 @@ class Candidate(Protocol):
         """
 
     def vcpu_create(self, vcpu: int) -> int:
-        """0, or -ENOMEM."""
+        """0, or -ENOMEM, or -EIO when the VM is dead; a vCPU that is refused is none."""
 
     def vcpu_destroy(self, vcpu: int) -> None:
         """Drop both roots and the caches of the vCPU."""

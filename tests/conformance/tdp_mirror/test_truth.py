@@ -339,17 +339,70 @@ def test_right_code_is_not_accused(row: str) -> None:
     assert report.tally.steps == len(steps)
 
 
-@pytest.mark.parametrize("point", range(0, 36, 3))
-def test_whoever_finds_the_vm_dead_refuses(point: int) -> None:
+def _asks_first(name: str) -> Callable[..., int]:
+    entry = getattr(Linux, name)
+    return lambda self, *args: -k.EIO if self.ioctl_is_refused() else entry(self, *args)
+
+
+def _refuses(name: str) -> type[Linux]:
+    return type("Refuses", (Linux,), {name: lambda _self, *_args: -k.EIO})
+
+
+REFUSING: dict[str, tuple[ops.Op, str]] = {
+    "vcpu_create": (ops.VcpuCreate(1), "TDP-024"),
+    "mmu_reload": (ops.MmuReload(1), "TDP-039"),
+    "page_fault": (ops.PageFault(1, 0, True), "TDP-068"),
+    "tdp_map": (ops.TdpMap(1, 0, True), "TDP-068"),
+    "faultin_pfn": (ops.Faultin(1, 0, True), "TDP-051"),
+    "prefault": (ops.Prefault(1), "TDP-103"),
+    "ept_violation": (ops.EptViolation(1), "TDP-104"),
+    "set_attributes": (ops.SetAttributes(0, 4096, 0), "TDP-089"),
+    "slot_create": (ops.SlotCreate(0, 0, 2, k.MEM_GUEST_MEMFD), "TDP-094"),
+    "slot_delete": (ops.SlotDelete(), "TDP-093"),
+    "slot_move": (ops.SlotMove(1, 4), "TDP-020"),
+    "init_mem_region": (ops.InitRegion(1), "TDP-102"),
+    "td_finalize": (ops.Finalize(), "TDP-102"),
+}
+"""Entry points that return an errno: their operations, and the clause that a refusal breaks while the VM lives."""
+REFUSES_WHEN_DEAD = type("RefusesWhenDead", (Linux,), {name: _asks_first(name) for name in REFUSING})
+"""Each of them asks before anything else."""
+
+
+def _world_of(op: ops.Op) -> tuple[Config, tuple[Step, ...], Step]:
+    """Where an operation can happen, what comes before it, and what kills the VM there."""
+    before = {ops.VcpuCreate: (CREATE, RELOAD), ops.MmuReload: (CREATE, RELOAD, SECOND[0])}
+    deep = isinstance(op, ops.InitRegion | ops.Finalize)
+    killer = Step(ops.SeptSet(0, 2) if deep else ops.TdpMap(0, 0, True, 2))
+    return DEEP if deep else SMALL, before.get(type(op), (CREATE, RELOAD, *SECOND)), killer
+
+
+@pytest.mark.parametrize("candidate", [Linux, REFUSES_WHEN_DEAD])
+@pytest.mark.parametrize("name", REFUSING)
+def test_whoever_finds_the_vm_dead_refuses(name: str, candidate: type[Linux]) -> None:
     """One thread bugs the VM, the other refuses as it may at any time."""
-    fault, wrong = Step(ops.PageFault(1, 0, True)), Step(ops.TdpMap(0, 0, True, 2))
+    op, _ = REFUSING[name]
+    config, before, wrong = _world_of(op)
 
     reports = [
-        judge(CREATE, RELOAD, *SECOND, Step(Parallel(left, right, (point,))), candidate=Linux)
-        for left, right in ((wrong, fault), (fault, wrong))
+        judge(*before, Step(Parallel(left, right, (point,))), config=config, candidate=candidate)
+        for left, right in ((wrong, Step(op)), (Step(op), wrong))
+        for point in range(0, 36, 6)
     ]
 
-    assert [report.failure for report in reports] == [None, None]
+    assert [report.failure for report in reports] == [None] * 12
+    assert {report.tally.steps for report in reports} == {len(before) + 1}
+
+
+@pytest.mark.parametrize("name", REFUSING)
+def test_nobody_refuses_while_the_vm_lives(name: str) -> None:
+    """What is answered to a dead VM is wrong for another."""
+    op, clause = REFUSING[name]
+    config, before, _ = _world_of(op)
+
+    failure = judge(*before, Step(op), config=config, candidate=_refuses(name)).failure
+
+    assert failure is not None
+    assert failure.clause.id == clause
 
 
 @pytest.mark.parametrize("op", [ops.HvaInvalidate, ops.GmemInvalidate])

@@ -21,17 +21,24 @@ if TYPE_CHECKING:
 
 
 def vcpu_create(world: TdpMirror, op: ops.VcpuCreate) -> int:
-    """A new vCPU."""
+    """A new vCPU, or none if it is refused."""
     world.vcpus.create(op.vcpu)
-    return world.enter_int(world.driver.vcpu_create, op.vcpu)
+    result = world.enter_int(world.driver.vcpu_create, op.vcpu)
+    if result < 0:
+        _end(world, op.vcpu)
+    return result
 
 
 def vcpu_destroy(world: TdpMirror, op: ops.VcpuDestroy) -> int:
     """Its caches and roots must be gone."""
     world.enter(world.driver.vcpu_destroy, op.vcpu)
-    world.heap.end_vcpu(op.vcpu)
-    world.vcpus.destroy(op.vcpu)
+    _end(world, op.vcpu)
     return 0
+
+
+def _end(world: TdpMirror, vcpu: int) -> None:
+    world.heap.end_vcpu(vcpu)
+    world.vcpus.destroy(vcpu)
 
 
 def mmu_reload(world: TdpMirror, op: ops.MmuReload) -> int:
