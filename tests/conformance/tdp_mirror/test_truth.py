@@ -24,6 +24,7 @@ from conformance.strategies.tdp_mirror.domains import (
     BROKEN,
     DEEP,
     EARLY,
+    FIVE_LEVELS,
     HIGH,
     HUGE,
     PROTECTED,
@@ -631,3 +632,31 @@ def test_what_a_deletion_zaps_is_asked_of_vms_with_a_mirror_alone(config: Config
     assert OF.legal(state, ops.SlotDelete(0)) is asked
     assert OF.legal(state, ops.SlotCreate(0, 3, 0, 0)) is asked
     assert OF.legal(state, ops.SlotCreate(0, 3, 1, 0))
+
+
+class ZapsForEver(Linux):
+    """The zap asks whether to make way, and does nothing else."""
+
+    def zap_all_fast(self) -> None:
+        """Without an end."""
+        while True:
+            self.port.resched()
+
+
+YIELDING = Step(ops.ZapAllFast(), (Fault("resched", 2),))
+MANY = (CREATE, RELOAD, *(Step(ops.PageFault(0, gfn << k.PAGE_SHIFT | 1 << 51)) for gfn in (511, 512)), *SECOND)
+
+
+def test_who_makes_way_at_each_of_many_entries_comes_to_an_end() -> None:
+    """He begins again at the root each time."""
+    beside = Step(Parallel(YIELDING, Step(ops.MmuReload(1)), (5,)))
+
+    assert judge(*MANY, beside, config=FIVE_LEVELS, candidate=Linux).failure is None
+
+
+def test_who_spins_among_many_entries_is_found() -> None:
+    """However much there is to do."""
+    failure = judge(*MANY, YIELDING, config=FIVE_LEVELS, candidate=ZapsForEver).failure
+
+    assert failure is not None
+    assert failure.clause.id == "TDP-105"
