@@ -155,7 +155,39 @@ class TellsTheCaller(Upstream):
         return error
 
 
+class Keeps(Upstream):
+    """A valid root whose last reference is put bugs the VM, and stays in the list."""
+
+    def put_root(self, root: Any) -> None:
+        """Nobody can have it any more."""
+        if root.invalid:
+            super().put_root(root)
+        elif self.port.refcount_dec_and_test(root.page):
+            self.port.vm_bug("final put of a valid root")
+
+
+class ReloadsFirst(Upstream):
+    """Roots are loaded before it is asked whether the VM is dead."""
+
+    def tdp_map_page(self, vcpu: int, gpa: int, private: bool) -> int:
+        """Then everything else."""
+        return self.mmu_reload(vcpu) or super().tdp_map_page(vcpu, gpa, private)
+
+
+class KeepsAndReloadsFirst(Keeps, ReloadsFirst):
+    """The root that is loaded is another than the one that was kept."""
+
+
 RELEASED = (Step(ops.HkidRelease()), Step(ops.VcpuDestroy()))
+PUT_WHILE_VALID = (
+    CREATE,
+    RELOAD,
+    Step(ops.ZapAllFast()),
+    *SECOND,
+    Step(ops.StealReference()),
+    Step(ops.MmuUnload(1)),
+    Step(ops.Prefault()),
+)
 
 ROWS: dict[str, tuple[type[Any], Config, tuple[Step, ...]]] = {
     "the file's lock keeps a page as a snapshot would": (Linux, DEEP, (CREATE, Step(ops.InitRegion()))),
@@ -311,19 +343,10 @@ ROWS: dict[str, tuple[type[Any], Config, tuple[Step, ...]]] = {
         HIGH,
         (Step(ops.SlotCreate(3, 7, 2, 0)), Step(ops.SlotMove(1, 10))),
     ),
-    "the other vCPU loads a root after the last put of one that was valid": (
-        Upstream,
-        SMALL,
-        (
-            CREATE,
-            RELOAD,
-            Step(ops.ZapAllFast()),
-            *SECOND,
-            Step(ops.StealReference()),
-            Step(ops.MmuUnload(1)),
-            Step(ops.Prefault()),
-        ),
-    ),
+    "the other vCPU loads a root after the last put of one that was valid": (Upstream, SMALL, PUT_WHILE_VALID),
+    "which may stay in the list": (Keeps, SMALL, PUT_WHILE_VALID),
+    "or it loads one before it finds the VM dead": (ReloadsFirst, SMALL, PUT_WHILE_VALID),
+    "and not the one that stayed": (KeepsAndReloadsFirst, SMALL, PUT_WHILE_VALID),
 }
 """Sentence to candidate, world and trace."""
 
