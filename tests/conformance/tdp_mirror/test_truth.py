@@ -429,10 +429,10 @@ def test_nobody_refuses_while_the_vm_lives(name: str) -> None:
     assert failure.clause.id == clause
 
 
-@pytest.mark.parametrize("op", [ops.HvaInvalidate, ops.GmemInvalidate])
+@pytest.mark.parametrize("op", [ops.HvaInvalidate, ops.GmemInvalidate, ops.Age, ops.TestAge])
 @pytest.mark.parametrize(("start", "end"), [(4, 8), (4, 4), (0, 5), (3, 3)])
 def test_nobody_invalidates_aliases_or_nothing(op: type[Any], start: int, end: int) -> None:
-    """gfns have no alias bits, and whoever takes pages back takes some: the harness keeps to the port itself."""
+    """gfns have no alias bits, and whoever takes pages back, or asks for their age, means some: the harness too."""
     report = judge(Step(op(start, end)))
 
     assert report.tally.steps == 0
