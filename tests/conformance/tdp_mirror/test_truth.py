@@ -438,6 +438,17 @@ def test_nobody_invalidates_aliases_or_nothing(op: type[Any], start: int, end: i
     assert report.tally.steps == 0
 
 
+@pytest.mark.parametrize(("end", "steps"), [(1, 4), (2, 5)])
+def test_the_host_cuts_no_huge_page_of_a_td_without_a_key(end: int, steps: int) -> None:
+    """It takes back the whole of it, as it does of one that runs."""
+    huge = (CREATE, RELOAD, Step(ops.PageFault(0, SHARED)), Step(ops.HkidRelease()))
+
+    report = judge(*huge, Step(ops.HvaInvalidate(0, end)), config=HUGE)
+
+    assert report.failure is None
+    assert report.tally.steps == steps
+
+
 class PopulatesUnlocked(Linux):
     """Who adds a page holds slots_lock, and nobody who takes one cares."""
 
